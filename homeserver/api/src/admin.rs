@@ -1,0 +1,454 @@
+//! HTTP + JSON of the admin API.
+//!
+//! Served on the homeserver's local socket (whoever may open the socket is the local operator) and
+//! under the same paths on the client listener, there with `Authorization: Bearer TOKEN` from
+//! `POST /admin/v1/sessions`.
+//!
+//! | method and path | request | answer |
+//! |---|---|---|
+//! | `POST /admin/v1/sessions` | [`SignInRequest`] | 201 [`SignInResponse`]; needs no token |
+//! | `GET /admin/v1/server` | – | [`ServerStatus`] |
+//! | `GET /admin/v1/user-types` | – | [`UserTypes`] |
+//! | `PUT /admin/v1/user-types/{name}` | [`UserTypePolicy`] | [`UserType`] |
+//! | `DELETE /admin/v1/user-types/{name}` | – | 204; refused while accounts use it |
+//! | `GET /admin/v1/users` | – | [`Users`] |
+//! | `POST /admin/v1/users` | [`CreateUserRequest`] | 201 [`CreatedUser`] |
+//! | `GET /admin/v1/users/{handle}` | – | [`UserDetail`] |
+//! | `PATCH /admin/v1/users/{handle}` | [`ChangeUserRequest`] | [`UserDetail`] |
+//! | `DELETE /admin/v1/users/{handle}` | – | 204 |
+//! | `POST /admin/v1/users/{handle}/password` | [`ResetPasswordRequest`] | [`CreatedUser`] |
+//! | `DELETE /admin/v1/users/{handle}/devices/{device}` | – | 204; its session is cut |
+//! | `GET /admin/v1/peers` | – | [`Peers`] |
+//! | `GET /admin/v1/peers/{server}` | – | [`PeerDetail`] |
+//! | `POST /admin/v1/peers/offers` | [`OfferRequest`] | 201 [`PeeringDocument`] |
+//! | `POST /admin/v1/peers/inspections` | [`PeeringDocument`] | [`DocumentSummary`]; changes nothing |
+//! | `POST /admin/v1/peers/acceptances` | [`AcceptRequest`] | 201 [`PeeringDocument`] |
+//! | `POST /admin/v1/peers/countersignatures` | [`PeeringDocument`] | 201 [`PeeringDocument`] |
+//! | `POST /admin/v1/peers/activations` | [`PeeringDocument`] | [`PeerDetail`]; where the countersignature can't arrive online |
+//! | `POST /admin/v1/peers/{server}/suspend` | [`ReasonRequest`] | [`PeerDetail`] |
+//! | `POST /admin/v1/peers/{server}/resume` | – | [`PeerDetail`] |
+//! | `POST /admin/v1/peers/{server}/revoke` | [`ReasonRequest`] | [`PeerDetail`] |
+//! | `GET /admin/v1/outbox` | – | [`Outbox`] |
+//! | `POST /admin/v1/outbox/{server}/retry` | – | 202; tries at once |
+//! | `GET /admin/v1/dead-letters` | `?limit=` | [`DeadLetters`], newest first |
+//! | `GET /admin/v1/audit` | `?after=&limit=` | [`AuditPage`], oldest first |
+
+use federation_proto::ids::{AccountId, Address, DeviceId, Handle, RoomId, ServerName};
+use federation_proto::refusal::Refusal;
+use serde::{Deserialize, Serialize};
+
+use crate::client::DeviceInfo;
+use crate::policy::{Bounds, UserTypePolicy};
+
+/// Most entries in one page of a list.
+pub const PAGE_ENTRIES_MAX: usize = 1000;
+
+/// An administrator signs in over the network.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignInRequest {
+    /// The administrator's name.
+    pub name: Handle,
+    /// The administrator's password.
+    pub password: String,
+}
+
+/// A session of an administrator.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct SignInResponse {
+    /// Bearer token; keep it secret.
+    pub token: String,
+    /// When it ends, milliseconds since the Unix epoch.
+    pub expires_ms: u64,
+}
+
+/// The homeserver at a glance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerStatus {
+    /// Its server name.
+    pub server: ServerName,
+    /// Its software version.
+    pub version: String,
+    /// SHA-256 of the organisation's root certificate (DER), lower-case hexadecimal.
+    pub root_sha256: String,
+    /// Its clock, milliseconds since the Unix epoch.
+    pub server_time_ms: u64,
+    /// Accounts, suspended ones too.
+    pub accounts: u64,
+    /// Devices.
+    pub devices: u64,
+    /// Open device sessions.
+    pub sessions: u64,
+}
+
+/// A named policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserType {
+    /// Its name.
+    pub name: String,
+    /// What it allows.
+    pub policy: UserTypePolicy,
+}
+
+/// All user types.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserTypes {
+    /// By name.
+    pub user_types: Vec<UserType>,
+}
+
+/// A new account.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateUserRequest {
+    /// Its handle; never one that somebody else had.
+    pub handle: Handle,
+    /// Its user type; absent: `standard`.
+    #[serde(default)]
+    pub user_type: Option<String>,
+    /// Its first password; absent: the homeserver makes one.
+    #[serde(default)]
+    pub password: Option<String>,
+}
+
+/// An account and the password to hand to its owner.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct CreatedUser {
+    /// Its address.
+    pub address: Address,
+    /// Its id.
+    pub account: AccountId,
+    /// Its user type.
+    pub user_type: String,
+    /// The password, when the homeserver made it.
+    pub password: Option<String>,
+}
+
+/// A change to an account; what is absent stays.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeUserRequest {
+    /// Its new user type.
+    #[serde(default)]
+    pub user_type: Option<String>,
+    /// Whether it is suspended: sessions are cut, nothing is sent or received.
+    #[serde(default)]
+    pub suspended: Option<bool>,
+}
+
+/// A new password for an account.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResetPasswordRequest {
+    /// The password; absent: the homeserver makes one.
+    #[serde(default)]
+    pub password: Option<String>,
+}
+
+/// All accounts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Users {
+    /// By handle.
+    pub users: Vec<UserSummary>,
+}
+
+/// An account in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserSummary {
+    /// Its address.
+    pub address: Address,
+    /// Its id.
+    pub account: AccountId,
+    /// Its user type.
+    pub user_type: String,
+    /// Whether it is suspended.
+    pub suspended: bool,
+    /// How many devices it has.
+    pub devices: usize,
+}
+
+/// An account in full.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserDetail {
+    /// What the list shows.
+    #[serde(flatten)]
+    pub summary: UserSummary,
+    /// Its devices.
+    pub device_list: Vec<DeviceInfo>,
+    /// When it was created, milliseconds since the Unix epoch.
+    pub created_ms: u64,
+}
+
+/// What one side grants the other's people, or claims for its own: see [`Terms`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Operation {
+    /// Exchange messages in a room.
+    Message,
+    /// Ask for key packages and add people to a room.
+    Invite,
+    /// Look people up.
+    Directory,
+    /// Download files.
+    Files,
+}
+
+/// One permission: this operation, for these user types of the stating side.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grant {
+    /// The operation.
+    pub operation: Operation,
+    /// Names of the stating organisation's user types; empty: all of them.
+    #[serde(default)]
+    pub user_types: Vec<String>,
+}
+
+/// What one side states in an offer or an acceptance. Both sides' statements together decide: what
+/// is allowed is their intersection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Terms {
+    /// What the stating side's people may do towards the partner's.
+    pub outbound: Vec<Grant>,
+    /// What the partner's people may do towards the stating side's.
+    pub inbound: Vec<Grant>,
+    /// Bounds of a message's time-to-live on this link; `default_seconds` is not used.
+    pub ttl: Bounds,
+    /// Most bytes that the partner may have waiting here.
+    pub waiting_bytes_max: u64,
+    /// Largest file, in bytes.
+    pub file_bytes_max: u64,
+    /// Days until the agreement expires.
+    pub valid_days: u32,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        let all = || {
+            [
+                Operation::Message,
+                Operation::Invite,
+                Operation::Directory,
+                Operation::Files,
+            ]
+            .into_iter()
+            .map(|operation| Grant {
+                operation,
+                user_types: Vec::new(),
+            })
+            .collect()
+        };
+        Self {
+            outbound: all(),
+            inbound: all(),
+            ttl: Bounds {
+                min_seconds: 1,
+                max_seconds: 30 * 24 * 60 * 60,
+                default_seconds: 7 * 24 * 60 * 60,
+            },
+            waiting_bytes_max: 1024 * 1024 * 1024,
+            file_bytes_max: 100 * 1024 * 1024,
+            valid_days: 365,
+        }
+    }
+}
+
+/// Ask for an offer to a partner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OfferRequest {
+    /// The partner.
+    pub server: ServerName,
+    /// What this side states; absent: everything, for a year.
+    #[serde(default)]
+    pub terms: Option<Terms>,
+    /// Where the partner reaches this homeserver, `host:port` each; absent: as configured.
+    #[serde(default)]
+    pub endpoints: Vec<String>,
+    /// Whom the partner's administrator turns to.
+    #[serde(default)]
+    pub contact: String,
+}
+
+/// Accept an offer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AcceptRequest {
+    /// The offer, armored.
+    pub document: String,
+    /// The fingerprint of the offering organisation as its administrator read it aloud: the
+    /// `fingerprint` of [`DocumentSummary`]. A wrong one is refused.
+    pub fingerprint: String,
+    /// What this side states; absent: everything, for a year.
+    #[serde(default)]
+    pub terms: Option<Terms>,
+    /// Where the partner reaches this homeserver, `host:port` each; absent: as configured.
+    #[serde(default)]
+    pub endpoints: Vec<String>,
+    /// Whom the partner's administrator turns to.
+    #[serde(default)]
+    pub contact: String,
+}
+
+/// An armored offer, acceptance or countersignature.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeeringDocument {
+    /// Text between `-----BEGIN ENTENTE …-----` and `-----END ENTENTE …-----`.
+    pub document: String,
+}
+
+/// A peering document in plain language.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DocumentSummary {
+    /// `offer`, `acceptance` or `countersignature`.
+    pub kind: String,
+    /// Who made it.
+    pub from: ServerName,
+    /// For whom.
+    pub to: ServerName,
+    /// Fingerprint of the maker's root, to compare over the telephone.
+    pub fingerprint: String,
+    /// What it states, a sentence a line.
+    pub lines: Vec<String>,
+}
+
+/// Where an agreement stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PeerState {
+    /// We made an offer.
+    Offered,
+    /// We accepted their offer and wait for the countersignature.
+    Accepted,
+    /// Both signed; traffic flows.
+    Active,
+    /// One side paused it.
+    Suspended,
+    /// Past its last day.
+    Expired,
+    /// Ended by one side.
+    Revoked,
+}
+
+/// All peers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peers {
+    /// By server name.
+    pub peers: Vec<PeerSummary>,
+}
+
+/// A peer in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerSummary {
+    /// The peer.
+    pub server: ServerName,
+    /// Where its agreement stands.
+    pub state: PeerState,
+    /// Whether the link answered last time, and if not, why; absent: never tried.
+    pub reachable: Option<Result<(), String>>,
+    /// When the agreement expires, milliseconds since the Unix epoch.
+    pub expires_ms: Option<u64>,
+}
+
+/// A peer in full.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerDetail {
+    /// What the list shows.
+    #[serde(flatten)]
+    pub summary: PeerSummary,
+    /// Fingerprint of its root.
+    pub fingerprint: Option<String>,
+    /// Where it is reached.
+    pub endpoints: Vec<String>,
+    /// What both statements together allow, a sentence a line.
+    pub lines: Vec<String>,
+    /// Why it was suspended or revoked, when we did it.
+    pub reason: Option<String>,
+}
+
+/// Why an administrator does something; goes into the audit log.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReasonRequest {
+    /// The reason.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// What waits for each peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outbox {
+    /// By server name.
+    pub destinations: Vec<OutboxState>,
+}
+
+/// What waits for one peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutboxState {
+    /// The peer.
+    pub server: ServerName,
+    /// Envelopes that wait.
+    pub waiting: u64,
+    /// Their payloads' bytes.
+    pub waiting_bytes: u64,
+    /// When the oldest was queued, milliseconds since the Unix epoch.
+    pub oldest_ms: Option<u64>,
+    /// What went wrong last, until something goes right.
+    pub last_error: Option<String>,
+    /// When it is tried next, milliseconds since the Unix epoch.
+    pub next_attempt_ms: Option<u64>,
+    /// Envelopes that the peer has acknowledged since this process started.
+    pub acknowledged: u64,
+}
+
+/// What was given up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetters {
+    /// Newest first.
+    pub dead_letters: Vec<DeadLetter>,
+}
+
+/// An envelope that was given up; its sender was told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// When, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// For whom it was.
+    pub server: ServerName,
+    /// The room, when it was of one.
+    pub room: Option<RoomId>,
+    /// The sending device, when it was of one.
+    pub device: Option<DeviceId>,
+    /// Why.
+    pub refusal: Refusal,
+}
+
+/// A page of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditPage {
+    /// Oldest first.
+    pub entries: Vec<AuditEntry>,
+    /// Pass it as `after` for the next page; absent: no more now.
+    pub next_after: Option<u64>,
+}
+
+/// One entry of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEntry {
+    /// Its number; no holes.
+    pub number: u64,
+    /// When, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// Who: `admin:NAME`, `local:UID`, `device:ID`, `peer:SERVER` or `system`.
+    pub actor: String,
+    /// What: a stable name such as `user.created` or `message.refused`.
+    pub action: String,
+    /// On what: an address, a server name, a room.
+    pub subject: String,
+    /// More, in words; never message content.
+    pub detail: String,
+    /// SHA-256 over the previous entry's hash and this entry, lower-case hexadecimal.
+    pub hash: String,
+}

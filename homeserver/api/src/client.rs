@@ -1,0 +1,181 @@
+//! HTTP + JSON of the client API.
+//!
+//! | method and path | request | answer |
+//! |---|---|---|
+//! | `GET /v1/server` | – | [`ServerInfo`]; needs no token |
+//! | `POST /v1/devices` | [`EnrolRequest`] | 201 [`EnrolResponse`]; needs no token |
+//! | `GET /v1/account` | – | [`AccountInfo`] |
+//! | `DELETE /v1/devices/{device}` | – | 204; one of the account's own devices |
+//! | `POST /v1/certificate` | [`RenewRequest`] | [`RenewResponse`]; this device |
+//! | `PUT /v1/key-packages` | [`KeyPackages`] | [`KeyPackageCount`]; this device, adds to what waits |
+//! | `GET /v1/key-packages` | – | [`KeyPackageCount`] |
+//! | `GET /v1/anchors` | – | [`Anchors`] |
+//! | `POST /v1/files` | the encrypted bytes; `Content-Length` and [`TTL_HEADER`] | 201 [`FileInfo`] |
+//! | `GET /v1/files/{server}/{file}` | – | 200 the bytes, or 202 with `Retry-After` while the homeserver fetches them from the peer |
+//! | `GET /v1/session` | WebSocket upgrade | see [`crate::session`] |
+//!
+//! Every other request carries `Authorization: Bearer TOKEN` with the token of [`EnrolResponse`].
+
+use federation_proto::ids::{AccountId, Address, DeviceId, FileId, Handle, ServerName};
+use serde::{Deserialize, Serialize};
+
+use crate::Base64;
+use crate::policy::UserTypePolicy;
+
+/// Header of an upload: how many seconds the file is kept.
+pub const TTL_HEADER: &str = "entente-ttl-seconds";
+/// Most key packages that wait for one device, the last-resort one apart.
+pub const KEY_PACKAGES_MAX: usize = 100;
+/// Longest name of a device, in bytes.
+pub const DEVICE_NAME_BYTES_MAX: usize = 64;
+
+/// Who this homeserver is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerInfo {
+    /// Its server name.
+    pub server: ServerName,
+    /// Its software version.
+    pub version: String,
+    /// SHA-256 of the organisation's root certificate (DER), lower-case hexadecimal.
+    pub root_sha256: String,
+    /// Its clock, milliseconds since the Unix epoch.
+    pub server_time_ms: u64,
+}
+
+/// A new device signs in.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnrolRequest {
+    /// The account's handle.
+    pub handle: Handle,
+    /// The account's password.
+    pub password: String,
+    /// PKCS#10 request (DER) for the device's Ed25519 key, which is its MLS signature key.
+    pub csr: Base64,
+    /// What the user calls the device.
+    pub device_name: String,
+}
+
+impl std::fmt::Debug for EnrolRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "EnrolRequest({}, {})", self.handle, self.device_name)
+    }
+}
+
+/// The device is enrolled.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnrolResponse {
+    /// The account's address.
+    pub address: Address,
+    /// The account.
+    pub account: AccountId,
+    /// The new device.
+    pub device: DeviceId,
+    /// Bearer token of the device; keep it secret.
+    pub token: String,
+    /// The device's certificate and the issuing CA's (DER), in this order.
+    pub chain: Vec<Base64>,
+    /// The organisation's root certificate (DER).
+    pub root: Base64,
+    /// The end of the certificate's validity, milliseconds since the Unix epoch.
+    pub not_after_ms: u64,
+}
+
+impl std::fmt::Debug for EnrolResponse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "EnrolResponse({}, {})", self.address, self.device)
+    }
+}
+
+/// The account as its owner sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountInfo {
+    /// Its address.
+    pub address: Address,
+    /// Its id.
+    pub account: AccountId,
+    /// Its user type's name.
+    pub user_type: String,
+    /// What its user type allows.
+    pub policy: UserTypePolicy,
+    /// Its devices.
+    pub devices: Vec<DeviceInfo>,
+}
+
+/// One device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceInfo {
+    /// Its id.
+    pub device: DeviceId,
+    /// What the user calls it.
+    pub name: String,
+    /// When it was enrolled, milliseconds since the Unix epoch.
+    pub enrolled_ms: u64,
+    /// The end of its certificate's validity, milliseconds since the Unix epoch.
+    pub not_after_ms: u64,
+}
+
+/// A device asks for a new certificate for a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RenewRequest {
+    /// PKCS#10 request (DER) for the device's Ed25519 key.
+    pub csr: Base64,
+}
+
+/// The new certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenewResponse {
+    /// The device's certificate and the issuing CA's (DER), in this order.
+    pub chain: Vec<Base64>,
+    /// The end of the certificate's validity, milliseconds since the Unix epoch.
+    pub not_after_ms: u64,
+}
+
+/// Key packages for others to claim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyPackages {
+    /// Each is claimed once (MLS key package messages).
+    pub single_use: Vec<Base64>,
+    /// Handed out when no other is left; replaces the former one. Absent: keep the former one.
+    pub last_resort: Option<Base64>,
+}
+
+/// What waits to be claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyPackageCount {
+    /// Single-use key packages left.
+    pub single_use: usize,
+    /// Whether there is a last-resort one.
+    pub last_resort: bool,
+}
+
+/// The roots that device certificates of each organisation must chain to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Anchors {
+    /// The own organisation's, and each peer's with an active or suspended agreement.
+    pub anchors: Vec<Anchor>,
+}
+
+/// One organisation's root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Anchor {
+    /// The organisation's homeserver: the root vouches for device certificates of this name only.
+    pub server: ServerName,
+    /// The root certificate (DER).
+    pub root: Base64,
+}
+
+/// An uploaded file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileInfo {
+    /// Where it lies.
+    pub server: ServerName,
+    /// Its id there.
+    pub file: FileId,
+    /// Its length, encrypted.
+    pub bytes: u64,
+    /// When it is deleted, milliseconds since the Unix epoch.
+    pub expires_ms: u64,
+}

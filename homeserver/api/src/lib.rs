@@ -1,0 +1,23 @@
+//! What clients and administrators exchange with a homeserver.
+//!
+//! - [`session`]: binary frames of a device's WebSocket session.
+//! - [`client`]: HTTP + JSON of the client API.
+//! - [`admin`]: HTTP + JSON of the admin API.
+//! - [`policy`]: what a user type allows, as clients and administrators see it.
+//! - [`attributes`]: what a message says of itself to the servers on its way.
+//! - [`problem`]: the body of every HTTP error (RFC 9457).
+//!
+//! Deliberately absent: anything that could hold a plaintext.
+
+pub mod admin;
+pub mod attributes;
+pub mod client;
+pub mod policy;
+pub mod problem;
+pub mod session;
+
+mod base64_bytes;
+
+pub use base64_bytes::Base64;
+pub use federation_proto::ids;
+pub use federation_proto::refusal;

@@ -1,0 +1,275 @@
+//! Binary frames of a device's session: one WebSocket per device, at `GET /v1/session`.
+//!
+//! A frame is one binary WebSocket message: the postcard encoding of [`ClientFrame`] or
+//! [`ServerFrame`], nothing after it. The subprotocol [`SUBPROTOCOL`] names the version.
+//!
+//! - A **submission** has a per-device counter that starts at 1 and grows by one. A repeated
+//!   counter gets the stored result again, so a client that lost the answer submits again.
+//! - `Accepted` means durable on the device's own homeserver. What fails later on comes back as a
+//!   delivery ([`DeliveryBody::Returned`] or [`DeliveryBody::CommitRefused`]): nothing is dropped
+//!   silently, and no call waits for a peer.
+//! - **Deliveries** are numbered per device, without holes in the order sent; the client stores
+//!   them, then acknowledges cumulatively. Acknowledged means deleted on the server.
+
+use bytes::Bytes;
+use federation_proto::ids::{Address, Member, RequestId, RoomId, ServerName};
+use federation_proto::refusal::Refusal;
+use serde::{Deserialize, Serialize};
+
+/// WebSocket subprotocol of this version of the session.
+pub const SUBPROTOCOL: &str = "entente.v1";
+/// Largest frame either side sends.
+pub const FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Most submissions in a frame.
+pub const FRAME_SUBMISSIONS_MAX: usize = 1024;
+/// Most deliveries sent and not yet acknowledged.
+pub const UNACKNOWLEDGED_DELIVERIES_MAX: usize = 1024;
+/// How many of the last results a homeserver keeps for each device.
+pub const RESULTS_KEPT_MAX: usize = 1024;
+
+/// What a device sends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ClientFrame {
+    /// Submissions in the order of their counters.
+    Submit(Vec<Submission>),
+    /// Everything up to and including this delivery number is stored on the device.
+    Acknowledge(u64),
+}
+
+/// What a homeserver sends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ServerFrame {
+    /// The first frame of a session.
+    Hello(Hello),
+    /// One result per submission, in their order.
+    Results(Vec<SubmissionResult>),
+    /// The next deliveries.
+    Deliver(Vec<Delivery>),
+    /// The device's policy or its organisation's peers changed: read `GET /v1/account` again.
+    AccountChanged,
+}
+
+/// State of the device at the start of a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The homeserver's clock, milliseconds since the Unix epoch.
+    pub server_time_ms: u64,
+    /// Highest counter accepted or refused so far; the next submission has this plus one.
+    pub last_counter: u64,
+}
+
+/// One numbered request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submission {
+    /// This device's counter: 1 for the first submission ever, then one more each time.
+    pub counter: u64,
+    /// What is asked.
+    pub body: SubmissionBody,
+}
+
+/// What a device asks of its homeserver.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SubmissionBody {
+    /// Ask for a key package of each device of an account; answered by
+    /// [`DeliveryBody::KeyMaterial`].
+    ClaimKeys {
+        /// Chosen by the device, to match the answer.
+        request: RequestId,
+        /// Whose keys.
+        address: Address,
+    },
+    /// A commit to a room, or the first commit of a new one (epoch 0 with this device as the only
+    /// member). Ordered by the room's hub; every device of the new epoch that was a member
+    /// before, the sender's too, gets it as [`DeliveryBody::Commit`].
+    Commit(Commit),
+    /// An application message: an MLS PrivateMessage whose authenticated data is a
+    /// [`crate::attributes::MessageAttributes`].
+    Message {
+        /// The room.
+        room: RoomId,
+        /// The encrypted message, with MLS framing.
+        message: Bytes,
+    },
+}
+
+/// A commit and what the servers must know about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commit {
+    /// The room: its id is the MLS group id.
+    pub room: RoomId,
+    /// The room's hub: the homeserver of its creator.
+    pub hub: ServerName,
+    /// The epoch that the commit ends.
+    pub epoch: u64,
+    /// The commit: an MLS PublicMessage.
+    pub commit: Bytes,
+    /// Devices that the commit adds.
+    pub adds: Vec<Member>,
+    /// Devices that the commit removes.
+    pub removes: Vec<Member>,
+    /// The welcome for the added devices, with the ratchet tree; present exactly when there are any.
+    pub welcome: Option<Bytes>,
+}
+
+/// The answer to one submission.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubmissionResult {
+    /// The submission's counter.
+    pub counter: u64,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// What became of a submission.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Durable on this homeserver.
+    Accepted {
+        /// When, milliseconds since the Unix epoch; a message's TTL runs from here.
+        accepted_ms: u64,
+    },
+    /// Refused for good; the counter is used up.
+    Refused(Refusal),
+    /// Not taken now (a quota or a rate): submit this counter again after the delay.
+    Deferred {
+        /// Milliseconds to wait.
+        retry_after_ms: u64,
+        /// Why.
+        refusal: Refusal,
+    },
+}
+
+/// One numbered item of a device's inbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// Number in this device's inbox; grows, holes where items expired.
+    pub number: u64,
+    /// The item.
+    pub body: DeliveryBody,
+}
+
+/// What a device receives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeliveryBody {
+    /// An application message of another device.
+    Message {
+        /// The room.
+        room: RoomId,
+        /// The encrypted message.
+        message: Bytes,
+        /// The origin server's durable acceptance, milliseconds since the Unix epoch.
+        accepted_ms: u64,
+        /// When every server and device deletes it, milliseconds since the Unix epoch.
+        expires_ms: u64,
+    },
+    /// A commit that the hub has ordered, this device's own too.
+    Commit {
+        /// The room.
+        room: RoomId,
+        /// The epoch that the commit ends.
+        epoch: u64,
+        /// The commit.
+        commit: Bytes,
+        /// The hub's stamp, milliseconds since the Unix epoch.
+        accepted_ms: u64,
+    },
+    /// This device was added to a room.
+    Welcome {
+        /// The room.
+        room: RoomId,
+        /// The room's hub.
+        hub: ServerName,
+        /// The welcome.
+        welcome: Bytes,
+        /// The hub's stamp, milliseconds since the Unix epoch.
+        accepted_ms: u64,
+    },
+    /// The answer to [`SubmissionBody::ClaimKeys`].
+    KeyMaterial {
+        /// The request's id.
+        request: RequestId,
+        /// A key package per device, or why not.
+        result: Result<Vec<ClaimedDevice>, Refusal>,
+    },
+    /// The hub did not take this device's commit: rebase and submit again, or give up.
+    CommitRefused {
+        /// The room.
+        room: RoomId,
+        /// The submission's counter.
+        counter: u64,
+        /// Why; with [`federation_proto::refusal::RefusalCode::WrongEpoch`] another commit was first.
+        refusal: Refusal,
+    },
+    /// A message of this device was accepted and later could not be delivered.
+    Returned {
+        /// The room.
+        room: RoomId,
+        /// The submission's counter.
+        counter: u64,
+        /// The homeserver at which it could not be delivered.
+        server: ServerName,
+        /// Why.
+        refusal: Refusal,
+    },
+}
+
+/// One device and a key package to add it with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimedDevice {
+    /// The device.
+    pub member: Member,
+    /// Its MLS key package message.
+    pub key_package: Bytes,
+}
+
+/// The bytes are not a frame of this version.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// Longer than [`FRAME_BYTES_MAX`].
+    #[error("a frame has at most 4 MiB: send fewer items in one frame")]
+    TooLong,
+    /// Not a frame.
+    #[error("the bytes are not a frame of the subprotocol entente.v1")]
+    Malformed,
+    /// Bytes after the frame's end.
+    #[error("{0} bytes follow the frame's end")]
+    TrailingBytes(usize),
+}
+
+macro_rules! frame {
+    ($name:ident) => {
+        impl $name {
+            /// The frame's bytes.
+            ///
+            /// # Errors
+            /// When the frame would be longer than [`FRAME_BYTES_MAX`].
+            pub fn encode(&self) -> Result<Vec<u8>, FrameError> {
+                let bytes = postcard::to_stdvec(self).map_err(|_| FrameError::Malformed)?;
+                if bytes.len() > FRAME_BYTES_MAX {
+                    return Err(FrameError::TooLong);
+                }
+                Ok(bytes)
+            }
+
+            /// Reads exactly one frame.
+            ///
+            /// # Errors
+            /// When the bytes are anything but one whole frame.
+            pub fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
+                if bytes.len() > FRAME_BYTES_MAX {
+                    return Err(FrameError::TooLong);
+                }
+                let (frame, rest) =
+                    postcard::take_from_bytes(bytes).map_err(|_| FrameError::Malformed)?;
+                if rest.is_empty() {
+                    Ok(frame)
+                } else {
+                    Err(FrameError::TrailingBytes(rest.len()))
+                }
+            }
+        }
+    };
+}
+
+frame!(ClientFrame);
+frame!(ServerFrame);

@@ -1,0 +1,4 @@
+//! A federated homeserver for one organisation.
+
+pub mod node;
+pub mod store;

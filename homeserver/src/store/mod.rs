@@ -1,0 +1,191 @@
+//! The store: one ordered key space, one durable commit path.
+//!
+//! [`Store::commit`] answers only after the write is durable. Callers hand over a [`Part`]: writes
+//! that happen together or not at all, and the preconditions under which they may. Many parts share
+//! one fsync; a part whose preconditions fail is refused alone.
+//!
+//! Only `engine/*` names a database. Each record family has its own file and its own key prefix.
+
+pub mod engine;
+mod writer;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+pub use engine::Engine;
+
+/// A key; families are told apart by its first byte.
+pub type Key = Bytes;
+/// A value; its first byte is its format's version.
+pub type Value = Bytes;
+
+/// What must hold for a part to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Precondition {
+    /// The key has no value.
+    Absent(Key),
+    /// The key has a value, whichever.
+    Present(Key),
+    /// The key has exactly this value.
+    Equals(Key, Value),
+}
+
+impl Precondition {
+    /// The key still has the value that was read: `None` means it had none.
+    pub fn unchanged(key: Key, read: Option<Value>) -> Self {
+        match read {
+            Some(value) => Self::Equals(key, value),
+            None => Self::Absent(key),
+        }
+    }
+
+    /// The key that the precondition speaks of.
+    pub fn key(&self) -> &Key {
+        match self {
+            Self::Absent(key) | Self::Present(key) | Self::Equals(key, _) => key,
+        }
+    }
+}
+
+/// One change to one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// The key has this value from now on.
+    Put(Key, Value),
+    /// The key has no value from now on.
+    Delete(Key),
+    /// The next number of a sequence gets this value: the number at `tail` (eight bytes, big-endian;
+    /// none means 0) grows by one, and the entry's key is `prefix` followed by the new number.
+    /// Numbers are assigned in commit order, so a reader who has seen 6 has missed no 5.
+    Append {
+        /// Where the last assigned number lies.
+        tail: Key,
+        /// What the entries' keys start with.
+        prefix: Key,
+        /// The entry's value.
+        value: Value,
+    },
+}
+
+/// Writes that happen together or not at all.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Part {
+    /// All must hold, judged right before the writes and after every earlier part.
+    pub preconditions: Vec<Precondition>,
+    /// Applied in order.
+    pub writes: Vec<Write>,
+}
+
+impl Part {
+    /// Adds a precondition.
+    pub fn require(&mut self, precondition: Precondition) -> &mut Self {
+        self.preconditions.push(precondition);
+        self
+    }
+
+    /// Adds a write of `value` at `key`.
+    pub fn put(&mut self, key: Key, value: Value) -> &mut Self {
+        self.writes.push(Write::Put(key, value));
+        self
+    }
+
+    /// Adds an entry with the next number of the sequence at `tail`; see [`Write::Append`].
+    pub fn append(&mut self, tail: Key, prefix: Key, value: Value) -> &mut Self {
+        self.writes.push(Write::Append { tail, prefix, value });
+        self
+    }
+
+    /// Adds a deletion of `key`.
+    pub fn delete(&mut self, key: Key) -> &mut Self {
+        self.writes.push(Write::Delete(key));
+        self
+    }
+}
+
+/// What became of a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartOutcome {
+    /// Written and durable.
+    Committed,
+    /// A precondition did not hold; nothing was written. Read again and decide anew.
+    Conflict,
+}
+
+/// Which end of a range comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Lowest key first.
+    Ascending,
+    /// Highest key first.
+    Descending,
+}
+
+/// The store could not do what it was asked; whether a write happened is then unknown.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// The engine failed. After a failed write the store takes no more writes.
+    #[error("the store failed: {0}")]
+    Engine(String),
+    /// An earlier write failed, or the store is shutting down.
+    #[error("the store takes no more writes: restart the homeserver after mending its disk")]
+    Stopped,
+    /// A stored value does not decode.
+    #[error("the store holds a {family} record that does not decode: run `homeserver store check`")]
+    Corrupt {
+        /// The record family.
+        family: &'static str,
+    },
+}
+
+/// A handle to the store; clones share it.
+#[derive(Clone)]
+pub struct Store {
+    engine: Arc<dyn Engine>,
+    writer: writer::WriterHandle,
+}
+
+impl Store {
+    /// A store over an opened engine; starts the writer's thread.
+    pub fn new(engine: Arc<dyn Engine>) -> Result<Self, StoreError> {
+        let writer = writer::spawn(Arc::clone(&engine))?;
+        Ok(Self { engine, writer })
+    }
+
+    /// The value at `key`.
+    pub async fn get(&self, key: &[u8]) -> Result<Option<Value>, StoreError> {
+        self.engine.get(key)
+    }
+
+    /// Up to `limit` entries with `from <= key < to`, as of one moment.
+    pub async fn range(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+        order: Order,
+    ) -> Result<Vec<(Key, Value)>, StoreError> {
+        self.engine.range(from, to, limit, order)
+    }
+
+    /// Writes `part` durably, or refuses it alone.
+    pub async fn commit(&self, part: Part) -> Result<PartOutcome, StoreError> {
+        self.enqueue(part).wait().await
+    }
+
+    /// Queues `part` behind every part queued before it; [`Pending::wait`] tells what became of it.
+    pub fn enqueue(&self, part: Part) -> Pending {
+        Pending(self.writer.enqueue(part))
+    }
+}
+
+/// A part on its way to the disk.
+pub struct Pending(oneshot::Receiver<Result<PartOutcome, StoreError>>);
+
+impl Pending {
+    /// Waits until the part is durable or refused.
+    pub async fn wait(self) -> Result<PartOutcome, StoreError> {
+        self.0.await.unwrap_or(Err(StoreError::Stopped))
+    }
+}
