@@ -7,6 +7,7 @@
 //! Only `engine/*` names a database. Each record family has its own file and its own key prefix.
 
 pub mod engine;
+pub mod record;
 mod writer;
 
 use std::sync::Arc;
