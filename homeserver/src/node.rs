@@ -11,7 +11,10 @@ use federation_proto::ids::{AccountId, DeviceId, ServerName};
 use ring::rand::SecureRandom;
 use tokio::sync::broadcast;
 
+use crate::config::Config;
+use crate::organisation::Keys;
 use crate::store::Store;
+use crate::tls::PeerRoots;
 
 /// Hints kept for a slow listener; one that lags behind reads the store afresh.
 const HINTS_WAITING_MAX: usize = 4096;
@@ -26,11 +29,16 @@ pub trait Clock: Send + Sync {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the clock"
+    )]
     fn now_ms(&self) -> u64 {
         SystemTime::now()
             .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+            .map_or(0, |since| {
+                u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+            })
     }
 }
 
@@ -55,6 +63,12 @@ pub enum Hint {
 pub struct Node {
     /// The organisation's server name.
     pub server: ServerName,
+    /// What the operator decided.
+    pub config: Config,
+    /// The organisation's keys.
+    pub keys: Arc<Keys>,
+    /// The peers that may connect: kept up to date by `federation::peers`.
+    pub peer_roots: Arc<PeerRoots>,
     /// The store.
     pub store: Store,
     /// The clock.
@@ -67,13 +81,17 @@ pub struct Node {
 impl Node {
     /// A node over an opened store.
     pub fn new(
-        server: ServerName,
+        config: Config,
+        keys: Arc<Keys>,
         store: Store,
         clock: Arc<dyn Clock>,
         random: Arc<dyn SecureRandom + Send + Sync>,
     ) -> Self {
         Self {
-            server,
+            server: config.server.name.clone(),
+            config,
+            keys,
+            peer_roots: Arc::default(),
             store,
             clock,
             random,
@@ -90,5 +108,48 @@ impl Node {
     /// All hints from now on.
     pub fn hints(&self) -> broadcast::Receiver<Hint> {
         self.hints.subscribe()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! A node in memory whose clock stands still until a test moves it.
+
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use ring::rand::SystemRandom;
+
+    use super::*;
+    use crate::organisation;
+    use crate::store::engine::memory::MemoryEngine;
+
+    /// A clock that a test sets.
+    pub(crate) struct ManualClock(AtomicU64);
+
+    impl ManualClock {
+        /// Moves the clock ahead.
+        pub(crate) fn advance_ms(&self, by: u64) {
+            self.0.fetch_add(by, Ordering::SeqCst);
+        }
+    }
+
+    impl Clock for ManualClock {
+        fn now_ms(&self) -> u64 {
+            self.0.load(Ordering::SeqCst)
+        }
+    }
+
+    /// A node of a new organisation, over an empty memory engine; November 2026.
+    pub(crate) fn node(server: &str) -> (Arc<Node>, Arc<ManualClock>) {
+        let clock = Arc::new(ManualClock(AtomicU64::new(1_795_000_000_000)));
+        let server: ServerName = server.parse().unwrap();
+        let random = Arc::new(SystemRandom::new());
+        let keys = organisation::create(&server, clock.now_ms(), random.as_ref())
+            .unwrap()
+            .keys;
+        let store = Store::new(Arc::new(MemoryEngine::default())).unwrap();
+        let config = Config::minimal(server, "/nonexistent".into());
+        let node = Node::new(config, Arc::new(keys), store, clock.clone(), random);
+        (Arc::new(node), clock)
     }
 }

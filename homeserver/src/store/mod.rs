@@ -94,7 +94,11 @@ impl Part {
 
     /// Adds an entry with the next number of the sequence at `tail`; see [`Write::Append`].
     pub fn append(&mut self, tail: Key, prefix: Key, value: Value) -> &mut Self {
-        self.writes.push(Write::Append { tail, prefix, value });
+        self.writes.push(Write::Append {
+            tail,
+            prefix,
+            value,
+        });
         self
     }
 

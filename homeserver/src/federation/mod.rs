@@ -1,0 +1,3 @@
+//! Federation: agreements with peers, what comes in from them and what goes out to them.
+
+pub mod inbound;

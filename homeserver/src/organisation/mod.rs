@@ -1,0 +1,38 @@
+//! The organisation's keys and certificates: made once by `homeserver init`, loaded at every start.
+//!
+//! An offline root signs the issuing CA; the issuing CA signs TLS leafs, device certificates, the key
+//! manifest and peering documents; an Ed25519 envelope key signs what goes to peers. The root's
+//! private key is written once, encrypted, and never read by the homeserver again.
+
+mod certificates;
+mod create;
+mod keys;
+
+pub use certificates::{DeviceCertificate, DeviceRequest};
+pub use create::{NewOrganisation, create};
+pub use keys::Keys;
+
+/// Why keys or certificates could not be made or used.
+#[derive(Debug, thiserror::Error)]
+pub enum OrganisationError {
+    /// A device asked for a certificate with a request that does not stand. The device is at fault.
+    #[error("the certificate request is not acceptable: {0}")]
+    Request(String),
+    /// A key or certificate of the organisation can't be used. The operator has to mend it.
+    #[error("{what}: {problem}")]
+    Unusable {
+        /// Which one.
+        what: String,
+        /// What is wrong with it, and what to do.
+        problem: String,
+    },
+    /// The cryptographic library refused to work.
+    #[error("making a key or certificate failed: {0}")]
+    Crypto(String),
+}
+
+impl From<rcgen::Error> for OrganisationError {
+    fn from(error: rcgen::Error) -> Self {
+        Self::Crypto(error.to_string())
+    }
+}

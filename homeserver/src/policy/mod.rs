@@ -1,0 +1,3 @@
+//! What the organisation's rules allow: pure functions of rules and input.
+//!
+//! Deliberately absent: HTTP and storage.
