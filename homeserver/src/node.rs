@@ -12,6 +12,7 @@ use ring::rand::SecureRandom;
 use tokio::sync::broadcast;
 
 use crate::config::Config;
+use crate::federation::peers::Directory;
 use crate::organisation::Keys;
 use crate::store::Store;
 use crate::tls::PeerRoots;
@@ -69,6 +70,8 @@ pub struct Node {
     pub keys: Arc<Keys>,
     /// The peers that may connect: kept up to date by `federation::peers`.
     pub peer_roots: Arc<PeerRoots>,
+    /// What the agreements with peers allow: kept up to date by `federation::peers`.
+    pub peers: Arc<Directory>,
     /// The store.
     pub store: Store,
     /// The clock.
@@ -92,6 +95,7 @@ impl Node {
             config,
             keys,
             peer_roots: Arc::default(),
+            peers: Arc::default(),
             store,
             clock,
             random,

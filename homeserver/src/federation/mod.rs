@@ -1,3 +1,4 @@
 //! Federation: agreements with peers, what comes in from them and what goes out to them.
 
 pub mod inbound;
+pub mod peers;

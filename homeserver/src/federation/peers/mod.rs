@@ -1,0 +1,6 @@
+//! Peers: the ceremony that makes an agreement, what it allows, and what ends it.
+
+mod directory;
+
+pub use directory::{Direction, Directory, PeerView};
+pub use homeserver_api::admin::{Operation, PeerState};
