@@ -1,1 +1,23 @@
-//! Skeleton.
+//! Client library: one enrolled device, its rooms and its messages.
+//!
+//! - [`Client`]: enrol, open, connect, start a conversation, send, receive.
+//! - [`Event`]: what happens, told after it is durable.
+//! - [`session`]: the session alone, without MLS and without a store.
+//! - [`Error`]: one error with stable codes and sentences for people.
+
+#![warn(missing_docs)]
+
+mod client;
+mod error;
+mod event;
+mod message;
+pub mod session;
+
+pub use client::{Client, Enrolment, StoreKey};
+pub use error::Error;
+pub use event::{EVENTS_WAITING_MAX, Event, Events};
+pub use homeserver_api::client::AccountInfo;
+pub use homeserver_api::ids;
+pub use homeserver_api::refusal;
+pub use homeserver_api::session as frames;
+pub use message::{Body, Message, MessageId, Progress, Room, RoomMember, SendOptions};

@@ -1,0 +1,114 @@
+//! The one error of this library: a stable code for programs, a sentence for people.
+
+use std::path::PathBuf;
+
+use homeserver_api::ids::RoomId;
+use homeserver_api::problem::Problem;
+use homeserver_api::refusal::Refusal;
+
+use crate::message::MessageId;
+
+/// What went wrong. Every variant has a stable [`Error::code`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The homeserver cannot be reached; trying again may help.
+    #[error("the homeserver at {endpoint} can't be reached: {reason}")]
+    Unreachable {
+        /// Where it was looked for.
+        endpoint: String,
+        /// What failed.
+        reason: String,
+    },
+    /// The homeserver does not hold the organisation's identity that was pinned at enrolment.
+    #[error(
+        "the homeserver's certificate does not lead to the organisation's root that this device \
+         trusts: {0}"
+    )]
+    Untrusted(String),
+    /// The homeserver answered with a problem.
+    #[error("{}", .0.detail)]
+    Problem(Problem),
+    /// Policy, an agreement or the protocol forbids it.
+    #[error("{}", .0.reason)]
+    Refused(Refusal),
+    /// The homeserver answered with something this version does not understand.
+    #[error("the homeserver's answer was not understood: {0}")]
+    Protocol(String),
+    /// A message, commit or welcome is not acceptable.
+    #[error("not acceptable: {0}")]
+    Mls(String),
+    /// A certificate does not vouch for what it should.
+    #[error("the certificate is not acceptable: {0}")]
+    Certificate(String),
+    /// The device's store cannot be opened with this passphrase or key.
+    #[error("the passphrase or key does not open the store")]
+    WrongKey,
+    /// There is no enrolled device in the folder.
+    #[error("no device is enrolled in {}", .0.display())]
+    NotEnrolled(PathBuf),
+    /// There is an enrolled device in the folder already.
+    #[error("a device is enrolled in {} already", .0.display())]
+    AlreadyEnrolled(PathBuf),
+    /// Another process has the device open.
+    #[error("another process has the device in {} open", .0.display())]
+    InUse(PathBuf),
+    /// The store failed.
+    #[error("the device's store failed: {0}")]
+    Store(String),
+    /// A local file failed.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What failed.
+        reason: String,
+    },
+    /// This device is in no such room.
+    #[error("this device is in no room {0}")]
+    UnknownRoom(RoomId),
+    /// There is no such message here, or it has expired or burnt.
+    #[error("there is no message {0} here: it never was, has expired or is burnt")]
+    UnknownMessage(MessageId),
+    /// The argument cannot be used.
+    #[error("{0}")]
+    InvalidArgument(String),
+    /// The client was closed.
+    #[error("the client is closed")]
+    Closed,
+}
+
+impl Error {
+    /// The stable code: the refusal's or problem's own one, else this library's.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Unreachable { .. } => "unreachable",
+            Self::Untrusted(_) => "untrusted-server",
+            Self::Problem(problem) => problem.code(),
+            Self::Refused(refusal) => refusal.code.as_str(),
+            Self::Protocol(_) => "protocol",
+            Self::Mls(_) => "mls",
+            Self::Certificate(_) => "certificate",
+            Self::WrongKey => "wrong-key",
+            Self::NotEnrolled(_) => "not-enrolled",
+            Self::AlreadyEnrolled(_) => "already-enrolled",
+            Self::InUse(_) => "in-use",
+            Self::Store(_) => "store",
+            Self::File { .. } => "file",
+            Self::UnknownRoom(_) => "unknown-room",
+            Self::UnknownMessage(_) => "unknown-message",
+            Self::InvalidArgument(_) => "invalid-argument",
+            Self::Closed => "closed",
+        }
+    }
+
+    /// The refusal, when the error is one.
+    #[must_use]
+    pub const fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Refused(refusal) => Some(refusal),
+            _ => None,
+        }
+    }
+}

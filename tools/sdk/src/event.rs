@@ -1,0 +1,104 @@
+//! What happens to a client, told after it is durable.
+
+use std::time::Duration;
+
+use homeserver_api::ids::{RoomId, ServerName};
+use homeserver_api::refusal::Refusal;
+use tokio::sync::mpsc;
+
+use crate::message::{Message, MessageId, RoomMember};
+
+/// Most events that wait for one reader; a reader that falls further behind is cut off.
+pub const EVENTS_WAITING_MAX: usize = 65_536;
+
+/// Something happened. State is durable before its event is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The session stands; what waited is being sent.
+    Connected,
+    /// The session ended or could not be opened; the client tries again.
+    Disconnected {
+        /// Why.
+        reason: String,
+        /// When it tries again.
+        retry_in: Duration,
+    },
+    /// A message arrived.
+    Message(Message),
+    /// An own message is durable on the own homeserver.
+    Accepted {
+        /// The message.
+        message: MessageId,
+        /// When, milliseconds since the Unix epoch.
+        accepted_ms: u64,
+    },
+    /// The own homeserver refused an own message.
+    Refused {
+        /// The message.
+        message: MessageId,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// An own message was accepted and later could not be delivered to a homeserver.
+    Returned {
+        /// The message.
+        message: MessageId,
+        /// The homeserver that did not get it.
+        server: ServerName,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// This device was added to a room, or a room that it created stands.
+    RoomJoined {
+        /// The room.
+        room: RoomId,
+    },
+    /// Devices came or went.
+    MembersChanged {
+        /// The room.
+        room: RoomId,
+        /// Who came.
+        added: Vec<RoomMember>,
+        /// Who went.
+        removed: Vec<RoomMember>,
+    },
+    /// This device was removed from a room; its history stays until it expires.
+    RoomLeft {
+        /// The room.
+        room: RoomId,
+    },
+    /// A message expired or burnt, and is gone from this device.
+    Deleted {
+        /// The room.
+        room: RoomId,
+        /// The message.
+        message: MessageId,
+    },
+    /// A delivery could not be read; it is put aside, and nothing else waits for it.
+    Unreadable {
+        /// The room.
+        room: RoomId,
+        /// Why, in words.
+        reason: String,
+    },
+}
+
+/// The events of one client from the moment of [`crate::Client::events`] on.
+#[derive(Debug)]
+pub struct Events {
+    pub(crate) receiver: mpsc::Receiver<Event>,
+}
+
+impl Events {
+    /// The next event; `None` when the client is closed or this reader fell more than
+    /// [`EVENTS_WAITING_MAX`] behind (then read the history and ask for events again).
+    pub async fn next(&mut self) -> Option<Event> {
+        self.receiver.recv().await
+    }
+
+    /// The next event, when one waits.
+    pub fn try_next(&mut self) -> Option<Event> {
+        self.receiver.try_recv().ok()
+    }
+}
