@@ -1,0 +1,185 @@
+//! What the tests need of the machine, and how it gets there on Debian.
+//!
+//! Only what is missing is installed, and it is said what. Root is needed for that and for network
+//! namespaces alone. Under continuous integration a missing thing is a failure; elsewhere it is a
+//! skip with its reason.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::failure::{Failure, Result};
+use crate::process::{self, Run as _};
+use crate::workspace::{self, Workspace};
+
+/// A program from one of Debian's packages.
+pub(crate) struct Tool {
+    /// The program's name.
+    pub(crate) program: &'static str,
+    /// The package that brings it.
+    pub(crate) package: &'static str,
+    /// What it is for.
+    pub(crate) purpose: &'static str,
+}
+
+/// What the tests and the trials run.
+pub(crate) const FOR_TESTS: &[Tool] = &[
+    Tool {
+        program: "openssl",
+        package: "openssl",
+        purpose: "checks the golden vectors without our code",
+    },
+    Tool {
+        program: "sha256sum",
+        package: "coreutils",
+        purpose: "checks the golden vectors without our code",
+    },
+    Tool {
+        program: "ip",
+        package: "iproute2",
+        purpose: "puts two homeservers into network namespaces",
+    },
+    Tool {
+        program: "nft",
+        package: "nftables",
+        purpose: "cuts the network between them",
+    },
+    Tool {
+        program: "strace",
+        package: "strace",
+        purpose: "watches and breaks what reaches the disk",
+    },
+];
+
+/// What building and running container images takes.
+pub(crate) const FOR_CONTAINERS: &[Tool] = &[
+    Tool {
+        program: "podman",
+        package: "podman",
+        purpose: "builds and runs the images",
+    },
+    Tool {
+        program: "runc",
+        package: "runc",
+        purpose: "starts the containers",
+    },
+    Tool {
+        program: "netavark",
+        package: "netavark",
+        purpose: "container networks",
+    },
+    Tool {
+        program: "debootstrap",
+        package: "debootstrap",
+        purpose: "makes a base image without a registry",
+    },
+];
+
+/// What is still missing after trying to install it: nothing, or the reason why not.
+pub(crate) enum Ready {
+    /// Everything is there.
+    Yes,
+    /// Something is not, and this run goes on without what needs it.
+    No(String),
+}
+
+/// Installs what is missing, if this user may; under continuous integration a lack is a failure.
+pub(crate) fn prepare(tools: &[Tool]) -> Result<Ready> {
+    let missing: Vec<&Tool> = tools
+        .iter()
+        .filter(|tool| find_program(tool.program).is_none())
+        .collect();
+    if missing.is_empty() {
+        return Ok(Ready::Yes);
+    }
+    let mut packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
+    packages.dedup();
+    for tool in &missing {
+        eprintln!(
+            "{} is missing (Debian package {}): {}",
+            tool.program, tool.package, tool.purpose
+        );
+    }
+    if is_root() && find_program("apt-get").is_some() {
+        process::step(&format!("install {}", packages.join(" ")), || {
+            install(&packages)
+        })?;
+    }
+    let still: Vec<&str> = missing
+        .iter()
+        .map(|tool| tool.program)
+        .filter(|program| find_program(program).is_none())
+        .collect();
+    if still.is_empty() {
+        return Ok(Ready::Yes);
+    }
+    let reason = format!(
+        "{} not found; as root: apt-get update && apt-get install --no-install-recommends {}",
+        still.join(", "),
+        packages.join(" ")
+    );
+    if workspace::under_ci() {
+        Err(Failure::Missing(reason))
+    } else {
+        Ok(Ready::No(reason))
+    }
+}
+
+/// Whether this user may do what only root may.
+pub(crate) fn is_root() -> bool {
+    Command::new("id")
+        .arg("-u")
+        .captured()
+        .is_ok_and(|printed| printed.trim() == "0")
+}
+
+/// Where a program is: on the path, or in a folder for administrators.
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin", "/usr/lib/podman"].map(PathBuf::from))
+        .map(|folder| folder.join(name))
+        .find(|candidate| candidate.is_file())
+}
+
+/// A program that cargo installs, in the version that we name; built once and kept in the user's cargo
+/// folder.
+pub(crate) fn cargo_tool(workspace: &Workspace, name: &str, version: &str) -> Result<PathBuf> {
+    let home = cargo_home()?;
+    let binary = home.join("bin").join(name);
+    let wanted = format!("{name} {version}");
+    let present = Command::new(&binary).arg("--version").output();
+    if present.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).trim() == wanted) {
+        return Ok(binary);
+    }
+    process::step(&format!("install {wanted}"), || {
+        let mut install = workspace.cargo(["install", "--locked", "--debug", "--version", version]);
+        // Kept apart from what the user installed for himself in another version.
+        install.arg(name).arg("--force").shown()
+    })?;
+    Ok(binary)
+}
+
+fn cargo_home() -> Result<PathBuf> {
+    env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")))
+        .ok_or_else(|| Failure::Missing("neither CARGO_HOME nor HOME is set".to_owned()))
+}
+
+fn install(packages: &[&str]) -> Result {
+    let mut update = Command::new("apt-get");
+    update.args(["--quiet", "--quiet", "update"]).shown()?;
+    let mut install = Command::new("apt-get");
+    install
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .args([
+            "--quiet",
+            "--quiet",
+            "--yes",
+            "install",
+            "--no-install-recommends",
+        ])
+        .args(packages)
+        .shown()
+}

@@ -1,0 +1,107 @@
+//! Where the workspace and what cargo builds of it are.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde::Deserialize;
+
+use crate::failure::{Failure, Result};
+use crate::process::{self, Run as _};
+
+/// The workspace that this xtask belongs to.
+pub(crate) struct Workspace {
+    /// Its root folder.
+    pub(crate) root: PathBuf,
+    /// Where cargo puts what it builds.
+    pub(crate) target: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    workspace_root: PathBuf,
+    target_directory: PathBuf,
+}
+
+impl Workspace {
+    /// Asks cargo.
+    pub(crate) fn find() -> Result<Self> {
+        let mut metadata = cargo();
+        metadata.args(["metadata", "--no-deps", "--format-version", "1"]);
+        // `cargo run` sets the manifest folder: the workspace is the one that xtask was built from,
+        // wherever the user stands.
+        if let Some(own) = env::var_os("CARGO_MANIFEST_DIR") {
+            metadata.current_dir(own);
+        }
+        let printed = metadata.captured()?;
+        let metadata: Metadata =
+            serde_json::from_str(&printed).map_err(|error| Failure::Unexpected {
+                program: "cargo metadata".to_owned(),
+                what: error.to_string(),
+            })?;
+        Ok(Self {
+            root: metadata.workspace_root,
+            target: metadata.target_directory,
+        })
+    }
+
+    /// The folder of binaries built in the dev profile.
+    pub(crate) fn binaries(&self) -> PathBuf {
+        self.target.join("debug")
+    }
+
+    /// A cargo command in the root.
+    pub(crate) fn cargo<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Command {
+        let mut command = cargo();
+        command.current_dir(&self.root).args(arguments);
+        command
+    }
+
+    /// Builds every binary exactly as the tests do (same profile, same features), so that no
+    /// dependency is built twice.
+    pub(crate) fn build_as_tests_do(&self) -> Result {
+        process::step("build", || {
+            self.cargo(["build", "--workspace", "--bins", "--tests"])
+                .shown()
+        })
+    }
+
+    /// Builds a homeserver whose protections a trial can switch off, and returns the binary. It shares
+    /// the dependencies already built, yet lies in a folder of its own: nothing else can start it by
+    /// mistake.
+    pub(crate) fn build_with_faults(&self) -> Result<PathBuf> {
+        let apart = self.target.join("faults");
+        process::step("build with feature `faults`", || {
+            let mut build = self.cargo([
+                "build",
+                "--workspace",
+                "--bins",
+                "--tests",
+                "--features",
+                "homeserver/faults",
+            ]);
+            build
+                .env("CARGO_BUILD_BUILD_DIR", &self.target)
+                .arg("--target-dir")
+                .arg(&apart);
+            build.shown()
+        })?;
+        Ok(apart.join("debug").join("homeserver"))
+    }
+}
+
+/// The cargo that runs us.
+pub(crate) fn cargo() -> Command {
+    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// Whether this is a run by continuous integration, under which nothing may be skipped.
+pub(crate) fn under_ci() -> bool {
+    env::var_os("CI").is_some_and(|value| value == "true" || value == "1")
+}
+
+/// The folder, made if it is not there.
+pub(crate) fn folder(path: &Path) -> Result<PathBuf> {
+    std::fs::create_dir_all(path).map_err(crate::failure::at(path))?;
+    Ok(path.to_path_buf())
+}
