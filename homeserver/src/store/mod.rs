@@ -133,6 +133,23 @@ pub enum StoreError {
     /// The engine failed. After a failed write the store takes no more writes.
     #[error("the store failed: {0}")]
     Engine(String),
+    /// Another process holds the store.
+    #[error(
+        "the store is in use by another process: stop the other homeserver, or give this one its own \
+         data folder"
+    )]
+    Locked,
+    /// The store has lost batches that were durable once.
+    #[error(
+        "the store ends at batch {found}, but batch {noted} had been written: its journal is damaged; \
+         restore a backup"
+    )]
+    Behind {
+        /// The last batch found.
+        found: u64,
+        /// The last batch noted.
+        noted: u64,
+    },
     /// An earlier write failed, or the store is shutting down.
     #[error("the store takes no more writes: restart the homeserver after mending its disk")]
     Stopped,
@@ -156,6 +173,17 @@ impl Store {
     pub fn new(engine: Arc<dyn Engine>) -> Result<Self, StoreError> {
         let writer = writer::spawn(Arc::clone(&engine))?;
         Ok(Self { engine, writer })
+    }
+
+    /// Resolves, with the reason, once the store takes no more writes: the process has to end then,
+    /// because it can promise nothing any more.
+    pub async fn stopped(&self) -> StoreError {
+        self.writer.stopped().await
+    }
+
+    /// Adds the writer's figures to `registry`.
+    pub fn register_metrics(&self, registry: &mut prometheus_client::registry::Registry) {
+        self.writer.metrics().register(registry);
     }
 
     /// The value at `key`.

@@ -1,21 +1,79 @@
 //! The one commit path: takes whatever waits, applies it as one durable batch, answers all.
+//!
+//! No timer gathers a batch: what arrives during one fsync is the next batch. After a failed write, or
+//! one that does not come back, nothing is written any more and [`super::Store::stopped`] says so.
 
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::time::Duration;
 
-use tokio::sync::oneshot;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use tokio::sync::{oneshot, watch};
 
-use super::{Engine, Part, PartOutcome, StoreError};
+use super::{Engine, Part, PartOutcome, StoreError, Write};
+use crate::telemetry::Stopwatch;
 
 /// Most parts in one durable batch.
 const BATCH_PARTS_MAX: usize = 1024;
+/// A batch takes no further part once it holds this much.
+const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Most parts that wait; whoever adds one more waits too.
+const QUEUE_PARTS_MAX: usize = 8 * 1024;
+/// A batch that takes longer than this, and is noticed at the next look, has failed.
+const BATCH_TIME_MAX: Duration = Duration::from_secs(30);
+
+const _: () = assert!(BATCH_PARTS_MAX <= QUEUE_PARTS_MAX);
 
 type Answer = oneshot::Sender<Result<PartOutcome, StoreError>>;
+type Stopped = watch::Sender<Option<StoreError>>;
+
+/// What the writer counts.
+#[derive(Clone)]
+pub(super) struct Metrics {
+    parts: Counter,
+    conflicts: Counter,
+    batch_parts: Histogram,
+    batch_seconds: Histogram,
+}
+
+impl Metrics {
+    fn new() -> Self {
+        Self {
+            parts: Counter::default(),
+            conflicts: Counter::default(),
+            batch_parts: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
+            batch_seconds: Histogram::new(exponential_buckets(0.000_05, 2.0, 18)),
+        }
+    }
+
+    /// Adds the figures to `registry`.
+    pub(super) fn register(&self, registry: &mut Registry) {
+        let store = registry.sub_registry_with_prefix("store");
+        store.register("parts", "Parts judged", self.parts.clone());
+        store.register(
+            "conflicts",
+            "Parts whose preconditions failed",
+            self.conflicts.clone(),
+        );
+        store.register("batch_parts", "Parts in a batch", self.batch_parts.clone());
+        store.register_with_unit(
+            "batch",
+            "Time from a batch's start until it is durable",
+            Unit::Seconds,
+            self.batch_seconds.clone(),
+        );
+    }
+}
 
 /// Queues parts for the writer's thread.
 #[derive(Clone)]
 pub(super) struct WriterHandle {
-    queue: Sender<(Part, Answer)>,
+    queue: SyncSender<(Part, Answer)>,
+    stopped: watch::Receiver<Option<StoreError>>,
+    metrics: Metrics,
 }
 
 impl WriterHandle {
@@ -26,37 +84,259 @@ impl WriterHandle {
         let _ = self.queue.send((part, answer));
         receiver
     }
+
+    /// Resolves once nothing is written any more.
+    pub(super) async fn stopped(&self) -> StoreError {
+        let mut stopped = self.stopped.clone();
+        match stopped.wait_for(Option::is_some).await {
+            Ok(error) => error.clone().unwrap_or(StoreError::Stopped),
+            Err(_) => StoreError::Stopped,
+        }
+    }
+
+    /// What the writer counts.
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
 }
 
 /// Starts the writer's thread; it ends when the last handle is dropped or the engine fails.
 pub(super) fn spawn(engine: Arc<dyn Engine>) -> Result<WriterHandle, StoreError> {
-    let (queue, waiting) = mpsc::channel();
-    std::thread::Builder::new()
-        .name("store-writer".to_owned())
-        .spawn(move || run(engine.as_ref(), &waiting))
-        .map_err(|error| StoreError::Engine(error.to_string()))?;
-    Ok(WriterHandle { queue })
+    let (queue, waiting) = mpsc::sync_channel(QUEUE_PARTS_MAX);
+    let (stopped, stopped_receiver) = watch::channel(None);
+    let metrics = Metrics::new();
+    let watched = watch_over(stopped.clone())?;
+    let writer = Writer {
+        engine,
+        watched,
+        stopped,
+        metrics: metrics.clone(),
+    };
+    start_thread("store-writer", move || writer.run(&waiting))?;
+    Ok(WriterHandle {
+        queue,
+        stopped: stopped_receiver,
+        metrics,
+    })
 }
 
-fn run(engine: &dyn Engine, waiting: &Receiver<(Part, Answer)>) {
-    while let Ok(first) = waiting.recv() {
-        let (parts, answers): (Vec<Part>, Vec<Answer>) = std::iter::once(first)
-            .chain(waiting.try_iter().take(BATCH_PARTS_MAX - 1))
-            .unzip();
-        match engine.apply(&parts) {
-            Ok(outcomes) => {
-                for (answer, outcome) in answers.into_iter().zip(outcomes) {
-                    let _ = answer.send(Ok(outcome));
+struct Writer {
+    engine: Arc<dyn Engine>,
+    watched: Watched,
+    stopped: Stopped,
+    metrics: Metrics,
+}
+
+impl Writer {
+    fn run(&self, waiting: &Receiver<(Part, Answer)>) {
+        while let Ok(first) = waiting.recv() {
+            let (parts, answers) = gather(first, waiting);
+            let stopwatch = Stopwatch::start();
+            self.watched.step();
+            let result = self.engine.apply(&parts);
+            self.watched.step();
+            match result {
+                Ok(outcomes) => {
+                    self.count(&outcomes, &stopwatch);
+                    for (answer, outcome) in answers.into_iter().zip(outcomes) {
+                        let _ = answer.send(Ok(outcome));
+                    }
                 }
-            }
-            Err(error) => {
-                for answer in answers {
-                    let _ = answer.send(Err(error.clone()));
+                Err(error) => {
+                    tracing::error!(%error, "the store failed; nothing is written any more");
+                    self.stopped.send_replace(Some(error.clone()));
+                    for answer in answers {
+                        let _ = answer.send(Err(error.clone()));
+                    }
+                    // Whether the failed batch is on the disk is unknown: writing on could
+                    // acknowledge what a restart then contradicts.
+                    return;
                 }
-                // Whether the failed batch is on the disk is unknown: writing on could acknowledge
-                // what a restart then contradicts.
-                return;
             }
         }
+    }
+
+    fn count(&self, outcomes: &[PartOutcome], stopwatch: &Stopwatch) {
+        let conflicts = outcomes
+            .iter()
+            .filter(|outcome| **outcome == PartOutcome::Conflict)
+            .count();
+        let parts = u32::try_from(outcomes.len()).unwrap_or(u32::MAX);
+        self.metrics.parts.inc_by(u64::from(parts));
+        self.metrics
+            .conflicts
+            .inc_by(u64::try_from(conflicts).unwrap_or(u64::MAX));
+        self.metrics.batch_parts.observe(f64::from(parts));
+        self.metrics.batch_seconds.observe(stopwatch.seconds());
+    }
+}
+
+/// `first` and what waits behind it, up to the bounds of a batch.
+fn gather(first: (Part, Answer), waiting: &Receiver<(Part, Answer)>) -> (Vec<Part>, Vec<Answer>) {
+    let mut bytes = size(&first.0);
+    let (mut parts, mut answers) = (vec![first.0], vec![first.1]);
+    while parts.len() < BATCH_PARTS_MAX && bytes < BATCH_BYTES_MAX {
+        let Ok((part, answer)) = waiting.try_recv() else {
+            break;
+        };
+        bytes += size(&part);
+        parts.push(part);
+        answers.push(answer);
+    }
+    (parts, answers)
+}
+
+fn size(part: &Part) -> usize {
+    let sizes = part.writes.iter().map(|write| match write {
+        Write::Put(key, value) => key.len() + value.len(),
+        Write::Delete(key) => key.len(),
+        Write::Append {
+            tail,
+            prefix,
+            value,
+        } => tail.len() + prefix.len() + value.len(),
+    });
+    sizes.sum()
+}
+
+/// What the watchdog looks at.
+struct Watched {
+    /// Even between batches, odd during one.
+    steps: Arc<AtomicU64>,
+    /// Ends the watchdog when it is dropped.
+    _end: Sender<()>,
+}
+
+impl Watched {
+    fn step(&self) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Starts the watchdog: a batch that does not come back stops the store too.
+fn watch_over(stopped: Stopped) -> Result<Watched, StoreError> {
+    let (end, ended) = mpsc::channel();
+    let steps = Arc::new(AtomicU64::new(0));
+    let watched = Watched {
+        steps: Arc::clone(&steps),
+        _end: end,
+    };
+    start_thread("store-watchdog", move || {
+        let mut before = 0;
+        while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(BATCH_TIME_MAX) {
+            let now = steps.load(Ordering::Relaxed);
+            if now == before && now % 2 == 1 {
+                let error = StoreError::Engine(format!(
+                    "a write has not come back for {} seconds",
+                    BATCH_TIME_MAX.as_secs()
+                ));
+                tracing::error!(%error, "the store hangs; nothing counts as written any more");
+                stopped.send_replace(Some(error));
+                return;
+            }
+            before = now;
+        }
+    })?;
+    Ok(watched)
+}
+
+fn start_thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(run)
+        .map(drop)
+        .map_err(|error| StoreError::Engine(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::store::engine::memory::MemoryEngine;
+    use crate::store::{Key, Order, Precondition, Store, Value};
+
+    fn put(name: &'static str) -> Part {
+        let mut part = Part::default();
+        part.put(Key::from_static(name.as_bytes()), Value::from_static(b"1"));
+        part
+    }
+
+    /// An engine whose second batch fails.
+    #[derive(Default)]
+    struct Failing {
+        memory: MemoryEngine,
+        batches: Mutex<u32>,
+    }
+
+    impl Engine for Failing {
+        fn apply(&self, parts: &[Part]) -> Result<Vec<PartOutcome>, StoreError> {
+            let mut batches = self.batches.lock().unwrap();
+            *batches += 1;
+            match *batches {
+                1 => self.memory.apply(parts),
+                2 => Err(StoreError::Engine("input/output error".to_owned())),
+                _ => panic!("written to after a failure"),
+            }
+        }
+
+        fn get(&self, key: &[u8]) -> Result<Option<Value>, StoreError> {
+            self.memory.get(key)
+        }
+
+        fn range(
+            &self,
+            from: &[u8],
+            to: &[u8],
+            limit: usize,
+            order: Order,
+        ) -> Result<Vec<(Key, Value)>, StoreError> {
+            self.memory.range(from, to, limit, order)
+        }
+    }
+
+    /// Goal: after a failed write nothing is acknowledged or written, reads go on, and whoever waits
+    /// for the end learns the reason; by an engine that fails once and panics if used again.
+    #[tokio::test]
+    async fn a_failed_write_stops_the_store() {
+        let store = Store::new(Arc::new(Failing::default())).unwrap();
+        assert_eq!(
+            store.commit(put("a")).await.unwrap(),
+            PartOutcome::Committed
+        );
+        assert!(matches!(
+            store.commit(put("b")).await,
+            Err(StoreError::Engine(_))
+        ));
+        assert!(matches!(
+            store.commit(put("c")).await,
+            Err(StoreError::Stopped)
+        ));
+        assert!(matches!(store.stopped().await, StoreError::Engine(_)));
+        assert!(store.get(b"a").await.unwrap().is_some());
+    }
+
+    /// Goal: every part of a crowd gets its own outcome, in order; by parts that race for one key.
+    #[tokio::test]
+    async fn parts_of_a_crowd_are_answered_one_by_one() {
+        let store = Store::new(Arc::new(MemoryEngine::default())).unwrap();
+        let key = Key::from_static(b"once");
+        let pending: Vec<_> = (0..2 * BATCH_PARTS_MAX)
+            .map(|_| {
+                let mut part = put("once");
+                part.require(Precondition::Absent(key.clone()));
+                store.enqueue(part)
+            })
+            .collect();
+        let mut outcomes = Vec::new();
+        for pending in pending {
+            outcomes.push(pending.wait().await.unwrap());
+        }
+        assert_eq!(outcomes[0], PartOutcome::Committed);
+        assert!(
+            outcomes[1..]
+                .iter()
+                .all(|outcome| *outcome == PartOutcome::Conflict)
+        );
     }
 }

@@ -1,61 +1,40 @@
 //! An engine in memory, for simulations and unit tests.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::ops::Bound;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::store::engine::{Engine, next_number, numbered_key};
-use crate::store::{Key, Order, Part, PartOutcome, Precondition, StoreError, Value, Write};
+use super::changes::Changes;
+use crate::store::engine::Engine;
+use crate::store::{Key, Order, Part, PartOutcome, StoreError, Value};
 
-/// An ordered map behind a lock.
+/// An ordered map behind a lock. What `apply` has answered survives a crash of whoever holds it, as
+/// long as the engine itself is kept: a simulation restarts a server by handing it the same engine.
 #[derive(Default)]
 pub struct MemoryEngine {
     entries: Mutex<BTreeMap<Key, Value>>,
 }
 
 impl MemoryEngine {
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, Value>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Value>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn holds(entries: &BTreeMap<Key, Value>, precondition: &Precondition) -> bool {
-    let value = entries.get(precondition.key());
-    match precondition {
-        Precondition::Absent(_) => value.is_none(),
-        Precondition::Present(_) => value.is_some(),
-        Precondition::Equals(_, expected) => value == Some(expected),
     }
 }
 
 impl Engine for MemoryEngine {
     fn apply(&self, parts: &[Part]) -> Result<Vec<PartOutcome>, StoreError> {
         let mut entries = self.lock();
-        let mut outcomes = Vec::with_capacity(parts.len());
-        for part in parts {
-            if !part.preconditions.iter().all(|p| holds(&entries, p)) {
-                outcomes.push(PartOutcome::Conflict);
-                continue;
-            }
-            for write in &part.writes {
-                match write {
-                    Write::Put(key, value) => {
-                        entries.insert(key.clone(), value.clone());
-                    }
-                    Write::Delete(key) => {
-                        entries.remove(key);
-                    }
-                    Write::Append {
-                        tail,
-                        prefix,
-                        value,
-                    } => {
-                        let number = next_number(entries.get(tail))?;
-                        entries.insert(tail.clone(), number.to_be_bytes().to_vec().into());
-                        entries.insert(numbered_key(prefix, number), value.clone());
-                    }
-                }
-            }
-            outcomes.push(PartOutcome::Committed);
+        let stored = |key: &[u8]| Ok(entries.get(key).cloned());
+        let mut changes = Changes::new(&stored);
+        let outcomes = parts
+            .iter()
+            .map(|part| changes.take_up(part))
+            .collect::<Result<_, _>>()?;
+        for (key, value) in changes.into_inner() {
+            match value {
+                Some(value) => entries.insert(key, value),
+                None => entries.remove(&key),
+            };
         }
         Ok(outcomes)
     }
@@ -75,10 +54,7 @@ impl Engine for MemoryEngine {
             return Ok(Vec::new());
         }
         let entries = self.lock();
-        let range = entries.range::<[u8], _>((
-            std::ops::Bound::Included(from),
-            std::ops::Bound::Excluded(to),
-        ));
+        let range = entries.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to)));
         let pair = |(key, value): (&Key, &Value)| (key.clone(), value.clone());
         Ok(match order {
             Order::Ascending => range.map(pair).take(limit).collect(),

@@ -1,0 +1,93 @@
+//! Judging a batch: each part's preconditions against what is stored and what earlier parts change.
+
+use std::collections::HashMap;
+
+use crate::store::{Key, Part, PartOutcome, Precondition, StoreError, Value, Write};
+
+/// What a batch of parts changes, each key once: the last word on it.
+pub(super) struct Changes<'a> {
+    stored: &'a dyn Fn(&[u8]) -> Result<Option<Value>, StoreError>,
+    changed: HashMap<Key, Option<Value>>,
+}
+
+impl<'a> Changes<'a> {
+    /// No changes yet; `stored` reads what was committed before the batch.
+    pub(super) fn new(stored: &'a dyn Fn(&[u8]) -> Result<Option<Value>, StoreError>) -> Self {
+        Self {
+            stored,
+            changed: HashMap::new(),
+        }
+    }
+
+    /// Judges `part` and, when its preconditions hold, takes its writes up.
+    pub(super) fn take_up(&mut self, part: &Part) -> Result<PartOutcome, StoreError> {
+        for precondition in &part.preconditions {
+            if !self.holds(precondition)? {
+                return Ok(PartOutcome::Conflict);
+            }
+        }
+        for write in &part.writes {
+            match write {
+                Write::Put(key, value) => {
+                    self.changed.insert(key.clone(), Some(value.clone()));
+                }
+                Write::Delete(key) => {
+                    self.changed.insert(key.clone(), None);
+                }
+                Write::Append {
+                    tail,
+                    prefix,
+                    value,
+                } => {
+                    let number = next_number(self.current(tail)?.as_ref())?;
+                    let entry = numbered_key(prefix, number);
+                    self.changed.insert(entry, Some(value.clone()));
+                    let number = Value::copy_from_slice(&number.to_be_bytes());
+                    self.changed.insert(tail.clone(), Some(number));
+                }
+            }
+        }
+        Ok(PartOutcome::Committed)
+    }
+
+    /// Every changed key with its new value; `None` means that it has none from now on.
+    pub(super) fn into_inner(self) -> HashMap<Key, Option<Value>> {
+        self.changed
+    }
+
+    fn holds(&self, precondition: &Precondition) -> Result<bool, StoreError> {
+        let value = self.current(precondition.key())?;
+        Ok(match precondition {
+            Precondition::Absent(_) => value.is_none(),
+            Precondition::Present(_) => value.is_some(),
+            Precondition::Equals(_, expected) => value.as_ref() == Some(expected),
+        })
+    }
+
+    fn current(&self, key: &Key) -> Result<Option<Value>, StoreError> {
+        match self.changed.get(key) {
+            Some(value) => Ok(value.clone()),
+            None => (self.stored)(key),
+        }
+    }
+}
+
+/// The number after the one at a sequence's tail.
+fn next_number(tail: Option<&Value>) -> Result<u64, StoreError> {
+    let last = match tail {
+        None => 0,
+        Some(value) => u64::from_be_bytes(
+            value
+                .as_ref()
+                .try_into()
+                .map_err(|_| StoreError::Corrupt { family: "tail" })?,
+        ),
+    };
+    last.checked_add(1)
+        .ok_or(StoreError::Corrupt { family: "tail" })
+}
+
+/// The key of a sequence's entry.
+fn numbered_key(prefix: &Key, number: u64) -> Key {
+    [prefix.as_ref(), &number.to_be_bytes()].concat().into()
+}
