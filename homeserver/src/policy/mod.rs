@@ -1,3 +1,341 @@
 //! What the organisation's rules allow: pure functions of rules and input.
 //!
-//! Deliberately absent: HTTP and storage.
+//! One question at a time: may this own account do (or have done to it) this one thing, with these
+//! other organisations? The answer is yes, or a refusal that says what to do.
+//!
+//! Deliberately absent: HTTP, storage and the clock (`now_ms` is an argument).
+
+mod agreement;
+mod duration;
+#[cfg(test)]
+mod model;
+
+use federation_proto::ids::ServerName;
+use federation_proto::refusal::{Refusal, RefusalCode};
+use homeserver_api::admin::Operation;
+use homeserver_api::attributes::MessageAttributes;
+use homeserver_api::policy::{Bounds, UserTypePolicy};
+
+pub use agreement::{Agreement, Agreements, Direction, Standing};
+pub use duration::in_words;
+
+/// An own account, as far as rules speak of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Party<'a> {
+    /// Its user type's name.
+    pub user_type: &'a str,
+    /// What its user type allows.
+    pub policy: &'a UserTypePolicy,
+    /// Whether an administrator has suspended it.
+    pub suspended: bool,
+}
+
+/// Another organisation that takes part, and the agreement with it.
+#[derive(Debug, Clone, Copy)]
+pub struct Link<'a> {
+    /// The other organisation's homeserver.
+    pub server: &'a ServerName,
+    /// The agreement, when there is one.
+    pub agreement: Option<&'a Agreement>,
+}
+
+/// The rules that bear on one decision.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    /// The own account that acts, or that is acted on.
+    pub party: Party<'a>,
+    /// Every other organisation concerned; empty for what stays at home.
+    pub links: &'a [Link<'a>],
+    /// Milliseconds since the Unix epoch.
+    pub now_ms: u64,
+}
+
+/// What is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// The account sends a message to a room with the linked organisations.
+    Send(MessageAttributes),
+    /// The account is to get a message from a linked organisation.
+    Receive(MessageAttributes),
+    /// The account asks for keys of people of the linked organisations, or adds them to a room.
+    Invite,
+    /// Somebody of a linked organisation asks for the account's keys, or adds it to a room.
+    BeInvited,
+    /// The account uploads a file.
+    Upload {
+        /// Its length, encrypted.
+        bytes: u64,
+        /// How long it is to be kept.
+        ttl_seconds: u32,
+    },
+    /// The account downloads a file of a linked organisation.
+    Download,
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// It may.
+    Allowed,
+    /// It may not, and why.
+    Refused(Refusal),
+}
+
+impl Decision {
+    /// As a result, for `?`.
+    pub fn into_result(self) -> Result<(), Refusal> {
+        match self {
+            Self::Allowed => Ok(()),
+            Self::Refused(refusal) => Err(refusal),
+        }
+    }
+}
+
+/// Decides `input` under `rules`.
+pub fn evaluate(rules: &Rules<'_>, input: &Input) -> Decision {
+    let verdict = suspension(rules)
+        .and_then(|()| own_bounds(rules, input))
+        .and_then(|()| rules.links.iter().try_for_each(|link| on_link(rules, link, input)));
+    match verdict {
+        Ok(()) => Decision::Allowed,
+        Err(refusal) => Decision::Refused(refusal),
+    }
+}
+
+/// Judges a message from `link` by the agreement alone, before anyone's own rules.
+pub fn evaluate_link(
+    link: &Link<'_>,
+    direction: Direction,
+    operation: Operation,
+    now_ms: u64,
+) -> Decision {
+    match standing(link, now_ms).and_then(|agreement| {
+        granted(link.server, agreement, direction, operation, None)
+    }) {
+        Ok(()) => Decision::Allowed,
+        Err(refusal) => Decision::Refused(refusal),
+    }
+}
+
+fn suspension(rules: &Rules<'_>) -> Result<(), Refusal> {
+    if rules.party.suspended {
+        return Err(Refusal::new(
+            RefusalCode::AccountSuspended,
+            "this account is suspended: ask your administrator to resume it",
+        ));
+    }
+    Ok(())
+}
+
+/// The user type's own bounds, which hold at home too.
+fn own_bounds(rules: &Rules<'_>, input: &Input) -> Result<(), Refusal> {
+    let policy = rules.party.policy;
+    match input {
+        Input::Send(attributes) => {
+            let ttl = ttl_bounds(rules);
+            if !within(attributes.ttl_seconds, ttl) {
+                return Err(ttl_refusal(ttl, rules));
+            }
+            if !policy.burn.contains(attributes.burn_seconds) {
+                return Err(burn_refusal(&policy.burn));
+            }
+            if attributes.file && !policy.files {
+                return Err(no_files());
+            }
+            Ok(())
+        }
+        Input::Upload { bytes, ttl_seconds } => {
+            if !policy.files {
+                return Err(no_files());
+            }
+            if *bytes > policy.file_bytes_max {
+                return Err(Refusal::new(
+                    RefusalCode::FilesNotAllowed,
+                    format!(
+                        "your user type allows files of at most {} bytes: send a smaller one",
+                        policy.file_bytes_max
+                    ),
+                ));
+            }
+            // A file may go before its message does, so only the upper bound holds for it.
+            if *ttl_seconds == 0 || *ttl_seconds > policy.ttl.max_seconds {
+                return Err(ttl_refusal((1, policy.ttl.max_seconds), rules));
+            }
+            Ok(())
+        }
+        Input::Receive(_) | Input::Invite | Input::BeInvited | Input::Download => Ok(()),
+    }
+}
+
+/// What one other organisation's taking part asks for.
+fn on_link(rules: &Rules<'_>, link: &Link<'_>, input: &Input) -> Result<(), Refusal> {
+    let agreement = standing(link, rules.now_ms)?;
+    if !rules.party.policy.external.allows(link.server) {
+        return Err(Refusal::new(
+            RefusalCode::ExternalScope,
+            format!(
+                "user type `{}` may not communicate with {}: ask your administrator for a user type with that external scope",
+                rules.party.user_type, link.server
+            ),
+        ));
+    }
+    let user_type = Some(rules.party.user_type);
+    let need = |direction, operation| {
+        granted(link.server, agreement, direction, operation, user_type)
+    };
+    match input {
+        Input::Send(attributes) => {
+            need(Direction::Outbound, Operation::Message)?;
+            if attributes.file {
+                need(Direction::Outbound, Operation::Files)?;
+            }
+            // The TTL was held to every link's bounds together with the user type's.
+            Ok(())
+        }
+        Input::Receive(attributes) => {
+            need(Direction::Inbound, Operation::Message)?;
+            if attributes.file {
+                need(Direction::Inbound, Operation::Files)?;
+            }
+            let bounds = (agreement.ttl_min_seconds, agreement.ttl_max_seconds);
+            if within(attributes.ttl_seconds, bounds) {
+                Ok(())
+            } else {
+                Err(ttl_refusal(bounds, rules))
+            }
+        }
+        Input::Invite => need(Direction::Outbound, Operation::Invite),
+        Input::BeInvited => need(Direction::Inbound, Operation::Invite),
+        Input::Upload { bytes, .. } => {
+            need(Direction::Outbound, Operation::Files)?;
+            if *bytes > agreement.file_bytes_max {
+                return Err(Refusal::new(
+                    RefusalCode::FilesNotAllowed,
+                    format!(
+                        "the agreement with {} allows files of at most {} bytes: send a smaller one",
+                        link.server, agreement.file_bytes_max
+                    ),
+                ));
+            }
+            Ok(())
+        }
+        Input::Download => need(Direction::Inbound, Operation::Files),
+    }
+}
+
+/// The agreement, when it is in force at `now_ms`.
+fn standing<'a>(link: &Link<'a>, now_ms: u64) -> Result<&'a Agreement, Refusal> {
+    let server = link.server;
+    let Some(agreement) = link.agreement else {
+        return Err(Refusal::new(
+            RefusalCode::NoAgreement,
+            format!("there is no agreement with {server}: ask your administrator to make one"),
+        ));
+    };
+    match agreement.standing {
+        Standing::Revoked => Err(Refusal::new(
+            RefusalCode::AgreementRevoked,
+            format!("the agreement with {server} was revoked: ask your administrator"),
+        )),
+        Standing::Expired => Err(expired(server)),
+        Standing::Active | Standing::Suspended if now_ms >= agreement.expires_ms => {
+            Err(expired(server))
+        }
+        Standing::Suspended => Err(Refusal::new(
+            RefusalCode::AgreementSuspended,
+            format!("the agreement with {server} is suspended: try again when it has been resumed"),
+        )),
+        Standing::Active => Ok(agreement),
+    }
+}
+
+fn expired(server: &ServerName) -> Refusal {
+    Refusal::new(
+        RefusalCode::AgreementExpired,
+        format!("the agreement with {server} has expired: ask your administrator to renew it"),
+    )
+}
+
+fn granted(
+    server: &ServerName,
+    agreement: &Agreement,
+    direction: Direction,
+    operation: Operation,
+    user_type: Option<&str>,
+) -> Result<(), Refusal> {
+    if agreement.grants(direction, operation, user_type) {
+        return Ok(());
+    }
+    let what = match operation {
+        Operation::Message => "messages",
+        Operation::Invite => "invitations",
+        Operation::Directory => "directory look-ups",
+        Operation::Files => "files",
+    };
+    let way = match direction {
+        Direction::Outbound => "to",
+        Direction::Inbound => "from",
+    };
+    Err(Refusal::new(
+        RefusalCode::OutOfScope,
+        match user_type {
+            Some(name) => format!(
+                "the agreement with {server} does not grant {what} {way} {server} for user type `{name}`: ask your administrator"
+            ),
+            None => format!(
+                "the agreement with {server} does not grant {what} {way} {server}: ask your administrator"
+            ),
+        },
+    ))
+}
+
+/// The TTL bounds of the user type and of every agreement in force together, in seconds.
+fn ttl_bounds(rules: &Rules<'_>) -> (u32, u32) {
+    let own = rules.party.policy.ttl;
+    rules
+        .links
+        .iter()
+        .filter_map(|link| link.agreement)
+        .fold((own.min_seconds, own.max_seconds), |(min, max), agreement| {
+            (
+                min.max(agreement.ttl_min_seconds),
+                max.min(agreement.ttl_max_seconds),
+            )
+        })
+}
+
+const fn within(seconds: u32, (min, max): (u32, u32)) -> bool {
+    min <= seconds && seconds <= max
+}
+
+fn ttl_refusal((min, max): (u32, u32), rules: &Rules<'_>) -> Refusal {
+    let reason = if min > max {
+        let servers: Vec<&str> = rules.links.iter().map(|link| link.server.as_str()).collect();
+        format!(
+            "no TTL suits both your user type and the agreement with {}: ask your administrator to align their bounds",
+            servers.join(", ")
+        )
+    } else {
+        format!("choose a TTL between {} and {}", in_words(min), in_words(max))
+    };
+    Refusal::new(RefusalCode::TtlOutOfBounds, reason)
+}
+
+fn burn_refusal(bounds: &Bounds) -> Refusal {
+    let min = match bounds.min_seconds {
+        0 => "0 (does not burn)".to_owned(),
+        seconds => in_words(seconds),
+    };
+    let reason = match bounds.max_seconds {
+        0 => "your user type does not allow burn-on-read: send without it".to_owned(),
+        max => format!("choose a burn-on-read time between {min} and {}", in_words(max)),
+    };
+    Refusal::new(RefusalCode::BurnOutOfBounds, reason)
+}
+
+fn no_files() -> Refusal {
+    Refusal::new(
+        RefusalCode::FilesNotAllowed,
+        "your user type may not send files: send the message without one",
+    )
+}

@@ -1,0 +1,119 @@
+//! `E`: when to look where for what has expired.
+//!
+//! An inbox has one entry for each span of time in which any of its items expire, not one for each
+//! item: spans are short for short times-to-live and at most ten minutes long. An item is never
+//! delivered once it has expired, swept or not.
+
+use federation_proto::ids::{DeviceId, FileId};
+
+use super::payload::PayloadId;
+use super::record::prefix_end;
+use super::{Key, Order, Part, Store, StoreError};
+
+const FAMILY: &str = "expiry";
+const EXPIRY: u8 = b'E';
+const SPAN_MS_MIN: u64 = 1_000;
+const SPAN_MS_MAX: u64 = 10 * 60 * 1_000;
+/// A span is this fraction of the time-to-live.
+const SPANS_IN_TTL: u64 = 64;
+
+/// Where something expires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Among the items of an inbox.
+    Inbox(DeviceId),
+    /// A payload that several devices wait for.
+    Payload(PayloadId),
+    /// A file.
+    File(FileId),
+}
+
+/// The end of the span in which something accepted now expires: when its inbox is swept.
+pub fn sweep_ms(now_ms: u64, expires_ms: u64) -> u64 {
+    let ttl = expires_ms.saturating_sub(now_ms);
+    let span = (ttl / SPANS_IN_TTL).clamp(SPAN_MS_MIN, SPAN_MS_MAX);
+    // A power of two, so that items with slightly different times share their spans.
+    let span = span.next_power_of_two();
+    expires_ms.div_ceil(span).saturating_mul(span)
+}
+
+/// Has `place` looked at from `at_ms` on.
+pub fn put(part: &mut Part, at_ms: u64, place: Place) {
+    part.put(key(at_ms, place), Key::from_static(&[1]));
+}
+
+/// Forgets one entry.
+pub fn delete(part: &mut Part, at_ms: u64, place: Place) {
+    part.delete(key(at_ms, place));
+}
+
+/// Up to `limit` entries due at `now_ms`, earliest first.
+pub async fn due(
+    store: &Store,
+    now_ms: u64,
+    limit: usize,
+) -> Result<Vec<(u64, Place)>, StoreError> {
+    let end = [&[EXPIRY][..], &now_ms.saturating_add(1).to_be_bytes()].concat();
+    store
+        .range(&[EXPIRY], &end, limit, Order::Ascending)
+        .await?
+        .iter()
+        .map(|(key, _)| parse(key))
+        .collect()
+}
+
+/// When the earliest entry is due.
+pub async fn next_ms(store: &Store) -> Result<Option<u64>, StoreError> {
+    let found = store
+        .range(&[EXPIRY], &prefix_end(&[EXPIRY]), 1, Order::Ascending)
+        .await?;
+    found
+        .first()
+        .map(|(key, _)| parse(key).map(|(at_ms, _)| at_ms))
+        .transpose()
+}
+
+fn key(at_ms: u64, place: Place) -> Key {
+    let (kind, id) = match &place {
+        Place::Inbox(device) => (b'Q', device.as_bytes()),
+        Place::Payload(PayloadId(id)) => (b'P', id),
+        Place::File(file) => (b'F', file.as_bytes()),
+    };
+    [&[EXPIRY][..], &at_ms.to_be_bytes(), &[kind], id]
+        .concat()
+        .into()
+}
+
+fn parse(key: &Key) -> Result<(u64, Place), StoreError> {
+    let corrupt = || StoreError::Corrupt { family: FAMILY };
+    let (at, rest) = key
+        .get(1..)
+        .and_then(|rest| rest.split_first_chunk::<8>())
+        .ok_or_else(corrupt)?;
+    let (kind, id) = rest.split_first().ok_or_else(corrupt)?;
+    let id: [u8; 16] = id.try_into().map_err(|_| corrupt())?;
+    let place = match kind {
+        b'Q' => Place::Inbox(DeviceId::from_bytes(id)),
+        b'P' => Place::Payload(PayloadId(id)),
+        b'F' => Place::File(FileId::from_bytes(id)),
+        _ => return Err(corrupt()),
+    };
+    Ok((u64::from_be_bytes(*at), place))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a sweep comes after the expiry, and soon; by trying many times-to-live.
+    #[test]
+    fn sweeps_follow_expiry() {
+        let now = 1_795_000_000_000;
+        for ttl_ms in [1, 999, 60_000, 3_600_000, 30 * 24 * 3_600_000] {
+            let expires = now + ttl_ms;
+            let sweep = sweep_ms(now, expires);
+            assert!(sweep >= expires);
+            assert!(sweep - expires < 2 * (ttl_ms / SPANS_IN_TTL).clamp(SPAN_MS_MIN, SPAN_MS_MAX));
+        }
+    }
+}

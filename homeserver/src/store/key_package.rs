@@ -1,0 +1,83 @@
+//! `K`: single-use key packages of a device, in the order they came; `L`: its last-resort one.
+
+use bytes::Bytes;
+use federation_proto::ids::DeviceId;
+
+use super::record::prefix_end;
+use super::{Key, Order, Part, Precondition, Store, StoreError, Value};
+
+const FAMILY: &str = "key package";
+const VERSION: u8 = 1;
+const SINGLE_USE: u8 = b'K';
+const LAST_RESORT: u8 = b'L';
+
+
+
+/// Adds a single-use key package.
+pub fn append(part: &mut Part, device: DeviceId, key_package: &[u8]) {
+    let prefix = prefix(SINGLE_USE, device);
+    // The tail lies at the bare prefix, entries eight bytes further.
+    let tail = prefix.clone();
+    part.append(tail, prefix, versioned(key_package));
+}
+
+/// Up to `limit` single-use key packages, oldest first, with where they lie.
+pub async fn single_use(
+    store: &Store,
+    device: DeviceId,
+    limit: usize,
+) -> Result<Vec<(Key, Bytes)>, StoreError> {
+    let prefix = prefix(SINGLE_USE, device);
+    // Entries lie right after the tail.
+    let from = [prefix.as_ref(), &[0]].concat();
+    store
+        .range(&from, &prefix_end(&prefix), limit, Order::Ascending)
+        .await?
+        .into_iter()
+        .map(|(key, value)| Ok((key, unversioned(&value)?)))
+        .collect()
+}
+
+/// Takes a single-use key package away; the part fails when somebody else already has.
+pub fn consume(part: &mut Part, key: Key) {
+    part.require(Precondition::Present(key.clone()));
+    part.delete(key);
+}
+
+/// The last-resort key package.
+pub async fn last_resort(store: &Store, device: DeviceId) -> Result<Option<Bytes>, StoreError> {
+    store
+        .get(&prefix(LAST_RESORT, device))
+        .await?
+        .map(|value| unversioned(&value))
+        .transpose()
+}
+
+/// Replaces the last-resort key package.
+pub fn put_last_resort(part: &mut Part, device: DeviceId, key_package: &[u8]) {
+    part.put(prefix(LAST_RESORT, device), versioned(key_package));
+}
+
+/// Deletes all key packages of a removed device, given its single-use ones' keys.
+pub fn delete_all(part: &mut Part, device: DeviceId, single_use: Vec<Key>) {
+    for key in single_use {
+        part.delete(key);
+    }
+    part.delete(prefix(SINGLE_USE, device));
+    part.delete(prefix(LAST_RESORT, device));
+}
+
+fn prefix(family: u8, device: DeviceId) -> Key {
+    [&[family][..], device.as_bytes()].concat().into()
+}
+
+fn versioned(key_package: &[u8]) -> Value {
+    [&[VERSION][..], key_package].concat().into()
+}
+
+fn unversioned(value: &Value) -> Result<Bytes, StoreError> {
+    match value.first() {
+        Some(&VERSION) => Ok(value.slice(1..)),
+        _ => Err(StoreError::Corrupt { family: FAMILY }),
+    }
+}
