@@ -11,7 +11,9 @@ pub fn in_words(seconds: u32) -> String {
     let (count, unit) = UNITS
         .iter()
         .find(|(length, _)| seconds >= *length && seconds % length == 0)
-        .map_or((seconds, "second"), |(length, unit)| (seconds / length, *unit));
+        .map_or((seconds, "second"), |(length, unit)| {
+            (seconds / length, *unit)
+        });
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {unit}{plural}")
 }

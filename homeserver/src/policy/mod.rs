@@ -16,7 +16,7 @@ use homeserver_api::admin::Operation;
 use homeserver_api::attributes::MessageAttributes;
 use homeserver_api::policy::{Bounds, UserTypePolicy};
 
-pub use agreement::{Agreement, Agreements, Direction, Standing};
+pub use agreement::{Agreement, Direction, Standing};
 pub use duration::in_words;
 
 /// An own account, as far as rules speak of it.
@@ -95,23 +95,29 @@ impl Decision {
 pub fn evaluate(rules: &Rules<'_>, input: &Input) -> Decision {
     let verdict = suspension(rules)
         .and_then(|()| own_bounds(rules, input))
-        .and_then(|()| rules.links.iter().try_for_each(|link| on_link(rules, link, input)));
+        .and_then(|()| {
+            rules
+                .links
+                .iter()
+                .try_for_each(|link| on_link(rules, link, input))
+        });
     match verdict {
         Ok(()) => Decision::Allowed,
         Err(refusal) => Decision::Refused(refusal),
     }
 }
 
-/// Judges a message from `link` by the agreement alone, before anyone's own rules.
+/// Judges an operation by the agreement alone (`user_type` `None`: for any of ours).
 pub fn evaluate_link(
     link: &Link<'_>,
     direction: Direction,
     operation: Operation,
+    user_type: Option<&str>,
     now_ms: u64,
 ) -> Decision {
-    match standing(link, now_ms).and_then(|agreement| {
-        granted(link.server, agreement, direction, operation, None)
-    }) {
+    let verdict = standing(link, now_ms)
+        .and_then(|agreement| granted(link.server, agreement, direction, operation, user_type));
+    match verdict {
         Ok(()) => Decision::Allowed,
         Err(refusal) => Decision::Refused(refusal),
     }
@@ -180,9 +186,8 @@ fn on_link(rules: &Rules<'_>, link: &Link<'_>, input: &Input) -> Result<(), Refu
         ));
     }
     let user_type = Some(rules.party.user_type);
-    let need = |direction, operation| {
-        granted(link.server, agreement, direction, operation, user_type)
-    };
+    let need =
+        |direction, operation| granted(link.server, agreement, direction, operation, user_type);
     match input {
         Input::Send(attributes) => {
             need(Direction::Outbound, Operation::Message)?;
@@ -226,13 +231,15 @@ fn on_link(rules: &Rules<'_>, link: &Link<'_>, input: &Input) -> Result<(), Refu
 /// The agreement, when it is in force at `now_ms`.
 fn standing<'a>(link: &Link<'a>, now_ms: u64) -> Result<&'a Agreement, Refusal> {
     let server = link.server;
-    let Some(agreement) = link.agreement else {
-        return Err(Refusal::new(
+    let none = || {
+        Refusal::new(
             RefusalCode::NoAgreement,
             format!("there is no agreement with {server}: ask your administrator to make one"),
-        ));
+        )
     };
+    let agreement = link.agreement.ok_or_else(none)?;
     match agreement.standing {
+        Standing::Incomplete => Err(none()),
         Standing::Revoked => Err(Refusal::new(
             RefusalCode::AgreementRevoked,
             format!("the agreement with {server} was revoked: ask your administrator"),
@@ -292,16 +299,15 @@ fn granted(
 /// The TTL bounds of the user type and of every agreement in force together, in seconds.
 fn ttl_bounds(rules: &Rules<'_>) -> (u32, u32) {
     let own = rules.party.policy.ttl;
-    rules
-        .links
-        .iter()
-        .filter_map(|link| link.agreement)
-        .fold((own.min_seconds, own.max_seconds), |(min, max), agreement| {
+    rules.links.iter().filter_map(|link| link.agreement).fold(
+        (own.min_seconds, own.max_seconds),
+        |(min, max), agreement| {
             (
                 min.max(agreement.ttl_min_seconds),
                 max.min(agreement.ttl_max_seconds),
             )
-        })
+        },
+    )
 }
 
 const fn within(seconds: u32, (min, max): (u32, u32)) -> bool {
@@ -310,13 +316,21 @@ const fn within(seconds: u32, (min, max): (u32, u32)) -> bool {
 
 fn ttl_refusal((min, max): (u32, u32), rules: &Rules<'_>) -> Refusal {
     let reason = if min > max {
-        let servers: Vec<&str> = rules.links.iter().map(|link| link.server.as_str()).collect();
+        let servers: Vec<&str> = rules
+            .links
+            .iter()
+            .map(|link| link.server.as_str())
+            .collect();
         format!(
             "no TTL suits both your user type and the agreement with {}: ask your administrator to align their bounds",
             servers.join(", ")
         )
     } else {
-        format!("choose a TTL between {} and {}", in_words(min), in_words(max))
+        format!(
+            "choose a TTL between {} and {}",
+            in_words(min),
+            in_words(max)
+        )
     };
     Refusal::new(RefusalCode::TtlOutOfBounds, reason)
 }
@@ -328,7 +342,10 @@ fn burn_refusal(bounds: &Bounds) -> Refusal {
     };
     let reason = match bounds.max_seconds {
         0 => "your user type does not allow burn-on-read: send without it".to_owned(),
-        max => format!("choose a burn-on-read time between {min} and {}", in_words(max)),
+        max => format!(
+            "choose a burn-on-read time between {min} and {}",
+            in_words(max)
+        ),
     };
     Refusal::new(RefusalCode::BurnOutOfBounds, reason)
 }

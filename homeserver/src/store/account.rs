@@ -71,7 +71,9 @@ pub async fn handles(
     after: Option<&Handle>,
     limit: usize,
 ) -> Result<Vec<(Handle, AccountId)>, StoreError> {
-    let mut from = after.map_or_else(|| Key::from_static(&[HANDLE]), handle_key).to_vec();
+    let mut from = after
+        .map_or_else(|| Key::from_static(&[HANDLE]), handle_key)
+        .to_vec();
     if after.is_some() {
         from.push(0);
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::payload::PayloadId;
 use super::record::{decode, encode, prefix_end};
 use super::{Key, Order, Part, Store, StoreError, Value};
-use crate::rooms::Ciphertext;
+use crate::ciphertext::Ciphertext;
 
 const FAMILY: &str = "inbox";
 const VERSION: u8 = 1;

@@ -11,8 +11,6 @@ const VERSION: u8 = 1;
 const SINGLE_USE: u8 = b'K';
 const LAST_RESORT: u8 = b'L';
 
-
-
 /// Adds a single-use key package.
 pub fn append(part: &mut Part, device: DeviceId, key_package: &[u8]) {
     let prefix = prefix(SINGLE_USE, device);

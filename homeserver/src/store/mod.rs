@@ -6,8 +6,18 @@
 //!
 //! Only `engine/*` names a database. Each record family has its own file and its own key prefix.
 
+pub mod account;
+pub mod agreement_serial;
+pub mod device;
 pub mod engine;
+pub mod expiry;
+pub mod inbox;
+pub mod key_package;
+pub mod payload;
+pub mod policy_serial;
 pub mod record;
+pub mod room;
+pub mod user_type;
 mod writer;
 
 use std::sync::Arc;

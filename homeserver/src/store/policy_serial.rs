@@ -25,10 +25,7 @@ pub fn advance(part: &mut Part, read: Option<Value>) -> Result<(), StoreError> {
     let next = last
         .checked_add(1)
         .ok_or(StoreError::Corrupt { family: "policy" })?;
-    part.put(
-        Key::from_static(KEY),
-        next.to_be_bytes().to_vec().into(),
-    );
+    part.put(Key::from_static(KEY), next.to_be_bytes().to_vec().into());
     Ok(())
 }
 

@@ -11,18 +11,9 @@ use arc_swap::ArcSwap;
 use federation_proto::ids::ServerName;
 use federation_proto::refusal::{Refusal, RefusalCode};
 use homeserver_api::admin::{Operation, PeerState};
-use homeserver_api::policy::Bounds;
 
+use crate::policy::{self, Agreement, Direction, Link};
 use crate::store::{Key, Precondition, Value};
-
-/// Who acts on whom.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Direction {
-    /// Our people towards the peer's.
-    Outbound,
-    /// The peer's people towards ours.
-    Inbound,
-}
 
 /// One peer as of the snapshot.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,12 +22,8 @@ pub struct PeerView {
     pub server: ServerName,
     /// Where its agreement stands.
     pub state: PeerState,
-    /// When the agreement expires, milliseconds since the Unix epoch; 0 while it is not complete.
-    pub expires_ms: u64,
-    /// Bounds of a message's time-to-live on this link (`default_seconds` is not used).
-    pub ttl: Bounds,
-    /// Largest file, in bytes.
-    pub file_bytes_max: u64,
+    /// What it allows, as policy sees it.
+    pub agreement: Agreement,
     /// The peer's root certificate (DER); empty while only we have signed.
     pub root: Vec<u8>,
     pub(super) serial: (Key, Option<Value>),
@@ -52,8 +39,11 @@ impl PeerView {
         user_type: Option<&str>,
         now_ms: u64,
     ) -> Result<(), Refusal> {
-        let _ = (direction, operation, user_type, now_ms);
-        Err(Refusal::new(RefusalCode::NoAgreement, String::new()))
+        let link = Link {
+            server: &self.server,
+            agreement: Some(&self.agreement),
+        };
+        policy::evaluate_link(&link, direction, operation, user_type, now_ms).into_result()
     }
 
     /// Holds as long as the agreement is as this view says.

@@ -2,5 +2,6 @@
 
 mod directory;
 
-pub use directory::{Direction, Directory, PeerView};
+pub use crate::policy::Direction;
+pub use directory::{Directory, PeerView};
 pub use homeserver_api::admin::{Operation, PeerState};
