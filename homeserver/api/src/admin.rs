@@ -23,7 +23,7 @@
 //! | `POST /admin/v1/peers/offers` | [`OfferRequest`] | 201 [`PeeringDocument`] |
 //! | `POST /admin/v1/peers/inspections` | [`PeeringDocument`] | [`DocumentSummary`]; changes nothing |
 //! | `POST /admin/v1/peers/acceptances` | [`AcceptRequest`] | 201 [`PeeringDocument`] |
-//! | `POST /admin/v1/peers/countersignatures` | [`PeeringDocument`] | 201 [`PeeringDocument`] |
+//! | `POST /admin/v1/peers/countersignatures` | [`CountersignRequest`] | 201 [`PeeringDocument`] |
 //! | `POST /admin/v1/peers/activations` | [`PeeringDocument`] | [`PeerDetail`]; where the countersignature can't arrive online |
 //! | `POST /admin/v1/peers/{server}/suspend` | [`ReasonRequest`] | [`PeerDetail`] |
 //! | `POST /admin/v1/peers/{server}/resume` | – | [`PeerDetail`] |
@@ -289,6 +289,18 @@ pub struct AcceptRequest {
     /// Whom the partner's administrator turns to.
     #[serde(default)]
     pub contact: String,
+}
+
+/// Countersign an acceptance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CountersignRequest {
+    /// The acceptance, armored.
+    pub document: String,
+    /// The fingerprint of the accepting organisation as its administrator read it aloud: the
+    /// `fingerprint` of [`DocumentSummary`]. A wrong one is refused: else whoever carries the
+    /// documents could accept in the partner's name.
+    pub fingerprint: String,
 }
 
 /// An armored offer, acceptance or countersignature.

@@ -1,0 +1,349 @@
+//! The command line: every command, its flags and its help.
+
+mod peer;
+mod policy;
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use homeserver_api::ids::{DeviceId, Handle, ServerName};
+
+pub(crate) use self::peer::{ConfirmArguments, DocumentOutput, PeerCommand, StatementArguments};
+pub(crate) use self::policy::{UserTypeCommand, UserTypeSetArguments};
+use crate::failure::EXIT_CODES;
+use crate::output::Format;
+
+/// Administer an Entente homeserver.
+///
+/// Without --server the homeserver on this machine is administered through its local socket, which
+/// needs no sign-in: whoever may open the socket is the operator. With --server the same commands
+/// go over TLS; sign in once with `hsctl login`.
+#[derive(Debug, Parser)]
+#[command(name = "hsctl", version, after_help = EXIT_CODES, after_long_help = EXIT_CODES)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArguments,
+    /// How answers are printed.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Human, value_name = "FORMAT")]
+    output: Format,
+    /// The same as --output json.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+impl Arguments {
+    /// How answers are printed.
+    pub(crate) fn format(&self) -> Format {
+        if self.json { Format::Json } else { self.output }
+    }
+}
+
+/// Which homeserver, and how it is recognised.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct ConnectionArguments {
+    /// The homeserver's local admin socket.
+    #[arg(
+        long,
+        global = true,
+        env = "ENTENTE_ADMIN_SOCKET",
+        value_name = "PATH",
+        default_value = "/run/entente/admin.sock"
+    )]
+    pub(crate) socket: PathBuf,
+    /// Administer over TLS instead: https://HOST:PORT of the client listener.
+    #[arg(id = "remote", long = "server", global = true, env = "ENTENTE_ADMIN_SERVER", value_name = "URL")]
+    pub(crate) server: Option<String>,
+    /// The homeserver's server name; absent: as at the last sign-in, else the host of --server.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) server_name: Option<ServerName>,
+    /// SHA-256 of the organisation's root certificate, the only one that is trusted; absent: as at
+    /// the last sign-in.
+    #[arg(long, global = true, value_name = "HEX", conflicts_with = "root")]
+    pub(crate) root_sha256: Option<String>,
+    /// The organisation's root certificate (PEM or DER) instead of its SHA-256.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) root: Option<PathBuf>,
+    /// Where `hsctl login` keeps its session [default: hsctl.json in the user's configuration folder].
+    #[arg(
+        long,
+        global = true,
+        env = "ENTENTE_ADMIN_SESSION",
+        value_name = "FILE"
+    )]
+    pub(crate) session: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Sign in to a homeserver over TLS; needs --server, and --root-sha256 or --root the first time.
+    Login(LoginArguments),
+    /// Forget the session of --server.
+    Logout,
+    /// The homeserver at a glance.
+    Status,
+    /// Accounts.
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Devices of accounts.
+    #[command(subcommand)]
+    Device(DeviceCommand),
+    /// User types: what their accounts may do.
+    #[command(subcommand)]
+    UserType(UserTypeCommand),
+    /// Other organisations, and the agreements with them.
+    ///
+    /// Two administrators make an agreement in three steps: one runs `peer offer` and sends the
+    /// file; the other runs `peer accept` on it and sends the acceptance back; the first runs
+    /// `peer countersign` on that. Both times the administrators compare a fingerprint over the
+    /// telephone.
+    #[command(subcommand)]
+    Peer(PeerCommand),
+    /// What waits for other organisations.
+    #[command(subcommand)]
+    Outbox(OutboxCommand),
+    /// What was given up, newest first; the senders were told.
+    DeadLetters {
+        /// How many at most.
+        #[arg(long, value_name = "N", default_value = "100")]
+        limit: NonZeroU32,
+    },
+    /// The audit log, oldest first.
+    Audit(AuditArguments),
+    /// Print completions for a shell; for bash: `hsctl completions bash > /etc/bash_completion.d/hsctl`.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LoginArguments {
+    /// The administrator's name.
+    #[arg(long, value_name = "NAME", default_value = "admin")]
+    pub(crate) name: Handle,
+    /// Read the password from this file (`-`: standard input) instead of asking for it.
+    #[arg(long, value_name = "FILE", env = "ENTENTE_ADMIN_PASSWORD_FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+}
+
+/// A new password: given, or made by the homeserver.
+#[derive(Debug, Args)]
+pub(crate) struct NewPasswordArguments {
+    /// Read the password from this file (`-`: standard input); without it the homeserver makes one.
+    #[arg(long, value_name = "FILE", conflicts_with = "ask_password")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Ask for the password on the terminal.
+    #[arg(long)]
+    pub(crate) ask_password: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserCommand {
+    /// All accounts.
+    List,
+    /// One account with its devices.
+    Show {
+        /// The account's handle: `alice` for alice@a.example.
+        handle: Handle,
+    },
+    /// A new account; prints its password once.
+    Create {
+        /// Its handle; never one that somebody else had.
+        handle: Handle,
+        /// Its user type.
+        #[arg(long = "type", value_name = "NAME", default_value = "standard")]
+        user_type: String,
+        #[command(flatten)]
+        password: NewPasswordArguments,
+    },
+    /// Give an account another user type.
+    Change {
+        /// The account's handle.
+        handle: Handle,
+        /// Its new user type.
+        #[arg(long = "type", value_name = "NAME")]
+        user_type: String,
+    },
+    /// Suspend an account: its sessions are cut, and it sends and receives nothing.
+    Suspend {
+        /// The account's handle.
+        handle: Handle,
+    },
+    /// Let a suspended account go on.
+    Resume {
+        /// The account's handle.
+        handle: Handle,
+    },
+    /// Delete an account, its devices and its waiting messages; nobody else ever gets its handle.
+    Delete {
+        /// The account's handle.
+        handle: Handle,
+        /// Don't ask.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Give an account a new password; prints it once when the homeserver made it.
+    ResetPassword {
+        /// The account's handle.
+        handle: Handle,
+        #[command(flatten)]
+        password: NewPasswordArguments,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeviceCommand {
+    /// Remove a device: its session is cut and its waiting messages are deleted.
+    Remove {
+        /// The account's handle.
+        handle: Handle,
+        /// The device's id, as `user show` prints it.
+        device: DeviceId,
+        /// Don't ask.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum OutboxCommand {
+    /// What waits for each peer, since when, and what went wrong last.
+    List,
+    /// Try a peer at once.
+    Retry {
+        /// The peer.
+        server: ServerName,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditArguments {
+    /// Only entries after this number.
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) after: Option<u64>,
+    /// How many at most; absent: all.
+    #[arg(long, value_name = "N", conflicts_with = "follow")]
+    pub(crate) limit: Option<NonZeroU32>,
+    /// Go on with new entries as they are written, until Ctrl-C.
+    #[arg(long)]
+    pub(crate) follow: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(line.split_whitespace())
+    }
+
+    /// Goal: the definition of the command line contradicts itself nowhere.
+    #[test]
+    fn definition() {
+        Arguments::command().debug_assert();
+    }
+
+    /// Goal: every documented command line parses; by a list of one each and more.
+    #[test]
+    fn good_lines() {
+        for line in [
+            "hsctl status",
+            "hsctl --socket /tmp/s status --json",
+            "hsctl user list --output json",
+            "hsctl user show alice",
+            "hsctl user create alice --type officer --password-file -",
+            "hsctl user change alice --type guest",
+            "hsctl user suspend alice",
+            "hsctl user resume alice",
+            "hsctl user delete alice --yes",
+            "hsctl user reset-password alice --ask-password",
+            "hsctl device remove alice 00112233445566778899aabbccddeeff --yes",
+            "hsctl user-type list",
+            "hsctl user-type show standard",
+            "hsctl user-type set guest --ttl-min 1m --ttl-max 30d --ttl-default 7d --burn-max 1h --external none \
+             --files no --file-max 10M --devices-max 2",
+            "hsctl user-type set guest --from-file policy.json",
+            "hsctl user-type delete guest",
+            "hsctl peer list",
+            "hsctl peer show b.example",
+            "hsctl peer offer b.example -o offer.txt --ttl-min 1m --ttl-max 7d --outbound message:officer,guest \
+             --grant message --grant files --valid-days 30 --endpoint 10.0.0.1:8448 --contact ops@a.example",
+            "hsctl peer inspect offer.txt",
+            "hsctl peer accept offer.txt -o acceptance.txt",
+            "hsctl peer countersign acceptance.txt --fingerprint 00ff",
+            "hsctl peer activate countersignature.txt",
+            "hsctl peer suspend b.example --reason drill",
+            "hsctl peer resume b.example",
+            "hsctl peer revoke b.example --reason over --yes",
+            "hsctl outbox list",
+            "hsctl outbox retry b.example",
+            "hsctl dead-letters --limit 5",
+            "hsctl audit --after 12 --follow",
+            "hsctl completions zsh",
+            "hsctl --server https://h:8443 --server-name a.example --root-sha256 00 login --name root",
+            "hsctl --server https://h:8443 logout",
+        ] {
+            if let Err(error) = parse(line) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+
+    /// Goal: wrong lines are refused with exit code 2 and a message that names what is wrong.
+    #[test]
+    fn wrong_lines() {
+        for (line, named) in [
+            ("hsctl user create Alice", "Alice"),
+            ("hsctl peer show 10.0.0.1", "10.0.0.1"),
+            ("hsctl user-type set guest --ttl-min soon", "soon"),
+            (
+                "hsctl user-type set guest --external B.example",
+                "B.example",
+            ),
+            (
+                "hsctl user-type set guest --from-file p --files no",
+                "--from-file",
+            ),
+            ("hsctl peer offer b.example --outbound talk", "talk"),
+            ("hsctl device remove alice 12", "12"),
+            ("hsctl audit --limit 0", "0"),
+            ("hsctl --root-sha256 00 --root f status", "--root"),
+        ] {
+            let error = parse(line).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+            assert!(error.to_string().contains(named), "{line}: {error}");
+        }
+    }
+
+    /// Goal: --json and --output json mean the same, before and after the command.
+    #[test]
+    fn formats() {
+        for line in [
+            "hsctl --json status",
+            "hsctl status --json",
+            "hsctl --output json status",
+            "hsctl status --output json",
+        ] {
+            assert_eq!(parse(line).expect(line).format(), Format::Json, "{line}");
+        }
+        assert_eq!(
+            parse("hsctl status").expect("parses").format(),
+            Format::Human
+        );
+    }
+
+    /// Goal: --help documents the exit codes.
+    #[test]
+    fn help_names_exit_codes() {
+        let help = Arguments::command().render_long_help().to_string();
+        for code in ["75", "78"] {
+            assert!(help.contains(code), "{help}");
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! `peer` and its flags.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Subcommand};
+use homeserver_api::admin::{Grant, Operation, Terms};
+use homeserver_api::ids::ServerName;
+
+use crate::values::{parse_bytes, parse_seconds};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PeerCommand {
+    /// All peers.
+    List,
+    /// One peer: where its agreement stands and what it allows.
+    Show {
+        /// The peer.
+        server: ServerName,
+    },
+    /// Step 1: make an offer to another organisation, to send to its administrator.
+    Offer {
+        /// The other organisation's server name.
+        server: ServerName,
+        #[command(flatten)]
+        statement: StatementArguments,
+        #[command(flatten)]
+        output: DocumentOutput,
+    },
+    /// Say in plain language what a document states; changes nothing.
+    Inspect {
+        /// The document (`-`: standard input).
+        document: PathBuf,
+    },
+    /// Step 2, at the other organisation: accept an offer; makes the acceptance to send back.
+    Accept {
+        /// The offer (`-`: standard input).
+        document: PathBuf,
+        #[command(flatten)]
+        confirm: ConfirmArguments,
+        #[command(flatten)]
+        statement: StatementArguments,
+        #[command(flatten)]
+        output: DocumentOutput,
+    },
+    /// Step 3, at the first organisation: countersign the acceptance; the agreement is made.
+    ///
+    /// The countersignature is delivered to the other homeserver online. It is printed as well, for
+    /// `peer activate` there in case it can't be.
+    Countersign {
+        /// The acceptance (`-`: standard input).
+        document: PathBuf,
+        #[command(flatten)]
+        confirm: ConfirmArguments,
+        #[command(flatten)]
+        output: DocumentOutput,
+    },
+    /// Take a countersignature that could not be delivered online.
+    Activate {
+        /// The countersignature (`-`: standard input).
+        document: PathBuf,
+    },
+    /// Pause an agreement: new messages are refused, what waits goes on waiting.
+    Suspend {
+        /// The peer.
+        server: ServerName,
+        /// Why; goes into the audit log.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// End a pause that this side made.
+    Resume {
+        /// The peer.
+        server: ServerName,
+    },
+    /// End an agreement for good: connections are cut, and what waits returns to its senders.
+    Revoke {
+        /// The peer.
+        server: ServerName,
+        /// Why; goes into the audit log.
+        #[arg(long, default_value = "")]
+        reason: String,
+        /// Don't ask.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Where a document goes.
+#[derive(Debug, Args)]
+pub(crate) struct DocumentOutput {
+    /// Write the document to this file instead of standard output.
+    #[arg(short = 'o', long = "out", value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// How it is known that the document is the partner's.
+#[derive(Debug, Args)]
+pub(crate) struct ConfirmArguments {
+    /// The fingerprint that the partner's administrator read aloud; without it hsctl shows the
+    /// document's own and asks on the terminal whether it is the same.
+    #[arg(long, value_name = "HEX")]
+    pub(crate) fingerprint: Option<String>,
+}
+
+/// What this side states. Both sides' statements together decide: only what both allow is allowed.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "What this side states (default: everything, for a year)")]
+pub(crate) struct StatementArguments {
+    /// Start from a JSON file (`-`: standard input) instead of from everything.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) terms: Option<PathBuf>,
+    /// What our people may do towards theirs: `message`, `invite`, `directory`, `files`, `none`, each
+    /// perhaps for some of our user types only: `message:officer,guest`. May be repeated.
+    #[arg(long, value_name = "WHAT[:TYPES]", value_parser = GrantFlag::from_str)]
+    outbound: Vec<GrantFlag>,
+    /// What their people may do towards ours; written like --outbound, with our user types.
+    #[arg(long = "grant", visible_alias = "inbound", value_name = "WHAT[:TYPES]", value_parser = GrantFlag::from_str)]
+    inbound: Vec<GrantFlag>,
+    /// Shortest time-to-live of a message, such as 1m.
+    #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
+    ttl_min: Option<u32>,
+    /// Longest time-to-live of a message, such as 30d.
+    #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
+    ttl_max: Option<u32>,
+    /// Most that the partner may have waiting here, such as 1GiB.
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    waiting_max: Option<u64>,
+    /// Largest file, such as 100MiB.
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    file_max: Option<u64>,
+    /// Days until the agreement expires.
+    #[arg(long, value_name = "DAYS")]
+    valid_days: Option<u32>,
+    /// Where the partner reaches this homeserver, HOST:PORT; may be repeated [default: as configured].
+    #[arg(long = "endpoint", value_name = "HOST:PORT")]
+    pub(crate) endpoints: Vec<String>,
+    /// Whom the partner's administrator turns to.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) contact: String,
+}
+
+impl StatementArguments {
+    /// The terms that these flags make of `former`.
+    pub(crate) fn apply(&self, mut terms: Terms) -> Terms {
+        if !self.outbound.is_empty() {
+            terms.outbound = grants(&self.outbound);
+        }
+        if !self.inbound.is_empty() {
+            terms.inbound = grants(&self.inbound);
+        }
+        let ttl = &mut terms.ttl;
+        ttl.min_seconds = self.ttl_min.unwrap_or(ttl.min_seconds);
+        ttl.max_seconds = self.ttl_max.unwrap_or(ttl.max_seconds);
+        // Not used on a link, but kept in order for whoever checks that bounds are.
+        ttl.default_seconds = ttl
+            .default_seconds
+            .min(ttl.max_seconds)
+            .max(ttl.min_seconds);
+        terms.waiting_bytes_max = self.waiting_max.unwrap_or(terms.waiting_bytes_max);
+        terms.file_bytes_max = self.file_max.unwrap_or(terms.file_bytes_max);
+        terms.valid_days = self.valid_days.unwrap_or(terms.valid_days);
+        terms
+    }
+}
+
+/// One `--outbound` or `--grant`; `None` stands for `none`.
+#[derive(Debug, Clone)]
+struct GrantFlag(Option<Grant>);
+
+impl FromStr for GrantFlag {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (operation, user_types) = match text.split_once(':') {
+            Some((operation, user_types)) => (operation, user_types.split(',').collect()),
+            None => (text, Vec::new()),
+        };
+        if user_types.iter().any(|name| name.is_empty()) {
+            return Err(format!("`{text}` names a user type without a name"));
+        }
+        let operation = match operation {
+            "none" if user_types.is_empty() => return Ok(Self(None)),
+            "message" => Operation::Message,
+            "invite" => Operation::Invite,
+            "directory" => Operation::Directory,
+            "files" => Operation::Files,
+            _ => {
+                return Err(format!(
+                    "`{text}` is nothing to grant: write message, invite, directory, files or none"
+                ));
+            }
+        };
+        Ok(Self(Some(Grant {
+            operation,
+            user_types: user_types.into_iter().map(str::to_owned).collect(),
+        })))
+    }
+}
+
+fn grants(flags: &[GrantFlag]) -> Vec<Grant> {
+    flags.iter().filter_map(|flag| flag.0.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Arguments, Command};
+
+    fn offer(flags: &str) -> StatementArguments {
+        let line = format!("hsctl peer offer b.example {flags}");
+        let arguments = Arguments::try_parse_from(line.split_whitespace()).expect("parses");
+        match arguments.command {
+            Command::Peer(PeerCommand::Offer { statement, .. }) => statement,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Goal: terms flags state what they name, `none` grants nothing, and the rest stays.
+    #[test]
+    fn statements() {
+        let terms = offer("--outbound message:officer,guest --outbound invite --grant none --ttl-min 1m --ttl-max 1h")
+            .apply(Terms::default());
+        assert_eq!(
+            terms.outbound,
+            [
+                Grant {
+                    operation: Operation::Message,
+                    user_types: vec!["officer".to_owned(), "guest".to_owned()],
+                },
+                Grant {
+                    operation: Operation::Invite,
+                    user_types: Vec::new(),
+                },
+            ]
+        );
+        assert_eq!(terms.inbound, []);
+        assert_eq!((terms.ttl.min_seconds, terms.ttl.max_seconds), (60, 3600));
+        assert!(terms.ttl.in_order());
+        assert_eq!(offer("").apply(Terms::default()), Terms::default());
+        assert!("message:".parse::<GrantFlag>().is_err());
+        assert!("none:guest".parse::<GrantFlag>().is_err());
+    }
+}

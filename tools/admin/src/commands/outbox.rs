@@ -1,0 +1,94 @@
+//! `outbox` and `dead-letters`.
+
+use std::num::NonZeroU32;
+
+use homeserver_api::admin::{DeadLetter, DeadLetters, Outbox, OutboxState};
+
+use crate::cli::OutboxCommand;
+use crate::connection::Admin;
+use crate::failure::Failure;
+use crate::output::{Format, list};
+use crate::values::{distance, instant, now_ms, size};
+
+/// `outbox …`.
+pub(super) async fn run(
+    admin: &Admin,
+    command: OutboxCommand,
+    format: Format,
+) -> Result<(), Failure> {
+    match command {
+        OutboxCommand::List => {
+            let outbox: Outbox = admin.get("/admin/v1/outbox").await?;
+            format.show(&outbox, |outbox| outbox_list(&outbox.destinations))
+        }
+        OutboxCommand::Retry { server } => {
+            admin
+                .post_nothing(&format!("/admin/v1/outbox/{server}/retry"))
+                .await?;
+            format.done(&format!("{server} is being tried now."))
+        }
+    }
+}
+
+/// `GET /admin/v1/dead-letters`.
+pub(super) async fn dead_letters(
+    admin: &Admin,
+    limit: NonZeroU32,
+    format: Format,
+) -> Result<(), Failure> {
+    let letters: DeadLetters = admin
+        .get(&format!("/admin/v1/dead-letters?limit={limit}"))
+        .await?;
+    format.show(&letters, |letters| dead_letter_list(&letters.dead_letters))
+}
+
+fn outbox_list(destinations: &[OutboxState]) -> String {
+    let now_ms = now_ms();
+    let rows = destinations
+        .iter()
+        .map(|destination| {
+            let when = |ms: Option<u64>| ms.map_or_else(String::new, |ms| distance(ms, now_ms));
+            vec![
+                destination.server.to_string(),
+                destination.waiting.to_string(),
+                size(destination.waiting_bytes),
+                when(destination.oldest_ms),
+                when(destination.next_attempt_ms),
+                destination.acknowledged.to_string(),
+                destination.last_error.clone().unwrap_or_default(),
+            ]
+        })
+        .collect();
+    list(
+        &[
+            "peer",
+            "waiting",
+            "size",
+            "oldest",
+            "next try",
+            "acknowledged",
+            "last error",
+        ],
+        rows,
+        "Nothing waits, and there is no peer it could wait for.",
+    )
+}
+
+fn dead_letter_list(letters: &[DeadLetter]) -> String {
+    let rows = letters
+        .iter()
+        .map(|letter| {
+            vec![
+                instant(letter.at_ms),
+                letter.server.to_string(),
+                letter.refusal.code.to_string(),
+                letter.refusal.reason.clone(),
+            ]
+        })
+        .collect();
+    list(
+        &["when", "for", "code", "why"],
+        rows,
+        "Nothing was given up.",
+    )
+}

@@ -1,0 +1,231 @@
+//! `peer`.
+
+use homeserver_api::admin::{
+    AcceptRequest, CountersignRequest, OfferRequest, PeerDetail, PeerState, PeerSummary,
+    PeeringDocument, Peers, ReasonRequest, Terms,
+};
+use homeserver_api::ids::ServerName;
+
+use super::peering_document::{confirm_origin, inspect, sheet, write};
+use super::{confirm, read_file};
+use crate::cli::{PeerCommand, StatementArguments};
+use crate::connection::Admin;
+use crate::failure::Failure;
+use crate::output::{Format, facts, list};
+use crate::values::{distance, instant_and_distance, now_ms};
+
+/// `peer …`.
+pub(super) async fn run(
+    admin: &Admin,
+    command: PeerCommand,
+    format: Format,
+) -> Result<(), Failure> {
+    match command {
+        PeerCommand::List => {
+            let peers: Peers = admin.get("/admin/v1/peers").await?;
+            format.show(&peers, |peers| peer_list(&peers.peers))
+        }
+        PeerCommand::Show { server } => {
+            let peer: PeerDetail = admin.get(&path(&server)).await?;
+            format.show(&peer, peer_sheet)
+        }
+        PeerCommand::Offer {
+            server,
+            statement,
+            output,
+        } => {
+            let request = OfferRequest {
+                server,
+                terms: Some(terms(&statement)?),
+                endpoints: statement.endpoints,
+                contact: statement.contact,
+            };
+            let offer: PeeringDocument = admin.post("/admin/v1/peers/offers", &request).await?;
+            let next = format!(
+                "Send it to the administrator of {}, who runs `hsctl peer accept` on it.",
+                request.server
+            );
+            write(&offer, &output, format, &next)
+        }
+        PeerCommand::Inspect { document } => {
+            let (_, summary) = inspect(admin, &document).await?;
+            format.show(&summary, sheet)
+        }
+        PeerCommand::Accept {
+            document,
+            confirm,
+            statement,
+            output,
+        } => {
+            let (document, summary) = inspect(admin, &document).await?;
+            let request = AcceptRequest {
+                document,
+                fingerprint: confirm_origin(&summary, &confirm)?,
+                terms: Some(terms(&statement)?),
+                endpoints: statement.endpoints,
+                contact: statement.contact,
+            };
+            let acceptance: PeeringDocument =
+                admin.post("/admin/v1/peers/acceptances", &request).await?;
+            let next = format!(
+                "Send it back to the administrator of {}, who runs `hsctl peer countersign` on it.",
+                summary.from
+            );
+            write(&acceptance, &output, format, &next)
+        }
+        PeerCommand::Countersign {
+            document,
+            confirm,
+            output,
+        } => {
+            let (document, summary) = inspect(admin, &document).await?;
+            let request = CountersignRequest {
+                document,
+                fingerprint: confirm_origin(&summary, &confirm)?,
+            };
+            let countersignature: PeeringDocument = admin
+                .post("/admin/v1/peers/countersignatures", &request)
+                .await?;
+            let next = format!(
+                "The agreement with {0} is made; {0} is told online. Should it stay `accepted` there, send this \
+                 document for `hsctl peer activate`.",
+                summary.from
+            );
+            write(&countersignature, &output, format, &next)
+        }
+        PeerCommand::Activate { document } => {
+            let request = PeeringDocument {
+                document: read_file(&document)?,
+            };
+            let peer: PeerDetail = admin.post("/admin/v1/peers/activations", &request).await?;
+            format.show(&peer, peer_sheet)
+        }
+        PeerCommand::Suspend { server, reason } => {
+            act(admin, &server, "suspend", reason, format).await
+        }
+        PeerCommand::Resume { server } => {
+            let peer: PeerDetail = admin
+                .post_empty(&format!("{}/resume", path(&server)))
+                .await?;
+            format.show(&peer, peer_sheet)
+        }
+        PeerCommand::Revoke {
+            server,
+            reason,
+            yes,
+        } => {
+            if !yes {
+                confirm(
+                    &format!(
+                        "End the agreement with {server} for good? What waits returns to its senders."
+                    ),
+                    "--yes",
+                )?;
+            }
+            act(admin, &server, "revoke", reason, format).await
+        }
+    }
+}
+
+fn path(server: &ServerName) -> String {
+    format!("/admin/v1/peers/{server}")
+}
+
+async fn act(
+    admin: &Admin,
+    server: &ServerName,
+    verb: &str,
+    reason: String,
+    format: Format,
+) -> Result<(), Failure> {
+    let peer: PeerDetail = admin
+        .post(
+            &format!("{}/{verb}", path(server)),
+            &ReasonRequest { reason },
+        )
+        .await?;
+    format.show(&peer, peer_sheet)
+}
+
+fn terms(statement: &StatementArguments) -> Result<Terms, Failure> {
+    let start = match &statement.terms {
+        Some(file) => serde_json::from_str(&read_file(file)?).map_err(|error| {
+            Failure::Configuration(format!("{} states no terms: {error}", file.display()))
+        })?,
+        None => Terms::default(),
+    };
+    Ok(statement.apply(start))
+}
+
+fn state(state: PeerState) -> &'static str {
+    match state {
+        PeerState::Offered => "offered",
+        PeerState::Accepted => "accepted",
+        PeerState::Active => "active",
+        PeerState::Suspended => "suspended",
+        PeerState::Expired => "expired",
+        PeerState::Revoked => "revoked",
+    }
+}
+
+fn link(peer: &PeerSummary) -> String {
+    match &peer.reachable {
+        None => "never tried".to_owned(),
+        Some(Ok(())) => "answers".to_owned(),
+        Some(Err(reason)) => format!("does not answer: {reason}"),
+    }
+}
+
+fn peer_list(peers: &[PeerSummary]) -> String {
+    let now_ms = now_ms();
+    let rows = peers
+        .iter()
+        .map(|peer| {
+            vec![
+                peer.server.to_string(),
+                state(peer.state).to_owned(),
+                link(peer),
+                peer.expires_ms
+                    .map_or_else(String::new, |ms| distance(ms, now_ms)),
+            ]
+        })
+        .collect();
+    list(
+        &["peer", "agreement", "link", "expires"],
+        rows,
+        "No peers yet: make an offer to one with `hsctl peer offer`.",
+    )
+}
+
+fn peer_sheet(peer: &PeerDetail) -> String {
+    let summary = &peer.summary;
+    let mut rows = vec![
+        ("peer", summary.server.to_string()),
+        ("agreement", state(summary.state).to_owned()),
+        ("link", link(summary)),
+    ];
+    rows.extend(
+        summary
+            .expires_ms
+            .map(|ms| ("expires", instant_and_distance(ms))),
+    );
+    rows.extend(peer.fingerprint.clone().map(|text| ("fingerprint", text)));
+    if !peer.endpoints.is_empty() {
+        rows.push(("reached at", peer.endpoints.join(", ")));
+    }
+    rows.extend(
+        peer.reason
+            .clone()
+            .filter(|text| !text.is_empty())
+            .map(|text| ("reason", text)),
+    );
+    let mut text = facts(rows);
+    if !peer.lines.is_empty() {
+        text.push('\n');
+    }
+    for line in &peer.lines {
+        text.push_str("\n- ");
+        text.push_str(line);
+    }
+    text
+}

@@ -1,0 +1,157 @@
+//! Peering documents: read, explained, confirmed, written.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::Path;
+
+use homeserver_api::admin::{DocumentSummary, PeeringDocument};
+
+use super::{confirm, read_file};
+use crate::cli::{ConfirmArguments, DocumentOutput};
+use crate::connection::Admin;
+use crate::failure::Failure;
+use crate::output::{Format, facts, print};
+
+/// A document that this command was given, with its plain-language summary.
+pub(super) async fn inspect(
+    admin: &Admin,
+    file: &Path,
+) -> Result<(String, DocumentSummary), Failure> {
+    let document = read_file(file)?;
+    let request = PeeringDocument {
+        document: document.clone(),
+    };
+    let summary = admin.post("/admin/v1/peers/inspections", &request).await?;
+    Ok((document, summary))
+}
+
+/// The document in plain language.
+pub(super) fn sheet(summary: &DocumentSummary) -> String {
+    let mut text = facts(vec![
+        ("document", summary.kind.clone()),
+        ("from", summary.from.to_string()),
+        ("to", summary.to.to_string()),
+        ("fingerprint", summary.fingerprint.clone()),
+    ]);
+    text.push('\n');
+    for line in &summary.lines {
+        text.push_str("\n- ");
+        text.push_str(line);
+    }
+    text
+}
+
+/// Makes sure that the document is the partner's: the given fingerprint must be its own, or a
+/// person at the terminal says that it is. Returns the fingerprint.
+pub(super) fn confirm_origin(
+    summary: &DocumentSummary,
+    arguments: &ConfirmArguments,
+) -> Result<String, Failure> {
+    if let Some(given) = &arguments.fingerprint {
+        return if digits(given) == digits(&summary.fingerprint) {
+            Ok(summary.fingerprint.clone())
+        } else {
+            Err(Failure::Other(format!(
+                "the {} is not what {} sent: its fingerprint is {}, not the one given. Nothing was changed; ask the \
+                 partner's administrator to send it again another way",
+                summary.kind, summary.from, summary.fingerprint
+            )))
+        };
+    }
+    // On standard error: standard output carries the next document.
+    writeln!(io::stderr().lock(), "{}\n", sheet(summary))
+        .map_err(|error| Failure::Other(format!("the terminal does not answer: {error}")))?;
+    confirm(
+        &format!(
+            "Call the administrator of {}. Do they read this fingerprint aloud, {}?",
+            summary.from, summary.fingerprint
+        ),
+        "--fingerprint with what they read",
+    )?;
+    Ok(summary.fingerprint.clone())
+}
+
+fn digits(fingerprint: &str) -> String {
+    fingerprint
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .map(|digit| digit.to_ascii_lowercase())
+        .collect()
+}
+
+/// Writes a new document to its file or to standard output and says what to do with it.
+pub(super) fn write(
+    document: &PeeringDocument,
+    output: &DocumentOutput,
+    format: Format,
+    next: &str,
+) -> Result<(), Failure> {
+    if let Some(file) = &output.file {
+        let text = document.document.trim_end();
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(file)
+            .and_then(|mut opened| writeln!(opened, "{text}"))
+            .map_err(|error| {
+                Failure::Other(format!("{} can't be written: {error}", file.display()))
+            })?;
+        if format == Format::Human {
+            return print(&format!("Written to {}. {next}", file.display()));
+        }
+    } else if format == Format::Human {
+        print(document.document.trim_end())?;
+        // Beside the document, not in it.
+        let _ = writeln!(io::stderr().lock(), "{next}");
+        return Ok(());
+    }
+    format.show(document, |_| String::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary() -> DocumentSummary {
+        DocumentSummary {
+            kind: "offer".to_owned(),
+            from: "a.example".parse().expect("a name"),
+            to: "b.example".parse().expect("a name"),
+            fingerprint: "00ff 1234".to_owned(),
+            lines: vec!["Messages may live from 1 minute to 30 days.".to_owned()],
+        }
+    }
+
+    /// Goal: a fingerprint is compared by its digits, however it is grouped; a wrong one stops.
+    #[test]
+    fn fingerprints() {
+        for (given, same) in [
+            ("00ff 1234", true),
+            ("00FF1234", true),
+            ("00:ff:12:34", true),
+            ("00ff 1235", false),
+            ("00ff", false),
+            ("", false),
+        ] {
+            let arguments = ConfirmArguments {
+                fingerprint: Some(given.to_owned()),
+            };
+            assert_eq!(
+                confirm_origin(&summary(), &arguments).is_ok(),
+                same,
+                "{given}"
+            );
+        }
+    }
+
+    /// Goal: the sheet shows who, for whom, the fingerprint and every line.
+    #[test]
+    fn sheets() {
+        assert_eq!(
+            sheet(&summary()),
+            "document     offer\nfrom         a.example\nto           b.example\nfingerprint  00ff 1234\n\n\
+             - Messages may live from 1 minute to 30 days."
+        );
+    }
+}

@@ -1,0 +1,173 @@
+//! `user-type`.
+
+use homeserver_api::admin::{UserType, UserTypes};
+use homeserver_api::policy::{Bounds, ExternalScope, UserTypePolicy};
+
+use super::{confirm, read_file};
+use crate::cli::{UserTypeCommand, UserTypeSetArguments};
+use crate::connection::{Admin, segment};
+use crate::failure::Failure;
+use crate::output::{Format, facts, list};
+use crate::values::{duration, size};
+
+/// `user-type …`.
+pub(super) async fn run(
+    admin: &Admin,
+    command: UserTypeCommand,
+    format: Format,
+) -> Result<(), Failure> {
+    match command {
+        UserTypeCommand::List => {
+            let types: UserTypes = admin.get("/admin/v1/user-types").await?;
+            format.show(&types, |types| type_list(&types.user_types))
+        }
+        UserTypeCommand::Show { name } => {
+            let user_type = find(admin, &name).await?.ok_or_else(|| {
+                Failure::Other(format!(
+                    "there is no user type {name}: `hsctl user-type list` shows which there are"
+                ))
+            })?;
+            format.show(&user_type, type_sheet)
+        }
+        UserTypeCommand::Set(arguments) => {
+            let policy = policy(admin, &arguments).await?;
+            let user_type: UserType = admin.put(&path(&arguments.name), &policy).await?;
+            format.show(&user_type, type_sheet)
+        }
+        UserTypeCommand::Delete { name, yes } => {
+            if !yes {
+                confirm(&format!("Delete the user type {name}?"), "--yes")?;
+            }
+            admin.delete(&path(&name)).await?;
+            format.done(&format!("The user type {name} is deleted."))
+        }
+    }
+}
+
+fn path(name: &str) -> String {
+    format!("/admin/v1/user-types/{}", segment(name))
+}
+
+async fn find(admin: &Admin, name: &str) -> Result<Option<UserType>, Failure> {
+    let types: UserTypes = admin.get("/admin/v1/user-types").await?;
+    Ok(types
+        .user_types
+        .into_iter()
+        .find(|found| found.name == name))
+}
+
+async fn policy(
+    admin: &Admin,
+    arguments: &UserTypeSetArguments,
+) -> Result<UserTypePolicy, Failure> {
+    if let Some(file) = &arguments.from_file {
+        return serde_json::from_str(&read_file(file)?).map_err(|error| {
+            Failure::Configuration(format!("{} is not a policy: {error}", file.display()))
+        });
+    }
+    let former = find(admin, &arguments.name)
+        .await?
+        .map_or_else(UserTypePolicy::default, |found| found.policy);
+    Ok(arguments.apply(former))
+}
+
+fn type_list(types: &[UserType]) -> String {
+    let rows = types
+        .iter()
+        .map(|user_type| {
+            let policy = &user_type.policy;
+            vec![
+                user_type.name.clone(),
+                format!(
+                    "{} to {}",
+                    duration(policy.ttl.min_seconds.into()),
+                    duration(policy.ttl.max_seconds.into())
+                ),
+                external(&policy.external),
+                files(policy),
+                policy.devices_max.to_string(),
+            ]
+        })
+        .collect();
+    list(
+        &[
+            "name",
+            "time-to-live",
+            "other organisations",
+            "files",
+            "devices",
+        ],
+        rows,
+        "No user types.",
+    )
+}
+
+fn type_sheet(user_type: &UserType) -> String {
+    let policy = &user_type.policy;
+    facts(vec![
+        ("user type", user_type.name.clone()),
+        ("time-to-live", bounds(&policy.ttl)),
+        ("burn on read", bounds(&policy.burn)),
+        ("other organisations", external(&policy.external)),
+        ("files", files(policy)),
+        ("devices", format!("at most {}", policy.devices_max)),
+    ])
+}
+
+fn bounds(bounds: &Bounds) -> String {
+    let words = |seconds: u32| match seconds {
+        0 => "none".to_owned(),
+        seconds => duration(seconds.into()),
+    };
+    format!(
+        "{} to {}, {} when none is chosen",
+        words(bounds.min_seconds),
+        words(bounds.max_seconds),
+        words(bounds.default_seconds)
+    )
+}
+
+fn external(scope: &ExternalScope) -> String {
+    match scope {
+        ExternalScope::None => "none".to_owned(),
+        ExternalScope::AllPeers => "all with an active agreement".to_owned(),
+        ExternalScope::Peers(peers) => {
+            let names: Vec<String> = peers.iter().map(ToString::to_string).collect();
+            names.join(", ")
+        }
+    }
+}
+
+fn files(policy: &UserTypePolicy) -> String {
+    if policy.files {
+        format!("up to {}", size(policy.file_bytes_max))
+    } else {
+        "no".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a policy reads in words, with nothing left as a bare number of seconds or bytes.
+    #[test]
+    fn sheet() {
+        let user_type = UserType {
+            name: "guest".to_owned(),
+            policy: UserTypePolicy {
+                external: ExternalScope::None,
+                ..UserTypePolicy::default()
+            },
+        };
+        assert_eq!(
+            type_sheet(&user_type),
+            "user type            guest\n\
+             time-to-live         1 minute to 30 days, 1 week when none is chosen\n\
+             burn on read         none to 1 day, none when none is chosen\n\
+             other organisations  none\n\
+             files                up to 100 MiB\n\
+             devices              at most 5"
+        );
+    }
+}
