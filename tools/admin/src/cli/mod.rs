@@ -55,7 +55,13 @@ pub(crate) struct ConnectionArguments {
     )]
     pub(crate) socket: PathBuf,
     /// Administer over TLS instead: https://HOST:PORT of the client listener.
-    #[arg(id = "remote", long = "server", global = true, env = "ENTENTE_ADMIN_SERVER", value_name = "URL")]
+    #[arg(
+        id = "remote",
+        long = "server",
+        global = true,
+        env = "ENTENTE_ADMIN_SERVER",
+        value_name = "URL"
+    )]
     pub(crate) server: Option<String>,
     /// The homeserver's server name; absent: as at the last sign-in, else the host of --server.
     #[arg(long, global = true, value_name = "NAME")]
