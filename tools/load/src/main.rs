@@ -1,1 +1,7 @@
+mod clock;
+mod schedule;
+mod pacer;
+mod latency;
+mod process;
+mod ledger;
 fn main() {}
