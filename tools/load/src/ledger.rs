@@ -44,8 +44,19 @@ pub(crate) struct Ledger {
     in_flight: VecDeque<Sent>,
     /// Overtaken by a later one: out of order if they still come, lost if not.
     overtaken: Vec<Sent>,
-    pub(crate) out_of_order: u64,
+    out_of_order: u64,
+    duplicated: u64,
+}
+
+/// What went wrong between two settlements.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Faults {
+    /// Sent, never refused, never arrived.
+    pub(crate) lost: u64,
+    /// Arrived once more than sent.
     pub(crate) duplicated: u64,
+    /// Arrived after one that was sent later.
+    pub(crate) out_of_order: u64,
 }
 
 impl Ledger {
@@ -75,17 +86,26 @@ impl Ledger {
         self.overtaken.retain(|sent| sent.number != number);
     }
 
-    /// Gives up on everything that is missing; answers how many that were.
-    pub(crate) fn write_off(&mut self) -> usize {
-        let lost = self.missing();
-        self.in_flight.clear();
-        self.overtaken.clear();
-        lost
+    /// Closes the books: what is missing now is lost, and the counts start again.
+    pub(crate) fn settle(&mut self) -> Faults {
+        let faults = Faults {
+            lost: u64::try_from(self.missing()).unwrap_or(u64::MAX),
+            duplicated: self.duplicated,
+            out_of_order: self.out_of_order,
+        };
+        *self = Self {
+            next_number: self.next_number,
+            ..Self::default()
+        };
+        faults
     }
 
     /// Notes an arrival.
     pub(crate) fn arrived(&mut self, identity: Identity) -> Arrival {
-        if let Some(first) = self.in_flight.pop_front_if(|sent| sent.identity == identity) {
+        if let Some(first) = self
+            .in_flight
+            .pop_front_if(|sent| sent.identity == identity)
+        {
             return Arrival::First {
                 intended_us: first.intended_us,
             };
@@ -147,7 +167,10 @@ mod tests {
             };
             assert_eq!(ledger.arrived(identity(number)), expected);
         }
-        assert_eq!((ledger.missing(), ledger.duplicated, ledger.out_of_order), (0, 0, 0));
+        assert_eq!(
+            (ledger.missing(), ledger.duplicated, ledger.out_of_order),
+            (0, 0, 0)
+        );
     }
 
     /// Goal: one lost message is one lost message, and does not disturb the others; by leaving
@@ -158,7 +181,11 @@ mod tests {
         for number in (0..25).filter(|number| *number != 6) {
             assert_ne!(ledger.arrived(identity(number)), Arrival::Duplicate);
         }
-        assert_eq!((ledger.write_off(), ledger.duplicated, ledger.out_of_order), (1, 0, 0));
+        let faults = ledger.settle();
+        assert_eq!(
+            (faults.lost, faults.duplicated, faults.out_of_order),
+            (1, 0, 0)
+        );
         assert_eq!(ledger.missing(), 0);
     }
 
@@ -174,7 +201,11 @@ mod tests {
                     ledger.arrived(identity(3));
                 }
             }
-            assert_eq!((ledger.missing(), ledger.duplicated), (0, 1), "{again_after}");
+            assert_eq!(
+                (ledger.missing(), ledger.duplicated),
+                (0, 1),
+                "{again_after}"
+            );
         }
     }
 
@@ -183,9 +214,15 @@ mod tests {
     fn overtaken() {
         let mut ledger = sent(3);
         ledger.arrived(identity(1));
-        assert_eq!(ledger.arrived(identity(0)), Arrival::First { intended_us: 0 });
+        assert_eq!(
+            ledger.arrived(identity(0)),
+            Arrival::First { intended_us: 0 }
+        );
         ledger.arrived(identity(2));
-        assert_eq!((ledger.missing(), ledger.duplicated, ledger.out_of_order), (0, 0, 1));
+        assert_eq!(
+            (ledger.missing(), ledger.duplicated, ledger.out_of_order),
+            (0, 0, 1)
+        );
     }
 
     /// Goal: a refused message isn't waited for; by refusing one in flight.

@@ -66,10 +66,7 @@ impl Use {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WatchError {
     #[error("can't read {path}: {error}. Is the process still running?")]
-    Read {
-        path: String,
-        error: std::io::Error,
-    },
+    Read { path: String, error: std::io::Error },
     #[error("{0} is not in the form that Linux documents")]
     Form(String),
 }
@@ -78,8 +75,8 @@ pub(crate) enum WatchError {
 pub(crate) fn read(pid: u32) -> Result<Use, WatchError> {
     let folder = PathBuf::from(format!("/proc/{pid}"));
     let text = |name: &str| read_text(folder.join(name));
-    let ticks = parse_stat(&text("stat")?)
-        .ok_or_else(|| WatchError::Form(format!("/proc/{pid}/stat")))?;
+    let ticks =
+        parse_stat(&text("stat")?).ok_or_else(|| WatchError::Form(format!("/proc/{pid}/stat")))?;
     let resident_kib = parse_resident(&text("status")?)
         .ok_or_else(|| WatchError::Form(format!("/proc/{pid}/status")))?;
 

@@ -57,9 +57,7 @@ impl Schedule {
 
     /// How many messages of `pair` are due at `now_us`.
     pub(crate) fn due_of(&self, pair: u64, now_us: u64) -> u64 {
-        self.due(now_us)
-            .saturating_sub(pair)
-            .div_ceil(self.pairs)
+        self.due(now_us).saturating_sub(pair).div_ceil(self.pairs)
     }
 }
 

@@ -1,0 +1,225 @@
+//! Before measuring: devices are enrolled, each pair gets a room, and mls-rs makes the messages.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use entente_sdk::ids::RoomId;
+use entente_sdk::session::Endpoint;
+use entente_sdk::{Client, Enrolment, Error, Event, SendOptions, StoreKey};
+use ring::rand::{SecureRandom as _, SystemRandom};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::inventory::{Account, Inventory, Side};
+
+/// Messages made beforehand for each pair.
+const POOL_MESSAGES: u64 = 256;
+/// Length of a message's text: 1 KiB.
+const TEXT_BYTES: usize = 1024;
+/// Digits that a text begins with: the message's number.
+const NUMBER_DIGITS: usize = 20;
+/// Enrolments and rooms under way at once.
+const AT_ONCE: usize = 4;
+
+/// A pair that is ready to send.
+pub(crate) struct Prepared {
+    pub(crate) sender: Client,
+    pub(crate) receiver: Client,
+    pub(crate) room: RoomId,
+    /// MLS PrivateMessages of [`TEXT_BYTES`] of text each.
+    pub(crate) pool: Vec<Bytes>,
+}
+
+/// A device that only connects.
+pub(crate) struct IdleDevice {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) token: String,
+}
+
+/// Prepares pairs; calls `done` after each.
+///
+/// # Errors
+/// When an account is missing or the homeservers refuse something, in words.
+pub(crate) async fn pairs(
+    inventory: &Inventory,
+    count: usize,
+    folder: &Path,
+    done: impl Fn(),
+) -> Result<Vec<Prepared>, String> {
+    for (side, name) in [(&inventory.from, "from"), (&inventory.to, "to")] {
+        if side.accounts.len() < count {
+            return Err(format!(
+                "{count} pairs need {count} accounts on each side; the inventory's `{name}` has {}",
+                side.accounts.len()
+            ));
+        }
+    }
+    let permits = Arc::new(Semaphore::new(AT_ONCE));
+    let mut tasks = JoinSet::new();
+    let accounts = inventory.from.accounts.iter().zip(&inventory.to.accounts);
+    for (index, (from, to)) in accounts.take(count).enumerate() {
+        let from = enrolment(&inventory.from, from);
+        let to = enrolment(&inventory.to, to);
+        let folder = folder.join(format!("pair-{index}"));
+        let permits = Arc::clone(&permits);
+        tasks.spawn(async move {
+            let _permit = permits.acquire().await;
+            pair(from, to, &folder)
+                .await
+                .map_err(|error| format!("pair {index} can't be prepared: {error}"))
+        });
+    }
+    let mut prepared = Vec::with_capacity(count);
+    while let Some(outcome) = tasks.join_next().await {
+        prepared.push(outcome.map_err(|error| error.to_string())??);
+        done();
+    }
+    Ok(prepared)
+}
+
+/// Enrols devices that only connect, spread over the accounts; calls `done` after each.
+///
+/// # Errors
+/// When there is no account, or the homeserver refuses, in words.
+pub(crate) async fn idle_devices(
+    side: &Side,
+    count: usize,
+    folder: &Path,
+    done: impl Fn(),
+) -> Result<Vec<IdleDevice>, String> {
+    if side.accounts.is_empty() {
+        return Err("idle devices need at least one account in the inventory's `from`".to_owned());
+    }
+    let permits = Arc::new(Semaphore::new(AT_ONCE));
+    let mut tasks = JoinSet::new();
+    for (index, account) in side.accounts.iter().cycle().take(count).enumerate() {
+        let enrolment = enrolment(side, account);
+        let folder = folder.join(format!("idle-{index}"));
+        let permits = Arc::clone(&permits);
+        tasks.spawn(async move {
+            let _permit = permits.acquire().await;
+            let client = Client::enrol(&folder, key()?, enrolment)
+                .await
+                .map_err(|error| format!("idle device {index} can't be enrolled: {error}"))?;
+            let device = IdleDevice {
+                endpoint: client.endpoint(),
+                token: client.token(),
+            };
+            client.close().await;
+            Ok::<_, String>(device)
+        });
+    }
+    let mut devices = Vec::with_capacity(count);
+    while let Some(outcome) = tasks.join_next().await {
+        devices.push(outcome.map_err(|error| error.to_string())??);
+        done();
+    }
+    Ok(devices)
+}
+
+/// Encrypts message `number`.
+///
+/// # Errors
+/// When mls-rs does not.
+pub(crate) async fn encrypt(client: &Client, room: RoomId, number: u64) -> Result<Bytes, Error> {
+    client
+        .encrypt_only(room, &text(number), SendOptions::default())
+        .await
+}
+
+/// Decrypts a message and reads its number; `None` when it is not one of ours.
+pub(crate) async fn decrypt(client: &Client, room: RoomId, message: Bytes) -> Option<u64> {
+    let text = client.decrypt_only(room, message).await.ok()?;
+    number(&text)
+}
+
+async fn pair(from: Enrolment, to: Enrolment, folder: &Path) -> Result<Prepared, String> {
+    let recipient = to.address.clone();
+    let receiver = Client::enrol(folder.join("to"), key()?, to)
+        .await
+        .map_err(|error| error.to_string())?;
+    let sender = Client::enrol(folder.join("from"), key()?, from)
+        .await
+        .map_err(|error| error.to_string())?;
+    let mut arrivals = receiver.events();
+    receiver.connect();
+    sender.connect();
+    let room = sender
+        .start_conversation(&[recipient])
+        .await
+        .map_err(|error| error.to_string())?;
+    loop {
+        match arrivals.next().await {
+            Some(Event::RoomJoined { room: joined }) if joined == room => break,
+            Some(_) => {}
+            None => return Err("the receiver's client ended before it joined the room".to_owned()),
+        }
+    }
+    // From here on the pair's own sessions take over; the clients only encrypt and decrypt.
+    sender.disconnect().await;
+    receiver.disconnect().await;
+    let mut pool = Vec::new();
+    for number in 0..POOL_MESSAGES {
+        let message = encrypt(&sender, room, number).await;
+        pool.push(message.map_err(|error| error.to_string())?);
+    }
+    Ok(Prepared {
+        sender,
+        receiver,
+        room,
+        pool,
+    })
+}
+
+fn enrolment(side: &Side, account: &Account) -> Enrolment {
+    Enrolment {
+        server_endpoint: side.endpoint.clone(),
+        address: account.address.clone(),
+        password: account.password.clone(),
+        root_sha256: side.root_sha256.clone(),
+        device_name: "load generator".to_owned(),
+    }
+}
+
+/// A store key that nobody remembers: the stores go away with the run.
+fn key() -> Result<StoreKey, String> {
+    let mut key = [0; 32];
+    SystemRandom::new()
+        .fill(&mut key)
+        .map_err(|_| "the system gives no random numbers".to_owned())?;
+    Ok(StoreKey::Key(key))
+}
+
+fn text(number: u64) -> String {
+    let mut text = format!("{number:0width$} ", width = NUMBER_DIGITS);
+    while text.len() < TEXT_BYTES {
+        text.push_str("abcdefghijklmnopqrstuvwxyz 0123456789 ");
+    }
+    text.truncate(TEXT_BYTES);
+    text
+}
+
+/// The number in a text of ours; the rest must be as sent.
+fn number(received: &str) -> Option<u64> {
+    let number = received.get(..NUMBER_DIGITS)?.parse().ok()?;
+    (text(number) == received).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a text has exactly 1 KiB and gives its number back; any change to it is noticed.
+    #[test]
+    fn texts_carry_their_number() {
+        for n in [0, 99, 123_456, u64::MAX] {
+            let whole = text(n);
+            assert_eq!(whole.len(), TEXT_BYTES);
+            assert_eq!(number(&whole), Some(n));
+            let mut changed = whole.clone();
+            changed.replace_range(TEXT_BYTES - 1.., "!");
+            assert_eq!(number(&changed), None);
+        }
+    }
+}
