@@ -285,7 +285,7 @@ fn socket_failure(path: &Path, error: &io::Error) -> Failure {
             endpoint,
             reason:
                 "there is no such socket; start the homeserver, or name its socket with --socket \
-                     (`socket` under `[admin]` in its configuration)"
+                     (`admin_socket` under `[listen]` in its configuration)"
                     .to_owned(),
         },
         _ => Failure::Unreachable {

@@ -1,0 +1,345 @@
+//! The real `hsctl` against a fake admin API: what it asks, prints and ends with.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "tests may stop at the first surprise"
+)]
+
+mod fake_admin;
+
+use fake_admin::FakeAdmin;
+use serde_json::{Value, json};
+
+fn summary() -> Value {
+    json!({
+        "kind": "offer", "from": "a.example", "to": "b.example", "fingerprint": "00ff 1234",
+        "lines": ["Messages live from 1 minute to 30 days."],
+    })
+}
+
+fn peer(state: &str) -> Value {
+    json!({
+        "server": "b.example", "state": state, "reachable": {"Ok": null}, "expires_ms": null,
+        "fingerprint": "00ff 1234", "endpoints": ["127.0.0.1:8448"],
+        "lines": ["Everybody may exchange messages."], "reason": "drill",
+    })
+}
+
+fn problem(status: u16, code: &str, detail: &str) -> Value {
+    json!({
+        "type": format!("urn:entente:problem:{code}"), "title": code.replace('-', " "),
+        "status": status, "detail": detail,
+    })
+}
+
+/// Goal: status reads as facts for people and as the API's own JSON for programs.
+#[tokio::test]
+async fn status() {
+    let answer = json!({
+        "server": "a.example", "version": "0.1.0", "root_sha256": "ab", "server_time_ms": 1_795_342_830_000_u64,
+        "accounts": 3, "devices": 4, "sessions": 2,
+    });
+    let fake = FakeAdmin::new(&[("GET /admin/v1/server", 200, answer.clone())]);
+    let human = fake.hsctl("status").await;
+    assert_eq!(human.code, 0, "{human:?}");
+    assert!(
+        human.stdout.contains("server         a.example\n"),
+        "{human:?}"
+    );
+    assert!(
+        human.stdout.contains("2026-11-22 10:20:30 UTC"),
+        "{human:?}"
+    );
+    let program = fake.hsctl("status --json").await;
+    assert_eq!(
+        serde_json::from_str::<Value>(&program.stdout).unwrap(),
+        answer
+    );
+    assert_eq!(program.stdout.lines().count(), 1);
+}
+
+/// Goal: a new account is asked for as the flags say, and its password is shown once.
+#[tokio::test]
+async fn user_create() {
+    let created = json!({
+        "address": "alice@a.example", "account": "00".repeat(16), "user_type": "officer",
+        "password": "correct horse",
+    });
+    let fake = FakeAdmin::new(&[("POST /admin/v1/users", 201, created)]);
+    let outcome = fake.hsctl("user create alice --type officer").await;
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    assert!(outcome.stdout.contains("correct horse"));
+    std::fs::write(fake.file("password"), "battery staple\n").unwrap();
+    let line = format!(
+        "user create bob --password-file {}",
+        fake.file("password").display()
+    );
+    assert_eq!(fake.hsctl(&line).await.code, 0);
+    let bodies: Vec<Value> = fake.asked().into_iter().map(|asked| asked.body).collect();
+    assert_eq!(
+        bodies,
+        [
+            json!({"handle": "alice", "user_type": "officer", "password": null}),
+            json!({"handle": "bob", "user_type": "standard", "password": "battery staple"}),
+        ]
+    );
+}
+
+/// Goal: `user-type set` changes what is named, keeps the rest, and a name can't leave its path.
+#[tokio::test]
+async fn user_type_set() {
+    let policy = json!({
+        "ttl": {"min_seconds": 60, "max_seconds": 600, "default_seconds": 300},
+        "burn": {"min_seconds": 0, "max_seconds": 60, "default_seconds": 0},
+        "external": "all-peers", "files": true, "file_bytes_max": 1024, "devices_max": 2,
+    });
+    let user_type = json!({"name": "night/shift", "policy": policy});
+    let fake = FakeAdmin::new(&[
+        (
+            "GET /admin/v1/user-types",
+            200,
+            json!({"user_types": [user_type]}),
+        ),
+        ("PUT /admin/v1/user-types/night%2Fshift", 200, user_type),
+    ]);
+    let outcome = fake
+        .hsctl("user-type set night/shift --ttl-max 2m --external none")
+        .await;
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    let mut expected = policy;
+    expected["ttl"] = json!({"min_seconds": 60, "max_seconds": 120, "default_seconds": 120});
+    expected["external"] = json!("none");
+    assert_eq!(fake.asked()[1].body, expected);
+}
+
+/// Goal: an offer states what the flags say and lands in its file.
+#[tokio::test]
+async fn peer_offer() {
+    let fake = FakeAdmin::new(&[(
+        "POST /admin/v1/peers/offers",
+        201,
+        json!({"document": "-----BEGIN ENTENTE OFFER-----\n-----END ENTENTE OFFER-----\n"}),
+    )]);
+    let file = fake.file("offer.txt");
+    let line = format!(
+        "peer offer b.example --ttl-max 1h --outbound message --valid-days 30 -o {}",
+        file.display()
+    );
+    let outcome = fake.hsctl(&line).await;
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    assert!(outcome.stdout.contains("hsctl peer accept"), "{outcome:?}");
+    assert_eq!(
+        std::fs::read_to_string(file).unwrap(),
+        "-----BEGIN ENTENTE OFFER-----\n-----END ENTENTE OFFER-----\n"
+    );
+    let body = &fake.asked()[0].body;
+    assert_eq!(body["server"], "b.example");
+    assert_eq!(body["terms"]["ttl"]["max_seconds"], 3600);
+    assert_eq!(
+        body["terms"]["outbound"],
+        json!([{"operation": "message", "user_types": []}])
+    );
+    assert_eq!(body["terms"]["inbound"].as_array().unwrap().len(), 4);
+    assert_eq!(body["terms"]["valid_days"], 30);
+}
+
+/// Goal: neither an acceptance nor a countersignature is asked for unless the fingerprint was
+/// compared: none given and no terminal, a wrong one, the right one.
+#[tokio::test]
+async fn fingerprints_decide() {
+    let fake = FakeAdmin::new(&[
+        ("POST /admin/v1/peers/inspections", 200, summary()),
+        (
+            "POST /admin/v1/peers/acceptances",
+            201,
+            json!({"document": "ACCEPTANCE"}),
+        ),
+        (
+            "POST /admin/v1/peers/countersignatures",
+            201,
+            json!({"document": "COUNTERSIGNATURE"}),
+        ),
+    ]);
+    std::fs::write(fake.file("document"), "DOCUMENT").unwrap();
+    for (verb, made) in [
+        ("accept", "ACCEPTANCE"),
+        ("countersign", "COUNTERSIGNATURE"),
+    ] {
+        let before = fake.asked().len();
+        let command = format!("peer {verb} {}", fake.file("document").display());
+        let outcome = fake.hsctl(&command).await;
+        assert_eq!(outcome.code, 2, "{outcome:?}");
+        assert!(outcome.stderr.contains("00ff 1234"), "{outcome:?}");
+        assert!(outcome.stderr.contains("--fingerprint"), "{outcome:?}");
+        let outcome = fake
+            .hsctl(&format!("{command} --fingerprint 00ff1235"))
+            .await;
+        assert_eq!(outcome.code, 1, "{outcome:?}");
+        let lines: Vec<String> = fake
+            .asked()
+            .into_iter()
+            .skip(before)
+            .map(|asked| asked.line)
+            .collect();
+        assert_eq!(lines, ["POST /admin/v1/peers/inspections"; 2], "{verb}");
+
+        let outcome = fake
+            .hsctl(&format!("{command} --fingerprint 00FF1234"))
+            .await;
+        assert_eq!(
+            (outcome.code, outcome.stdout.trim()),
+            (0, made),
+            "{outcome:?}"
+        );
+        let last = fake.asked().pop().unwrap();
+        assert_eq!(last.body["fingerprint"], "00ff 1234");
+        assert_eq!(last.body["document"], "DOCUMENT");
+    }
+}
+
+/// Goal: what is done for good wants `--yes` where nobody can be asked.
+#[tokio::test]
+async fn for_good() {
+    let fake = FakeAdmin::new(&[
+        ("DELETE /admin/v1/users/alice", 204, Value::Null),
+        (
+            "POST /admin/v1/peers/b.example/revoke",
+            200,
+            peer("revoked"),
+        ),
+    ]);
+    for line in ["user delete alice", "peer revoke b.example --reason over"] {
+        let outcome = fake.hsctl(line).await;
+        assert_eq!(outcome.code, 2, "{outcome:?}");
+        assert!(outcome.stderr.contains("--yes"), "{outcome:?}");
+        assert_eq!(fake.hsctl(&format!("{line} --yes")).await.code, 0);
+    }
+    assert_eq!(fake.asked().len(), 2);
+    assert_eq!(fake.asked()[1].body, json!({"reason": "over"}));
+}
+
+/// Goal: each verb on a peer reaches its path, and the answer reads in words.
+#[tokio::test]
+async fn peer_verbs() {
+    let fake = FakeAdmin::new(&[
+        (
+            "GET /admin/v1/peers",
+            200,
+            json!({"peers": [peer("active")]}),
+        ),
+        (
+            "POST /admin/v1/peers/b.example/suspend",
+            200,
+            peer("suspended"),
+        ),
+        ("POST /admin/v1/peers/b.example/resume", 200, peer("active")),
+        ("POST /admin/v1/outbox/b.example/retry", 202, Value::Null),
+    ]);
+    let listed = fake.hsctl("peer list").await;
+    assert!(
+        listed.stdout.contains("b.example  active     answers"),
+        "{listed:?}"
+    );
+    let suspended = fake.hsctl("peer suspend b.example --reason drill").await;
+    assert!(
+        suspended.stdout.contains("agreement    suspended"),
+        "{suspended:?}"
+    );
+    assert!(
+        suspended
+            .stdout
+            .contains("- Everybody may exchange messages."),
+        "{suspended:?}"
+    );
+    assert_eq!(fake.hsctl("peer resume b.example").await.code, 0);
+    assert_eq!(fake.hsctl("outbox retry b.example").await.code, 0);
+}
+
+/// Goal: an error is a sentence with its code, an exit code that says whether waiting helps, and
+/// under --json the problem itself; by a table of answers.
+#[tokio::test]
+async fn errors() {
+    for (status, code, exit) in [
+        (404, "unknown-user", 1),
+        (409, "exists", 1),
+        (503, "starting", 75),
+        (429, "rate-limited", 75),
+    ] {
+        let fake = FakeAdmin::new(&[(
+            "GET /admin/v1/users/zoe",
+            status,
+            problem(status, code, "There is no zoe: check the handle."),
+        )]);
+        let human = fake.hsctl("user show zoe").await;
+        assert_eq!(human.code, exit, "{human:?}");
+        assert_eq!(human.stdout, "");
+        assert_eq!(
+            human.stderr,
+            format!("error: There is no zoe: check the handle. [{code}]\n")
+        );
+        let program = fake.hsctl("user show zoe --json").await;
+        let told: Value = serde_json::from_str(&program.stderr).unwrap();
+        assert_eq!(told["type"], format!("urn:entente:problem:{code}"));
+    }
+}
+
+/// Goal: a homeserver that is not there is "not now"; a file that is not there is bad
+/// configuration; a wrong line is usage.
+#[tokio::test]
+async fn exit_codes() {
+    let nowhere = fake_admin::hsctl(&["--socket", "/nonexistent/admin.sock"], "status").await;
+    assert_eq!(nowhere.code, 75, "{nowhere:?}");
+    assert!(
+        nowhere.stderr.contains("start the homeserver"),
+        "{nowhere:?}"
+    );
+    let fake = FakeAdmin::new(&[]);
+    let outcome = fake
+        .hsctl("peer offer b.example --terms /nonexistent")
+        .await;
+    assert_eq!(outcome.code, 78, "{outcome:?}");
+    assert_eq!(fake.hsctl("status --colour").await.code, 2);
+    let unexplained = fake.hsctl("status").await;
+    assert_eq!(unexplained.code, 1, "{unexplained:?}");
+    assert!(unexplained.stderr.contains("404"), "{unexplained:?}");
+}
+
+/// Goal: the audit log is read page by page to its end, one JSON value a line, oldest first.
+#[tokio::test]
+async fn audit_pages() {
+    let entry = |number: u64| {
+        json!({
+            "number": number, "at_ms": 0, "actor": "local:0", "action": "user.created",
+            "subject": "alice@a.example", "detail": "", "hash": "00",
+        })
+    };
+    let fake = FakeAdmin::new(&[
+        (
+            "GET /admin/v1/audit?limit=1000&after=4",
+            200,
+            json!({"entries": [entry(5), entry(6)], "next_after": 6}),
+        ),
+        (
+            "GET /admin/v1/audit?limit=1000&after=6",
+            200,
+            json!({"entries": [entry(7)], "next_after": null}),
+        ),
+    ]);
+    let outcome = fake.hsctl("audit --after 4 --json").await;
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    let numbers: Vec<Value> = outcome
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["number"].clone())
+        .collect();
+    assert_eq!(numbers, [5, 6, 7]);
+}
+
+/// Goal: completions need no homeserver.
+#[tokio::test]
+async fn completions() {
+    let outcome = fake_admin::hsctl(&[], "completions bash").await;
+    assert_eq!(outcome.code, 0);
+    assert!(outcome.stdout.contains("user-type"), "{outcome:?}");
+}
