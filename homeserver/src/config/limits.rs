@@ -1,5 +1,9 @@
 //! `[limits]`: what one homeserver bears.
 
+use std::time::Duration;
+
+use super::settings::{Section, number};
+
 /// Bounds of connections and their first steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitsConfig {
@@ -7,6 +11,10 @@ pub struct LimitsConfig {
     pub client_connections_max: usize,
     /// Most open connections on the federation listener.
     pub federation_connections_max: usize,
+    /// How long a TLS handshake may take.
+    pub handshake_time_max: Duration,
+    /// How long a request's head may take to arrive.
+    pub head_time_max: Duration,
 }
 
 impl Default for LimitsConfig {
@@ -14,6 +22,40 @@ impl Default for LimitsConfig {
         Self {
             client_connections_max: 20_000,
             federation_connections_max: 1_024,
+            handshake_time_max: Duration::from_secs(10),
+            head_time_max: Duration::from_secs(10),
+        }
+    }
+}
+
+impl LimitsConfig {
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
+        let default = Self::default();
+        let count = |section: &mut Section<'_>, key, default| {
+            let number = section.optional(key, number(1, 1_000_000));
+            number.map_or(default, |n| usize::try_from(n).unwrap_or(default))
+        };
+        let seconds = |section: &mut Section<'_>, key, default| {
+            let number = section.optional(key, number(1, 600));
+            number.map_or(default, Duration::from_secs)
+        };
+        Self {
+            client_connections_max: count(
+                section,
+                "client_connections_max",
+                default.client_connections_max,
+            ),
+            federation_connections_max: count(
+                section,
+                "federation_connections_max",
+                default.federation_connections_max,
+            ),
+            handshake_time_max: seconds(
+                section,
+                "handshake_seconds_max",
+                default.handshake_time_max,
+            ),
+            head_time_max: seconds(section, "head_seconds_max", default.head_time_max),
         }
     }
 }

@@ -1,13 +1,32 @@
 //! The configuration, checked whole before anything starts.
+//!
+//! One TOML file, the files of `conf.d/` beside it in the order of their names, then the environment
+//! (`ENTENTE_SECTION__KEY`): the later wins, key by key. Every mistake is reported at once, with file,
+//! line and key. A section is a file of this folder.
 
+mod federation;
 mod limits;
+mod listen;
+mod runtime;
+mod server;
+mod settings;
+mod telemetry;
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use federation_proto::ids::ServerName;
 
+pub use federation::FederationConfig;
 pub use limits::LimitsConfig;
+pub use listen::ListenConfig;
+pub use runtime::RuntimeConfig;
+pub use server::ServerConfig;
+pub use settings::Mistake;
+use settings::Settings;
+pub use telemetry::{LogFormat, TelemetryConfig};
+
+/// Where the configuration lies unless `--config` or `ENTENTE_CONFIG` says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/entente/entente.toml";
 
 /// Everything that an operator decides.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +39,10 @@ pub struct Config {
     pub federation: FederationConfig,
     /// `[limits]`
     pub limits: LimitsConfig,
+    /// `[telemetry]`
+    pub telemetry: TelemetryConfig,
+    /// `[runtime]`
+    pub runtime: RuntimeConfig,
 }
 
 impl Config {
@@ -30,46 +53,45 @@ impl Config {
             listen: ListenConfig::default(),
             federation: FederationConfig::default(),
             limits: LimitsConfig::default(),
+            telemetry: TelemetryConfig::default(),
+            runtime: RuntimeConfig::default(),
+        }
+    }
+
+    /// Reads and checks the file at `path`, its `conf.d/` and `environment`.
+    pub fn load(
+        path: &Path,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Vec<Mistake>> {
+        let mut settings = Settings::default();
+        settings.read_file(path);
+        settings.read_folder(&path.with_file_name("conf.d"));
+        settings.read_environment(environment);
+        Self::read(settings)
+    }
+
+    fn read(mut settings: Settings) -> Result<Self, Vec<Mistake>> {
+        // Every section is read, whatever the others hold: all mistakes at once.
+        let server = ServerConfig::read(&mut settings.section("server"));
+        let listen = ListenConfig::read(&mut settings.section("listen"));
+        let federation = FederationConfig::read(&mut settings.section("federation"));
+        let limits = LimitsConfig::read(&mut settings.section("limits"));
+        let telemetry = TelemetryConfig::read(&mut settings.section("telemetry"));
+        let runtime = RuntimeConfig::read(&mut settings.section("runtime"));
+        let mistakes = settings.into_mistakes();
+        match server {
+            Some(server) if mistakes.is_empty() => Ok(Self {
+                server,
+                listen,
+                federation,
+                limits,
+                telemetry,
+                runtime,
+            }),
+            _ => Err(mistakes),
         }
     }
 }
 
-/// `[server]`: who this homeserver is and where its data lies.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ServerConfig {
-    /// The organisation's server name.
-    pub name: ServerName,
-    /// Where keys and store lie.
-    pub data_dir: PathBuf,
-}
-
-/// `[listen]`: where it listens.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ListenConfig {
-    /// Clients, and administrators over the network.
-    pub client: SocketAddr,
-    /// Peers.
-    pub federation: SocketAddr,
-    /// Administrators on this machine.
-    pub admin_socket: PathBuf,
-    /// Metrics and health, without authentication: loopback only.
-    pub metrics: Option<SocketAddr>,
-}
-
-impl Default for ListenConfig {
-    fn default() -> Self {
-        Self {
-            client: SocketAddr::from(([0, 0, 0, 0], 8443)),
-            federation: SocketAddr::from(([0, 0, 0, 0], 8448)),
-            admin_socket: PathBuf::from("/run/entente/admin.sock"),
-            metrics: None,
-        }
-    }
-}
-
-/// `[federation]`: how peers reach this homeserver.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct FederationConfig {
-    /// `host:port` each, as stated in offers and acceptances.
-    pub endpoints: Vec<String>,
-}
+#[cfg(test)]
+mod tests;

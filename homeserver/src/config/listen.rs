@@ -1,0 +1,97 @@
+//! `[listen]`: where the homeserver listens.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::server::absolute_path;
+use super::settings::Section;
+
+/// Longest path that a Unix socket can be bound to.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// `[listen]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListenConfig {
+    /// Clients, and administrators over the network.
+    pub client: SocketAddr,
+    /// Peers.
+    pub federation: SocketAddr,
+    /// Administrators on this machine.
+    pub admin_socket: PathBuf,
+    /// Metrics and health, without authentication: loopback only.
+    pub metrics: Option<SocketAddr>,
+}
+
+impl Default for ListenConfig {
+    fn default() -> Self {
+        Self {
+            client: SocketAddr::from(([0, 0, 0, 0], 8443)),
+            federation: SocketAddr::from(([0, 0, 0, 0], 8448)),
+            admin_socket: PathBuf::from("/run/entente/admin.sock"),
+            metrics: None,
+        }
+    }
+}
+
+impl ListenConfig {
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
+        let default = Self::default();
+        let config = Self {
+            client: section
+                .optional("client", socket_address)
+                .unwrap_or(default.client),
+            federation: section
+                .optional("federation", socket_address)
+                .unwrap_or(default.federation),
+            admin_socket: section
+                .optional("admin_socket", socket_path)
+                .unwrap_or(default.admin_socket),
+            metrics: section.optional("metrics", loopback_address),
+        };
+        if config.client == config.federation && config.client.port() != 0 {
+            let problem = format!("{} is the client listener's address already", config.client);
+            section.blame("federation", problem);
+        }
+        if config.metrics.is_some_and(|metrics| {
+            metrics.port() != 0 && (metrics == config.client || metrics == config.federation)
+        }) {
+            section.blame(
+                "metrics",
+                "another listener has this address already".to_owned(),
+            );
+        }
+        config
+    }
+}
+
+pub(crate) fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!(
+            "`{text}` is not an address to listen on: use an IP address with a port, such as \
+             0.0.0.0:8443 or [::]:8443"
+        )
+    })
+}
+
+fn loopback_address(text: &str) -> Result<SocketAddr, String> {
+    let address = socket_address(text)?;
+    if address.ip().is_loopback() {
+        Ok(address)
+    } else {
+        Err(format!(
+            "`{text}` is reachable from outside, but metrics need no sign-in: use a loopback \
+             address such as 127.0.0.1:9464"
+        ))
+    }
+}
+
+fn socket_path(text: &str) -> Result<PathBuf, String> {
+    let path = absolute_path(text)?;
+    if text.len() > SOCKET_PATH_BYTES_MAX {
+        return Err(format!(
+            "a socket's path has at most {SOCKET_PATH_BYTES_MAX} bytes, this one has {}",
+            text.len()
+        ));
+    }
+    Ok(path)
+}

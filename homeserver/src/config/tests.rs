@@ -1,0 +1,165 @@
+use super::*;
+
+fn read(main: &str, environment: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+    let mut settings = Settings::default();
+    settings.read_text("main.toml", main);
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    settings.read_environment(environment.iter().map(owned));
+    Config::read(settings).map_err(|mistakes| mistakes.iter().map(Mistake::to_string).collect())
+}
+
+/// Goal: only the server name has no default; by the shortest configuration.
+#[test]
+fn the_shortest_configuration() {
+    let config = read("[server]\nname = \"a.example\"\n", &[]).unwrap();
+    let name = "a.example".parse().unwrap();
+    assert_eq!(config, Config::minimal(name, "/var/lib/entente".into()));
+}
+
+/// Goal: every key is understood, and the environment has the last word; by setting them all.
+#[test]
+fn every_key() {
+    let text = r#"
+        [server]
+        name = "a.example"
+        data_dir = "/srv/entente"
+        [listen]
+        client = "127.0.0.1:1"
+        federation = "[::1]:2"
+        admin_socket = "/run/a.sock"
+        metrics = "127.0.0.1:3"
+        [federation]
+        endpoints = ["chat.a.example:8448", "[::1]:8448"]
+        [limits]
+        client_connections_max = 5
+        federation_connections_max = 6
+        handshake_seconds_max = 7
+        head_seconds_max = 8
+        [telemetry]
+        format = "text"
+        filter = "debug"
+        [runtime]
+        workers = 2
+    "#;
+    let environment = [
+        ("ENTENTE_LISTEN__CLIENT", "127.0.0.1:9"),
+        ("ENTENTE_FEDERATION__ENDPOINTS", "a.example:1, a.example:2"),
+        ("ENTENTE_CONFIG", "is no key"),
+        ("HOME", "/root"),
+    ];
+    let config = read(text, &environment).unwrap();
+    assert_eq!(config.server.data_dir, Path::new("/srv/entente"));
+    assert_eq!(config.listen.client, "127.0.0.1:9".parse().unwrap());
+    assert_eq!(config.listen.federation, "[::1]:2".parse().unwrap());
+    assert_eq!(config.listen.admin_socket, Path::new("/run/a.sock"));
+    assert_eq!(config.listen.metrics, Some("127.0.0.1:3".parse().unwrap()));
+    assert_eq!(config.federation.endpoints, ["a.example:1", "a.example:2"]);
+    assert_eq!(config.limits.client_connections_max, 5);
+    assert_eq!(config.limits.federation_connections_max, 6);
+    assert_eq!(config.limits.handshake_time_max.as_secs(), 7);
+    assert_eq!(config.limits.head_time_max.as_secs(), 8);
+    assert_eq!(config.telemetry.format, LogFormat::Text);
+    assert_eq!(config.telemetry.filter, "debug");
+    assert_eq!(config.runtime.workers, 2);
+}
+
+/// Goal: every mistake is reported at once, each with its place and key; by a file full of them.
+#[test]
+fn every_mistake_at_once() {
+    let text = r#"
+stray = 1
+[server]
+name = "A.example"
+data_dir = "relative"
+colour = "red"
+[listen]
+client = "everywhere"
+federation = ["127.0.0.1:1"]
+metrics = "0.0.0.0:9464"
+[federation]
+endpoints = ["a.example"]
+[limits]
+client_connections_max = -1
+[telemetry]
+format = "xml"
+filter = { level = "info" }
+[runtime]
+workers = 0
+[colours]
+"#;
+    let mistakes = read(text, &[("ENTENTE_LISTEN__BACKLOG", "1")]).unwrap_err();
+    let expected = [
+        "main.toml:2: `stray` stands outside",
+        "main.toml:4: server.name: `A.example` is not a server name",
+        "main.toml:5: server.data_dir: `relative` is not an absolute path",
+        "main.toml:6: server.colour: there is no such key; there are name, data_dir",
+        "main.toml:8: listen.client: `everywhere` is not an address",
+        "main.toml:9: listen.federation: one value is wanted here",
+        "main.toml:10: listen.metrics: `0.0.0.0:9464` is reachable from outside",
+        "main.toml:12: federation.endpoints: `a.example` is not an endpoint",
+        "main.toml:14: limits.client_connections_max: `-1` is not a whole number",
+        "main.toml:16: telemetry.format: `xml` is no log format",
+        "main.toml:17: telemetry.filter: a table does not belong here",
+        "main.toml:19: runtime.workers: `0` is not a whole number",
+        "main.toml:20: there is no section [colours]",
+        "environment variable ENTENTE_LISTEN__BACKLOG: listen.backlog: there is no such key",
+    ];
+    for start in expected {
+        assert!(
+            mistakes.iter().any(|mistake| mistake.starts_with(start)),
+            "{start} is not in {mistakes:#?}"
+        );
+    }
+    assert_eq!(mistakes.len(), expected.len(), "{mistakes:#?}");
+}
+
+/// Goal: broken TOML is reported with its line, beside the mistakes of what could be read.
+#[test]
+fn broken_toml() {
+    let mistakes = read(
+        "[server]\nname = a.example\n[listen]\nclient = \"x\"\n",
+        &[],
+    )
+    .unwrap_err();
+    assert!(
+        mistakes.iter().any(|m| m.starts_with("main.toml:2: ")),
+        "{mistakes:?}"
+    );
+    assert!(
+        mistakes
+            .iter()
+            .any(|m| m.starts_with("main.toml:4: listen.client")),
+        "{mistakes:?}"
+    );
+}
+
+/// Goal: files of `conf.d` override the main file in the order of their names; a missing file is
+/// reported with what to do.
+#[test]
+fn files() {
+    let folder = tempfile::tempdir().unwrap();
+    let main = folder.path().join("entente.toml");
+    let none = Config::load(&main, []).unwrap_err();
+    assert!(none[0].problem.contains("homeserver init"), "{none:?}");
+
+    std::fs::write(
+        &main,
+        "[server]\nname = \"a.example\"\n[runtime]\nworkers = 1\n",
+    )
+    .unwrap();
+    let parts = folder.path().join("conf.d");
+    std::fs::create_dir(&parts).unwrap();
+    std::fs::write(parts.join("20-more.toml"), "[runtime]\nworkers = 3\n").unwrap();
+    std::fs::write(parts.join("10-less.toml"), "[runtime]\nworkers = 2\n").unwrap();
+    std::fs::write(parts.join("30-ignored.toml~"), "nonsense").unwrap();
+    assert_eq!(Config::load(&main, []).unwrap().runtime.workers, 3);
+}
+
+/// Goal: two listeners never share an address.
+#[test]
+fn shared_addresses() {
+    let text = "[server]\nname = \"a.example\"\n[listen]\nclient = \"127.0.0.1:1\"\n\
+                federation = \"127.0.0.1:1\"\nmetrics = \"127.0.0.1:1\"\n";
+    let mistakes = read(text, &[]).unwrap_err();
+    assert_eq!(mistakes.len(), 2, "{mistakes:?}");
+}
