@@ -1,16 +1,13 @@
 //! Makes everything a new organisation needs.
 
-use std::sync::Arc;
-
 use arc_swap::ArcSwap;
 use federation_proto::ids::ServerName;
 use rcgen::{Issuer, KeyPair, PKCS_ECDSA_P256_SHA256};
 use ring::rand::SecureRandom;
-use ring::signature::Ed25519KeyPair;
 use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
-use super::keys::TlsKey;
+use super::keys::{TlsKey, draw_envelope_seed};
 use super::{Keys, OrganisationError, certificates};
 
 /// A new organisation, not yet written anywhere.
@@ -42,20 +39,15 @@ pub fn create(
         })
     };
     let (tls_current, tls_backup) = (tls()?, tls()?);
-    let envelope = Ed25519KeyPair::generate_pkcs8(random)
-        .map_err(|_| OrganisationError::Crypto("no randomness".to_owned()))?;
-    let envelope = Ed25519KeyPair::from_pkcs8(envelope.as_ref())
-        .map_err(|error| OrganisationError::Crypto(error.to_string()))?;
     Ok(NewOrganisation {
         root_key: Zeroizing::new(root_key.serialize_der()),
-        keys: Keys {
-            server: server.clone(),
+        keys: Keys::assemble(
+            server.clone(),
             root,
             issuing,
             issuer,
-            tls_current,
-            tls_backup,
-            envelope: Arc::new(envelope),
-        },
+            (tls_current, tls_backup),
+            draw_envelope_seed(random)?,
+        )?,
     })
 }

@@ -6,11 +6,18 @@
 
 mod certificates;
 mod create;
+mod files;
 mod keys;
+mod pem;
+pub mod root_key;
+#[cfg(test)]
+mod tests;
 
 pub use certificates::{DeviceCertificate, DeviceRequest};
 pub use create::{NewOrganisation, create};
-pub use keys::Keys;
+pub use files::KeyFolder;
+pub(crate) use files::{sync_folder, write_private};
+pub use keys::{Keys, TlsIdentity};
 
 /// Why keys or certificates could not be made or used.
 #[derive(Debug, thiserror::Error)]

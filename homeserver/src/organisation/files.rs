@@ -1,0 +1,283 @@
+//! The keys folder: what lies in it, how it is written once and read at every start.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `root.pem` | the root certificate |
+//! | `issuing.pem`, `issuing-key.pem` | the issuing CA's certificate and private key |
+//! | `tls-current.pem`, `tls-current-key.pem` | the TLS certificate in use and its private key |
+//! | `tls-backup.pem`, `tls-backup-key.pem` | the pair that takes over when the current one is lost |
+//! | `envelope-key.pem` | the Ed25519 private key that signs what goes to peers |
+//!
+//! The folder is 0700, private keys are 0600. The root's private key is never here.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use arc_swap::ArcSwap;
+use federation_proto::ids::ServerName;
+use rcgen::{Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
+use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use zeroize::Zeroizing;
+
+use super::keys::{EnvelopeSeed, TlsKey};
+use super::{Keys, OrganisationError, pem};
+
+const CERTIFICATE: &str = "CERTIFICATE";
+const PRIVATE_KEY: &str = "PRIVATE KEY";
+const ROOT: &str = "root.pem";
+const ISSUING: &str = "issuing.pem";
+const ISSUING_KEY: &str = "issuing-key.pem";
+const TLS_CURRENT: (&str, &str) = ("tls-current.pem", "tls-current-key.pem");
+const TLS_BACKUP: (&str, &str) = ("tls-backup.pem", "tls-backup-key.pem");
+const ENVELOPE_KEY: &str = "envelope-key.pem";
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// The folder that holds an organisation's keys.
+pub struct KeyFolder(PathBuf);
+
+impl KeyFolder {
+    /// The folder at `path`, which need not exist yet.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// Writes the keys of a new organisation; refuses a folder that exists.
+    pub fn create(&self, keys: &Keys) -> io::Result<()> {
+        DirBuilder::new().mode(0o700).create(&self.0)?;
+        let certificate = |der: &CertificateDer<'_>| pem::encode(CERTIFICATE, der);
+        let private = |key: &KeyPair| pem::encode(PRIVATE_KEY, key.serialized_der());
+        self.write_new(ROOT, &certificate(&keys.root))?;
+        self.write_new(ISSUING, &certificate(&keys.issuing))?;
+        self.write_new(ISSUING_KEY, &private(keys.issuer.key()))?;
+        for (names, tls) in [
+            (TLS_CURRENT, &keys.tls_current),
+            (TLS_BACKUP, &keys.tls_backup),
+        ] {
+            self.write_new(names.0, &certificate(&tls.leaf.load()))?;
+            self.write_new(names.1, &private(&tls.key))?;
+        }
+        self.write_new(
+            ENVELOPE_KEY,
+            &pem::encode(PRIVATE_KEY, &keys.envelope_seed.to_pkcs8()),
+        )?;
+        sync_folder(&self.0)?;
+        self.0.parent().map_or(Ok(()), sync_folder)
+    }
+
+    /// Reads and checks every key of `server`; every mistake is reported at once.
+    pub fn load(&self, server: &ServerName) -> Result<Keys, Vec<OrganisationError>> {
+        let mut problems = Vec::new();
+        let mut note = |error| problems.push(error);
+        self.check_private(&self.0, 0o700).unwrap_or_else(&mut note);
+        let root = self.certificate(ROOT).map_err(&mut note);
+        let issuing = self.certificate(ISSUING).map_err(&mut note);
+        let issuing_key = self.key(ISSUING_KEY).map_err(&mut note);
+        let tls_current = self.tls(TLS_CURRENT, server).map_err(&mut note);
+        let tls_backup = self.tls(TLS_BACKUP, server).map_err(&mut note);
+        let envelope = self.envelope_seed().map_err(&mut note);
+
+        if let (Ok(root), Ok(issuing)) = (&root, &issuing) {
+            self.check_signed(ROOT, root, root)
+                .unwrap_or_else(&mut note);
+            self.check_signed(ISSUING, issuing, root)
+                .unwrap_or_else(&mut note);
+        }
+        if let (Ok(issuing), Ok(key)) = (&issuing, &issuing_key) {
+            self.check_matches(ISSUING, issuing, key)
+                .unwrap_or_else(&mut note);
+            for (names, tls) in [(TLS_CURRENT, &tls_current), (TLS_BACKUP, &tls_backup)] {
+                if let Ok(tls) = tls {
+                    self.check_signed(names.0, &tls.leaf.load(), issuing)
+                        .unwrap_or_else(&mut note);
+                }
+            }
+        }
+        let (Ok(root), Ok(issuing), Ok(key), Ok(tls_current), Ok(tls_backup), Ok(envelope), []) = (
+            root,
+            issuing,
+            issuing_key,
+            tls_current,
+            tls_backup,
+            envelope,
+            problems.as_slice(),
+        ) else {
+            return Err(problems);
+        };
+        Issuer::from_ca_cert_der(&issuing, key)
+            .map_err(OrganisationError::from)
+            .and_then(|issuer| {
+                let tls = (tls_current, tls_backup);
+                Keys::assemble(server.clone(), root, issuing, issuer, tls, envelope)
+            })
+            .map_err(|error| vec![error])
+    }
+
+    /// Replaces the TLS certificates by those that `keys` hold now.
+    pub fn replace_tls_leafs(&self, keys: &Keys) -> io::Result<()> {
+        for (name, tls) in [
+            (TLS_CURRENT.0, &keys.tls_current),
+            (TLS_BACKUP.0, &keys.tls_backup),
+        ] {
+            let new = format!("{name}.new");
+            // What a crash left behind.
+            match std::fs::remove_file(self.0.join(&new)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            self.write_new(&new, &pem::encode(CERTIFICATE, &tls.leaf.load()))?;
+            std::fs::rename(self.0.join(&new), self.0.join(name))?;
+        }
+        sync_folder(&self.0)
+    }
+
+    fn write_new(&self, name: &str, text: &str) -> io::Result<()> {
+        write_private(&self.0.join(name), text.as_bytes())
+    }
+
+    fn read(&self, name: &str, label: &str) -> Result<Zeroizing<Vec<u8>>, OrganisationError> {
+        let path = self.0.join(name);
+        let wrong = |problem: String| self.unusable(name, problem);
+        let about = std::fs::metadata(&path).map_err(|error| wrong(error.to_string()))?;
+        if about.len() > FILE_BYTES_MAX {
+            return Err(wrong(format!("it is larger than {FILE_BYTES_MAX} bytes")));
+        }
+        let text = std::fs::read_to_string(&path).map_err(|error| wrong(error.to_string()))?;
+        pem::decode(label, &Zeroizing::new(text))
+            .map(Zeroizing::new)
+            .ok_or_else(|| wrong(format!("it is not one PEM block of a {label}")))
+    }
+
+    fn certificate(&self, name: &str) -> Result<CertificateDer<'static>, OrganisationError> {
+        let der = CertificateDer::from(self.read(name, CERTIFICATE)?.to_vec());
+        self.parse(name, &der)?;
+        Ok(der)
+    }
+
+    fn private(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, OrganisationError> {
+        let der = self.read(name, PRIVATE_KEY)?;
+        self.check_private(&self.0.join(name), 0o600)?;
+        Ok(der)
+    }
+
+    fn key(&self, name: &str) -> Result<KeyPair, OrganisationError> {
+        let der = self.private(name)?;
+        KeyPair::from_pkcs8_der_and_sign_algo(
+            &PrivatePkcs8KeyDer::from(der.as_slice()),
+            &PKCS_ECDSA_P256_SHA256,
+        )
+        .map_err(|error| self.unusable(name, format!("it is no ECDSA P-256 key: {error}")))
+    }
+
+    fn tls(&self, names: (&str, &str), server: &ServerName) -> Result<TlsKey, OrganisationError> {
+        let leaf = self.certificate(names.0)?;
+        let key = self.key(names.1)?;
+        self.check_matches(names.0, &leaf, &key)?;
+        let name = only_dns_name(&self.parse(names.0, &leaf)?);
+        if name.as_deref() != Some(server.as_str()) {
+            let problem = format!(
+                "it is for {}, but the configuration names this server {server}",
+                name.as_deref().unwrap_or("no single name")
+            );
+            return Err(self.unusable(names.0, problem));
+        }
+        let leaf = ArcSwap::from_pointee(leaf);
+        Ok(TlsKey { key, leaf })
+    }
+
+    fn envelope_seed(&self) -> Result<EnvelopeSeed, OrganisationError> {
+        EnvelopeSeed::from_pkcs8(&self.private(ENVELOPE_KEY)?)
+            .ok_or_else(|| self.unusable(ENVELOPE_KEY, "it is no Ed25519 key (PKCS#8)".to_owned()))
+    }
+
+    fn parse<'a>(
+        &self,
+        name: &str,
+        der: &'a CertificateDer<'_>,
+    ) -> Result<X509Certificate<'a>, OrganisationError> {
+        match X509Certificate::from_der(der) {
+            Ok(([], certificate)) => Ok(certificate),
+            Ok(_) => Err(self.unusable(name, "bytes follow the certificate".to_owned())),
+            Err(error) => Err(self.unusable(name, format!("it is no certificate: {error}"))),
+        }
+    }
+
+    fn check_matches(
+        &self,
+        name: &str,
+        certificate: &CertificateDer<'_>,
+        key: &KeyPair,
+    ) -> Result<(), OrganisationError> {
+        if self.parse(name, certificate)?.public_key().raw == key.subject_public_key_info() {
+            Ok(())
+        } else {
+            Err(self.unusable(
+                name,
+                "it belongs to another key than the one beside it".to_owned(),
+            ))
+        }
+    }
+
+    fn check_signed(
+        &self,
+        name: &str,
+        certificate: &CertificateDer<'_>,
+        signer: &CertificateDer<'_>,
+    ) -> Result<(), OrganisationError> {
+        let signer = self.parse(name, signer)?;
+        self.parse(name, certificate)?
+            .verify_signature(Some(signer.public_key()))
+            .map_err(|_| self.unusable(name, format!("it is not signed by {}", signer.subject())))
+    }
+
+    /// Private keys and their folder are their owner's alone.
+    fn check_private(&self, path: &Path, mode: u32) -> Result<(), OrganisationError> {
+        let wrong = |problem| OrganisationError::Unusable {
+            what: path.display().to_string(),
+            problem,
+        };
+        let about = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?;
+        if about.mode() & 0o077 == 0 {
+            Ok(())
+        } else {
+            Err(wrong(format!(
+                "others can read it: chmod {mode:o} {}",
+                path.display()
+            )))
+        }
+    }
+
+    fn unusable(&self, name: &str, problem: String) -> OrganisationError {
+        OrganisationError::Unusable {
+            what: self.0.join(name).display().to_string(),
+            problem,
+        }
+    }
+}
+
+/// Writes a new file that only its owner can read, durably; refuses one that exists.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Makes the names in a folder durable.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// The certificate's dNSName, when it is its only alternative name.
+fn only_dns_name(certificate: &X509Certificate<'_>) -> Option<String> {
+    let names = certificate.subject_alternative_name().ok()??;
+    match names.value.general_names.as_slice() {
+        [GeneralName::DNSName(name)] => Some((*name).to_owned()),
+        _ => None,
+    }
+}

@@ -1,0 +1,252 @@
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use federation_proto::ids::{AccountId, DeviceId, ServerName};
+use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519};
+use ring::rand::SystemRandom;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use super::*;
+
+const NOW_MS: u64 = 1_795_000_000_000;
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+#[expect(clippy::disallowed_methods, reason = "a test draws its own randomness")]
+fn random() -> SystemRandom {
+    SystemRandom::new()
+}
+
+fn organisation(server: &str) -> NewOrganisation {
+    create(&server.parse().unwrap(), NOW_MS, &random()).unwrap()
+}
+
+fn load(folder: &Path, server: &str) -> Result<Keys, Vec<String>> {
+    let server: ServerName = server.parse().unwrap();
+    KeyFolder::at(folder)
+        .load(&server)
+        .map_err(|errors| errors.iter().map(ToString::to_string).collect())
+}
+
+/// Goal: what was created is what is loaded, and the folder is its owner's alone; by a round trip.
+#[test]
+fn created_and_loaded() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("keys");
+    let keys = organisation("a.example").keys;
+    KeyFolder::at(&folder).create(&keys).unwrap();
+    let loaded = load(&folder, "a.example").unwrap();
+    assert_eq!(loaded.root(), keys.root());
+    assert_eq!(loaded.tls_pins(), keys.tls_pins());
+    assert_eq!(loaded.envelope_public_key(), keys.envelope_public_key());
+    assert_eq!(loaded.tls_identity().chain, keys.tls_identity().chain);
+    assert_ne!(keys.tls_pins()[0], keys.tls_pins()[1]);
+
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&folder), 0o700);
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        assert_eq!(mode(&entry.unwrap().path()), 0o600);
+    }
+    assert!(KeyFolder::at(&folder).create(&keys).is_err(), "overwritten");
+}
+
+/// Goal: every damaged, foreign, missing or readable file is named, all at once; by damaging them.
+#[test]
+fn every_mistake_is_named() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("keys");
+    KeyFolder::at(&folder)
+        .create(&organisation("a.example").keys)
+        .unwrap();
+    let other = place.path().join("other");
+    KeyFolder::at(&other)
+        .create(&organisation("a.example").keys)
+        .unwrap();
+
+    let problems = load(&folder, "b.example").err().unwrap();
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert!(problems[0].contains("it is for a.example"), "{problems:?}");
+
+    // Another organisation's issuing CA; a key of another certificate; one gone; one unreadable; one
+    // that others can read.
+    for name in ["issuing.pem", "tls-current-key.pem"] {
+        std::fs::copy(other.join(name), folder.join(name)).unwrap();
+    }
+    std::fs::remove_file(folder.join("tls-backup.pem")).unwrap();
+    std::fs::write(folder.join("root.pem"), "nonsense").unwrap();
+    let open = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(folder.join("envelope-key.pem"), open).unwrap();
+    let problems = load(&folder, "a.example").err().unwrap();
+    for (name, problem) in [
+        ("root.pem", "not one PEM block"),
+        ("issuing.pem", "belongs to another key"),
+        ("tls-current.pem", "belongs to another key"),
+        ("tls-backup.pem", "No such file"),
+        ("envelope-key.pem", "chmod 600"),
+    ] {
+        assert!(
+            problems
+                .iter()
+                .any(|text| text.contains(name) && text.contains(problem)),
+            "{name}: {problem} is not in {problems:#?}"
+        );
+    }
+}
+
+/// Goal: an issuing CA of another root is refused; by swapping the whole issuing pair.
+#[test]
+fn a_foreign_issuing_ca_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let (folder, other) = (place.path().join("keys"), place.path().join("other"));
+    KeyFolder::at(&folder)
+        .create(&organisation("a.example").keys)
+        .unwrap();
+    KeyFolder::at(&other)
+        .create(&organisation("b.example").keys)
+        .unwrap();
+    for name in ["issuing.pem", "issuing-key.pem"] {
+        std::fs::copy(other.join(name), folder.join(name)).unwrap();
+    }
+    let problems = load(&folder, "a.example").err().unwrap();
+    assert!(
+        problems
+            .iter()
+            .all(|text| text.contains("is not signed by")),
+        "{problems:?}"
+    );
+    assert_eq!(
+        problems.len(),
+        3,
+        "the issuing CA and both TLS certificates: {problems:?}"
+    );
+}
+
+/// Goal: TLS certificates are renewed when less than a third is left, for the same keys, with another
+/// number, and the renewed ones are what is loaded next; by moving the clock.
+#[test]
+fn tls_certificates_are_renewed_in_time() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = KeyFolder::at(place.path().join("keys"));
+    let keys = organisation("a.example").keys;
+    folder.create(&keys).unwrap();
+    let before = keys.tls_identity().chain[0].clone();
+    assert!(
+        !keys
+            .renew_tls_leafs(NOW_MS + 59 * DAY_MS, &random())
+            .unwrap()
+    );
+    assert_eq!(keys.tls_identity().chain[0], before);
+
+    let pins = keys.tls_pins();
+    assert!(
+        keys.renew_tls_leafs(NOW_MS + 61 * DAY_MS, &random())
+            .unwrap()
+    );
+    folder.replace_tls_leafs(&keys).unwrap();
+    let loaded = folder.load(keys.server()).unwrap();
+    let after = &loaded.tls_identity().chain[0];
+    assert_eq!(loaded.tls_pins(), pins);
+    let (_, old) = X509Certificate::from_der(&before).unwrap();
+    let (_, new) = X509Certificate::from_der(after).unwrap();
+    assert_ne!(old.raw_serial(), new.raw_serial());
+    assert_eq!(old.public_key().raw, new.public_key().raw);
+    let life = new.validity().not_after.timestamp() - old.validity().not_after.timestamp();
+    assert_eq!(u64::try_from(life).unwrap() * 1000, 61 * DAY_MS);
+}
+
+fn device_request(csr: Vec<u8>) -> DeviceRequest {
+    DeviceRequest {
+        csr,
+        address: "alice@a.example".parse().unwrap(),
+        account: AccountId::from_bytes([1; 16]),
+        device: DeviceId::from_bytes([2; 16]),
+    }
+}
+
+/// Goal: a device's certificate says what the homeserver says of it, whatever the request claims; by a
+/// request that claims to be a CA for others.
+#[test]
+fn a_device_certificate_says_only_what_we_say() {
+    let keys = organisation("a.example").keys;
+    let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
+    let mut claims = CertificateParams::new(vec!["b.example".to_owned()]).unwrap();
+    claims.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let csr = claims.serialize_request(&key).unwrap().der().to_vec();
+    let issued = keys
+        .issue_device_certificate(&device_request(csr), NOW_MS, &random())
+        .unwrap();
+    assert_eq!(issued.public_key.as_slice(), key.public_key_raw());
+
+    let (rest, certificate) = X509Certificate::from_der(&issued.der).unwrap();
+    assert!(rest.is_empty());
+    let (_, issuing) = X509Certificate::from_der(keys.issuing()).unwrap();
+    certificate
+        .verify_signature(Some(issuing.public_key()))
+        .unwrap();
+    assert!(!certificate.is_ca());
+    assert_eq!(certificate.subject().to_string(), "CN=alice@a.example");
+    let names = certificate.subject_alternative_name().unwrap().unwrap();
+    let uri = format!(
+        "entente://a.example/account/{}/device/{}",
+        "01".repeat(16),
+        "02".repeat(16)
+    );
+    assert_eq!(names.value.general_names, [GeneralName::URI(&uri)]);
+    let usage = certificate.extended_key_usage().unwrap().unwrap().value;
+    assert!(usage.client_auth && !usage.server_auth && !usage.any);
+    let validity = certificate.validity();
+    let life = validity.not_after.timestamp() - validity.not_before.timestamp();
+    assert_eq!(life, 30 * 24 * 60 * 60);
+    assert_eq!(
+        u64::try_from(validity.not_after.timestamp()).unwrap() * 1000,
+        issued.not_after_ms
+    );
+}
+
+/// Goal: requests without proof of an Ed25519 key are refused; by other keys, flipped bits and noise.
+#[test]
+fn wrong_requests_are_refused() {
+    let keys = organisation("a.example").keys;
+    let params = CertificateParams::default();
+    let ecdsa = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    let ed25519 = KeyPair::generate_for(&PKCS_ED25519).unwrap();
+    let request = |key| params.serialize_request(key).unwrap().der().to_vec();
+    let mut unsigned = request(&ed25519);
+    *unsigned.last_mut().unwrap() ^= 1;
+    for csr in [
+        request(&ecdsa),
+        unsigned,
+        b"noise".to_vec(),
+        Vec::new(),
+        vec![0x30; 5000],
+    ] {
+        let refused = keys.issue_device_certificate(&device_request(csr), NOW_MS, &random());
+        assert!(matches!(refused, Err(OrganisationError::Request(_))));
+    }
+}
+
+/// Goal: the chain is what a strict verifier wants; by verifying the TLS leaf with webpki.
+#[test]
+fn the_chain_verifies() {
+    use rustls_pki_types::UnixTime;
+    use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert, ring::ECDSA_P256_SHA256};
+
+    let identity = organisation("a.example").keys.tls_identity();
+    let anchors = [anchor_from_trusted_cert(&identity.chain[2]).unwrap()];
+    let leaf = EndEntityCert::try_from(&identity.chain[0]).unwrap();
+    let at = |ms: u64| UnixTime::since_unix_epoch(std::time::Duration::from_millis(ms));
+    let verify = |ms, usage| {
+        leaf.verify_for_usage(
+            &[ECDSA_P256_SHA256],
+            &anchors,
+            &identity.chain[1..2],
+            at(ms),
+            usage,
+            None,
+            None,
+        )
+        .map(drop)
+    };
+    verify(NOW_MS, KeyUsage::server_auth()).unwrap();
+    verify(NOW_MS, KeyUsage::client_auth()).unwrap();
+    verify(NOW_MS + 91 * DAY_MS, KeyUsage::client_auth()).unwrap_err();
+}
