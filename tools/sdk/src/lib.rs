@@ -8,12 +8,18 @@
 #![warn(missing_docs)]
 
 mod client;
+mod clock;
 mod error;
 mod event;
+mod http;
 mod message;
 pub mod session;
 
-pub use client::{Client, Enrolment, StoreKey};
+mod store;
+mod tls;
+
+pub use client::{Client, Enrolment};
+pub use clock::{Clock, SystemClock};
 pub use error::Error;
 pub use event::{EVENTS_WAITING_MAX, Event, Events};
 pub use homeserver_api::client::AccountInfo;
@@ -21,3 +27,4 @@ pub use homeserver_api::ids;
 pub use homeserver_api::refusal;
 pub use homeserver_api::session as frames;
 pub use message::{Body, Message, MessageId, Progress, Room, RoomMember, SendOptions};
+pub use store::StoreKey;

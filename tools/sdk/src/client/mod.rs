@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::event::Events;
 use crate::message::{Message, MessageId, Room, SendOptions};
 use crate::session::Endpoint;
+use crate::store::StoreKey;
 
 /// What a person types to enrol a device.
 #[derive(Clone)]
@@ -25,26 +26,6 @@ pub struct Enrolment {
     pub root_sha256: String,
     /// What the user calls the device.
     pub device_name: String,
-}
-
-/// What opens a device's store.
-#[derive(Clone)]
-pub enum StoreKey {
-    /// A passphrase; the key is derived from it with Argon2id.
-    Passphrase(String),
-    /// A key with full entropy, such as one that the operating system's key ring holds.
-    Key([u8; 32]),
-}
-
-impl StoreKey {
-    /// The key in a key file: 64 hexadecimal digits.
-    ///
-    /// # Errors
-    /// When the file can't be read or holds something else.
-    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, Error> {
-        let _ = path.as_ref();
-        unimplemented!()
-    }
 }
 
 /// One enrolled device. Clones are the same device; the background session ends with the last

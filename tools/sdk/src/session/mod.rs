@@ -1,53 +1,110 @@
 //! A device's session, without MLS and without a store: open, submit, receive, acknowledge.
 //!
-//! [`crate::Client`] runs one by itself; the load generator opens many by hand.
+//! [`crate::Client`] runs one by itself; a load generator opens many by hand. Buffers are small and
+//! grow only while a large frame passes, so that an idle session costs little.
+
+mod stream;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use homeserver_api::ids::ServerName;
-use homeserver_api::session::{ClientFrame, Hello, ServerFrame};
+use homeserver_api::problem::Problem;
+use homeserver_api::session::{ClientFrame, FRAME_BYTES_MAX, Hello, SUBPROTOCOL, ServerFrame};
+use http::header::{AUTHORIZATION, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Error as WsError, Message};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use crate::error::Error;
+use crate::tls::{self, RootPin};
+
+pub(crate) use stream::TlsStream;
+
+/// Read buffer of a connection.
+const READ_BUFFER_BYTES: usize = 4 * 1024;
+/// How long opening a session may take.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A homeserver as a client reaches it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Endpoint {
-    /// Where: `host:port`.
-    pub address: String,
-    /// Its server name, which is its name in TLS.
-    pub server: ServerName,
-    #[expect(dead_code, reason = "read when a session opens")]
+    address: String,
+    server: ServerName,
     tls: Arc<rustls::ClientConfig>,
 }
 
+impl std::fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Endpoint({} at {})", self.server, self.address)
+    }
+}
+
 impl Endpoint {
-    /// A homeserver whose certificate must lead to the root with this SHA-256 (64 hexadecimal
-    /// digits; spaces and colons between them don't matter).
+    /// A homeserver at `address` (`host:port`) whose certificate must lead to the root with this
+    /// SHA-256 (64 hexadecimal digits; spaces and colons between them don't matter).
     ///
     /// # Errors
     /// When the fingerprint is not one.
-    pub fn new(address: &str, server: ServerName, root_sha256: &str) -> Result<Self, Error> {
-        let _ = (address, server, root_sha256);
-        unimplemented!()
+    pub fn new(
+        address: impl Into<String>,
+        server: ServerName,
+        root_sha256: &str,
+    ) -> Result<Self, Error> {
+        Self::pinned(address.into(), server, RootPin::parse(root_sha256)?)
+    }
+
+    pub(crate) fn pinned(
+        address: String,
+        server: ServerName,
+        root: RootPin,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            address,
+            server,
+            tls: tls::client_config(root)?,
+        })
+    }
+
+    /// Where it is: `host:port`.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Its server name, which is its name in TLS.
+    #[must_use]
+    pub const fn server(&self) -> &ServerName {
+        &self.server
+    }
+
+    /// A TLS connection to it.
+    pub(crate) async fn dial(&self) -> Result<TlsStream, Error> {
+        stream::dial(&self.address, &self.server, &self.tls).await
     }
 }
 
 /// An open session.
 #[derive(Debug)]
 pub struct Session {
-    _private: (),
+    socket: WebSocketStream<TlsStream>,
 }
 
 /// The sending half of a session.
 #[derive(Debug)]
 pub struct Sender {
-    _private: (),
+    socket: SplitSink<WebSocketStream<TlsStream>, Message>,
 }
 
 /// The receiving half of a session.
 #[derive(Debug)]
 pub struct Receiver {
-    _private: (),
+    socket: SplitStream<WebSocketStream<TlsStream>>,
 }
 
 impl Session {
@@ -56,14 +113,53 @@ impl Session {
     /// # Errors
     /// When the homeserver can't be reached, is not the pinned one, or refuses the token.
     pub async fn open(endpoint: &Endpoint, token: &str) -> Result<(Self, Hello), Error> {
-        let _ = (endpoint, token);
-        unimplemented!()
+        // Boxed: the handshake's state is large and short-lived, the session's small and long.
+        let opening = Box::pin(Self::open_now(endpoint, token));
+        timeout(OPEN_TIMEOUT, opening)
+            .await
+            .map_err(|_| Error::Unreachable {
+                endpoint: endpoint.address.clone(),
+                reason: "it did not answer in time".to_owned(),
+            })?
+    }
+
+    async fn open_now(endpoint: &Endpoint, token: &str) -> Result<(Self, Hello), Error> {
+        let stream = endpoint.dial().await?;
+        let mut request = format!("wss://{}/v1/session", endpoint.server)
+            .into_client_request()
+            .map_err(|e| Error::Protocol(e.to_string()))?;
+        let mut authorization = HeaderValue::from_str(&format!("Bearer {token}"))
+            .map_err(|_| Error::InvalidArgument("the token is not one".to_owned()))?;
+        authorization.set_sensitive(true);
+        let headers = request.headers_mut();
+        headers.insert(AUTHORIZATION, authorization);
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER_BYTES)
+            .write_buffer_size(0)
+            .max_message_size(Some(FRAME_BYTES_MAX))
+            .max_frame_size(Some(FRAME_BYTES_MAX));
+        let (socket, _) = client_async_with_config(request, stream, Some(config))
+            .await
+            .map_err(|error| socket_error(&endpoint.address, error))?;
+        let mut session = Self { socket };
+        match session.next().await? {
+            Some(ServerFrame::Hello(hello)) => Ok((session, hello)),
+            Some(_) => Err(Error::Protocol(
+                "the session did not begin with a hello".to_owned(),
+            )),
+            None => Err(Error::Unreachable {
+                endpoint: endpoint.address.clone(),
+                reason: "it ended the session at once".to_owned(),
+            }),
+        }
     }
 
     /// Both halves, to be used at the same time.
     #[must_use]
     pub fn split(self) -> (Sender, Receiver) {
-        unimplemented!()
+        let (sink, stream) = self.socket.split();
+        (Sender { socket: sink }, Receiver { socket: stream })
     }
 
     /// See [`Sender::send`].
@@ -71,8 +167,7 @@ impl Session {
     /// # Errors
     /// When the session has ended or the frame is too long.
     pub async fn send(&mut self, frame: &ClientFrame) -> Result<(), Error> {
-        let _ = frame;
-        unimplemented!()
+        send(&mut self.socket, encode(frame)?).await
     }
 
     /// See [`Receiver::next`].
@@ -80,7 +175,7 @@ impl Session {
     /// # Errors
     /// When the session broke or the homeserver sent something else than a frame.
     pub async fn next(&mut self) -> Result<Option<ServerFrame>, Error> {
-        unimplemented!()
+        decode(next(&mut self.socket).await?.as_ref())
     }
 }
 
@@ -90,17 +185,15 @@ impl Sender {
     /// # Errors
     /// When the session has ended or the frame is too long.
     pub async fn send(&mut self, frame: &ClientFrame) -> Result<(), Error> {
-        let _ = frame;
-        unimplemented!()
+        send(&mut self.socket, encode(frame)?).await
     }
 
     /// Sends one frame that was encoded beforehand.
     ///
     /// # Errors
     /// When the session has ended.
-    pub async fn send_encoded(&mut self, frame: bytes::Bytes) -> Result<(), Error> {
-        let _ = frame;
-        unimplemented!()
+    pub async fn send_encoded(&mut self, frame: Bytes) -> Result<(), Error> {
+        send(&mut self.socket, frame).await
     }
 
     /// Ends the session.
@@ -108,7 +201,10 @@ impl Sender {
     /// # Errors
     /// When it had ended otherwise.
     pub async fn close(&mut self) -> Result<(), Error> {
-        unimplemented!()
+        self.socket
+            .close()
+            .await
+            .map_err(|error| socket_error("", error))
     }
 }
 
@@ -118,14 +214,83 @@ impl Receiver {
     /// # Errors
     /// When the session broke or the homeserver sent something else than a frame.
     pub async fn next(&mut self) -> Result<Option<ServerFrame>, Error> {
-        unimplemented!()
+        decode(next(&mut self.socket).await?.as_ref())
     }
 
     /// The next frame's bytes, not decoded; `None` when the homeserver ended the session.
     ///
     /// # Errors
     /// When the session broke.
-    pub async fn next_encoded(&mut self) -> Result<Option<bytes::Bytes>, Error> {
-        unimplemented!()
+    pub async fn next_encoded(&mut self) -> Result<Option<Bytes>, Error> {
+        next(&mut self.socket).await
+    }
+}
+
+fn encode(frame: &ClientFrame) -> Result<Bytes, Error> {
+    frame
+        .encode()
+        .map(Bytes::from)
+        .map_err(|e| Error::InvalidArgument(e.to_string()))
+}
+
+fn decode(frame: Option<&Bytes>) -> Result<Option<ServerFrame>, Error> {
+    frame
+        .map(|bytes| ServerFrame::decode(bytes).map_err(|e| Error::Protocol(e.to_string())))
+        .transpose()
+}
+
+async fn send(
+    socket: &mut (impl Sink<Message, Error = WsError> + Unpin),
+    frame: Bytes,
+) -> Result<(), Error> {
+    socket
+        .send(Message::Binary(frame))
+        .await
+        .map_err(|error| socket_error("", error))
+}
+
+async fn next(
+    socket: &mut (impl Stream<Item = Result<Message, WsError>> + Unpin),
+) -> Result<Option<Bytes>, Error> {
+    while let Some(message) = socket.next().await {
+        match message {
+            Ok(Message::Binary(bytes)) => return Ok(Some(bytes)),
+            // Pings are answered by the library while it reads.
+            Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
+            Ok(Message::Close(_)) | Err(WsError::ConnectionClosed) => return Ok(None),
+            Ok(Message::Text(_)) => {
+                return Err(Error::Protocol("a text frame".to_owned()));
+            }
+            Err(error) => return Err(socket_error("", error)),
+        }
+    }
+    Ok(None)
+}
+
+fn socket_error(endpoint: &str, error: WsError) -> Error {
+    match error {
+        WsError::Http(response) => {
+            let problem = response
+                .body()
+                .as_deref()
+                .and_then(|body| serde_json::from_slice::<Problem>(body).ok());
+            match problem {
+                Some(problem) => Error::Problem(problem),
+                None => Error::Protocol(format!(
+                    "the session was answered with {}",
+                    response.status()
+                )),
+            }
+        }
+        WsError::Io(error) => tls::connect_error(endpoint, &error),
+        WsError::ConnectionClosed | WsError::AlreadyClosed => Error::Unreachable {
+            endpoint: endpoint.to_owned(),
+            reason: "the session has ended".to_owned(),
+        },
+        WsError::Capacity(error) => Error::Protocol(error.to_string()),
+        other => Error::Unreachable {
+            endpoint: endpoint.to_owned(),
+            reason: other.to_string(),
+        },
     }
 }
