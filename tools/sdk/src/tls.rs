@@ -160,9 +160,7 @@ pub(crate) fn connect_error(endpoint: &str, error: &std::io::Error) -> Error {
                  administrator's"
                     .to_owned()
             }
-            CertificateError::NotValidForName => {
-                "it names another server".to_owned()
-            }
+            CertificateError::NotValidForName => "it names another server".to_owned(),
             CertificateError::Expired => "it has expired".to_owned(),
             CertificateError::NotValidYet => {
                 "it is not valid yet: is this device's clock right?".to_owned()

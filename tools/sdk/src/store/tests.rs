@@ -87,7 +87,9 @@ fn nothing_is_readable() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::create(folder.path(), &KEY).unwrap();
     let text = "a text that nobody else may read".to_owned();
-    store.put(Family::State, b"scope-of-a-record", 1, &text).unwrap();
+    store
+        .put(Family::State, b"scope-of-a-record", 1, &text)
+        .unwrap();
     store
         .put(Family::MessageContent, b"scope-of-a-record", 1, &text)
         .unwrap();
@@ -184,7 +186,9 @@ fn crashes_are_harmless() {
             .put(Family::MessageContent, b"r", 0, &"after".to_owned())
             .unwrap();
         store.delete(Family::MessageContent, b"r", 1);
-        store.put(Family::State, b"", 0, &"after".to_owned()).unwrap();
+        store
+            .put(Family::State, b"", 0, &"after".to_owned())
+            .unwrap();
         *store.crash_at.lock().unwrap() = Some(point);
         assert!(store.commit().is_err(), "{point:?}");
         *store.crash_at.lock().unwrap() = None;
@@ -193,9 +197,8 @@ fn crashes_are_harmless() {
         drop(store);
 
         let store = Store::open(folder.path(), &KEY).unwrap();
-        let read = |number| -> Option<String> {
-            store.get(Family::MessageContent, b"r", number).unwrap()
-        };
+        let read =
+            |number| -> Option<String> { store.get(Family::MessageContent, b"r", number).unwrap() };
         let state: Option<String> = store.get(Family::State, b"", 0).unwrap();
         let expected = if durable { "after" } else { "before" };
         assert_eq!(read(0).as_deref(), Some(expected), "{point:?}");
