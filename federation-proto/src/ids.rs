@@ -300,8 +300,19 @@ mod tests {
             assert_eq!(good.parse::<ServerName>().unwrap().as_str(), good);
         }
         for bad in [
-            "", "example", "A.example", "a.example.", ".a.example", "a..example", "-a.example",
-            "a-.example", "10.0.0.1", "bücher.example", "a_b.example", "a.example:443", "*.example",
+            "",
+            "example",
+            "A.example",
+            "a.example.",
+            ".a.example",
+            "a..example",
+            "-a.example",
+            "a-.example",
+            "10.0.0.1",
+            "bücher.example",
+            "a_b.example",
+            "a.example:443",
+            "*.example",
         ] {
             assert!(bad.parse::<ServerName>().is_err(), "{bad}");
         }
@@ -323,7 +334,13 @@ mod tests {
     fn addresses() {
         let address: Address = "alice@a.example".parse().unwrap();
         assert_eq!(address.to_string(), "alice@a.example");
-        for bad in ["alice", "@a.example", "Alice@a.example", "alice@a", "a@b@c.example"] {
+        for bad in [
+            "alice",
+            "@a.example",
+            "Alice@a.example",
+            "alice@a",
+            "a@b@c.example",
+        ] {
             assert!(bad.parse::<Address>().is_err(), "{bad}");
         }
     }

@@ -1,5 +1,29 @@
 //! Entente's server-to-server protocol, without I/O.
+//!
+//! Everything here is a pure function of its arguments: the time, randomness and stored state come
+//! in as arguments, decisions and bytes go out. Sockets, files, clocks and tasks are deliberately
+//! absent, and this crate's `clippy.toml` keeps them out.
+//!
+//! - [`ids`], [`limits`], [`refusal`]: what every other crate shares.
+//! - [`codec`], [`version`]: strict encoding (one encoding per value) and version negotiation.
+//! - [`hash`], [`keys`], [`merkle`]: SHA-256 digests, signing keys, the tree of a transaction.
+//! - [`envelope`], [`transaction`], [`payload`], [`receipt`]: what travels on a link, and its proofs.
+//! - [`link`]: which envelope is next, which is a duplicate, which waits: both ends of a link.
+//! - [`organisation`], [`manifest`], [`fingerprint`]: who a server is and which keys it uses.
 
+pub mod codec;
+pub mod envelope;
+pub mod fingerprint;
+pub mod hash;
 pub mod ids;
+pub mod keys;
 pub mod limits;
+pub mod link;
+pub mod manifest;
+pub mod merkle;
+pub mod organisation;
+pub mod payload;
+pub mod receipt;
 pub mod refusal;
+pub mod transaction;
+pub mod version;

@@ -96,6 +96,16 @@ refusal_codes! {
     NotFullMesh = 23, "not-full-mesh";
     /// The account is suspended.
     AccountSuspended = 24, "account-suspended";
+    /// An earlier position of the lane is missing.
+    LaneGap = 25, "lane-gap";
+    /// Another envelope already has this position in the lane.
+    LinkConflict = 26, "link-conflict";
+    /// The envelopes are of a link epoch that the origin has left.
+    StaleLinkEpoch = 27, "stale-link-epoch";
+    /// The key that signed is not in the manifest that is known here.
+    UnknownKey = 28, "unknown-key";
+    /// The server can't take it now; nothing is wrong with it.
+    Unavailable = 29, "unavailable";
 }
 
 impl fmt::Display for RefusalCode {

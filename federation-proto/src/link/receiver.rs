@@ -1,0 +1,299 @@
+//! The receiving end of one lane.
+
+use serde::{Deserialize, Serialize};
+
+use crate::envelope::Kind;
+use crate::hash::Digest;
+use crate::limits::{LANE_RECENT_MAX, RETRY_AFTER_MS_MAX};
+use crate::link::chain;
+use crate::payload::Tombstone;
+use crate::receipt::{ItemResult, LaneHead};
+use crate::refusal::{Refusal, RefusalCode};
+use crate::transaction::VerifiedEnvelope;
+
+/// How far a lane has come; stored by the receiver, one per (origin, lane).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LanePosition {
+    /// The link epoch that the numbering belongs to.
+    pub link_epoch: u64,
+    /// The highest contiguous position; 0: none.
+    pub sequence: u64,
+    /// The chain hash there.
+    pub chain_hash: Digest,
+}
+
+impl LanePosition {
+    /// A lane that has carried nothing in this link epoch.
+    #[must_use]
+    pub const fn start(link_epoch: u64) -> Self {
+        Self {
+            link_epoch,
+            sequence: 0,
+            chain_hash: Digest::ZERO,
+        }
+    }
+
+    /// As a receipt states it.
+    #[must_use]
+    pub const fn head(&self) -> LaneHead {
+        LaneHead {
+            sequence: self.sequence,
+            chain_hash: self.chain_hash,
+        }
+    }
+}
+
+/// What is remembered of one of a lane's last positions. The receiver stores it in slot
+/// [`Recent::slot`] of the lane, where it replaces the record of 1,024 positions before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recent {
+    /// The link epoch.
+    pub link_epoch: u64,
+    /// The position.
+    pub sequence: u64,
+    /// The position hash of what was consumed there.
+    pub position_hash: Digest,
+    /// What became of it.
+    pub outcome: RecentOutcome,
+}
+
+impl Recent {
+    /// The slot that keeps the record of this position.
+    #[must_use]
+    pub const fn slot(sequence: u64) -> u64 {
+        sequence % LANE_RECENT_MAX
+    }
+}
+
+/// What became of a position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RecentOutcome {
+    /// Accepted.
+    Accepted,
+    /// Refused for good.
+    Refused(RefusalCode),
+    /// Consumed by a tombstone.
+    Tombstone,
+}
+
+/// The receiving end of one lane, for the time of one transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receiver {
+    position: LanePosition,
+}
+
+/// How an envelope stands to the lane's position.
+#[derive(Debug)]
+pub enum Arrival<'r> {
+    /// The next one. Consume it by [`Next::accept`] or [`Next::refuse`]; dropping it defers it, and
+    /// makes whatever follows on the lane a gap.
+    Next(Next<'r>),
+    /// It was consumed before.
+    Duplicate {
+        /// Why it was refused then, if it was and is still remembered.
+        refused: Option<RefusalCode>,
+    },
+    /// Positions before it are missing.
+    Gap {
+        /// The position that is next.
+        expected: u64,
+    },
+    /// Something else has its position: to be refused and audited.
+    Conflict {
+        /// The position hash of what has it.
+        stored: Digest,
+        /// The position hash of what came.
+        arrived: Digest,
+    },
+}
+
+impl Arrival<'_> {
+    /// The result of an envelope that is not next; `None` for the next one, whose result the
+    /// receiving server decides.
+    #[must_use]
+    pub fn settled(&self) -> Option<ItemResult> {
+        match self {
+            Self::Next(_) => None,
+            Self::Duplicate { refused: None } => Some(ItemResult::Duplicate),
+            Self::Duplicate {
+                refused: Some(code),
+            } => Some(ItemResult::Refused(Refusal::new(
+                *code,
+                "it was refused when it first arrived",
+            ))),
+            Self::Gap { .. } => Some(ItemResult::Deferred {
+                code: RefusalCode::LaneGap,
+                retry_after_ms: 0,
+            }),
+            Self::Conflict { .. } => Some(ItemResult::Refused(Refusal::new(
+                RefusalCode::LinkConflict,
+                "another envelope already has this position in the lane: \
+                 the sending server may have been restored from an old copy",
+            ))),
+        }
+    }
+}
+
+/// The next envelope of a lane, not yet consumed.
+#[derive(Debug)]
+pub struct Next<'r> {
+    receiver: &'r mut Receiver,
+    last: u64,
+    position_hash: Digest,
+    tombstone: bool,
+}
+
+/// A position moved: what to store, in the same store transaction as the effects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Consumed {
+    /// The lane's new position.
+    pub position: LanePosition,
+    first: u64,
+    position_hash: Digest,
+    outcome: RecentOutcome,
+}
+
+impl Consumed {
+    /// The records to store, each in its slot: one, or for a tombstone over a range, the last
+    /// [`LANE_RECENT_MAX`] of it.
+    pub fn records(&self) -> impl Iterator<Item = Recent> + use<> {
+        let Self {
+            position,
+            first,
+            position_hash,
+            outcome,
+        } = *self;
+        let from = first.max(position.sequence.saturating_sub(LANE_RECENT_MAX - 1));
+        (from..=position.sequence).map(move |sequence| Recent {
+            link_epoch: position.link_epoch,
+            sequence,
+            position_hash,
+            outcome,
+        })
+    }
+}
+
+impl Next<'_> {
+    /// The envelope is durable with the store transaction that holds [`Consumed`].
+    #[must_use = "the position must be stored with the envelope's effects"]
+    pub fn accept(self) -> Consumed {
+        let outcome = if self.tombstone {
+            RecentOutcome::Tombstone
+        } else {
+            RecentOutcome::Accepted
+        };
+        self.consume(outcome)
+    }
+
+    /// The envelope is refused for good, and its position used up.
+    #[must_use = "the position must be stored with the audit of the refusal"]
+    pub fn refuse(self, code: RefusalCode) -> Consumed {
+        self.consume(RecentOutcome::Refused(code))
+    }
+
+    fn consume(self, outcome: RecentOutcome) -> Consumed {
+        let position = &mut self.receiver.position;
+        let first = position.sequence + 1;
+        position.sequence = self.last;
+        position.chain_hash = chain(&position.chain_hash, &self.position_hash);
+        Consumed {
+            position: *position,
+            first,
+            position_hash: self.position_hash,
+            outcome,
+        }
+    }
+}
+
+impl Receiver {
+    /// Takes up a lane at its stored position. A position of another link epoch does not count: the
+    /// caller has judged the link's epoch ([`crate::link::judge_link_epoch`]) before.
+    #[must_use]
+    pub fn resume(link_epoch: u64, stored: Option<LanePosition>) -> Self {
+        let position = stored
+            .filter(|position| position.link_epoch == link_epoch)
+            .unwrap_or_else(|| LanePosition::start(link_epoch));
+        Self { position }
+    }
+
+    /// The lane's position.
+    #[must_use]
+    pub const fn position(&self) -> &LanePosition {
+        &self.position
+    }
+
+    /// Whether judging an envelope with this sequence needs the record in its slot.
+    #[must_use]
+    pub const fn needs_record(&self, sequence: u64) -> bool {
+        sequence <= self.position.sequence && self.position.sequence - sequence < LANE_RECENT_MAX
+    }
+
+    /// Judges an envelope of this lane. `record` is what the slot of its sequence holds, where
+    /// [`Receiver::needs_record`].
+    pub fn judge(&mut self, envelope: &VerifiedEnvelope, record: Option<&Recent>) -> Arrival<'_> {
+        let header = envelope.header();
+        let tombstone = header.kind == Kind::Tombstone;
+        // A tombstone that does not decode covers its own position, and is then refused by
+        // whoever reads its payload.
+        let count = if tombstone {
+            Tombstone::count_in(envelope.payload())
+        } else {
+            1
+        };
+        self.judge_parts(
+            header.sequence,
+            count,
+            tombstone,
+            envelope.position_hash(),
+            record,
+        )
+    }
+
+    fn judge_parts(
+        &mut self,
+        first: u64,
+        count: u32,
+        tombstone: bool,
+        position_hash: Digest,
+        record: Option<&Recent>,
+    ) -> Arrival<'_> {
+        let expected = self.position.sequence.saturating_add(1);
+        let last = first.saturating_add(u64::from(count.saturating_sub(1)));
+        if first > expected || last == u64::MAX {
+            return Arrival::Gap { expected };
+        }
+        if last >= expected {
+            return Arrival::Next(Next {
+                receiver: self,
+                last,
+                position_hash,
+                tombstone,
+            });
+        }
+        let record = record.filter(|record| {
+            record.link_epoch == self.position.link_epoch && record.sequence == first
+        });
+        match record {
+            None => Arrival::Duplicate { refused: None },
+            Some(record) => judge_duplicate(record, tombstone, position_hash),
+        }
+    }
+}
+
+/// A tombstone may come after what it stands for was consumed, and the other way round, when an
+/// answer was lost in between: neither is a conflict.
+fn judge_duplicate(record: &Recent, tombstone: bool, arrived: Digest) -> Arrival<'static> {
+    match record.outcome {
+        RecentOutcome::Tombstone => Arrival::Duplicate { refused: None },
+        _ if record.position_hash != arrived && !tombstone => Arrival::Conflict {
+            stored: record.position_hash,
+            arrived,
+        },
+        RecentOutcome::Accepted => Arrival::Duplicate { refused: None },
+        RecentOutcome::Refused(code) => Arrival::Duplicate {
+            refused: Some(code),
+        },
+    }
+}
+
+const _: () = assert!(RETRY_AFTER_MS_MAX > 0);

@@ -1,0 +1,566 @@
+//! The sending end of a link: all lanes towards one destination.
+//!
+//! The outbox in the store is the truth; this is its order in memory. After a restart the caller
+//! queues again what the outbox holds.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::envelope::Lane;
+use crate::hash::Digest;
+use crate::limits::{LANE_RECENT_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_ENVELOPES_MAX};
+use crate::link::chain;
+use crate::receipt::{ItemResult, LaneHead, Receipt};
+use crate::refusal::{Refusal, RefusalCode};
+use crate::transaction::SignedTransaction;
+
+/// Least wait of a lane whose first envelope was deferred, so that a receiver that asks for no wait
+/// and never takes it is not asked in a tight loop.
+const NO_PROGRESS_WAIT_MS: u64 = 1000;
+
+/// Something queued on a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Item {
+    /// Its first position.
+    pub sequence: u64,
+    /// How many positions it covers: 1, or more for a tombstone.
+    pub count: u32,
+    /// Whether it is a tombstone.
+    pub tombstone: bool,
+    /// Its size on the wire, header and payload, for the batch's limit.
+    pub bytes: usize,
+}
+
+impl Item {
+    fn last(&self) -> u64 {
+        self.sequence
+            .saturating_add(u64::from(self.count.saturating_sub(1)))
+    }
+}
+
+/// Limits of one transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Most envelopes.
+    pub envelopes_max: usize,
+    /// Most bytes of headers and payloads together. A single item larger than this goes alone.
+    pub bytes_max: usize,
+}
+
+impl Default for BatchLimits {
+    fn default() -> Self {
+        Self {
+            envelopes_max: TRANSACTION_ENVELOPES_MAX,
+            bytes_max: TRANSACTION_BYTES_MAX / 2,
+        }
+    }
+}
+
+/// What goes into one transaction. It must come back by [`Sender::handle_receipt`] or
+/// [`Sender::handle_failure`], else its lanes stand still.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Batch {
+    items: Vec<BatchItem>,
+}
+
+impl Batch {
+    /// The items, in the order in which the transaction must hold their envelopes.
+    #[must_use]
+    pub fn items(&self) -> &[BatchItem] {
+        &self.items
+    }
+}
+
+/// One item of a [`Batch`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchItem {
+    /// Its lane.
+    pub lane: Lane,
+    /// The item.
+    pub item: Item,
+}
+
+/// Why something can't be queued or replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum QueueError {
+    /// The positions would have a hole or an overlap.
+    #[error("position {found} does not follow: the next one is {expected}")]
+    NotNext {
+        /// The position that is next.
+        expected: u64,
+        /// The one that was given.
+        found: u64,
+    },
+    /// The tombstone does not cover whole items that wait on the lane.
+    #[error("the tombstone does not cover whole items that wait on the lane")]
+    NotWaiting,
+    /// What the tombstone would replace is being sent: try again when it is answered.
+    #[error("the items are being sent")]
+    InFlight,
+}
+
+/// Why a receipt settles nothing: the batch is queued again, as after a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ReceiptError {
+    /// It answers another transaction.
+    #[error("the receipt answers another transaction")]
+    OtherTransaction,
+    /// Its results and lanes do not fit each other or the transaction.
+    #[error("the receipt contradicts itself or the transaction")]
+    Contradiction,
+}
+
+/// What a receipt settled. Everything here leaves the outbox in one store transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Settled {
+    /// Durable at the receiver.
+    pub done: Vec<BatchItem>,
+    /// Refused for good: to be dead-lettered, audited, and told to the sender.
+    pub refused: Vec<(BatchItem, Refusal)>,
+    /// Stays queued.
+    pub deferred: Vec<(BatchItem, RefusalCode)>,
+    /// What an operator should know.
+    pub anomalies: Vec<Anomaly>,
+}
+
+/// Both ends disagree about a lane's past: one of them may have been restored from an old copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Anomaly {
+    /// The receiver has positions that this side never gave out.
+    PeerAhead {
+        /// The lane.
+        lane: Lane,
+        /// The receiver's position.
+        theirs: u64,
+        /// The highest position given out here.
+        ours: u64,
+    },
+    /// The receiver misses positions that it had acknowledged.
+    PeerBehind {
+        /// The lane.
+        lane: Lane,
+        /// The receiver's position.
+        theirs: u64,
+        /// The first position that is still here.
+        ours: u64,
+    },
+    /// The same positions, but not the same envelopes.
+    ChainMismatch {
+        /// The lane.
+        lane: Lane,
+        /// The position.
+        sequence: u64,
+    },
+}
+
+/// An item's number in a new link epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Renumbered {
+    /// The lane.
+    pub lane: Lane,
+    /// Its position in the old epoch.
+    pub from: u64,
+    /// Its position in the new epoch; `None`: a tombstone, which the new epoch has no use for.
+    pub to: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+struct LaneQueue {
+    items: VecDeque<Item>,
+    // The first this many items are in an unanswered transaction.
+    in_flight: usize,
+    tail: u64,
+    wait_until_ms: Option<u64>,
+    head: Option<LaneHead>,
+}
+
+/// The sending end of a link.
+#[derive(Debug)]
+pub struct Sender {
+    link_epoch: u64,
+    lanes: BTreeMap<Lane, LaneQueue>,
+    // Lanes that have something to send now, each once, in the order of their turns.
+    ready: VecDeque<Lane>,
+    waiting: BTreeSet<(u64, Lane)>,
+}
+
+impl Sender {
+    /// A link with nothing queued.
+    #[must_use]
+    pub fn new(link_epoch: u64) -> Self {
+        Self {
+            link_epoch,
+            lanes: BTreeMap::new(),
+            ready: VecDeque::new(),
+            waiting: BTreeSet::new(),
+        }
+    }
+
+    /// The epoch of the numbering.
+    #[must_use]
+    pub const fn link_epoch(&self) -> u64 {
+        self.link_epoch
+    }
+
+    /// How many items wait or are being sent.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.lanes.values().map(|lane| lane.items.len()).sum()
+    }
+
+    /// Whether a call of [`Sender::poll_batch`] with a time before [`Sender::poll_timeout`] would
+    /// find something.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// When the next deferred lane may be tried again.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<u64> {
+        self.waiting.first().map(|(until_ms, _)| *until_ms)
+    }
+
+    /// Queues an item at the end of its lane.
+    ///
+    /// # Errors
+    /// When it does not follow the last one queued.
+    pub fn enqueue(&mut self, lane: Lane, item: Item) -> Result<(), QueueError> {
+        let queue = self.lanes.entry(lane).or_default();
+        let expected = queue.tail.saturating_add(1);
+        let known = queue.tail > 0;
+        if (known && item.sequence != expected) || item.sequence == 0 || item.count == 0 {
+            return Err(QueueError::NotNext {
+                expected,
+                found: item.sequence,
+            });
+        }
+        queue.tail = item.last();
+        queue.items.push_back(item);
+        if queue.items.len() == 1 && queue.wait_until_ms.is_none() {
+            self.ready.push_back(lane);
+        }
+        Ok(())
+    }
+
+    /// Puts a tombstone in the place of items that wait: of exactly the items that it covers.
+    ///
+    /// # Errors
+    /// When it does not cover whole items, or they are being sent.
+    pub fn replace_by_tombstone(&mut self, lane: Lane, tombstone: Item) -> Result<(), QueueError> {
+        let queue = self.lanes.get_mut(&lane).ok_or(QueueError::NotWaiting)?;
+        let start = queue
+            .items
+            .binary_search_by_key(&tombstone.sequence, |item| item.sequence)
+            .map_err(|_| QueueError::NotWaiting)?;
+        let end = queue
+            .items
+            .binary_search_by_key(&tombstone.last(), Item::last)
+            .map_err(|_| QueueError::NotWaiting)?;
+        if start < queue.in_flight {
+            return Err(QueueError::InFlight);
+        }
+        if end < start || !tombstone.tombstone {
+            return Err(QueueError::NotWaiting);
+        }
+        queue.items.drain(start..=end);
+        queue.items.insert(start, tombstone);
+        Ok(())
+    }
+
+    /// The next transaction's content: of every lane that may send, the first items in order, the
+    /// lanes taking turns. `None` when nothing may be sent now.
+    pub fn poll_batch(&mut self, now_ms: u64, limits: BatchLimits) -> Option<Batch> {
+        self.wake(now_ms);
+        let mut room = limits;
+        let mut items = Vec::new();
+        while let Some(lane) = self.ready.pop_front() {
+            let Some(queue) = self.lanes.get_mut(&lane) else {
+                continue;
+            };
+            let taken = queue.take(lane, &mut room, &mut items);
+            if taken == 0 && !queue.items.is_empty() {
+                self.ready.push_front(lane);
+                break;
+            }
+        }
+        (!items.is_empty()).then_some(Batch { items })
+    }
+
+    fn wake(&mut self, now_ms: u64) {
+        while let Some((until_ms, lane)) = self.waiting.first().copied() {
+            if until_ms > now_ms {
+                break;
+            }
+            self.waiting.pop_first();
+            if let Some(queue) = self.lanes.get_mut(&lane) {
+                queue.wait_until_ms = None;
+                self.ready.push_back(lane);
+            }
+        }
+    }
+
+    /// The transaction was not answered, or not by a valid receipt: its fate is unknown, and its
+    /// items are to be sent again. The wait in between is the caller's ([`crate::link::backoff_ms`]).
+    pub fn handle_failure(&mut self, batch: Batch) {
+        for lane in lanes_of(&batch) {
+            if let Some(queue) = self.lanes.get_mut(&lane) {
+                queue.in_flight = 0;
+                self.ready.push_back(lane);
+            }
+        }
+    }
+
+    /// The receiver answered.
+    ///
+    /// # Errors
+    /// When the receipt does not answer this batch or contradicts itself; the batch is queued
+    /// again then.
+    pub fn handle_receipt(
+        &mut self,
+        batch: Batch,
+        sent: &SignedTransaction,
+        receipt: &Receipt,
+        now_ms: u64,
+    ) -> Result<Settled, ReceiptError> {
+        match check(&batch, sent, receipt) {
+            Ok(()) => Ok(self.settle(&batch, sent, receipt, now_ms)),
+            Err(error) => {
+                self.handle_failure(batch);
+                Err(error)
+            }
+        }
+    }
+
+    fn settle(
+        &mut self,
+        batch: &Batch,
+        sent: &SignedTransaction,
+        receipt: &Receipt,
+        now_ms: u64,
+    ) -> Settled {
+        let mut settled = Settled::default();
+        let mut progress: BTreeMap<Lane, Progress> = BTreeMap::new();
+        let results = receipt.body().results.iter();
+        let hashes = sent.position_hashes.iter();
+        for ((item, result), hash) in batch.items.iter().zip(results).zip(hashes) {
+            let lane = progress.entry(item.lane).or_insert_with(|| Progress {
+                chain: self.chain_before(item),
+                consumed: 0,
+                retry_after_ms: None,
+                blocked_by_gap: false,
+            });
+            lane.note(item, result, hash);
+            match result {
+                ItemResult::Accepted | ItemResult::Duplicate => settled.done.push(*item),
+                ItemResult::Refused(refusal) => settled.refused.push((*item, refusal.clone())),
+                ItemResult::Deferred { code, .. } => settled.deferred.push((*item, *code)),
+            }
+        }
+        for lane in lanes_of(batch) {
+            let (Some(progress), Some(head)) =
+                (progress.get(&lane), receipt.body().lanes.get(&lane))
+            else {
+                continue;
+            };
+            self.settle_lane(lane, progress, *head, now_ms, &mut settled.anomalies);
+        }
+        settled
+    }
+
+    /// The chain hash before this item, where it is known.
+    fn chain_before(&self, item: &BatchItem) -> Option<Digest> {
+        if item.item.sequence == 1 {
+            return Some(Digest::ZERO);
+        }
+        self.lanes
+            .get(&item.lane)
+            .and_then(|queue| queue.head)
+            .filter(|head| head.sequence + 1 == item.item.sequence)
+            .map(|head| head.chain_hash)
+    }
+
+    fn settle_lane(
+        &mut self,
+        lane: Lane,
+        progress: &Progress,
+        head: LaneHead,
+        now_ms: u64,
+        anomalies: &mut Vec<Anomaly>,
+    ) {
+        let Some(queue) = self.lanes.get_mut(&lane) else {
+            return;
+        };
+        queue.in_flight = 0;
+        let last_consumed = progress
+            .consumed
+            .checked_sub(1)
+            .and_then(|index| queue.items.get(index))
+            .map(Item::last);
+        queue
+            .items
+            .drain(..progress.consumed.min(queue.items.len()));
+        if head.sequence > queue.tail {
+            anomalies.push(Anomaly::PeerAhead {
+                lane,
+                theirs: head.sequence,
+                ours: queue.tail,
+            });
+        }
+        if last_consumed == Some(head.sequence)
+            && progress.chain.is_some_and(|chain| chain != head.chain_hash)
+        {
+            anomalies.push(Anomaly::ChainMismatch {
+                lane,
+                sequence: head.sequence,
+            });
+        }
+        if progress.blocked_by_gap {
+            anomalies.push(Anomaly::PeerBehind {
+                lane,
+                theirs: head.sequence,
+                ours: queue.items.front().map_or(0, |item| item.sequence),
+            });
+        }
+        queue.head = Some(head);
+        if queue.items.is_empty() {
+            return;
+        }
+        match progress.wait_ms() {
+            0 => self.ready.push_back(lane),
+            wait_ms => {
+                let until_ms = now_ms.saturating_add(wait_ms);
+                queue.wait_until_ms = Some(until_ms);
+                self.waiting.insert((until_ms, lane));
+            }
+        }
+    }
+
+    /// Starts the numbering anew, every lane from 1, in a higher link epoch. What was being sent
+    /// counts as not sent.
+    #[must_use]
+    pub fn renumber(self, link_epoch: u64) -> (Self, Vec<Renumbered>) {
+        let mut fresh = Self::new(link_epoch);
+        let mut renumbered = Vec::new();
+        let lanes = self.lanes;
+        for (lane, queue) in lanes {
+            let mut next = 1;
+            for item in queue.items {
+                let to = (!item.tombstone).then_some(next);
+                renumbered.push(Renumbered {
+                    lane,
+                    from: item.sequence,
+                    to,
+                });
+                if let Some(sequence) = to {
+                    next += 1;
+                    // Numbers from 1 without holes are always next.
+                    let _ = fresh.enqueue(lane, Item { sequence, ..item });
+                }
+            }
+        }
+        (fresh, renumbered)
+    }
+}
+
+impl LaneQueue {
+    /// Moves as many items as there is room for into the batch.
+    fn take(&mut self, lane: Lane, room: &mut BatchLimits, into: &mut Vec<BatchItem>) -> usize {
+        let mut positions = 0_u64;
+        let mut taken = 0;
+        for item in &self.items {
+            let fits = room.envelopes_max > 0 && (item.bytes <= room.bytes_max || into.is_empty());
+            // The receiver remembers what became of so many positions; a longer batch could hide
+            // a refusal behind a lost answer.
+            let remembered =
+                taken == 0 || positions.saturating_add(u64::from(item.count)) <= LANE_RECENT_MAX;
+            if !fits || !remembered {
+                break;
+            }
+            positions = positions.saturating_add(u64::from(item.count));
+            room.envelopes_max -= 1;
+            room.bytes_max = room.bytes_max.saturating_sub(item.bytes);
+            into.push(BatchItem { lane, item: *item });
+            taken += 1;
+        }
+        self.in_flight = taken;
+        taken
+    }
+}
+
+/// What a receipt says of one lane.
+struct Progress {
+    // The chain hash that the receiver must have, as long as it can be known.
+    chain: Option<Digest>,
+    consumed: usize,
+    retry_after_ms: Option<u32>,
+    blocked_by_gap: bool,
+}
+
+impl Progress {
+    fn note(&mut self, item: &BatchItem, result: &ItemResult, hash: &Digest) {
+        match result {
+            ItemResult::Accepted | ItemResult::Duplicate | ItemResult::Refused(_) => {
+                self.consumed += 1;
+                // A tombstone that came too late: the receiver had consumed what it stands for.
+                // A conflict: the receiver has something else there.
+                let other_form = item.item.tombstone && *result != ItemResult::Accepted;
+                let conflict = matches!(result, ItemResult::Refused(refusal)
+                    if refusal.code == RefusalCode::LinkConflict);
+                self.chain = self
+                    .chain
+                    .filter(|_| !other_form && !conflict)
+                    .map(|before| chain(&before, hash));
+            }
+            ItemResult::Deferred {
+                code,
+                retry_after_ms,
+            } => {
+                if self.retry_after_ms.is_none() {
+                    self.retry_after_ms = Some(*retry_after_ms);
+                    self.blocked_by_gap = self.consumed == 0 && *code == RefusalCode::LaneGap;
+                }
+            }
+        }
+    }
+
+    fn wait_ms(&self) -> u64 {
+        match self.retry_after_ms {
+            None => 0,
+            Some(asked_ms) if self.consumed == 0 => u64::from(asked_ms).max(NO_PROGRESS_WAIT_MS),
+            Some(asked_ms) => asked_ms.into(),
+        }
+    }
+}
+
+/// Checks that the receipt answers the batch: one result per item, no lane's item consumed after a
+/// deferred one, and each lane's position not below what was consumed.
+fn check(batch: &Batch, sent: &SignedTransaction, receipt: &Receipt) -> Result<(), ReceiptError> {
+    let body = receipt.body();
+    if body.root != sent.root {
+        return Err(ReceiptError::OtherTransaction);
+    }
+    if body.results.len() != batch.items.len() || sent.position_hashes.len() != batch.items.len() {
+        return Err(ReceiptError::Contradiction);
+    }
+    let mut deferred = BTreeSet::new();
+    for (item, result) in batch.items.iter().zip(&body.results) {
+        let head = body
+            .lanes
+            .get(&item.lane)
+            .ok_or(ReceiptError::Contradiction)?;
+        if matches!(result, ItemResult::Deferred { .. }) {
+            deferred.insert(item.lane);
+        } else if deferred.contains(&item.lane) || head.sequence < item.item.last() {
+            return Err(ReceiptError::Contradiction);
+        }
+    }
+    Ok(())
+}
+
+/// The lanes of a batch, each once, in the order of their first items.
+fn lanes_of(batch: &Batch) -> Vec<Lane> {
+    // A lane's items stand together.
+    let mut lanes: Vec<_> = batch.items.iter().map(|item| item.lane).collect();
+    lanes.dedup();
+    lanes
+}

@@ -1,0 +1,339 @@
+//! Key manifests: which envelope keys and TLS keys a server uses, signed by its issuing CA.
+//!
+//! A manifest has a serial number that never decreases. It carries the issuing certificate, so a
+//! verifier needs the pinned root and nothing else. [`Manifest`] is made by
+//! [`UnverifiedManifest::verify`] alone.
+
+use bytes::Bytes;
+use ring::rand::SecureRandom;
+
+use crate::codec::{DecodeError, EncodeError, Reader, Writer};
+use crate::hash::Digest;
+use crate::ids::ServerName;
+use crate::keys::{ISSUING_SIGNATURE_BYTES_MAX, IssuingKey, KeyError, KeyId, MANIFEST_LABEL};
+use crate::limits::{CERTIFICATE_BYTES_MAX, ENVELOPE_KEYS_MAX, MANIFEST_BYTES_MAX, TLS_PINS_MAX};
+use crate::organisation::{CertificateError, OrganisationIdentity};
+
+/// The format of manifests.
+const FORMAT: u16 = 1;
+
+/// An envelope key and when it may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EnvelopeKeyEntry {
+    /// The Ed25519 public key.
+    pub public: [u8; 32],
+    /// From when, milliseconds since the Unix epoch. Set it an hour back: peers' clocks differ.
+    pub not_before_ms: u64,
+    /// Until when, exclusive, milliseconds since the Unix epoch.
+    pub not_after_ms: u64,
+}
+
+impl EnvelopeKeyEntry {
+    /// The key's name.
+    #[must_use]
+    pub fn id(&self) -> KeyId {
+        KeyId::of(&self.public)
+    }
+
+    /// Whether what is received at this time may be signed with the key.
+    #[must_use]
+    pub const fn valid_at(&self, at_ms: u64) -> bool {
+        self.not_before_ms <= at_ms && at_ms < self.not_after_ms
+    }
+}
+
+/// What a manifest states.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestBody {
+    /// Whose keys these are.
+    pub server: ServerName,
+    /// Grows with every change.
+    pub serial: u64,
+    /// When it was signed, milliseconds since the Unix epoch.
+    pub issued_ms: u64,
+    /// The certificate of the CA that signs it, DER.
+    pub issuing_certificate: Bytes,
+    /// Envelope keys: the current one, the next, those whose mail is still on its way; at least one.
+    pub envelope_keys: Vec<EnvelopeKeyEntry>,
+    /// SHA-256 of the SubjectPublicKeyInfo of each TLS key in use or kept as a backup; at least one.
+    pub tls_pins: Vec<Digest>,
+}
+
+/// Why a manifest could not be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SignError {
+    /// A part is over its limit.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// The key failed.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}
+
+impl ManifestBody {
+    /// Signs and encodes the manifest.
+    ///
+    /// # Errors
+    /// When a part is over its limit.
+    pub fn sign(&self, key: &IssuingKey, random: &dyn SecureRandom) -> Result<Bytes, SignError> {
+        let mut writer = Writer::new();
+        self.write(&mut writer);
+        let body = writer.finish()?;
+        let signature = key.sign(&signed_bytes(&body)?, random)?;
+        let mut writer = Writer::with_capacity(body.len() + 80);
+        writer.fixed(&body);
+        writer.opaque8("signature", ISSUING_SIGNATURE_BYTES_MAX, &signature);
+        Ok(writer.finish()?)
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        writer.u16(FORMAT);
+        writer.server_name(&self.server);
+        writer.u64(self.serial);
+        writer.u64(self.issued_ms);
+        writer.opaque16(
+            "issuing certificate",
+            CERTIFICATE_BYTES_MAX,
+            &self.issuing_certificate,
+        );
+        let mut keys = self.envelope_keys.clone();
+        keys.sort_unstable();
+        if keys.is_empty() {
+            writer.fail("envelope keys", ENVELOPE_KEYS_MAX);
+        }
+        writer.list("envelope keys", ENVELOPE_KEYS_MAX, &keys, |writer, key| {
+            writer.fixed(&key.public);
+            writer.u64(key.not_before_ms);
+            writer.u64(key.not_after_ms);
+        });
+        let mut pins = self.tls_pins.clone();
+        pins.sort_unstable();
+        if pins.is_empty() {
+            writer.fail("TLS pins", TLS_PINS_MAX);
+        }
+        writer.list("TLS pins", TLS_PINS_MAX, &pins, |writer, pin| {
+            writer.fixed(pin.as_bytes());
+        });
+    }
+
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let format = reader.u16("format")?;
+        if format != FORMAT {
+            return Err(DecodeError::UnsupportedVersion(format));
+        }
+        let server = reader.server_name("server")?;
+        let serial = reader.u64("serial")?;
+        let issued_ms = reader.u64("time of issue")?;
+        let issuing_certificate = reader.opaque16("issuing certificate", CERTIFICATE_BYTES_MAX)?;
+        let envelope_keys = reader.list("envelope keys", ENVELOPE_KEYS_MAX, read_key)?;
+        // By public key alone: one key has one validity.
+        if !envelope_keys.is_sorted_by(|left, right| left.public < right.public) {
+            return Err(DecodeError::NotAscending("envelope keys"));
+        }
+        let tls_pins = reader.ascending_list("TLS pins", TLS_PINS_MAX, |reader| {
+            reader.fixed("TLS pin").map(Digest::from_bytes)
+        })?;
+        if envelope_keys.is_empty() {
+            return Err(DecodeError::Empty("envelope keys"));
+        }
+        if tls_pins.is_empty() {
+            return Err(DecodeError::Empty("TLS pins"));
+        }
+        Ok(Self {
+            server,
+            serial,
+            issued_ms,
+            issuing_certificate,
+            envelope_keys,
+            tls_pins,
+        })
+    }
+}
+
+fn read_key(reader: &mut Reader) -> Result<EnvelopeKeyEntry, DecodeError> {
+    let key = EnvelopeKeyEntry {
+        public: reader.fixed("envelope key")?,
+        not_before_ms: reader.u64("validity")?,
+        not_after_ms: reader.u64("validity")?,
+    };
+    if key.not_before_ms < key.not_after_ms {
+        Ok(key)
+    } else {
+        Err(DecodeError::Invalid("validity of an envelope key"))
+    }
+}
+
+fn signed_bytes(body: &[u8]) -> Result<Bytes, EncodeError> {
+    let mut writer = Writer::with_capacity(body.len() + 32);
+    writer.opaque8("label", 255, MANIFEST_LABEL);
+    writer.fixed(body);
+    writer.finish()
+}
+
+/// Why a manifest is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    /// Its certificates do not hold.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// It is another server's.
+    #[error("the manifest is of {found}, not of {expected}")]
+    WrongServer {
+        /// Whose it should be.
+        expected: ServerName,
+        /// Whose it is.
+        found: ServerName,
+    },
+    /// The issuing CA did not sign it.
+    #[error("the manifest is not signed by the organisation's issuing CA")]
+    BadSignature,
+    /// An older one than is known: a replay, or a server restored from an old copy.
+    #[error("the manifest has serial {found}, and {known} is known already")]
+    Rollback {
+        /// The serial that is known.
+        known: u64,
+        /// The serial that came.
+        found: u64,
+    },
+    /// Another one with the same serial: two servers use one identity, or one lies.
+    #[error("another manifest with serial {0} is known already")]
+    Fork(u64),
+}
+
+/// A manifest whose signature nobody has checked yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnverifiedManifest {
+    body: ManifestBody,
+    signature: Bytes,
+    bytes: Bytes,
+}
+
+/// Reads a manifest; the signature is checked by [`UnverifiedManifest::verify`].
+///
+/// # Errors
+/// When the bytes are anything but one whole manifest.
+pub fn decode(bytes: Bytes) -> Result<UnverifiedManifest, DecodeError> {
+    if bytes.len() > MANIFEST_BYTES_MAX {
+        return Err(DecodeError::TooLong {
+            what: "manifest",
+            max: MANIFEST_BYTES_MAX,
+        });
+    }
+    let mut reader = Reader::new(bytes.clone());
+    let body = ManifestBody::read(&mut reader)?;
+    let signature = reader.opaque8("signature", ISSUING_SIGNATURE_BYTES_MAX)?;
+    reader.finish()?;
+    Ok(UnverifiedManifest {
+        body,
+        signature,
+        bytes,
+    })
+}
+
+impl UnverifiedManifest {
+    /// Whose manifest it says it is.
+    #[must_use]
+    pub const fn server(&self) -> &ServerName {
+        &self.body.server
+    }
+
+    /// Checks that the organisation with this root signed it for `server`, and that it does not go
+    /// back behind `current`, the manifest known so far.
+    ///
+    /// # Errors
+    /// When it does not hold at `at_ms`, or is older than `current`, or contradicts it.
+    pub fn verify(
+        self,
+        server: &ServerName,
+        root: &Bytes,
+        current: Option<&Manifest>,
+        at_ms: u64,
+    ) -> Result<Manifest, ManifestError> {
+        if self.body.server != *server {
+            return Err(ManifestError::WrongServer {
+                expected: server.clone(),
+                found: self.body.server,
+            });
+        }
+        let issuing = self.body.issuing_certificate.clone();
+        let identity = OrganisationIdentity::parse(root.clone(), issuing, at_ms)?;
+        let body_bytes = self.bytes.len() - 1 - self.signature.len();
+        let signed = signed_bytes(self.bytes.get(..body_bytes).unwrap_or_default())
+            .map_err(|_| ManifestError::BadSignature)?;
+        if !identity.verifies(&signed, &self.signature) {
+            return Err(ManifestError::BadSignature);
+        }
+        if let Some(current) = current {
+            let (known, found) = (current.serial(), self.body.serial);
+            if found < known {
+                return Err(ManifestError::Rollback { known, found });
+            }
+            if found == known && self.bytes != current.bytes {
+                return Err(ManifestError::Fork(known));
+            }
+        }
+        let keys = self.body.envelope_keys.iter();
+        Ok(Manifest {
+            keys: keys.map(|key| (key.id(), *key)).collect(),
+            identity,
+            body: self.body,
+            bytes: self.bytes,
+        })
+    }
+}
+
+/// A manifest that its organisation signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    identity: OrganisationIdentity,
+    body: ManifestBody,
+    keys: Vec<(KeyId, EnvelopeKeyEntry)>,
+    bytes: Bytes,
+}
+
+impl Manifest {
+    /// Whose it is.
+    #[must_use]
+    pub const fn server(&self) -> &ServerName {
+        &self.body.server
+    }
+
+    /// Its serial number.
+    #[must_use]
+    pub const fn serial(&self) -> u64 {
+        self.body.serial
+    }
+
+    /// What it states.
+    #[must_use]
+    pub const fn body(&self) -> &ManifestBody {
+        &self.body
+    }
+
+    /// The organisation that signed it.
+    #[must_use]
+    pub const fn identity(&self) -> &OrganisationIdentity {
+        &self.identity
+    }
+
+    /// Its exact bytes: what to store and to pass on.
+    #[must_use]
+    pub const fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The envelope key with this name.
+    #[must_use]
+    pub fn envelope_key(&self, id: KeyId) -> Option<&EnvelopeKeyEntry> {
+        self.keys
+            .iter()
+            .find(|(known, _)| *known == id)
+            .map(|(_, key)| key)
+    }
+
+    /// Whether a TLS key with this pin is the server's.
+    #[must_use]
+    pub fn has_tls_pin(&self, pin: &Digest) -> bool {
+        self.body.tls_pins.binary_search(pin).is_ok()
+    }
+}

@@ -1,0 +1,635 @@
+//! Transactions: up to 1,024 envelopes under one signature, each provable alone.
+//!
+//! The signature is over the root of a Merkle tree whose leaves are the envelopes' header bytes,
+//! together with origin, destination, link epoch and tree size. So one Ed25519 operation serves a
+//! whole transaction, and root signature + path prove a single envelope after it is stored, relayed
+//! or shown as evidence.
+//!
+//! Invariants: [`VerifiedEnvelope`] is made here alone, by [`UnverifiedTransaction::verify`] and
+//! [`EnvelopeProof::verify`]; what was verified are the bytes as they came, never a re-encoding.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::codec::{DecodeError, EncodeError, Reader, Wire, Writer};
+use crate::envelope::{Header, Kind, Outgoing, Suite, position_hash};
+use crate::hash::Digest;
+use crate::ids::ServerName;
+use crate::keys::{
+    ENVELOPE_SIGNATURE_BYTES, EnvelopeKey, KeyId, TRANSACTION_LABEL, verify_envelope_signature,
+};
+use crate::limits::{
+    PAYLOAD_BYTES_MAX, PROOF_PATH_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_ENVELOPES_MAX,
+};
+use crate::manifest::Manifest;
+use crate::merkle::{self, Tree};
+use crate::version::Version;
+
+/// One direction of a link, as every header of a transaction names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// The version that both sides negotiated.
+    pub version: Version,
+    /// Who sends.
+    pub origin: ServerName,
+    /// Who receives.
+    pub destination: ServerName,
+    /// The origin's numbering.
+    pub link_epoch: u64,
+}
+
+/// A transaction ready to be sent.
+#[derive(Debug, Clone)]
+pub struct SignedTransaction {
+    /// The bytes to send.
+    pub bytes: Bytes,
+    /// The Merkle root, which the receipt must name.
+    pub root: Digest,
+    /// Each envelope's position hash, in their order.
+    pub position_hashes: Vec<Digest>,
+}
+
+/// Signs these envelopes as one transaction.
+///
+/// # Errors
+/// When there are none or too many of them, or they are too large together.
+pub fn sign(
+    key: &EnvelopeKey,
+    link: &Link,
+    envelopes: &[Outgoing],
+) -> Result<SignedTransaction, EncodeError> {
+    if envelopes.is_empty() || envelopes.len() > TRANSACTION_ENVELOPES_MAX {
+        return Err(EncodeError {
+            what: "envelopes",
+            max: TRANSACTION_ENVELOPES_MAX,
+        });
+    }
+    let payload_bytes: usize = envelopes.iter().map(|e| e.payload.bytes().len()).sum();
+    let mut body = Writer::with_capacity(payload_bytes + envelopes.len() * 256);
+    let mut leaves = Vec::with_capacity(envelopes.len());
+    let mut position_hashes = Vec::with_capacity(envelopes.len());
+    for envelope in envelopes {
+        let header = header_of(key.id(), link, envelope)?;
+        let start = body.len();
+        header.write(&mut body);
+        let header_bytes = body.written_since(start);
+        leaves.push(merkle::leaf(header_bytes));
+        position_hashes.push(position_hash(header_bytes, header.key_id_range()));
+        body.fixed(envelope.payload.bytes());
+    }
+    let root = Tree::new(leaves).root();
+    let signature = key.sign(&signed_bytes(
+        link,
+        Suite::Ed25519Sha256,
+        envelopes.len(),
+        root,
+    )?);
+
+    let body = body.finish()?;
+    let mut writer = Writer::with_capacity(body.len() + 128);
+    writer.u16(link.version.0);
+    Suite::Ed25519Sha256.write(&mut writer);
+    writer.fixed(&signature);
+    writer.opaque32("envelopes", TRANSACTION_BYTES_MAX, &body);
+    let bytes = writer.finish()?;
+    if bytes.len() > TRANSACTION_BYTES_MAX {
+        return Err(EncodeError {
+            what: "transaction",
+            max: TRANSACTION_BYTES_MAX,
+        });
+    }
+    Ok(SignedTransaction {
+        bytes,
+        root,
+        position_hashes,
+    })
+}
+
+fn header_of(key_id: KeyId, link: &Link, envelope: &Outgoing) -> Result<Header, EncodeError> {
+    let payload_length =
+        u32::try_from(envelope.payload.bytes().len()).map_err(|_| EncodeError {
+            what: "payload",
+            max: PAYLOAD_BYTES_MAX,
+        })?;
+    Ok(Header {
+        version: link.version,
+        suite: Suite::Ed25519Sha256,
+        kind: envelope.kind,
+        origin: link.origin.clone(),
+        destination: link.destination.clone(),
+        key_id,
+        link_epoch: link.link_epoch,
+        lane: envelope.lane,
+        sequence: envelope.sequence,
+        created_ms: envelope.created_ms,
+        expires_ms: envelope.expires_ms,
+        payload_length,
+        payload_sha256: envelope.payload.sha256(),
+    })
+}
+
+/// What the signature of a transaction is over.
+fn signed_bytes(
+    link: &Link,
+    suite: Suite,
+    tree_size: usize,
+    root: Digest,
+) -> Result<Bytes, EncodeError> {
+    let mut writer = Writer::with_capacity(256);
+    writer.opaque8("label", 255, TRANSACTION_LABEL);
+    writer.u16(link.version.0);
+    suite.write(&mut writer);
+    writer.server_name(&link.origin);
+    writer.server_name(&link.destination);
+    writer.u64(link.link_epoch);
+    match u32::try_from(tree_size) {
+        Ok(size) => writer.u32(size),
+        Err(_) => writer.fail("envelopes", TRANSACTION_ENVELOPES_MAX),
+    }
+    writer.fixed(root.as_bytes());
+    writer.finish()
+}
+
+/// Why bytes that decode are not what the expected server signed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum VerifyError {
+    /// The envelopes name another origin than the one the connection authenticated.
+    #[error("the envelopes are from {found}, not from {expected}")]
+    WrongOrigin {
+        /// Who it should be from.
+        expected: ServerName,
+        /// Who it says it is from.
+        found: ServerName,
+    },
+    /// The envelopes are for somebody else.
+    #[error("the envelopes are for {found}, not for {expected}")]
+    WrongDestination {
+        /// Who it should be for.
+        expected: ServerName,
+        /// Who it says it is for.
+        found: ServerName,
+    },
+    /// The manifest is another server's.
+    #[error("the manifest is of {found}, not of {expected}")]
+    WrongManifest {
+        /// Whose manifest it should be.
+        expected: ServerName,
+        /// Whose it is.
+        found: ServerName,
+    },
+    /// The manifest does not list the key: there may be a newer one.
+    #[error("key {0} is not in the manifest that is known here")]
+    UnknownKey(KeyId),
+    /// The key is not valid at the time of receipt.
+    #[error("key {0} is not valid at the time of receipt")]
+    KeyNotValid(KeyId),
+    /// The signature is not by the key over these bytes.
+    #[error("the signature does not verify")]
+    BadSignature,
+    /// A payload is not the one that its header names.
+    #[error("the payload of envelope {0} does not have the hash in its header")]
+    PayloadHash(usize),
+    /// The proof does not lead to a signed root.
+    #[error("the proof does not fit the envelope")]
+    BadProof,
+    /// The bytes are not an envelope.
+    #[error("not an envelope: {0}")]
+    Malformed(#[from] DecodeError),
+}
+
+/// A transaction whose signature nobody has checked yet.
+#[derive(Debug, Clone)]
+pub struct UnverifiedTransaction {
+    link: Link,
+    suite: Suite,
+    key_id: KeyId,
+    signature: [u8; ENVELOPE_SIGNATURE_BYTES],
+    envelopes: Vec<RawEnvelope>,
+}
+
+/// An envelope as it came: its header's fields, and the bytes they were read from.
+#[derive(Clone)]
+struct RawEnvelope {
+    header: Header,
+    // Header, then payload.
+    bytes: Bytes,
+    header_bytes: usize,
+}
+
+impl fmt::Debug for RawEnvelope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.header.fmt(f)
+    }
+}
+
+impl RawEnvelope {
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let mut ahead = reader.clone();
+        let before = ahead.remaining();
+        let header = Header::read(&mut ahead)?;
+        let header_bytes = before - ahead.remaining();
+        let payload_bytes = usize::try_from(header.payload_length)
+            .map_err(|_| DecodeError::Invalid("payload length"))?;
+        let bytes = reader.take("payload", header_bytes + payload_bytes)?;
+        Ok(Self {
+            header,
+            bytes,
+            header_bytes,
+        })
+    }
+
+    fn header_slice(&self) -> &[u8] {
+        self.bytes.get(..self.header_bytes).unwrap_or_default()
+    }
+
+    fn payload_slice(&self) -> &[u8] {
+        self.bytes.get(self.header_bytes..).unwrap_or_default()
+    }
+
+    fn payload_matches(&self) -> bool {
+        Digest::of(self.payload_slice()) == self.header.payload_sha256
+    }
+
+    fn verified(self, index: usize, tree: Evidence) -> VerifiedEnvelope {
+        VerifiedEnvelope {
+            position_hash: position_hash(self.header_slice(), self.header.key_id_range()),
+            raw: self,
+            index,
+            evidence: tree,
+        }
+    }
+}
+
+/// Reads a transaction: structure and limits are checked here, the signature by
+/// [`UnverifiedTransaction::verify`].
+///
+/// # Errors
+/// When the bytes are not a transaction, or its envelopes differ in origin, destination, key, link
+/// epoch, version or suite.
+pub fn decode(bytes: Bytes) -> Result<UnverifiedTransaction, DecodeError> {
+    if bytes.len() > TRANSACTION_BYTES_MAX {
+        return Err(DecodeError::TooLong {
+            what: "transaction",
+            max: TRANSACTION_BYTES_MAX,
+        });
+    }
+    let mut reader = Reader::new(bytes);
+    let version = Version(reader.u16("version")?);
+    if version != Version::V1 {
+        return Err(DecodeError::UnsupportedVersion(version.0));
+    }
+    let suite = Suite::read(&mut reader)?;
+    let signature = reader.fixed("signature")?;
+    let envelopes = reader.list("envelopes", TRANSACTION_ENVELOPES_MAX, RawEnvelope::read)?;
+    reader.finish()?;
+    let first = envelopes
+        .first()
+        .map(|envelope| envelope.header.clone())
+        .ok_or(DecodeError::Empty("envelopes"))?;
+    let alike = envelopes.iter().all(|RawEnvelope { header, .. }| {
+        header.version == version
+            && header.suite == suite
+            && header.origin == first.origin
+            && header.destination == first.destination
+            && header.key_id == first.key_id
+            && header.link_epoch == first.link_epoch
+    });
+    if !alike {
+        return Err(DecodeError::Invalid("the envelopes' common part"));
+    }
+    Ok(UnverifiedTransaction {
+        link: Link {
+            version,
+            origin: first.origin,
+            destination: first.destination,
+            link_epoch: first.link_epoch,
+        },
+        suite,
+        key_id: first.key_id,
+        signature,
+        envelopes,
+    })
+}
+
+impl UnverifiedTransaction {
+    /// Who it says it is from, for whom, in which numbering.
+    #[must_use]
+    pub const fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// The key it says it is signed with.
+    #[must_use]
+    pub const fn key_id(&self) -> KeyId {
+        self.key_id
+    }
+
+    /// How many envelopes it holds.
+    #[must_use]
+    pub const fn size(&self) -> usize {
+        self.envelopes.len()
+    }
+
+    /// Checks that `expected_origin` signed this for `expected_destination`, with a key that its
+    /// manifest lists as valid at `now_ms`, the time of receipt.
+    ///
+    /// # Errors
+    /// When it did not. On [`VerifyError::UnknownKey`] a newer manifest may help.
+    pub fn verify(
+        self,
+        manifest: &Manifest,
+        expected_origin: &ServerName,
+        expected_destination: &ServerName,
+        now_ms: u64,
+    ) -> Result<VerifiedTransaction, VerifyError> {
+        let public = key_for(
+            &self.link,
+            self.key_id,
+            manifest,
+            expected_origin,
+            expected_destination,
+            now_ms,
+        )?;
+        for (index, envelope) in self.envelopes.iter().enumerate() {
+            if !envelope.payload_matches() {
+                return Err(VerifyError::PayloadHash(index));
+            }
+        }
+        let leaves = self
+            .envelopes
+            .iter()
+            .map(|envelope| merkle::leaf(envelope.header_slice()))
+            .collect();
+        let tree = Tree::new(leaves);
+        let root = tree.root();
+        let message = signed_bytes(&self.link, self.suite, tree.size(), root)
+            .map_err(|_| VerifyError::BadSignature)?;
+        if !verify_envelope_signature(public, &message, &self.signature) {
+            return Err(VerifyError::BadSignature);
+        }
+        let evidence = Evidence::Tree(Arc::new((tree, self.signature)));
+        let envelopes = self
+            .envelopes
+            .into_iter()
+            .enumerate()
+            .map(|(index, envelope)| envelope.verified(index, evidence.clone()))
+            .collect();
+        Ok(VerifiedTransaction {
+            link: self.link,
+            root,
+            envelopes,
+        })
+    }
+}
+
+fn key_for<'m>(
+    link: &Link,
+    key_id: KeyId,
+    manifest: &'m Manifest,
+    expected_origin: &ServerName,
+    expected_destination: &ServerName,
+    at_ms: u64,
+) -> Result<&'m [u8; 32], VerifyError> {
+    if link.origin != *expected_origin {
+        return Err(VerifyError::WrongOrigin {
+            expected: expected_origin.clone(),
+            found: link.origin.clone(),
+        });
+    }
+    if link.destination != *expected_destination {
+        return Err(VerifyError::WrongDestination {
+            expected: expected_destination.clone(),
+            found: link.destination.clone(),
+        });
+    }
+    if manifest.server() != expected_origin {
+        return Err(VerifyError::WrongManifest {
+            expected: expected_origin.clone(),
+            found: manifest.server().clone(),
+        });
+    }
+    let key = manifest
+        .envelope_key(key_id)
+        .ok_or(VerifyError::UnknownKey(key_id))?;
+    if key.valid_at(at_ms) {
+        Ok(&key.public)
+    } else {
+        Err(VerifyError::KeyNotValid(key_id))
+    }
+}
+
+/// A transaction that its origin signed.
+#[derive(Debug, Clone)]
+pub struct VerifiedTransaction {
+    link: Link,
+    root: Digest,
+    envelopes: Vec<VerifiedEnvelope>,
+}
+
+impl VerifiedTransaction {
+    /// From whom, for whom, in which numbering.
+    #[must_use]
+    pub const fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// The Merkle root, which the receipt names.
+    #[must_use]
+    pub const fn root(&self) -> Digest {
+        self.root
+    }
+
+    /// The envelopes, in their order.
+    #[must_use]
+    pub fn envelopes(&self) -> &[VerifiedEnvelope] {
+        &self.envelopes
+    }
+
+    /// The envelopes, in their order.
+    #[must_use]
+    pub fn into_envelopes(self) -> Vec<VerifiedEnvelope> {
+        self.envelopes
+    }
+}
+
+/// An envelope that its origin signed. Only verification makes one.
+#[derive(Clone)]
+pub struct VerifiedEnvelope {
+    raw: RawEnvelope,
+    position_hash: Digest,
+    index: usize,
+    evidence: Evidence,
+}
+
+#[derive(Clone)]
+enum Evidence {
+    Tree(Arc<(Tree, [u8; ENVELOPE_SIGNATURE_BYTES])>),
+    Proof(Arc<EnvelopeProof>),
+}
+
+impl VerifiedEnvelope {
+    /// The header.
+    #[must_use]
+    pub const fn header(&self) -> &Header {
+        &self.raw.header
+    }
+
+    /// The payload.
+    #[must_use]
+    pub fn payload(&self) -> Bytes {
+        self.raw.bytes.slice(self.raw.header_bytes..)
+    }
+
+    /// Header and payload exactly as they were signed: what a relay passes on.
+    #[must_use]
+    pub const fn bytes(&self) -> &Bytes {
+        &self.raw.bytes
+    }
+
+    /// What identifies the envelope at its position.
+    #[must_use]
+    pub const fn position_hash(&self) -> Digest {
+        self.position_hash
+    }
+
+    /// What proves [`VerifiedEnvelope::bytes`] alone, without the rest of its transaction.
+    #[must_use]
+    pub fn proof(&self) -> EnvelopeProof {
+        match &self.evidence {
+            Evidence::Proof(proof) => EnvelopeProof::clone(proof),
+            Evidence::Tree(shared) => {
+                let (tree, signature) = shared.as_ref();
+                EnvelopeProof {
+                    // A transaction's size is limited to far less than a u32 holds.
+                    tree_size: u32::try_from(tree.size()).unwrap_or(u32::MAX),
+                    index: u32::try_from(self.index).unwrap_or(u32::MAX),
+                    path: tree.path(self.index),
+                    signature: *signature,
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for VerifiedEnvelope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VerifiedEnvelope({:?})", self.raw.header)
+    }
+}
+
+/// What proves one envelope of a transaction: where it stood, the way to the root, and the root's
+/// signature.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EnvelopeProof {
+    tree_size: u32,
+    index: u32,
+    path: Vec<Digest>,
+    signature: [u8; ENVELOPE_SIGNATURE_BYTES],
+}
+
+impl EnvelopeProof {
+    /// Checks that `expected_origin` signed `envelope` (header and payload) for
+    /// `expected_destination`, with a key that its manifest lists as valid at `at_ms`: the time of
+    /// receipt, or, of a relayed envelope, the hub's stamp.
+    ///
+    /// # Errors
+    /// When it did not. On [`VerifyError::UnknownKey`] a newer manifest may help.
+    pub fn verify(
+        &self,
+        envelope: Bytes,
+        manifest: &Manifest,
+        expected_origin: &ServerName,
+        expected_destination: &ServerName,
+        at_ms: u64,
+    ) -> Result<VerifiedEnvelope, VerifyError> {
+        let mut reader = Reader::new(envelope);
+        let raw = RawEnvelope::read(&mut reader)?;
+        reader.finish()?;
+        let link = Link {
+            version: raw.header.version,
+            origin: raw.header.origin.clone(),
+            destination: raw.header.destination.clone(),
+            link_epoch: raw.header.link_epoch,
+        };
+        let public = key_for(
+            &link,
+            raw.header.key_id,
+            manifest,
+            expected_origin,
+            expected_destination,
+            at_ms,
+        )?;
+        let index = usize::try_from(self.index).map_err(|_| VerifyError::BadProof)?;
+        if !raw.payload_matches() {
+            return Err(VerifyError::PayloadHash(index));
+        }
+        let leaf = merkle::leaf(raw.header_slice());
+        let root = merkle::root_from_path(leaf, self.index, self.tree_size, &self.path)
+            .ok_or(VerifyError::BadProof)?;
+        let tree_size = usize::try_from(self.tree_size).map_err(|_| VerifyError::BadProof)?;
+        let message = signed_bytes(&link, raw.header.suite, tree_size, root)
+            .map_err(|_| VerifyError::BadProof)?;
+        if !verify_envelope_signature(public, &message, &self.signature) {
+            return Err(VerifyError::BadSignature);
+        }
+        Ok(raw.verified(index, Evidence::Proof(Arc::new(self.clone()))))
+    }
+
+    /// How many envelopes the transaction had.
+    #[must_use]
+    pub const fn tree_size(&self) -> u32 {
+        self.tree_size
+    }
+
+    /// Which of them this one was, from 0.
+    #[must_use]
+    pub const fn index(&self) -> u32 {
+        self.index
+    }
+}
+
+impl fmt::Debug for EnvelopeProof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EnvelopeProof({} of {})", self.index, self.tree_size)
+    }
+}
+
+impl Wire for EnvelopeProof {
+    const BYTES_MAX: usize = 4 + 4 + 4 + 32 * PROOF_PATH_MAX + ENVELOPE_SIGNATURE_BYTES;
+    const NAME: &'static str = "envelope proof";
+
+    fn write(&self, writer: &mut Writer) {
+        writer.u32(self.tree_size);
+        writer.u32(self.index);
+        writer.list("path", PROOF_PATH_MAX, &self.path, |writer, hash| {
+            writer.fixed(hash.as_bytes());
+        });
+        writer.fixed(&self.signature);
+    }
+
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let proof = Self {
+            tree_size: reader.u32("tree size")?,
+            index: reader.u32("index")?,
+            path: reader.list("path", PROOF_PATH_MAX, |reader| {
+                reader.fixed("path").map(Digest::from_bytes)
+            })?,
+            signature: reader.fixed("signature")?,
+        };
+        let size_ok = usize::try_from(proof.tree_size)
+            .is_ok_and(|size| (1..=TRANSACTION_ENVELOPES_MAX).contains(&size));
+        if size_ok && proof.index < proof.tree_size {
+            Ok(proof)
+        } else {
+            Err(DecodeError::Invalid("index in the tree"))
+        }
+    }
+}
+
+/// Whether an envelope of this kind may be relayed: the messages of members, nothing else.
+#[must_use]
+pub const fn may_be_relayed(kind: Kind) -> bool {
+    matches!(kind, Kind::Message)
+}
