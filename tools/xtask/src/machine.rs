@@ -160,7 +160,8 @@ pub(crate) fn cargo_tool(workspace: &Workspace, name: &str, version: &str) -> Re
     Ok(binary)
 }
 
-fn cargo_home() -> Result<PathBuf> {
+/// Where cargo keeps what it fetched and installed.
+pub(crate) fn cargo_home() -> Result<PathBuf> {
     env::var_os("CARGO_HOME")
         .map(PathBuf::from)
         .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")))

@@ -105,3 +105,11 @@ pub(crate) fn folder(path: &Path) -> Result<PathBuf> {
     std::fs::create_dir_all(path).map_err(crate::failure::at(path))?;
     Ok(path.to_path_buf())
 }
+
+/// The folder of the toolchain in use.
+pub(crate) fn rustc_sysroot() -> Result<PathBuf> {
+    let printed = Command::new("rustc")
+        .args(["--print", "sysroot"])
+        .captured()?;
+    Ok(PathBuf::from(printed.trim()))
+}
