@@ -12,6 +12,7 @@ use ring::rand::SecureRandom;
 use tokio::sync::broadcast;
 
 use crate::config::Config;
+use crate::federation::outbound::Links;
 use crate::federation::peers::Directory;
 use crate::organisation::Keys;
 use crate::store::Store;
@@ -72,6 +73,8 @@ pub struct Node {
     pub peer_roots: Arc<PeerRoots>,
     /// What the agreements with peers allow: kept up to date by `federation::peers`.
     pub peers: Arc<Directory>,
+    /// Wakes the task that sends to a peer, and knows how that last went.
+    pub links: Arc<Links>,
     /// The store.
     pub store: Store,
     /// The clock.
@@ -96,6 +99,7 @@ impl Node {
             keys,
             peer_roots: Arc::default(),
             peers: Arc::default(),
+            links: Arc::default(),
             store,
             clock,
             random,
@@ -105,6 +109,11 @@ impl Node {
 
     /// Tells this process's tasks that something happened; call it after the commit.
     pub fn hint(&self, hint: Hint) {
+        if let Hint::PeerMail(server) = &hint {
+            // One peer's task waits for this, not every listener.
+            self.links.mail(server);
+            return;
+        }
         // Nobody listening is fine: whoever starts later reads the store first.
         let _ = self.hints.send(hint);
     }

@@ -1,4 +1,5 @@
 //! Federation: agreements with peers, what comes in from them and what goes out to them.
 
 pub mod inbound;
+pub mod outbound;
 pub mod peers;

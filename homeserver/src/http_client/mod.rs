@@ -1,1 +1,168 @@
-//! The HTTP client that federation uses.
+//! The HTTP client that federation uses: HTTP/2 over mutual TLS, one connection per peer.
+//!
+//! Deliberately absent: redirects, proxies, cookies, compression, and every other way in which an
+//! answer could make this homeserver talk to somebody else.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use federation_proto::ids::ServerName;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::ClientConfig;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+/// Longest time for TCP, TLS and HTTP/2 to stand, per address.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// An idle connection is probed this often,
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// and counts as dead after this long without an answer.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Flow-control windows: files come in this way.
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// Most bytes of an answer's headers.
+const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
+
+/// Why a peer could not be talked to.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ConnectionError {
+    /// No address.
+    #[error("no address to connect to: the agreement names no endpoint that resolves")]
+    NoAddress,
+    /// Nobody answers at the address.
+    #[error("{0}: {1}")]
+    Unreachable(SocketAddr, String),
+    /// The handshake failed: one side does not take the other for who it should be.
+    #[error("{0}: TLS failed: {1}")]
+    Tls(SocketAddr, String),
+    /// The connection broke.
+    #[error("the connection broke: {0}")]
+    Broken(String),
+    /// No answer in time.
+    #[error("no answer within {} s", .0.as_secs())]
+    Silent(Duration),
+}
+
+/// An open connection to a peer; dropping it closes it at once.
+pub struct Connection {
+    requests: SendRequest<Full<Bytes>>,
+    driver: JoinHandle<()>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl Connection {
+    /// Connects to the first of `addresses` where the peer `server` proves to be itself.
+    pub async fn open(
+        addresses: &[SocketAddr],
+        server: &ServerName,
+        tls: &Arc<ClientConfig>,
+    ) -> Result<Self, ConnectionError> {
+        let mut last = ConnectionError::NoAddress;
+        for address in addresses {
+            match timeout(CONNECT_TIMEOUT, open_one(*address, server, tls)).await {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(error)) => last = error,
+                Err(_) => {
+                    last = ConnectionError::Unreachable(
+                        *address,
+                        format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()),
+                    );
+                }
+            }
+        }
+        Err(last)
+    }
+
+    /// Whether requests can still be sent.
+    pub fn is_open(&self) -> bool {
+        !self.requests.is_closed() && !self.driver.is_finished()
+    }
+
+    /// A handle that sends requests over this connection.
+    pub fn requests(&self) -> Requests {
+        Requests(self.requests.clone())
+    }
+}
+
+/// Sends requests over a connection for as long as that stands.
+#[derive(Clone)]
+pub struct Requests(SendRequest<Full<Bytes>>);
+
+impl Requests {
+    /// Sends a request; the answer's body is still on its way when this returns.
+    pub async fn send(
+        &mut self,
+        request: Request<Bytes>,
+        within: Duration,
+    ) -> Result<Response<Incoming>, ConnectionError> {
+        let exchange = async {
+            self.0.ready().await?;
+            self.0.send_request(request.map(Full::new)).await
+        };
+        match timeout(within, exchange).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(ConnectionError::Broken(in_words(&error))),
+            Err(_) => Err(ConnectionError::Silent(within)),
+        }
+    }
+}
+
+async fn open_one(
+    address: SocketAddr,
+    server: &ServerName,
+    tls: &Arc<ClientConfig>,
+) -> Result<Connection, ConnectionError> {
+    let unreachable =
+        |error: std::io::Error| ConnectionError::Unreachable(address, error.to_string());
+    let stream = TcpStream::connect(address).await.map_err(unreachable)?;
+    // A transaction is one burst: waiting for more would only delay it.
+    stream.set_nodelay(true).map_err(unreachable)?;
+    let name = rustls_pki_types::ServerName::try_from(server.as_str().to_owned())
+        .map_err(|error| ConnectionError::Tls(address, error.to_string()))?;
+    let stream = TlsConnector::from(Arc::clone(tls))
+        .connect(name, stream)
+        .await
+        .map_err(|error| ConnectionError::Tls(address, error.to_string()))?;
+    let (requests, connection) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| ConnectionError::Broken(in_words(&error)))?;
+    let driver = tokio::spawn(async move {
+        // How it ended, every request on it has learnt.
+        let _ = connection.await;
+    });
+    Ok(Connection { requests, driver })
+}
+
+/// The error and what caused it: hyper's own text leaves the cause out.
+fn in_words(error: &hyper::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}

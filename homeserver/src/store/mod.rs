@@ -7,12 +7,16 @@
 //! Only `engine/*` names a database. Each record family has its own file and its own key prefix.
 
 pub mod account;
+pub mod administrators;
 pub mod agreement_serial;
+pub mod dead_letters;
 pub mod device;
 pub mod engine;
 pub mod expiry;
 pub mod inbox;
 pub mod key_package;
+pub mod link_position;
+pub mod outbox;
 pub mod payload;
 pub mod policy_serial;
 pub mod record;

@@ -1,0 +1,77 @@
+//! What this process knows of each link: who to wake, and how the last delivery went.
+//!
+//! For waking and for administrators' eyes only: what was delivered is decided by the store.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use federation_proto::ids::ServerName;
+use tokio::sync::Notify;
+
+/// How things stand with one peer, since this process started.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LinkStatus {
+    /// Whether the peer answered last time, and if not, why; `None`: never tried.
+    pub reachable: Option<Result<(), String>>,
+    /// What went wrong last, until something goes right.
+    pub last_error: Option<String>,
+    /// When the peer is tried next, milliseconds since the Unix epoch.
+    pub next_attempt_ms: Option<u64>,
+    /// Envelopes that the peer has acknowledged.
+    pub acknowledged: u64,
+}
+
+/// One link's bell and status.
+#[derive(Default)]
+pub(super) struct Link {
+    /// New mail: the peer is worth a transaction when it is reachable.
+    pub(super) mail: Notify,
+    /// The peer talked to us, or an administrator asks: every delay ends.
+    pub(super) now: Notify,
+    status: Mutex<LinkStatus>,
+}
+
+impl Link {
+    /// Changes the status.
+    pub(super) fn update(&self, change: impl FnOnce(&mut LinkStatus)) {
+        change(&mut lock(&self.status));
+    }
+}
+
+/// All links.
+#[derive(Default)]
+pub struct Links {
+    links: Mutex<HashMap<ServerName, Arc<Link>>>,
+}
+
+impl Links {
+    /// Rings for new mail to `server`.
+    pub fn mail(&self, server: &ServerName) {
+        self.link(server).mail.notify_one();
+    }
+
+    /// Ends every delay towards `server`: it talked to us, or an administrator asks.
+    pub fn retry_now(&self, server: &ServerName) {
+        self.link(server).now.notify_one();
+    }
+
+    /// How things stand with `server`.
+    pub fn status(&self, server: &ServerName) -> LinkStatus {
+        lock(&self.link(server).status).clone()
+    }
+
+    pub(super) fn link(&self, server: &ServerName) -> Arc<Link> {
+        let mut links = lock(&self.links);
+        if let Some(link) = links.get(server) {
+            return Arc::clone(link);
+        }
+        let link = Arc::<Link>::default();
+        links.insert(server.clone(), Arc::clone(&link));
+        link
+    }
+}
+
+/// Nothing that holds these locks can leave its map half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

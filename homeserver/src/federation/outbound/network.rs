@@ -1,0 +1,129 @@
+//! How requests reach a peer: the network is an argument, so that a whole network of servers can
+//! run in one process.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use federation_proto::ids::ServerName;
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
+
+use super::resolver::Resolver;
+use crate::http_client::{Connection, ConnectionError};
+use crate::node::Clock;
+use crate::organisation::Keys;
+use crate::tls::{self, PeerRoots};
+
+/// An answer's body as it comes in.
+pub type ResponseBody = UnsyncBoxBody<Bytes, ConnectionError>;
+
+/// Carries one request to a peer and its answer back.
+pub trait Network: Send + Sync + 'static {
+    /// Sends `request` to `server`, which is reached at one of `endpoints` (`host:port`).
+    fn send<'a>(
+        &'a self,
+        server: &'a ServerName,
+        endpoints: &'a [String],
+        request: Request<Bytes>,
+        within: Duration,
+    ) -> BoxFuture<'a, Result<Response<ResponseBody>, ConnectionError>>;
+
+    /// Closes every connection to `server`.
+    fn cut(&self, server: &ServerName);
+}
+
+/// The real network: one HTTP/2 connection over mutual TLS to each peer.
+pub struct TlsNetwork {
+    keys: Arc<Keys>,
+    roots: Arc<PeerRoots>,
+    clock: Arc<dyn Clock>,
+    resolver: Resolver,
+    connections: Mutex<HashMap<ServerName, Slot>>,
+}
+
+/// Where a peer's connection is kept; locked while it is being opened.
+type Slot = Arc<tokio::sync::Mutex<Option<Connection>>>;
+
+impl TlsNetwork {
+    /// A network without connections yet.
+    pub fn new(keys: Arc<Keys>, roots: Arc<PeerRoots>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            keys,
+            roots,
+            clock,
+            resolver: Resolver::from_system(),
+            connections: Mutex::default(),
+        }
+    }
+
+    fn slot(&self, server: &ServerName) -> Slot {
+        Arc::clone(self.slots().entry(server.clone()).or_default())
+    }
+
+    fn slots(&self) -> MutexGuard<'_, HashMap<ServerName, Slot>> {
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn send_to(
+        &self,
+        server: &ServerName,
+        endpoints: &[String],
+        request: Request<Bytes>,
+        within: Duration,
+    ) -> Result<Response<ResponseBody>, ConnectionError> {
+        let slot = self.slot(server);
+        let mut requests = {
+            // Held while connecting: whoever comes meanwhile waits for this connection, not his own.
+            let mut slot = slot.lock().await;
+            match slot.as_ref().filter(|connection| connection.is_open()) {
+                Some(connection) => connection.requests(),
+                None => {
+                    let addresses = self.resolver.addresses(endpoints).await;
+                    let tls = tls::federation_client(
+                        &self.keys,
+                        server,
+                        Arc::clone(&self.roots),
+                        Arc::clone(&self.clock),
+                    )
+                    .map_err(|error| ConnectionError::Broken(error.to_string()))?;
+                    let connection = Connection::open(&addresses, server, &tls).await?;
+                    let requests = connection.requests();
+                    *slot = Some(connection);
+                    requests
+                }
+            }
+        };
+        let answer = requests.send(request, within).await;
+        if answer.is_err() {
+            // Whatever went wrong, the next request starts afresh.
+            self.cut(server);
+        }
+        Ok(answer?.map(|body| {
+            body.map_err(|error| ConnectionError::Broken(error.to_string()))
+                .boxed_unsync()
+        }))
+    }
+}
+
+impl Network for TlsNetwork {
+    fn send<'a>(
+        &'a self,
+        server: &'a ServerName,
+        endpoints: &'a [String],
+        request: Request<Bytes>,
+        within: Duration,
+    ) -> BoxFuture<'a, Result<Response<ResponseBody>, ConnectionError>> {
+        Box::pin(self.send_to(server, endpoints, request, within))
+    }
+
+    fn cut(&self, server: &ServerName) {
+        // Dropping the slot drops the connection as soon as nobody is opening it any more.
+        self.slots().remove(server);
+    }
+}
