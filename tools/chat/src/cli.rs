@@ -1,0 +1,255 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+use clap_complete::Shell;
+use entente_sdk::ids::Address;
+use entente_sdk::{MessageId, SendOptions};
+
+use crate::place::Place;
+use crate::show::duration::parse_seconds;
+
+const AFTER_HELP: &str = "\
+Exit status: 0 done · 1 not done, the message says why · 2 wrong usage · 75 not now, try later.
+
+A first conversation:
+  chat enrol alice@a.example --server 127.0.0.1:8443 --root-sha256 HEX
+  chat talk bob@b.example";
+
+/// End-to-end encrypted messages between organisations, in the terminal.
+#[derive(Parser)]
+#[command(name = "chat", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Args)]
+pub(crate) struct Common {
+    /// Folder of this device's encrypted store [default: ~/.local/share/entente-chat].
+    #[arg(long, global = true, env = "CHAT_DIR", value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) dir: Option<PathBuf>,
+    /// File whose first line is the store's passphrase; else CHAT_PASSPHRASE, else you are asked.
+    #[arg(long, global = true, env = "CHAT_PASSPHRASE_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Print one JSON object per line.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Seconds to wait for the homeserver or for the other side's.
+    #[arg(long, global = true, default_value_t = 30, value_name = "SECONDS")]
+    pub(crate) timeout: u64,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Make this computer a device of your account.
+    Enrol(Enrol),
+    /// Start a conversation and print its room.
+    Start(Start),
+    /// List the conversations.
+    Rooms,
+    /// Send a text.
+    Send(Send),
+    /// Send a file.
+    SendFile(SendFile),
+    /// Save a file that somebody sent.
+    SaveFile(SaveFile),
+    /// Show a conversation so far.
+    History(History),
+    /// Print messages as they come, until you press Ctrl-C.
+    Follow(Follow),
+    /// Talk with somebody: type to send, see what comes.
+    Talk(Talk),
+    /// Show one message and how far it has come.
+    Message(OneMessage),
+    /// Add people to a conversation.
+    Add(Members),
+    /// Remove people from a conversation.
+    Remove(Members),
+    /// Show your account and what its policy allows.
+    Account,
+    /// Show your account's devices.
+    Devices,
+    /// Print a shell's completions.
+    Completions(Completions),
+}
+
+#[derive(Args)]
+pub(crate) struct Enrol {
+    /// Your address, such as alice@a.example.
+    pub(crate) address: Address,
+    /// Your homeserver, host:port.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) server: String,
+    /// Fingerprint of your organisation's root, as your administrator gave it to you.
+    #[arg(long, value_name = "HEX")]
+    pub(crate) root_sha256: String,
+    /// File whose first line is your account's password; else CHAT_PASSWORD, else you are asked.
+    #[arg(long, env = "CHAT_PASSWORD_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) password_file: Option<PathBuf>,
+    /// What you call this device.
+    #[arg(long, default_value = "terminal", value_name = "NAME")]
+    pub(crate) device_name: String,
+}
+
+#[derive(Args)]
+pub(crate) struct Start {
+    /// With whom, such as bob@b.example.
+    #[arg(required = true)]
+    pub(crate) addresses: Vec<Address>,
+}
+
+/// How a message is sent.
+#[derive(Args, Clone)]
+pub(crate) struct Options {
+    /// Delete it everywhere this long after it was sent, such as 1d or 12h [default: your policy's].
+    #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
+    pub(crate) ttl: Option<u32>,
+    /// Delete it from a device this long after it was shown there, such as 30s; 0 for never.
+    #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
+    pub(crate) burn: Option<u32>,
+}
+
+impl Options {
+    pub(crate) const fn send_options(&self) -> SendOptions {
+        SendOptions {
+            ttl_seconds: self.ttl,
+            burn_seconds: self.burn,
+            label: 0,
+        }
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct Send {
+    /// A room (the first digits are enough) or an address; a new conversation if there is none.
+    #[arg(value_name = "ROOM|ADDRESS")]
+    pub(crate) to: Place,
+    /// The text; `-` reads it from standard input.
+    pub(crate) text: String,
+    #[command(flatten)]
+    pub(crate) options: Options,
+    /// Wait for as long as it takes until your homeserver has it, not only for --timeout.
+    #[arg(long)]
+    pub(crate) wait: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct SendFile {
+    /// A room (the first digits are enough) or an address; a new conversation if there is none.
+    #[arg(value_name = "ROOM|ADDRESS")]
+    pub(crate) to: Place,
+    /// The file.
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) path: PathBuf,
+    #[command(flatten)]
+    pub(crate) options: Options,
+    /// Wait for as long as it takes until your homeserver has it, not only for --timeout.
+    #[arg(long)]
+    pub(crate) wait: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct SaveFile {
+    /// The message's id; the first digits are enough.
+    #[arg(value_name = "MESSAGE")]
+    pub(crate) message: String,
+    /// Where to [default: its own name, in this folder]; must not exist yet.
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) path: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct History {
+    /// A room (the first digits are enough) or an address [default: all].
+    #[arg(value_name = "ROOM|ADDRESS")]
+    pub(crate) place: Option<Place>,
+    /// Only the last so many messages.
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    /// Don't ask the homeserver for what is new.
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Follow {
+    /// Only this room or the conversation with this address [default: all].
+    #[arg(long, value_name = "ROOM|ADDRESS")]
+    pub(crate) room: Option<Place>,
+    /// End after so many messages.
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+    /// End after so many seconds.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) seconds: Option<u64>,
+}
+
+#[derive(Args)]
+pub(crate) struct Talk {
+    /// An address, or a room (the first digits are enough).
+    #[arg(value_name = "ADDRESS|ROOM")]
+    pub(crate) with: Place,
+    #[command(flatten)]
+    pub(crate) options: Options,
+}
+
+#[derive(Args)]
+pub(crate) struct OneMessage {
+    /// The message's id; the first digits are enough.
+    #[arg(value_name = "MESSAGE")]
+    pub(crate) message: String,
+}
+
+#[derive(Args)]
+pub(crate) struct Members {
+    /// A room (the first digits are enough), or an address of a conversation of two.
+    #[arg(value_name = "ROOM|ADDRESS")]
+    pub(crate) room: Place,
+    /// Whom.
+    #[arg(required = true)]
+    pub(crate) addresses: Vec<Address>,
+}
+
+#[derive(Args)]
+pub(crate) struct Completions {
+    /// For which shell.
+    pub(crate) shell: Shell,
+}
+
+/// A message's id or its first digits.
+pub(crate) fn is_message_prefix(text: &str) -> bool {
+    text.parse::<MessageId>().is_ok()
+        || (text.len() >= 4 && text.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// Goal: the command line is consistent; by clap's own check of every command.
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    /// Goal: options stand before or after the command, and times are read; by one command line.
+    #[test]
+    fn reads_a_command_line() {
+        let line = "chat send bob@b.example hello --ttl 1d --burn 30s --json --dir /x";
+        let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+        assert!(cli.common.json);
+        let Command::Send(send) = cli.command else {
+            panic!("another command")
+        };
+        let options = send.options.send_options();
+        assert_eq!(options.ttl_seconds, Some(86_400));
+        assert_eq!(options.burn_seconds, Some(30));
+    }
+}

@@ -1,0 +1,96 @@
+//! `chat account` and `chat devices`.
+
+use serde_json::json;
+
+use crate::cli::Common;
+use crate::commands::{in_time, with_session};
+use crate::failure::Result;
+use crate::show::duration::describe_seconds;
+use crate::show::message::describe_bytes;
+use crate::show::output::Output;
+use crate::show::safe;
+
+pub(super) async fn account(common: &Common, output: &Output) -> Result {
+    with_session(common, output, async |client| {
+        let account = in_time(common, "Asking your homeserver", client.account()).await?;
+        output.object(&json!({"type": "account", "account": account}))?;
+        let policy = &account.policy;
+        let length = |seconds: u32| describe_seconds(u64::from(seconds));
+        let ttl = &policy.ttl;
+        let burn = &policy.burn;
+        let lines = [
+            format!("{} ({})", account.address, account.user_type),
+            format!("Homeserver: {}", client.endpoint().address),
+            format!(
+                "Devices: {} of at most {}",
+                account.devices.len(),
+                policy.devices_max
+            ),
+            format!(
+                "Messages expire after {} to {}, {} unless you choose (--ttl).",
+                length(ttl.min_seconds),
+                length(ttl.max_seconds),
+                length(ttl.default_seconds),
+            ),
+            format!(
+                "Burning (--burn): {} to {} after reading, {}.",
+                length(burn.min_seconds),
+                length(burn.max_seconds),
+                match burn.default_seconds {
+                    0 => "off unless you choose".to_owned(),
+                    seconds => format!("{} unless you choose", length(seconds)),
+                },
+            ),
+            format!("Other organisations: {}", external(policy)),
+            if policy.files {
+                format!("Files: up to {}.", describe_bytes(policy.file_bytes_max))
+            } else {
+                "Files: not allowed.".to_owned()
+            },
+        ];
+        lines.iter().try_for_each(|line| output.line(line))
+    })
+    .await
+}
+
+/// Which other organisations, by the policy's own form: the type is the homeserver's, not the
+/// library's.
+fn external(policy: &impl serde::Serialize) -> String {
+    let value = serde_json::to_value(policy).unwrap_or_default();
+    match value.get("external") {
+        Some(serde_json::Value::Object(scope)) => scope
+            .get("peers")
+            .and_then(|peers| peers.as_array())
+            .map(|peers| peers.iter().filter_map(|peer| peer.as_str()).collect())
+            .filter(|peers: &Vec<&str>| !peers.is_empty())
+            .map_or_else(
+                || "none.".to_owned(),
+                |peers| format!("{}.", peers.join(", ")),
+            ),
+        Some(serde_json::Value::String(scope)) if scope == "all-peers" => {
+            "every one that your organisation has an agreement with.".to_owned()
+        }
+        _ => "none.".to_owned(),
+    }
+}
+
+pub(super) async fn devices(common: &Common, output: &Output) -> Result {
+    with_session(common, output, async |client| {
+        let account = in_time(common, "Asking your homeserver", client.account()).await?;
+        let own = client.member().device;
+        for device in &account.devices {
+            let here = device.device == own;
+            output.object(&json!({"type": "device", "this": here, "device": device}))?;
+            let mark = if here { "  (this one)" } else { "" };
+            output.line(&format!(
+                "{}  {}  since {}, certificate until {}{mark}",
+                device.device,
+                output.paint.strong(&safe::one_line(&device.name)),
+                output.clock.date_and_time(device.enrolled_ms),
+                output.clock.date_and_time(device.not_after_ms),
+            ))?;
+        }
+        Ok(())
+    })
+    .await
+}

@@ -1,0 +1,113 @@
+//! `chat history` and `chat message`.
+
+use std::time::Duration;
+
+use entente_sdk::{Client, Event, Message, Progress};
+
+use crate::cli::{Common, History, OneMessage};
+use crate::commands::{reader, rooms};
+use crate::device;
+use crate::failure::Result;
+use crate::place;
+use crate::show::clock::heading;
+use crate::show::message::MessageObject;
+use crate::show::output::Output;
+
+/// When nothing has come for this long, everything that waited has come.
+const QUIET: Duration = Duration::from_millis(400);
+/// Longest wait for the homeserver: the history itself needs none.
+const FETCH_MAX: Duration = Duration::from_secs(5);
+
+pub(super) async fn run(common: &Common, arguments: &History, output: &Output) -> Result {
+    let client = device::open(common).await?;
+    let outcome = async {
+        if !arguments.offline {
+            fetch(&client, device::timeout(common).min(FETCH_MAX), output).await;
+        }
+        show(&client, arguments, output).await
+    }
+    .await;
+    device::close(&client, output).await;
+    outcome
+}
+
+pub(super) async fn one(common: &Common, arguments: &OneMessage, output: &Output) -> Result {
+    let client = device::open(common).await?;
+    let outcome = async {
+        let message = place::message(&client, &arguments.message).await?;
+        print(&client, &message, output).await
+    }
+    .await;
+    device::close(&client, output).await;
+    outcome
+}
+
+/// Lets what waits at the homeserver come in.
+async fn fetch(client: &Client, limit: Duration, output: &Output) {
+    let mut events = client.events();
+    if let Err(failure) = device::wait_connected(client, limit).await {
+        output.note(&format!(
+            "{} This is what is on this device.",
+            failure.sentence
+        ));
+        return;
+    }
+    let until = tokio::time::sleep(limit);
+    tokio::pin!(until);
+    loop {
+        tokio::select! {
+            event = events.next() => if event.is_none() { return },
+            () = tokio::time::sleep(QUIET) => return,
+            () = &mut until => return,
+        }
+    }
+}
+
+async fn show(client: &Client, arguments: &History, output: &Output) -> Result {
+    let only = match &arguments.place {
+        Some(place) => Some(place::require(client, place).await?),
+        None => None,
+    };
+    let reader = reader(client, output);
+    for room in client.rooms().await? {
+        if only.is_some_and(|only| only != room.room) {
+            continue;
+        }
+        let history = client.history(room.room).await?;
+        if only.is_none() {
+            let label = rooms::label(&reader, &room);
+            output.line(&output.paint.strong(&format!("━━ {label} ({})", room.room)))?;
+        }
+        let skipped = arguments
+            .limit
+            .map_or(0, |limit| history.len().saturating_sub(limit));
+        let mut day = None;
+        for message in history.iter().skip(skipped) {
+            let at_ms = message.accepted_ms.unwrap_or(message.sent_ms);
+            let today = output.clock.day(at_ms);
+            if let Some(today) = today.filter(|_| today != day) {
+                output.line(&output.paint.faint(&format!("── {}", heading(today))))?;
+            }
+            day = today;
+            print(client, message, output).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Prints one message and notes that it was shown.
+pub(crate) async fn print(client: &Client, message: &Message, output: &Output) -> Result {
+    output.object(&MessageObject::from(message))?;
+    for line in reader(client, output).lines(message) {
+        output.line(&line)?;
+    }
+    if message.progress == Progress::Received {
+        client.mark_shown(message.id).await?;
+    }
+    Ok(())
+}
+
+/// Whether an event is a message of `room`, or of any room when there is none.
+pub(crate) fn is_message_of(event: &Event, room: Option<entente_sdk::ids::RoomId>) -> bool {
+    matches!(event, Event::Message(message) if room.is_none_or(|room| room == message.room))
+}

@@ -1,0 +1,31 @@
+//! `chat add` and `chat remove`.
+
+use serde_json::json;
+
+use crate::cli::{Common, Members};
+use crate::commands::{in_time, with_session};
+use crate::failure::Result;
+use crate::place;
+use crate::show::output::Output;
+
+pub(super) async fn add(common: &Common, arguments: &Members, output: &Output) -> Result {
+    with_session(common, output, async |client| {
+        let room = place::require(client, &arguments.room).await?;
+        let addresses = &arguments.addresses;
+        in_time(common, "Adding", client.add_members(room, addresses)).await?;
+        output.object(&json!({"type": "added", "room": room, "addresses": addresses}))?;
+        output.line("They are in the conversation, and see what is written from now on.")
+    })
+    .await
+}
+
+pub(super) async fn remove(common: &Common, arguments: &Members, output: &Output) -> Result {
+    with_session(common, output, async |client| {
+        let room = place::require(client, &arguments.room).await?;
+        let addresses = &arguments.addresses;
+        in_time(common, "Removing", client.remove_members(room, addresses)).await?;
+        output.object(&json!({"type": "removed", "room": room, "addresses": addresses}))?;
+        output.line("They see nothing of what is written from now on.")
+    })
+    .await
+}

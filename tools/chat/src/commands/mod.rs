@@ -1,0 +1,94 @@
+//! One file for each command.
+
+mod account;
+mod enrol;
+mod files;
+mod follow;
+mod history;
+mod members;
+mod rooms;
+mod send;
+pub(crate) mod start;
+
+use clap::CommandFactory as _;
+use entente_sdk::Client;
+
+pub(crate) use self::files::own_name;
+
+use crate::cli::{Cli, Command, Common};
+use crate::device;
+use crate::failure::{Failure, Result};
+use crate::show::message::Reader;
+use crate::show::output::Output;
+use crate::talk;
+
+/// Runs the command.
+pub(crate) async fn run(cli: Cli, output: &Output) -> Result {
+    let common = &cli.common;
+    match cli.command {
+        Command::Enrol(arguments) => enrol::run(common, &arguments, output).await,
+        Command::Completions(arguments) => {
+            let mut command = Cli::command();
+            clap_complete::generate(
+                arguments.shell,
+                &mut command,
+                "chat",
+                &mut std::io::stdout(),
+            );
+            Ok(())
+        }
+        Command::Talk(arguments) => talk::run(common, &arguments, output).await,
+        Command::Follow(arguments) => follow::run(common, &arguments, output).await,
+        Command::History(arguments) => history::run(common, &arguments, output).await,
+        Command::Rooms => rooms::run(common, output).await,
+        Command::Message(arguments) => history::one(common, &arguments, output).await,
+        Command::Start(arguments) => start::run(common, &arguments, output).await,
+        Command::Send(arguments) => send::run(common, &arguments, output).await,
+        Command::SendFile(arguments) => files::send(common, &arguments, output).await,
+        Command::SaveFile(arguments) => files::save(common, &arguments, output).await,
+        Command::Add(arguments) => members::add(common, &arguments, output).await,
+        Command::Remove(arguments) => members::remove(common, &arguments, output).await,
+        Command::Account => account::account(common, output).await,
+        Command::Devices => account::devices(common, output).await,
+    }
+}
+
+/// How this device's user sees messages.
+pub(crate) fn reader(client: &Client, output: &Output) -> Reader {
+    Reader {
+        address: client.address(),
+        clock: output.clock,
+        paint: output.paint,
+    }
+}
+
+/// Runs `work` with an open session, and ends the session in order whatever came of it.
+async fn with_session<T>(
+    common: &Common,
+    output: &Output,
+    work: impl AsyncFnOnce(&Client) -> Result<T>,
+) -> Result<T> {
+    let client = device::connected(common, output).await?;
+    let outcome = work(&client).await;
+    device::close(&client, output).await;
+    outcome
+}
+
+/// Waits for something that needs another homeserver's answer.
+async fn in_time<T>(
+    common: &Common,
+    what: &str,
+    work: impl Future<Output = std::result::Result<T, entente_sdk::Error>>,
+) -> Result<T> {
+    match tokio::time::timeout(device::timeout(common), work).await {
+        Ok(outcome) => Ok(outcome?),
+        Err(_) => Err(Failure::not_now(
+            "no-answer",
+            format!(
+                "{what}: no answer within {} s. The other organisation's homeserver may be down; \
+                 try again later.",
+                common.timeout
+            ),
+        )),
+    }
+}

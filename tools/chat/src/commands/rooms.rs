@@ -1,0 +1,79 @@
+//! `chat rooms`.
+
+use entente_sdk::{Client, Message, Room};
+use serde_json::json;
+
+use crate::cli::Common;
+use crate::commands::reader;
+use crate::device;
+use crate::failure::Result;
+use crate::show::message::Reader;
+use crate::show::output::Output;
+
+/// Digits of a room's id in the list.
+const ID_DIGITS: usize = 8;
+
+pub(super) async fn run(common: &Common, output: &Output) -> Result {
+    let client = device::open(common).await?;
+    let outcome = list(&client, output).await;
+    device::close(&client, output).await;
+    outcome
+}
+
+async fn list(client: &Client, output: &Output) -> Result {
+    let reader = reader(client, output);
+    let mut rooms = Vec::new();
+    for room in client.rooms().await? {
+        let history = client.history(room.room).await?;
+        rooms.push((history.last().cloned(), history.len(), room));
+    }
+    // The one used last comes first.
+    rooms
+        .sort_by_key(|(last, _, _)| std::cmp::Reverse(last.as_ref().map_or(0, |last| last.number)));
+    for (last, messages, room) in &rooms {
+        output.object(&json!({
+            "type": "room",
+            "room": room.room,
+            "hub": room.hub,
+            "epoch": room.epoch,
+            "addresses": room.addresses,
+            "devices": room.members.len(),
+            "messages": messages,
+            "last": last,
+        }))?;
+        output.line(&line(&reader, room, last.as_ref(), output))?;
+    }
+    if rooms.is_empty() {
+        output.line("No conversations yet. Begin one: chat talk ADDRESS")?;
+    }
+    Ok(())
+}
+
+fn line(reader: &Reader, room: &Room, last: Option<&Message>, output: &Output) -> String {
+    let id: String = room.room.to_string().chars().take(ID_DIGITS).collect();
+    let names = output.paint.strong(&label(reader, room));
+    let hub = output.paint.faint(&format!("ordered by {}", room.hub));
+    let last = last.map_or_else(
+        || "no messages".to_owned(),
+        |last| {
+            let at_ms = last.accepted_ms.unwrap_or(last.sent_ms);
+            format!("last message {}", output.clock.date_and_time(at_ms))
+        },
+    );
+    format!("{id}  {names}  {last}  {hub}")
+}
+
+/// A room by the names of everybody else in it.
+pub(crate) fn label(reader: &Reader, room: &Room) -> String {
+    let others: Vec<String> = room
+        .addresses
+        .iter()
+        .filter(|address| **address != reader.address)
+        .map(|address| reader.name(address))
+        .collect();
+    if others.is_empty() {
+        "only you".to_owned()
+    } else {
+        others.join(", ")
+    }
+}

@@ -1,0 +1,370 @@
+//! `chat talk`: one conversation, live.
+//!
+//! On a terminal the line being typed stays at the bottom and messages appear above it; with
+//! standard input or output elsewhere each line read is sent and each message printed, so that it
+//! can be scripted. Both share what typing and events mean.
+
+mod editor;
+mod input;
+mod keys;
+mod screen;
+
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use entente_sdk::ids::RoomId;
+use entente_sdk::{Body, Client, Event, Events, MessageId, Progress, SendOptions};
+
+use crate::cli::{self, Common};
+use crate::commands::{reader, start};
+use crate::device;
+use crate::failure::Result;
+use crate::place;
+use crate::show::clock::heading;
+use crate::show::duration::{describe_seconds, parse_seconds};
+use crate::show::event;
+use crate::show::message::{MessageObject, Reader};
+use crate::show::output::Output;
+use crate::talk::input::{Input, Line};
+use crate::talk::screen::Screen;
+
+/// How much of the conversation is shown at first.
+const HISTORY_MESSAGES: usize = 20;
+
+pub(crate) async fn run(common: &Common, arguments: &cli::Talk, output: &Output) -> Result {
+    let client = device::open(common).await?;
+    let outcome = async {
+        let room = match place::find(&client, &arguments.with).await? {
+            Some(room) => room,
+            None => {
+                device::wait_connected(&client, device::timeout(common)).await?;
+                start::find_or_start(common, &client, &arguments.with, output).await?
+            }
+        };
+        let events = client.events();
+        client.connect();
+        let interactive =
+            std::io::stdin().is_terminal() && std::io::stdout().is_terminal() && !output.json;
+        let mut talk = Talk {
+            client: &client,
+            room,
+            options: arguments.options.send_options(),
+            reader: reader(&client, output),
+            output,
+            screen: if interactive {
+                Some(Screen::open()?)
+            } else {
+                None
+            },
+            under_way: Vec::new(),
+            online: false,
+            day: None,
+        };
+        talk.history().await?;
+        talk.run(events, device::timeout(common)).await
+    }
+    .await;
+    device::close(&client, output).await;
+    outcome
+}
+
+struct Talk<'a> {
+    client: &'a Client,
+    room: RoomId,
+    options: SendOptions,
+    reader: Reader,
+    output: &'a Output,
+    screen: Option<Screen>,
+    /// Own messages that the homeserver has not taken yet.
+    under_way: Vec<MessageId>,
+    online: bool,
+    day: Option<time::Date>,
+}
+
+/// What follows a line.
+enum Next {
+    GoOn,
+    Leave,
+}
+
+impl Talk<'_> {
+    async fn run(&mut self, mut events: Events, linger: Duration) -> Result {
+        let mut input = Input::start(self.screen.is_some())?;
+        self.prompt()?;
+        loop {
+            tokio::select! {
+                line = input.next() => match line {
+                    Line::Keys(bytes) => {
+                        let screen = self.screen.as_mut();
+                        let typed = screen.map_or_else(Vec::new, |screen| screen.keys(&bytes));
+                        for typed in typed {
+                            match typed {
+                                keys::Typed::Line(line) => {
+                                    if matches!(self.typed(&line).await?, Next::Leave) {
+                                        return Ok(());
+                                    }
+                                }
+                                keys::Typed::Leave => return Ok(()),
+                            }
+                        }
+                        self.prompt()?;
+                    }
+                    Line::Text(line) => {
+                        if matches!(self.typed(&line).await?, Next::Leave) {
+                            break;
+                        }
+                    }
+                    Line::End => break,
+                },
+                event = events.next() => {
+                    let Some(event) = event else { break };
+                    self.event(&event).await?;
+                    self.prompt()?;
+                }
+                _ = tokio::signal::ctrl_c() => return Ok(()),
+            }
+        }
+        self.finish(&mut events, linger).await
+    }
+
+    /// After the last line of a script: what it sent must be taken before the program ends.
+    async fn finish(&mut self, events: &mut Events, linger: Duration) -> Result {
+        let until = tokio::time::sleep(linger);
+        tokio::pin!(until);
+        while !self.under_way.is_empty() {
+            tokio::select! {
+                event = events.next() => match event {
+                    Some(event) => self.event(&event).await?,
+                    None => break,
+                },
+                () = &mut until => {
+                    return Err(crate::failure::Failure::not_now(
+                        "waiting",
+                        format!(
+                            "{} messages are kept on this device and go out the next time chat \
+                             connects; don't send them again.",
+                            self.under_way.len()
+                        ),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn history(&mut self) -> Result {
+        let rooms = self.client.rooms().await?;
+        if let Some(room) = rooms.iter().find(|room| room.room == self.room) {
+            let names: Vec<String> = room
+                .addresses
+                .iter()
+                .map(|address| self.reader.name(address))
+                .collect();
+            self.faint(&format!(
+                "{} · end-to-end encrypted · ordered by {} · /help for more, Ctrl-D to leave",
+                names.join(", "),
+                room.hub
+            ))?;
+        }
+        let history = self.client.history(self.room).await?;
+        let skipped = history.len().saturating_sub(HISTORY_MESSAGES);
+        for message in history.into_iter().skip(skipped) {
+            if message.progress == Progress::Waiting {
+                self.under_way.push(message.id);
+            }
+            self.message(&message).await?;
+        }
+        Ok(())
+    }
+
+    async fn event(&mut self, event: &Event) -> Result {
+        match event {
+            Event::Connected => self.online = true,
+            Event::Disconnected { .. } => self.online = false,
+            Event::Message(message) if message.room == self.room => {
+                return self.message(message).await;
+            }
+            Event::Accepted { message, .. } => {
+                self.output.object(&event::object(event))?;
+                self.under_way.retain(|waiting| waiting != message);
+                return Ok(());
+            }
+            Event::Refused { message, .. } | Event::Returned { message, .. } => {
+                self.under_way.retain(|waiting| waiting != message);
+                self.output.object(&event::object(event))?;
+                let message = self.client.message(*message).await?;
+                if message.room == self.room && !self.output.json {
+                    return self.message(&message).await;
+                }
+                return Ok(());
+            }
+            Event::MembersChanged { room, .. }
+            | Event::RoomLeft { room }
+            | Event::Unreadable { room, .. }
+                if *room == self.room =>
+            {
+                if let Some(news) = event::news(event) {
+                    self.faint(&news)?;
+                }
+            }
+            Event::Message(_) => return Ok(()),
+            _ => {}
+        }
+        self.output.object(&event::object(event))
+    }
+
+    /// One line that the user typed: a command or a text to send.
+    async fn typed(&mut self, line: &str) -> Result<Next> {
+        let text = match line.strip_prefix('/') {
+            // A text that begins with a slash is typed with two.
+            Some(rest) if rest.starts_with('/') => rest,
+            Some(command) => return self.command(command).await,
+            None => line,
+        };
+        if text.trim().is_empty() {
+            return Ok(Next::GoOn);
+        }
+        match self.client.send_text(self.room, text, self.options).await {
+            Ok(message) => self.sent(message).await?,
+            Err(error) => self.alarm(&error.to_string())?,
+        }
+        Ok(Next::GoOn)
+    }
+
+    async fn sent(&mut self, message: MessageId) -> Result {
+        self.under_way.push(message);
+        let message = self.client.message(message).await?;
+        if message.progress != Progress::Waiting {
+            self.under_way.retain(|waiting| *waiting != message.id);
+        }
+        self.message(&message).await
+    }
+
+    async fn command(&mut self, command: &str) -> Result<Next> {
+        let (name, argument) = command.split_once(' ').unwrap_or((command, ""));
+        let argument = argument.trim();
+        match name {
+            "quit" | "q" => return Ok(Next::Leave),
+            "help" => {
+                for line in HELP {
+                    self.faint(line)?;
+                }
+            }
+            "ttl" | "burn" => self.set_time(name, argument)?,
+            "file" => {
+                let sent = self
+                    .client
+                    .send_file(self.room, argument, self.options)
+                    .await;
+                match sent {
+                    Ok(message) => self.sent(message).await?,
+                    Err(error) => self.alarm(&error.to_string())?,
+                }
+            }
+            "save" => self.save(argument).await?,
+            _ => self.alarm(&format!("/{name} is not a command: see /help"))?,
+        }
+        Ok(Next::GoOn)
+    }
+
+    fn set_time(&mut self, name: &str, argument: &str) -> Result {
+        match parse_seconds(argument) {
+            Ok(seconds) => {
+                let shown = describe_seconds(u64::from(seconds));
+                if name == "ttl" {
+                    self.options.ttl_seconds = Some(seconds);
+                    self.faint(&format!("What you send from now on expires after {shown}."))
+                } else {
+                    self.options.burn_seconds = Some(seconds);
+                    self.faint(&format!(
+                        "What you send from now on burns {shown} after reading."
+                    ))
+                }
+            }
+            Err(sentence) => self.alarm(&sentence),
+        }
+    }
+
+    async fn save(&mut self, argument: &str) -> Result {
+        let (digits, path) = argument.split_once(' ').unwrap_or((argument, ""));
+        let saved = async {
+            let message = place::message(self.client, digits).await?;
+            let Body::File { name, .. } = &message.body else {
+                return Err(crate::failure::Failure::new(
+                    "no-file",
+                    "That message has no file.",
+                ));
+            };
+            let path = if path.is_empty() {
+                crate::commands::own_name(name)?
+            } else {
+                path.into()
+            };
+            self.client.save_file(message.id, &path).await?;
+            Ok(path)
+        };
+        match saved.await {
+            Ok(path) => self.faint(&format!("{} is saved.", path.display())),
+            Err(failure) => self.alarm(&failure.sentence),
+        }
+    }
+
+    async fn message(&mut self, message: &entente_sdk::Message) -> Result {
+        self.output.object(&MessageObject::from(message))?;
+        if !self.output.json {
+            let at_ms = message.accepted_ms.unwrap_or(message.sent_ms);
+            let day = self.output.clock.day(at_ms);
+            if let Some(today) = day.filter(|_| day != self.day) {
+                self.faint(&format!("── {}", heading(today)))?;
+            }
+            self.day = day;
+            for line in self.reader.lines(message) {
+                self.line(&line)?;
+            }
+        }
+        if message.progress == Progress::Received {
+            self.client.mark_shown(message.id).await?;
+        }
+        Ok(())
+    }
+
+    fn faint(&mut self, line: &str) -> Result {
+        let line = self.output.paint.faint(line);
+        self.line(&line)
+    }
+
+    fn alarm(&mut self, line: &str) -> Result {
+        let line = self.output.paint.alarm(line);
+        self.line(&line)
+    }
+
+    fn line(&mut self, line: &str) -> Result {
+        match &mut self.screen {
+            Some(screen) => screen.above(line),
+            None => self.output.line(line),
+        }
+    }
+
+    fn prompt(&mut self) -> Result {
+        let Some(screen) = &mut self.screen else {
+            return Ok(());
+        };
+        let state = match (self.online, self.under_way.len()) {
+            (true, 0) => String::new(),
+            (true, waiting) => format!("[{waiting} going out] "),
+            (false, 0) => "[not connected] ".to_owned(),
+            (false, waiting) => format!("[not connected, {waiting} waiting] "),
+        };
+        screen.prompt(&format!("{state}{}> ", self.reader.address.handle))
+    }
+}
+
+const HELP: [&str; 7] = [
+    "Type a text and press Enter to send it.",
+    "/file PATH          send a file",
+    "/save ID [PATH]     keep a file that was sent here",
+    "/ttl 1d             what you send from now on expires after a day",
+    "/burn 30s           what you send from now on burns 30 s after it is read; /burn 0: never",
+    "//text              send a text that begins with a slash",
+    "/quit or Ctrl-D     leave",
+];
