@@ -7,7 +7,8 @@ use ring::rand::SecureRandom;
 use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
-use super::keys::{TlsKey, draw_envelope_seed};
+use super::keys::{Pieces, TlsKey};
+use super::signing::EnvelopeSeed;
 use super::{Keys, OrganisationError, certificates};
 
 /// A new organisation, not yet written anywhere.
@@ -28,7 +29,7 @@ pub fn create(
     let root = certificates::root(server, &root_key, now_ms, random)?;
     let issuing_key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let issuing = certificates::issuing(server, &issuing_key, &root, &root_key, now_ms, random)?;
-    let issuer = Issuer::from_ca_cert_der(&issuing, issuing_key)?;
+    let issuer = Issuer::from_ca_cert_der(&issuing, &issuing_key)?;
     let tls = || -> Result<TlsKey, OrganisationError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let leaf: CertificateDer<'static> =
@@ -39,15 +40,18 @@ pub fn create(
         })
     };
     let (tls_current, tls_backup) = (tls()?, tls()?);
+    let pieces = Pieces {
+        server: server.clone(),
+        root,
+        issuing,
+        issuing_key,
+        tls_current,
+        tls_backup,
+        seed: EnvelopeSeed::draw(random)?,
+        manifest: None,
+    };
     Ok(NewOrganisation {
         root_key: Zeroizing::new(root_key.serialize_der()),
-        keys: Keys::assemble(
-            server.clone(),
-            root,
-            issuing,
-            issuer,
-            (tls_current, tls_backup),
-            draw_envelope_seed(random)?,
-        )?,
+        keys: Keys::assemble(pieces, now_ms, random)?,
     })
 }

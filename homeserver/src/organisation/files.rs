@@ -7,6 +7,7 @@
 //! | `tls-current.pem`, `tls-current-key.pem` | the TLS certificate in use and its private key |
 //! | `tls-backup.pem`, `tls-backup-key.pem` | the pair that takes over when the current one is lost |
 //! | `envelope-key.pem` | the Ed25519 private key that signs what goes to peers |
+//! | `manifest.pem` | the signed list of envelope keys and TLS pins that peers know |
 //!
 //! The folder is 0700, private keys are 0600. The root's private key is never here.
 
@@ -16,13 +17,16 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use federation_proto::ids::ServerName;
-use rcgen::{Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
+use ring::rand::SecureRandom;
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
-use super::keys::{EnvelopeSeed, TlsKey};
+use super::keys::{Pieces, TlsKey};
+use super::signing::EnvelopeSeed;
 use super::{Keys, OrganisationError, pem};
 
 const CERTIFICATE: &str = "CERTIFICATE";
@@ -33,6 +37,7 @@ const ISSUING_KEY: &str = "issuing-key.pem";
 const TLS_CURRENT: (&str, &str) = ("tls-current.pem", "tls-current-key.pem");
 const TLS_BACKUP: (&str, &str) = ("tls-backup.pem", "tls-backup-key.pem");
 const ENVELOPE_KEY: &str = "envelope-key.pem";
+const MANIFEST: (&str, &str) = ("manifest.pem", "ENTENTE MANIFEST");
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
 /// The folder that holds an organisation's keys.
@@ -59,16 +64,22 @@ impl KeyFolder {
             self.write_new(names.0, &certificate(&tls.leaf.load()))?;
             self.write_new(names.1, &private(&tls.key))?;
         }
-        self.write_new(
-            ENVELOPE_KEY,
-            &pem::encode(PRIVATE_KEY, &keys.envelope_seed.to_pkcs8()),
-        )?;
+        let signing = keys.signing.load();
+        let seed = pem::encode(PRIVATE_KEY, &signing.seed.to_pkcs8());
+        self.write_new(ENVELOPE_KEY, &seed)?;
+        let manifest = pem::encode(MANIFEST.1, signing.manifest.bytes());
+        self.write_new(MANIFEST.0, &manifest)?;
         sync_folder(&self.0)?;
         self.0.parent().map_or(Ok(()), sync_folder)
     }
 
     /// Reads and checks every key of `server`; every mistake is reported at once.
-    pub fn load(&self, server: &ServerName) -> Result<Keys, Vec<OrganisationError>> {
+    pub fn load(
+        &self,
+        server: &ServerName,
+        now_ms: u64,
+        random: &dyn SecureRandom,
+    ) -> Result<Keys, Vec<OrganisationError>> {
         let mut problems = Vec::new();
         let mut note = |error| problems.push(error);
         self.check_private(&self.0, 0o700).unwrap_or_else(&mut note);
@@ -77,7 +88,8 @@ impl KeyFolder {
         let issuing_key = self.key(ISSUING_KEY).map_err(&mut note);
         let tls_current = self.tls(TLS_CURRENT, server).map_err(&mut note);
         let tls_backup = self.tls(TLS_BACKUP, server).map_err(&mut note);
-        let envelope = self.envelope_seed().map_err(&mut note);
+        let seed = self.envelope_seed().map_err(&mut note);
+        let manifest = self.read(MANIFEST.0, MANIFEST.1).map_err(&mut note);
 
         if let (Ok(root), Ok(issuing)) = (&root, &issuing) {
             self.check_signed(ROOT, root, root)
@@ -95,42 +107,71 @@ impl KeyFolder {
                 }
             }
         }
-        let (Ok(root), Ok(issuing), Ok(key), Ok(tls_current), Ok(tls_backup), Ok(envelope), []) = (
+        match (
             root,
             issuing,
             issuing_key,
             tls_current,
             tls_backup,
-            envelope,
-            problems.as_slice(),
-        ) else {
-            return Err(problems);
-        };
-        Issuer::from_ca_cert_der(&issuing, key)
-            .map_err(OrganisationError::from)
-            .and_then(|issuer| {
-                let tls = (tls_current, tls_backup);
-                Keys::assemble(server.clone(), root, issuing, issuer, tls, envelope)
-            })
-            .map_err(|error| vec![error])
+            seed,
+            manifest,
+        ) {
+            (
+                Ok(root),
+                Ok(issuing),
+                Ok(issuing_key),
+                Ok(tls_current),
+                Ok(tls_backup),
+                Ok(seed),
+                Ok(manifest),
+            ) if problems.is_empty() => {
+                let pieces = Pieces {
+                    server: server.clone(),
+                    root,
+                    issuing,
+                    issuing_key,
+                    tls_current,
+                    tls_backup,
+                    seed,
+                    manifest: Some(Bytes::copy_from_slice(&manifest)),
+                };
+                Keys::assemble(pieces, now_ms, random)
+                    .map_err(|error| vec![self.unusable(MANIFEST.0, error.to_string())])
+            }
+            _ => Err(problems),
+        }
     }
 
-    /// Replaces the TLS certificates by those that `keys` hold now.
-    pub fn replace_tls_leafs(&self, keys: &Keys) -> io::Result<()> {
-        for (name, tls) in [
-            (TLS_CURRENT.0, &keys.tls_current),
-            (TLS_BACKUP.0, &keys.tls_backup),
-        ] {
+    /// Writes what [`Keys::renew`] made anew. Each file is replaced whole; the envelope key comes before
+    /// the manifest that names it, and a crash between the two is mended by the next renewal.
+    pub fn replace(&self, keys: &Keys) -> io::Result<()> {
+        let signing = keys.signing.load();
+        let current = keys.tls_current.leaf.load();
+        let backup = keys.tls_backup.leaf.load();
+        let files = [
+            (TLS_CURRENT.0, pem::encode(CERTIFICATE, &current)),
+            (TLS_BACKUP.0, pem::encode(CERTIFICATE, &backup)),
+            (
+                ENVELOPE_KEY,
+                pem::encode(PRIVATE_KEY, &signing.seed.to_pkcs8()),
+            ),
+            (
+                MANIFEST.0,
+                pem::encode(MANIFEST.1, signing.manifest.bytes()),
+            ),
+        ];
+        for (name, text) in files {
             let new = format!("{name}.new");
             // What a crash left behind.
             match std::fs::remove_file(self.0.join(&new)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
-            self.write_new(&new, &pem::encode(CERTIFICATE, &tls.leaf.load()))?;
+            self.write_new(&new, &text)?;
             std::fs::rename(self.0.join(&new), self.0.join(name))?;
+            sync_folder(&self.0)?;
         }
-        sync_folder(&self.0)
+        Ok(())
     }
 
     fn write_new(&self, name: &str, text: &str) -> io::Result<()> {

@@ -3,36 +3,19 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use federation_proto::ids::ServerName;
-use rcgen::{Issuer, KeyPair, PublicKeyData, SigningKey};
+use federation_proto::keys::{EnvelopeKey, IssuingKey};
+use federation_proto::manifest::Manifest;
+use rcgen::{Issuer, KeyPair, PublicKeyData};
 use ring::digest::{SHA256, digest};
 use ring::rand::SecureRandom;
-use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
-use zeroize::Zeroizing;
 
 use super::OrganisationError;
 use super::certificates::{self, DeviceCertificate, DeviceRequest};
-
-/// What precedes the seed in an Ed25519 private key (RFC 8410, PKCS#8 version 0).
-const ED25519_PKCS8_PREFIX: [u8; 16] = [
-    0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
-];
-
-/// The private half of the envelope key.
-pub(super) struct EnvelopeSeed(pub(super) Zeroizing<[u8; 32]>);
-
-impl EnvelopeSeed {
-    pub(super) fn to_pkcs8(&self) -> Zeroizing<Vec<u8>> {
-        Zeroizing::new([&ED25519_PKCS8_PREFIX[..], &self.0[..]].concat())
-    }
-
-    pub(super) fn from_pkcs8(der: &[u8]) -> Option<Self> {
-        let seed = der.strip_prefix(&ED25519_PKCS8_PREFIX)?;
-        Some(Self(Zeroizing::new(seed.try_into().ok()?)))
-    }
-}
+use super::signing::{Due, EnvelopeSeed, Signer};
 
 /// A key pair for TLS and its current certificate.
 pub(super) struct TlsKey {
@@ -54,38 +37,71 @@ pub struct TlsIdentity {
     pub key: PrivatePkcs8KeyDer<'static>,
 }
 
+/// The envelope key in use and the manifest that names it.
+pub(super) struct Signing {
+    pub(super) seed: EnvelopeSeed,
+    pub(super) key: Arc<EnvelopeKey>,
+    pub(super) manifest: Arc<Manifest>,
+}
+
 /// The organisation's keys and certificates.
 pub struct Keys {
     pub(super) server: ServerName,
     pub(super) root: CertificateDer<'static>,
     pub(super) issuing: CertificateDer<'static>,
     pub(super) issuer: Issuer<'static, KeyPair>,
+    pub(super) issuing_key: IssuingKey,
     pub(super) tls_current: TlsKey,
     pub(super) tls_backup: TlsKey,
-    pub(super) envelope_seed: EnvelopeSeed,
-    envelope: Arc<Ed25519KeyPair>,
+    pub(super) signing: ArcSwap<Signing>,
+}
+
+/// What [`Keys::assemble`] puts together.
+pub(super) struct Pieces {
+    pub(super) server: ServerName,
+    pub(super) root: CertificateDer<'static>,
+    pub(super) issuing: CertificateDer<'static>,
+    pub(super) issuing_key: KeyPair,
+    pub(super) tls_current: TlsKey,
+    pub(super) tls_backup: TlsKey,
+    pub(super) seed: EnvelopeSeed,
+    /// As it was stored; `None` for a new organisation.
+    pub(super) manifest: Option<Bytes>,
 }
 
 impl Keys {
     pub(super) fn assemble(
-        server: ServerName,
-        root: CertificateDer<'static>,
-        issuing: CertificateDer<'static>,
-        issuer: Issuer<'static, KeyPair>,
-        (tls_current, tls_backup): (TlsKey, TlsKey),
-        envelope_seed: EnvelopeSeed,
+        pieces: Pieces,
+        now_ms: u64,
+        random: &dyn SecureRandom,
     ) -> Result<Self, OrganisationError> {
-        let envelope = Ed25519KeyPair::from_seed_unchecked(&*envelope_seed.0)
+        let issuing_key = IssuingKey::from_pkcs8(pieces.issuing_key.serialized_der(), random)
             .map_err(|error| OrganisationError::Crypto(error.to_string()))?;
+        let key = pieces.seed.key()?;
+        let signer = Signer {
+            server: &pieces.server,
+            root: Bytes::copy_from_slice(&pieces.root),
+            issuing: Bytes::copy_from_slice(&pieces.issuing),
+            issuing_key: &issuing_key,
+            tls_pins: [pieces.tls_current.pin(), pieces.tls_backup.pin()],
+        };
+        let manifest = match pieces.manifest {
+            Some(bytes) => signer.verify(bytes, now_ms)?,
+            None => signer.manifest(None, &key, now_ms, random)?,
+        };
         Ok(Self {
-            server,
-            root,
-            issuing,
-            issuer,
-            tls_current,
-            tls_backup,
-            envelope_seed,
-            envelope: Arc::new(envelope),
+            signing: ArcSwap::from_pointee(Signing {
+                seed: pieces.seed,
+                key: Arc::new(key),
+                manifest: Arc::new(manifest),
+            }),
+            issuer: Issuer::from_ca_cert_der(&pieces.issuing, pieces.issuing_key)?,
+            server: pieces.server,
+            root: pieces.root,
+            issuing: pieces.issuing,
+            issuing_key,
+            tls_current: pieces.tls_current,
+            tls_backup: pieces.tls_backup,
         })
     }
 
@@ -109,9 +125,9 @@ impl Keys {
         &self.issuing
     }
 
-    /// Signs `message` with the issuing CA's key (ECDSA P-256, SHA-256, ASN.1).
-    pub fn sign_with_issuing(&self, message: &[u8]) -> Result<Vec<u8>, OrganisationError> {
-        Ok(self.issuer.key().sign(message)?)
+    /// The issuing CA's key: signs manifests and peering documents.
+    pub fn issuing_key(&self) -> &IssuingKey {
+        &self.issuing_key
     }
 
     /// SHA-256 of the public keys (SPKI) that TLS connections of this homeserver show: the current
@@ -120,18 +136,14 @@ impl Keys {
         [self.tls_current.pin(), self.tls_backup.pin()]
     }
 
-    /// The Ed25519 key that signs transactions and receipts.
-    pub fn envelope_key(&self) -> &Arc<Ed25519KeyPair> {
-        &self.envelope
+    /// The key that signs transactions and receipts now.
+    pub fn envelope_key(&self) -> Arc<EnvelopeKey> {
+        Arc::clone(&self.signing.load().key)
     }
 
-    /// The public half of [`Keys::envelope_key`].
-    pub fn envelope_public_key(&self) -> [u8; 32] {
-        let mut public = [0; 32];
-        for (to, from) in public.iter_mut().zip(self.envelope.public_key().as_ref()) {
-            *to = *from;
-        }
-        public
+    /// The manifest that names this homeserver's keys now.
+    pub fn manifest(&self) -> Arc<Manifest> {
+        Arc::clone(&self.signing.load().manifest)
     }
 
     /// What this homeserver's TLS connections show now.
@@ -153,13 +165,10 @@ impl Keys {
         certificates::device(request, &self.issuer, now_ms, random)
     }
 
-    /// Issues new TLS certificates for the same keys once less than a third of a certificate's life is
-    /// left; `true` when it did. Pins stay as they are: they name the keys.
-    pub fn renew_tls_leafs(
-        &self,
-        now_ms: u64,
-        random: &dyn SecureRandom,
-    ) -> Result<bool, OrganisationError> {
+    /// Renews whatever is due: TLS certificates (for the same keys: pins stay) once less than a third of
+    /// their life is left, the envelope key 30 days before its end, and the manifest with it. `true` when
+    /// something is new: then it has to be written with [`super::KeyFolder::replace`].
+    pub fn renew(&self, now_ms: u64, random: &dyn SecureRandom) -> Result<bool, OrganisationError> {
         let mut renewed = false;
         for tls in [&self.tls_current, &self.tls_backup] {
             if is_due(&tls.leaf.load(), now_ms)? {
@@ -169,7 +178,31 @@ impl Keys {
                 renewed = true;
             }
         }
-        Ok(renewed)
+        let signing = self.signing.load();
+        let signer = self.signer();
+        let seed = match signer.is_due(&signing.manifest, &signing.key, now_ms) {
+            Due::Nothing => return Ok(renewed),
+            Due::Manifest => signing.seed.clone(),
+            Due::Key => EnvelopeSeed::draw(random)?,
+        };
+        let key = seed.key()?;
+        let manifest = signer.manifest(Some(&signing.manifest), &key, now_ms, random)?;
+        self.signing.store(Arc::new(Signing {
+            seed,
+            key: Arc::new(key),
+            manifest: Arc::new(manifest),
+        }));
+        Ok(true)
+    }
+
+    fn signer(&self) -> Signer<'_> {
+        Signer {
+            server: &self.server,
+            root: Bytes::copy_from_slice(&self.root),
+            issuing: Bytes::copy_from_slice(&self.issuing),
+            issuing_key: &self.issuing_key,
+            tls_pins: self.tls_pins(),
+        }
     }
 }
 
@@ -191,15 +224,4 @@ pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
         *to = *from;
     }
     hash
-}
-
-/// Draws the private half of a new envelope key.
-pub(super) fn draw_envelope_seed(
-    random: &dyn SecureRandom,
-) -> Result<EnvelopeSeed, OrganisationError> {
-    let mut seed = Zeroizing::new([0; 32]);
-    random
-        .fill(&mut *seed)
-        .map_err(|_| OrganisationError::Crypto("no randomness".to_owned()))?;
-    Ok(EnvelopeSeed(seed))
 }

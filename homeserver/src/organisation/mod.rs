@@ -10,6 +10,7 @@ mod files;
 mod keys;
 mod pem;
 pub mod root_key;
+mod signing;
 #[cfg(test)]
 mod tests;
 

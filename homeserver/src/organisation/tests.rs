@@ -23,7 +23,7 @@ fn organisation(server: &str) -> NewOrganisation {
 fn load(folder: &Path, server: &str) -> Result<Keys, Vec<String>> {
     let server: ServerName = server.parse().unwrap();
     KeyFolder::at(folder)
-        .load(&server)
+        .load(&server, NOW_MS, &random())
         .map_err(|errors| errors.iter().map(ToString::to_string).collect())
 }
 
@@ -37,7 +37,8 @@ fn created_and_loaded() {
     let loaded = load(&folder, "a.example").unwrap();
     assert_eq!(loaded.root(), keys.root());
     assert_eq!(loaded.tls_pins(), keys.tls_pins());
-    assert_eq!(loaded.envelope_public_key(), keys.envelope_public_key());
+    assert_eq!(loaded.envelope_key().id(), keys.envelope_key().id());
+    assert_eq!(loaded.manifest(), keys.manifest());
     assert_eq!(loaded.tls_identity().chain, keys.tls_identity().chain);
     assert_ne!(keys.tls_pins()[0], keys.tls_pins()[1]);
 
@@ -129,20 +130,15 @@ fn tls_certificates_are_renewed_in_time() {
     let keys = organisation("a.example").keys;
     folder.create(&keys).unwrap();
     let before = keys.tls_identity().chain[0].clone();
-    assert!(
-        !keys
-            .renew_tls_leafs(NOW_MS + 59 * DAY_MS, &random())
-            .unwrap()
-    );
+    assert!(!keys.renew(NOW_MS + 59 * DAY_MS, &random()).unwrap());
     assert_eq!(keys.tls_identity().chain[0], before);
 
     let pins = keys.tls_pins();
-    assert!(
-        keys.renew_tls_leafs(NOW_MS + 61 * DAY_MS, &random())
-            .unwrap()
-    );
-    folder.replace_tls_leafs(&keys).unwrap();
-    let loaded = folder.load(keys.server()).unwrap();
+    assert!(keys.renew(NOW_MS + 61 * DAY_MS, &random()).unwrap());
+    folder.replace(&keys).unwrap();
+    let loaded = folder
+        .load(keys.server(), NOW_MS + 61 * DAY_MS, &random())
+        .unwrap();
     let after = &loaded.tls_identity().chain[0];
     assert_eq!(loaded.tls_pins(), pins);
     let (_, old) = X509Certificate::from_der(&before).unwrap();
@@ -151,6 +147,49 @@ fn tls_certificates_are_renewed_in_time() {
     assert_eq!(old.public_key().raw, new.public_key().raw);
     let life = new.validity().not_after.timestamp() - old.validity().not_after.timestamp();
     assert_eq!(u64::try_from(life).unwrap() * 1000, 61 * DAY_MS);
+}
+
+/// Goal: the next envelope key takes over 30 days before the former one's end, and the manifest lists
+/// both until then; by moving the clock. A crash between writing the two is mended.
+#[test]
+fn envelope_keys_overlap() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = KeyFolder::at(place.path().join("keys"));
+    let keys = organisation("a.example").keys;
+    folder.create(&keys).unwrap();
+    let (first, manifest) = (keys.envelope_key().id(), keys.manifest());
+    assert!(!keys.renew(NOW_MS + 59 * DAY_MS, &random()).unwrap());
+    assert_eq!(keys.manifest(), manifest);
+
+    let then = NOW_MS + 61 * DAY_MS;
+    assert!(keys.renew(then, &random()).unwrap());
+    let second = keys.envelope_key().id();
+    assert_ne!(first, second);
+    assert!(keys.manifest().serial() > manifest.serial());
+    assert!(
+        keys.manifest()
+            .envelope_key(first)
+            .unwrap()
+            .valid_at(then + 28 * DAY_MS)
+    );
+    assert!(
+        keys.manifest()
+            .envelope_key(second)
+            .unwrap()
+            .valid_at(then + 89 * DAY_MS)
+    );
+    folder.replace(&keys).unwrap();
+    let loaded = folder.load(keys.server(), then, &random()).unwrap();
+    assert_eq!(loaded.manifest(), keys.manifest());
+    assert!(!loaded.renew(then, &random()).unwrap());
+
+    // As if only the key had been written.
+    let older = pem::encode("ENTENTE MANIFEST", manifest.bytes());
+    std::fs::write(place.path().join("keys/manifest.pem"), older).unwrap();
+    let loaded = folder.load(keys.server(), then, &random()).unwrap();
+    assert_eq!(loaded.envelope_key().id(), second);
+    assert!(loaded.renew(then, &random()).unwrap());
+    assert!(loaded.manifest().envelope_key(second).is_some());
 }
 
 fn device_request(csr: Vec<u8>) -> DeviceRequest {
