@@ -63,7 +63,7 @@ pub(crate) async fn wait_connected(client: &Client, limit: Duration) -> Result {
                     "unreachable",
                     format!(
                         "Your homeserver at {} can't be reached: {reason}. Try again later.",
-                        client.endpoint().address
+                        client.endpoint().address()
                     ),
                 ));
             }

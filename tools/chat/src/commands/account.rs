@@ -20,7 +20,7 @@ pub(super) async fn account(common: &Common, output: &Output) -> Result {
         let burn = &policy.burn;
         let lines = [
             format!("{} ({})", account.address, account.user_type),
-            format!("Homeserver: {}", client.endpoint().address),
+            format!("Homeserver: {}", client.endpoint().address()),
             format!(
                 "Devices: {} of at most {}",
                 account.devices.len(),
