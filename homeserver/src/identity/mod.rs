@@ -1,1 +1,3 @@
 //! Accounts, devices and how they sign in.
+
+pub mod passwords;
