@@ -7,15 +7,17 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use federation_proto::ids::{AccountId, DeviceId, ServerName};
+use federation_proto::ids::ServerName;
 use ring::rand::SecureRandom;
 use tokio::sync::broadcast;
 
 use crate::config::Config;
+use crate::delivery::mailboxes::Mailboxes;
 use crate::federation::outbound::Links;
 use crate::federation::peers::Directory;
+use crate::identity::{AccountsCache, SignInGuard};
 use crate::organisation::Keys;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::tls::PeerRoots;
 
 /// Hints kept for a slow listener; one that lags behind reads the store afresh.
@@ -47,18 +49,10 @@ impl Clock for SystemClock {
 /// Something happened that a task of this process may wait for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hint {
-    /// A device's inbox has something new.
-    DeviceMail(DeviceId),
     /// An outbox has something new.
     PeerMail(ServerName),
     /// Agreements changed: who may connect, and what may pass.
     PeersChanged,
-    /// An account's policy, type or state changed.
-    AccountChanged(AccountId),
-    /// User types changed.
-    PolicyChanged,
-    /// A device was removed: its session ends now.
-    DeviceRemoved(DeviceId),
 }
 
 /// The node of one organisation that this process is.
@@ -75,6 +69,12 @@ pub struct Node {
     pub peers: Arc<Directory>,
     /// Wakes the task that sends to a peer, and knows how that last went.
     pub links: Arc<Links>,
+    /// Accounts in memory, each under the policy's serial.
+    pub accounts: AccountsCache,
+    /// Open sessions and the fill of inboxes.
+    pub mailboxes: Mailboxes,
+    /// What slows down the guessing of passwords.
+    pub sign_in: SignInGuard,
     /// The store.
     pub store: Store,
     /// The clock.
@@ -100,11 +100,23 @@ impl Node {
             peer_roots: Arc::default(),
             peers: Arc::default(),
             links: Arc::default(),
+            accounts: AccountsCache::default(),
+            mailboxes: Mailboxes::default(),
+            sign_in: SignInGuard::default(),
             store,
             clock,
             random,
             hints: broadcast::Sender::new(HINTS_WAITING_MAX),
         }
+    }
+
+    /// A new random identifier.
+    pub fn random_id(&self) -> Result<[u8; 16], StoreError> {
+        let mut id = [0; 16];
+        self.random
+            .fill(&mut id)
+            .map_err(|_| StoreError::Engine("the system has no randomness".to_owned()))?;
+        Ok(id)
     }
 
     /// Tells this process's tasks that something happened; call it after the commit.

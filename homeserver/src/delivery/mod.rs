@@ -2,4 +2,12 @@
 //!
 //! Deliberately absent: HTTP, and anything that could hold a plaintext.
 
+pub mod batch;
+pub mod fan_out;
+pub mod inbox;
+pub mod limits;
+pub mod mailboxes;
 pub mod outbox;
+pub mod submit;
+
+pub use batch::{Batch, NotTaken, Times, settle};

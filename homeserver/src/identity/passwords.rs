@@ -1,92 +1,208 @@
-//! Passwords: Argon2id, and one answer for a wrong password and for nobody's.
-//!
-//! Hashing is meant to be costly: it runs on the blocking threads, few at a time, so that a crowd of
-//! sign-ins neither stops other work nor takes all memory.
+//! Passwords: Argon2id on blocking threads, few at a time; guessing is slowed down, never locked out.
 
-use std::sync::LazyLock;
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use argon2::Argon2;
-use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use ring::rand::SecureRandom;
 use tokio::sync::Semaphore;
-use zeroize::Zeroizing;
 
-/// Most hashes computed at once.
-const AT_ONCE_MAX: usize = 2;
-const SALT_BYTES: usize = 16;
-/// Shortest password that a person may choose.
+use super::IdentityError;
+
+/// Shortest password that is set.
 pub const PASSWORD_BYTES_MIN: usize = 8;
 /// Longest password that is looked at.
-pub const PASSWORD_BYTES_MAX: usize = 1024;
+pub const PASSWORD_BYTES_MAX: usize = 256;
+/// Most passwords hashed at once: each takes 19 MiB and a core for tens of milliseconds.
+const HASHES_AT_ONCE_MAX: usize = 2;
+/// Most sign-ins that wait for their turn.
+const HASHES_WAITING_MAX: usize = 256;
+/// Failures of one name that cost nothing.
+const FREE_FAILURES: u32 = 4;
+const DELAY_MS_MIN: u64 = 1_000;
+const DELAY_MS_MAX: u64 = 30_000;
+/// How long a failure is remembered.
+const FAILURES_KEPT_MS: u64 = 15 * 60 * 1_000;
+/// Most names whose failures are remembered.
+const NAMES_MAX: usize = 10_000;
 
-static SLOTS: Semaphore = Semaphore::const_new(AT_ONCE_MAX);
-
-/// Hash of a password that nobody has, for names that do not exist.
-static NOBODYS: LazyLock<Option<String>> =
-    LazyLock::new(|| hash_with_salt("nobody's", &[0; SALT_BYTES]).ok());
-
-/// A password could not be hashed; the homeserver is at fault.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("the password could not be hashed: {0}")]
-pub struct PasswordError(String);
-
-/// Hashes a password (PHC string). Takes its time: not on a thread that serves others.
-pub fn hash_now(password: &str, random: &dyn SecureRandom) -> Result<String, PasswordError> {
-    let mut salt = [0; SALT_BYTES];
-    random
-        .fill(&mut salt)
-        .map_err(|_| PasswordError("the system has no randomness".to_owned()))?;
-    hash_with_salt(password, &salt)
+#[derive(Debug, Clone, Copy)]
+struct Failures {
+    count: u32,
+    last_ms: u64,
+    not_before_ms: u64,
 }
 
-/// Hashes a password (PHC string).
-pub async fn hash(
-    password: Zeroizing<String>,
-    random: &dyn SecureRandom,
-) -> Result<String, PasswordError> {
-    let mut salt = [0; SALT_BYTES];
-    random
-        .fill(&mut salt)
-        .map_err(|_| PasswordError("the system has no randomness".to_owned()))?;
-    on_blocking_thread(move || hash_with_salt(&password, &salt)).await?
+/// What slows down the guessing of passwords: shared by users and administrators.
+#[derive(Debug)]
+pub struct SignInGuard {
+    hashing: Semaphore,
+    waiting: Semaphore,
+    failures: Mutex<HashMap<String, Failures>>,
+    /// Stands in for the hash of an account that does not exist.
+    decoy: OnceLock<String>,
 }
 
-/// Whether `password` has the hash `stored`. `None` stands for a name that does not exist: the answer is
-/// no, after the same work.
-pub async fn verify(
-    password: Zeroizing<String>,
-    stored: Option<String>,
-) -> Result<bool, PasswordError> {
-    on_blocking_thread(move || {
-        let known = stored.is_some();
-        let stored = stored.or_else(|| NOBODYS.clone()).unwrap_or_default();
-        let parsed =
-            PasswordHash::new(&stored).map_err(|error| PasswordError(error.to_string()))?;
+impl Default for SignInGuard {
+    fn default() -> Self {
+        Self {
+            hashing: Semaphore::new(HASHES_AT_ONCE_MAX),
+            waiting: Semaphore::new(HASHES_WAITING_MAX),
+            failures: Mutex::default(),
+            decoy: OnceLock::new(),
+        }
+    }
+}
+
+impl SignInGuard {
+    /// Checks `password` against `hash` (`None`: nobody has this name; the same work is done and the
+    /// same answer given). `name` is whose failures are counted.
+    pub async fn verify(
+        &self,
+        name: &str,
+        password: &str,
+        hash: Option<String>,
+        now_ms: u64,
+        random: &dyn SecureRandom,
+    ) -> Result<(), IdentityError> {
+        self.delay(name, now_ms)?;
+        let known = hash.is_some();
+        let hash = match hash {
+            Some(hash) => hash,
+            None => self.decoy(random).await?,
+        };
+        let password = password.to_owned();
         let right = password.len() <= PASSWORD_BYTES_MAX
-            && Argon2::default()
-                .verify_password(password.as_bytes(), &parsed)
-                .is_ok();
-        Ok(known && right)
-    })
-    .await?
+            && self
+                .work(move || {
+                    Argon2::default()
+                        .verify_password(password.as_bytes(), hash.as_str())
+                        .is_ok()
+                })
+                .await?;
+        if right && known {
+            self.lock().remove(name);
+            return Ok(());
+        }
+        self.note_failure(name, now_ms);
+        Err(IdentityError::SignInFailed)
+    }
+
+    /// Hashes a new password.
+    pub async fn hash(
+        &self,
+        password: &str,
+        random: &dyn SecureRandom,
+    ) -> Result<String, IdentityError> {
+        if !(PASSWORD_BYTES_MIN..=PASSWORD_BYTES_MAX).contains(&password.len()) {
+            return Err(IdentityError::Invalid(format!(
+                "a password has between {PASSWORD_BYTES_MIN} and {PASSWORD_BYTES_MAX} bytes: choose another, or none to have one made"
+            )));
+        }
+        self.hash_any(password.to_owned(), random).await
+    }
+
+    async fn hash_any(
+        &self,
+        password: String,
+        random: &dyn SecureRandom,
+    ) -> Result<String, IdentityError> {
+        let mut salt = [0_u8; 16];
+        random
+            .fill(&mut salt)
+            .map_err(|_| IdentityError::System("the system has no randomness".to_owned()))?;
+        self.work(move || {
+            Argon2::default()
+                .hash_password_with_salt(password.as_bytes(), &salt)
+                .map(|hash| hash.to_string())
+                .map_err(|error| IdentityError::System(error.to_string()))
+        })
+        .await?
+    }
+
+    async fn decoy(&self, random: &dyn SecureRandom) -> Result<String, IdentityError> {
+        if let Some(decoy) = self.decoy.get() {
+            return Ok(decoy.clone());
+        }
+        let made = self
+            .hash_any("nobody's password".to_owned(), random)
+            .await?;
+        Ok(self.decoy.get_or_init(|| made).clone())
+    }
+
+    async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, IdentityError> {
+        // Beyond a full waiting room the answer is at once that there is none.
+        let _waiting = self
+            .waiting
+            .try_acquire()
+            .map_err(|_| IdentityError::SlowDown {
+                retry_after_ms: DELAY_MS_MIN,
+            })?;
+        let closed = |_| IdentityError::System("it is stopping".to_owned());
+        let _hashing = self.hashing.acquire().await.map_err(closed)?;
+        tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|error| IdentityError::System(error.to_string()))
+    }
+
+    fn delay(&self, name: &str, now_ms: u64) -> Result<(), IdentityError> {
+        match self.lock().get(name) {
+            Some(failures) if now_ms < failures.not_before_ms => Err(IdentityError::SlowDown {
+                retry_after_ms: failures.not_before_ms - now_ms,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn note_failure(&self, name: &str, now_ms: u64) {
+        let mut failures = self.lock();
+        if failures.len() >= NAMES_MAX {
+            failures.retain(|_, f| now_ms.saturating_sub(f.last_ms) < FAILURES_KEPT_MS);
+        }
+        if failures.len() >= NAMES_MAX {
+            failures.clear();
+        }
+        let entry = failures.entry(name.to_owned()).or_insert(Failures {
+            count: 0,
+            last_ms: now_ms,
+            not_before_ms: 0,
+        });
+        if now_ms.saturating_sub(entry.last_ms) >= FAILURES_KEPT_MS {
+            entry.count = 0;
+        }
+        entry.count = entry.count.saturating_add(1);
+        entry.last_ms = now_ms;
+        if entry.count > FREE_FAILURES {
+            let doublings = (entry.count - FREE_FAILURES - 1).min(5);
+            entry.not_before_ms = now_ms + (DELAY_MS_MIN << doublings).min(DELAY_MS_MAX);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Failures>> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-fn hash_with_salt(password: &str, salt: &[u8]) -> Result<String, PasswordError> {
-    Argon2::default()
-        .hash_password_with_salt(password.as_bytes(), salt)
-        .map(|hash| hash.to_string())
-        .map_err(|error| PasswordError(error.to_string()))
-}
-
-async fn on_blocking_thread<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, PasswordError> {
-    let wrong = |error: &dyn std::fmt::Display| PasswordError(error.to_string());
-    let _slot = SLOTS.acquire().await.map_err(|error| wrong(&error))?;
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| wrong(&error))
+/// A password that people can read to each other: 100 random bits in five groups.
+pub fn make(random: &dyn SecureRandom) -> Result<String, IdentityError> {
+    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let mut bytes = [0_u8; 20];
+    random
+        .fill(&mut bytes)
+        .map_err(|_| IdentityError::System("the system has no randomness".to_owned()))?;
+    let mut password = String::with_capacity(24);
+    for (n, byte) in bytes.iter().enumerate() {
+        if n > 0 && n % 4 == 0 {
+            password.push('-');
+        }
+        let letter = LETTERS.get(usize::from(byte & 31)).copied();
+        password.push(char::from(letter.unwrap_or(b'a')));
+    }
+    Ok(password)
 }
 
 #[cfg(test)]
@@ -95,36 +211,52 @@ mod tests {
 
     use super::*;
 
-    /// Goal: only the right password of somebody who exists is right; by trying the others too.
+    /// Goal: a right password passes, a wrong one and an unknown name get one and the same answer;
+    /// failures slow down, for either alike, and end when time passes.
     #[tokio::test]
-    #[expect(clippy::disallowed_methods, reason = "a test draws its own randomness")]
-    async fn only_the_right_password() {
+    async fn one_answer_and_a_delay() {
+        let guard = SignInGuard::default();
         let random = SystemRandom::new();
-        let password = |text: &str| Zeroizing::new(text.to_owned());
-        let stored = hash(password("correct horse"), &random).await.unwrap();
-        assert!(stored.starts_with("$argon2id$"), "{stored}");
-        assert_ne!(
-            stored,
-            hash_now("correct horse", &random).unwrap(),
-            "salted"
-        );
-        assert!(
-            verify(password("correct horse"), Some(stored.clone()))
-                .await
-                .unwrap()
-        );
-        assert!(
-            !verify(password("correct horsf"), Some(stored.clone()))
-                .await
-                .unwrap()
-        );
-        assert!(!verify(password(""), Some(stored)).await.unwrap());
-        // Even the password behind the stand-in is nobody's.
-        assert!(!verify(password("nobody's"), None).await.unwrap());
-        assert!(
-            verify(password("x"), Some("nonsense".to_owned()))
-                .await
-                .is_err()
-        );
+        let hash = guard.hash("correct horse", &random).await.unwrap();
+        let now = 1_000_000;
+        let good = guard.verify("alice", "correct horse", Some(hash.clone()), now, &random);
+        good.await.unwrap();
+        for n in 0..=FREE_FAILURES {
+            for (name, hash) in [("alice", Some(hash.clone())), ("nobody", None)] {
+                let error = guard.verify(name, "wrong horse", hash, now, &random).await;
+                assert!(
+                    matches!(error, Err(IdentityError::SignInFailed)),
+                    "{name} {n}"
+                );
+            }
+        }
+        for (name, hash) in [("alice", Some(hash.clone())), ("nobody", None)] {
+            let error = guard
+                .verify(name, "correct horse", hash, now, &random)
+                .await;
+            assert!(matches!(
+                error,
+                Err(IdentityError::SlowDown {
+                    retry_after_ms: 1000
+                })
+            ));
+        }
+        let later = now + DELAY_MS_MIN;
+        let good = guard.verify("alice", "correct horse", Some(hash), later, &random);
+        good.await.unwrap();
+    }
+
+    /// Goal: passwords too short or too long are refused with what to do; made ones are not.
+    #[tokio::test]
+    async fn lengths() {
+        let guard = SignInGuard::default();
+        let random = SystemRandom::new();
+        for bad in ["short", &"x".repeat(300)] {
+            let error = guard.hash(bad, &random).await.unwrap_err();
+            assert!(error.to_string().contains("between 8 and 256"));
+        }
+        let (one, two) = (make(&random).unwrap(), make(&random).unwrap());
+        assert_ne!(one, two);
+        assert_eq!(one.len(), 24);
     }
 }

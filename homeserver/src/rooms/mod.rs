@@ -1,3 +1,143 @@
 //! Rooms: the order that a hub gives, and what a follower keeps of it.
 //!
-//! Deliberately absent: HTTP, and anything that could hold a plaintext.
+//! A room is ordered by its creator's homeserver, the hub. It takes the first valid commit of each
+//! epoch, puts messages in their order, and hands both to the inboxes at home and, once for each
+//! other homeserver, to the outboxes. A follower does as the hub has ordered.
+//!
+//! Every function judges first and writes afterwards, into a [`crate::delivery::Batch`]: a refused
+//! item leaves nothing behind.
+//!
+//! Deliberately absent: HTTP, anything that could hold a plaintext, and MLS beyond the framing (who
+//! may commit what inside a group is judged by the members' devices).
+
+pub mod follower;
+pub mod hub;
+mod membership;
+pub mod mls_framing;
+
+use federation_proto::ids::{AccountId, DeviceId, Member, RoomId, ServerName};
+use federation_proto::refusal::{Refusal, RefusalCode};
+use homeserver_api::attributes::MessageAttributes;
+
+use crate::ciphertext::Ciphertext;
+use crate::delivery::NotTaken;
+use crate::delivery::outbox::SenderRef;
+use crate::store::StoreError;
+use crate::store::room::RoomRecord;
+
+/// Epochs that a room keeps: a message from an older one is returned to its sender.
+pub const EPOCHS_KEPT: u64 = 32;
+/// Most devices in a room.
+pub const MEMBERS_MAX: usize = 2_000;
+
+/// A message whose outside has been read.
+#[derive(Debug, Clone)]
+pub struct RoomMessage {
+    /// The room.
+    pub room: RoomId,
+    /// The device that sent it.
+    pub sender: Member,
+    /// The message.
+    pub message: Ciphertext,
+    /// The origin's durable acceptance, milliseconds since the Unix epoch.
+    pub accepted_ms: u64,
+    /// When it is deleted everywhere, milliseconds since the Unix epoch.
+    pub expires_ms: u64,
+}
+
+/// A commit as a device made it and its server passed it on.
+#[derive(Debug, Clone)]
+pub struct RoomCommit {
+    /// The room.
+    pub room: RoomId,
+    /// The hub that it is meant for.
+    pub hub: ServerName,
+    /// The epoch that it ends.
+    pub epoch: u64,
+    /// The device that made it.
+    pub sender: Member,
+    /// The commit.
+    pub commit: Ciphertext,
+    /// Devices that it adds.
+    pub adds: Vec<Member>,
+    /// Devices that it removes.
+    pub removes: Vec<Member>,
+    /// The welcome for the added devices.
+    pub welcome: Option<Ciphertext>,
+    /// The counter of the device's submission, as its own server knows it.
+    pub counter: u64,
+}
+
+impl RoomCommit {
+    /// The submission to tell the sender about, when it is of this homeserver.
+    fn sender_ref(&self) -> SenderRef {
+        sender_ref(&self.sender, self.room, self.counter)
+    }
+}
+
+/// Those that an accepted message can't reach, each with the reason: the sender is told.
+pub type Unreached = Vec<(ServerName, Refusal)>;
+
+fn sender_ref(sender: &Member, room: RoomId, counter: u64) -> SenderRef {
+    let (account, device): (AccountId, DeviceId) = (sender.account, sender.device);
+    SenderRef {
+        account,
+        device,
+        room,
+        counter,
+    }
+}
+
+/// One answer for a room that does not exist and for one that the sender is not in.
+pub(crate) fn unknown_room() -> NotTaken {
+    NotTaken::refused(
+        RefusalCode::UnknownRoom,
+        "there is no such room with this device in it: ask a member to add it",
+    )
+}
+
+fn malformed(problem: impl std::fmt::Display) -> NotTaken {
+    NotTaken::refused(
+        RefusalCode::Malformed,
+        format!("{problem}: update the client and send again"),
+    )
+}
+
+fn wrong_epoch(room: &RoomRecord) -> NotTaken {
+    NotTaken::refused(
+        RefusalCode::WrongEpoch,
+        format!(
+            "the room is in epoch {}: apply the commits that arrive, then commit again",
+            room.epoch
+        ),
+    )
+}
+
+/// Reads a message's outside and holds it against what surrounds it.
+pub fn read_message(
+    message: &RoomMessage,
+    room: &RoomRecord,
+) -> Result<MessageAttributes, NotTaken> {
+    let frame = mls_framing::application(message.message.bytes()).map_err(malformed)?;
+    if frame.room != message.room {
+        return Err(malformed("the message is of another room"));
+    }
+    if frame.epoch > room.epoch {
+        return Err(malformed("the message is from an epoch that has not begun"));
+    }
+    if room.epoch - frame.epoch > EPOCHS_KEPT {
+        return Err(NotTaken::refused(
+            RefusalCode::EpochTooOld,
+            format!(
+                "the message is from epoch {}, the room is in epoch {} and keeps {EPOCHS_KEPT}: encrypt it again and send",
+                frame.epoch, room.epoch
+            ),
+        ));
+    }
+    Ok(frame.attributes)
+}
+
+/// A corrupt room: found, although it was just read.
+const fn vanished() -> StoreError {
+    StoreError::Corrupt { family: "room" }
+}

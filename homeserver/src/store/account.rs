@@ -23,6 +23,8 @@ pub struct AccountRecord {
     pub suspended: bool,
     /// Argon2id hash of its password (PHC string).
     pub password_hash: String,
+    /// How many devices it has: changes with each enrolment, so that two at once can't both be the last.
+    pub devices: u32,
     /// When it was created, milliseconds since the Unix epoch.
     pub created_ms: u64,
 }

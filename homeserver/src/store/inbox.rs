@@ -1,6 +1,5 @@
 //! `Q`: what waits for each device, numbered in commit order; `T`: the last number of each inbox.
 
-use bytes::Bytes;
 use federation_proto::ids::{DeviceId, RequestId, RoomId, ServerName};
 use federation_proto::refusal::Refusal;
 use homeserver_api::session::ClaimedDevice;
@@ -177,6 +176,8 @@ fn tail_key(device: DeviceId) -> Key {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     /// Goal: the stored form of an item never changes unseen; by comparing with fixed bytes.

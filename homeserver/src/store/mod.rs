@@ -21,6 +21,7 @@ pub mod payload;
 pub mod policy_serial;
 pub mod record;
 pub mod room;
+pub mod submit_state;
 pub mod user_type;
 mod writer;
 

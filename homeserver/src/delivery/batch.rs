@@ -1,0 +1,285 @@
+//! One store part for many items: what they read is read once, what they change is changed together.
+//!
+//! Each item is judged before it writes anything, sees what the items before it did, and is taken or
+//! refused alone. The part holds only while everything that it was judged by is unchanged: the
+//! policy's serial, the agreements' serials, the rooms. Sessions and links wake after the commit.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use federation_proto::envelope::Lane;
+use federation_proto::ids::{AccountId, DeviceId, RoomId, ServerName};
+use federation_proto::payload::Payload;
+use federation_proto::refusal::{Refusal, RefusalCode};
+
+use super::inbox;
+use super::mailboxes::{Fill, Ring};
+use super::outbox::{self, OutboxItem, SenderRef};
+use crate::audit::{self, Actor, Event};
+use crate::federation::peers::PeerView;
+use crate::identity::LocalAccount;
+use crate::node::{Hint, Node};
+use crate::policy::Link;
+use crate::store::expiry::{self, Place};
+use crate::store::room::{self, RoomRecord};
+use crate::store::{
+    Part, PartOutcome, Precondition, StoreError, Value, agreement_serial, policy_serial,
+};
+
+/// Why an item was not taken.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum NotTaken {
+    /// It may not be: its sender is told.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The store failed: nobody is told anything, for nothing is known.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl NotTaken {
+    /// A refusal, as an error.
+    pub fn refused(code: RefusalCode, reason: impl Into<String>) -> Self {
+        Self::Refused(Refusal::new(code, reason))
+    }
+}
+
+/// The refusal of an item, apart from failures of the store.
+pub fn settle<T>(result: Result<T, NotTaken>) -> Result<Result<T, Refusal>, StoreError> {
+    match result {
+        Ok(value) => Ok(Ok(value)),
+        Err(NotTaken::Refused(refusal)) => Ok(Err(refusal)),
+        Err(NotTaken::Store(error)) => Err(error),
+    }
+}
+
+/// A room as read, and as the batch has changed it.
+struct Tracked {
+    read: Option<Value>,
+    now: Option<RoomRecord>,
+    changed: bool,
+}
+
+/// A part in the making.
+pub struct Batch<'n> {
+    /// The node.
+    pub node: &'n Node,
+    /// When the items are judged, milliseconds since the Unix epoch.
+    pub now_ms: u64,
+    /// What is going to be written; see [`Batch::commit`].
+    pub part: Part,
+    policy_serial: u64,
+    rooms: HashMap<RoomId, Tracked>,
+    peers: HashMap<ServerName, Option<Arc<PeerView>>>,
+    fills: HashMap<DeviceId, Fill>,
+    filled: Vec<(DeviceId, usize)>,
+    sweeps: BTreeSet<(u64, DeviceId)>,
+    woken_peers: BTreeMap<ServerName, ()>,
+}
+
+impl<'n> Batch<'n> {
+    /// An empty part, bound to the policy as it is now.
+    pub async fn open(node: &'n Node) -> Result<Self, StoreError> {
+        let serial = policy_serial::get(&node.store).await?;
+        let mut part = Part::default();
+        let policy_serial = policy_serial::number(serial.as_ref())?;
+        policy_serial::require(&mut part, serial);
+        Ok(Self {
+            node,
+            now_ms: node.clock.now_ms(),
+            part,
+            policy_serial,
+            rooms: HashMap::new(),
+            peers: HashMap::new(),
+            fills: HashMap::new(),
+            filled: Vec::new(),
+            sweeps: BTreeSet::new(),
+            woken_peers: BTreeMap::new(),
+        })
+    }
+
+    /// An own account and its rules.
+    pub async fn account(
+        &self,
+        account: AccountId,
+    ) -> Result<Option<Arc<LocalAccount>>, StoreError> {
+        let node = self.node;
+        node.accounts
+            .get(&node.store, account, self.policy_serial)
+            .await
+    }
+
+    /// The account of an own device that exists.
+    pub async fn account_of(&self, device: DeviceId) -> Result<Option<AccountId>, StoreError> {
+        let node = self.node;
+        node.accounts
+            .account_of(&node.store, device, self.policy_serial)
+            .await
+    }
+
+    /// The agreement with `server`, to which the part is bound from now on.
+    pub fn peer(&mut self, server: &ServerName) -> Option<Arc<PeerView>> {
+        if let Some(view) = self.peers.get(server) {
+            return view.clone();
+        }
+        let view = self.node.peers.get(server);
+        match &view {
+            Some(view) => {
+                self.part.require(view.unchanged());
+            }
+            None => agreement_serial::require(&mut self.part, server, None),
+        }
+        self.peers.insert(server.clone(), view.clone());
+        view
+    }
+
+    /// The agreements with `servers`, without this homeserver itself.
+    pub fn links<'a>(
+        &mut self,
+        servers: impl IntoIterator<Item = &'a ServerName>,
+    ) -> Vec<(&'a ServerName, Option<Arc<PeerView>>)> {
+        servers
+            .into_iter()
+            .filter(|server| **server != self.node.server)
+            .map(|server| (server, self.peer(server)))
+            .collect()
+    }
+
+    /// The room as of now, to which the part is bound from now on.
+    pub async fn room(&mut self, id: RoomId) -> Result<Option<&RoomRecord>, StoreError> {
+        if !self.rooms.contains_key(&id) {
+            let (now, read) = room::get(&self.node.store, id).await?.unzip();
+            let tracked = Tracked {
+                read,
+                now,
+                changed: false,
+            };
+            self.rooms.insert(id, tracked);
+        }
+        Ok(self.rooms.get(&id).and_then(|room| room.now.as_ref()))
+    }
+
+    /// The room is from now on as given (`None`: no member is left here). Read it before.
+    pub fn set_room(&mut self, id: RoomId, record: Option<RoomRecord>) {
+        if let Some(tracked) = self.rooms.get_mut(&id) {
+            tracked.now = record;
+            tracked.changed = true;
+        }
+    }
+
+    /// How full the device's inbox is, with what the batch puts there.
+    pub async fn fill(&mut self, device: DeviceId) -> Result<Fill, StoreError> {
+        if let Some(fill) = self.fills.get(&device) {
+            return Ok(*fill);
+        }
+        let fill = inbox::fill(self.node, device).await?;
+        self.fills.insert(device, fill);
+        Ok(fill)
+    }
+
+    /// Notes an item that the part puts into an inbox.
+    pub(super) fn note_filled(&mut self, device: DeviceId, bytes: usize, expires_ms: u64) {
+        if let Some(fill) = self.fills.get_mut(&device) {
+            fill.add(bytes);
+        }
+        self.filled.push((device, bytes));
+        self.sweeps
+            .insert((expiry::sweep_ms(self.now_ms, expires_ms), device));
+    }
+
+    /// Queues an envelope for another server, in the room's lane or (`None`) the control lane.
+    pub fn send(
+        &mut self,
+        destination: &ServerName,
+        room: Option<RoomId>,
+        payload: &Payload,
+        times: Times,
+        sender: Option<SenderRef>,
+    ) -> Result<(), NotTaken> {
+        let encoded = payload.encode().map_err(|error| {
+            NotTaken::refused(RefusalCode::TooLarge, format!("{error}: send less at once"))
+        })?;
+        let item = OutboxItem {
+            kind: payload.kind(),
+            payload: encoded,
+            created_ms: times.accepted_ms,
+            expires_ms: times.expires_ms,
+            sender,
+        };
+        let lane = room.map_or(Lane::CONTROL, Lane::from);
+        outbox::append(&mut self.part, destination, lane, &item)?;
+        self.woken_peers.insert(destination.clone(), ());
+        Ok(())
+    }
+
+    /// Records an event in the same part.
+    pub fn audit(
+        &mut self,
+        actor: Actor,
+        action: &'static str,
+        subject: impl ToString,
+        detail: impl Into<String>,
+    ) {
+        let event = Event {
+            at_ms: self.now_ms,
+            actor,
+            action,
+            subject: subject.to_string(),
+            detail: detail.into(),
+        };
+        audit::record(&mut self.part, &event);
+    }
+
+    /// Writes the part durably, then wakes whom it concerns. On a conflict nothing has happened:
+    /// open a new batch and decide anew.
+    pub async fn commit(mut self) -> Result<PartOutcome, StoreError> {
+        for (id, tracked) in std::mem::take(&mut self.rooms) {
+            let key = room::key(id);
+            self.part
+                .require(Precondition::unchanged(key.clone(), tracked.read));
+            if tracked.changed {
+                match &tracked.now {
+                    Some(record) => room::put(&mut self.part, id, record)?,
+                    None => {
+                        self.part.delete(key);
+                    }
+                }
+            }
+        }
+        for (at_ms, device) in &self.sweeps {
+            expiry::put(&mut self.part, *at_ms, Place::Inbox(*device));
+        }
+        let outcome = self.node.store.commit(self.part).await?;
+        if outcome == PartOutcome::Committed {
+            for (device, bytes) in &self.filled {
+                self.node.mailboxes.filled(*device, *bytes);
+            }
+            let devices = self.filled.iter().map(|(device, _)| *device);
+            self.node.mailboxes.ring(devices, Ring::Mail);
+            for server in self.woken_peers.into_keys() {
+                self.node.hint(Hint::PeerMail(server));
+            }
+        }
+        Ok(outcome)
+    }
+}
+
+/// When an item was accepted, and when it is given up (0: never).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// The origin's durable acceptance, milliseconds since the Unix epoch.
+    pub accepted_ms: u64,
+    /// Milliseconds since the Unix epoch.
+    pub expires_ms: u64,
+}
+
+/// Links as policy reads them.
+pub fn policy_links<'a>(links: &'a [(&'a ServerName, Option<Arc<PeerView>>)]) -> Vec<Link<'a>> {
+    links
+        .iter()
+        .map(|(server, view)| Link {
+            server,
+            agreement: view.as_ref().map(|view| &view.agreement),
+        })
+        .collect()
+}

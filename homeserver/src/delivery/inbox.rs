@@ -1,0 +1,297 @@
+//! A device's inbox: what is put in, read, and taken out when the device has stored it.
+
+use federation_proto::ids::DeviceId;
+use homeserver_api::session::{Delivery, DeliveryBody};
+
+use super::batch::Batch;
+use super::limits::{INBOX_CONTROL_TTL_MS, INBOX_PAGE_ITEMS};
+use super::mailboxes::Fill;
+use crate::node::Node;
+use crate::store::inbox::{self, Content, InboxBody, InboxRecord};
+use crate::store::payload::{self, PayloadId};
+use crate::store::{Part, PartOutcome, StoreError};
+
+/// Puts an answer or a returned message into a device's inbox (not a message or handshake of a
+/// room: those go through [`super::fan_out`]). A device that is gone gets nothing.
+pub async fn append(
+    batch: &mut Batch<'_>,
+    device: DeviceId,
+    body: InboxBody,
+) -> Result<(), StoreError> {
+    if batch.account_of(device).await?.is_none() {
+        return Ok(());
+    }
+    let expires_ms = batch.now_ms.saturating_add(INBOX_CONTROL_TTL_MS);
+    put(batch, device, expires_ms, body)
+}
+
+/// Puts an item into the inbox of a device that exists.
+pub(super) fn put(
+    batch: &mut Batch<'_>,
+    device: DeviceId,
+    expires_ms: u64,
+    body: InboxBody,
+) -> Result<(), StoreError> {
+    let value = inbox::value(&InboxRecord { expires_ms, body })?;
+    batch.note_filled(device, value.len(), expires_ms);
+    inbox::append(&mut batch.part, device, value);
+    Ok(())
+}
+
+/// How full a device's inbox is, counted once and then kept up to date.
+pub(super) async fn fill(node: &Node, device: DeviceId) -> Result<Fill, StoreError> {
+    if let Some(fill) = node.mailboxes.fill(device) {
+        return Ok(fill);
+    }
+    let mut fill = Fill::default();
+    let mut from = 0;
+    loop {
+        let page = inbox::range(&node.store, device, from, INBOX_PAGE_ITEMS).await?;
+        for (number, _, bytes) in &page {
+            fill.add(*bytes);
+            from = number.saturating_add(1);
+        }
+        if page.len() < INBOX_PAGE_ITEMS {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    node.mailboxes.set_fill(device, fill);
+    Ok(fill)
+}
+
+/// A delivery sent and not yet acknowledged: what its acknowledgement takes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sent {
+    /// Its number.
+    pub number: u64,
+    payload: Option<PayloadId>,
+    bytes: usize,
+}
+
+/// Up to `items_max` deliveries with numbers from `from` on, and about `bytes_max` bytes; at least
+/// one when any waits. Expired ones are passed over. `next` is where to read on.
+pub struct Page {
+    /// What to send, oldest first.
+    pub deliveries: Vec<(Delivery, Sent)>,
+    /// The number to read on from.
+    pub next: u64,
+    /// Whether more may wait.
+    pub more: bool,
+}
+
+/// Reads on in a device's inbox.
+pub async fn read(
+    node: &Node,
+    device: DeviceId,
+    from: u64,
+    items_max: usize,
+    bytes_max: usize,
+) -> Result<Page, StoreError> {
+    let now_ms = node.clock.now_ms();
+    let items = inbox::range(&node.store, device, from, items_max).await?;
+    let mut page = Page {
+        more: items.len() == items_max,
+        next: from,
+        deliveries: Vec::with_capacity(items.len()),
+    };
+    let mut total = 0_usize;
+    for (number, record, bytes) in items {
+        if total >= bytes_max {
+            page.more = true;
+            break;
+        }
+        let sent = Sent {
+            number,
+            payload: record.body.payload(),
+            bytes,
+        };
+        if record.expires_ms > now_ms
+            && let Some((body, length)) = body(node, record).await?
+        {
+            // A shared payload may be far larger than its reference.
+            if total > 0 && total.saturating_add(length) > bytes_max {
+                page.more = true;
+                break;
+            }
+            total = total.saturating_add(length);
+            page.deliveries.push((Delivery { number, body }, sent));
+        }
+        page.next = number.saturating_add(1);
+    }
+    Ok(page)
+}
+
+/// The item as its device sees it and about how long it is; `None` when its payload has been swept.
+async fn body(
+    node: &Node,
+    record: InboxRecord,
+) -> Result<Option<(DeliveryBody, usize)>, StoreError> {
+    /// About what a delivery has besides its ciphertext.
+    const FRAME_BYTES: usize = 128;
+    let expires_ms = record.expires_ms;
+    let load = async |content| match content {
+        Content::Inline(ciphertext) => Ok::<_, StoreError>(Some(ciphertext.into_bytes())),
+        Content::Shared(id) => payload::get(&node.store, id).await,
+    };
+    Ok(match record.body {
+        InboxBody::Message {
+            room,
+            accepted_ms,
+            content,
+        } => load(content).await?.map(|message| {
+            let length = message.len();
+            let body = DeliveryBody::Message {
+                room,
+                message,
+                accepted_ms,
+                expires_ms,
+            };
+            (body, length + FRAME_BYTES)
+        }),
+        InboxBody::Commit {
+            room,
+            epoch,
+            accepted_ms,
+            content,
+        } => load(content).await?.map(|commit| {
+            let length = commit.len();
+            let body = DeliveryBody::Commit {
+                room,
+                epoch,
+                commit,
+                accepted_ms,
+            };
+            (body, length + FRAME_BYTES)
+        }),
+        InboxBody::Welcome {
+            room,
+            hub,
+            accepted_ms,
+            content,
+        } => load(content).await?.map(|welcome| {
+            let length = welcome.len();
+            let body = DeliveryBody::Welcome {
+                room,
+                hub,
+                welcome,
+                accepted_ms,
+            };
+            (body, length + 2 * FRAME_BYTES)
+        }),
+        InboxBody::KeyMaterial { request, result } => {
+            let length = result
+                .iter()
+                .flatten()
+                .map(|claimed| claimed.key_package.len() + 2 * FRAME_BYTES)
+                .sum::<usize>();
+            let body = DeliveryBody::KeyMaterial { request, result };
+            Some((body, length + 8 * FRAME_BYTES))
+        }
+        InboxBody::CommitRefused {
+            room,
+            counter,
+            refusal,
+        } => {
+            let body = DeliveryBody::CommitRefused {
+                room,
+                counter,
+                refusal,
+            };
+            Some((body, 8 * FRAME_BYTES))
+        }
+        InboxBody::Returned {
+            room,
+            counter,
+            server,
+            refusal,
+        } => {
+            let body = DeliveryBody::Returned {
+                room,
+                counter,
+                server,
+                refusal,
+            };
+            Some((body, 8 * FRAME_BYTES))
+        }
+    })
+}
+
+/// Takes out what a device has stored.
+pub async fn acknowledge(
+    node: &Node,
+    device: DeviceId,
+    stored: Vec<Sent>,
+) -> Result<(), StoreError> {
+    let mut part = Part::default();
+    let mut freed = Fill::default();
+    for sent in &stored {
+        inbox::delete(&mut part, device, sent.number);
+        freed.add(sent.bytes);
+        if let Some(id) = sent.payload {
+            payload::release(&mut part, id, device);
+        }
+    }
+    node.store.commit(part).await?;
+    node.mailboxes.emptied(device, freed);
+    delete_unawaited(node, stored.iter().filter_map(|sent| sent.payload)).await
+}
+
+/// Deletes those payloads that no device waits for any more.
+async fn delete_unawaited(
+    node: &Node,
+    payloads: impl Iterator<Item = PayloadId>,
+) -> Result<(), StoreError> {
+    let mut part = Part::default();
+    for id in payloads {
+        if !payload::is_awaited(&node.store, id).await? {
+            payload::delete(&mut part, id);
+        }
+    }
+    if !part.writes.is_empty() {
+        node.store.commit(part).await?;
+    }
+    Ok(())
+}
+
+/// Takes out everything that has expired by `now_ms`, or (`None`) everything at all.
+pub(super) async fn sweep(
+    node: &Node,
+    device: DeviceId,
+    now_ms: Option<u64>,
+) -> Result<(), StoreError> {
+    let mut from = 0;
+    loop {
+        let page = inbox::range(&node.store, device, from, INBOX_PAGE_ITEMS).await?;
+        let Some((last, _, _)) = page.last() else {
+            return Ok(());
+        };
+        from = last.saturating_add(1);
+        let more = page.len() == INBOX_PAGE_ITEMS;
+        let gone: Vec<Sent> = page
+            .into_iter()
+            .filter(|(_, record, _)| now_ms.is_none_or(|now_ms| record.expires_ms <= now_ms))
+            .map(|(number, record, bytes)| Sent {
+                number,
+                payload: record.body.payload(),
+                bytes,
+            })
+            .collect();
+        if !gone.is_empty() {
+            acknowledge(node, device, gone).await?;
+        }
+        if !more {
+            return Ok(());
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Deletes the inbox of a removed device.
+pub async fn delete(node: &Node, device: DeviceId) -> Result<PartOutcome, StoreError> {
+    sweep(node, device, None).await?;
+    node.mailboxes.forget(device);
+    let mut part = Part::default();
+    inbox::delete_tail(&mut part, device);
+    node.store.commit(part).await
+}

@@ -1,0 +1,29 @@
+//! What delivery bears.
+
+/// Most items that wait for one device.
+pub const INBOX_ITEMS_MAX: u64 = 50_000;
+/// Most bytes that wait for one device.
+pub const INBOX_BYTES_MAX: u64 = 128 * 1024 * 1024;
+/// Handshakes may fill an inbox this many times fuller: without them a device loses its rooms.
+pub const INBOX_HANDSHAKE_FACTOR: u64 = 4;
+/// How long handshakes, answers and returned messages wait for a device: beyond it its certificate
+/// has long run out and it must enrol anew.
+pub const INBOX_CONTROL_TTL_MS: u64 = 90 * 24 * 60 * 60 * 1000;
+/// How long a request for keys waits for a peer.
+pub const KEY_REQUEST_TTL_MS: u64 = 24 * 60 * 60 * 1000;
+/// How often a part that met a conflict is tried anew before its sender is asked to wait.
+pub const CONFLICT_ATTEMPTS_MAX: usize = 16;
+/// How long a sender waits after that.
+pub const CONFLICT_RETRY_MS: u64 = 500;
+/// Most inbox entries read at once while counting or sweeping.
+pub const INBOX_PAGE_ITEMS: usize = 1024;
+/// Most bytes of files held by one homeserver for one account.
+pub const ACCOUNT_FILE_BYTES_MAX: u64 = 10 * 1024 * 1024 * 1024;
+/// Bytes of a file in one record.
+pub const FILE_CHUNK_BYTES: usize = 64 * 1024;
+/// Longest that the sweeper sleeps.
+pub const SWEEP_INTERVAL_MAX_MS: u64 = 60_000;
+/// Most places swept before others get a turn.
+pub const SWEEP_PLACES_MAX: usize = 256;
+
+const _: () = assert!(INBOX_BYTES_MAX / INBOX_ITEMS_MAX > 1024);

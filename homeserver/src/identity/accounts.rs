@@ -1,0 +1,332 @@
+//! Accounts, as administrators handle them. Every act and its audit event are one part.
+
+use federation_proto::ids::{AccountId, Address, DeviceId, Handle};
+use homeserver_api::admin::{
+    ChangeUserRequest, CreateUserRequest, CreatedUser, ResetPasswordRequest, UserDetail,
+    UserSummary,
+};
+use homeserver_api::client::{AccountInfo, DeviceInfo};
+
+use super::user_types::{self, ATTEMPTS_MAX, STANDARD, record};
+use super::{IdentityError, devices, passwords};
+use crate::audit::Actor;
+use crate::delivery::mailboxes::Ring;
+use crate::node::Node;
+use crate::store::account::{self, AccountRecord};
+use crate::store::device::{self, DeviceOf, DeviceRecord};
+use crate::store::{Part, PartOutcome, Precondition, StoreError, Value, policy_serial, user_type};
+
+const PAGE_HANDLES: usize = 500;
+
+/// Creates an account; the answer has the password when none was given.
+pub async fn create(
+    node: &Node,
+    actor: &Actor,
+    request: CreateUserRequest,
+) -> Result<CreatedUser, IdentityError> {
+    let user_type = request.user_type.unwrap_or_else(|| STANDARD.to_owned());
+    let (password_hash, made) = new_password(node, request.password).await?;
+    let account = AccountId::from_bytes(node.random_id()?);
+    let handle = request.handle;
+    for _ in 0..ATTEMPTS_MAX {
+        if account::by_handle(&node.store, &handle).await?.is_some() {
+            return Err(IdentityError::HandleTaken(handle));
+        }
+        // Bound to the policy's serial: the user type can't be deleted meanwhile.
+        let mut part = Part::default();
+        policy_serial::require(&mut part, policy_serial::get(&node.store).await?);
+        require_type(node, &mut part, &user_type).await?;
+        let new = AccountRecord {
+            handle: handle.clone(),
+            user_type: user_type.clone(),
+            suspended: false,
+            password_hash: password_hash.clone(),
+            devices: 0,
+            created_ms: node.clock.now_ms(),
+        };
+        account::take_handle(&mut part, &handle, account);
+        account::put(&mut part, account, &new)?;
+        let detail = format!("user type {user_type}");
+        record(
+            node,
+            &mut part,
+            actor,
+            "user.created",
+            address(node, &handle),
+            detail,
+        );
+        if node.store.commit(part).await? == PartOutcome::Committed {
+            return Ok(CreatedUser {
+                address: address(node, &handle),
+                account,
+                user_type,
+                password: made,
+            });
+        }
+    }
+    Err(IdentityError::Busy)
+}
+
+/// Up to `limit` accounts with handles after `after`, by handle.
+pub async fn list(
+    node: &Node,
+    after: Option<&Handle>,
+    limit: usize,
+) -> Result<Vec<UserSummary>, StoreError> {
+    let mut found = Vec::new();
+    let mut after = after.cloned();
+    while found.len() < limit {
+        let page = account::handles(&node.store, after.as_ref(), PAGE_HANDLES).await?;
+        let Some((last, _)) = page.last() else {
+            break;
+        };
+        after = Some(last.clone());
+        for (_, id) in page {
+            // Handles outlive their accounts.
+            if let Some((account, _)) = account::get(&node.store, id).await? {
+                found.push(summary(node, id, account));
+            }
+        }
+    }
+    found.truncate(limit);
+    Ok(found)
+}
+
+/// An account in full.
+pub async fn get(node: &Node, handle: &Handle) -> Result<UserDetail, IdentityError> {
+    let (id, account, _) = find(node, handle).await?;
+    let created_ms = account.created_ms;
+    Ok(UserDetail {
+        summary: summary(node, id, account),
+        device_list: device_list(device::of_account(&node.store, id).await?),
+        created_ms,
+    })
+}
+
+/// An account as its owner sees it.
+pub async fn info(node: &Node, id: AccountId) -> Result<AccountInfo, IdentityError> {
+    let (account, _) = account::get(&node.store, id)
+        .await?
+        .ok_or(IdentityError::SignInFailed)?;
+    let policy = user_types::get(node, &account.user_type)
+        .await?
+        .ok_or_else(|| IdentityError::UnknownUserType(account.user_type.clone()))?;
+    Ok(AccountInfo {
+        address: address(node, &account.handle),
+        account: id,
+        user_type: account.user_type,
+        policy,
+        devices: device_list(device::of_account(&node.store, id).await?),
+    })
+}
+
+/// Changes an account's user type or suspends it: at once, for sessions and mail on its way.
+pub async fn change(
+    node: &Node,
+    actor: &Actor,
+    handle: &Handle,
+    request: &ChangeUserRequest,
+) -> Result<UserDetail, IdentityError> {
+    for _ in 0..ATTEMPTS_MAX {
+        let (id, mut account, read) = find(node, handle).await?;
+        let mut part = Part::default();
+        policy_serial::advance(&mut part, policy_serial::get(&node.store).await?)?;
+        part.require(Precondition::Equals(account::key(id), read));
+        let mut detail = Vec::new();
+        if let Some(user_type) = &request.user_type {
+            require_type(node, &mut part, user_type).await?;
+            detail.push(format!("user type {} to {user_type}", account.user_type));
+            account.user_type.clone_from(user_type);
+        }
+        if let Some(suspended) = request.suspended {
+            detail.push(if suspended { "suspended" } else { "resumed" }.to_owned());
+            account.suspended = suspended;
+        }
+        if detail.is_empty() {
+            return get(node, handle).await;
+        }
+        account::put(&mut part, id, &account)?;
+        let subject = address(node, handle);
+        record(
+            node,
+            &mut part,
+            actor,
+            "user.changed",
+            subject,
+            detail.join("; "),
+        );
+        if node.store.commit(part).await? == PartOutcome::Committed {
+            ring(node, id).await?;
+            return get(node, handle).await;
+        }
+    }
+    Err(IdentityError::Busy)
+}
+
+/// Deletes an account with its devices; its handle stays taken.
+pub async fn delete(node: &Node, actor: &Actor, handle: &Handle) -> Result<(), IdentityError> {
+    for _ in 0..ATTEMPTS_MAX {
+        let (id, _, read) = find(node, handle).await?;
+        let mut part = Part::default();
+        policy_serial::advance(&mut part, policy_serial::get(&node.store).await?)?;
+        part.require(Precondition::Equals(account::key(id), read));
+        part.delete(account::key(id));
+        let devices = device::of_account(&node.store, id).await?;
+        for (device, record) in &devices {
+            let of = DeviceOf {
+                account: id,
+                device: *device,
+            };
+            devices::delete_records(node, &mut part, of, record).await?;
+        }
+        let subject = address(node, handle);
+        let detail = format!("{} devices", devices.len());
+        record(node, &mut part, actor, "user.deleted", subject, detail);
+        if node.store.commit(part).await? == PartOutcome::Committed {
+            for (device, _) in devices {
+                devices::forget(node, device).await?;
+            }
+            return Ok(());
+        }
+    }
+    Err(IdentityError::Busy)
+}
+
+/// Sets a new password; the answer has it when none was given.
+pub async fn reset_password(
+    node: &Node,
+    actor: &Actor,
+    handle: &Handle,
+    request: ResetPasswordRequest,
+) -> Result<CreatedUser, IdentityError> {
+    find(node, handle).await?;
+    let (password_hash, made) = new_password(node, request.password).await?;
+    for _ in 0..ATTEMPTS_MAX {
+        let (id, mut account, read) = find(node, handle).await?;
+        let mut part = Part::default();
+        part.require(Precondition::Equals(account::key(id), read));
+        account.password_hash.clone_from(&password_hash);
+        account::put(&mut part, id, &account)?;
+        let subject = address(node, handle);
+        record(
+            node,
+            &mut part,
+            actor,
+            "user.password-reset",
+            subject,
+            String::new(),
+        );
+        if node.store.commit(part).await? == PartOutcome::Committed {
+            return Ok(CreatedUser {
+                address: address(node, handle),
+                account: id,
+                user_type: account.user_type,
+                password: made,
+            });
+        }
+    }
+    Err(IdentityError::Busy)
+}
+
+/// Removes a device of an account: its session is cut.
+pub async fn remove_device(
+    node: &Node,
+    actor: &Actor,
+    handle: &Handle,
+    device: DeviceId,
+) -> Result<(), IdentityError> {
+    let (account, _, _) = find(node, handle).await?;
+    devices::remove(node, actor, DeviceOf { account, device }).await
+}
+
+/// Whether any account has this user type.
+pub(super) async fn any_of_type(node: &Node, name: &str) -> Result<bool, StoreError> {
+    let mut after = None;
+    loop {
+        let page = account::handles(&node.store, after.as_ref(), PAGE_HANDLES).await?;
+        let Some((last, _)) = page.last() else {
+            return Ok(false);
+        };
+        after = Some(last.clone());
+        for (_, id) in page {
+            let found = account::get(&node.store, id).await?;
+            if found.is_some_and(|(account, _)| account.user_type == name) {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+pub(super) fn address(node: &Node, handle: &Handle) -> Address {
+    Address {
+        handle: handle.clone(),
+        server: node.server.clone(),
+    }
+}
+
+/// Makes sure that the user type exists; the standard one is written down at its first use.
+async fn require_type(node: &Node, part: &mut Part, name: &str) -> Result<(), IdentityError> {
+    if user_type::get(&node.store, name).await?.is_some() {
+        return Ok(());
+    }
+    match user_types::get(node, name).await? {
+        Some(policy) => Ok(user_type::put(part, name, &policy)?),
+        None => Err(IdentityError::UnknownUserType(name.to_owned())),
+    }
+}
+
+async fn new_password(
+    node: &Node,
+    given: Option<String>,
+) -> Result<(String, Option<String>), IdentityError> {
+    let random = node.random.as_ref();
+    match given {
+        Some(password) => Ok((node.sign_in.hash(&password, random).await?, None)),
+        None => {
+            let made = passwords::make(random)?;
+            Ok((node.sign_in.hash(&made, random).await?, Some(made)))
+        }
+    }
+}
+
+async fn find(
+    node: &Node,
+    handle: &Handle,
+) -> Result<(AccountId, AccountRecord, Value), IdentityError> {
+    let unknown = || IdentityError::UnknownUser(handle.clone());
+    let id = account::by_handle(&node.store, handle)
+        .await?
+        .ok_or_else(unknown)?;
+    let (account, read) = account::get(&node.store, id).await?.ok_or_else(unknown)?;
+    Ok((id, account, read))
+}
+
+/// Lets the account's sessions look at its rules again.
+async fn ring(node: &Node, id: AccountId) -> Result<(), StoreError> {
+    let devices = device::of_account(&node.store, id).await?;
+    let ids = devices.into_iter().map(|(device, _)| device);
+    node.mailboxes.ring(ids, Ring::Rules);
+    Ok(())
+}
+
+fn summary(node: &Node, id: AccountId, account: AccountRecord) -> UserSummary {
+    UserSummary {
+        address: address(node, &account.handle),
+        account: id,
+        user_type: account.user_type,
+        suspended: account.suspended,
+        devices: usize::try_from(account.devices).unwrap_or(usize::MAX),
+    }
+}
+
+fn device_list(devices: Vec<(DeviceId, DeviceRecord)>) -> Vec<DeviceInfo> {
+    devices
+        .into_iter()
+        .map(|(device, record)| DeviceInfo {
+            device,
+            name: record.name,
+            enrolled_ms: record.enrolled_ms,
+            not_after_ms: record.not_after_ms,
+        })
+        .collect()
+}

@@ -1,0 +1,273 @@
+//! Devices: enrolment, renewal, removal, and who a bearer token stands for.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use federation_proto::ids::DeviceId;
+use homeserver_api::client::{
+    DEVICE_NAME_BYTES_MAX, EnrolRequest, EnrolResponse, RenewRequest, RenewResponse,
+};
+use ring::digest::{SHA256, digest};
+use rustls_pki_types::CertificateDer;
+
+use super::user_types::{ATTEMPTS_MAX, record};
+use super::{IdentityError, accounts, user_types};
+use crate::audit::Actor;
+use crate::delivery::inbox;
+use crate::delivery::mailboxes::Ring;
+use crate::node::Node;
+use crate::organisation::DeviceRequest;
+use crate::store::account;
+use crate::store::device::{self, DeviceOf, DeviceRecord};
+use crate::store::{
+    Part, PartOutcome, Precondition, StoreError, key_package, policy_serial, submit_state,
+};
+
+/// Enrols a device of whoever knows the password.
+pub async fn enrol(node: &Node, request: EnrolRequest) -> Result<EnrolResponse, IdentityError> {
+    check_name(&request.device_name)?;
+    let id = account::by_handle(&node.store, &request.handle).await?;
+    let found = match id {
+        Some(id) => account::get(&node.store, id).await?,
+        None => None,
+    };
+    let now_ms = node.clock.now_ms();
+    let hash = found
+        .as_ref()
+        .map(|(account, _)| account.password_hash.clone());
+    let name = request.handle.as_str();
+    let random = node.random.as_ref();
+    let verified = node
+        .sign_in
+        .verify(name, &request.password, hash, now_ms, random)
+        .await;
+    if let Err(error @ IdentityError::SignInFailed) = verified {
+        let mut part = Part::default();
+        let subject = accounts::address(node, &request.handle);
+        record(
+            node,
+            &mut part,
+            &Actor::System,
+            "sign-in.failed",
+            subject,
+            String::new(),
+        );
+        node.store.commit(part).await?;
+        return Err(error);
+    }
+    verified?;
+    for _ in 0..ATTEMPTS_MAX {
+        if let Some(response) = attempt(node, &request, now_ms).await? {
+            return Ok(response);
+        }
+    }
+    Err(IdentityError::Busy)
+}
+
+/// One attempt to enrol after the password was right; `None` on a conflict.
+async fn attempt(
+    node: &Node,
+    request: &EnrolRequest,
+    now_ms: u64,
+) -> Result<Option<EnrolResponse>, IdentityError> {
+    let gone = || IdentityError::SignInFailed;
+    let id = account::by_handle(&node.store, &request.handle)
+        .await?
+        .ok_or_else(gone)?;
+    let mut part = Part::default();
+    policy_serial::require(&mut part, policy_serial::get(&node.store).await?);
+    let (mut account, read) = account::get(&node.store, id).await?.ok_or_else(gone)?;
+    if account.suspended {
+        return Err(IdentityError::Suspended);
+    }
+    let policy = user_types::get(node, &account.user_type)
+        .await?
+        .ok_or_else(|| IdentityError::UnknownUserType(account.user_type.clone()))?;
+    if account.devices >= policy.devices_max {
+        return Err(IdentityError::TooManyDevices(account.devices));
+    }
+    let of = DeviceOf {
+        account: id,
+        device: DeviceId::from_bytes(node.random_id()?),
+    };
+    let address = accounts::address(node, &account.handle);
+    let certificate = node.keys.issue_device_certificate(
+        &DeviceRequest {
+            csr: request.csr.0.clone(),
+            address: address.clone(),
+            account: id,
+            device: of.device,
+        },
+        now_ms,
+        node.random.as_ref(),
+    )?;
+    let token = new_token(node)?;
+    account.devices += 1;
+    part.require(Precondition::Equals(account::key(id), read));
+    account::put(&mut part, id, &account)?;
+    let new = DeviceRecord {
+        name: request.device_name.clone(),
+        enrolled_ms: now_ms,
+        public_key: certificate.public_key,
+        not_after_ms: certificate.not_after_ms,
+        token_sha256: token_sha256(&token),
+    };
+    device::create(&mut part, of, &new)?;
+    let actor = Actor::Device(of.device);
+    record(
+        node,
+        &mut part,
+        &actor,
+        "device.enrolled",
+        &address,
+        request.device_name.clone(),
+    );
+    if node.store.commit(part).await? == PartOutcome::Conflict {
+        return Ok(None);
+    }
+    Ok(Some(EnrolResponse {
+        address,
+        account: id,
+        device: of.device,
+        token,
+        chain: chain(node, &certificate.der),
+        root: node.keys.root().to_vec().into(),
+        not_after_ms: certificate.not_after_ms,
+    }))
+}
+
+/// Issues a new certificate for the same key.
+pub async fn renew(
+    node: &Node,
+    of: DeviceOf,
+    request: RenewRequest,
+) -> Result<RenewResponse, IdentityError> {
+    for _ in 0..ATTEMPTS_MAX {
+        let unknown = || IdentityError::UnknownDevice;
+        let (account, _) = account::get(&node.store, of.account)
+            .await?
+            .ok_or_else(unknown)?;
+        let (mut device, read) = device::get(&node.store, of).await?.ok_or_else(unknown)?;
+        let address = accounts::address(node, &account.handle);
+        let certificate = node.keys.issue_device_certificate(
+            &DeviceRequest {
+                csr: request.csr.0.clone(),
+                address: address.clone(),
+                account: of.account,
+                device: of.device,
+            },
+            node.clock.now_ms(),
+            node.random.as_ref(),
+        )?;
+        if certificate.public_key != device.public_key {
+            return Err(IdentityError::OtherKey);
+        }
+        device.not_after_ms = certificate.not_after_ms;
+        let mut part = Part::default();
+        part.require(Precondition::Equals(device::key(of), read));
+        device::put(&mut part, of, &device)?;
+        let actor = Actor::Device(of.device);
+        record(
+            node,
+            &mut part,
+            &actor,
+            "device.renewed",
+            &address,
+            String::new(),
+        );
+        if node.store.commit(part).await? == PartOutcome::Committed {
+            return Ok(RenewResponse {
+                chain: chain(node, &certificate.der),
+                not_after_ms: certificate.not_after_ms,
+            });
+        }
+    }
+    Err(IdentityError::Busy)
+}
+
+/// Removes a device: its session is cut, its token and keys are void, its mail is deleted.
+pub async fn remove(node: &Node, actor: &Actor, of: DeviceOf) -> Result<(), IdentityError> {
+    for _ in 0..ATTEMPTS_MAX {
+        let mut part = Part::default();
+        policy_serial::advance(&mut part, policy_serial::get(&node.store).await?)?;
+        let unknown = || IdentityError::UnknownDevice;
+        let (device, _) = device::get(&node.store, of).await?.ok_or_else(unknown)?;
+        let (mut account, read) = account::get(&node.store, of.account)
+            .await?
+            .ok_or_else(unknown)?;
+        account.devices = account.devices.saturating_sub(1);
+        part.require(Precondition::Equals(account::key(of.account), read));
+        account::put(&mut part, of.account, &account)?;
+        delete_records(node, &mut part, of, &device).await?;
+        let subject = accounts::address(node, &account.handle);
+        let detail = format!("device {} ({})", of.device, device.name);
+        record(node, &mut part, actor, "device.removed", subject, detail);
+        if node.store.commit(part).await? == PartOutcome::Committed {
+            forget(node, of.device).await?;
+            return Ok(());
+        }
+    }
+    Err(IdentityError::Busy)
+}
+
+/// The device that a bearer token stands for, if it exists and its account is not suspended.
+pub async fn authenticate(node: &Node, token: &str) -> Result<Option<DeviceOf>, StoreError> {
+    let Some(of) = device::by_token(&node.store, &token_sha256(token)).await? else {
+        return Ok(None);
+    };
+    let account = account::get(&node.store, of.account).await?;
+    Ok(account
+        .filter(|(account, _)| !account.suspended)
+        .map(|_| of))
+}
+
+/// Deletes a device's records, its mail apart.
+pub(super) async fn delete_records(
+    node: &Node,
+    part: &mut Part,
+    of: DeviceOf,
+    device: &DeviceRecord,
+) -> Result<(), StoreError> {
+    part.require(Precondition::Present(device::key(of)));
+    device::delete(part, of, device);
+    submit_state::delete(part, of.device);
+    let key_packages = key_package::single_use(&node.store, of.device, usize::MAX).await?;
+    let keys = key_packages.into_iter().map(|(key, _)| key).collect();
+    key_package::delete_all(part, of.device, keys);
+    Ok(())
+}
+
+/// Cuts a removed device's session and deletes its mail.
+pub(super) async fn forget(node: &Node, device: DeviceId) -> Result<(), StoreError> {
+    node.mailboxes.ring([device], Ring::Rules);
+    inbox::delete(node, device).await?;
+    Ok(())
+}
+
+fn check_name(name: &str) -> Result<(), IdentityError> {
+    let printable = name.chars().all(|c| !c.is_control());
+    if name.is_empty() || name.len() > DEVICE_NAME_BYTES_MAX || !printable {
+        return Err(IdentityError::Invalid(format!(
+            "a device's name has between 1 and {DEVICE_NAME_BYTES_MAX} bytes and no control characters"
+        )));
+    }
+    Ok(())
+}
+
+fn chain(node: &Node, device: &CertificateDer<'_>) -> Vec<homeserver_api::Base64> {
+    vec![device.to_vec().into(), node.keys.issuing().to_vec().into()]
+}
+
+fn new_token(node: &Node) -> Result<String, IdentityError> {
+    let mut bytes = [0_u8; 32];
+    node.random
+        .fill(&mut bytes)
+        .map_err(|_| IdentityError::System("the system has no randomness".to_owned()))?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// Only hashes are stored: who reads the store can't sign in with what is there.
+fn token_sha256(token: &str) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+    hash
+}

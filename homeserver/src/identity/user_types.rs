@@ -1,0 +1,190 @@
+//! User types: what accounts may do.
+
+use homeserver_api::admin::UserType;
+use homeserver_api::policy::{ExternalScope, UserTypePolicy};
+
+use super::{IdentityError, accounts};
+use crate::audit::{self, Actor, Event};
+use crate::delivery::mailboxes::Ring;
+use crate::node::Node;
+use crate::store::{Part, PartOutcome, StoreError, policy_serial, user_type};
+
+/// The user type of accounts created without one; it is there from the start.
+pub const STANDARD: &str = "standard";
+const NAME_BYTES_MAX: usize = 64;
+/// A TTL beyond a year is a mistake.
+const TTL_SECONDS_MAX: u32 = 366 * 24 * 60 * 60;
+const EXTERNAL_PEERS_MAX: usize = 1000;
+pub(super) const ATTEMPTS_MAX: usize = 16;
+
+/// Every user type, by name.
+pub async fn list(node: &Node) -> Result<Vec<UserType>, StoreError> {
+    let mut all: Vec<UserType> = user_type::all(&node.store)
+        .await?
+        .into_iter()
+        .map(|(name, policy)| UserType { name, policy })
+        .collect();
+    if all.iter().all(|user_type| user_type.name != STANDARD) {
+        all.push(UserType {
+            name: STANDARD.to_owned(),
+            policy: UserTypePolicy::default(),
+        });
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+    Ok(all)
+}
+
+/// The policy of a user type.
+pub(super) async fn get(node: &Node, name: &str) -> Result<Option<UserTypePolicy>, StoreError> {
+    let stored = user_type::get(&node.store, name).await?;
+    Ok(stored.or_else(|| (name == STANDARD).then(UserTypePolicy::default)))
+}
+
+/// Creates a user type, or changes it: its accounts are under the new rules at once.
+pub async fn put(
+    node: &Node,
+    actor: &Actor,
+    name: &str,
+    policy: UserTypePolicy,
+) -> Result<UserType, IdentityError> {
+    check(name, &policy)?;
+    if get(node, name).await?.is_none()
+        && user_type::all(&node.store).await?.len() >= user_type::USER_TYPES_MAX
+    {
+        return Err(IdentityError::Invalid(format!(
+            "there are {} user types already: delete one first",
+            user_type::USER_TYPES_MAX
+        )));
+    }
+    let detail = serde_json::to_string(&policy).unwrap_or_default();
+    change(node, actor, "user-type.changed", name, detail, |part| {
+        user_type::put(part, name, &policy)
+    })
+    .await?;
+    Ok(UserType {
+        name: name.to_owned(),
+        policy,
+    })
+}
+
+/// Deletes a user type that no account has.
+pub async fn delete(node: &Node, actor: &Actor, name: &str) -> Result<(), IdentityError> {
+    for _ in 0..ATTEMPTS_MAX {
+        if user_type::get(&node.store, name).await?.is_none() {
+            return Err(IdentityError::UnknownUserType(name.to_owned()));
+        }
+        let serial = policy_serial::get(&node.store).await?;
+        if accounts::any_of_type(node, name).await? {
+            return Err(IdentityError::UserTypeInUse(name.to_owned()));
+        }
+        let mut part = Part::default();
+        policy_serial::advance(&mut part, serial)?;
+        user_type::delete(&mut part, name);
+        record(
+            node,
+            &mut part,
+            actor,
+            "user-type.deleted",
+            name,
+            String::new(),
+        );
+        if node.store.commit(part).await? == PartOutcome::Committed {
+            return Ok(());
+        }
+    }
+    Err(IdentityError::Busy)
+}
+
+async fn change(
+    node: &Node,
+    actor: &Actor,
+    action: &'static str,
+    name: &str,
+    detail: String,
+    write: impl Fn(&mut Part) -> Result<(), StoreError>,
+) -> Result<(), IdentityError> {
+    for _ in 0..ATTEMPTS_MAX {
+        let mut part = Part::default();
+        let serial = policy_serial::get(&node.store).await?;
+        policy_serial::advance(&mut part, serial)?;
+        write(&mut part)?;
+        record(node, &mut part, actor, action, name, detail.clone());
+        if node.store.commit(part).await? == PartOutcome::Committed {
+            node.mailboxes.ring_all(Ring::Rules);
+            return Ok(());
+        }
+    }
+    Err(IdentityError::Busy)
+}
+
+/// Records an act in the part that does it.
+pub(super) fn record(
+    node: &Node,
+    part: &mut Part,
+    actor: &Actor,
+    action: &'static str,
+    subject: impl ToString,
+    detail: String,
+) {
+    let event = Event {
+        at_ms: node.clock.now_ms(),
+        actor: actor.clone(),
+        action,
+        subject: subject.to_string(),
+        detail,
+    };
+    audit::record(part, &event);
+}
+
+fn check(name: &str, policy: &UserTypePolicy) -> Result<(), IdentityError> {
+    let name_ok = !name.is_empty()
+        && name.len() <= NAME_BYTES_MAX
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b));
+    let peers_ok = match &policy.external {
+        ExternalScope::Peers(peers) => peers.len() <= EXTERNAL_PEERS_MAX,
+        ExternalScope::None | ExternalScope::AllPeers => true,
+    };
+    let problems = [
+        (
+            name_ok,
+            "a user type's name has 1 to 64 of a-z, 0-9, `.`, `_` and `-`",
+        ),
+        (
+            policy.ttl.in_order(),
+            "ttl: min, default and max must be in this order",
+        ),
+        (
+            policy.ttl.min_seconds >= 1,
+            "ttl: min must be at least 1 second",
+        ),
+        (
+            policy.ttl.max_seconds <= TTL_SECONDS_MAX,
+            "ttl: max must be at most 366 days",
+        ),
+        (
+            policy.burn.in_order(),
+            "burn: min, default and max must be in this order",
+        ),
+        (
+            policy.burn.max_seconds <= TTL_SECONDS_MAX,
+            "burn: max must be at most 366 days",
+        ),
+        (
+            (1..=1000).contains(&policy.devices_max),
+            "devices_max must be between 1 and 1000",
+        ),
+        (peers_ok, "external: at most 1000 peers"),
+    ];
+    let found: Vec<&str> = problems
+        .iter()
+        .filter(|(ok, _)| !ok)
+        .map(|(_, problem)| *problem)
+        .collect();
+    if found.is_empty() {
+        Ok(())
+    } else {
+        Err(IdentityError::Invalid(found.join("; ")))
+    }
+}

@@ -1,0 +1,380 @@
+//! A follower's part: what the hub has ordered goes to the devices here.
+//!
+//! Agreement and policy filter messages and additions; an ordered commit is never filtered, for the
+//! room would be lost to everyone here.
+
+use std::collections::HashMap;
+
+use federation_proto::ids::{AccountId, DeviceId, Member, RoomId, ServerName};
+use federation_proto::refusal::{Refusal, RefusalCode};
+use homeserver_api::attributes::MessageAttributes;
+
+use super::hub::audit_membership;
+use super::membership::{check_commit, check_invite, may_be_added};
+use super::{
+    RoomCommit, RoomMessage, Unreached, read_message, unknown_room, vanished, wrong_epoch,
+};
+use crate::audit::Actor;
+use crate::ciphertext::Ciphertext;
+use crate::delivery::NotTaken;
+use crate::delivery::batch::{Batch, policy_links};
+use crate::delivery::fan_out::{self, Class};
+use crate::delivery::limits::INBOX_CONTROL_TTL_MS;
+use crate::policy::{self, Input, Rules};
+use crate::store::StoreError;
+use crate::store::inbox::InboxBody;
+use crate::store::room::RoomRecord;
+
+/// An addition to a room, as the added devices learn of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Added<'a> {
+    /// The room.
+    pub room: RoomId,
+    /// Its hub.
+    pub hub: &'a ServerName,
+    /// The welcome.
+    pub welcome: &'a Ciphertext,
+    /// The hub's stamp, milliseconds since the Unix epoch.
+    pub stamp_ms: u64,
+}
+
+/// A whole addition, as the hub tells it to the added devices' server.
+#[derive(Debug, Clone)]
+pub struct RoomWelcome {
+    /// The room.
+    pub room: RoomId,
+    /// Its hub.
+    pub hub: ServerName,
+    /// The epoch that the added devices start in.
+    pub epoch: u64,
+    /// Every device in the room after the commit.
+    pub members: Vec<Member>,
+    /// The devices here that were added.
+    pub recipients: Vec<DeviceId>,
+    /// The welcome.
+    pub welcome: Ciphertext,
+    /// The hub's stamp, milliseconds since the Unix epoch.
+    pub stamp_ms: u64,
+}
+
+/// Delivers a message that the hub `from` has ordered to the room's devices here.
+pub async fn deliver_message(
+    batch: &mut Batch<'_>,
+    from: &ServerName,
+    message: &RoomMessage,
+) -> Result<Unreached, NotTaken> {
+    let room = followed_room(batch, from, message.room).await?;
+    if !room.has(&message.sender) {
+        return Err(unknown_room());
+    }
+    let attributes = read_message(message, &room)?;
+    let own = batch.node.server.clone();
+    let recipients = room.devices_of(&own, Some(message.sender.device));
+    let (allowed, mut unreached) =
+        allowed_recipients(batch, &room, message, &attributes, recipients).await?;
+    let (ready, full) =
+        fan_out::room_for(batch, &allowed, message.message.len(), Class::Message).await?;
+    if full > 0 {
+        unreached.push((own, fan_out::full_refusal()));
+    }
+    if ready.is_empty() {
+        let first = unreached.into_iter().next().map(|(_, refusal)| refusal);
+        return Err(first.unwrap_or_else(gone_refusal).into());
+    }
+    deliver_to(batch, message, &ready)?;
+    Ok(unreached)
+}
+
+/// Applies a commit that the hub `from` has ordered.
+pub async fn apply_commit(
+    batch: &mut Batch<'_>,
+    from: &ServerName,
+    commit: &RoomCommit,
+    stamp_ms: u64,
+) -> Result<(), NotTaken> {
+    let before = followed_room(batch, from, commit.room).await?;
+    if commit.epoch != before.epoch {
+        return Err(wrong_epoch(&before));
+    }
+    deliver_commit(batch, commit, &before, stamp_ms).await?;
+    let mut after = before;
+    after.change(&commit.removes, &commit.adds);
+    after.epoch = after.epoch.checked_add(1).ok_or_else(vanished)?;
+    after.stamp_ms = stamp_ms;
+    audit_membership(batch, commit, after.epoch);
+    let any_here = after.members_of(&batch.node.server).next().is_some();
+    batch.set_room(commit.room, any_here.then_some(after));
+    Ok(())
+}
+
+/// Lets devices here into a room that the hub `from` has added them to.
+pub async fn apply_welcome(
+    batch: &mut Batch<'_>,
+    from: &ServerName,
+    welcome: &RoomWelcome,
+) -> Result<(), NotTaken> {
+    let own = batch.node.server.clone();
+    if welcome.hub != *from || *from == own || welcome.members.len() > super::MEMBERS_MAX {
+        return Err(super::malformed("the welcome is not of a room of this hub"));
+    }
+    super::mls_framing::welcome(welcome.welcome.bytes()).map_err(super::malformed)?;
+    let mut members = welcome.members.clone();
+    members.sort_unstable();
+    members.dedup();
+    let after = RoomRecord {
+        hub: from.clone(),
+        epoch: welcome.epoch,
+        stamp_ms: welcome.stamp_ms,
+        members,
+    };
+    match batch.room(welcome.room).await? {
+        // Devices of this homeserver were in it: the ordered commit before has added the new ones.
+        Some(room) if room.hub == *from && room.epoch == welcome.epoch => {}
+        Some(_) => {
+            return Err(NotTaken::refused(
+                RefusalCode::RoomExists,
+                "a room with this id exists: start one with another random id",
+            ));
+        }
+        None => {}
+    }
+    let added: Vec<Member> = after
+        .members_of(&own)
+        .filter(|member| welcome.recipients.contains(&member.device))
+        .cloned()
+        .collect();
+    if added.is_empty() || added.len() != welcome.recipients.len() {
+        return Err(super::malformed(
+            "the welcome's recipients are not among its members",
+        ));
+    }
+    let allowed = allowed_additions(batch, from, &after, &added, welcome.room).await?;
+    let addition = Added {
+        room: welcome.room,
+        hub: from,
+        welcome: &welcome.welcome,
+        stamp_ms: welcome.stamp_ms,
+    };
+    deliver_welcome(batch, &addition, &allowed).await?;
+    let names: Vec<String> = allowed.iter().map(ToString::to_string).collect();
+    let detail = format!("epoch {}; added: {}", welcome.epoch, names.join(", "));
+    batch.audit(
+        Actor::Peer(from.clone()),
+        "room.joined",
+        welcome.room,
+        detail,
+    );
+    batch.set_room(welcome.room, Some(after));
+    Ok(())
+}
+
+/// Of the added devices here those that may be with everyone in the room. None at all: a refusal.
+async fn allowed_additions(
+    batch: &mut Batch<'_>,
+    from: &ServerName,
+    after: &RoomRecord,
+    added: &[Member],
+    room: RoomId,
+) -> Result<Vec<DeviceId>, NotTaken> {
+    let servers = after.servers();
+    let mut allowed = Vec::with_capacity(added.len());
+    let mut refused = Vec::new();
+    for member in added {
+        match may_be_added(batch, member, &servers).await? {
+            Ok(()) => allowed.push(member.device),
+            Err(refusal) => refused.push((member.device, mesh(refusal, from))),
+        }
+    }
+    if allowed.is_empty()
+        && let Some((_, refusal)) = refused.pop()
+    {
+        return Err(refusal.into());
+    }
+    for (device, refusal) in refused {
+        let detail = format!("device {device}: {refusal}");
+        batch.audit(Actor::Peer(from.clone()), "welcome.refused", room, detail);
+    }
+    Ok(allowed)
+}
+
+/// A missing agreement with somebody else than the hub means that the room is no full mesh.
+fn mesh(refusal: Refusal, hub: &ServerName) -> Refusal {
+    let about_hub = refusal.reason.contains(hub.as_str());
+    match refusal.code {
+        RefusalCode::NoAgreement if !about_hub => Refusal::new(
+            RefusalCode::NotFullMesh,
+            format!(
+                "not every two organisations in the room are peers: {}",
+                refusal.reason
+            ),
+        ),
+        _ => refusal,
+    }
+}
+
+/// Of `recipients` those whose rules let the message in, and why not the others.
+pub(super) async fn allowed_recipients(
+    batch: &mut Batch<'_>,
+    room: &RoomRecord,
+    message: &RoomMessage,
+    attributes: &MessageAttributes,
+    recipients: Vec<DeviceId>,
+) -> Result<(Vec<DeviceId>, Unreached), NotTaken> {
+    let own = batch.node.server.clone();
+    if message.sender.server == own {
+        return Ok((recipients, Unreached::new()));
+    }
+    let mut verdicts: HashMap<AccountId, Result<(), Refusal>> = HashMap::new();
+    let mut allowed = Vec::with_capacity(recipients.len());
+    let mut unreached = Unreached::new();
+    let here = room
+        .members_of(&own)
+        .filter(|m| recipients.contains(&m.device));
+    for member in here {
+        if !verdicts.contains_key(&member.account) {
+            let verdict = may_receive(batch, member, message, attributes).await?;
+            if let Err(refusal) = &verdict {
+                unreached.push((own.clone(), refusal.clone()));
+            }
+            verdicts.insert(member.account, verdict);
+        }
+        if matches!(verdicts.get(&member.account), Some(Ok(()))) {
+            allowed.push(member.device);
+        }
+    }
+    // All are refused: the caller refuses the message, and its refusal is audited. Some are: here.
+    if !allowed.is_empty() {
+        for (_, refusal) in &unreached {
+            let actor = Actor::Peer(message.sender.server.clone());
+            batch.audit(actor, "message.refused", message.room, refusal.to_string());
+        }
+    }
+    Ok((allowed, unreached))
+}
+
+/// What a sender is told when nobody is left to get a message.
+pub(super) fn gone_refusal() -> Refusal {
+    Refusal::new(
+        RefusalCode::RecipientGone,
+        "the recipient's device or account is gone: remove it from the room",
+    )
+}
+
+async fn may_receive(
+    batch: &mut Batch<'_>,
+    recipient: &Member,
+    message: &RoomMessage,
+    attributes: &MessageAttributes,
+) -> Result<Result<(), Refusal>, StoreError> {
+    let Some(account) = batch.account(recipient.account).await? else {
+        return Ok(Err(gone_refusal()));
+    };
+    let links = batch.links([&message.sender.server]);
+    let mut party = account.party();
+    // Mail for a suspended account waits for it, and expires by its TTL.
+    party.suspended = false;
+    let rules = Rules {
+        party,
+        links: &policy_links(&links),
+        now_ms: batch.now_ms,
+    };
+    Ok(policy::evaluate(&rules, &Input::Receive(*attributes)).into_result())
+}
+
+pub(super) fn deliver_to(
+    batch: &mut Batch<'_>,
+    message: &RoomMessage,
+    devices: &[DeviceId],
+) -> Result<(), NotTaken> {
+    let (room, accepted_ms) = (message.room, message.accepted_ms);
+    fan_out::deliver(
+        batch,
+        devices,
+        &message.message,
+        message.expires_ms,
+        |content| InboxBody::Message {
+            room,
+            accepted_ms,
+            content,
+        },
+    )
+}
+
+/// Delivers a commit to every device here that was in the room before it, removed ones too: they
+/// learn by it that they are out.
+pub(super) async fn deliver_commit(
+    batch: &mut Batch<'_>,
+    commit: &RoomCommit,
+    before: &RoomRecord,
+    stamp_ms: u64,
+) -> Result<(), NotTaken> {
+    let devices = before.devices_of(&batch.node.server, None);
+    let devices = existing(batch, &devices).await?;
+    let (room, epoch) = (commit.room, commit.epoch);
+    let expires_ms = stamp_ms
+        .max(batch.now_ms)
+        .saturating_add(INBOX_CONTROL_TTL_MS);
+    fan_out::deliver(batch, &devices, &commit.commit, expires_ms, |content| {
+        InboxBody::Commit {
+            room,
+            epoch,
+            accepted_ms: stamp_ms,
+            content,
+        }
+    })
+}
+
+pub(super) async fn deliver_welcome(
+    batch: &mut Batch<'_>,
+    added: &Added<'_>,
+    recipients: &[DeviceId],
+) -> Result<(), NotTaken> {
+    let devices = existing(batch, recipients).await?;
+    let expires_ms = added
+        .stamp_ms
+        .max(batch.now_ms)
+        .saturating_add(INBOX_CONTROL_TTL_MS);
+    fan_out::deliver(batch, &devices, added.welcome, expires_ms, |content| {
+        InboxBody::Welcome {
+            room: added.room,
+            hub: added.hub.clone(),
+            accepted_ms: added.stamp_ms,
+            content,
+        }
+    })
+}
+
+async fn existing(batch: &Batch<'_>, devices: &[DeviceId]) -> Result<Vec<DeviceId>, StoreError> {
+    let mut found = Vec::with_capacity(devices.len());
+    for device in devices {
+        if batch.account_of(*device).await?.is_some() {
+            found.push(*device);
+        }
+    }
+    Ok(found)
+}
+
+/// The room, when `from` is its hub.
+async fn followed_room(
+    batch: &mut Batch<'_>,
+    from: &ServerName,
+    id: RoomId,
+) -> Result<RoomRecord, NotTaken> {
+    match batch.room(id).await? {
+        Some(room) if room.hub == *from => Ok(room.clone()),
+        Some(_) | None => Err(unknown_room()),
+    }
+}
+
+/// Holds an own device's commit against what this follower knows, before it travels to the hub.
+pub async fn check_proposal(batch: &mut Batch<'_>, commit: &RoomCommit) -> Result<(), NotTaken> {
+    let room = followed_room(batch, &commit.hub, commit.room).await?;
+    if !room.has(&commit.sender) {
+        return Err(unknown_room());
+    }
+    if commit.epoch != room.epoch {
+        return Err(wrong_epoch(&room));
+    }
+    check_commit(commit, &room)?;
+    check_invite(batch, commit).await
+}

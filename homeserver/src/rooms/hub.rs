@@ -1,0 +1,298 @@
+//! The hub's part: one order for each room.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use federation_proto::ids::{DeviceId, Member, RoomId, ServerName};
+use federation_proto::payload::{Handshake, Message, Payload, Relay, Sender, Welcome};
+use federation_proto::refusal::{Refusal, RefusalCode};
+use homeserver_api::admin::Operation;
+
+use super::follower::{self, Added};
+use super::membership::{check_adds, check_commit, check_invite};
+use super::{
+    RoomCommit, RoomMessage, Unreached, read_message, sender_ref, unknown_room, vanished,
+    wrong_epoch,
+};
+use crate::audit::Actor;
+use crate::ciphertext::Ciphertext;
+use crate::delivery::NotTaken;
+use crate::delivery::batch::{Batch, Times};
+use crate::delivery::fan_out::{self, Class};
+use crate::policy::Direction;
+use crate::store::room::RoomRecord;
+
+/// Where a message came from.
+pub enum Origin<'a> {
+    /// A device of this homeserver, whose submission had this counter; policy has let it out.
+    Own {
+        /// The submission's counter.
+        counter: u64,
+    },
+    /// A follower: makes the relay of its envelope, with this stamp.
+    Follower(&'a (dyn Fn(u64) -> Relay + Sync)),
+}
+
+/// Orders a message: into the inboxes here, and once towards each other homeserver in the room.
+pub async fn order_message(
+    batch: &mut Batch<'_>,
+    message: &RoomMessage,
+    origin: Origin<'_>,
+) -> Result<Unreached, NotTaken> {
+    let room = hubbed_room(batch, message.room, &message.sender).await?;
+    let attributes = read_message(message, &room)?;
+    let own = batch.node.server.clone();
+
+    let recipients = room.devices_of(&own, Some(message.sender.device));
+    let (allowed, mut unreached) =
+        follower::allowed_recipients(batch, &room, message, &attributes, recipients).await?;
+    let (ready, full) =
+        fan_out::room_for(batch, &allowed, message.message.len(), Class::Message).await?;
+    if full > 0 {
+        unreached.push((own.clone(), fan_out::full_refusal()));
+    }
+
+    let mut destinations = Vec::new();
+    for server in room.servers().into_iter().filter(|server| **server != own) {
+        if *server == message.sender.server {
+            // It has the message; its other devices in the room get it in the room's order.
+            if room.members_of(server).count() > 1 {
+                destinations.push(server);
+            }
+            continue;
+        }
+        match may_pass_on(batch, server, &attributes) {
+            Ok(()) => destinations.push(server),
+            Err(refusal) => unreached.push((server.clone(), refusal)),
+        }
+    }
+    if ready.is_empty() && destinations.is_empty() {
+        // Nobody gets it, so it is refused; a room without others takes it and has nothing to do.
+        return match unreached.into_iter().next() {
+            Some((_, refusal)) => Err(refusal.into()),
+            None if allowed.is_empty() => Ok(Unreached::new()),
+            None => Err(follower::gone_refusal().into()),
+        };
+    }
+
+    follower::deliver_to(batch, message, &ready)?;
+    let times = Times {
+        accepted_ms: message.accepted_ms,
+        expires_ms: message.expires_ms,
+    };
+    let (payload, sender) = match &origin {
+        _ if destinations.is_empty() => return Ok(unreached),
+        Origin::Own { counter } => (
+            own_message(message, *counter),
+            Some(sender_ref(&message.sender, message.room, *counter)),
+        ),
+        Origin::Follower(relay) => (Payload::Relay(relay(batch.now_ms)), None),
+    };
+    for server in destinations {
+        batch.send(server, Some(message.room), &payload, times, sender.clone())?;
+    }
+    Ok(unreached)
+}
+
+/// A message of a device of this homeserver, as it goes to a peer.
+pub fn own_message(message: &RoomMessage, counter: u64) -> Payload {
+    Payload::Message(Message {
+        room: message.room,
+        sender: Sender {
+            account: message.sender.account,
+            device: message.sender.device,
+        },
+        reference: counter,
+        message: message.message.bytes().clone(),
+    })
+}
+
+/// Orders a commit, or refuses it: the first one of an epoch wins. `own` when a device of this
+/// homeserver made it.
+pub async fn order_commit(
+    batch: &mut Batch<'_>,
+    commit: &RoomCommit,
+    own: bool,
+) -> Result<(), NotTaken> {
+    let here = batch.node.server.clone();
+    let before = match batch.room(commit.room).await? {
+        Some(room) if room.has(&commit.sender) && room.hub == here => room.clone(),
+        Some(_) if commit.epoch == 0 && own => {
+            return Err(NotTaken::refused(
+                RefusalCode::RoomExists,
+                "a room with this id exists: start one with another random id",
+            ));
+        }
+        None if commit.epoch == 0 && own && commit.hub == here => RoomRecord {
+            hub: here,
+            epoch: 0,
+            stamp_ms: 0,
+            members: vec![commit.sender.clone()],
+        },
+        Some(_) | None => return Err(unknown_room()),
+    };
+    if commit.hub != before.hub {
+        return Err(super::malformed("the commit is meant for another hub"));
+    }
+    if commit.epoch != before.epoch {
+        return Err(wrong_epoch(&before));
+    }
+    check_commit(commit, &before)?;
+    if own {
+        check_invite(batch, commit).await?;
+    }
+    let mut after = before.clone();
+    after.change(&commit.removes, &commit.adds);
+    after.epoch = before.epoch.checked_add(1).ok_or_else(vanished)?;
+    // Stamps never go back, whatever the clock does.
+    after.stamp_ms = batch.now_ms.max(before.stamp_ms);
+    check_adds(batch, commit, &after).await?;
+
+    let devices = before.devices_of(&batch.node.server, None);
+    let (_, full) =
+        fan_out::room_for(batch, &devices, commit.commit.len(), Class::Handshake).await?;
+    if full > 0 {
+        return Err(fan_out::full_refusal().into());
+    }
+    write_commit(batch, commit, &before, after).await
+}
+
+async fn write_commit(
+    batch: &mut Batch<'_>,
+    commit: &RoomCommit,
+    before: &RoomRecord,
+    after: RoomRecord,
+) -> Result<(), NotTaken> {
+    let own = batch.node.server.clone();
+    let times = Times {
+        accepted_ms: after.stamp_ms,
+        expires_ms: 0,
+    };
+    follower::deliver_commit(batch, commit, before, after.stamp_ms).await?;
+    let ordered = Payload::Handshake(Handshake {
+        room: commit.room,
+        hub: own.clone(),
+        epoch: commit.epoch,
+        sender: commit.sender.clone(),
+        reference: commit.counter,
+        commit: commit.commit.bytes().clone(),
+        adds: commit.adds.clone(),
+        removes: commit.removes.clone(),
+        welcome: None,
+        stamp_ms: after.stamp_ms,
+    });
+    for server in before
+        .servers()
+        .into_iter()
+        .filter(|server| **server != own)
+    {
+        batch.send(server, Some(commit.room), &ordered, times, None)?;
+    }
+
+    let mut added: BTreeMap<&ServerName, Vec<DeviceId>> = BTreeMap::new();
+    for member in &commit.adds {
+        added.entry(&member.server).or_default().push(member.device);
+    }
+    let welcome = commit
+        .welcome
+        .clone()
+        .unwrap_or_else(|| Ciphertext::new(Bytes::new()));
+    for (server, recipients) in added {
+        if *server == own {
+            let added = Added {
+                room: commit.room,
+                hub: &own,
+                welcome: &welcome,
+                stamp_ms: after.stamp_ms,
+            };
+            follower::deliver_welcome(batch, &added, &recipients).await?;
+            continue;
+        }
+        let payload = Payload::Welcome(Welcome {
+            room: commit.room,
+            hub: own.clone(),
+            epoch: after.epoch,
+            members: after.members.clone(),
+            recipients,
+            welcome: welcome.bytes().clone(),
+            stamp_ms: after.stamp_ms,
+        });
+        let sender = (commit.sender.server == own).then(|| commit.sender_ref());
+        batch.send(server, Some(commit.room), &payload, times, sender)?;
+    }
+    audit_membership(batch, commit, after.epoch);
+    batch.set_room(commit.room, Some(after));
+    Ok(())
+}
+
+/// Records who came and went, in the part that makes it so.
+pub(super) fn audit_membership(batch: &mut Batch<'_>, commit: &RoomCommit, epoch: u64) {
+    if commit.adds.is_empty() && commit.removes.is_empty() {
+        return;
+    }
+    let names = |members: &[Member]| {
+        let names: Vec<String> = members
+            .iter()
+            .map(|m| format!("{}/{}", m.server, m.device))
+            .collect();
+        names.join(", ")
+    };
+    let actor = if commit.sender.server == batch.node.server {
+        Actor::Device(commit.sender.device)
+    } else {
+        Actor::Peer(commit.sender.server.clone())
+    };
+    let detail = format!(
+        "epoch {epoch}; added: {}; removed: {}",
+        names(&commit.adds),
+        names(&commit.removes)
+    );
+    batch.audit(actor, "room.members-changed", commit.room, detail);
+}
+
+/// The room, when this homeserver orders it and the sender is in it.
+async fn hubbed_room(
+    batch: &mut Batch<'_>,
+    id: RoomId,
+    sender: &Member,
+) -> Result<RoomRecord, NotTaken> {
+    let own = batch.node.server.clone();
+    match batch.room(id).await? {
+        Some(room) if room.hub == own && room.has(sender) => Ok(room.clone()),
+        Some(_) | None => Err(unknown_room()),
+    }
+}
+
+/// Whether a message may go on from this hub to another homeserver in the room.
+fn may_pass_on(
+    batch: &mut Batch<'_>,
+    server: &ServerName,
+    attributes: &homeserver_api::attributes::MessageAttributes,
+) -> Result<(), Refusal> {
+    let view = batch.peer(server).ok_or_else(|| {
+        Refusal::new(
+            RefusalCode::NotFullMesh,
+            format!(
+                "the room's hub has no agreement with {server}: remove its members from the room"
+            ),
+        )
+    })?;
+    view.judge(Direction::Outbound, Operation::Message, None, batch.now_ms)?;
+    if attributes.file {
+        view.judge(Direction::Outbound, Operation::Files, None, batch.now_ms)?;
+    }
+    let agreement = &view.agreement;
+    let bounds = agreement.ttl_min_seconds..=agreement.ttl_max_seconds;
+    if bounds.contains(&attributes.ttl_seconds) {
+        Ok(())
+    } else {
+        Err(Refusal::new(
+            RefusalCode::TtlOutOfBounds,
+            format!(
+                "choose a TTL between {} and {} for {server}",
+                crate::policy::in_words(agreement.ttl_min_seconds),
+                crate::policy::in_words(agreement.ttl_max_seconds)
+            ),
+        ))
+    }
+}

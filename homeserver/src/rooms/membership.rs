@@ -1,0 +1,150 @@
+//! Who may be added to a room, and whether a commit's lists make sense.
+
+use std::collections::BTreeSet;
+
+use federation_proto::ids::{Member, ServerName};
+use federation_proto::limits::HANDSHAKE_BYTES_MAX;
+use federation_proto::refusal::{Refusal, RefusalCode};
+
+use super::{MEMBERS_MAX, RoomCommit, malformed, mls_framing};
+use crate::delivery::NotTaken;
+use crate::delivery::batch::{Batch, policy_links};
+use crate::policy::{self, Direction, Input, Rules};
+use crate::store::StoreError;
+use crate::store::room::RoomRecord;
+use homeserver_api::admin::Operation;
+
+/// Holds a commit's outside and its lists against each other and against the room before it.
+pub(super) fn check_commit(commit: &RoomCommit, room: &RoomRecord) -> Result<(), NotTaken> {
+    let welcome_bytes = commit.welcome.as_ref().map_or(0, |welcome| welcome.len());
+    if commit.commit.len().max(welcome_bytes) > HANDSHAKE_BYTES_MAX {
+        return Err(NotTaken::refused(
+            RefusalCode::TooLarge,
+            format!(
+                "a commit and its welcome have at most {HANDSHAKE_BYTES_MAX} bytes each: add fewer devices at once"
+            ),
+        ));
+    }
+    let frame = mls_framing::commit(commit.commit.bytes()).map_err(malformed)?;
+    if frame.room != commit.room || frame.epoch != commit.epoch {
+        return Err(malformed(
+            "the commit is of another room or epoch than it says",
+        ));
+    }
+    if let Some(welcome) = &commit.welcome {
+        mls_framing::welcome(welcome.bytes()).map_err(malformed)?;
+    }
+    if commit.welcome.is_some() == commit.adds.is_empty() {
+        return Err(malformed(
+            "a commit has a welcome exactly when it adds devices",
+        ));
+    }
+    let adds: BTreeSet<&Member> = commit.adds.iter().collect();
+    let removes: BTreeSet<&Member> = commit.removes.iter().collect();
+    if adds.len() != commit.adds.len() || removes.len() != commit.removes.len() {
+        return Err(malformed("a commit names each device once"));
+    }
+    if adds.iter().any(|member| room.has(member)) {
+        return Err(malformed("a commit adds a device that is in the room"));
+    }
+    if !removes.iter().all(|member| room.has(member)) || removes.contains(&commit.sender) {
+        return Err(malformed(
+            "a commit removes other devices that are in the room",
+        ));
+    }
+    if room.members.len() + adds.len() > MEMBERS_MAX + removes.len() {
+        return Err(NotTaken::refused(
+            RefusalCode::TooLarge,
+            format!("a room has at most {MEMBERS_MAX} devices: start another one"),
+        ));
+    }
+    Ok(())
+}
+
+/// Whether an own member may bring devices of these servers into a room.
+pub(super) async fn check_invite(
+    batch: &mut Batch<'_>,
+    commit: &RoomCommit,
+) -> Result<(), NotTaken> {
+    let sender = batch
+        .account(commit.sender.account)
+        .await?
+        .ok_or_else(unknown_sender)?;
+    let servers: BTreeSet<&ServerName> = commit.adds.iter().map(|member| &member.server).collect();
+    let links = batch.links(servers);
+    let rules = Rules {
+        party: sender.party(),
+        links: &policy_links(&links),
+        now_ms: batch.now_ms,
+    };
+    policy::evaluate(&rules, &Input::Invite).into_result()?;
+    Ok(())
+}
+
+/// Whether the hub may add these devices: each is its own and may be with everyone in the room, or
+/// is of a peer whose agreement grants it.
+pub(super) async fn check_adds(
+    batch: &mut Batch<'_>,
+    commit: &RoomCommit,
+    after: &RoomRecord,
+) -> Result<(), NotTaken> {
+    let own = batch.node.server.clone();
+    let servers: Vec<&ServerName> = after.servers();
+    let others: BTreeSet<&ServerName> = commit
+        .adds
+        .iter()
+        .map(|member| &member.server)
+        .filter(|server| **server != own)
+        .collect();
+    for server in others {
+        let Some(view) = batch.peer(server) else {
+            return Err(NotTaken::refused(
+                RefusalCode::NoAgreement,
+                format!("there is no agreement with {server}: ask your administrator to make one"),
+            ));
+        };
+        view.judge(Direction::Outbound, Operation::Invite, None, batch.now_ms)?;
+    }
+    for member in commit.adds.iter().filter(|member| member.server == own) {
+        // Added by a person of another organisation, or into a room with others in it.
+        may_be_added(batch, member, &servers).await??;
+    }
+    Ok(())
+}
+
+/// Whether an own device may be in a room with members of these servers.
+pub(super) async fn may_be_added(
+    batch: &mut Batch<'_>,
+    member: &Member,
+    servers: &[&ServerName],
+) -> Result<Result<(), Refusal>, StoreError> {
+    let gone = || {
+        Err(Refusal::new(
+            RefusalCode::UnknownRecipient,
+            "there is no such device: ask for its account's keys again",
+        ))
+    };
+    if batch.account_of(member.device).await? != Some(member.account) {
+        return Ok(gone());
+    }
+    let Some(account) = batch.account(member.account).await? else {
+        return Ok(gone());
+    };
+    if account.suspended {
+        return Ok(gone());
+    }
+    let links = batch.links(servers.iter().copied());
+    let rules = Rules {
+        party: account.party(),
+        links: &policy_links(&links),
+        now_ms: batch.now_ms,
+    };
+    Ok(policy::evaluate(&rules, &Input::BeInvited).into_result())
+}
+
+fn unknown_sender() -> NotTaken {
+    NotTaken::refused(
+        RefusalCode::AccountSuspended,
+        "this account is gone: ask your administrator",
+    )
+}
