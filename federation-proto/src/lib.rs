@@ -10,7 +10,10 @@
 //! - [`envelope`], [`transaction`], [`payload`], [`receipt`]: what travels on a link, and its proofs.
 //! - [`link`]: which envelope is next, which is a duplicate, which waits: both ends of a link.
 //! - [`organisation`], [`manifest`], [`fingerprint`]: who a server is and which keys it uses.
+//! - [`agreement`], [`armor`]: peering, from an offer to an active agreement.
 
+pub mod agreement;
+pub mod armor;
 pub mod codec;
 pub mod envelope;
 pub mod fingerprint;

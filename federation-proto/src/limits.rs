@@ -70,3 +70,5 @@ const _: () = assert!(TRANSACTION_ENVELOPES_MAX == 1 << PROOF_PATH_MAX);
 const _: () = assert!(RELAYED_ENVELOPE_BYTES_MAX < PAYLOAD_BYTES_MAX);
 const _: () = assert!(CERTIFICATE_BYTES_MAX < MANIFEST_BYTES_MAX);
 const _: () = assert!(CERTIFICATE_BYTES_MAX + MANIFEST_BYTES_MAX < PEERING_DOCUMENT_BYTES_MAX);
+/// How far the clocks of two servers may differ, in milliseconds.
+pub const CLOCK_SKEW_MS_MAX: u64 = 5 * 60 * 1000;

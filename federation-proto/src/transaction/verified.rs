@@ -1,156 +1,21 @@
-//! Transactions: up to 1,024 envelopes under one signature, each provable alone.
-//!
-//! The signature is over the root of a Merkle tree whose leaves are the envelopes' header bytes,
-//! together with origin, destination, link epoch and tree size. So one Ed25519 operation serves a
-//! whole transaction, and root signature + path prove a single envelope after it is stored, relayed
-//! or shown as evidence.
-//!
-//! Invariants: [`VerifiedEnvelope`] is made here alone, by [`UnverifiedTransaction::verify`] and
-//! [`EnvelopeProof::verify`]; what was verified are the bytes as they came, never a re-encoding.
+//! Reading and verifying a transaction, and what verification makes.
 
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::codec::{DecodeError, EncodeError, Reader, Wire, Writer};
-use crate::envelope::{Header, Kind, Outgoing, Suite, position_hash};
+use crate::codec::{DecodeError, Reader, Wire};
+use crate::envelope::{Header, Suite, position_hash};
 use crate::hash::Digest;
 use crate::ids::ServerName;
-use crate::keys::{
-    ENVELOPE_SIGNATURE_BYTES, EnvelopeKey, KeyId, TRANSACTION_LABEL, verify_envelope_signature,
-};
-use crate::limits::{
-    PAYLOAD_BYTES_MAX, PROOF_PATH_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_ENVELOPES_MAX,
-};
+use crate::keys::{ENVELOPE_SIGNATURE_BYTES, KeyId, verify_envelope_signature};
+use crate::limits::{TRANSACTION_BYTES_MAX, TRANSACTION_ENVELOPES_MAX};
 use crate::manifest::Manifest;
 use crate::merkle::{self, Tree};
+use crate::transaction::proof::EnvelopeProof;
+use crate::transaction::{Link, signed_bytes};
 use crate::version::Version;
-
-/// One direction of a link, as every header of a transaction names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
-    /// The version that both sides negotiated.
-    pub version: Version,
-    /// Who sends.
-    pub origin: ServerName,
-    /// Who receives.
-    pub destination: ServerName,
-    /// The origin's numbering.
-    pub link_epoch: u64,
-}
-
-/// A transaction ready to be sent.
-#[derive(Debug, Clone)]
-pub struct SignedTransaction {
-    /// The bytes to send.
-    pub bytes: Bytes,
-    /// The Merkle root, which the receipt must name.
-    pub root: Digest,
-    /// Each envelope's position hash, in their order.
-    pub position_hashes: Vec<Digest>,
-}
-
-/// Signs these envelopes as one transaction.
-///
-/// # Errors
-/// When there are none or too many of them, or they are too large together.
-pub fn sign(
-    key: &EnvelopeKey,
-    link: &Link,
-    envelopes: &[Outgoing],
-) -> Result<SignedTransaction, EncodeError> {
-    if envelopes.is_empty() || envelopes.len() > TRANSACTION_ENVELOPES_MAX {
-        return Err(EncodeError {
-            what: "envelopes",
-            max: TRANSACTION_ENVELOPES_MAX,
-        });
-    }
-    let payload_bytes: usize = envelopes.iter().map(|e| e.payload.bytes().len()).sum();
-    let mut body = Writer::with_capacity(payload_bytes + envelopes.len() * 256);
-    let mut leaves = Vec::with_capacity(envelopes.len());
-    let mut position_hashes = Vec::with_capacity(envelopes.len());
-    for envelope in envelopes {
-        let header = header_of(key.id(), link, envelope)?;
-        let start = body.len();
-        header.write(&mut body);
-        let header_bytes = body.written_since(start);
-        leaves.push(merkle::leaf(header_bytes));
-        position_hashes.push(position_hash(header_bytes, header.key_id_range()));
-        body.fixed(envelope.payload.bytes());
-    }
-    let root = Tree::new(leaves).root();
-    let signature = key.sign(&signed_bytes(
-        link,
-        Suite::Ed25519Sha256,
-        envelopes.len(),
-        root,
-    )?);
-
-    let body = body.finish()?;
-    let mut writer = Writer::with_capacity(body.len() + 128);
-    writer.u16(link.version.0);
-    Suite::Ed25519Sha256.write(&mut writer);
-    writer.fixed(&signature);
-    writer.opaque32("envelopes", TRANSACTION_BYTES_MAX, &body);
-    let bytes = writer.finish()?;
-    if bytes.len() > TRANSACTION_BYTES_MAX {
-        return Err(EncodeError {
-            what: "transaction",
-            max: TRANSACTION_BYTES_MAX,
-        });
-    }
-    Ok(SignedTransaction {
-        bytes,
-        root,
-        position_hashes,
-    })
-}
-
-fn header_of(key_id: KeyId, link: &Link, envelope: &Outgoing) -> Result<Header, EncodeError> {
-    let payload_length =
-        u32::try_from(envelope.payload.bytes().len()).map_err(|_| EncodeError {
-            what: "payload",
-            max: PAYLOAD_BYTES_MAX,
-        })?;
-    Ok(Header {
-        version: link.version,
-        suite: Suite::Ed25519Sha256,
-        kind: envelope.kind,
-        origin: link.origin.clone(),
-        destination: link.destination.clone(),
-        key_id,
-        link_epoch: link.link_epoch,
-        lane: envelope.lane,
-        sequence: envelope.sequence,
-        created_ms: envelope.created_ms,
-        expires_ms: envelope.expires_ms,
-        payload_length,
-        payload_sha256: envelope.payload.sha256(),
-    })
-}
-
-/// What the signature of a transaction is over.
-fn signed_bytes(
-    link: &Link,
-    suite: Suite,
-    tree_size: usize,
-    root: Digest,
-) -> Result<Bytes, EncodeError> {
-    let mut writer = Writer::with_capacity(256);
-    writer.opaque8("label", 255, TRANSACTION_LABEL);
-    writer.u16(link.version.0);
-    suite.write(&mut writer);
-    writer.server_name(&link.origin);
-    writer.server_name(&link.destination);
-    writer.u64(link.link_epoch);
-    match u32::try_from(tree_size) {
-        Ok(size) => writer.u32(size),
-        Err(_) => writer.fail("envelopes", TRANSACTION_ENVELOPES_MAX),
-    }
-    writer.fixed(root.as_bytes());
-    writer.finish()
-}
 
 /// Why bytes that decode are not what the expected server signed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -211,8 +76,8 @@ pub struct UnverifiedTransaction {
 
 /// An envelope as it came: its header's fields, and the bytes they were read from.
 #[derive(Clone)]
-struct RawEnvelope {
-    header: Header,
+pub(super) struct RawEnvelope {
+    pub(super) header: Header,
     // Header, then payload.
     bytes: Bytes,
     header_bytes: usize,
@@ -225,7 +90,7 @@ impl fmt::Debug for RawEnvelope {
 }
 
 impl RawEnvelope {
-    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+    pub(super) fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
         let mut ahead = reader.clone();
         let before = ahead.remaining();
         let header = Header::read(&mut ahead)?;
@@ -240,7 +105,7 @@ impl RawEnvelope {
         })
     }
 
-    fn header_slice(&self) -> &[u8] {
+    pub(super) fn header_slice(&self) -> &[u8] {
         self.bytes.get(..self.header_bytes).unwrap_or_default()
     }
 
@@ -248,16 +113,16 @@ impl RawEnvelope {
         self.bytes.get(self.header_bytes..).unwrap_or_default()
     }
 
-    fn payload_matches(&self) -> bool {
+    pub(super) fn payload_matches(&self) -> bool {
         Digest::of(self.payload_slice()) == self.header.payload_sha256
     }
 
-    fn verified(self, index: usize, tree: Evidence) -> VerifiedEnvelope {
+    pub(super) fn verified(self, index: usize, evidence: Evidence) -> VerifiedEnvelope {
         VerifiedEnvelope {
             position_hash: position_hash(self.header_slice(), self.header.key_id_range()),
             raw: self,
             index,
-            evidence: tree,
+            evidence,
         }
     }
 }
@@ -384,7 +249,7 @@ impl UnverifiedTransaction {
     }
 }
 
-fn key_for<'m>(
+pub(super) fn key_for<'m>(
     link: &Link,
     key_id: KeyId,
     manifest: &'m Manifest,
@@ -464,7 +329,7 @@ pub struct VerifiedEnvelope {
 }
 
 #[derive(Clone)]
-enum Evidence {
+pub(super) enum Evidence {
     Tree(Arc<(Tree, [u8; ENVELOPE_SIGNATURE_BYTES])>),
     Proof(Arc<EnvelopeProof>),
 }
@@ -517,119 +382,4 @@ impl fmt::Debug for VerifiedEnvelope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "VerifiedEnvelope({:?})", self.raw.header)
     }
-}
-
-/// What proves one envelope of a transaction: where it stood, the way to the root, and the root's
-/// signature.
-#[derive(Clone, PartialEq, Eq)]
-pub struct EnvelopeProof {
-    tree_size: u32,
-    index: u32,
-    path: Vec<Digest>,
-    signature: [u8; ENVELOPE_SIGNATURE_BYTES],
-}
-
-impl EnvelopeProof {
-    /// Checks that `expected_origin` signed `envelope` (header and payload) for
-    /// `expected_destination`, with a key that its manifest lists as valid at `at_ms`: the time of
-    /// receipt, or, of a relayed envelope, the hub's stamp.
-    ///
-    /// # Errors
-    /// When it did not. On [`VerifyError::UnknownKey`] a newer manifest may help.
-    pub fn verify(
-        &self,
-        envelope: Bytes,
-        manifest: &Manifest,
-        expected_origin: &ServerName,
-        expected_destination: &ServerName,
-        at_ms: u64,
-    ) -> Result<VerifiedEnvelope, VerifyError> {
-        let mut reader = Reader::new(envelope);
-        let raw = RawEnvelope::read(&mut reader)?;
-        reader.finish()?;
-        let link = Link {
-            version: raw.header.version,
-            origin: raw.header.origin.clone(),
-            destination: raw.header.destination.clone(),
-            link_epoch: raw.header.link_epoch,
-        };
-        let public = key_for(
-            &link,
-            raw.header.key_id,
-            manifest,
-            expected_origin,
-            expected_destination,
-            at_ms,
-        )?;
-        let index = usize::try_from(self.index).map_err(|_| VerifyError::BadProof)?;
-        if !raw.payload_matches() {
-            return Err(VerifyError::PayloadHash(index));
-        }
-        let leaf = merkle::leaf(raw.header_slice());
-        let root = merkle::root_from_path(leaf, self.index, self.tree_size, &self.path)
-            .ok_or(VerifyError::BadProof)?;
-        let tree_size = usize::try_from(self.tree_size).map_err(|_| VerifyError::BadProof)?;
-        let message = signed_bytes(&link, raw.header.suite, tree_size, root)
-            .map_err(|_| VerifyError::BadProof)?;
-        if !verify_envelope_signature(public, &message, &self.signature) {
-            return Err(VerifyError::BadSignature);
-        }
-        Ok(raw.verified(index, Evidence::Proof(Arc::new(self.clone()))))
-    }
-
-    /// How many envelopes the transaction had.
-    #[must_use]
-    pub const fn tree_size(&self) -> u32 {
-        self.tree_size
-    }
-
-    /// Which of them this one was, from 0.
-    #[must_use]
-    pub const fn index(&self) -> u32 {
-        self.index
-    }
-}
-
-impl fmt::Debug for EnvelopeProof {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "EnvelopeProof({} of {})", self.index, self.tree_size)
-    }
-}
-
-impl Wire for EnvelopeProof {
-    const BYTES_MAX: usize = 4 + 4 + 4 + 32 * PROOF_PATH_MAX + ENVELOPE_SIGNATURE_BYTES;
-    const NAME: &'static str = "envelope proof";
-
-    fn write(&self, writer: &mut Writer) {
-        writer.u32(self.tree_size);
-        writer.u32(self.index);
-        writer.list("path", PROOF_PATH_MAX, &self.path, |writer, hash| {
-            writer.fixed(hash.as_bytes());
-        });
-        writer.fixed(&self.signature);
-    }
-
-    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
-        let proof = Self {
-            tree_size: reader.u32("tree size")?,
-            index: reader.u32("index")?,
-            path: reader.list("path", PROOF_PATH_MAX, |reader| {
-                reader.fixed("path").map(Digest::from_bytes)
-            })?,
-            signature: reader.fixed("signature")?,
-        };
-        let size_ok = usize::try_from(proof.tree_size)
-            .is_ok_and(|size| (1..=TRANSACTION_ENVELOPES_MAX).contains(&size));
-        if size_ok && proof.index < proof.tree_size {
-            Ok(proof)
-        } else {
-            Err(DecodeError::Invalid("index in the tree"))
-        }
-    }
-}
-
-/// Whether an envelope of this kind may be relayed: the messages of members, nothing else.
-#[must_use]
-pub const fn may_be_relayed(kind: Kind) -> bool {
-    matches!(kind, Kind::Message)
 }

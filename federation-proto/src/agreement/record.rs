@@ -1,0 +1,223 @@
+//! An agreement as a store keeps it: the signed documents themselves, and what this side decided.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::agreement::ceremony::{Accepted, Offered};
+use crate::agreement::documents::{Countersignature, Document, DocumentError};
+use crate::agreement::states::{
+    Active, Agreement, Expired, Papers, Revoked, Side, Signed, Suspended,
+};
+
+/// An agreement as a store keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Record {
+    /// We made an offer.
+    Offered(OfferRecord),
+    /// We accepted an offer.
+    Accepted(AcceptanceRecord),
+    /// Both signed.
+    Active(SignedRecord),
+    /// This side paused it.
+    Suspended {
+        /// What was signed.
+        signed: SignedRecord,
+        /// Why it was paused.
+        reason: String,
+        /// When, milliseconds since the Unix epoch.
+        at_ms: u64,
+    },
+    /// Past its last day.
+    Expired {
+        /// What was signed.
+        signed: SignedRecord,
+        /// When its end was noticed, milliseconds since the Unix epoch.
+        at_ms: u64,
+    },
+    /// Ended by this side.
+    Revoked {
+        /// What had been signed.
+        papers: PapersRecord,
+        /// Why it was ended.
+        reason: String,
+        /// When, milliseconds since the Unix epoch.
+        at_ms: u64,
+    },
+}
+
+/// Our offer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfferRecord {
+    /// The offer's bytes.
+    pub offer: Bytes,
+}
+
+/// Their offer and our acceptance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcceptanceRecord {
+    /// The offer's bytes.
+    pub offer: Bytes,
+    /// The acceptance's bytes.
+    pub acceptance: Bytes,
+}
+
+/// What both signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedRecord {
+    /// Which side this server is.
+    pub side: Side,
+    /// The offer's bytes.
+    pub offer: Bytes,
+    /// The acceptance's bytes.
+    pub acceptance: Bytes,
+    /// The countersignature's bytes.
+    pub countersignature: Bytes,
+    /// Since when it has been signed by both, milliseconds since the Unix epoch.
+    pub since_ms: u64,
+}
+
+/// What had been signed when an agreement was revoked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PapersRecord {
+    /// Our offer.
+    Offer(OfferRecord),
+    /// Their offer and our acceptance.
+    Acceptance(AcceptanceRecord),
+    /// All of it.
+    Signed(SignedRecord),
+}
+
+impl Agreement {
+    /// What a store keeps.
+    #[must_use]
+    pub fn record(&self) -> Record {
+        match self {
+            Self::Offered(Offered { offer }) => Record::Offered(OfferRecord {
+                offer: offer.bytes().clone(),
+            }),
+            Self::Accepted(accepted) => Record::Accepted(acceptance_record(accepted)),
+            Self::Active(Active { signed }) => Record::Active(signed_record(signed)),
+            Self::Suspended(Suspended {
+                signed,
+                reason,
+                at_ms,
+            }) => Record::Suspended {
+                signed: signed_record(signed),
+                reason: reason.clone(),
+                at_ms: *at_ms,
+            },
+            Self::Expired(Expired { signed, at_ms }) => Record::Expired {
+                signed: signed_record(signed),
+                at_ms: *at_ms,
+            },
+            Self::Revoked(Revoked {
+                papers,
+                reason,
+                at_ms,
+            }) => Record::Revoked {
+                papers: papers_record(papers),
+                reason: reason.clone(),
+                at_ms: *at_ms,
+            },
+        }
+    }
+
+    /// The agreement that a store kept. Every signature is checked again, at the time when its
+    /// document was made; whether the agreement may be used now is the state's to say.
+    ///
+    /// # Errors
+    /// When the record was damaged.
+    pub fn restore(record: &Record) -> Result<Self, DocumentError> {
+        Ok(match record {
+            Record::Offered(OfferRecord { offer }) => Self::Offered(Offered {
+                offer: Document::restore(offer.clone())?,
+            }),
+            Record::Accepted(accepted) => Self::Accepted(restore_accepted(accepted)?),
+            Record::Active(signed) => Self::Active(Active {
+                signed: restore_signed(signed)?,
+            }),
+            Record::Suspended {
+                signed,
+                reason,
+                at_ms,
+            } => Self::Suspended(Suspended {
+                signed: restore_signed(signed)?,
+                reason: reason.clone(),
+                at_ms: *at_ms,
+            }),
+            Record::Expired { signed, at_ms } => Self::Expired(Expired {
+                signed: restore_signed(signed)?,
+                at_ms: *at_ms,
+            }),
+            Record::Revoked {
+                papers,
+                reason,
+                at_ms,
+            } => Self::Revoked(Revoked {
+                papers: restore_papers(papers)?,
+                reason: reason.clone(),
+                at_ms: *at_ms,
+            }),
+        })
+    }
+}
+
+fn signed_record(signed: &Signed) -> SignedRecord {
+    SignedRecord {
+        side: signed.side,
+        offer: signed.offer.bytes().clone(),
+        acceptance: signed.acceptance.bytes().clone(),
+        countersignature: signed.countersignature.bytes().clone(),
+        since_ms: signed.since_ms,
+    }
+}
+
+fn acceptance_record(accepted: &Accepted) -> AcceptanceRecord {
+    AcceptanceRecord {
+        offer: accepted.offer.bytes().clone(),
+        acceptance: accepted.acceptance.bytes().clone(),
+    }
+}
+
+fn papers_record(papers: &Papers) -> PapersRecord {
+    match papers {
+        Papers::Offer(offer) => PapersRecord::Offer(OfferRecord {
+            offer: offer.bytes().clone(),
+        }),
+        Papers::Acceptance(accepted) => PapersRecord::Acceptance(acceptance_record(accepted)),
+        Papers::Signed(signed) => PapersRecord::Signed(signed_record(signed)),
+    }
+}
+
+fn restore_signed(record: &SignedRecord) -> Result<Signed, DocumentError> {
+    let offer = Document::restore(record.offer.clone())?;
+    let acceptance = Document::restore(record.acceptance.clone())?;
+    let countersignature = Countersignature::decode(record.countersignature.clone())?;
+    countersignature.check(&offer, &acceptance)?;
+    Ok(Signed {
+        side: record.side,
+        offer,
+        acceptance,
+        countersignature,
+        since_ms: record.since_ms,
+    })
+}
+
+fn restore_accepted(record: &AcceptanceRecord) -> Result<Accepted, DocumentError> {
+    Ok(Accepted {
+        offer: Document::restore(record.offer.clone())?,
+        acceptance: Document::restore(record.acceptance.clone())?,
+    })
+}
+
+fn restore_papers(record: &PapersRecord) -> Result<Papers, DocumentError> {
+    Ok(match record {
+        PapersRecord::Offer(OfferRecord { offer }) => {
+            Papers::Offer(Box::new(Document::restore(offer.clone())?))
+        }
+        PapersRecord::Acceptance(accepted) => {
+            Papers::Acceptance(Box::new(restore_accepted(accepted)?))
+        }
+        PapersRecord::Signed(signed) => Papers::Signed(Box::new(restore_signed(signed)?)),
+    })
+}

@@ -1,0 +1,378 @@
+//! An agreement's states once both have signed, what ends it, and all states together.
+
+use serde::{Deserialize, Serialize};
+
+use crate::agreement::ceremony::{Accepted, Offered};
+use crate::agreement::documents::{Acceptance, Countersignature, Offer, Statement};
+use crate::agreement::terms::EffectiveTerms;
+use crate::ids::ServerName;
+use crate::manifest::Manifest;
+use crate::version::{Version, negotiate};
+
+/// Which side this server is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Side {
+    /// We made the offer.
+    Offerer,
+    /// We accepted it.
+    Accepter,
+}
+
+/// An agreement that both sides signed, whatever became of it since.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed {
+    pub(super) side: Side,
+    pub(super) offer: Offer,
+    pub(super) acceptance: Acceptance,
+    pub(super) countersignature: Countersignature,
+    pub(super) since_ms: u64,
+}
+
+impl Signed {
+    /// Which side this server is.
+    #[must_use]
+    pub const fn side(&self) -> Side {
+        self.side
+    }
+
+    /// The offer.
+    #[must_use]
+    pub const fn offer(&self) -> &Offer {
+        &self.offer
+    }
+
+    /// The acceptance.
+    #[must_use]
+    pub const fn acceptance(&self) -> &Acceptance {
+        &self.acceptance
+    }
+
+    /// The countersignature.
+    #[must_use]
+    pub const fn countersignature(&self) -> &Countersignature {
+        &self.countersignature
+    }
+
+    /// Since when it has been signed by both, as far as this server knows.
+    #[must_use]
+    pub const fn since_ms(&self) -> u64 {
+        self.since_ms
+    }
+
+    /// What we stated.
+    #[must_use]
+    pub fn ours(&self) -> &Statement {
+        match self.side {
+            Side::Offerer => self.offer.statement(),
+            Side::Accepter => self.acceptance.statement(),
+        }
+    }
+
+    /// What the partner stated.
+    #[must_use]
+    pub fn theirs(&self) -> &Statement {
+        match self.side {
+            Side::Offerer => self.acceptance.statement(),
+            Side::Accepter => self.offer.statement(),
+        }
+    }
+
+    /// The partner's keys at the time of the ceremony: the first known manifest, never the last.
+    #[must_use]
+    pub const fn partner_manifest(&self) -> &Manifest {
+        match self.side {
+            Side::Offerer => self.acceptance.manifest(),
+            Side::Accepter => self.offer.manifest(),
+        }
+    }
+
+    /// What both statements together allow.
+    #[must_use]
+    pub fn effective(&self) -> EffectiveTerms {
+        let (ours, theirs) = (self.ours(), self.theirs());
+        EffectiveTerms::intersection(
+            &ours.terms,
+            ours.expires_ms,
+            &theirs.terms,
+            theirs.expires_ms,
+        )
+    }
+
+    /// The highest protocol version that both statements name; there is one.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        negotiate(&self.ours().versions, &self.theirs().versions).unwrap_or(Version::V1)
+    }
+
+    fn expires_ms(&self) -> u64 {
+        expiry(&self.offer, &self.acceptance)
+    }
+}
+
+/// Both signed; traffic flows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Active {
+    pub(super) signed: Signed,
+}
+
+impl Active {
+    /// What was signed.
+    #[must_use]
+    pub const fn signed(&self) -> &Signed {
+        &self.signed
+    }
+
+    /// Pauses it; either side may, alone, always.
+    #[must_use]
+    pub fn suspend(self, reason: String, now_ms: u64) -> Suspended {
+        Suspended {
+            signed: self.signed,
+            reason,
+            at_ms: now_ms,
+        }
+    }
+
+    /// Ends it when its last day is past; otherwise it stays as it is.
+    ///
+    /// # Errors
+    /// The agreement, when it has not expired.
+    pub fn expire(self, now_ms: u64) -> Result<Expired, Box<Self>> {
+        if now_ms < self.signed.expires_ms() {
+            return Err(Box::new(self));
+        }
+        Ok(Expired {
+            signed: self.signed,
+            at_ms: now_ms,
+        })
+    }
+
+    /// Ends it.
+    #[must_use]
+    pub fn revoke(self, reason: String, now_ms: u64) -> Revoked {
+        Revoked {
+            papers: Papers::Signed(Box::new(self.signed)),
+            reason,
+            at_ms: now_ms,
+        }
+    }
+}
+
+/// This side paused it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suspended {
+    pub(super) signed: Signed,
+    pub(super) reason: String,
+    pub(super) at_ms: u64,
+}
+
+impl Suspended {
+    /// What was signed.
+    #[must_use]
+    pub const fn signed(&self) -> &Signed {
+        &self.signed
+    }
+
+    /// Why it was paused.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// When it was paused, milliseconds since the Unix epoch.
+    #[must_use]
+    pub const fn at_ms(&self) -> u64 {
+        self.at_ms
+    }
+
+    /// Takes it up again.
+    #[must_use]
+    pub fn resume(self) -> Active {
+        Active {
+            signed: self.signed,
+        }
+    }
+
+    /// Ends it when its last day is past; otherwise it stays as it is.
+    ///
+    /// # Errors
+    /// The agreement, when it has not expired.
+    pub fn expire(self, now_ms: u64) -> Result<Expired, Box<Self>> {
+        if now_ms < self.signed.expires_ms() {
+            return Err(Box::new(self));
+        }
+        Ok(Expired {
+            signed: self.signed,
+            at_ms: now_ms,
+        })
+    }
+
+    /// Ends it.
+    #[must_use]
+    pub fn revoke(self, reason: String, now_ms: u64) -> Revoked {
+        Revoked {
+            papers: Papers::Signed(Box::new(self.signed)),
+            reason,
+            at_ms: now_ms,
+        }
+    }
+}
+
+/// Past its last day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expired {
+    pub(super) signed: Signed,
+    pub(super) at_ms: u64,
+}
+
+impl Expired {
+    /// What was signed.
+    #[must_use]
+    pub const fn signed(&self) -> &Signed {
+        &self.signed
+    }
+
+    /// When its end was noticed, milliseconds since the Unix epoch.
+    #[must_use]
+    pub const fn at_ms(&self) -> u64 {
+        self.at_ms
+    }
+
+    /// Ends it for good.
+    #[must_use]
+    pub fn revoke(self, reason: String, now_ms: u64) -> Revoked {
+        Revoked {
+            papers: Papers::Signed(Box::new(self.signed)),
+            reason,
+            at_ms: now_ms,
+        }
+    }
+}
+
+/// Ended by this side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revoked {
+    pub(super) papers: Papers,
+    pub(super) reason: String,
+    pub(super) at_ms: u64,
+}
+
+impl Revoked {
+    /// What had been signed.
+    #[must_use]
+    pub const fn papers(&self) -> &Papers {
+        &self.papers
+    }
+
+    /// Why it was ended.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// When it was ended, milliseconds since the Unix epoch.
+    #[must_use]
+    pub const fn at_ms(&self) -> u64 {
+        self.at_ms
+    }
+}
+
+/// What had been signed when an agreement was revoked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Papers {
+    /// Our offer.
+    Offer(Box<Offer>),
+    /// Their offer and our acceptance.
+    Acceptance(Box<Accepted>),
+    /// All of it.
+    Signed(Box<Signed>),
+}
+
+impl Papers {
+    fn partner(&self) -> &ServerName {
+        match self {
+            Self::Offer(offer) => &offer.statement().to,
+            Self::Acceptance(accepted) => &accepted.offer.statement().from,
+            Self::Signed(signed) => &signed.theirs().from,
+        }
+    }
+}
+
+/// An agreement in any state that is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Agreement {
+    /// We made an offer.
+    Offered(Offered),
+    /// We accepted an offer.
+    Accepted(Accepted),
+    /// Both signed.
+    Active(Active),
+    /// This side paused it.
+    Suspended(Suspended),
+    /// Past its last day.
+    Expired(Expired),
+    /// Ended by this side.
+    Revoked(Revoked),
+}
+
+/// The name of a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// We made an offer.
+    Offered,
+    /// We accepted an offer.
+    Accepted,
+    /// Both signed.
+    Active,
+    /// This side paused it.
+    Suspended,
+    /// Past its last day.
+    Expired,
+    /// Ended by this side.
+    Revoked,
+}
+
+impl Agreement {
+    /// Its state's name.
+    #[must_use]
+    pub const fn state(&self) -> State {
+        match self {
+            Self::Offered(_) => State::Offered,
+            Self::Accepted(_) => State::Accepted,
+            Self::Active(_) => State::Active,
+            Self::Suspended(_) => State::Suspended,
+            Self::Expired(_) => State::Expired,
+            Self::Revoked(_) => State::Revoked,
+        }
+    }
+
+    /// With whom.
+    #[must_use]
+    pub fn partner(&self) -> &ServerName {
+        match self {
+            Self::Offered(state) => &state.offer.statement().to,
+            Self::Accepted(state) => &state.offer.statement().from,
+            Self::Revoked(state) => state.papers.partner(),
+            Self::Active(Active { signed })
+            | Self::Suspended(Suspended { signed, .. })
+            | Self::Expired(Expired { signed, .. }) => &signed.theirs().from,
+        }
+    }
+
+    /// What both signed, while it counts: active, suspended or expired.
+    #[must_use]
+    pub const fn signed(&self) -> Option<&Signed> {
+        match self {
+            Self::Active(Active { signed })
+            | Self::Suspended(Suspended { signed, .. })
+            | Self::Expired(Expired { signed, .. }) => Some(signed),
+            Self::Offered(_) | Self::Accepted(_) | Self::Revoked(_) => None,
+        }
+    }
+}
+
+pub(super) fn expiry(offer: &Offer, acceptance: &Acceptance) -> u64 {
+    offer
+        .statement()
+        .expires_ms
+        .min(acceptance.statement().expires_ms)
+}

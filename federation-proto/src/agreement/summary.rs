@@ -1,0 +1,239 @@
+//! Statements in plain language: what an administrator reads before signing.
+
+use crate::agreement::documents::{Acceptance, Offer, Statement};
+use crate::agreement::states::Signed;
+use crate::agreement::terms::{Direction, Grants, Operation, TtlBounds, UserTypes};
+use crate::ids::ServerName;
+
+impl Offer {
+    /// What the offer says, a sentence a line.
+    #[must_use]
+    pub fn summary(&self) -> Vec<String> {
+        let statement = self.statement();
+        let mut lines = vec![format!(
+            "{} offers {} an agreement, to be accepted by {}.",
+            statement.from,
+            statement.to,
+            date(self.body().answer_by_ms)
+        )];
+        lines.extend(statement.summary());
+        lines
+    }
+}
+
+impl Acceptance {
+    /// What the acceptance says, a sentence a line.
+    #[must_use]
+    pub fn summary(&self) -> Vec<String> {
+        let statement = self.statement();
+        let mut lines = vec![format!(
+            "{} accepts the offer of {} and states its own side.",
+            statement.from, statement.to
+        )];
+        lines.extend(statement.summary());
+        lines
+    }
+}
+
+impl Statement {
+    /// What the maker states, a sentence a line.
+    #[must_use]
+    pub fn summary(&self) -> Vec<String> {
+        let (from, to, terms) = (&self.from, &self.to, &self.terms);
+        let mut lines = grant_lines(from, to, &terms.outbound, from);
+        lines.extend(grant_lines(to, from, &terms.inbound, from));
+        lines.push(ttl_line(terms.ttl));
+        lines.push(format!(
+            "Up to {} for people of {from} may wait there.",
+            bytes(terms.waiting_bytes_max)
+        ));
+        lines.push(file_line(terms.file_bytes_max));
+        lines.push(format!("It ends on {}.", date(self.expires_ms)));
+        lines.push(if self.endpoints.is_empty() {
+            format!("{from} is reached where DNS says.")
+        } else {
+            let endpoints: Vec<_> = self.endpoints.iter().map(|e| e.as_str()).collect();
+            format!("{from} is reached at {}.", endpoints.join(", "))
+        });
+        if !self.contact.is_empty() {
+            lines.push(format!("Contact: {}.", self.contact));
+        }
+        lines.push(format!("{from} speaks protocol version {}.", self.versions));
+        lines
+    }
+}
+
+impl Signed {
+    /// What both statements together allow, a sentence a line.
+    #[must_use]
+    pub fn summary(&self) -> Vec<String> {
+        let (us, them) = (&self.ours().from, &self.theirs().from);
+        let effective = self.effective();
+        let mut lines = grant_lines(us, them, effective.grants(Direction::Outbound), us);
+        lines.extend(grant_lines(
+            them,
+            us,
+            effective.grants(Direction::Inbound),
+            us,
+        ));
+        lines.push(match effective.ttl() {
+            Some(ttl) => ttl_line(ttl),
+            None => "No message may pass: the time-to-live bounds do not overlap.".to_owned(),
+        });
+        for (direction, server) in [(Direction::Inbound, us), (Direction::Outbound, them)] {
+            let most = bytes(effective.waiting_bytes_max(direction));
+            lines.push(format!(
+                "Up to {most} for people of {server} may wait there."
+            ));
+        }
+        lines.push(file_line(effective.file_bytes_max()));
+        lines.push(format!("It ends on {}.", date(effective.expires_ms())));
+        lines
+    }
+}
+
+/// Who may do what to whom. `stating` is the side whose user types the grants name.
+fn grant_lines(
+    actor: &ServerName,
+    target: &ServerName,
+    grants: &Grants,
+    stating: &ServerName,
+) -> Vec<String> {
+    if grants.is_empty() {
+        return vec![format!(
+            "People of {actor} may do nothing towards people of {target}."
+        )];
+    }
+    grants
+        .iter()
+        .map(|(operation, user_types)| {
+            let what = match operation {
+                Operation::Message => format!("exchange messages with people of {target}"),
+                Operation::Invite => format!("add people of {target} to rooms"),
+                Operation::Directory => format!("look up people of {target}"),
+                Operation::Files => format!("fetch files from {target}"),
+            };
+            format!(
+                "People of {actor} may {what}{}.",
+                restriction(stating, user_types)
+            )
+        })
+        .collect()
+}
+
+fn restriction(stating: &ServerName, user_types: &UserTypes) -> String {
+    match user_types {
+        UserTypes::All => String::new(),
+        UserTypes::Named(names) => {
+            let names: Vec<_> = names.iter().map(String::as_str).collect();
+            let noun = if names.len() == 1 { "type" } else { "types" };
+            format!(", of {stating} only the user {noun} {}", names.join(", "))
+        }
+    }
+}
+
+fn ttl_line(ttl: TtlBounds) -> String {
+    format!(
+        "Messages live between {} and {}.",
+        duration(ttl.min_seconds),
+        duration(ttl.max_seconds)
+    )
+}
+
+fn file_line(file_bytes_max: u64) -> String {
+    match file_bytes_max {
+        0 => "No files.".to_owned(),
+        most => format!("Files of up to {}.", bytes(most)),
+    }
+}
+
+/// The largest unit that divides the number, so that nothing is rounded.
+fn duration(seconds: u32) -> String {
+    let units = [(86_400, "day"), (3600, "hour"), (60, "minute")];
+    let (size, unit) = units
+        .into_iter()
+        .find(|(size, _)| seconds >= *size && seconds.is_multiple_of(*size))
+        .unwrap_or((1, "second"));
+    plural(u64::from(seconds / size), unit)
+}
+
+fn bytes(count: u64) -> String {
+    let units = [
+        (1 << 40, "TiB"),
+        (1 << 30, "GiB"),
+        (1 << 20, "MiB"),
+        (1 << 10, "KiB"),
+    ];
+    match units
+        .into_iter()
+        .find(|(size, _)| count >= *size && count.is_multiple_of(*size))
+    {
+        Some((size, unit)) => format!("{} {unit}", count / size),
+        None => plural(count, "byte"),
+    }
+}
+
+fn plural(count: u64, unit: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {unit}{s}")
+}
+
+/// A time as `2026-11-22 10:15 UTC`.
+fn date(at_ms: u64) -> String {
+    let minutes = at_ms / 60_000;
+    let (hour, minute) = (minutes / 60 % 24, minutes % 60);
+    let (year, month, day) = civil(minutes / (24 * 60));
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
+}
+
+/// Year, month and day of the day that is `days` after 1970-01-01, in the Gregorian calendar. Counts
+/// in years that start in March, so that the leap day is the last of its year.
+fn civil(days: u64) -> (u64, u64, u64) {
+    const DAYS_IN_400_YEARS: u64 = 146_097;
+    let shifted = days + 719_468;
+    let era = shifted / DAYS_IN_400_YEARS;
+    let day_of_era = shifted % DAYS_IN_400_YEARS;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    (year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: dates are right at the calendar's corners; by known ones.
+    #[test]
+    fn dates() {
+        for (at_ms, text) in [
+            (0, "1970-01-01 00:00 UTC"),
+            (951_782_399_000, "2000-02-28 23:59 UTC"),
+            (951_782_400_000, "2000-02-29 00:00 UTC"),
+            (1_795_342_500_000, "2026-11-22 10:15 UTC"),
+            (4_107_542_400_000, "2100-03-01 00:00 UTC"),
+        ] {
+            assert_eq!(date(at_ms), text);
+        }
+    }
+
+    /// Goal: numbers are shown in the largest unit that loses nothing; by a table.
+    #[test]
+    fn units() {
+        assert_eq!(duration(1), "1 second");
+        assert_eq!(duration(90), "90 seconds");
+        assert_eq!(duration(7200), "2 hours");
+        assert_eq!(duration(30 * 86_400), "30 days");
+        assert_eq!(bytes(1), "1 byte");
+        assert_eq!(bytes(1 << 30), "1 GiB");
+        assert_eq!(bytes(1025), "1025 bytes");
+    }
+}
