@@ -43,8 +43,8 @@ enum Command {
     Ci(ci::Options),
     /// Runs an acceptance trial; its last line is one JSON object with the checks.
     Trial(trial::Options),
-    /// Measures the homeserver under load; arguments go to the measurement.
-    Bench(PassedOn),
+    /// Measures the homeserver under load; its last line is one JSON object with the figures.
+    Bench(bench::Options),
     /// Builds the container images for real and passes the demonstration's checks against them.
     Containers(containers::Options),
     /// Holds a freshly started homeserver to the protocol's requirements.
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options),
         Command::Ci(options) => ci::run(&options),
         Command::Trial(options) => trial::run(&options),
-        Command::Bench(passed_on) => bench::run(&passed_on.arguments),
+        Command::Bench(options) => bench::run(&options),
         Command::Containers(options) => containers::run(&options),
         Command::Conformance(options) => conformance::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
