@@ -263,12 +263,10 @@ impl Pair {
         let now_us = self.clock.micros();
         let books = self.books.borrow();
         let Some(plan) = books.plan else { return 0 };
-        if now_us >= plan.window.until_us
-            || books.hold.is_some()
-            || books.unanswered.len() >= UNANSWERED_MAX
-        {
+        if now_us >= plan.window.until_us || books.hold.is_some() {
             return 0;
         }
+        let room = UNANSWERED_MAX.saturating_sub(books.unanswered.len());
         let due = match plan.load {
             Load::Closed { window } => {
                 let missing = u64::try_from(books.ledger.missing()).unwrap_or(u64::MAX);
@@ -279,6 +277,7 @@ impl Pair {
                 .saturating_sub(books.sent_in_phase),
         };
         due.min(BATCH_MAX)
+            .min(u64::try_from(room).unwrap_or(BATCH_MAX))
     }
 
     /// What the homeserver put off, once all answers are in and its delay is over.

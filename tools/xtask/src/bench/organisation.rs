@@ -44,20 +44,22 @@ impl Organisation {
         let socket = folder.join("admin.sock");
         let homeserver = binaries.join("homeserver");
         Command::new(&homeserver)
-            .args(["init", "--domain", name])
+            .args(["init", "--server-name", name])
             .arg("--config")
             .arg(&config)
-            .arg("--data")
+            .arg("--data-dir")
             .arg(folder.join("data"))
-            .args(["--client", &client.to_string()])
-            .args(["--federation", &federation.to_string()])
+            .args(["--listen-client", &client.to_string()])
+            .args(["--listen-federation", &federation.to_string()])
+            .args(["--federation-endpoint", &federation.to_string()])
             .arg("--admin-socket")
             .arg(&socket)
+            .args(["--admin-name", "admin"])
             .arg("--admin-password-file")
             .arg(&password_file)
             .arg("--root-key")
             .arg(folder.join("root-key.enc"))
-            .arg("--root-key-passphrase-file")
+            .arg("--root-passphrase-file")
             .arg(&password_file)
             .captured()?;
         let log = folder.join("log");
