@@ -87,8 +87,8 @@ impl Homeserver {
             .args(["--server-name", self.name])
             .arg("--data-dir")
             .arg(self.folder.join("data"))
-            .args(["--listen-client", &self.client_endpoint()])
-            .args(["--listen-federation", &self.federation_endpoint()])
+            .args(["--client-listen", &self.client_endpoint()])
+            .args(["--federation-listen", &self.federation_endpoint()])
             .arg("--admin-socket")
             .arg(self.folder.join("admin.sock"))
             .args(["--federation-endpoint", &self.federation_endpoint()])
@@ -100,7 +100,7 @@ impl Homeserver {
             )?)
             .arg("--root-key")
             .arg(self.folder.join("root-key.enc"))
-            .arg("--root-passphrase-file")
+            .arg("--root-key-passphrase-file")
             .arg(secret(
                 "root-passphrase",
                 "a passphrase for the demonstration\n",
