@@ -6,7 +6,7 @@ use entente_sdk::session::Session;
 use tokio::task::JoinSet;
 
 use crate::latency::float;
-use crate::prepare::IdleDevice;
+use crate::prepare::Device;
 use crate::process::{self, Watched};
 use crate::report::{IdleProcess, IdleReport};
 
@@ -21,7 +21,7 @@ const SETTLE: Duration = Duration::from_secs(2);
 /// # Errors
 /// When a session can't be opened or ends by itself, in words.
 pub(crate) async fn measure(
-    devices: Vec<IdleDevice>,
+    devices: Vec<Device>,
     watched: &[Watched],
     hold: Duration,
     done: impl Fn(),

@@ -22,6 +22,7 @@ mod phase;
 mod prepare;
 mod process;
 mod progress;
+mod reflector;
 mod report;
 mod run;
 mod schedule;
@@ -38,6 +39,7 @@ use crate::inventory::Inventory;
 use crate::phase::{Rate, Timed, parse_rate, parse_window};
 use crate::process::Watched;
 use crate::progress::Progress;
+use crate::reflector::Reflector;
 use crate::report::{IdleReport, Report};
 use crate::run::{Kind, Run, Timing};
 
@@ -48,11 +50,15 @@ use crate::run::{Kind, Run, Timing};
 #[command(name = "load", version, after_help = EXIT_STATUS)]
 struct Cli {
     /// JSON file that names both homeservers, their roots and accounts.
-    #[arg(long, value_name = "FILE")]
-    inventory: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "ceiling")]
+    inventory: Option<PathBuf>,
     /// Empty folder for the devices' stores.
-    #[arg(long, value_name = "DIR")]
-    folder: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "ceiling")]
+    folder: Option<PathBuf>,
+    /// Measure the generator itself, against a stand-in in this process that does nothing: no figure
+    /// above this one can be believed.
+    #[arg(long, conflicts_with_all = ["inventory", "folder", "idle"])]
+    ceiling: bool,
     /// Pairs: a sender of one homeserver, a receiver of the other, a room.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..))]
     pairs: u16,
@@ -126,22 +132,34 @@ async fn measure(cli: &Cli) -> Result<Report, String> {
     if cli.idle.is_none() && cli.window.is_empty() && cli.rate.is_empty() {
         return Err("nothing to do: give --window, --rate or --idle".to_owned());
     }
-    let inventory = Inventory::read(&cli.inventory)?;
     let progress = Progress::new();
-    let idle = match cli.idle {
-        Some(count) => Some(hold_idle(cli, &inventory, count, &progress).await?),
-        None => None,
+    let target = match (&cli.inventory, &cli.folder) {
+        (Some(inventory), Some(folder)) => Target::Homeservers {
+            inventory: Inventory::read(inventory)?,
+            folder: folder.clone(),
+        },
+        _ => Target::Reflector(Reflector::start(None).map_err(|error| error.to_string())?),
+    };
+    let idle = match (cli.idle, &target) {
+        (Some(count), Target::Homeservers { inventory, folder }) => {
+            Some(hold_idle(cli, inventory, folder, count, &progress).await?)
+        }
+        _ => None,
     };
     let mut report = Report {
         ok: true,
-        work: WORK.to_owned(),
+        work: match target {
+            Target::Homeservers { .. } => WORK,
+            Target::Reflector(_) => CEILING,
+        }
+        .to_owned(),
         pairs: 0,
         message_bytes: None,
         idle,
         phases: Vec::new(),
     };
     if !(cli.window.is_empty() && cli.rate.is_empty()) {
-        run_phases(cli, &inventory, &progress, &mut report).await?;
+        run_phases(cli, &target, &progress, &mut report).await?;
     }
     progress.finish();
     report.ok = report.phases.iter().all(report::PhaseReport::ok);
@@ -152,15 +170,28 @@ const WORK: &str = "One 1 KiB end-to-end encrypted message from a device of one 
     device of the other, over TLS and the session protocol on both sides; latency from when it was \
     due to when its receiver had it.";
 
+const CEILING: &str = "The generator's own ceiling: the same work without homeservers, against a \
+    stand-in that accepts everything and passes it on at once.";
+
+/// What is measured.
+enum Target {
+    Homeservers {
+        inventory: Inventory,
+        folder: PathBuf,
+    },
+    Reflector(Reflector),
+}
+
 async fn hold_idle(
     cli: &Cli,
     inventory: &Inventory,
+    folder: &Path,
     count: u32,
     progress: &Progress,
 ) -> Result<IdleReport, String> {
     let count = usize::try_from(count).map_err(|error| error.to_string())?;
     progress.count("enrolling idle devices", count);
-    let devices = prepare::idle_devices(&inventory.from, count, &cli.folder, || {
+    let devices = prepare::idle_devices(&inventory.from, count, folder, || {
         progress.one_done();
     })
     .await?;
@@ -178,14 +209,18 @@ async fn hold_idle(
 
 async fn run_phases(
     cli: &Cli,
-    inventory: &Inventory,
+    target: &Target,
     progress: &Progress,
     report: &mut Report,
 ) -> Result<(), String> {
     let pairs = usize::from(cli.pairs);
     progress.count("preparing pairs", pairs);
-    let folder: &Path = &cli.folder;
-    let prepared = prepare::pairs(inventory, pairs, folder, || progress.one_done()).await?;
+    let prepared = match target {
+        Target::Homeservers { inventory, folder } => {
+            prepare::pairs(inventory, pairs, folder, || progress.one_done()).await?
+        }
+        Target::Reflector(reflector) => reflector.pairs(pairs)?,
+    };
     report.pairs = pairs;
     report.message_bytes = prepared
         .first()

@@ -100,10 +100,11 @@ impl Pair {
         clock: Clock,
         wake: Arc<Notify>,
     ) -> Result<(Rc<Self>, Sessions), entente_sdk::Error> {
-        let (from, hello) =
-            Session::open(&prepared.sender.endpoint(), &prepared.sender.token()).await?;
-        let (to, _) =
-            Session::open(&prepared.receiver.endpoint(), &prepared.receiver.token()).await?;
+        let Prepared {
+            sender, receiver, ..
+        } = &prepared;
+        let (from, hello) = Session::open(&sender.endpoint, &sender.token).await?;
+        let (to, _) = Session::open(&receiver.endpoint, &receiver.token).await?;
         let places = (0..)
             .zip(&prepared.pool)
             .map(|(place, message)| (sha256(message), place))
@@ -179,9 +180,9 @@ impl Pair {
         self.wake.notify_one();
     }
 
-    /// How many messages are under way or unanswered; none once a session failed, since waiting
-    /// would be pointless.
-    pub(crate) fn under_way(&self) -> usize {
+    /// How many messages are owed, under way or unanswered; none once a session failed, since
+    /// waiting would be pointless.
+    pub(crate) fn under_way(&self) -> u64 {
         let books = self.books.borrow();
         let failed = books
             .tally
@@ -190,7 +191,8 @@ impl Pair {
         if failed {
             0
         } else {
-            books.ledger.missing() + books.unanswered.len()
+            let sent = books.ledger.missing() + books.unanswered.len();
+            self.owed(&books) + u64::try_from(sent).unwrap_or(u64::MAX)
         }
     }
 
@@ -260,24 +262,33 @@ impl Pair {
     }
 
     fn due(&self) -> u64 {
-        let now_us = self.clock.micros();
         let books = self.books.borrow();
-        let Some(plan) = books.plan else { return 0 };
-        if now_us >= plan.window.until_us || books.hold.is_some() {
+        if books.hold.is_some() {
             return 0;
         }
         let room = UNANSWERED_MAX.saturating_sub(books.unanswered.len());
-        let due = match plan.load {
+        self.owed(&books)
+            .min(BATCH_MAX)
+            .min(u64::try_from(room).unwrap_or(BATCH_MAX))
+    }
+
+    /// How many messages should have been sent by now and have not.
+    fn owed(&self, books: &Books) -> u64 {
+        let now_us = self.clock.micros();
+        let Some(Plan { load, window }) = books.plan else {
+            return 0;
+        };
+        match load {
+            Load::Closed { .. } if now_us >= window.until_us => 0,
             Load::Closed { window } => {
                 let missing = u64::try_from(books.ledger.missing()).unwrap_or(u64::MAX);
                 window.saturating_sub(missing)
             }
+            // What was due within the phase is sent, however late.
             Load::Open { schedule } => schedule
-                .due_of(self.index, now_us)
+                .due_of(self.index, now_us.min(window.until_us.saturating_sub(1)))
                 .saturating_sub(books.sent_in_phase),
-        };
-        due.min(BATCH_MAX)
-            .min(u64::try_from(room).unwrap_or(BATCH_MAX))
+        }
     }
 
     /// What the homeserver put off, once all answers are in and its delay is over.
@@ -316,18 +327,19 @@ impl Pair {
     async fn message(&self, number: u64) -> Result<(Identity, Bytes), entente_sdk::Error> {
         let pool = &self.prepared.pool;
         let place = number % u64::try_from(pool.len()).unwrap_or(u64::MAX).max(1);
+        if let Some(ciphers) = &self.prepared.ciphers
+            && number % FRESH_EVERY == FRESH_EVERY - 1
+        {
+            let fresh = prepare::encrypt(&ciphers.sender, self.room(), number).await?;
+            return Ok((Identity::Fresh(number), fresh));
+        }
         let replay = usize::try_from(place)
             .ok()
             .and_then(|place| pool.get(place));
-        match replay {
-            Some(message) if number % FRESH_EVERY != FRESH_EVERY - 1 => {
-                Ok((Identity::Replayed(place), message.clone()))
-            }
-            _ => {
-                let fresh = prepare::encrypt(&self.prepared.sender, self.room(), number).await?;
-                Ok((Identity::Fresh(number), fresh))
-            }
-        }
+        Ok((
+            Identity::Replayed(place),
+            replay.cloned().unwrap_or_default(),
+        ))
     }
 
     async fn read_results(
@@ -441,12 +453,13 @@ impl Pair {
 
     async fn take_message(&self, room: RoomId, message: Bytes) {
         let place = self.places.get(&sha256(&message)).copied();
-        let identity = match place {
+        let identity = match (place, &self.prepared.ciphers) {
             _ if room != self.room() => None,
-            Some(place) => Some(Identity::Replayed(place)),
-            None => prepare::decrypt(&self.prepared.receiver, room, message)
+            (Some(place), _) => Some(Identity::Replayed(place)),
+            (None, Some(ciphers)) => prepare::decrypt(&ciphers.receiver, room, message)
                 .await
                 .map(Identity::Fresh),
+            (None, None) => None,
         };
         let now_us = self.clock.micros();
         let mut books = self.books.borrow_mut();

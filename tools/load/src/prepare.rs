@@ -24,17 +24,34 @@ const AT_ONCE: usize = 4;
 
 /// A pair that is ready to send.
 pub(crate) struct Prepared {
-    pub(crate) sender: Client,
-    pub(crate) receiver: Client,
+    pub(crate) sender: Device,
+    pub(crate) receiver: Device,
+    /// Encrypts and decrypts fresh messages; absent: everything is a replay.
+    pub(crate) ciphers: Option<Ciphers>,
     pub(crate) room: RoomId,
     /// MLS PrivateMessages of [`TEXT_BYTES`] of text each.
     pub(crate) pool: Vec<Bytes>,
 }
 
-/// A device that only connects.
-pub(crate) struct IdleDevice {
+/// A device as its session needs it.
+pub(crate) struct Device {
     pub(crate) endpoint: Endpoint,
     pub(crate) token: String,
+}
+
+/// Both devices' group states.
+pub(crate) struct Ciphers {
+    pub(crate) sender: Client,
+    pub(crate) receiver: Client,
+}
+
+impl Device {
+    fn of(client: &Client) -> Self {
+        Self {
+            endpoint: client.endpoint(),
+            token: client.token(),
+        }
+    }
 }
 
 /// Prepares pairs; calls `done` after each.
@@ -87,7 +104,7 @@ pub(crate) async fn idle_devices(
     count: usize,
     folder: &Path,
     done: impl Fn(),
-) -> Result<Vec<IdleDevice>, String> {
+) -> Result<Vec<Device>, String> {
     if side.accounts.is_empty() {
         return Err("idle devices need at least one account in the inventory's `from`".to_owned());
     }
@@ -102,10 +119,7 @@ pub(crate) async fn idle_devices(
             let client = Client::enrol(&folder, key()?, enrolment)
                 .await
                 .map_err(|error| format!("idle device {index} can't be enrolled: {error}"))?;
-            let device = IdleDevice {
-                endpoint: client.endpoint(),
-                token: client.token(),
-            };
+            let device = Device::of(&client);
             client.close().await;
             Ok::<_, String>(device)
         });
@@ -165,8 +179,9 @@ async fn pair(from: Enrolment, to: Enrolment, folder: &Path) -> Result<Prepared,
         pool.push(message.map_err(|error| error.to_string())?);
     }
     Ok(Prepared {
-        sender,
-        receiver,
+        sender: Device::of(&sender),
+        receiver: Device::of(&receiver),
+        ciphers: Some(Ciphers { sender, receiver }),
         room,
         pool,
     })

@@ -140,7 +140,6 @@ impl Run {
         let before = self.read_processes()?;
         self.watch_until(window.until_us, start_us, progress).await;
         let after = self.read_processes()?;
-        drop(pacer);
         progress.draining();
 
         let mut total = None;
@@ -151,6 +150,8 @@ impl Run {
                 Some(total) => total.merge(tally),
             }
         }
+        // Until here: the last messages that were due need a wake-up too.
+        drop(pacer);
         let tally = total.ok_or("there are no threads")?;
         let delivered = tally.delivered_in_window;
         let mut report = PhaseReport::counts(

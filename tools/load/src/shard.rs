@@ -141,7 +141,7 @@ async fn run(
         delivered.fetch_add(count - published, Ordering::Relaxed);
         published = count;
         let now_us = clock.micros();
-        let under_way: usize = pairs.iter().map(|pair| pair.under_way()).sum();
+        let under_way: u64 = pairs.iter().map(|pair| pair.under_way()).sum();
         if now_us >= until_us && (under_way == 0 || now_us >= drained_by_us) {
             break;
         }
