@@ -501,14 +501,13 @@ impl Progress {
         match result {
             ItemResult::Accepted | ItemResult::Duplicate | ItemResult::Refused(_) => {
                 self.consumed += 1;
-                // A tombstone that came too late: the receiver had consumed what it stands for.
-                // A conflict: the receiver has something else there.
-                let other_form = item.item.tombstone && *result != ItemResult::Accepted;
+                // Of what a tombstone stands for the receiver may have consumed a part before; at
+                // a conflict it has something else.
                 let conflict = matches!(result, ItemResult::Refused(refusal)
                     if refusal.code == RefusalCode::LinkConflict);
                 self.chain = self
                     .chain
-                    .filter(|_| !other_form && !conflict)
+                    .filter(|_| !item.item.tombstone && !conflict)
                     .map(|before| chain(&before, hash));
             }
             ItemResult::Deferred {

@@ -1,0 +1,655 @@
+//! Both ends of a link together: exactly once, in order, whatever is lost on the way.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "tests fail by panicking"
+)]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use federation_proto::codec::Wire;
+use federation_proto::envelope::{HashedPayload, Kind, Lane, Outgoing};
+use federation_proto::hash::Digest;
+use federation_proto::link::{
+    Anomaly, Arrival, Batch, BatchLimits, Item, LanePosition, LinkEpoch, QueueError, ReceiptError,
+    Receiver, Recent, Sender, Settled, backoff_ms, judge_link_epoch,
+};
+use federation_proto::manifest::Manifest;
+use federation_proto::payload::Tombstone;
+use federation_proto::receipt::{self, ItemResult, ReceiptBody};
+use federation_proto::refusal::{Refusal, RefusalCode};
+use federation_proto::transaction::{self, Link, SignedTransaction, sign};
+use proptest::prelude::*;
+use support::{NOW_MS, Organisation, lane, link, outgoing};
+
+/// Two servers and what their stores hold of the link a → b.
+struct World {
+    a: Organisation,
+    b: Organisation,
+    a_manifest: Manifest,
+    b_manifest: Manifest,
+    link: Link,
+    sender: Sender,
+    // The outbox: what waits, by lane and position.
+    outbox: BTreeMap<(Lane, u64), Outgoing>,
+    positions: BTreeMap<Lane, LanePosition>,
+    recent: BTreeMap<(Lane, u64), Recent>,
+    // What took effect at b, in order, by lane.
+    delivered: BTreeMap<Lane, Vec<Bytes>>,
+    // What b refuses for good, and what it does not take now.
+    refused: Vec<Bytes>,
+    deferred: Vec<Bytes>,
+    now_ms: u64,
+}
+
+fn item(sequence: u64) -> Item {
+    Item {
+        sequence,
+        count: 1,
+        tombstone: false,
+        bytes: 100,
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let a = Organisation::new("a.example", 1);
+        let b = Organisation::new("b.example", 2);
+        let link = link(&a, &b, 5);
+        Self {
+            a_manifest: a.manifest(1),
+            b_manifest: b.manifest(1),
+            sender: Sender::new(link.link_epoch),
+            link,
+            a,
+            b,
+            outbox: BTreeMap::new(),
+            positions: BTreeMap::new(),
+            recent: BTreeMap::new(),
+            delivered: BTreeMap::new(),
+            refused: Vec::new(),
+            deferred: Vec::new(),
+            now_ms: NOW_MS,
+        }
+    }
+
+    fn queue(&mut self, lane: Lane, sequence: u64) {
+        let payload = format!("{lane} {sequence}");
+        self.outbox.insert(
+            (lane, sequence),
+            outgoing(lane, sequence, payload.as_bytes()),
+        );
+        self.sender.enqueue(lane, item(sequence)).unwrap();
+    }
+
+    fn bury(&mut self, lane: Lane, first: u64, count: u32) {
+        let tombstone = Tombstone {
+            count,
+            code: RefusalCode::Expired,
+        };
+        for sequence in first..first + u64::from(count) {
+            self.outbox.remove(&(lane, sequence));
+        }
+        let payload = HashedPayload::new(tombstone.to_bytes().unwrap());
+        self.outbox.insert(
+            (lane, first),
+            Outgoing {
+                kind: Kind::Tombstone,
+                payload,
+                ..outgoing(lane, first, b"")
+            },
+        );
+        let item = Item {
+            count,
+            tombstone: true,
+            ..item(first)
+        };
+        self.sender.replace_by_tombstone(lane, item).unwrap();
+    }
+
+    fn poll(&mut self, envelopes_max: usize) -> Option<(Batch, SignedTransaction)> {
+        let limits = BatchLimits {
+            envelopes_max,
+            ..BatchLimits::default()
+        };
+        let batch = self.sender.poll_batch(self.now_ms, limits)?;
+        let envelopes: Vec<_> = batch
+            .items()
+            .iter()
+            .map(|item| self.outbox[&(item.lane, item.item.sequence)].clone())
+            .collect();
+        let signed = sign(&self.a.envelope_key, &self.link, &envelopes).unwrap();
+        Some((batch, signed))
+    }
+
+    /// What b does with a transaction: judge, decide, store, answer.
+    fn receive(&mut self, bytes: Bytes) -> Bytes {
+        let verified = transaction::decode(bytes)
+            .unwrap()
+            .verify(&self.a_manifest, &self.a.name, &self.b.name, self.now_ms)
+            .unwrap();
+        let mut results = Vec::new();
+        let mut lanes = BTreeMap::new();
+        let mut receivers: BTreeMap<Lane, Receiver> = BTreeMap::new();
+        for envelope in verified.envelopes() {
+            let lane = envelope.header().lane;
+            let stored = self.positions.get(&lane).copied();
+            let receiver = receivers
+                .entry(lane)
+                .or_insert_with(|| Receiver::resume(verified.link().link_epoch, stored));
+            let slot = Recent::slot(envelope.header().sequence);
+            let record = self.recent.get(&(lane, slot)).copied();
+            let arrival = receiver.judge(envelope, record.as_ref());
+            let settled = arrival.settled();
+            let payload = envelope.payload();
+            let (result, consumed) = match arrival {
+                Arrival::Next(next) if self.refused.contains(&payload) => {
+                    let refusal = Refusal::new(RefusalCode::OutOfScope, "no");
+                    (
+                        ItemResult::Refused(refusal),
+                        Some(next.refuse(RefusalCode::OutOfScope)),
+                    )
+                }
+                Arrival::Next(_) if self.deferred.contains(&payload) => (
+                    ItemResult::Deferred {
+                        code: RefusalCode::Unavailable,
+                        retry_after_ms: 2000,
+                    },
+                    None,
+                ),
+                Arrival::Next(next) => {
+                    if envelope.header().kind == Kind::Message {
+                        self.delivered.entry(lane).or_default().push(payload);
+                    }
+                    (ItemResult::Accepted, Some(next.accept()))
+                }
+                _ => (settled.unwrap(), None),
+            };
+            if let Some(consumed) = consumed {
+                self.positions.insert(lane, consumed.position);
+                for record in consumed.records() {
+                    self.recent
+                        .insert((lane, Recent::slot(record.sequence)), record);
+                }
+            }
+            results.push(result);
+            lanes.insert(lane, receivers[&lane].position().head());
+        }
+        ReceiptBody {
+            link: verified.link().clone(),
+            root: verified.root(),
+            at_ms: self.now_ms,
+            results,
+            lanes,
+        }
+        .sign(&self.b.envelope_key)
+        .unwrap()
+    }
+
+    fn settle(
+        &mut self,
+        batch: Batch,
+        signed: &SignedTransaction,
+        receipt: Bytes,
+    ) -> Result<Settled, ReceiptError> {
+        let receipt = receipt::decode(receipt)
+            .unwrap()
+            .verify(&self.b_manifest, &self.link, self.now_ms)
+            .unwrap();
+        let settled = self
+            .sender
+            .handle_receipt(batch, signed, &receipt, self.now_ms)?;
+        for done in &settled.done {
+            self.outbox.remove(&(done.lane, done.item.sequence));
+        }
+        for (refused, _) in &settled.refused {
+            self.outbox.remove(&(refused.lane, refused.item.sequence));
+        }
+        Ok(settled)
+    }
+
+    fn exchange(&mut self, envelopes_max: usize) -> Settled {
+        let (batch, signed) = self.poll(envelopes_max).unwrap();
+        let receipt = self.receive(signed.bytes.clone());
+        self.settle(batch, &signed, receipt).unwrap()
+    }
+
+    /// a restarts: what was in memory is gone, the outbox is not.
+    fn restart_sender(&mut self) {
+        self.sender = Sender::new(self.link.link_epoch);
+        for ((lane, sequence), envelope) in &self.outbox {
+            let tombstone = envelope.kind == Kind::Tombstone;
+            let count = if tombstone {
+                Tombstone::from_bytes(envelope.payload.bytes().clone())
+                    .unwrap()
+                    .count
+            } else {
+                1
+            };
+            let item = Item {
+                count,
+                tombstone,
+                ..item(*sequence)
+            };
+            self.sender.enqueue(*lane, item).unwrap();
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    /// Goal: every envelope takes effect exactly once and in its lane's order, or is buried by a
+    /// tombstone, whatever answers and transactions are lost and whenever the sender restarts; by
+    /// random schedules of all that, then draining the link.
+    #[test]
+    fn exactly_once_in_order(steps in prop::collection::vec((0..9_u8, 0..3_u8, 1..40_usize), 1..60)) {
+        let mut world = World::new();
+        let mut tails: BTreeMap<Lane, u64> = BTreeMap::new();
+        let mut lost: Vec<Bytes> = Vec::new();
+        let mut buried: BTreeSet<(Lane, u64)> = BTreeSet::new();
+        for (step, lane_number, size) in steps {
+            let on = lane(lane_number + 1);
+            match step {
+                0..=2 => {
+                    for _ in 0..size {
+                        let tail = tails.entry(on).or_default();
+                        *tail += 1;
+                        world.queue(on, *tail);
+                    }
+                }
+                3 => {
+                    if world.sender.is_ready() {
+                        world.exchange(size);
+                    }
+                }
+                // The answer is lost.
+                4 => {
+                    if let Some((batch, signed)) = world.poll(size) {
+                        world.receive(signed.bytes.clone());
+                        lost.push(signed.bytes);
+                        world.sender.handle_failure(batch);
+                    }
+                }
+                // The transaction is lost.
+                5 => {
+                    if let Some((batch, _)) = world.poll(size) {
+                        world.sender.handle_failure(batch);
+                    }
+                }
+                // An old transaction arrives again.
+                6 => {
+                    if !lost.is_empty() {
+                        let again = lost[size % lost.len()].clone();
+                        world.receive(again);
+                    }
+                }
+                // What waits first on the lane has expired.
+                7 => {
+                    let waiting = world.outbox.range((on, 0)..=(on, u64::MAX)).next();
+                    if let Some(((_, first), envelope)) = waiting
+                        && envelope.kind == Kind::Message
+                    {
+                        let first = *first;
+                        buried.insert((on, first));
+                        world.bury(on, first, 1);
+                    }
+                }
+                _ => world.restart_sender(),
+            }
+        }
+        world.now_ms += 10_000;
+        while !world.outbox.is_empty() {
+            let settled = world.exchange(16);
+            prop_assert_eq!(settled.anomalies, vec![]);
+            prop_assert!(settled.refused.is_empty());
+        }
+        for (lane, tail) in tails {
+            let delivered = world.delivered.remove(&lane).unwrap_or_default();
+            let mut rest = delivered.iter();
+            for n in 1..=tail {
+                let payload = Bytes::from(format!("{lane} {n}"));
+                if buried.contains(&(lane, n)) && !delivered.contains(&payload) {
+                    continue;
+                }
+                prop_assert_eq!(rest.next(), Some(&payload));
+            }
+            prop_assert_eq!(rest.next(), None);
+        }
+    }
+}
+
+/// Goal: a refused envelope uses up its position, those behind it pass, and the sender learns of the
+/// refusal even when the first answer is lost; by losing it.
+#[test]
+fn a_refusal_survives_a_lost_answer() {
+    let mut world = World::new();
+    (1..=3).for_each(|n| world.queue(lane(1), n));
+    world.refused.push(format!("{} 2", lane(1)).into());
+    let (batch, signed) = world.poll(10).unwrap();
+    world.receive(signed.bytes);
+    world.sender.handle_failure(batch);
+    // Nobody would refuse it any more, but refused is refused.
+    world.refused.clear();
+    let settled = world.exchange(10);
+    assert_eq!(settled.done.len(), 2);
+    assert_eq!(settled.refused.len(), 1);
+    assert_eq!(settled.refused[0].0.item.sequence, 2);
+    assert_eq!(settled.refused[0].1.code, RefusalCode::OutOfScope);
+    assert_eq!(world.delivered[&lane(1)].len(), 2);
+}
+
+/// Goal: a deferred envelope holds up its own lane until its time, and no other lane; by deferring
+/// one of two lanes.
+#[test]
+fn a_deferred_envelope_holds_up_its_lane_only() {
+    let mut world = World::new();
+    for n in 1..=2 {
+        world.queue(lane(1), n);
+        world.queue(lane(2), n);
+    }
+    world.deferred.push(format!("{} 1", lane(1)).into());
+    let settled = world.exchange(10);
+    assert_eq!(settled.done.len(), 2);
+    assert_eq!(settled.deferred.len(), 2);
+    assert_eq!(settled.anomalies, []);
+    world.queue(lane(2), 3);
+    assert_eq!(world.exchange(10).done.len(), 1);
+    assert!(!world.sender.is_ready());
+    assert_eq!(world.sender.poll_timeout(), Some(NOW_MS + 2000));
+    assert!(world.poll(10).is_none());
+    world.deferred.clear();
+    world.now_ms += 2000;
+    assert_eq!(world.exchange(10).done.len(), 2);
+    assert_eq!(world.sender.queued(), 0);
+}
+
+/// Goal: a lane has one unanswered transaction at most, so a later one can't overtake; by polling
+/// twice.
+#[test]
+fn one_unanswered_transaction_per_lane() {
+    let mut world = World::new();
+    (1..=4).for_each(|n| world.queue(lane(1), n));
+    let (first, _) = world.poll(2).unwrap();
+    assert!(world.poll(2).is_none());
+    world.queue(lane(2), 1);
+    let (second, _) = world.poll(2).unwrap();
+    assert_eq!(second.items()[0].lane, lane(2));
+    world.sender.handle_failure(first);
+    assert_eq!(world.poll(9).unwrap().0.items().len(), 4);
+}
+
+/// Goal: a batch keeps to its limits in number and bytes, and a larger item still goes, alone; by
+/// queues that are over each.
+#[test]
+fn batches_keep_to_their_limits() {
+    let mut sender = Sender::new(1);
+    for n in 1..=5 {
+        sender.enqueue(lane(1), item(n)).unwrap();
+    }
+    let limits = BatchLimits {
+        envelopes_max: 10,
+        bytes_max: 350,
+    };
+    let batch = sender.poll_batch(0, limits).unwrap();
+    assert_eq!(batch.items().len(), 3);
+    sender.handle_failure(batch);
+    let limits = BatchLimits {
+        envelopes_max: 10,
+        bytes_max: 50,
+    };
+    assert_eq!(sender.poll_batch(0, limits).unwrap().items().len(), 1);
+}
+
+/// Goal: expired mail is buried by one tombstone over its range, which the receiver takes in one
+/// step, also where it had taken a part of the range before; by burying after a lost answer.
+#[test]
+fn tombstones_cover_ranges() {
+    let mut world = World::new();
+    (1..=10).for_each(|n| world.queue(lane(1), n));
+    let (batch, signed) = world.poll(4).unwrap();
+    world.receive(signed.bytes.clone());
+    world.sender.handle_failure(batch);
+    // a does not know that b has 1 to 4.
+    world.bury(lane(1), 3, 6);
+    let settled = world.exchange(10);
+    assert_eq!(settled.anomalies, []);
+    assert_eq!(settled.done.len(), 5);
+    assert_eq!(world.positions[&lane(1)].sequence, 10);
+    let expected: Vec<Bytes> = [1, 2, 3, 4, 9, 10]
+        .map(|n| format!("{} {n}", lane(1)).into())
+        .to_vec();
+    assert_eq!(world.delivered[&lane(1)], expected);
+    // The transaction that was on its way arrives again: no effect, and no false alarm.
+    let receipt = receipt::decode(world.receive(signed.bytes))
+        .unwrap()
+        .verify(&world.b_manifest, &world.link, NOW_MS)
+        .unwrap();
+    assert_eq!(receipt.body().results, vec![ItemResult::Duplicate; 4]);
+    assert_eq!(world.delivered[&lane(1)], expected);
+}
+
+/// Goal: another envelope at a consumed position is a conflict within the remembered 1,024, and a
+/// harmless duplicate beyond; by a sender restored from an old copy.
+#[test]
+fn conflicts_are_noticed() {
+    let mut world = World::new();
+    (1..=1100).for_each(|n| world.queue(lane(1), n));
+    while !world.outbox.is_empty() {
+        world.exchange(1024);
+    }
+    let resend = |world: &mut World, sequence: u64| {
+        let forged = outgoing(lane(1), sequence, b"another");
+        let signed = sign(&world.a.envelope_key, &world.link, &[forged]).unwrap();
+        let receipt = receipt::decode(world.receive(signed.bytes)).unwrap();
+        let receipt = receipt.verify(&world.b_manifest, &world.link, NOW_MS);
+        receipt.unwrap().body().results[0].clone()
+    };
+    for sequence in [1100, 77] {
+        let ItemResult::Refused(refusal) = resend(&mut world, sequence) else {
+            panic!("position {sequence} was not refused");
+        };
+        assert_eq!(refusal.code, RefusalCode::LinkConflict);
+    }
+    for sequence in [76, 1] {
+        assert_eq!(resend(&mut world, sequence), ItemResult::Duplicate);
+    }
+    assert_eq!(world.delivered[&lane(1)].len(), 1100);
+}
+
+/// Goal: a receiver that lost its store, or is ahead of this side, is reported and not asked in a
+/// tight loop; by taking the receiver's positions away, and by restoring an old sender.
+#[test]
+fn disagreement_is_reported() {
+    let mut world = World::new();
+    (1..=5).for_each(|n| world.queue(lane(1), n));
+    world.exchange(10);
+    world.queue(lane(1), 6);
+    let kept = std::mem::take(&mut world.positions);
+    let settled = world.exchange(10);
+    assert_eq!(
+        settled.anomalies,
+        [Anomaly::PeerBehind {
+            lane: lane(1),
+            theirs: 0,
+            ours: 6
+        }]
+    );
+    assert_eq!(world.sender.poll_timeout(), Some(NOW_MS + 1000));
+
+    world.positions = kept;
+    world.restart_sender();
+    assert_eq!(world.exchange(10).anomalies, []);
+    world.sender = Sender::new(5);
+    world.outbox.clear();
+    world.queue(lane(1), 4);
+    let settled = world.exchange(10);
+    assert_eq!(
+        settled.anomalies,
+        [Anomaly::PeerAhead {
+            lane: lane(1),
+            theirs: 6,
+            ours: 4
+        }]
+    );
+}
+
+/// Goal: the sender notices when the receiver has other envelopes at its positions; by a receiver
+/// whose chain hash is another one.
+#[test]
+fn the_chain_is_compared() {
+    let mut world = World::new();
+    world.queue(lane(1), 1);
+    world.exchange(10);
+    world.positions.get_mut(&lane(1)).unwrap().chain_hash = Digest::of(b"another past");
+    world.queue(lane(1), 2);
+    let settled = world.exchange(10);
+    assert_eq!(
+        settled.anomalies,
+        [Anomaly::ChainMismatch {
+            lane: lane(1),
+            sequence: 2
+        }]
+    );
+}
+
+/// Goal: a receipt that answers another transaction, or contradicts itself, settles nothing, and
+/// everything is sent again; by exchanging and changing receipts.
+#[test]
+fn wrong_receipts_settle_nothing() {
+    let mut world = World::new();
+    (1..=2).for_each(|n| world.queue(lane(1), n));
+    let (batch, signed) = world.poll(10).unwrap();
+    let good = receipt::decode(world.receive(signed.bytes.clone()))
+        .unwrap()
+        .verify(&world.b_manifest, &world.link, NOW_MS)
+        .unwrap();
+    let mut batch = Some(batch);
+    type Change = fn(&mut ReceiptBody);
+    let wrong: [(Change, ReceiptError); 5] = [
+        (
+            |body| body.root = Digest::ZERO,
+            ReceiptError::OtherTransaction,
+        ),
+        (|body| drop(body.results.pop()), ReceiptError::Contradiction),
+        (|body| body.lanes.clear(), ReceiptError::Contradiction),
+        (
+            |body| body.lanes.values_mut().for_each(|head| head.sequence = 1),
+            ReceiptError::Contradiction,
+        ),
+        (
+            |body| {
+                body.results[0] = ItemResult::Deferred {
+                    code: RefusalCode::Quota,
+                    retry_after_ms: 1,
+                }
+            },
+            ReceiptError::Contradiction,
+        ),
+    ];
+    for (change, expected) in wrong {
+        let mut body = good.body().clone();
+        change(&mut body);
+        let receipt = body.sign(&world.b.envelope_key).unwrap();
+        let error = world.settle(batch.take().unwrap(), &signed, receipt);
+        assert_eq!(error, Err(expected));
+        batch = Some(world.poll(10).unwrap().0);
+        assert_eq!(batch.as_ref().unwrap().items().len(), 2);
+    }
+}
+
+/// Goal: a new link epoch numbers what waits anew from 1, without tombstones, and the receiver
+/// starts every lane at 0; an old epoch is stale; by renumbering a queue with a hole.
+#[test]
+fn a_new_link_epoch_starts_anew() {
+    let mut world = World::new();
+    (1..=6).for_each(|n| world.queue(lane(1), n));
+    world.exchange(3);
+    world.bury(lane(1), 5, 1);
+    let old_outbox = std::mem::take(&mut world.outbox);
+    let sender = std::mem::replace(&mut world.sender, Sender::new(0));
+    let (sender, renumbered) = sender.renumber(6);
+    world.sender = sender;
+    world.link.link_epoch = 6;
+    let numbers: Vec<_> = renumbered.iter().map(|r| (r.from, r.to)).collect();
+    assert_eq!(numbers, [(4, Some(1)), (5, None), (6, Some(2))]);
+    for entry in renumbered {
+        if let Some(sequence) = entry.to {
+            let envelope = old_outbox[&(entry.lane, entry.from)].clone();
+            world.outbox.insert(
+                (entry.lane, sequence),
+                Outgoing {
+                    sequence,
+                    ..envelope
+                },
+            );
+        }
+    }
+    let settled = world.exchange(10);
+    assert_eq!((settled.done.len(), settled.anomalies.len()), (2, 0));
+    assert_eq!(world.positions[&lane(1)].link_epoch, 6);
+    assert_eq!(world.positions[&lane(1)].sequence, 2);
+    assert_eq!(world.delivered[&lane(1)].len(), 5);
+
+    assert_eq!(judge_link_epoch(None, 5), LinkEpoch::New);
+    assert_eq!(judge_link_epoch(Some(5), 5), LinkEpoch::Current);
+    assert_eq!(judge_link_epoch(Some(5), 6), LinkEpoch::New);
+    assert_eq!(judge_link_epoch(Some(6), 5), LinkEpoch::Stale);
+}
+
+/// Goal: positions are queued without holes, and only whole waiting items are buried; by breaking
+/// each rule.
+#[test]
+fn the_queue_has_no_holes() {
+    let mut sender = Sender::new(1);
+    sender.enqueue(lane(1), item(7)).unwrap();
+    assert_eq!(
+        sender.enqueue(lane(1), item(9)),
+        Err(QueueError::NotNext {
+            expected: 8,
+            found: 9
+        })
+    );
+    sender.enqueue(lane(1), item(8)).unwrap();
+    let tombstone = |first, count| Item {
+        count,
+        tombstone: true,
+        ..item(first)
+    };
+    for wrong in [tombstone(6, 2), tombstone(8, 2), tombstone(9, 1), item(7)] {
+        assert_eq!(
+            sender.replace_by_tombstone(lane(1), wrong),
+            Err(QueueError::NotWaiting)
+        );
+    }
+    let batch = sender.poll_batch(0, BatchLimits::default()).unwrap();
+    assert_eq!(
+        sender.replace_by_tombstone(lane(1), tombstone(7, 2)),
+        Err(QueueError::InFlight)
+    );
+    sender.handle_failure(batch);
+    sender
+        .replace_by_tombstone(lane(1), tombstone(7, 2))
+        .unwrap();
+    assert_eq!(sender.queued(), 1);
+    sender.enqueue(lane(1), item(9)).unwrap();
+}
+
+/// Goal: waits grow from a second to five minutes, and chance takes away up to half; by the corners.
+#[test]
+fn backoff() {
+    assert_eq!(backoff_ms(1, 0), 1000);
+    assert_eq!(backoff_ms(2, 0), 2000);
+    assert_eq!(backoff_ms(100, 0), 300_000);
+    for failures in 0..20 {
+        for random in [0, 1, 499, 500, 123_456, u64::MAX] {
+            let wait = backoff_ms(failures, random);
+            let full = backoff_ms(failures, 0);
+            assert!(wait > full / 2 && wait <= full, "{failures} {random}");
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! Transactions, proofs, receipts and manifests: what verifies, and all that must not.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "tests fail by panicking"
+)]
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use federation_proto::codec::Wire;
+use federation_proto::hash::Digest;
+use federation_proto::ids::ServerName;
+use federation_proto::keys::EnvelopeKey;
+use federation_proto::manifest::{self, Manifest, ManifestError};
+use federation_proto::organisation::{CertificateError, OrganisationIdentity};
+use federation_proto::receipt::{self, ItemResult, LaneHead, ReceiptBody};
+use federation_proto::refusal::{Refusal, RefusalCode};
+use federation_proto::transaction::{self, EnvelopeProof, VerifyError, sign};
+use rcgen::{Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384};
+use support::{DAY_MS, NOW_MS, Organisation, authority, lane, link, outgoing, server};
+
+fn pair() -> (Organisation, Organisation) {
+    (
+        Organisation::new("a.example", 1),
+        Organisation::new("b.example", 2),
+    )
+}
+
+fn transaction_bytes(a: &Organisation, b: &Organisation, count: u64) -> Bytes {
+    let envelopes: Vec<_> = (1..=count)
+        .map(|n| outgoing(lane(1), n, format!("payload {n}").as_bytes()))
+        .collect();
+    sign(&a.envelope_key, &link(a, b, 5), &envelopes)
+        .unwrap()
+        .bytes
+}
+
+/// Goal: what one side signs the other verifies, each envelope also alone; by transactions of
+/// several sizes, whose proofs go through their encoding.
+#[test]
+fn signed_is_verified_and_each_envelope_is_proved_alone() {
+    let (a, b) = pair();
+    let manifest = a.manifest(1);
+    for count in [1, 2, 3, 7, 64] {
+        let verified = transaction::decode(transaction_bytes(&a, &b, count))
+            .unwrap()
+            .verify(&manifest, &a.name, &b.name, NOW_MS)
+            .unwrap();
+        assert_eq!(verified.envelopes().len(), usize::try_from(count).unwrap());
+        for (envelope, n) in verified.envelopes().iter().zip(1..) {
+            assert_eq!(envelope.header().sequence, n);
+            assert_eq!(envelope.payload(), format!("payload {n}"));
+            assert_eq!(envelope.position_hash(), envelope.header().position_hash());
+            let proof = EnvelopeProof::from_bytes(envelope.proof().to_bytes().unwrap()).unwrap();
+            let alone = proof
+                .verify(
+                    envelope.bytes().clone(),
+                    &manifest,
+                    &a.name,
+                    &b.name,
+                    NOW_MS,
+                )
+                .unwrap();
+            assert_eq!(alone.header(), envelope.header());
+            assert_eq!(alone.position_hash(), envelope.position_hash());
+            assert_eq!(alone.proof(), proof);
+        }
+    }
+}
+
+/// Goal: no byte of a transaction can be changed; by flipping one bit of each byte in turn.
+#[test]
+fn every_byte_is_signed() {
+    let (a, b) = pair();
+    let manifest = a.manifest(1);
+    let bytes = transaction_bytes(&a, &b, 3);
+    for at in 0..bytes.len() {
+        let mut changed = bytes.to_vec();
+        changed[at] ^= 1;
+        let accepted = transaction::decode(changed.into())
+            .ok()
+            .and_then(|t| t.verify(&manifest, &a.name, &b.name, NOW_MS).ok());
+        assert!(accepted.is_none(), "byte {at}");
+    }
+}
+
+/// Goal: a transaction counts only from whom, for whom, under whose manifest and while the key is
+/// valid; by changing each expectation.
+#[test]
+fn the_right_transaction_in_the_wrong_place() {
+    let (a, b) = pair();
+    let c = Organisation::new("c.example", 3);
+    let decoded = transaction::decode(transaction_bytes(&a, &b, 1)).unwrap();
+    let verify = |manifest: &Manifest, origin: &ServerName, destination: &ServerName, at_ms| {
+        decoded
+            .clone()
+            .verify(manifest, origin, destination, at_ms)
+            .unwrap_err()
+    };
+    let manifest = a.manifest(1);
+    assert!(matches!(
+        verify(&manifest, &c.name, &b.name, NOW_MS),
+        VerifyError::WrongOrigin { .. }
+    ));
+    assert!(matches!(
+        verify(&manifest, &a.name, &c.name, NOW_MS),
+        VerifyError::WrongDestination { .. }
+    ));
+    assert!(matches!(
+        verify(&c.manifest(1), &a.name, &b.name, NOW_MS),
+        VerifyError::WrongManifest { .. }
+    ));
+    let id = a.envelope_key.id();
+    for at_ms in [NOW_MS - 2 * DAY_MS, NOW_MS + 89 * DAY_MS] {
+        assert_eq!(
+            verify(&manifest, &a.name, &b.name, at_ms),
+            VerifyError::KeyNotValid(id)
+        );
+    }
+    let other = Organisation {
+        envelope_key: EnvelopeKey::from_seed(&[9; 32]).unwrap(),
+        ..Organisation::new("a.example", 9)
+    };
+    assert_eq!(
+        verify(&other.manifest(1), &other.name, &b.name, NOW_MS),
+        VerifyError::UnknownKey(id)
+    );
+}
+
+/// Goal: a proof serves its own envelope and no other; by trying each proof of a transaction on each
+/// of its envelopes, and on a changed payload.
+#[test]
+fn a_proof_proves_one_envelope() {
+    let (a, b) = pair();
+    let manifest = a.manifest(1);
+    let verified = transaction::decode(transaction_bytes(&a, &b, 5))
+        .unwrap()
+        .verify(&manifest, &a.name, &b.name, NOW_MS)
+        .unwrap();
+    for (i, one) in verified.envelopes().iter().enumerate() {
+        let proof = one.proof();
+        for (j, other) in verified.envelopes().iter().enumerate() {
+            let result = proof.verify(other.bytes().clone(), &manifest, &a.name, &b.name, NOW_MS);
+            assert_eq!(result.is_ok(), i == j);
+        }
+        let mut changed = one.bytes().to_vec();
+        *changed.last_mut().unwrap() ^= 1;
+        let error = proof
+            .verify(changed.into(), &manifest, &a.name, &b.name, NOW_MS)
+            .unwrap_err();
+        assert_eq!(error, VerifyError::PayloadHash(i));
+    }
+}
+
+/// Goal: the envelopes of a transaction share origin, destination, key and epoch, else it does not
+/// decode; by splicing envelopes of two transactions together.
+#[test]
+fn a_transaction_has_one_origin() {
+    let (a, b) = pair();
+    let other = Organisation::new("c.example", 3);
+    let mut mixed = transaction_bytes(&a, &b, 1).to_vec();
+    let foreign = transaction_bytes(&other, &b, 1);
+    // After version, suite, signature and the length of the list.
+    let start = 2 + 1 + 64 + 4;
+    mixed.extend_from_slice(&foreign[start..]);
+    let length = u32::try_from(mixed.len() - start).unwrap();
+    mixed[start - 4..start].copy_from_slice(&length.to_be_bytes());
+    assert!(transaction::decode(mixed.into()).is_err());
+}
+
+/// Goal: a receipt proves what the destination answered, to this link only; by verifying it as it
+/// is, changed in each byte, and for other links.
+#[test]
+fn receipts() {
+    let (a, b) = pair();
+    let link_ab = link(&a, &b, 5);
+    let body = ReceiptBody {
+        link: link_ab.clone(),
+        root: Digest::of(b"root"),
+        at_ms: NOW_MS,
+        results: vec![
+            ItemResult::Accepted,
+            ItemResult::Duplicate,
+            ItemResult::Refused(Refusal::new(RefusalCode::OutOfScope, "not granted")),
+            ItemResult::Deferred {
+                code: RefusalCode::LaneGap,
+                retry_after_ms: 0,
+            },
+        ],
+        lanes: BTreeMap::from([(
+            lane(1),
+            LaneHead {
+                sequence: 3,
+                chain_hash: Digest::of(b"chain"),
+            },
+        )]),
+    };
+    let bytes = body.sign(&b.envelope_key).unwrap();
+    let manifest = b.manifest(1);
+    let receipt = receipt::decode(bytes.clone())
+        .unwrap()
+        .verify(&manifest, &link_ab, NOW_MS)
+        .unwrap();
+    assert_eq!(*receipt.body(), body);
+    for at in 0..bytes.len() {
+        let mut changed = bytes.to_vec();
+        changed[at] ^= 1;
+        let accepted = receipt::decode(changed.into())
+            .ok()
+            .and_then(|receipt| receipt.verify(&manifest, &link_ab, NOW_MS).ok());
+        assert!(accepted.is_none(), "byte {at}");
+    }
+    for other in [link(&b, &a, 5), link(&a, &b, 6)] {
+        let receipt = receipt::decode(bytes.clone()).unwrap();
+        assert!(receipt.verify(&manifest, &other, NOW_MS).is_err());
+    }
+    // The origin's own signature is not an answer.
+    let by_origin = receipt::decode(body.sign(&a.envelope_key).unwrap()).unwrap();
+    assert!(by_origin.verify(&manifest, &link_ab, NOW_MS).is_err());
+}
+
+/// Goal: a reason of any length and any characters travels, shortened and cleaned, and never keeps
+/// a receipt from being signed; by a hostile one.
+#[test]
+fn reasons_are_cleaned() {
+    let (a, b) = pair();
+    let reason = format!("line\nbreak \u{1b}[31m{}", "ä".repeat(1000));
+    let body = ReceiptBody {
+        link: link(&a, &b, 5),
+        root: Digest::ZERO,
+        at_ms: NOW_MS,
+        results: vec![ItemResult::Refused(Refusal::new(
+            RefusalCode::Quota,
+            reason,
+        ))],
+        lanes: BTreeMap::new(),
+    };
+    let receipt = receipt::decode(body.sign(&b.envelope_key).unwrap())
+        .unwrap()
+        .verify(&b.manifest(1), &body.link, NOW_MS)
+        .unwrap();
+    let ItemResult::Refused(refusal) = &receipt.body().results[0] else {
+        panic!("another result");
+    };
+    assert!(refusal.reason.starts_with("line break  [31mä"));
+    assert_eq!(refusal.reason.len(), 512);
+}
+
+/// Goal: a manifest never goes back, forks or changes hands; by presenting older ones, another one
+/// of the same serial, another server's and a changed one.
+#[test]
+fn manifests_go_forward_only() {
+    let (a, b) = pair();
+    let current = a.manifest(5);
+    let verify = |bytes, server, root: &Bytes, at_ms| {
+        manifest::decode(bytes)
+            .unwrap()
+            .verify(server, root, Some(&current), at_ms)
+    };
+    assert!(verify(a.manifest_bytes(6), &a.name, &a.root, NOW_MS).is_ok());
+    assert!(verify(current.bytes().clone(), &a.name, &a.root, NOW_MS).is_ok());
+    assert_eq!(
+        verify(a.manifest_bytes(4), &a.name, &a.root, NOW_MS),
+        Err(ManifestError::Rollback { known: 5, found: 4 })
+    );
+    // The same content, but another signature: ECDSA signatures are never the same twice.
+    assert_eq!(
+        verify(a.manifest_bytes(5), &a.name, &a.root, NOW_MS),
+        Err(ManifestError::Fork(5))
+    );
+    assert!(matches!(
+        verify(a.manifest_bytes(6), &b.name, &a.root, NOW_MS),
+        Err(ManifestError::WrongServer { .. })
+    ));
+    assert_eq!(
+        verify(a.manifest_bytes(6), &a.name, &b.root, NOW_MS),
+        Err(ManifestError::Certificate(
+            CertificateError::NotSignedByRoot("issuing certificate")
+        ))
+    );
+    let before_the_root = 1_700_000_000_000;
+    assert_eq!(
+        verify(a.manifest_bytes(6), &a.name, &a.root, before_the_root),
+        Err(ManifestError::Certificate(CertificateError::NotValidNow(
+            "root certificate"
+        )))
+    );
+    let bytes = a.manifest_bytes(6);
+    for at in 0..bytes.len() {
+        let mut changed = bytes.to_vec();
+        changed[at] ^= 1;
+        let accepted = manifest::decode(changed.into())
+            .ok()
+            .and_then(|m| m.verify(&a.name, &a.root, None, NOW_MS).ok());
+        assert!(accepted.is_none(), "byte {at}");
+    }
+}
+
+/// Goal: only a P-256 root and a P-256 issuing CA of depth 0 below it are an organisation; by
+/// certificates that are each wrong in one thing.
+#[test]
+fn organisations() {
+    let p256 = || KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    let (root_key, issuing_key) = (p256(), p256());
+    let root_params = authority("root", 1);
+    let root = root_params.self_signed(&root_key).unwrap();
+    let issuer = Issuer::from_params(&root_params, &root_key);
+    let der = |certificate: &rcgen::Certificate| Bytes::copy_from_slice(certificate.der());
+    let parse = |root: &rcgen::Certificate, issuing: &rcgen::Certificate| {
+        OrganisationIdentity::parse(der(root), der(issuing), NOW_MS)
+    };
+
+    let good = authority("issuing", 0)
+        .signed_by(&issuing_key, &issuer)
+        .unwrap();
+    assert!(parse(&root, &good).is_ok());
+
+    let deep = authority("issuing", 1)
+        .signed_by(&issuing_key, &issuer)
+        .unwrap();
+    assert_eq!(
+        parse(&root, &deep),
+        Err(CertificateError::NotAnAuthority("issuing certificate"))
+    );
+    let mut leaf_params = authority("issuing", 0);
+    leaf_params.is_ca = rcgen::IsCa::NoCa;
+    let leaf = leaf_params.signed_by(&issuing_key, &issuer).unwrap();
+    assert_eq!(
+        parse(&root, &leaf),
+        Err(CertificateError::NotAnAuthority("issuing certificate"))
+    );
+    let p384 = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap();
+    let other_curve = authority("issuing", 0).signed_by(&p384, &issuer).unwrap();
+    assert_eq!(
+        parse(&root, &other_curve),
+        Err(CertificateError::Algorithm("issuing certificate"))
+    );
+    let self_made = authority("issuing", 0).self_signed(&issuing_key).unwrap();
+    assert_eq!(
+        parse(&root, &self_made),
+        Err(CertificateError::NotSignedByRoot("issuing certificate"))
+    );
+    // The right name, another key.
+    let impostor = authority("root", 1).self_signed(&p256()).unwrap();
+    assert_eq!(
+        parse(&impostor, &good),
+        Err(CertificateError::NotSignedByRoot("issuing certificate"))
+    );
+    let mut critical = authority("issuing", 0);
+    let mut unknown = rcgen::CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 9], vec![5, 0]);
+    unknown.set_criticality(true);
+    critical.custom_extensions.push(unknown);
+    let critical = critical.signed_by(&issuing_key, &issuer).unwrap();
+    assert_eq!(
+        parse(&root, &critical),
+        Err(CertificateError::CriticalExtension("issuing certificate"))
+    );
+    let trailing = [good.der().as_ref(), &[0]].concat();
+    assert_eq!(
+        OrganisationIdentity::parse(der(&root), trailing.into(), NOW_MS),
+        Err(CertificateError::Malformed("issuing certificate"))
+    );
+    assert_eq!(server("a.example").as_str(), "a.example");
+}
