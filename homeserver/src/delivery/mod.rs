@@ -3,11 +3,14 @@
 //! Deliberately absent: HTTP, and anything that could hold a plaintext.
 
 pub mod batch;
+pub mod dead_letters;
+mod envelope;
 pub mod fan_out;
 pub mod inbox;
 pub mod limits;
 pub mod mailboxes;
 pub mod outbox;
+pub mod receive;
 pub mod submit;
 
 pub use batch::{Batch, NotTaken, Times, settle};

@@ -2,4 +2,5 @@
 
 pub mod inbound;
 pub mod outbound;
+pub mod paths;
 pub mod peers;

@@ -123,6 +123,14 @@ pub fn evaluate_link(
     }
 }
 
+/// Judges only whether the agreement is in force.
+pub fn evaluate_standing(link: &Link<'_>, now_ms: u64) -> Decision {
+    match standing(link, now_ms) {
+        Ok(_) => Decision::Allowed,
+        Err(refusal) => Decision::Refused(refusal),
+    }
+}
+
 fn suspension(rules: &Rules<'_>) -> Result<(), Refusal> {
     if rules.party.suspended {
         return Err(Refusal::new(

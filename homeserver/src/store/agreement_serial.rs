@@ -25,6 +25,7 @@ pub fn require(part: &mut Part, server: &ServerName, serial: Option<u64>) {
     part.require(Precondition::unchanged(key(server), serial.map(value)));
 }
 
-fn value(serial: u64) -> Value {
+/// The stored form of a serial.
+pub fn value(serial: u64) -> Value {
     [&[1_u8][..], &serial.to_be_bytes()].concat().into()
 }

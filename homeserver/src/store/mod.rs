@@ -18,6 +18,7 @@ pub mod key_package;
 pub mod link_position;
 pub mod outbox;
 pub mod payload;
+pub mod peer;
 pub mod policy_serial;
 pub mod record;
 pub mod room;

@@ -1,11 +1,37 @@
 //! What peers may ask of this homeserver, over HTTP/2 with mutual TLS.
+//!
+//! Who asks is known from the TLS handshake before a byte of a request is read; whether the agreement
+//! lets it ask is judged before a byte of the request's body is read.
+
+mod countersignature;
+mod error;
+mod gate;
+mod manifest;
+mod probe;
+mod transactions;
 
 use std::sync::Arc;
 
+use axum::routing::{get, post};
+use axum::{Extension, Router};
+
+use crate::federation::paths;
 use crate::node::Node;
 
+use gate::Gates;
+
 /// Every route of the federation API. Each request carries [`crate::tls::Peer`] as an extension: the
-/// peer that the TLS handshake authenticated.
-pub fn router(node: Arc<Node>) -> axum::Router {
-    axum::Router::new().with_state(node)
+/// peer that the TLS handshake authenticated. Which state an agreement must be in, and how large a
+/// body may be, stands at the top of each handler.
+#[rustfmt::skip]
+pub fn router(node: Arc<Node>) -> Router {
+    Router::new()
+        .route(paths::TRANSACTIONS, post(transactions::handle))
+        .route(paths::MANIFEST, get(manifest::handle))
+        .route(paths::COUNTERSIGNATURE, post(countersignature::handle))
+        .route(paths::PROBE, get(probe::handle))
+        .fallback(error::no_such_path)
+        .method_not_allowed_fallback(error::no_such_path)
+        .layer(Extension(Arc::new(Gates::default())))
+        .with_state(node)
 }

@@ -25,11 +25,6 @@ impl Backoff {
         *self = Self::default();
     }
 
-    /// Whether the last attempt did not get through.
-    pub(super) const fn is_unreachable(&self) -> bool {
-        self.unreachable_since_ms.is_some()
-    }
-
     /// The peer can't be reached.
     pub(super) fn unreachable(&mut self, now_ms: u64, random: u32) -> Duration {
         let since_ms = *self.unreachable_since_ms.get_or_insert(now_ms);
@@ -85,7 +80,6 @@ mod tests {
     fn probes_slow_down() {
         let mut backoff = Backoff::default();
         assert_eq!(backoff.unreachable(1_000, 0).as_secs(), 2);
-        assert!(backoff.is_unreachable());
         assert_eq!(backoff.unreachable(600_999, 0).as_secs(), 2);
         assert_eq!(backoff.unreachable(601_000, 0).as_secs(), 30);
     }

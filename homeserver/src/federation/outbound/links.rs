@@ -3,6 +3,7 @@
 //! For waking and for administrators' eyes only: what was delivered is decided by the store.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use federation_proto::ids::ServerName;
@@ -28,10 +29,18 @@ pub(super) struct Link {
     pub(super) mail: Notify,
     /// The peer talked to us, or an administrator asks: every delay ends.
     pub(super) now: Notify,
+    /// The peer uses a key that its known manifest does not list.
+    pub(super) stale_manifest: AtomicBool,
+    delayed: AtomicBool,
     status: Mutex<LinkStatus>,
 }
 
 impl Link {
+    /// Whether the task waits for a delay to pass.
+    pub(super) fn set_delayed(&self, delayed: bool) {
+        self.delayed.store(delayed, Ordering::Release);
+    }
+
     /// Changes the status.
     pub(super) fn update(&self, change: impl FnOnce(&mut LinkStatus)) {
         change(&mut lock(&self.status));
@@ -53,6 +62,21 @@ impl Links {
     /// Ends every delay towards `server`: it talked to us, or an administrator asks.
     pub fn retry_now(&self, server: &ServerName) {
         self.link(server).now.notify_one();
+    }
+
+    /// `server` has talked to us: it is there, and a delay towards it ends.
+    pub fn heard_from(&self, server: &ServerName) {
+        let link = self.link(server);
+        if link.delayed.load(Ordering::Acquire) {
+            link.now.notify_one();
+        }
+    }
+
+    /// `server` signs with a key that its known manifest does not list: the newer one is fetched.
+    pub fn fetch_manifest(&self, server: &ServerName) {
+        let link = self.link(server);
+        link.stale_manifest.store(true, Ordering::Release);
+        link.now.notify_one();
     }
 
     /// How things stand with `server`.

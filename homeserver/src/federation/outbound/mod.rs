@@ -1,9 +1,95 @@
 //! What goes out to peers: one task for each, which sends what waits in the outbox.
+//!
+//! A task does one thing at a time and has one transaction under way at most. It is woken by its own
+//! bell, never by polling; what it knows is in the store, so that it may die at any moment.
 
 mod backoff;
 mod links;
 mod network;
+mod queue;
+mod request;
 mod resolver;
+mod settle;
+mod worker;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use federation_proto::ids::ServerName;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::federation::peers::{self, PeerState};
+use crate::node::{Hint, Node};
+use crate::store::{Part, StoreError, dead_letters};
 
 pub use links::{LinkStatus, Links};
 pub use network::{Network, ResponseBody, TlsNetwork};
+pub(super) use settle::clear;
+
+use worker::Worker;
+
+/// How often agreements are looked through for those whose last day is past, and old dead letters are
+/// deleted.
+const ROUND: Duration = Duration::from_secs(30);
+/// Dead letters deleted in one round.
+const DEAD_LETTERS_DELETED: usize = 1000;
+
+/// Serves all peers until it is dropped.
+pub async fn run(node: Arc<Node>, network: Arc<dyn Network>) -> Result<(), StoreError> {
+    let mut hints = node.hints();
+    node.peers.refresh(&node).await?;
+    let mut tasks = JoinSet::new();
+    let mut workers: HashMap<ServerName, AbortHandle> = HashMap::new();
+    let mut rounds = tokio::time::interval(ROUND);
+    loop {
+        for peer in node.peers.all() {
+            let busy = workers
+                .get(&peer.server)
+                .is_some_and(|task| !task.is_finished());
+            if !busy {
+                let worker =
+                    Worker::new(Arc::clone(&node), Arc::clone(&network), peer.server.clone());
+                workers.insert(peer.server.clone(), tasks.spawn(worker.run()));
+            }
+            if peer.state != PeerState::Active {
+                // What is under way there ends now, not when it is answered.
+                network.cut(&peer.server);
+            }
+        }
+        tokio::select! {
+            () = changed(&mut hints) => {}
+            _ = rounds.tick() => round(&node).await?,
+            Some(_) = tasks.join_next() => {}
+        }
+    }
+}
+
+/// Waits until agreements have changed.
+async fn changed(hints: &mut tokio::sync::broadcast::Receiver<Hint>) {
+    loop {
+        match hints.recv().await {
+            Ok(Hint::PeersChanged) | Err(RecvError::Lagged(_)) => return,
+            Ok(_) => {}
+            // The node is gone; whoever runs this is about to drop it.
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
+async fn round(node: &Node) -> Result<(), StoreError> {
+    let now_ms = node.clock.now_ms();
+    for peer in node.peers.all() {
+        let in_force = matches!(peer.state, PeerState::Active | PeerState::Suspended);
+        if in_force && now_ms >= peer.agreement.expires_ms {
+            peers::expire(node, &peer.server).await?;
+        }
+    }
+    let mut part = Part::default();
+    dead_letters::delete_old(&node.store, &mut part, now_ms, DEAD_LETTERS_DELETED).await?;
+    if !part.writes.is_empty() {
+        node.store.commit(part).await?;
+    }
+    Ok(())
+}

@@ -10,13 +10,13 @@ use hickory_resolver::TokioResolver;
 const ADDRESSES_MAX: usize = 8;
 
 /// Resolves host names with the machine's DNS configuration.
-pub struct Resolver {
+pub(super) struct Resolver {
     dns: Option<TokioResolver>,
 }
 
 impl Resolver {
     /// A resolver as the machine is configured; without a usable configuration only addresses work.
-    pub fn from_system() -> Self {
+    pub(super) fn from_system() -> Self {
         let dns = TokioResolver::builder_tokio()
             .and_then(|builder| builder.build())
             .inspect_err(|error| {
@@ -27,7 +27,7 @@ impl Resolver {
     }
 
     /// The addresses of `endpoints` (`host:port` each), in their order.
-    pub async fn addresses(&self, endpoints: &[String]) -> Vec<SocketAddr> {
+    pub(super) async fn addresses(&self, endpoints: &[String]) -> Vec<SocketAddr> {
         let mut addresses = Vec::new();
         for endpoint in endpoints {
             if let Ok(address) = endpoint.parse::<SocketAddr>() {

@@ -4,16 +4,21 @@
 //! [`PeerView::unchanged`] to the part, so that an agreement that changed meanwhile makes the commit
 //! fail, on any node of the organisation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use federation_proto::ids::ServerName;
+use federation_proto::manifest::Manifest;
 use federation_proto::refusal::{Refusal, RefusalCode};
 use homeserver_api::admin::{Operation, PeerState};
 
+use super::view;
+use crate::node::Node;
 use crate::policy::{self, Agreement, Direction, Link};
-use crate::store::{Key, Precondition, Value};
+use crate::store::{Key, Precondition, StoreError, Value, peer};
+use crate::tls::PeerAnchor;
 
 /// One peer as of the snapshot.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +31,14 @@ pub struct PeerView {
     pub agreement: Agreement,
     /// The peer's root certificate (DER); empty while only we have signed.
     pub root: Vec<u8>,
+    /// The newest of the peer's key manifests; `None` while only we have signed.
+    pub manifest: Option<Arc<Manifest>>,
+    /// Where the peer is reached, `host:port` each.
+    pub endpoints: Vec<String>,
+    /// The epoch of our numbering towards it.
+    pub link_epoch: u64,
+    /// Our countersignature, while it has yet to reach the peer.
+    pub countersignature_to_deliver: Option<Bytes>,
     pub(super) serial: (Key, Option<Value>),
 }
 
@@ -39,16 +52,39 @@ impl PeerView {
         user_type: Option<&str>,
         now_ms: u64,
     ) -> Result<(), Refusal> {
-        let link = Link {
-            server: &self.server,
-            agreement: Some(&self.agreement),
-        };
+        let link = self.link();
         policy::evaluate_link(&link, direction, operation, user_type, now_ms).into_result()
+    }
+
+    /// Whether the agreement is in force now, whatever it grants.
+    pub fn in_force(&self, now_ms: u64) -> Result<(), Refusal> {
+        policy::evaluate_standing(&self.link(), now_ms).into_result()
     }
 
     /// Holds as long as the agreement is as this view says.
     pub fn unchanged(&self) -> Precondition {
         Precondition::unchanged(self.serial.0.clone(), self.serial.1.clone())
+    }
+
+    fn link(&self) -> Link<'_> {
+        Link {
+            server: &self.server,
+            agreement: Some(&self.agreement),
+        }
+    }
+
+    /// What TLS pins for the peer; `None`: it may not connect.
+    fn anchor(&self) -> Option<PeerAnchor> {
+        let may_connect = matches!(
+            self.state,
+            PeerState::Accepted | PeerState::Active | PeerState::Suspended
+        );
+        let manifest = self.manifest.as_ref().filter(|_| may_connect)?;
+        let pins = manifest.body().tls_pins.iter();
+        Some(PeerAnchor {
+            root: self.root.clone().into(),
+            pins: pins.map(|pin| *pin.as_bytes()).collect(),
+        })
     }
 }
 
@@ -56,6 +92,7 @@ impl PeerView {
 #[derive(Default)]
 pub struct Directory {
     views: ArcSwap<BTreeMap<ServerName, Arc<PeerView>>>,
+    refreshing: tokio::sync::Mutex<()>,
 }
 
 impl Directory {
@@ -86,5 +123,24 @@ impl Directory {
         })?;
         view.judge(direction, operation, user_type, now_ms)?;
         Ok(view)
+    }
+
+    /// Takes the snapshot anew from the store, and with it who may connect. Call it at start, after
+    /// every change, and whenever a part failed because an agreement had changed.
+    pub async fn refresh(&self, node: &Node) -> Result<(), StoreError> {
+        // One at a time: a slow reader must not put an older snapshot over a newer one.
+        let _turn = self.refreshing.lock().await;
+        let mut views = BTreeMap::new();
+        let mut anchors = HashMap::new();
+        for (server, record) in peer::all(&node.store).await? {
+            let view = view::of(&server, &record)?;
+            if let Some(anchor) = view.anchor() {
+                anchors.insert(server.clone(), anchor);
+            }
+            views.insert(server, Arc::new(view));
+        }
+        self.views.store(Arc::new(views));
+        node.peer_roots.replace(anchors);
+        Ok(())
     }
 }

@@ -1,0 +1,380 @@
+//! What one envelope of a peer does here.
+//!
+//! A peer speaks for its own people only: whatever names another server's is refused. Times can only
+//! be shortened: a message lives no longer than its attributes say, counted from the earlier of its
+//! origin's clock and ours.
+
+use federation_proto::codec::{Reader, Wire};
+use federation_proto::envelope::Header;
+use federation_proto::ids::{Member, RoomId, ServerName};
+use federation_proto::payload::{
+    About, ClaimedKey, Handshake, KeyRequest, KeyResponse, Message, Notice, Payload, Relay, Sender,
+    Welcome,
+};
+use federation_proto::refusal::{Refusal, RefusalCode};
+use federation_proto::transaction::{VerifiedEnvelope, may_be_relayed};
+use homeserver_api::admin::Operation;
+use homeserver_api::session::ClaimedDevice;
+
+use super::batch::{Batch, NotTaken, Times};
+use super::inbox;
+use crate::identity::key_packages::{self, Claimant};
+use crate::policy::Direction;
+use crate::rooms::follower::{self, RoomWelcome};
+use crate::rooms::{RoomCommit, RoomMessage, Unreached, hub, mls_framing};
+use crate::store::inbox::InboxBody;
+
+/// How far two servers' clocks may lie apart.
+const CLOCK_TOLERANCE_MS: u64 = 5 * 60 * 1000;
+
+/// Writes the effect of an envelope that `peer` has signed, or says why it has none.
+pub(super) async fn apply(
+    batch: &mut Batch<'_>,
+    peer: &ServerName,
+    envelope: &VerifiedEnvelope,
+) -> Result<(), NotTaken> {
+    let header = envelope.header();
+    if header.expires_ms != 0 && header.expires_ms <= batch.now_ms {
+        return Err(expired());
+    }
+    let payload = Payload::decode(header.kind, envelope.payload())
+        .map_err(|error| NotTaken::refused(RefusalCode::Malformed, error.to_string()))?;
+    let lane_fits = match &payload {
+        // It stands in the lane of what it stands for.
+        Payload::Tombstone(_) => true,
+        payload => header.lane.room() == room_of(payload),
+    };
+    if !lane_fits {
+        return Err(malformed("the payload is of another room than its lane"));
+    }
+    match payload {
+        Payload::Message(message) => take_message(batch, peer, envelope, &message).await,
+        Payload::Handshake(handshake) => take_handshake(batch, peer, handshake).await,
+        Payload::Welcome(welcome) => take_welcome(batch, peer, welcome).await,
+        Payload::Relay(relay) => take_relay(batch, peer, &relay).await,
+        Payload::KeyRequest(request) => take_key_request(batch, peer, &request).await,
+        Payload::KeyResponse(response) => take_key_response(batch, peer, response).await,
+        Payload::Notice(notice) => take_notice(batch, peer, notice).await,
+        Payload::Tombstone(_) => Ok(()),
+    }
+}
+
+/// The room whose lane the payload belongs in; what has none belongs in the control lane.
+fn room_of(payload: &Payload) -> Option<RoomId> {
+    match payload {
+        Payload::Message(message) => Some(message.room),
+        Payload::Handshake(handshake) => Some(handshake.room),
+        Payload::Welcome(welcome) => Some(welcome.room),
+        Payload::Relay(relay) => relayed_header(relay).and_then(|header| header.lane.room()),
+        Payload::Notice(notice) => Some(notice.room),
+        Payload::KeyRequest(_) | Payload::KeyResponse(_) | Payload::Tombstone(_) => None,
+    }
+}
+
+async fn take_message(
+    batch: &mut Batch<'_>,
+    peer: &ServerName,
+    envelope: &VerifiedEnvelope,
+    message: &Message,
+) -> Result<(), NotTaken> {
+    granted(batch, peer, Operation::Message)?;
+    let room_message = room_message(batch.now_ms, peer, envelope.header(), message)?;
+    let own = batch.node.server.clone();
+    let is_hub = batch
+        .room(message.room)
+        .await?
+        .is_some_and(|room| room.hub == own);
+    if !is_hub {
+        // Members of the hub itself write without a relay.
+        let unreached = follower::deliver_message(batch, peer, &room_message).await?;
+        return tell_unreached(batch, peer, message, unreached);
+    }
+    let relay = |stamp_ms| Relay {
+        stamp_ms,
+        proof: envelope.proof(),
+        envelope: envelope.bytes().clone(),
+    };
+    let origin = hub::Origin::Follower(&relay);
+    let unreached = hub::order_message(batch, &room_message, origin).await?;
+    tell_unreached(batch, peer, message, unreached)
+}
+
+/// Tells the sender's server whom its message, accepted here, can't reach.
+fn tell_unreached(
+    batch: &mut Batch<'_>,
+    peer: &ServerName,
+    message: &Message,
+    unreached: Unreached,
+) -> Result<(), NotTaken> {
+    for (server, refusal) in unreached {
+        let notice = Payload::Notice(Notice {
+            room: message.room,
+            about: About::Message,
+            device: message.sender.device,
+            reference: message.reference,
+            server,
+            refusal,
+        });
+        let times = Times {
+            accepted_ms: batch.now_ms,
+            expires_ms: 0,
+        };
+        batch.send(peer, Some(message.room), &notice, times, None)?;
+    }
+    Ok(())
+}
+
+async fn take_relay(
+    batch: &mut Batch<'_>,
+    peer: &ServerName,
+    relay: &Relay,
+) -> Result<(), NotTaken> {
+    granted(batch, peer, Operation::Message)?;
+    let header = relayed_header(relay).ok_or_else(|| malformed("the relayed envelope"))?;
+    if !may_be_relayed(header.kind) {
+        return Err(malformed("only members' messages are relayed"));
+    }
+    let latest = batch.now_ms.saturating_add(CLOCK_TOLERANCE_MS);
+    let earliest = header.created_ms.saturating_sub(CLOCK_TOLERANCE_MS);
+    if !(earliest..=latest).contains(&relay.stamp_ms) {
+        return Err(malformed(
+            "the hub's stamp is out of range: check its clock",
+        ));
+    }
+    let origin = header.origin;
+    let manifest = if origin == batch.node.server {
+        batch.node.keys.manifest()
+    } else {
+        let view = batch.peer(&origin).ok_or_else(|| {
+            NotTaken::refused(
+                RefusalCode::NotFullMesh,
+                format!("there is no agreement with {origin}, whose member wrote this"),
+            )
+        })?;
+        view.judge(Direction::Inbound, Operation::Message, None, batch.now_ms)?;
+        view.manifest.clone().ok_or_else(|| {
+            NotTaken::refused(
+                RefusalCode::NotFullMesh,
+                format!("the agreement with {origin} is not complete"),
+            )
+        })?
+    };
+    let inner = relay
+        .proof
+        .verify(
+            relay.envelope.clone(),
+            &manifest,
+            &origin,
+            peer,
+            relay.stamp_ms,
+        )
+        .map_err(|error| malformed(format!("the relayed envelope: {error}")))?;
+    let Payload::Message(message) = Payload::decode(inner.header().kind, inner.payload())
+        .map_err(|error| malformed(format!("the relayed message: {error}")))?
+    else {
+        return Err(malformed("only members' messages are relayed"));
+    };
+    if inner.header().lane.room() != Some(message.room) {
+        return Err(malformed(
+            "the relayed message is of another room than its lane",
+        ));
+    }
+    let room_message = room_message(batch.now_ms, &origin, inner.header(), &message)?;
+    let unreached = follower::deliver_message(batch, peer, &room_message).await?;
+    tell_unreached(batch, &origin, &message, unreached)
+}
+
+async fn take_handshake(
+    batch: &mut Batch<'_>,
+    peer: &ServerName,
+    handshake: Handshake,
+) -> Result<(), NotTaken> {
+    let stamp_ms = handshake
+        .stamp_ms
+        .min(batch.now_ms.saturating_add(CLOCK_TOLERANCE_MS));
+    let commit = RoomCommit {
+        room: handshake.room,
+        hub: handshake.hub,
+        epoch: handshake.epoch,
+        sender: handshake.sender,
+        commit: handshake.commit.into(),
+        adds: handshake.adds,
+        removes: handshake.removes,
+        welcome: handshake.welcome.map(Into::into),
+        counter: handshake.reference,
+    };
+    if commit.hub == *peer {
+        return follower::apply_commit(batch, peer, &commit, stamp_ms).await;
+    }
+    if commit.sender.server != *peer {
+        return Err(malformed(
+            "a server proposes commits of its own people only",
+        ));
+    }
+    hub::order_commit(batch, &commit, false).await
+}
+
+async fn take_welcome(
+    batch: &mut Batch<'_>,
+    peer: &ServerName,
+    welcome: Welcome,
+) -> Result<(), NotTaken> {
+    let stamp_ms = welcome
+        .stamp_ms
+        .min(batch.now_ms.saturating_add(CLOCK_TOLERANCE_MS));
+    let welcome = RoomWelcome {
+        room: welcome.room,
+        hub: welcome.hub,
+        epoch: welcome.epoch,
+        members: welcome.members,
+        recipients: welcome.recipients,
+        welcome: welcome.welcome.into(),
+        stamp_ms,
+    };
+    follower::apply_welcome(batch, peer, &welcome).await
+}
+
+/// Key packages are handed out, or not, in an answer of its own: no call waits for a peer.
+async fn take_key_request(
+    batch: &mut Batch<'_>,
+    peer: &ServerName,
+    request: &KeyRequest,
+) -> Result<(), NotTaken> {
+    granted(batch, peer, Operation::Invite)?;
+    let claimed = key_packages::claim(batch, Claimant::Peer(peer), &request.handle).await;
+    let result = super::settle(claimed)?;
+    if let Err(refusal) = &result {
+        let actor = crate::audit::Actor::Peer(peer.clone());
+        batch.audit(actor, "keys.refused", &request.handle, refusal.to_string());
+    }
+    let response = Payload::KeyResponse(KeyResponse {
+        request: request.request,
+        device: request.requester.device,
+        result: result.map(|keys| {
+            let claimed = keys.into_iter().map(|key| ClaimedKey {
+                member: key.member,
+                key_package: key.key_package,
+            });
+            claimed.collect()
+        }),
+    });
+    let times = Times {
+        accepted_ms: batch.now_ms,
+        expires_ms: batch
+            .now_ms
+            .saturating_add(super::limits::KEY_REQUEST_TTL_MS),
+    };
+    batch.send(peer, None, &response, times, None)
+}
+
+async fn take_key_response(
+    batch: &mut Batch<'_>,
+    peer: &ServerName,
+    response: KeyResponse,
+) -> Result<(), NotTaken> {
+    let result = match response.result {
+        Ok(keys) if keys.iter().any(|key| key.member.server != *peer) => {
+            return Err(malformed("a server hands out its own people's keys only"));
+        }
+        Ok(keys) => Ok(keys
+            .into_iter()
+            .map(|key| ClaimedDevice {
+                member: key.member,
+                key_package: key.key_package,
+            })
+            .collect()),
+        Err(refusal) => Err(refusal),
+    };
+    let body = InboxBody::KeyMaterial {
+        request: response.request,
+        result,
+    };
+    Ok(inbox::append(batch, response.device, body).await?)
+}
+
+/// What was accepted by the room's hub, or by its follower, and then refused further on.
+async fn take_notice(
+    batch: &mut Batch<'_>,
+    peer: &ServerName,
+    notice: Notice,
+) -> Result<(), NotTaken> {
+    let own = batch.node.server.clone();
+    let concerns = batch.room(notice.room).await?.is_some_and(|room| {
+        room.members_of(peer).next().is_some()
+            && room.devices_of(&own, None).contains(&notice.device)
+    });
+    if !concerns {
+        return Err(NotTaken::refused(
+            RefusalCode::UnknownRoom,
+            "there is no such room with both of us in it",
+        ));
+    }
+    let body = match notice.about {
+        About::Message => InboxBody::Returned {
+            room: notice.room,
+            counter: notice.reference,
+            server: notice.server,
+            refusal: notice.refusal,
+        },
+        About::Handshake => InboxBody::CommitRefused {
+            room: notice.room,
+            counter: notice.reference,
+            refusal: notice.refusal,
+        },
+    };
+    Ok(inbox::append(batch, notice.device, body).await?)
+}
+
+/// The agreement lets the peer's people do this to ours.
+fn granted(batch: &mut Batch<'_>, peer: &ServerName, operation: Operation) -> Result<(), Refusal> {
+    let view = batch
+        .peer(peer)
+        .ok_or_else(|| Refusal::new(RefusalCode::NoAgreement, "there is no agreement with you"))?;
+    view.judge(Direction::Inbound, operation, None, batch.now_ms)
+}
+
+fn room_message(
+    now_ms: u64,
+    origin: &ServerName,
+    header: &Header,
+    message: &Message,
+) -> Result<RoomMessage, NotTaken> {
+    let frame = mls_framing::application(&message.message).map_err(malformed)?;
+    let ttl_ms = u64::from(frame.attributes.ttl_seconds).saturating_mul(1000);
+    let accepted_ms = header.created_ms.min(now_ms);
+    let expires_ms = match header.expires_ms {
+        0 => u64::MAX,
+        stated_ms => stated_ms,
+    };
+    let expires_ms = expires_ms.min(accepted_ms.saturating_add(ttl_ms));
+    if expires_ms <= now_ms {
+        return Err(expired());
+    }
+    let Sender { account, device } = message.sender;
+    Ok(RoomMessage {
+        room: message.room,
+        sender: Member {
+            server: origin.clone(),
+            account,
+            device,
+        },
+        message: message.message.clone().into(),
+        accepted_ms,
+        expires_ms,
+    })
+}
+
+fn expired() -> NotTaken {
+    NotTaken::refused(
+        RefusalCode::Expired,
+        "its time-to-live had run out when it arrived",
+    )
+}
+
+fn relayed_header(relay: &Relay) -> Option<Header> {
+    Header::read(&mut Reader::new(relay.envelope.clone())).ok()
+}
+
+fn malformed(problem: impl std::fmt::Display) -> NotTaken {
+    NotTaken::refused(RefusalCode::Malformed, problem.to_string())
+}

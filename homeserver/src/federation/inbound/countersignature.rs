@@ -1,0 +1,37 @@
+//! `POST /federation/v1/countersignature`
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Request, State};
+
+use super::error::FederationError;
+use super::transactions::read_body;
+use crate::federation::peers::{self, PeeringError};
+use crate::node::Node;
+use crate::tls::Peer;
+
+/// Largest countersignature.
+const BODY_BYTES_MAX: usize = 4096;
+
+/// `POST /federation/v1/countersignature`: the offerer completes the agreement; for every peer that
+/// TLS lets in. The same one may come again.
+pub(super) async fn handle(
+    State(node): State<Arc<Node>>,
+    Extension(Peer(peer)): Extension<Peer>,
+    request: Request,
+) -> Result<(), FederationError> {
+    let document = read_body(request, BODY_BYTES_MAX).await?;
+    peers::activate_online(&node, &peer, document)
+        .await
+        .map_err(|error| match error {
+            PeeringError::Document(_) | PeeringError::Statement(_) => {
+                FederationError::Malformed(error.to_string())
+            }
+            PeeringError::State(_) | PeeringError::Busy | PeeringError::UnknownPeer(_) => {
+                FederationError::Conflict(error.to_string())
+            }
+            PeeringError::Internal(text) => FederationError::Internal(text),
+            PeeringError::Store(error) => error.into(),
+        })
+}

@@ -1,0 +1,135 @@
+//! What a peer gets when its request fails; the one place that chooses a status.
+
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use federation_proto::refusal::{Refusal, RefusalCode};
+use homeserver_api::problem::{PROBLEM_JSON, Problem};
+
+use crate::store::StoreError;
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FederationError {
+    /// The agreement, or the protocol's state, does not let the peer do this.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// The bytes are not what they should be.
+    #[error("{0}")]
+    Malformed(String),
+    /// Larger than a limit.
+    #[error("the body is larger than {0} bytes")]
+    TooLarge(usize),
+    /// The body came too slowly.
+    #[error("the body did not arrive within {0} s")]
+    TooSlow(u64),
+    /// Not now.
+    #[error("{detail}")]
+    Later {
+        /// What a program acts on.
+        code: RefusalCode,
+        /// Why.
+        detail: String,
+        /// When to come again.
+        retry_after_s: u64,
+    },
+    /// It contradicts what is here.
+    #[error("{0}")]
+    Conflict(String),
+    /// No such path.
+    #[error("the federation API has no such path or method")]
+    NoSuchPath,
+    /// This homeserver is at fault.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl From<Refusal> for FederationError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<StoreError> for FederationError {
+    fn from(error: StoreError) -> Self {
+        Self::Internal(error.to_string())
+    }
+}
+
+impl FederationError {
+    fn problem(&self) -> Problem {
+        let new = |status: StatusCode, code: &str, title: &str| {
+            Problem::new(status.as_u16(), code, title, self.to_string())
+        };
+        match self {
+            Self::Refused(refusal) => {
+                let status = if refusal.code == RefusalCode::StaleLinkEpoch {
+                    StatusCode::CONFLICT
+                } else {
+                    StatusCode::FORBIDDEN
+                };
+                Problem::from_refusal(status.as_u16(), refusal)
+            }
+            Self::Malformed(_) => new(
+                StatusCode::BAD_REQUEST,
+                RefusalCode::Malformed.as_str(),
+                "The request can't be read",
+            ),
+            Self::TooLarge(_) => new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                RefusalCode::TooLarge.as_str(),
+                "The request is too large",
+            ),
+            Self::TooSlow(_) => new(
+                StatusCode::REQUEST_TIMEOUT,
+                RefusalCode::Unavailable.as_str(),
+                "The request came too slowly",
+            ),
+            Self::Later { code, .. } => {
+                let status = if *code == RefusalCode::RateLimited {
+                    StatusCode::TOO_MANY_REQUESTS
+                } else {
+                    StatusCode::SERVICE_UNAVAILABLE
+                };
+                new(status, code.as_str(), "Not now")
+            }
+            Self::Conflict(_) => new(
+                StatusCode::CONFLICT,
+                "conflict",
+                "Not possible as things stand",
+            ),
+            Self::NoSuchPath => new(StatusCode::NOT_FOUND, "not-found", "Not found"),
+            Self::Internal(_) => Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR.as_u16(),
+                "internal",
+                "The homeserver failed",
+                "the homeserver could not do this: its own log says why",
+            ),
+        }
+    }
+}
+
+impl IntoResponse for FederationError {
+    fn into_response(self) -> Response {
+        if let Self::Internal(error) = &self {
+            tracing::error!(%error, "a federation request failed");
+        }
+        let problem = self.problem();
+        let status =
+            StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        if let Self::Later { retry_after_s, .. } = self {
+            headers.insert(header::RETRY_AFTER, retry_after_s.into());
+        }
+        response
+    }
+}
+
+/// The answer to a path or method that the federation API does not have.
+pub(super) async fn no_such_path() -> FederationError {
+    FederationError::NoSuchPath
+}

@@ -1,0 +1,285 @@
+//! What waits for one peer, in the order in which it goes out.
+//!
+//! The store's outbox is the truth. Of it, this keeps each lane's first numbers in a
+//! [`link::Sender`], which decides whose turn it is, and the contents of what goes out next. A lane
+//! never waits for another one: a deferred lane keeps its numbers here and costs nothing else.
+
+use std::collections::HashMap;
+
+use federation_proto::envelope::{HashedPayload, Kind, Lane, Outgoing};
+use federation_proto::ids::ServerName;
+use federation_proto::limits::TRANSACTION_BYTES_MAX;
+use federation_proto::link::{self, Batch, BatchLimits, Item, Settled};
+use federation_proto::receipt::Receipt;
+use federation_proto::transaction::SignedTransaction;
+
+use crate::delivery::outbox::OutboxItem;
+use crate::store::outbox::{self, WaitingRow};
+use crate::store::{Store, StoreError};
+
+/// Numbers of one lane that are kept here.
+const LANE_ITEMS_MAX: usize = 1024;
+/// Rows read from one lane before the next lane has its turn.
+const LANE_ROWS_READ: usize = 256;
+/// Rows read in one go.
+const ROWS_READ_MAX: usize = 1024;
+/// Numbers of all lanes that are kept here.
+const ITEMS_MAX: usize = 65_536;
+/// Bytes of contents that are kept here.
+const CACHE_BYTES_MAX: usize = TRANSACTION_BYTES_MAX;
+/// What a header adds to a payload, at most.
+const HEADER_BYTES: usize = 640;
+
+/// The sending side of the link to one peer.
+pub(super) struct Queue {
+    destination: ServerName,
+    sender: link::Sender,
+    /// The highest number of each lane that `sender` knows, and how many of them wait.
+    lanes: HashMap<Lane, Known>,
+    items: usize,
+    cache: HashMap<(Lane, u64), OutboxItem>,
+    cache_bytes: usize,
+    /// The lane that was read last; the next reading starts after it.
+    cursor: Option<Lane>,
+    /// Whether the outbox may hold rows that were not read yet.
+    unread: bool,
+}
+
+#[derive(Default)]
+struct Known {
+    tail: u64,
+    waiting: usize,
+}
+
+/// What goes into one transaction.
+pub(super) struct Load {
+    pub(super) batch: Batch,
+    pub(super) rows: Vec<WaitingRow>,
+}
+
+impl Load {
+    /// The envelopes, in the batch's order.
+    pub(super) fn envelopes(&self) -> Vec<Outgoing> {
+        self.rows
+            .iter()
+            .map(|waits| Outgoing {
+                kind: waits.row.kind,
+                lane: waits.lane,
+                sequence: waits.number,
+                created_ms: waits.row.created_ms,
+                expires_ms: waits.row.expires_ms,
+                payload: HashedPayload::new(waits.row.payload.clone()),
+            })
+            .collect()
+    }
+}
+
+/// What a reading of the outbox found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Filled {
+    /// No row that was not known.
+    Nothing,
+    /// New rows.
+    Something,
+    /// Rows that don't follow the known ones: somebody else works on this outbox too.
+    OutOfStep,
+}
+
+struct LaneRead {
+    rows: usize,
+    more: bool,
+    out_of_step: bool,
+}
+
+/// What can be sent now.
+pub(super) enum Next {
+    /// This.
+    Load(Load),
+    /// Nothing.
+    Nothing,
+    /// Rows are gone that should be there: somebody else works on this outbox too.
+    OutOfStep,
+}
+
+impl Queue {
+    /// An empty queue in this link epoch, which has read nothing yet.
+    pub(super) fn new(destination: ServerName, link_epoch: u64) -> Self {
+        Self {
+            destination,
+            sender: link::Sender::new(link_epoch),
+            lanes: HashMap::new(),
+            items: 0,
+            cache: HashMap::new(),
+            cache_bytes: 0,
+            cursor: None,
+            unread: true,
+        }
+    }
+
+    /// The epoch of the numbering.
+    pub(super) const fn link_epoch(&self) -> u64 {
+        self.sender.link_epoch()
+    }
+
+    /// When the next deferred lane may be tried again, milliseconds since the Unix epoch.
+    pub(super) fn next_lane_ms(&self) -> Option<u64> {
+        self.sender.poll_timeout()
+    }
+
+    /// There may be new rows.
+    pub(super) fn mail(&mut self) {
+        self.unread = true;
+    }
+
+    /// Reads rows that are not known yet, the lanes taking turns.
+    pub(super) async fn fill(&mut self, store: &Store) -> Result<Filled, StoreError> {
+        let mut filled = Filled::Nothing;
+        if !self.unread {
+            return Ok(filled);
+        }
+        let start = self.cursor;
+        let mut wrapped = start.is_none();
+        let mut more = false;
+        let mut room = ROWS_READ_MAX;
+        while room > 0 && self.items < ITEMS_MAX {
+            let lane = outbox::next_lane(store, &self.destination, self.cursor).await?;
+            let lane = lane.filter(|lane| !wrapped || start.is_none_or(|start| *lane <= start));
+            let Some(lane) = lane else {
+                if wrapped {
+                    self.cursor = start;
+                    self.unread = more;
+                    return Ok(filled);
+                }
+                wrapped = true;
+                self.cursor = None;
+                continue;
+            };
+            self.cursor = Some(lane);
+            let read = self.read_lane(store, lane, room).await?;
+            if read.out_of_step {
+                return Ok(Filled::OutOfStep);
+            }
+            if read.rows > 0 {
+                filled = Filled::Something;
+            }
+            room = room.saturating_sub(read.rows);
+            more |= read.more;
+        }
+        Ok(filled)
+    }
+
+    async fn read_lane(
+        &mut self,
+        store: &Store,
+        lane: Lane,
+        room: usize,
+    ) -> Result<LaneRead, StoreError> {
+        let known = self.lanes.entry(lane).or_default();
+        let limit = LANE_ROWS_READ
+            .min(room)
+            .min(LANE_ITEMS_MAX.saturating_sub(known.waiting));
+        let from = known.tail.saturating_add(1);
+        let rows = outbox::lane(store, &self.destination, lane, from, limit).await?;
+        let mut read = LaneRead {
+            rows: rows.len(),
+            more: rows.len() == limit,
+            out_of_step: false,
+        };
+        for waits in rows {
+            let item = item_of(&waits.row, waits.number);
+            if self.sender.enqueue(lane, item).is_err() {
+                read.out_of_step = true;
+                return Ok(read);
+            }
+            known.tail = waits.number;
+            known.waiting += 1;
+            self.items += 1;
+            if self.cache_bytes < CACHE_BYTES_MAX {
+                self.cache_bytes += waits.row.payload.len();
+                self.cache.insert((lane, waits.number), waits.row);
+            }
+        }
+        Ok(read)
+    }
+
+    /// What goes out next.
+    pub(super) async fn next(&mut self, store: &Store, now_ms: u64) -> Result<Next, StoreError> {
+        let Some(batch) = self.sender.poll_batch(now_ms, BatchLimits::default()) else {
+            return Ok(Next::Nothing);
+        };
+        let mut rows = Vec::with_capacity(batch.items().len());
+        for item in batch.items() {
+            let (lane, number) = (item.lane, item.item.sequence);
+            let row = match self.cache.remove(&(lane, number)) {
+                Some(row) => {
+                    self.cache_bytes = self.cache_bytes.saturating_sub(row.payload.len());
+                    Some(row)
+                }
+                None => outbox::lane(store, &self.destination, lane, number, 1)
+                    .await?
+                    .pop()
+                    .filter(|waits| waits.number == number)
+                    .map(|waits| waits.row),
+            };
+            let Some(row) = row else {
+                self.sender.handle_failure(batch);
+                return Ok(Next::OutOfStep);
+            };
+            rows.push(WaitingRow { lane, number, row });
+        }
+        Ok(Next::Load(Load { batch, rows }))
+    }
+
+    /// The load's fate is unknown, or it was not sent at all: its rows wait as before.
+    pub(super) fn put_back(&mut self, load: Load) {
+        self.sender.handle_failure(load.batch);
+        for waits in load.rows {
+            self.cache_bytes += waits.row.payload.len();
+            self.cache.insert((waits.lane, waits.number), waits.row);
+        }
+    }
+
+    /// These rows of a load that was put back are tombstones now.
+    pub(super) fn buried(&mut self, rows: Vec<WaitingRow>) -> Result<(), link::QueueError> {
+        for waits in rows {
+            let item = item_of(&waits.row, waits.number);
+            self.sender.replace_by_tombstone(waits.lane, item)?;
+            if let Some(old) = self.cache.insert((waits.lane, waits.number), waits.row) {
+                self.cache_bytes = self.cache_bytes.saturating_sub(old.payload.len());
+            }
+        }
+        Ok(())
+    }
+
+    /// The peer answered the load: what that settles, and the rows it is about.
+    pub(super) fn answered(
+        &mut self,
+        load: Load,
+        sent: &SignedTransaction,
+        receipt: &Receipt,
+        now_ms: u64,
+    ) -> Result<(Settled, Vec<WaitingRow>), link::ReceiptError> {
+        let Load { batch, rows } = load;
+        let settled = self.sender.handle_receipt(batch, sent, receipt, now_ms)?;
+        let gone = settled
+            .done
+            .iter()
+            .chain(settled.refused.iter().map(|(item, _)| item));
+        for item in gone {
+            self.items = self.items.saturating_sub(1);
+            if let Some(known) = self.lanes.get_mut(&item.lane) {
+                known.waiting = known.waiting.saturating_sub(1);
+            }
+        }
+        Ok((settled, rows))
+    }
+}
+
+fn item_of(row: &OutboxItem, number: u64) -> Item {
+    Item {
+        sequence: number,
+        count: 1,
+        tombstone: row.kind == Kind::Tombstone,
+        bytes: row.payload.len() + HEADER_BYTES,
+    }
+}

@@ -1,0 +1,92 @@
+//! One request to a peer: what is sent, and what the answer may be.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use homeserver_api::problem::Problem;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+
+use super::network::Network;
+use crate::federation::peers::PeerView;
+use crate::http_client::ConnectionError;
+
+/// Longest wait for the head of an answer, and for the rest of it.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Largest body of an answer that refuses.
+const PROBLEM_BYTES_MAX: usize = 8 * 1024;
+
+/// Why a request did not get what it asked for.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(super) enum RequestError {
+    /// The peer was not reached, or did not answer.
+    #[error("{0}")]
+    Unreachable(#[from] ConnectionError),
+    /// The peer answered that it does not do this, now or ever.
+    #[error("{server} answered: {detail}")]
+    Refused {
+        /// The peer.
+        server: String,
+        /// Its reason, or the bare status.
+        detail: String,
+        /// How long it asks to wait.
+        retry_after: Duration,
+    },
+    /// The answer is not what the protocol says.
+    #[error("the answer can't be used: {0}")]
+    Unusable(String),
+}
+
+/// Sends a request to `peer` and reads at most `bytes_max` of its answer.
+pub(super) async fn send(
+    network: &dyn Network,
+    peer: &PeerView,
+    method: Method,
+    path: &str,
+    body: Bytes,
+    bytes_max: usize,
+) -> Result<Bytes, RequestError> {
+    let request = Request::builder()
+        .method(method)
+        .uri(format!("https://{}{path}", peer.server))
+        .header(header::CONTENT_TYPE, "application/octet-stream")
+        .header(header::CONTENT_LENGTH, body.len())
+        .body(body)
+        .map_err(|error| RequestError::Unusable(error.to_string()))?;
+    let response = network
+        .send(&peer.server, &peer.endpoints, request, ANSWER_TIMEOUT)
+        .await?;
+    let (head, body) = response.into_parts();
+    let limit = if head.status == StatusCode::OK {
+        bytes_max
+    } else {
+        PROBLEM_BYTES_MAX
+    };
+    let body = tokio::time::timeout(ANSWER_TIMEOUT, Limited::new(body, limit).collect())
+        .await
+        .map_err(|_| ConnectionError::Silent(ANSWER_TIMEOUT))?
+        .map_err(|error| RequestError::Unusable(error.to_string()))?
+        .to_bytes();
+    if head.status == StatusCode::OK {
+        return Ok(body);
+    }
+    let problem = serde_json::from_slice::<Problem>(&body).ok();
+    let retry_after = head
+        .headers
+        .get(header::RETRY_AFTER)
+        .and_then(|value| value.to_str().ok()?.parse().ok())
+        .map_or(Duration::ZERO, Duration::from_secs);
+    Err(RequestError::Refused {
+        server: peer.server.to_string(),
+        detail: problem.map_or_else(|| head.status.to_string(), |p| clean(&p.detail)),
+        retry_after,
+    })
+}
+
+/// What a peer says goes to our log and our administrators: short, and nothing but text.
+fn clean(text: &str) -> String {
+    text.chars()
+        .filter(|character| !character.is_control())
+        .take(300)
+        .collect()
+}

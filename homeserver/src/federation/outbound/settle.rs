@@ -1,0 +1,134 @@
+//! What an answer changes in the outbox: acknowledged rows go, refused ones are given up, in one
+//! part.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use federation_proto::codec::Wire;
+use federation_proto::envelope::{Kind, Lane};
+use federation_proto::ids::ServerName;
+use federation_proto::link::Settled;
+use federation_proto::payload::Tombstone;
+use federation_proto::refusal::Refusal;
+
+use crate::delivery::batch::Batch;
+use crate::delivery::dead_letters;
+use crate::delivery::limits::CONFLICT_ATTEMPTS_MAX;
+use crate::node::Node;
+use crate::store::outbox::{self, OutboxRow, WaitingRow};
+use crate::store::{Part, PartOutcome, StoreError};
+
+/// Takes out of the outbox what the peer's answer settled. `false`: somebody else did meanwhile.
+pub(super) async fn settle(
+    node: &Node,
+    destination: &ServerName,
+    settled: &Settled,
+    rows: Vec<WaitingRow>,
+) -> Result<bool, StoreError> {
+    if settled.refused.is_empty() {
+        let mut part = Part::default();
+        for item in &settled.done {
+            outbox::delete(&mut part, destination, item.lane, item.item.sequence);
+        }
+        if !part.writes.is_empty() {
+            node.store.commit(part).await?;
+        }
+        return Ok(true);
+    }
+    let by_place: HashMap<(Lane, u64), WaitingRow> = rows
+        .into_iter()
+        .map(|waits| ((waits.lane, waits.number), waits))
+        .collect();
+    for _ in 0..CONFLICT_ATTEMPTS_MAX {
+        let mut batch = Batch::open(node).await?;
+        for item in &settled.done {
+            outbox::delete(&mut batch.part, destination, item.lane, item.item.sequence);
+        }
+        for (item, refusal) in &settled.refused {
+            let Some(waits) = by_place.get(&(item.lane, item.item.sequence)) else {
+                continue;
+            };
+            outbox::require(&mut batch.part, destination, waits.lane, waits.number);
+            outbox::delete(&mut batch.part, destination, waits.lane, waits.number);
+            dead_letters::give_up(&mut batch, destination, waits.lane, &waits.row, refusal).await?;
+        }
+        if batch.commit().await? == PartOutcome::Committed {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Gives up rows that never will be sent, each for its own reason, and puts tombstones in their
+/// places: the rows as they are then. `None`: somebody else changed them meanwhile.
+pub(super) async fn bury(
+    node: &Node,
+    destination: &ServerName,
+    rows: &[(WaitingRow, Refusal)],
+) -> Result<Option<Vec<WaitingRow>>, StoreError> {
+    for _ in 0..CONFLICT_ATTEMPTS_MAX {
+        let mut batch = Batch::open(node).await?;
+        let mut buried = Vec::with_capacity(rows.len());
+        for (waits, refusal) in rows {
+            let row = tombstone(&waits.row, refusal);
+            outbox::replace(&mut batch.part, destination, waits.lane, waits.number, &row)?;
+            dead_letters::give_up(&mut batch, destination, waits.lane, &waits.row, refusal).await?;
+            buried.push(WaitingRow {
+                lane: waits.lane,
+                number: waits.number,
+                row,
+            });
+        }
+        if batch.commit().await? == PartOutcome::Committed {
+            return Ok(Some(buried));
+        }
+    }
+    Ok(None)
+}
+
+/// Gives up everything that waits for a peer whose agreement has ended, a page at a time, and forgets
+/// the lanes: a new agreement numbers them anew.
+pub(in crate::federation) async fn clear(
+    node: &Node,
+    destination: &ServerName,
+    refusal: &Refusal,
+) -> Result<(), StoreError> {
+    const PAGE_ROWS: usize = 256;
+    loop {
+        let rows = outbox::rows_after(&node.store, destination, None, PAGE_ROWS).await?;
+        let tails = outbox::tails(&node.store, destination, PAGE_ROWS).await?;
+        if rows.is_empty() && tails.is_empty() {
+            return Ok(());
+        }
+        let mut batch = Batch::open(node).await?;
+        for waits in &rows {
+            outbox::require(&mut batch.part, destination, waits.lane, waits.number);
+            outbox::delete(&mut batch.part, destination, waits.lane, waits.number);
+            dead_letters::give_up(&mut batch, destination, waits.lane, &waits.row, refusal).await?;
+        }
+        if rows.is_empty() {
+            for tail in &tails {
+                outbox::delete_tail(&mut batch.part, destination, tail);
+            }
+        }
+        // A conflict means only that the rows are read again.
+        batch.commit().await?;
+        tokio::task::yield_now().await;
+    }
+}
+
+/// What takes the place of a row that is given up: same place, no payload, nobody to tell.
+fn tombstone(row: &OutboxRow, refusal: &Refusal) -> OutboxRow {
+    let payload = Tombstone {
+        count: 1,
+        code: refusal.code,
+    };
+    OutboxRow {
+        kind: Kind::Tombstone,
+        // One position and a known code always encode.
+        payload: payload.to_bytes().unwrap_or_else(|_| Bytes::new()),
+        created_ms: row.created_ms,
+        expires_ms: 0,
+        sender: None,
+    }
+}

@@ -1,0 +1,496 @@
+//! The task that serves one peer: one thing at a time, one transaction under way at most.
+//!
+//! [`Worker::step`] does one thing and says what to wait for; [`Worker::run`] does the waiting. What
+//! was acknowledged leaves the outbox in the step that learnt of it; a process that dies before
+//! sends it again, and the peer answers that it has it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use federation_proto::codec::Wire;
+use federation_proto::envelope::Kind;
+use federation_proto::ids::ServerName;
+use federation_proto::limits::{MANIFEST_BYTES_MAX, RECEIPT_BYTES_MAX};
+use federation_proto::receipt::{self, Receipt};
+use federation_proto::refusal::{Refusal, RefusalCode};
+use federation_proto::transaction::{self, Link, SignedTransaction, VerifyError};
+use federation_proto::version::{Version, VersionSet, negotiate};
+use http::Method;
+
+use super::backoff::Backoff;
+use super::links;
+use super::network::Network;
+use super::queue::{Filled, Load, Next, Queue};
+use super::request::{self, RequestError};
+use super::settle;
+use crate::federation::paths;
+use crate::federation::peers::{self, Direction, Operation, PeerState, PeerView};
+use crate::node::Node;
+use crate::store::StoreError;
+use crate::store::outbox::{self, WaitingRow};
+
+/// How often a queue that can't be sent is looked through for what has expired.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(5);
+/// Rows looked at each time.
+const EXPIRY_ROWS: usize = 2048;
+
+/// Serves one peer.
+pub(super) struct Worker {
+    node: Arc<Node>,
+    network: Arc<dyn Network>,
+    server: ServerName,
+    link: Arc<links::Link>,
+    queue: Queue,
+    backoff: Backoff,
+    /// The version negotiated since the peer was last reached.
+    version: Option<Version>,
+    /// Where the search for expired rows goes on.
+    expiry_cursor: Option<(federation_proto::envelope::Lane, u64)>,
+}
+
+/// What a step asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Another step at once.
+    Again,
+    /// Nothing to do until there is mail.
+    Idle,
+    /// Nothing to do before this has passed, unless there is mail.
+    Mail(Duration),
+    /// Nothing may be tried before this has passed.
+    Delay(Duration),
+    /// The peer is gone for good.
+    Gone,
+}
+
+impl Worker {
+    /// A worker that has not done anything yet.
+    pub(super) fn new(node: Arc<Node>, network: Arc<dyn Network>, server: ServerName) -> Self {
+        Self {
+            link: node.links.link(&server),
+            queue: Queue::new(server.clone(), 0),
+            node,
+            network,
+            server,
+            backoff: Backoff::default(),
+            version: None,
+            expiry_cursor: None,
+        }
+    }
+
+    /// Works until the peer is gone or the store fails.
+    pub(super) async fn run(mut self) {
+        loop {
+            let step = match self.step().await {
+                Ok(step) => step,
+                Err(error) => {
+                    tracing::error!(server = %self.server, %error, "sending has stopped");
+                    return;
+                }
+            };
+            let link = Arc::clone(&self.link);
+            match step {
+                Step::Again => tokio::task::yield_now().await,
+                Step::Gone => return,
+                Step::Idle => tokio::select! {
+                    () = link.mail.notified() => self.queue.mail(),
+                    () = link.now.notified() => self.retry_now(),
+                },
+                Step::Mail(delay) => tokio::select! {
+                    () = link.mail.notified() => self.queue.mail(),
+                    () = link.now.notified() => self.retry_now(),
+                    () = tokio::time::sleep(delay) => {}
+                },
+                Step::Delay(delay) => {
+                    link.set_delayed(true);
+                    let early = tokio::select! {
+                        () = link.now.notified() => true,
+                        () = self.wait_out(delay) => false,
+                    };
+                    link.set_delayed(false);
+                    if early {
+                        self.retry_now();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits, and meanwhile gives up what expires.
+    async fn wait_out(&mut self, delay: Duration) {
+        let until = tokio::time::Instant::now() + delay;
+        loop {
+            let slice = (tokio::time::Instant::now() + EXPIRY_INTERVAL).min(until);
+            tokio::time::sleep_until(slice).await;
+            if slice == until {
+                return;
+            }
+            if let Err(error) = self.expire().await {
+                tracing::error!(server = %self.server, %error, "expiry of waiting mail failed");
+            }
+        }
+    }
+
+    fn retry_now(&mut self) {
+        self.backoff.reset();
+        self.queue.mail();
+    }
+
+    /// Does one thing.
+    pub(super) async fn step(&mut self) -> Result<Step, StoreError> {
+        let Some(peer) = self.node.peers.get(&self.server) else {
+            return Ok(Step::Gone);
+        };
+        let now_ms = self.node.clock.now_ms();
+        match peer.state {
+            PeerState::Active if now_ms >= peer.agreement.expires_ms => {
+                peers::expire(&self.node, &self.server).await?;
+                Ok(Step::Again)
+            }
+            PeerState::Active => self.step_active(&peer, now_ms).await,
+            PeerState::Suspended => {
+                self.version = None;
+                self.expire().await?;
+                Ok(Step::Mail(EXPIRY_INTERVAL))
+            }
+            PeerState::Offered | PeerState::Accepted => Ok(Step::Mail(EXPIRY_INTERVAL)),
+            PeerState::Expired | PeerState::Revoked => self.step_ended(&peer).await,
+        }
+    }
+
+    async fn step_ended(&mut self, peer: &PeerView) -> Result<Step, StoreError> {
+        self.network.cut(&self.server);
+        let refusal = peer
+            .judge(
+                Direction::Outbound,
+                Operation::Message,
+                None,
+                self.node.clock.now_ms(),
+            )
+            .err()
+            .unwrap_or_else(|| Refusal::new(RefusalCode::AgreementRevoked, "the agreement ended"));
+        settle::clear(&self.node, &self.server, &refusal).await?;
+        self.queue = Queue::new(self.server.clone(), 0);
+        self.link.update(|status| status.next_attempt_ms = None);
+        Ok(Step::Idle)
+    }
+
+    async fn step_active(&mut self, peer: &PeerView, now_ms: u64) -> Result<Step, StoreError> {
+        if self.queue.link_epoch() != peer.link_epoch {
+            self.queue = Queue::new(self.server.clone(), peer.link_epoch);
+        }
+        if let Some(countersignature) = &peer.countersignature_to_deliver {
+            return self
+                .deliver_countersignature(peer, countersignature.clone())
+                .await;
+        }
+        if self.version.is_none()
+            && let Err(error) = self.greet(peer).await
+        {
+            return self.failed(&error).await;
+        }
+        if self.link.stale_manifest.swap(false, Ordering::AcqRel)
+            && let Err(error) = self.fetch_manifest(peer).await
+        {
+            return self.failed(&error).await;
+        }
+        if self.queue.fill(&self.node.store).await? == Filled::OutOfStep {
+            return Ok(self.start_over(peer));
+        }
+        match self.queue.next(&self.node.store, now_ms).await? {
+            Next::Load(load) => self.send(peer, load, now_ms).await,
+            Next::OutOfStep => Ok(self.start_over(peer)),
+            Next::Nothing if self.queue.fill(&self.node.store).await? == Filled::Something => {
+                Ok(Step::Again)
+            }
+            Next::Nothing => Ok(match self.queue.next_lane_ms() {
+                Some(at_ms) => Step::Mail(Duration::from_millis(at_ms.saturating_sub(now_ms))),
+                None => Step::Idle,
+            }),
+        }
+    }
+
+    /// The outbox is not as it was read: read it afresh.
+    fn start_over(&mut self, peer: &PeerView) -> Step {
+        self.queue = Queue::new(self.server.clone(), peer.link_epoch);
+        Step::Again
+    }
+
+    async fn send(&mut self, peer: &PeerView, load: Load, now_ms: u64) -> Result<Step, StoreError> {
+        let ended = ended_rows(peer, &load.rows, now_ms);
+        if !ended.is_empty() {
+            self.queue.put_back(load);
+            let Some(buried) = settle::bury(&self.node, &self.server, &ended).await? else {
+                return Ok(self.start_over(peer));
+            };
+            return Ok(match self.queue.buried(buried) {
+                Ok(()) => Step::Again,
+                Err(_) => self.start_over(peer),
+            });
+        }
+        let link = Link {
+            version: self.version.unwrap_or(Version::V1),
+            origin: self.node.server.clone(),
+            destination: self.server.clone(),
+            link_epoch: peer.link_epoch,
+        };
+        let key = self.node.keys.envelope_key();
+        let signed = match transaction::sign(&key, &link, &load.envelopes()) {
+            Ok(signed) => signed,
+            Err(error) => {
+                self.queue.put_back(load);
+                return self
+                    .failed(&RequestError::Unusable(error.to_string()))
+                    .await;
+            }
+        };
+        match self.exchange(peer, &link, &signed).await {
+            Ok(receipt) => self.answered(peer, load, &signed, &receipt).await,
+            Err(error) => {
+                self.queue.put_back(load);
+                self.failed(&error).await
+            }
+        }
+    }
+
+    async fn exchange(
+        &self,
+        peer: &PeerView,
+        link: &Link,
+        signed: &SignedTransaction,
+    ) -> Result<Receipt, RequestError> {
+        let answer = request::send(
+            self.network.as_ref(),
+            peer,
+            Method::POST,
+            paths::TRANSACTIONS,
+            signed.bytes.clone(),
+            RECEIPT_BYTES_MAX,
+        )
+        .await?;
+        let unusable =
+            |error: &dyn std::fmt::Display| RequestError::Unusable(format!("its receipt: {error}"));
+        let receipt = receipt::decode(answer).map_err(|error| unusable(&error))?;
+        let known = peer
+            .manifest
+            .as_ref()
+            .ok_or_else(|| unusable(&"its keys are not known"))?;
+        let now_ms = self.node.clock.now_ms();
+        match receipt.clone().verify(known, link, now_ms) {
+            Err(VerifyError::UnknownKey(_)) => {
+                // The peer has changed its keys: its new manifest says so.
+                let manifest = self.fetch_manifest(peer).await?;
+                receipt.verify(&manifest, link, now_ms)
+            }
+            verdict => verdict,
+        }
+        .map_err(|error| unusable(&error))
+    }
+
+    async fn answered(
+        &mut self,
+        peer: &PeerView,
+        load: Load,
+        signed: &SignedTransaction,
+        receipt: &Receipt,
+    ) -> Result<Step, StoreError> {
+        let now_ms = self.node.clock.now_ms();
+        let (settled, rows) = match self.queue.answered(load, signed, receipt, now_ms) {
+            Ok(settled) => settled,
+            Err(error) => {
+                // The batch waits again, but its contents are no longer at hand: read them afresh.
+                self.start_over(peer);
+                let error = RequestError::Unusable(format!("its receipt: {error}"));
+                return self.failed(&error).await;
+            }
+        };
+        for anomaly in &settled.anomalies {
+            tracing::warn!(server = %self.server, ?anomaly, "both ends of the link disagree");
+        }
+        if !settle::settle(&self.node, &self.server, &settled, rows).await? {
+            return Ok(self.start_over(peer));
+        }
+        self.backoff.reset();
+        let done = u64::try_from(settled.done.len()).unwrap_or(u64::MAX);
+        let problem = settled
+            .deferred
+            .first()
+            .map(|(_, code)| format!("{} put off a part of the mail: {code}", self.server));
+        self.link.update(|status| {
+            status.reachable = Some(Ok(()));
+            status.last_error = problem;
+            status.next_attempt_ms = None;
+            status.acknowledged = status.acknowledged.saturating_add(done);
+        });
+        Ok(Step::Again)
+    }
+
+    /// Learns whether the peer is there and which versions it speaks; a starting server greets its
+    /// peers this way, which ends their delays towards it.
+    async fn greet(&mut self, peer: &PeerView) -> Result<(), RequestError> {
+        let answer = request::send(
+            self.network.as_ref(),
+            peer,
+            Method::GET,
+            paths::PROBE,
+            Bytes::new(),
+            VersionSet::BYTES_MAX,
+        )
+        .await?;
+        let theirs = VersionSet::from_bytes(answer)
+            .map_err(|error| RequestError::Unusable(error.to_string()))?;
+        let version = negotiate(&VersionSet::ours(), &theirs).ok_or_else(|| {
+            RequestError::Unusable(format!(
+                "{} speaks the protocol versions {theirs}, this homeserver {}: one of them needs \
+                 an update",
+                self.server,
+                VersionSet::ours()
+            ))
+        })?;
+        self.version = Some(version);
+        self.backoff.reset();
+        self.link.update(|status| {
+            status.reachable = Some(Ok(()));
+            status.last_error = None;
+            status.next_attempt_ms = None;
+        });
+        Ok(())
+    }
+
+    async fn deliver_countersignature(
+        &mut self,
+        peer: &PeerView,
+        document: Bytes,
+    ) -> Result<Step, StoreError> {
+        let sent = request::send(
+            self.network.as_ref(),
+            peer,
+            Method::POST,
+            paths::COUNTERSIGNATURE,
+            document.clone(),
+            0,
+        )
+        .await;
+        match sent {
+            Ok(_) => {
+                peers::countersignature_delivered(&self.node, &self.server, &document).await?;
+                self.backoff.reset();
+                Ok(Step::Again)
+            }
+            Err(error) => self.failed(&error).await,
+        }
+    }
+
+    async fn fetch_manifest(
+        &self,
+        peer: &PeerView,
+    ) -> Result<Arc<federation_proto::manifest::Manifest>, RequestError> {
+        let bytes = request::send(
+            self.network.as_ref(),
+            peer,
+            Method::GET,
+            paths::MANIFEST,
+            Bytes::new(),
+            MANIFEST_BYTES_MAX,
+        )
+        .await?;
+        peers::take_manifest(&self.node, &self.server, bytes)
+            .await
+            .map_err(|error| RequestError::Unusable(error.to_string()))
+    }
+
+    async fn failed(&mut self, error: &RequestError) -> Result<Step, StoreError> {
+        let mut random = [0_u8; 4];
+        // Without randomness there is no jitter; that harms nobody.
+        let _ = self.node.random.fill(&mut random);
+        let random = u32::from_be_bytes(random);
+        let now_ms = self.node.clock.now_ms();
+        let delay = match error {
+            RequestError::Unreachable(_) => {
+                self.version = None;
+                self.backoff.unreachable(now_ms, random)
+            }
+            RequestError::Refused { retry_after, .. } => {
+                self.backoff.deferred(*retry_after, random)
+            }
+            RequestError::Unusable(_) => self.backoff.deferred(Duration::ZERO, random),
+        };
+        let reachable = match error {
+            RequestError::Unreachable(error) => Err(error.to_string()),
+            RequestError::Refused { .. } | RequestError::Unusable(_) => Ok(()),
+        };
+        let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        self.link.update(|status| {
+            status.reachable = Some(reachable);
+            status.last_error = Some(error.to_string());
+            status.next_attempt_ms = Some(now_ms.saturating_add(delay_ms));
+        });
+        tracing::debug!(server = %self.server, %error, ?delay, "sending failed");
+        Ok(Step::Delay(delay))
+    }
+
+    /// Gives up rows that have expired, a part of the queue at a time.
+    async fn expire(&mut self) -> Result<(), StoreError> {
+        let now_ms = self.node.clock.now_ms();
+        let rows = outbox::rows_after(
+            &self.node.store,
+            &self.server,
+            self.expiry_cursor,
+            EXPIRY_ROWS,
+        )
+        .await?;
+        self.expiry_cursor = match rows.last() {
+            Some(last) if rows.len() == EXPIRY_ROWS => Some((last.lane, last.number)),
+            Some(_) | None => None,
+        };
+        let expired: Vec<_> = rows
+            .into_iter()
+            .filter(|waits| has_expired(waits, now_ms))
+            .map(|waits| (waits, expired()))
+            .collect();
+        if expired.is_empty() {
+            return Ok(());
+        }
+        let buried = settle::bury(&self.node, &self.server, &expired).await?;
+        let in_step = buried.is_some_and(|buried| self.queue.buried(buried).is_ok());
+        if !in_step {
+            self.queue = Queue::new(self.server.clone(), self.queue.link_epoch());
+        }
+        Ok(())
+    }
+}
+
+/// The rows that must not be sent any more, and why: expired, or no longer granted. Handshakes and
+/// answers always go: without them rooms break.
+fn ended_rows(peer: &PeerView, rows: &[WaitingRow], now_ms: u64) -> Vec<(WaitingRow, Refusal)> {
+    let judged = |operation| {
+        peer.judge(Direction::Outbound, operation, None, now_ms)
+            .err()
+    };
+    let message = judged(Operation::Message);
+    let invite = judged(Operation::Invite);
+    rows.iter()
+        .filter_map(|waits| {
+            let refusal = match waits.row.kind {
+                _ if has_expired(waits, now_ms) => Some(expired()),
+                Kind::Message | Kind::Relay => message.clone(),
+                Kind::KeyRequest => invite.clone(),
+                _ => None,
+            };
+            refusal.map(|refusal| (waits.clone(), refusal))
+        })
+        .collect()
+}
+
+fn has_expired(waits: &WaitingRow, now_ms: u64) -> bool {
+    waits.row.expires_ms != 0 && waits.row.expires_ms <= now_ms
+}
+
+fn expired() -> Refusal {
+    Refusal::new(
+        RefusalCode::Expired,
+        "its time-to-live ran out before the other server could be reached",
+    )
+}

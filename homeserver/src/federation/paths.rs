@@ -1,0 +1,12 @@
+//! The paths of the federation API, the same on both sides of a link.
+
+/// `POST`: a transaction; the answer is its receipt.
+pub const TRANSACTIONS: &str = "/federation/v1/transactions";
+/// `GET`: the key manifest.
+pub const MANIFEST: &str = "/federation/v1/manifest";
+/// `POST`: a countersignature.
+pub const COUNTERSIGNATURE: &str = "/federation/v1/countersignature";
+/// `GET`: the protocol versions spoken.
+pub const PROBE: &str = "/federation/v1/probe";
+/// `GET`, followed by a file's id: the file.
+pub const FILES: &str = "/federation/v1/files/";

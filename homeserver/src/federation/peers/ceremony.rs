@@ -1,0 +1,333 @@
+//! Offer, acceptance, countersignature: how two organisations become peers.
+//!
+//! An agreement in force stays so while a new one is being made, and is replaced by it when both have
+//! signed; the numbering of the link goes on. After an agreement has ended, a new one starts a new
+//! link epoch over an empty outbox.
+
+use bytes::Bytes;
+use federation_proto::agreement::{
+    Acceptance, Accepted, Active, Agreement, Countersignature, Draft, Offer,
+};
+use federation_proto::armor::{self, Kind};
+use federation_proto::fingerprint::Fingerprint;
+use federation_proto::ids::ServerName;
+use federation_proto::refusal::{Refusal, RefusalCode};
+use homeserver_api::admin::{AcceptRequest, CountersignRequest, DocumentSummary, OfferRequest};
+
+use super::change::{Change, Found, change};
+use super::error::PeeringError;
+use super::statement::statement;
+use crate::audit::Actor;
+use crate::federation::outbound;
+use crate::node::Node;
+use crate::store::peer::{self, PeerRecord};
+
+/// How long an offer may be accepted.
+const OFFER_VALID_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+
+/// Makes an offer; it takes the place of an earlier one. Returns it as text.
+pub async fn offer(
+    node: &Node,
+    actor: &Actor,
+    request: &OfferRequest,
+) -> Result<String, PeeringError> {
+    let statement = statement(
+        node,
+        &request.server,
+        request.terms.as_ref(),
+        &request.endpoints,
+        &request.contact,
+    )?;
+    let answer_by_ms = statement.made_ms.saturating_add(OFFER_VALID_MS);
+    let offered = Draft::new(statement, answer_by_ms)?
+        .offer(node.keys.issuing_key(), node.random.as_ref())
+        .map_err(|rejected| rejected.error)?;
+    let text = offered.offer().to_armor();
+    let ceremony = Agreement::Offered(offered).record();
+    change(node, actor, &request.server, |found| {
+        Ok(Ok(Change {
+            record: PeerRecord {
+                ceremony: Some(ceremony.clone()),
+                ..found.record
+            },
+            action: "peer.offered",
+            detail: String::new(),
+            answer: (),
+        }))
+    })
+    .await?;
+    Ok(text)
+}
+
+/// A document in plain language; changes nothing.
+pub async fn inspect(node: &Node, text: &str) -> Result<DocumentSummary, PeeringError> {
+    let now_ms = node.clock.now_ms();
+    let kind = armor::detect(text).map_err(|error| PeeringError::Document(error.to_string()))?;
+    let (from, to, fingerprint, lines) = match kind {
+        Kind::Offer => {
+            let offer = Offer::from_armor(text, now_ms)?;
+            let fingerprint = offer.manifest().identity().fingerprint().to_string();
+            let statement = offer.statement();
+            (
+                statement.from.clone(),
+                statement.to.clone(),
+                fingerprint,
+                offer.summary(),
+            )
+        }
+        Kind::Acceptance => {
+            let acceptance = Acceptance::from_armor(text, now_ms)?;
+            let fingerprint = acceptance.manifest().identity().fingerprint().to_string();
+            let statement = acceptance.statement();
+            (
+                statement.from.clone(),
+                statement.to.clone(),
+                fingerprint,
+                acceptance.summary(),
+            )
+        }
+        Kind::Countersignature => {
+            let body = Countersignature::from_armor(text)?.body().clone();
+            let known = node
+                .peers
+                .get(&body.from)
+                .and_then(|peer| peer.manifest.clone());
+            let fingerprint = known.map(|known| known.identity().fingerprint().to_string());
+            let line = format!(
+                "{} countersigns the acceptance by {}: the agreement is complete.",
+                body.from, body.to
+            );
+            (
+                body.from,
+                body.to,
+                fingerprint.unwrap_or_default(),
+                vec![line],
+            )
+        }
+    };
+    Ok(DocumentSummary {
+        kind: kind.to_string(),
+        from,
+        to,
+        fingerprint,
+        lines,
+    })
+}
+
+/// Accepts an offer whose fingerprint the partner's administrator has read aloud. Returns the
+/// acceptance as text.
+pub async fn accept(
+    node: &Node,
+    actor: &Actor,
+    request: &AcceptRequest,
+) -> Result<String, PeeringError> {
+    let now_ms = node.clock.now_ms();
+    let offer = Offer::from_armor(&request.document, now_ms)?;
+    let confirmed = parse_fingerprint(&request.fingerprint)?;
+    if offer.statement().to != node.server {
+        return Err(PeeringError::Document(format!(
+            "the offer is for {}, and this is {}",
+            offer.statement().to,
+            node.server
+        )));
+    }
+    let server = offer.statement().from.clone();
+    let root = offer.statement().root.clone();
+    let statement = statement(
+        node,
+        &server,
+        request.terms.as_ref(),
+        &request.endpoints,
+        &request.contact,
+    )?;
+    let accepted = Accepted::accept(
+        offer,
+        &confirmed,
+        statement,
+        node.keys.issuing_key(),
+        node.random.as_ref(),
+        now_ms,
+    )?;
+    let text = accepted.acceptance().to_armor();
+    let ceremony = Agreement::Accepted(accepted).record();
+    change(node, actor, &server, |found| {
+        same_root(&found, &root)?;
+        Ok(Ok(Change {
+            record: PeerRecord {
+                ceremony: Some(ceremony.clone()),
+                ..found.record
+            },
+            action: "peer.accepted",
+            detail: format!("fingerprint {confirmed}"),
+            answer: (),
+        }))
+    })
+    .await?;
+    Ok(text)
+}
+
+/// Countersigns an acceptance of our offer: the agreement is in force here from now on, and the
+/// partner is told in the background. Returns the countersignature as text.
+pub async fn countersign(
+    node: &Node,
+    actor: &Actor,
+    request: &CountersignRequest,
+) -> Result<String, PeeringError> {
+    let now_ms = node.clock.now_ms();
+    let acceptance = Acceptance::from_armor(&request.document, now_ms)?;
+    let confirmed = parse_fingerprint(&request.fingerprint)?;
+    let server = acceptance.statement().from.clone();
+    clear_ended(node, &server).await?;
+    change(node, actor, &server, |mut found| {
+        same_root(&found, &acceptance.statement().root)?;
+        let restored = found.restored.take();
+        let ceremony = restored.and_then(|restored| restored.ceremony);
+        let Some(Agreement::Offered(offered)) = ceremony else {
+            return Err(PeeringError::State(format!(
+                "there is no offer to {server} that waits for an acceptance: make one first"
+            )));
+        };
+        let active = offered
+            .countersign(
+                acceptance.clone(),
+                &confirmed,
+                node.keys.issuing_key(),
+                node.random.as_ref(),
+                now_ms,
+            )
+            .map_err(|rejected| rejected.error)?;
+        let text = active.signed().countersignature().to_armor();
+        Ok(Ok(Change {
+            record: PeerRecord {
+                to_deliver: true,
+                ..in_force(found.record, active, now_ms)
+            },
+            action: "peer.countersigned",
+            detail: format!("fingerprint {confirmed}"),
+            answer: text,
+        }))
+    })
+    .await
+}
+
+/// Takes a countersignature from a file: the agreement is in force from now on. Returns the peer.
+pub async fn activate(node: &Node, actor: &Actor, text: &str) -> Result<ServerName, PeeringError> {
+    let countersignature = Countersignature::from_armor(text)?;
+    let server = countersignature.body().from.clone();
+    take_countersignature(node, actor, &server, countersignature).await?;
+    Ok(server)
+}
+
+/// Takes a countersignature that `peer` itself has brought.
+pub async fn activate_online(
+    node: &Node,
+    peer: &ServerName,
+    document: Bytes,
+) -> Result<(), PeeringError> {
+    let countersignature = Countersignature::decode(document)?;
+    if countersignature.body().from != *peer {
+        return Err(PeeringError::Document(format!(
+            "the countersignature is of {}, and you are {peer}",
+            countersignature.body().from
+        )));
+    }
+    let actor = Actor::Peer(peer.clone());
+    take_countersignature(node, &actor, peer, countersignature).await
+}
+
+async fn take_countersignature(
+    node: &Node,
+    actor: &Actor,
+    server: &ServerName,
+    countersignature: Countersignature,
+) -> Result<(), PeeringError> {
+    let now_ms = node.clock.now_ms();
+    if peer::get(&node.store, server).await?.is_none() {
+        return Err(PeeringError::UnknownPeer(server.clone()));
+    }
+    clear_ended(node, server).await?;
+    change(node, actor, server, |mut found| {
+        let Some(restored) = found.restored.take() else {
+            return Err(PeeringError::UnknownPeer(server.clone()));
+        };
+        let current = restored.current.as_ref().and_then(Agreement::signed);
+        if current.is_some_and(|signed| signed.countersignature() == &countersignature) {
+            // It came before: by another way, or twice.
+            return Ok(Err(()));
+        }
+        let Some(Agreement::Accepted(accepted)) = restored.ceremony else {
+            return Err(PeeringError::State(format!(
+                "no offer of {server} was accepted here that waits for a countersignature"
+            )));
+        };
+        let active = accepted
+            .activate(countersignature.clone(), now_ms)
+            .map_err(|rejected| rejected.error)?;
+        Ok(Ok(Change {
+            record: PeerRecord {
+                to_deliver: false,
+                ..in_force(found.record, active, now_ms)
+            },
+            action: "peer.activated",
+            detail: String::new(),
+            answer: (),
+        }))
+    })
+    .await
+}
+
+/// The record once both have signed.
+fn in_force(record: PeerRecord, active: Active, now_ms: u64) -> PeerRecord {
+    let goes_on = is_in_force(&record);
+    PeerRecord {
+        current: Some(Agreement::Active(active).record()),
+        ceremony: None,
+        link_epoch: if goes_on {
+            record.link_epoch
+        } else {
+            now_ms.max(record.link_epoch.saturating_add(1))
+        },
+        manifest: record.manifest.filter(|_| goes_on),
+        ..record
+    }
+}
+
+fn is_in_force(record: &PeerRecord) -> bool {
+    use federation_proto::agreement::Record;
+    matches!(
+        record.current,
+        Some(Record::Active(_) | Record::Suspended { .. })
+    )
+}
+
+/// Before a new link epoch begins, nothing of the old one may wait any more.
+async fn clear_ended(node: &Node, server: &ServerName) -> Result<(), PeeringError> {
+    let record = peer::get(&node.store, server).await?;
+    if record.is_some_and(|(record, _)| !is_in_force(&record)) {
+        let refusal = Refusal::new(
+            RefusalCode::NoAgreement,
+            format!("the agreement with {server} had ended"),
+        );
+        outbound::clear(node, server, &refusal).await?;
+    }
+    Ok(())
+}
+
+/// A partner with another root is another organisation: nothing of the old agreement may go on.
+fn same_root(found: &Found, root: &Bytes) -> Result<(), PeeringError> {
+    let current = found.restored.as_ref().and_then(|r| r.current.as_ref());
+    let in_force = current.filter(|_| is_in_force(&found.record));
+    match in_force.and_then(Agreement::signed) {
+        Some(signed) if signed.theirs().root != *root => Err(PeeringError::State(format!(
+            "the agreement in force with {} pins another root: revoke it first if that organisation \
+             has really been set up anew",
+            signed.theirs().from
+        ))),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn parse_fingerprint(text: &str) -> Result<Fingerprint, PeeringError> {
+    text.parse()
+        .map_err(|error| PeeringError::Statement(format!("`fingerprint`: {error}")))
+}

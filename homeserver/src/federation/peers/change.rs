@@ -1,0 +1,70 @@
+//! The one way in which a peer's record changes: read, decide, write with the next serial and the
+//! audit of the act, and decide anew when somebody else was faster.
+
+use federation_proto::ids::ServerName;
+
+use super::error::PeeringError;
+use super::view::Restored;
+use crate::audit::{self, Actor, Event};
+use crate::node::{Hint, Node};
+use crate::store::peer::{self, PeerRecord};
+use crate::store::{Part, PartOutcome};
+
+/// How often a change is tried before whoever asked is told to try again.
+const ATTEMPTS_MAX: usize = 8;
+
+/// What a decision comes to.
+pub(super) struct Change<T> {
+    /// The record from now on.
+    pub(super) record: PeerRecord,
+    /// For the audit log.
+    pub(super) action: &'static str,
+    /// For the audit log.
+    pub(super) detail: String,
+    /// For whoever asked.
+    pub(super) answer: T,
+}
+
+/// What a decision is made on: the record as stored (`None`: nothing is known of the peer).
+pub(super) struct Found {
+    pub(super) record: PeerRecord,
+    pub(super) restored: Option<Restored>,
+}
+
+/// Changes the record of `server` as `decide` says; `Ok(Err(answer))` of it changes nothing.
+pub(super) async fn change<T>(
+    node: &Node,
+    actor: &Actor,
+    server: &ServerName,
+    mut decide: impl FnMut(Found) -> Result<Result<Change<T>, T>, PeeringError>,
+) -> Result<T, PeeringError> {
+    for _ in 0..ATTEMPTS_MAX {
+        let (record, read) = peer::get(&node.store, server).await?.unzip();
+        let restored = record.as_ref().map(Restored::of).transpose()?;
+        let found = Found {
+            record: record.unwrap_or_default(),
+            restored,
+        };
+        let change = match decide(found)? {
+            Ok(change) => change,
+            Err(answer) => return Ok(answer),
+        };
+        let mut part = Part::default();
+        peer::put(&mut part, server, change.record, read)?;
+        let event = Event {
+            at_ms: node.clock.now_ms(),
+            actor: actor.clone(),
+            action: change.action,
+            subject: server.to_string(),
+            detail: change.detail,
+        };
+        audit::record(&mut part, &event);
+        if node.store.commit(part).await? == PartOutcome::Committed {
+            node.peers.refresh(node).await?;
+            node.hint(Hint::PeersChanged);
+            node.links.retry_now(server);
+            return Ok(change.answer);
+        }
+    }
+    Err(PeeringError::Busy)
+}

@@ -1,0 +1,57 @@
+//! Why something about a peer could not be done.
+
+use federation_proto::agreement::{AgreementError, DocumentError};
+use federation_proto::ids::ServerName;
+
+use crate::store::StoreError;
+
+/// Why something about a peer could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum PeeringError {
+    /// Nothing is known of it.
+    #[error("there is no peer {0}: `hsctl peer list` shows those that there are")]
+    UnknownPeer(ServerName),
+    /// The document is not what it should be. Whoever passed it is at fault.
+    #[error("{0}")]
+    Document(String),
+    /// What the administrator wants to state can't be stated.
+    #[error("{0}")]
+    Statement(String),
+    /// Not possible where the agreement stands.
+    #[error("{0}")]
+    State(String),
+    /// It changed again and again while we tried.
+    #[error("the agreement changes at this very moment: try again")]
+    Busy,
+    /// The homeserver is at fault.
+    #[error("{0}")]
+    Internal(String),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<AgreementError> for PeeringError {
+    fn from(error: AgreementError) -> Self {
+        match error {
+            AgreementError::Terms(error) => Self::Statement(error.to_string()),
+            AgreementError::Document(error) => error.into(),
+            AgreementError::NotForUs { .. }
+            | AgreementError::OtherPartner { .. }
+            | AgreementError::WithItself
+            | AgreementError::NotTheFirst
+            | AgreementError::NoCommonVersion => Self::Document(error.to_string()),
+            // The document is in order, but does not fit what was confirmed, or how things stand.
+            _ => Self::State(error.to_string()),
+        }
+    }
+}
+
+impl From<DocumentError> for PeeringError {
+    fn from(error: DocumentError) -> Self {
+        match error {
+            DocumentError::Key(error) => Self::Internal(error.to_string()),
+            error => Self::Document(error.to_string()),
+        }
+    }
+}

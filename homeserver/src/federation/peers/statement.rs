@@ -1,0 +1,112 @@
+//! From what an administrator asks for to what this side states in a document.
+
+use std::collections::BTreeSet;
+
+use federation_proto::agreement::{self, Endpoint, Grants, Statement, TtlBounds, UserTypes};
+use federation_proto::hash::Digest;
+use federation_proto::ids::ServerName;
+use federation_proto::version::VersionSet;
+use homeserver_api::admin::{Grant, Operation, Terms};
+
+use super::error::PeeringError;
+use crate::node::Node;
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+/// Longest agreement.
+const VALID_DAYS_MAX: u32 = 10 * 366;
+
+/// What this homeserver states to `to`.
+pub(super) fn statement(
+    node: &Node,
+    to: &ServerName,
+    terms: Option<&Terms>,
+    endpoints: &[String],
+    contact: &str,
+) -> Result<Statement, PeeringError> {
+    let default = Terms::default();
+    let terms = terms.unwrap_or(&default);
+    if !(1..=VALID_DAYS_MAX).contains(&terms.valid_days) {
+        return Err(PeeringError::Statement(format!(
+            "`valid_days` must be between 1 and {VALID_DAYS_MAX}"
+        )));
+    }
+    let made_ms = node.clock.now_ms();
+    let mut nonce = [0; 16];
+    node.random
+        .fill(&mut nonce)
+        .map_err(|_| PeeringError::Internal("no randomness".to_owned()))?;
+    Ok(Statement {
+        from: node.server.clone(),
+        to: to.clone(),
+        serial: 1,
+        previous: Digest::ZERO,
+        versions: VersionSet::ours(),
+        root: node.keys.root().to_vec().into(),
+        manifest: node.keys.manifest().bytes().clone(),
+        endpoints: parse_endpoints(node, endpoints)?,
+        terms: proto_terms(terms),
+        contact: contact.to_owned(),
+        nonce,
+        made_ms,
+        expires_ms: made_ms.saturating_add(u64::from(terms.valid_days).saturating_mul(DAY_MS)),
+    })
+}
+
+fn parse_endpoints(node: &Node, asked: &[String]) -> Result<Vec<Endpoint>, PeeringError> {
+    let stated = if asked.is_empty() {
+        &node.config.federation.endpoints
+    } else {
+        asked
+    };
+    if stated.is_empty() {
+        return Err(PeeringError::Statement(
+            "the partner has to know where it reaches this homeserver: pass `endpoints` \
+             (host:port), or set `endpoints` under [federation] in the configuration"
+                .to_owned(),
+        ));
+    }
+    stated
+        .iter()
+        .map(|text| {
+            text.parse().map_err(|error: agreement::EndpointError| {
+                PeeringError::Statement(error.to_string())
+            })
+        })
+        .collect()
+}
+
+fn proto_terms(terms: &Terms) -> agreement::Terms {
+    agreement::Terms {
+        outbound: proto_grants(&terms.outbound),
+        inbound: proto_grants(&terms.inbound),
+        ttl: TtlBounds {
+            min_seconds: terms.ttl.min_seconds,
+            max_seconds: terms.ttl.max_seconds,
+        },
+        waiting_bytes_max: terms.waiting_bytes_max,
+        file_bytes_max: terms.file_bytes_max,
+    }
+}
+
+/// An operation that is granted twice is granted to the user types of both.
+fn proto_grants(grants: &[Grant]) -> Grants {
+    let mut merged = Grants::new();
+    for grant in grants {
+        let operation = match grant.operation {
+            Operation::Message => agreement::Operation::Message,
+            Operation::Invite => agreement::Operation::Invite,
+            Operation::Directory => agreement::Operation::Directory,
+            Operation::Files => agreement::Operation::Files,
+        };
+        let granted = UserTypes::from_names(grant.user_types.iter().cloned());
+        let both = match (merged.remove(&operation), granted) {
+            (None, granted) => granted,
+            (Some(UserTypes::All), _) | (Some(_), UserTypes::All) => UserTypes::All,
+            (Some(UserTypes::Named(before)), UserTypes::Named(more)) => {
+                UserTypes::Named(before.union(&more).cloned().collect::<BTreeSet<_>>())
+            }
+        };
+        merged.insert(operation, both);
+    }
+    merged
+}

@@ -1,0 +1,186 @@
+//! From a peer's record to what the rest of the house sees of it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use federation_proto::agreement::{self, Agreement as Stored, Grants, Signed, State};
+use federation_proto::ids::ServerName;
+use federation_proto::manifest::{self, Manifest};
+use homeserver_api::admin::{Grant, Operation, PeerState};
+
+use super::directory::PeerView;
+use crate::policy::{Agreement, Standing};
+use crate::store::peer::{PeerRecord, StoredManifest};
+use crate::store::{StoreError, agreement_serial};
+
+/// A record whose documents have been checked again.
+pub(super) struct Restored {
+    /// The agreement that both signed, or what became of it.
+    pub(super) current: Option<Stored>,
+    /// What is under way.
+    pub(super) ceremony: Option<Stored>,
+}
+
+impl Restored {
+    /// Checks the documents of a record.
+    pub(super) fn of(record: &PeerRecord) -> Result<Self, StoreError> {
+        let restore = |stored: &Option<agreement::Record>| {
+            let restored = stored.as_ref().map(Stored::restore).transpose();
+            restored.map_err(|_| StoreError::Corrupt { family: "peer" })
+        };
+        Ok(Self {
+            current: restore(&record.current)?,
+            ceremony: restore(&record.ceremony)?,
+        })
+    }
+
+    /// What counts: the signed agreement while it is in force, else what is under way, else what
+    /// became of the signed one.
+    pub(super) fn shown(&self) -> Option<&Stored> {
+        let in_force = self
+            .current
+            .as_ref()
+            .filter(|current| matches!(current, Stored::Active(_) | Stored::Suspended(_)));
+        in_force
+            .or(self.ceremony.as_ref())
+            .or(self.current.as_ref())
+    }
+}
+
+/// The state as the admin API names it.
+pub(super) const fn state(stored: &Stored) -> PeerState {
+    match stored.state() {
+        State::Offered => PeerState::Offered,
+        State::Accepted => PeerState::Accepted,
+        State::Active => PeerState::Active,
+        State::Suspended => PeerState::Suspended,
+        State::Expired => PeerState::Expired,
+        State::Revoked => PeerState::Revoked,
+    }
+}
+
+/// The peer as the rest of the house sees it.
+pub(super) fn of(server: &ServerName, record: &PeerRecord) -> Result<PeerView, StoreError> {
+    let corrupt = StoreError::Corrupt { family: "peer" };
+    let restored = Restored::of(record)?;
+    let shown = restored.shown().ok_or(corrupt)?;
+    let known = partner(shown);
+    let manifest = match (&known, &record.manifest) {
+        (Some(known), Some(newer)) => Some(newest(server, known, newer)),
+        (known, _) => known.as_ref().map(|known| Arc::new(known.manifest.clone())),
+    };
+    let to_deliver = shown.signed().filter(|_| record.to_deliver);
+    Ok(PeerView {
+        server: server.clone(),
+        state: state(shown),
+        agreement: agreement(shown),
+        root: known
+            .as_ref()
+            .map_or_else(Vec::new, |known| known.root.to_vec()),
+        endpoints: known.map_or_else(Vec::new, |known| known.endpoints),
+        manifest,
+        link_epoch: record.link_epoch,
+        countersignature_to_deliver: to_deliver
+            .map(|signed| signed.countersignature().bytes().clone()),
+        serial: (
+            agreement_serial::key(server),
+            Some(agreement_serial::value(record.serial)),
+        ),
+    })
+}
+
+/// What the partner has stated of itself.
+struct Partner {
+    root: Bytes,
+    manifest: Manifest,
+    endpoints: Vec<String>,
+}
+
+fn partner(shown: &Stored) -> Option<Partner> {
+    let of = |statement: &agreement::Statement, manifest: &Manifest| Partner {
+        root: statement.root.clone(),
+        manifest: manifest.clone(),
+        endpoints: statement
+            .endpoints
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+    };
+    match shown {
+        Stored::Accepted(accepted) => Some(of(
+            accepted.offer().statement(),
+            accepted.offer().manifest(),
+        )),
+        _ => shown
+            .signed()
+            .map(|signed| of(signed.theirs(), signed.partner_manifest())),
+    }
+}
+
+/// The stored manifest, which was checked when it came, as long as it still fits the agreement.
+fn newest(server: &ServerName, known: &Partner, stored: &StoredManifest) -> Arc<Manifest> {
+    let newer = manifest::decode(stored.bytes.clone())
+        .ok()
+        .and_then(|newer| {
+            newer
+                .verify(server, &known.root, Some(&known.manifest), stored.taken_ms)
+                .ok()
+        });
+    // One of another root belongs to an agreement that has been replaced.
+    Arc::new(newer.unwrap_or_else(|| known.manifest.clone()))
+}
+
+/// What the agreement allows, as policy sees it.
+fn agreement(shown: &Stored) -> Agreement {
+    let standing = match shown.state() {
+        State::Offered | State::Accepted => Standing::Incomplete,
+        State::Active => Standing::Active,
+        State::Suspended => Standing::Suspended,
+        State::Expired => Standing::Expired,
+        State::Revoked => Standing::Revoked,
+    };
+    match shown.signed() {
+        Some(signed) => granted(standing, signed),
+        None => Agreement {
+            standing,
+            expires_ms: 0,
+            outbound: Vec::new(),
+            inbound: Vec::new(),
+            ttl_min_seconds: 0,
+            ttl_max_seconds: 0,
+            file_bytes_max: 0,
+        },
+    }
+}
+
+fn granted(standing: Standing, signed: &Signed) -> Agreement {
+    let effective = signed.effective();
+    // Statements without a common time-to-live let nothing through: 1 to 0 holds none.
+    let (min, max) = effective
+        .ttl()
+        .map_or((1, 0), |ttl| (ttl.min_seconds, ttl.max_seconds));
+    Agreement {
+        standing,
+        expires_ms: effective.expires_ms(),
+        outbound: grants(effective.grants(agreement::Direction::Outbound)),
+        inbound: grants(effective.grants(agreement::Direction::Inbound)),
+        ttl_min_seconds: min,
+        ttl_max_seconds: max,
+        file_bytes_max: effective.file_bytes_max(),
+    }
+}
+
+fn grants(grants: &Grants) -> Vec<Grant> {
+    grants
+        .iter()
+        .map(|(operation, user_types)| Grant {
+            operation: match operation {
+                agreement::Operation::Message => Operation::Message,
+                agreement::Operation::Invite => Operation::Invite,
+                agreement::Operation::Directory => Operation::Directory,
+                agreement::Operation::Files => Operation::Files,
+            },
+            user_types: user_types.names().map(str::to_owned).collect(),
+        })
+        .collect()
+}

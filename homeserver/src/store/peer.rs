@@ -1,0 +1,100 @@
+//! `G`: peers, and where the agreement with each stands.
+//!
+//! Every change writes the next serial (`g`, see [`super::agreement_serial`]) in the same part.
+
+use bytes::Bytes;
+use federation_proto::agreement::Record;
+use federation_proto::ids::ServerName;
+use serde::{Deserialize, Serialize};
+
+use super::record::{decode, encode, prefix_end};
+use super::{Key, Order, Part, Precondition, Store, StoreError, Value, agreement_serial};
+
+const FAMILY: &str = "peer";
+const VERSION: u8 = 1;
+const PEER: u8 = b'G';
+/// Records read at a time.
+const PAGE: usize = 256;
+
+/// A peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct PeerRecord {
+    /// Grows with every change.
+    pub serial: u64,
+    /// The agreement that both signed, or what became of it.
+    pub current: Option<Record>,
+    /// An offer or acceptance under way; once it is signed by both it takes the current one's place.
+    pub ceremony: Option<Record>,
+    /// The epoch of our numbering towards the peer; 0 before there was an agreement.
+    pub link_epoch: u64,
+    /// The newest key manifest known, where it is newer than the agreement's.
+    pub manifest: Option<StoredManifest>,
+    /// Whether our countersignature has yet to reach the peer.
+    pub to_deliver: bool,
+}
+
+/// A manifest that was checked when it came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredManifest {
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// When it was checked, milliseconds since the Unix epoch.
+    pub taken_ms: u64,
+}
+
+/// The peer, and its stored bytes (for [`put`]).
+pub async fn get(
+    store: &Store,
+    server: &ServerName,
+) -> Result<Option<(PeerRecord, Value)>, StoreError> {
+    match store.get(&key(server)).await? {
+        Some(value) => Ok(Some((decode(FAMILY, VERSION, &value)?, value))),
+        None => Ok(None),
+    }
+}
+
+/// Writes the peer with its next serial; the part fails when it is no longer what was read.
+pub fn put(
+    part: &mut Part,
+    server: &ServerName,
+    mut record: PeerRecord,
+    read: Option<Value>,
+) -> Result<(), StoreError> {
+    record.serial = record
+        .serial
+        .checked_add(1)
+        .ok_or(StoreError::Corrupt { family: FAMILY })?;
+    let key = key(server);
+    part.require(Precondition::unchanged(key.clone(), read));
+    part.put(key, encode(FAMILY, VERSION, &record)?);
+    agreement_serial::put(part, server, record.serial);
+    Ok(())
+}
+
+/// All peers, by name.
+pub async fn all(store: &Store) -> Result<Vec<(ServerName, PeerRecord)>, StoreError> {
+    let mut peers = Vec::new();
+    let mut from = Key::from_static(&[PEER]);
+    loop {
+        let page = store
+            .range(&from, &prefix_end(&[PEER]), PAGE, Order::Ascending)
+            .await?;
+        for (key, value) in &page {
+            let name = key
+                .get(1..)
+                .and_then(|name| std::str::from_utf8(name).ok()?.parse().ok())
+                .ok_or(StoreError::Corrupt { family: FAMILY })?;
+            peers.push((name, decode(FAMILY, VERSION, value)?));
+        }
+        match page.last() {
+            Some((last, _)) if page.len() == PAGE => {
+                from = [last.as_ref(), &[0]].concat().into();
+            }
+            Some(_) | None => return Ok(peers),
+        }
+    }
+}
+
+fn key(server: &ServerName) -> Key {
+    [&[PEER], server.as_str().as_bytes()].concat().into()
+}
