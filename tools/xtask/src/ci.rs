@@ -4,14 +4,16 @@
 //! features, so that dependencies are checked once and built once.
 
 use std::env;
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
 use clap::Args;
 
-use crate::failure::{Failure, Result};
+use crate::failure::{self, Result};
 use crate::process::{self, Run as _};
-use crate::workspace::Workspace;
+use crate::workspace::{self, Workspace};
 use crate::{machine, test};
 
 /// The dependency checker, in the version that the configuration was written for.
@@ -31,7 +33,7 @@ pub(crate) fn run(_options: &Options) -> Result {
     timed(&mut took, "lints", || lints(&workspace))?;
     timed(&mut took, "documentation", || documentation(&workspace))?;
     timed(&mut took, "dependencies", || dependencies(&workspace))?;
-    timed(&mut took, "tests", || test::run(&test::Options {}))?;
+    timed(&mut took, "tests", || test::run(&test::Options::default()))?;
     for (name, seconds) in &took {
         eprintln!("{name:>14} {seconds:>7.1} s");
     }
@@ -94,6 +96,27 @@ fn dependencies(workspace: &Workspace) -> Result {
         eprintln!("advisories: not checked (ADVISORY_DB names no database)");
         return Ok(());
     };
-    let _ = database;
-    Err(Failure::Missing("advisories".to_owned()))
+    advisories(workspace, &deny, Path::new(&database))
+}
+
+/// Checks against a local copy of the database, which cargo-deny wants as the one repository below a folder.
+fn advisories(workspace: &Workspace, deny: &Path, database: &Path) -> Result {
+    let rules = workspace.root.join("deny.toml");
+    let text = fs::read_to_string(&rules).map_err(failure::at(&rules))?;
+    let whole = fs::canonicalize(database).map_err(failure::at(database))?;
+    let folder = workspace::folder(&workspace.target.join("advisories"))?;
+    let with_database = folder.join("deny.toml");
+    let source = format!(
+        "[advisories]\ndb-path = \"{}\"\ndb-urls = [\"file://{}\"]\n",
+        folder.join("copies").display(),
+        whole.display()
+    );
+    fs::write(&with_database, text.replace("[advisories]\n", &source))
+        .map_err(failure::at(&with_database))?;
+    Command::new(deny)
+        .current_dir(&workspace.root)
+        .args(["check", "--config"])
+        .arg(&with_database)
+        .arg("advisories")
+        .shown()
 }

@@ -1,16 +1,129 @@
-//! `cargo xtask conformance`.
+//! `cargo xtask conformance`: starts a homeserver, does the operator's part through `hsctl`, and holds
+//! the homeserver to the protocol from outside.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use clap::Args;
+use serde::Deserialize;
 
-use crate::failure::{Failure, Result};
+use crate::failure::{self, Failure, Result};
+use crate::process;
+use crate::trial::{Homeserver, Plan, free_address};
+use crate::workspace::{self, Workspace};
 
-/// What to run.
+/// What to print.
 #[derive(Args)]
-pub(crate) struct Options {}
+pub(crate) struct Options {
+    /// Print the report as one JSON object, the last line.
+    #[arg(long)]
+    json: bool,
+}
 
-/// Runs it.
-pub(crate) fn run(_options: &Options) -> Result {
-    Err(Failure::Missing(
-        "conformance is not in this tree".to_owned(),
-    ))
+/// What the suite counted.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(crate) struct Counts {
+    /// Cases that hold.
+    pub(crate) passed: u64,
+    /// Requirements that are not met.
+    pub(crate) failed: u64,
+}
+
+/// Runs the suite.
+pub(crate) fn run(options: &Options) -> Result {
+    let workspace = Workspace::find()?;
+    workspace.build_as_tests_do()?;
+    let (counts, line) = process::step("conformance", || suite(&workspace))?;
+    if options.json {
+        println!("{line}");
+    }
+    if counts.failed == 0 {
+        Ok(())
+    } else {
+        Err(Failure::DidNotHold(format!(
+            "{} requirements are not met",
+            counts.failed
+        )))
+    }
+}
+
+/// Runs the suite as part of the tests.
+pub(crate) fn as_tests(workspace: &Workspace) -> Result<Counts> {
+    process::step("conformance", || suite(workspace)).map(|(counts, _)| counts)
+}
+
+fn suite(workspace: &Workspace) -> Result<(Counts, String)> {
+    let parent = workspace::folder(&workspace.target.join("trial"))?;
+    let folder = tempfile::Builder::new()
+        .prefix("c")
+        .tempdir_in(&parent)
+        .map_err(failure::at(&parent))?;
+    let binaries = workspace.binaries();
+    let program = binaries.join("homeserver");
+    let server = Homeserver::start_new(Plan {
+        name: "a.example",
+        binaries: &binaries,
+        program: &program,
+        fault: None,
+        namespace: None,
+        client: free_address()?,
+        federation: free_address()?,
+        folder: folder.path().join("a"),
+    })?;
+    let operator = operator(&binaries, &server, folder.path())?;
+    let output = Command::new(binaries.join("conformance"))
+        .args([
+            "run",
+            "--json",
+            "--address",
+            &server.federation,
+            "--server",
+            server.name,
+            "--exchange",
+        ])
+        .arg(folder.path())
+        .arg("--operator")
+        .arg(operator)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|source| Failure::Start {
+            program: "conformance".to_owned(),
+            source,
+        })?;
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let line = printed.lines().last().unwrap_or_default().to_owned();
+    let counts: Counts = serde_json::from_str(&line).map_err(|error| Failure::Unexpected {
+        program: "conformance".to_owned(),
+        what: error.to_string(),
+    })?;
+    if counts.failed > 0 {
+        eprintln!(
+            "the homeserver's log is kept in {}",
+            folder.keep().display()
+        );
+    }
+    Ok((counts, line))
+}
+
+/// The operator's hands, as a program that the suite can call.
+fn operator(binaries: &Path, server: &Homeserver, folder: &Path) -> Result<std::path::PathBuf> {
+    let script = folder.join("operator");
+    let hsctl = format!(
+        "'{}' --socket '{}' peer",
+        binaries.join("hsctl").display(),
+        server.socket().display()
+    );
+    let text = format!(
+        "#!/bin/sh\ncase \"$1\" in\n\
+         accept) exec {hsctl} accept \"$2\" --fingerprint \"$3\" --out \"$4\" ;;\n\
+         activate) exec {hsctl} activate \"$2\" ;;\n\
+         esac\n"
+    );
+    fs::write(&script, text).map_err(failure::at(&script))?;
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))
+        .map_err(failure::at(&script))?;
+    Ok(script)
 }

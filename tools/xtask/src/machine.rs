@@ -51,6 +51,20 @@ pub(crate) const FOR_TESTS: &[Tool] = &[
     },
 ];
 
+/// What the trials run.
+pub(crate) const FOR_TRIALS: &[Tool] = &[
+    Tool {
+        program: "ip",
+        package: "iproute2",
+        purpose: "puts two homeservers into network namespaces",
+    },
+    Tool {
+        program: "nft",
+        package: "nftables",
+        purpose: "cuts the network between them",
+    },
+];
+
 /// What building and running container images takes.
 pub(crate) const FOR_CONTAINERS: &[Tool] = &[
     Tool {

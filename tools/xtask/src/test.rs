@@ -4,18 +4,23 @@
 //! end-to-end runs.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use clap::Args;
 
 use crate::failure::{Failure, Result};
 use crate::machine::{self, Ready};
-use crate::process;
-use crate::workspace::Workspace;
+use crate::process::{self, Run as _};
+use crate::workspace::{self, Workspace};
+use crate::{conformance, trial};
 
 /// What to run.
-#[derive(Args)]
-pub(crate) struct Options {}
+#[derive(Args, Default)]
+pub(crate) struct Options {
+    /// Without the end-to-end runs: the demonstration, conformance and the trial.
+    #[arg(long)]
+    quick: bool,
+}
 
 /// What the tests came to.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -33,19 +38,47 @@ impl Counts {
     }
 }
 
-/// Runs them all.
-pub(crate) fn run(_options: &Options) -> Result {
+/// Runs them all; a part that fails does not keep the others from running.
+pub(crate) fn run(options: &Options) -> Result {
     let workspace = Workspace::find()?;
-    if let Ready::No(reason) = process::step("what the tests need", || {
+    let ready = process::step("what the tests need", || {
         machine::prepare(machine::FOR_TESTS)
-    })? {
-        eprintln!("skipped, what needs it: {reason}");
-    }
-    workspace.build_as_tests_do()?;
+    })?;
     let mut total = Counts::default();
+    let may_cut_the_network = match ready {
+        Ready::Yes if machine::is_root() => Ok(()),
+        Ready::Yes if workspace::under_ci() => {
+            return Err(Failure::Missing("network namespaces need root".to_owned()));
+        }
+        Ready::Yes => Err("network namespaces need root".to_owned()),
+        Ready::No(reason) => {
+            eprintln!("what needs it is skipped: {reason}");
+            Err(reason)
+        }
+    };
+    workspace.build_as_tests_do()?;
     total.add(process::step("cargo test --workspace", || {
         cargo_tests(&workspace)
     })?);
+    if !options.quick {
+        total.add(end_to_end("demonstration", || demonstration(&workspace)));
+        total.add(end_to_end("conformance", || {
+            let counts = conformance::as_tests(&workspace)?;
+            Ok(Counts {
+                passed: counts.passed,
+                failed: counts.failed,
+                skipped: 0,
+            })
+        }));
+        total.add(end_to_end("trial network", || {
+            let (passed, failed, skipped) = trial::as_tests(&workspace, may_cut_the_network)?;
+            Ok(Counts {
+                passed,
+                failed,
+                skipped,
+            })
+        }));
+    }
     println!(
         "{} passed, {} failed, {} skipped",
         total.passed, total.failed, total.skipped
@@ -58,6 +91,32 @@ pub(crate) fn run(_options: &Options) -> Result {
             total.failed
         )))
     }
+}
+
+/// An end-to-end run that could not go on counts as one failure.
+fn end_to_end(name: &str, run: impl FnOnce() -> Result<Counts>) -> Counts {
+    run().unwrap_or_else(|failure| {
+        eprintln!("{name}: {failure}");
+        Counts {
+            passed: 0,
+            failed: 1,
+            skipped: 0,
+        }
+    })
+}
+
+/// The README's own command, as one test: it judges itself.
+fn demonstration(workspace: &Workspace) -> Result<Counts> {
+    process::step("demonstration", || {
+        Command::new(workspace.binaries().join("demo"))
+            .arg("--json")
+            .shown()
+    })?;
+    Ok(Counts {
+        passed: 1,
+        failed: 0,
+        skipped: 0,
+    })
 }
 
 /// Runs cargo's tests, documentation tests too, and sums their result lines.

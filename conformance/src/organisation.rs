@@ -1,0 +1,190 @@
+//! A peer's organisation made for one run: certificates right and wrong, and its envelope key.
+
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+};
+use ring::rand::{SecureRandom as _, SystemRandom};
+use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+
+use crate::failure::{Failure, Result};
+use crate::transaction::sha256;
+use crate::wire::Encoder;
+
+/// What an issuing key signs for a manifest starts with this.
+const MANIFEST_LABEL: &[u8] = b"entente manifest";
+/// Validity of an envelope key, in milliseconds.
+const KEY_VALIDITY_MS: u64 = 90 * 86_400_000;
+/// How far back validity starts, for a server whose clock is behind.
+const CLOCK_BEHIND_MS: u64 = 3_600_000;
+
+/// A certificate with its key, and the certificates to send along.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    key: Vec<u8>,
+    /// SHA-256 of the public key as certificates state it.
+    pub(crate) pin: [u8; 32],
+}
+
+impl Identity {
+    /// The private key, for rustls.
+    pub(crate) fn key(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.key.clone()))
+    }
+}
+
+/// An organisation.
+pub(crate) struct Organisation {
+    pub(crate) name: String,
+    pub(crate) root: CertificateDer<'static>,
+    pub(crate) issuing: CertificateDer<'static>,
+    issuing_key: KeyPair,
+    /// Signs transactions.
+    pub(crate) envelope_key: Arc<Ed25519KeyPair>,
+    /// What it connects with.
+    pub(crate) tls: Identity,
+}
+
+impl Organisation {
+    /// A new one.
+    pub(crate) fn new(name: &str) -> Result<Self> {
+        let root_key = new_key()?;
+        let mut params = authority(&format!("{name} root"), 1);
+        let root = params
+            .self_signed(&root_key)
+            .map_err(Failure::certificate)?
+            .der()
+            .clone();
+        let issuing_key = new_key()?;
+        params = authority(&format!("{name} issuing"), 0);
+        let root_issuer =
+            Issuer::from_ca_cert_der(&root, &root_key).map_err(Failure::certificate)?;
+        let issuing = params
+            .signed_by(&issuing_key, &root_issuer)
+            .map_err(Failure::certificate)?
+            .der()
+            .clone();
+        let mut seed = [0; 32];
+        SystemRandom::new()
+            .fill(&mut seed)
+            .map_err(|_| Failure::Randomness)?;
+        let envelope_key =
+            Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| Failure::Randomness)?;
+        let tls = leaf(&issuing, &issuing_key, &[dns(name)?], None)?;
+        Ok(Self {
+            name: name.to_owned(),
+            root,
+            issuing,
+            issuing_key,
+            envelope_key: Arc::new(envelope_key),
+            tls,
+        })
+    }
+
+    /// A certificate with these names, under a new key.
+    pub(crate) fn certificate(
+        &self,
+        names: &[SanType],
+        common_name: Option<&str>,
+    ) -> Result<Identity> {
+        leaf(&self.issuing, &self.issuing_key, names, common_name)
+    }
+
+    /// Signs with the issuing CA's key.
+    pub(crate) fn sign(&self, label: &[u8], body: &[u8]) -> Result<Vec<u8>> {
+        let random = SystemRandom::new();
+        let key = EcdsaKeyPair::from_pkcs8(
+            &ECDSA_P256_SHA256_ASN1_SIGNING,
+            self.issuing_key.serialized_der(),
+            &random,
+        )
+        .map_err(|_| Failure::Randomness)?;
+        let signed = Encoder::new().vector(1, label).fixed(body).finish();
+        Ok(key
+            .sign(&random, &signed)
+            .map_err(|_| Failure::Randomness)?
+            .as_ref()
+            .to_vec())
+    }
+
+    /// The key manifest: one envelope key, one TLS key.
+    pub(crate) fn manifest(&self, now_ms: u64) -> Result<Vec<u8>> {
+        let key = Encoder::new()
+            .fixed(self.envelope_key.public_key().as_ref())
+            .u64(now_ms.saturating_sub(CLOCK_BEHIND_MS))
+            .u64(now_ms.saturating_add(KEY_VALIDITY_MS))
+            .finish();
+        let body = Encoder::new()
+            .u16(1)
+            .vector(1, self.name.as_bytes())
+            .u64(1)
+            .u64(now_ms)
+            .vector(2, &self.issuing)
+            .vector(4, &key)
+            .vector(4, &self.tls.pin)
+            .finish();
+        let signature = self.sign(MANIFEST_LABEL, &body)?;
+        Ok(Encoder::new().fixed(&body).vector(1, &signature).finish())
+    }
+}
+
+/// A dNSName.
+pub(crate) fn dns(name: &str) -> Result<SanType> {
+    Ok(SanType::DnsName(
+        name.to_owned().try_into().map_err(Failure::certificate)?,
+    ))
+}
+
+fn new_key() -> Result<KeyPair> {
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(Failure::certificate)
+}
+
+fn authority(name: &str, depth: u8) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = named(name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(depth));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.use_authority_key_identifier_extension = true;
+    params
+}
+
+fn leaf(
+    issuing: &CertificateDer<'static>,
+    issuing_key: &KeyPair,
+    names: &[SanType],
+    common_name: Option<&str>,
+) -> Result<Identity> {
+    let key = new_key()?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = common_name.map_or_else(DistinguishedName::new, named);
+    params.subject_alt_names = names.to_vec();
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
+    params.use_authority_key_identifier_extension = true;
+    let issuer = Issuer::from_ca_cert_der(issuing, issuing_key).map_err(Failure::certificate)?;
+    let certificate = params
+        .signed_by(&key, &issuer)
+        .map_err(Failure::certificate)?
+        .der()
+        .clone();
+    let pin = sha256(&rcgen::PublicKeyData::subject_public_key_info(&key));
+    Ok(Identity {
+        chain: vec![certificate, issuing.clone()],
+        key: key.serialize_der(),
+        pin,
+    })
+}
+
+fn named(name: &str) -> DistinguishedName {
+    let mut distinguished = DistinguishedName::new();
+    distinguished.push(DnType::CommonName, name);
+    distinguished
+}

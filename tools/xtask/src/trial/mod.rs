@@ -1,0 +1,80 @@
+//! `cargo xtask trial NAME --json`: acceptance trials against real processes.
+//!
+//! A check that tries a protection runs its negative control in the same run: the same steps against a
+//! homeserver in which that protection is switched off. The control must come out not ok; else the
+//! check would not have noticed.
+
+mod checks;
+mod homeserver;
+mod namespaces;
+mod network;
+mod person;
+mod record;
+mod stage;
+
+use clap::{Args, ValueEnum};
+
+use self::checks::Report;
+pub(crate) use self::homeserver::{Homeserver, Plan};
+pub(crate) use self::stage::free_address;
+use crate::failure::{Failure, Result};
+use crate::machine::{self, Ready};
+use crate::process;
+use crate::workspace::Workspace;
+
+/// Which trial.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Its name.
+    #[arg(value_enum)]
+    name: Name,
+    /// Print one JSON object with all checks as the last line.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Name {
+    /// Two homeservers, real clients: strangers, bounds, SIGKILL, a network that is cut.
+    Network,
+}
+
+/// Runs it.
+pub(crate) fn run(options: &Options) -> Result {
+    let workspace = Workspace::find()?;
+    let network_can_be_cut = match machine::prepare(machine::FOR_TRIALS)? {
+        Ready::Yes if machine::is_root() => Ok(()),
+        Ready::Yes => Err("network namespaces need root".to_owned()),
+        Ready::No(reason) => Err(reason),
+    };
+    workspace.build_as_tests_do()?;
+    let report = match options.name {
+        Name::Network => network::run(&workspace, network_can_be_cut)?,
+    };
+    finish(&report, options.json)
+}
+
+/// Runs a trial as part of the tests; returns how many checks held, did not, and were skipped.
+pub(crate) fn as_tests(
+    workspace: &Workspace,
+    network_can_be_cut: std::result::Result<(), String>,
+) -> Result<(u64, u64, u64)> {
+    let report = process::step("trial network", || {
+        network::run(workspace, network_can_be_cut)
+    })?;
+    eprint!("{}", report.text());
+    Ok(report.counts())
+}
+
+fn finish(report: &Report, json: bool) -> Result {
+    eprint!("{}", report.text());
+    if json {
+        println!("{}", report.json()?);
+    }
+    let (_, failed, _) = report.counts();
+    if failed == 0 {
+        Ok(())
+    } else {
+        Err(Failure::DidNotHold(format!("{failed} checks did not hold")))
+    }
+}

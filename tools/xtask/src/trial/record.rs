@@ -1,0 +1,230 @@
+//! Who wrote what and who was shown what, kept outside of everything that is killed.
+//!
+//! A text is unique, so a message that arrives under another id counts as a duplicate too.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::failure::{Failure, Result};
+
+/// What the record says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Tally {
+    pub(super) written: usize,
+    pub(super) accepted: usize,
+    pub(super) lost: usize,
+    pub(super) duplicated: usize,
+    pub(super) out_of_order: usize,
+    pub(super) returned: usize,
+}
+
+impl Tally {
+    /// Nothing was lost, shown twice, out of order or returned, and something was accepted at all.
+    pub(super) const fn holds(&self) -> bool {
+        self.accepted > 0
+            && self.lost == 0
+            && self.duplicated == 0
+            && self.out_of_order == 0
+            && self.returned == 0
+    }
+}
+
+impl std::fmt::Display for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} written, {} accepted, {} lost, {} duplicated, {} out of order, {} returned",
+            self.written,
+            self.accepted,
+            self.lost,
+            self.duplicated,
+            self.out_of_order,
+            self.returned
+        )
+    }
+}
+
+/// What happened, in the order in which it was seen.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Entries {
+    /// Text to its sender.
+    written: BTreeMap<String, &'static str>,
+    /// Message id to its text.
+    ids: HashMap<String, String>,
+    accepted: BTreeSet<String>,
+    returned: usize,
+    /// Texts as receivers were shown them.
+    pub(super) shown: Vec<String>,
+}
+
+impl Entries {
+    /// Counts. What was accepted and never shown is lost; order is judged per sender.
+    pub(super) fn tally(&self) -> Tally {
+        let mut times: HashMap<&str, usize> = HashMap::new();
+        let mut last: HashMap<&str, &str> = HashMap::new();
+        let mut out_of_order = 0_usize;
+        for text in &self.shown {
+            let seen = times.entry(text).or_default();
+            *seen = seen.saturating_add(1);
+            if let (1, Some(sender)) = (*seen, self.written.get(text)) {
+                // Texts begin with a number of constant width.
+                let before = last.insert(sender, text);
+                if before.is_some_and(|before| before > text.as_str()) {
+                    out_of_order = out_of_order.saturating_add(1);
+                }
+            }
+        }
+        let accepted: Vec<&String> = self
+            .accepted
+            .iter()
+            .filter_map(|id| self.ids.get(id))
+            .collect();
+        Tally {
+            written: self.written.len(),
+            accepted: accepted.len(),
+            lost: accepted
+                .iter()
+                .filter(|text| !times.contains_key(text.as_str()))
+                .count(),
+            duplicated: times.values().map(|seen| seen.saturating_sub(1)).sum(),
+            out_of_order,
+            returned: self.returned,
+        }
+    }
+
+    fn waiting(&self) -> usize {
+        let shown: HashSet<&String> = self.shown.iter().collect();
+        self.written
+            .keys()
+            .filter(|text| !shown.contains(text))
+            .count()
+    }
+}
+
+/// A record that many threads write to.
+#[derive(Default)]
+pub(super) struct Record {
+    entries: Mutex<Entries>,
+    changed: Condvar,
+}
+
+impl Record {
+    /// A text is about to be written.
+    pub(super) fn written(&self, text: &str, by: &'static str) {
+        self.change(|entries| {
+            entries.written.insert(text.to_owned(), by);
+        });
+    }
+
+    /// A text got its id.
+    pub(super) fn identified(&self, id: &str, text: &str) {
+        self.change(|entries| {
+            entries.ids.insert(id.to_owned(), text.to_owned());
+        });
+    }
+
+    /// The sender's homeserver says that it has it.
+    pub(super) fn accepted(&self, id: &str) {
+        self.change(|entries| {
+            entries.accepted.insert(id.to_owned());
+        });
+    }
+
+    /// It came back.
+    pub(super) fn returned(&self) {
+        self.change(|entries| entries.returned = entries.returned.saturating_add(1));
+    }
+
+    /// A receiver was shown it; what was not written for the record is not its business.
+    pub(super) fn shown(&self, text: &str) {
+        self.change(|entries| {
+            if entries.written.contains_key(text) {
+                entries.shown.push(text.to_owned());
+            }
+        });
+    }
+
+    /// A copy of everything so far.
+    pub(super) fn entries(&self) -> Entries {
+        self.lock().clone()
+    }
+
+    /// Waits until so many texts were shown; fails after `patience` without.
+    pub(super) fn wait_shown(&self, count: usize, patience: Duration) -> Result {
+        self.wait(patience, |entries| entries.shown.len() >= count)
+            .then_some(())
+            .ok_or_else(|| {
+                Failure::DidNotHold(format!(
+                    "fewer than {count} messages were shown within {patience:?}"
+                ))
+            })
+    }
+
+    /// Waits until everything written was shown; says whether that came about.
+    pub(super) fn wait_drained(&self, patience: Duration) -> bool {
+        self.wait(patience, |entries| entries.waiting() == 0)
+    }
+
+    fn wait(&self, patience: Duration, enough: impl Fn(&Entries) -> bool) -> bool {
+        let deadline = Instant::now() + patience;
+        let mut entries = self.lock();
+        while !enough(&entries) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            entries = self
+                .changed
+                .wait_timeout(entries, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        true
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Entries)) {
+        change(&mut self.lock());
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Record {
+        let record = Record::default();
+        for (id, text) in [("1", "0001 a"), ("2", "0002 a"), ("3", "0003 a")] {
+            record.written(text, "a");
+            record.identified(id, text);
+            record.accepted(id);
+            record.shown(text);
+        }
+        record
+    }
+
+    /// Goal: the checker notices each kind of fault. Method: spoil a good record in one place.
+    #[test]
+    fn faults_are_noticed() {
+        let good = record().entries();
+        assert!(good.tally().holds());
+        let mut lost = good.clone();
+        lost.shown.pop();
+        assert_eq!(lost.tally().lost, 1);
+        let mut twice = good.clone();
+        twice.shown.push("0001 a".to_owned());
+        assert_eq!(
+            (twice.tally().duplicated, twice.tally().out_of_order),
+            (1, 0)
+        );
+        let mut turned = good;
+        turned.shown.swap(0, 1);
+        assert_eq!(turned.tally().out_of_order, 1);
+        assert!(!lost.tally().holds() && !twice.tally().holds() && !turned.tally().holds());
+    }
+}
