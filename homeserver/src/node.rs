@@ -7,12 +7,12 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use federation_proto::ids::ServerName;
+use federation_proto::ids::{FileId, ServerName};
 use ring::rand::SecureRandom;
 use tokio::sync::broadcast;
 
 use crate::config::Config;
-use crate::delivery::mailboxes::Mailboxes;
+use crate::delivery::mailboxes::{Mailboxes, Ring};
 use crate::federation::outbound::Links;
 use crate::federation::peers::Directory;
 use crate::identity::{AccountsCache, SignInGuard};
@@ -53,6 +53,13 @@ pub enum Hint {
     PeerMail(ServerName),
     /// Agreements changed: who may connect, and what may pass.
     PeersChanged,
+    /// A device asks for a peer's file that is not here yet.
+    FileWanted {
+        /// The peer.
+        server: ServerName,
+        /// The file.
+        file: FileId,
+    },
 }
 
 /// The node of one organisation that this process is.
@@ -125,6 +132,9 @@ impl Node {
             // One peer's task waits for this, not every listener.
             self.links.mail(server);
             return;
+        }
+        if hint == Hint::PeersChanged {
+            self.mailboxes.ring_all(Ring::Peers);
         }
         // Nobody listening is fine: whoever starts later reads the store first.
         let _ = self.hints.send(hint);

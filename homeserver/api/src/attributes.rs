@@ -23,7 +23,9 @@ pub struct MessageAttributes {
 
 /// The bytes are not message attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a message's authenticated data must be its attributes: 12 bytes, version 1, a TTL of at least 1 s")]
+#[error(
+    "a message's authenticated data must be its attributes: 12 bytes, version 1, a TTL of at least 1 s"
+)]
 pub struct AttributesError;
 
 impl MessageAttributes {
@@ -42,7 +44,20 @@ impl MessageAttributes {
     /// When the bytes are of another length or version, or a field is out of its range.
     pub fn decode(bytes: &[u8]) -> Result<Self, AttributesError> {
         match *bytes {
-            [VERSION, t0, t1, t2, t3, b0, b1, b2, b3, label, file @ (0 | 1), 0] => {
+            [
+                VERSION,
+                t0,
+                t1,
+                t2,
+                t3,
+                b0,
+                b1,
+                b2,
+                b3,
+                label,
+                file @ (0 | 1),
+                0,
+            ] => {
                 let ttl_seconds = u32::from_be_bytes([t0, t1, t2, t3]);
                 if ttl_seconds == 0 {
                     return Err(AttributesError);

@@ -33,7 +33,12 @@ impl Problem {
     }
 
     /// A problem with this code; `title` names the kind, `detail` this case and its remedy.
-    pub fn new(status: u16, code: &str, title: impl Into<String>, detail: impl Into<String>) -> Self {
+    pub fn new(
+        status: u16,
+        code: &str,
+        title: impl Into<String>,
+        detail: impl Into<String>,
+    ) -> Self {
         Self {
             kind: format!("{PROBLEM_TYPE_PREFIX}{code}"),
             title: title.into(),

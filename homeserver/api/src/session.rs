@@ -27,6 +27,17 @@ pub const UNACKNOWLEDGED_DELIVERIES_MAX: usize = 1024;
 /// How many of the last results a homeserver keeps for each device.
 pub const RESULTS_KEPT_MAX: usize = 1024;
 
+/// Close code: another session of the same device took this one's place.
+pub const CLOSE_REPLACED: u16 = 4409;
+/// Close code: the device was removed from its account, or the account is gone.
+pub const CLOSE_DEVICE_REMOVED: u16 = 4401;
+/// Close code: the account is suspended.
+pub const CLOSE_SUSPENDED: u16 = 4403;
+/// Close code: the device took too long to read, or to answer a ping.
+pub const CLOSE_TOO_SLOW: u16 = 4408;
+/// Close code: the homeserver could not use its store; try again later.
+pub const CLOSE_UNAVAILABLE: u16 = 4503;
+
 /// What a device sends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ClientFrame {

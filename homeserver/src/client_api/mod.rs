@@ -1,10 +1,109 @@
 //! The client API: HTTP + JSON, and a device's WebSocket session.
+//!
+//! Deliberately absent: decisions. Handlers read a request, call `identity`, `delivery` or `policy`,
+//! and write the answer; every error is problem+json (RFC 9457).
 
+mod access;
+mod account;
+mod anchors;
+mod certificate;
+mod devices;
+mod error;
+mod extract;
+mod files;
+mod key_packages;
+mod rate_limit;
+mod server;
+mod session;
+#[cfg(test)]
+mod tests;
+
+use std::convert::Infallible;
 use std::sync::Arc;
 
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{MethodRouter, delete, get, post, put};
+
+use self::access::{Access, AccessState};
+use self::extract::BodyLimit;
+use self::rate_limit::RateLimit;
 use crate::node::Node;
 
+const NONE: usize = 0;
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
 /// Every route of the client API. Each request carries [`crate::server::Remote`] as an extension.
-pub fn router(node: Arc<Node>) -> axum::Router {
-    axum::Router::new().with_state(node)
+#[rustfmt::skip]
+pub fn router(node: Arc<Node>) -> Router {
+    use Access::{Device, Public};
+    let routes = Routes::new(node);
+    routes
+        //   path                            access  body      methods and handlers
+        .add("/v1/server",                   Public, NONE,     get(server::show))
+        .add("/v1/devices",                  Public, 16 * KIB, post(devices::enrol))
+        .add("/v1/devices/{device}",         Device, NONE,     delete(devices::remove))
+        .add("/v1/account",                  Device, NONE,     get(account::show))
+        .add("/v1/certificate",              Device, 16 * KIB, post(certificate::renew))
+        .add("/v1/key-packages",             Device, 2 * MIB,  get(key_packages::count).merge(put(key_packages::publish)))
+        .add("/v1/anchors",                  Device, NONE,     get(anchors::list))
+        // An upload is held to policy and quota as it streams in.
+        .add("/v1/files",                    Device, NONE,     post(files::upload))
+        .add("/v1/files/{server}/{file}",    Device, NONE,     get(files::download))
+        .add("/v1/session",                  Device, NONE,     get(session::open))
+        .finish()
+}
+
+struct Routes {
+    node: Arc<Node>,
+    limit: Arc<RateLimit>,
+    router: Router<Arc<Node>>,
+}
+
+impl Routes {
+    fn new(node: Arc<Node>) -> Self {
+        Self {
+            node,
+            limit: Arc::default(),
+            router: Router::new(),
+        }
+    }
+
+    fn add(
+        mut self,
+        path: &str,
+        access: Access,
+        body_bytes_max: usize,
+        methods: MethodRouter<Arc<Node>>,
+    ) -> Self {
+        let state = AccessState {
+            node: Arc::clone(&self.node),
+            limit: Arc::clone(&self.limit),
+            access,
+        };
+        let methods = methods
+            .fallback(access::method_not_allowed)
+            .layer::<_, Infallible>(axum::Extension(BodyLimit(body_bytes_max)))
+            // What reads a body does so through `extract`, by the limit above.
+            .layer::<_, Infallible>(DefaultBodyLimit::disable())
+            .layer(from_fn_with_state(state, access::check));
+        self.router = self.router.route(path, methods);
+        self
+    }
+
+    fn finish(self) -> Router {
+        let state = AccessState {
+            node: Arc::clone(&self.node),
+            limit: self.limit,
+            access: Access::Public,
+        };
+        let lost = get(access::not_found)
+            .fallback(access::not_found)
+            .layer(from_fn_with_state(state, access::check));
+        self.router
+            .fallback_service(lost.with_state(()))
+            .with_state(self.node)
+    }
 }

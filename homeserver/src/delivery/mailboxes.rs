@@ -13,12 +13,13 @@ use tokio::sync::Notify;
 
 /// Why a session is rung.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Ring {
     /// The inbox has something new.
     Mail,
-    /// Rules changed: the account's own, or agreements.
+    /// The account, its devices or its user type may have changed.
     Rules,
+    /// Agreements changed.
+    Peers,
     /// Another session of the same device took its place.
     Replaced,
     /// The homeserver stops.
@@ -30,20 +31,26 @@ impl Ring {
         match self {
             Self::Mail => 1,
             Self::Rules => 2,
-            Self::Replaced => 4,
-            Self::Stopping => 8,
+            Self::Peers => 4,
+            Self::Replaced => 8,
+            Self::Stopping => 16,
         }
     }
 }
 
 /// Everything that a session was rung for since it last looked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rings(u8);
 
 impl Rings {
     /// Whether this was among it.
     pub const fn has(self, ring: Ring) -> bool {
         self.0 & ring.bit() != 0
+    }
+
+    /// Both together.
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 }
 

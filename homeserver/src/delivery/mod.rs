@@ -5,7 +5,9 @@
 pub mod batch;
 pub mod dead_letters;
 mod envelope;
+pub mod expiry;
 pub mod fan_out;
+pub mod files;
 pub mod inbox;
 pub mod limits;
 pub mod mailboxes;

@@ -64,7 +64,7 @@ impl SignInGuard {
         password: &str,
         hash: Option<String>,
         now_ms: u64,
-        random: &dyn SecureRandom,
+        random: &(dyn SecureRandom + Send + Sync),
     ) -> Result<(), IdentityError> {
         self.delay(name, now_ms)?;
         let known = hash.is_some();
@@ -93,7 +93,7 @@ impl SignInGuard {
     pub async fn hash(
         &self,
         password: &str,
-        random: &dyn SecureRandom,
+        random: &(dyn SecureRandom + Send + Sync),
     ) -> Result<String, IdentityError> {
         if !(PASSWORD_BYTES_MIN..=PASSWORD_BYTES_MAX).contains(&password.len()) {
             return Err(IdentityError::Invalid(format!(
@@ -106,7 +106,7 @@ impl SignInGuard {
     async fn hash_any(
         &self,
         password: String,
-        random: &dyn SecureRandom,
+        random: &(dyn SecureRandom + Send + Sync),
     ) -> Result<String, IdentityError> {
         let mut salt = [0_u8; 16];
         random
@@ -121,7 +121,10 @@ impl SignInGuard {
         .await?
     }
 
-    async fn decoy(&self, random: &dyn SecureRandom) -> Result<String, IdentityError> {
+    async fn decoy(
+        &self,
+        random: &(dyn SecureRandom + Send + Sync),
+    ) -> Result<String, IdentityError> {
         if let Some(decoy) = self.decoy.get() {
             return Ok(decoy.clone());
         }
@@ -188,7 +191,7 @@ impl SignInGuard {
 }
 
 /// A password that people can read to each other: 100 random bits in five groups.
-pub fn make(random: &dyn SecureRandom) -> Result<String, IdentityError> {
+pub fn make(random: &(dyn SecureRandom + Send + Sync)) -> Result<String, IdentityError> {
     const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
     let mut bytes = [0_u8; 20];
     random

@@ -13,6 +13,7 @@ pub mod dead_letters;
 pub mod device;
 pub mod engine;
 pub mod expiry;
+pub mod file;
 pub mod inbox;
 pub mod key_package;
 pub mod link_position;

@@ -1,0 +1,92 @@
+//! Who may call: a device by its bearer token, or anyone within the rate limit.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use homeserver_api::problem::Problem;
+
+use super::error::ApiError;
+use super::rate_limit::RateLimit;
+use crate::identity::devices;
+use crate::node::Node;
+use crate::server::Remote;
+use crate::store::device::DeviceOf;
+
+/// Who may call a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Anyone, within the rate limit of their address.
+    Public,
+    /// A device, by its bearer token.
+    Device,
+}
+
+/// What the check needs.
+#[derive(Clone)]
+pub(super) struct AccessState {
+    pub(super) node: Arc<Node>,
+    pub(super) limit: Arc<RateLimit>,
+    pub(super) access: Access,
+}
+
+/// Lets a request through to its handler, with [`DeviceOf`] as an extension when a device calls.
+pub(super) async fn check(
+    State(state): State<AccessState>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let remote = request
+        .extensions()
+        .get::<Remote>()
+        .map(|remote| remote.0.ip());
+    let now_ms = state.node.clock.now_ms();
+    if state.access == Access::Device {
+        if let Some(device) = device(&state.node, request.headers()).await? {
+            request.extensions_mut().insert(device);
+            return Ok(next.run(request).await);
+        }
+        state.limit.take(remote, now_ms)?;
+        return Err(ApiError::unauthenticated());
+    }
+    state.limit.take(remote, now_ms)?;
+    Ok(next.run(request).await)
+}
+
+async fn device(node: &Node, headers: &HeaderMap) -> Result<Option<DeviceOf>, ApiError> {
+    /// Longer than any token that was ever issued.
+    const TOKEN_BYTES_MAX: usize = 128;
+    let token = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim())
+        .filter(|token| token.len() <= TOKEN_BYTES_MAX);
+    match token {
+        Some(token) => Ok(devices::authenticate(node, token).await?),
+        None => Ok(None),
+    }
+}
+
+/// For every path that is not in the route table.
+pub(super) async fn not_found() -> ApiError {
+    ApiError::problem(Problem::new(
+        404,
+        "not-found",
+        "no such path",
+        "check the path against the API's description",
+    ))
+}
+
+/// For every method that a path does not have.
+pub(super) async fn method_not_allowed() -> ApiError {
+    ApiError::problem(Problem::new(
+        405,
+        "method-not-allowed",
+        "no such method here",
+        "check the method against the API's description",
+    ))
+}

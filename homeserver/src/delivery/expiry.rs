@@ -1,0 +1,55 @@
+//! The sweeper: deletes what has expired. Nothing waits for it: an expired item is never delivered,
+//! swept or not.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::limits::{SWEEP_INTERVAL_MAX_MS, SWEEP_PLACES_MAX};
+use super::{files, inbox};
+use crate::node::Node;
+use crate::store::expiry::{self, Place};
+use crate::store::payload;
+use crate::store::{Part, StoreError};
+
+/// The shortest sleep: expiries that follow each other closely are swept together.
+const SWEEP_INTERVAL_MIN_MS: u64 = 1_000;
+
+/// Sweeps until the store stops. Spawn it once for each node.
+pub async fn run(node: Arc<Node>) {
+    loop {
+        let sleep_ms = match sweep(&node).await {
+            Ok(sleep_ms) => sleep_ms,
+            Err(StoreError::Stopped) => return,
+            Err(error) => {
+                tracing::error!(%error, "sweeping expired items failed");
+                SWEEP_INTERVAL_MAX_MS
+            }
+        };
+        tokio::time::sleep(Duration::from_millis(sleep_ms)).await;
+    }
+}
+
+/// Sweeps everything that is due; how long until it is worth looking again, milliseconds.
+pub async fn sweep(node: &Node) -> Result<u64, StoreError> {
+    loop {
+        let now_ms = node.clock.now_ms();
+        let due = expiry::due(&node.store, now_ms, SWEEP_PLACES_MAX).await?;
+        if due.is_empty() {
+            let next_ms = expiry::next_ms(&node.store).await?;
+            let wait = next_ms.map_or(u64::MAX, |next_ms| next_ms.saturating_sub(now_ms));
+            return Ok(wait.clamp(SWEEP_INTERVAL_MIN_MS, SWEEP_INTERVAL_MAX_MS));
+        }
+        let mut part = Part::default();
+        for (at_ms, place) in due {
+            match place {
+                Place::Inbox(device) => inbox::sweep(node, device, Some(now_ms)).await?,
+                Place::Payload(id) => payload::delete(&mut part, id),
+                Place::File(place) => files::sweep(node, place, now_ms, at_ms).await?,
+            }
+            expiry::delete(&mut part, at_ms, place);
+        }
+        // The entries go after what they stand for: a crash in between sweeps again.
+        node.store.commit(part).await?;
+        tokio::task::yield_now().await;
+    }
+}
