@@ -1,11 +1,7 @@
-//! The admin API, on the local socket and on the client listener.
+//! What administrators use: the API.
 
-use std::sync::Arc;
+pub mod api;
+mod sessions;
 
-use crate::node::Node;
-
-/// Every route of the admin API. A request through the local socket carries [`crate::audit::Actor`]
-/// `Local` as an extension; any other needs a bearer token.
-pub fn router(node: Arc<Node>) -> axum::Router {
-    axum::Router::new().with_state(node)
-}
+pub use api::router;
+pub use sessions::create as create_administrator;

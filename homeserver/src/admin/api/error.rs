@@ -1,0 +1,160 @@
+//! What an administrator's program gets when a request fails; the one place that chooses a status.
+
+use axum::body::Body;
+use axum::http::{StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use federation_proto::refusal::RefusalCode;
+use homeserver_api::problem::{PROBLEM_JSON, Problem};
+
+use crate::identity::IdentityError;
+use crate::store::StoreError;
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AdminError {
+    /// No token, or one that does not stand.
+    #[error("sign in first: POST /admin/v1/sessions with an administrator's name and password")]
+    NotSignedIn,
+    /// A wrong name or password: one answer for both.
+    #[error("the name or the password is wrong")]
+    SignInFailed,
+    /// Too many wrong passwords.
+    #[error("too many attempts for this name: try again in {0} s")]
+    TooManyAttempts(u64),
+    /// The request does not say what this endpoint takes.
+    #[error("{0}")]
+    Malformed(String),
+    /// The request's body is too large.
+    #[error("the request's body is larger than {0} bytes")]
+    TooLarge(usize),
+    /// What the request speaks of does not exist.
+    #[error("{0}")]
+    NotFound(String),
+    /// The request contradicts what is there.
+    #[error("{0}")]
+    Conflict(String),
+    /// The homeserver is at fault.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl From<StoreError> for AdminError {
+    fn from(error: StoreError) -> Self {
+        Self::Internal(error.to_string())
+    }
+}
+
+impl From<IdentityError> for AdminError {
+    fn from(error: IdentityError) -> Self {
+        let text = error.to_string();
+        match error {
+            IdentityError::UnknownUser(_)
+            | IdentityError::UnknownUserType(_)
+            | IdentityError::UnknownDevice => Self::NotFound(text),
+            IdentityError::HandleTaken(_)
+            | IdentityError::UserTypeInUse(_)
+            | IdentityError::Suspended
+            | IdentityError::TooManyDevices(_)
+            | IdentityError::OtherKey
+            | IdentityError::Busy => Self::Conflict(text),
+            IdentityError::Invalid(_) => Self::Malformed(text),
+            IdentityError::SignInFailed => Self::SignInFailed,
+            IdentityError::SlowDown { retry_after_ms } => {
+                Self::TooManyAttempts(retry_after_ms.div_ceil(1000))
+            }
+            IdentityError::Organisation(_) | IdentityError::Store(_) | IdentityError::System(_) => {
+                Self::Internal(text)
+            }
+        }
+    }
+}
+
+impl AdminError {
+    fn problem(&self) -> Problem {
+        let detail = self.to_string();
+        let new = |status: StatusCode, code: &str, title: &str| {
+            Problem::new(status.as_u16(), code, title, detail.clone())
+        };
+        match self {
+            Self::NotSignedIn => new(StatusCode::UNAUTHORIZED, "not-signed-in", "Not signed in"),
+            Self::SignInFailed => new(StatusCode::FORBIDDEN, "sign-in-failed", "Sign-in failed"),
+            Self::TooManyAttempts(_) => new(
+                StatusCode::TOO_MANY_REQUESTS,
+                RefusalCode::RateLimited.as_str(),
+                "Too many attempts",
+            ),
+            Self::Malformed(_) => new(
+                StatusCode::BAD_REQUEST,
+                "malformed-request",
+                "The request can't be read",
+            ),
+            Self::TooLarge(_) => new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                RefusalCode::TooLarge.as_str(),
+                "The request is too large",
+            ),
+            Self::NotFound(_) => new(StatusCode::NOT_FOUND, "not-found", "Not found"),
+            Self::Conflict(_) => new(
+                StatusCode::CONFLICT,
+                "conflict",
+                "Not possible as things stand",
+            ),
+            Self::Internal(_) => Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR.as_u16(),
+                "internal",
+                "The homeserver failed",
+                "the homeserver could not do this: its log says why",
+            ),
+        }
+    }
+}
+
+impl IntoResponse for AdminError {
+    fn into_response(self) -> Response {
+        if let Self::Internal(error) = &self {
+            tracing::error!(%error, "an admin request failed");
+        }
+        let mut response = answer(&self.problem());
+        let headers = response.headers_mut();
+        if matches!(self, Self::NotSignedIn) {
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                header::HeaderValue::from_static("Bearer"),
+            );
+        }
+        if let Self::TooManyAttempts(seconds) = self {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}
+
+/// The answer to a path that the admin API does not have.
+pub(super) async fn no_such_path(uri: Uri) -> AdminError {
+    AdminError::NotFound(format!("the admin API has no path {}", uri.path()))
+}
+
+/// The answer to a method that a path does not take.
+pub(super) async fn no_such_method(uri: Uri) -> Response {
+    answer(&Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED.as_u16(),
+        "method-not-allowed",
+        "Method not allowed",
+        format!(
+            "{} does not take this method: the Allow header lists those it takes",
+            uri.path()
+        ),
+    ))
+}
+
+fn answer(problem: &Problem) -> Response {
+    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let body = serde_json::to_vec(problem).unwrap_or_default();
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static(PROBLEM_JSON),
+    );
+    response
+}

@@ -1,0 +1,98 @@
+//! How requests are read: strictly, and with errors that name the field.
+
+use std::str::FromStr;
+
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::request::Parts;
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+use super::BODY_BYTES_MAX;
+use super::error::AdminError;
+
+/// A JSON body; an empty one counts as `{}`, so that requests whose every field is optional need
+/// none.
+pub(super) struct Json<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = AdminError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, AdminError> {
+        let body = Bytes::from_request(request, state)
+            .await
+            .map_err(|rejection| {
+                if rejection.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
+                    AdminError::TooLarge(BODY_BYTES_MAX)
+                } else {
+                    AdminError::Malformed(rejection.body_text())
+                }
+            })?;
+        let body = if body.is_empty() {
+            b"{}".as_slice()
+        } else {
+            &body
+        };
+        serde_json::from_slice(body)
+            .map(Self)
+            .map_err(|error| AdminError::Malformed(format!("the JSON body is wrong: {error}")))
+    }
+}
+
+/// The query's fields.
+pub(super) struct Fields<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Fields<T> {
+    type Rejection = AdminError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, AdminError> {
+        match Query::from_request_parts(parts, state).await {
+            Ok(Query(fields)) => Ok(Self(fields)),
+            Err(rejection) => Err(AdminError::Malformed(rejection.body_text())),
+        }
+    }
+}
+
+/// The one identifier in the path.
+pub(super) struct Name<T>(pub(super) T);
+
+impl<T, S> FromRequestParts<S> for Name<T>
+where
+    T: FromStr<Err: std::fmt::Display>,
+    S: Send + Sync,
+{
+    type Rejection = AdminError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, AdminError> {
+        let Path(text) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|rejection| AdminError::Malformed(rejection.body_text()))?;
+        text.parse()
+            .map(Self)
+            .map_err(|error: T::Err| AdminError::Malformed(error.to_string()))
+    }
+}
+
+/// The two identifiers in the path.
+pub(super) struct Names<T, U>(pub(super) T, pub(super) U);
+
+impl<T, U, S> FromRequestParts<S> for Names<T, U>
+where
+    T: FromStr<Err: std::fmt::Display>,
+    U: FromStr<Err: std::fmt::Display>,
+    S: Send + Sync,
+{
+    type Rejection = AdminError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, AdminError> {
+        let Path((first, second)) = Path::<(String, String)>::from_request_parts(parts, state)
+            .await
+            .map_err(|rejection| AdminError::Malformed(rejection.body_text()))?;
+        let first = first
+            .parse()
+            .map_err(|error: T::Err| AdminError::Malformed(error.to_string()))?;
+        let second = second
+            .parse()
+            .map_err(|error: U::Err| AdminError::Malformed(error.to_string()))?;
+        Ok(Self(first, second))
+    }
+}

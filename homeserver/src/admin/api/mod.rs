@@ -1,0 +1,70 @@
+//! The admin API, on the local socket and on the client listener.
+//!
+//! A request through the local socket carries [`crate::audit::Actor`] as an extension: whoever may
+//! open the socket is the operator. Every other request but the sign-in needs a bearer token. Each
+//! act is in the audit log under the name of who did it, written with the act itself.
+//!
+//! One endpoint, one file; the table below is all of them.
+
+mod authentication;
+mod error;
+mod extract;
+mod peers;
+mod records;
+mod server_status;
+mod sign_in;
+mod user_types;
+mod users;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{delete, get, patch, post, put};
+
+use crate::node::Node;
+
+/// Largest body of a request: a peering document with its certificates is the largest thing sent.
+const BODY_BYTES_MAX: usize = 128 * 1024;
+
+/// Every route of the admin API. Each request carries [`crate::audit::Actor`] (local socket) or
+/// [`crate::server::Remote`] (client listener) as an extension.
+#[rustfmt::skip]
+pub fn router(node: Arc<Node>) -> Router {
+    let without_token = Router::new()
+        .route("/admin/v1/sessions", post(sign_in::handle));
+    let with_token = Router::new()
+        .route("/admin/v1/server", get(server_status::handle))
+        .route("/admin/v1/user-types", get(user_types::list::handle))
+        .route("/admin/v1/user-types/{name}", put(user_types::put::handle))
+        .route("/admin/v1/user-types/{name}", delete(user_types::delete::handle))
+        .route("/admin/v1/users", get(users::list::handle))
+        .route("/admin/v1/users", post(users::create::handle))
+        .route("/admin/v1/users/{handle}", get(users::show::handle))
+        .route("/admin/v1/users/{handle}", patch(users::change::handle))
+        .route("/admin/v1/users/{handle}", delete(users::delete::handle))
+        .route("/admin/v1/users/{handle}/password", post(users::reset_password::handle))
+        .route("/admin/v1/users/{handle}/devices/{device}", delete(users::remove_device::handle))
+        .route("/admin/v1/peers", get(peers::list::handle))
+        .route("/admin/v1/peers/{server}", get(peers::show::handle))
+        .route("/admin/v1/peers/offers", post(peers::offer::handle))
+        .route("/admin/v1/peers/inspections", post(peers::inspect::handle))
+        .route("/admin/v1/peers/acceptances", post(peers::accept::handle))
+        .route("/admin/v1/peers/countersignatures", post(peers::countersign::handle))
+        .route("/admin/v1/peers/activations", post(peers::activate::handle))
+        .route("/admin/v1/peers/{server}/suspend", post(peers::suspend::handle))
+        .route("/admin/v1/peers/{server}/resume", post(peers::resume::handle))
+        .route("/admin/v1/peers/{server}/revoke", post(peers::revoke::handle))
+        .route("/admin/v1/outbox", get(records::outbox::handle))
+        .route("/admin/v1/outbox/{server}/retry", post(records::retry::handle))
+        .route("/admin/v1/dead-letters", get(records::dead_letters::handle))
+        .route("/admin/v1/audit", get(records::audit::handle))
+        .route_layer(from_fn_with_state(Arc::clone(&node), authentication::require_administrator));
+    without_token
+        .merge(with_token)
+        .fallback(error::no_such_path)
+        .method_not_allowed_fallback(error::no_such_method)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(node)
+}

@@ -1,0 +1,29 @@
+//! Peers and the ceremony that makes an agreement with one.
+
+pub(super) mod accept;
+pub(super) mod activate;
+pub(super) mod countersign;
+pub(super) mod inspect;
+pub(super) mod list;
+pub(super) mod offer;
+pub(super) mod resume;
+pub(super) mod revoke;
+pub(super) mod show;
+pub(super) mod suspend;
+
+use super::error::AdminError;
+use crate::federation::peers::PeeringError;
+
+impl From<PeeringError> for AdminError {
+    fn from(error: PeeringError) -> Self {
+        match error {
+            PeeringError::UnknownPeer(_) => Self::NotFound(error.to_string()),
+            PeeringError::Document(_) | PeeringError::Statement(_) => {
+                Self::Malformed(error.to_string())
+            }
+            PeeringError::State(_) | PeeringError::Busy => Self::Conflict(error.to_string()),
+            PeeringError::Internal(text) => Self::Internal(text),
+            PeeringError::Store(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! `GET /admin/v1/dead-letters?limit=`
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use federation_proto::refusal::Refusal;
+use homeserver_api::admin::{DeadLetter, DeadLetters, PAGE_ENTRIES_MAX};
+use serde::Deserialize;
+
+use super::super::error::AdminError;
+use super::super::extract::Fields;
+use crate::node::Node;
+use crate::store::dead_letters;
+
+/// How many.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in super::super) struct Page {
+    limit: Option<usize>,
+}
+
+/// `GET /admin/v1/dead-letters?limit=`: what was given up, newest first.
+pub(in super::super) async fn handle(
+    State(node): State<Arc<Node>>,
+    Fields(page): Fields<Page>,
+) -> Result<axum::Json<DeadLetters>, AdminError> {
+    let limit = page.limit.unwrap_or(PAGE_ENTRIES_MAX);
+    let limit = limit.clamp(1, PAGE_ENTRIES_MAX);
+    let records = dead_letters::newest(&node.store, limit).await?;
+    let dead_letters = records
+        .into_iter()
+        .map(|record| DeadLetter {
+            at_ms: record.at_ms,
+            refusal: Refusal::new(record.refusal_code(), record.reason),
+            server: record.server,
+            room: record.room,
+            device: record.device,
+        })
+        .collect();
+    Ok(axum::Json(DeadLetters { dead_letters }))
+}

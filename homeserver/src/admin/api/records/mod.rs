@@ -1,0 +1,6 @@
+//! What waits, what was given up, and what was done.
+
+pub(super) mod audit;
+pub(super) mod dead_letters;
+pub(super) mod outbox;
+pub(super) mod retry;
