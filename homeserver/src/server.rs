@@ -1,7 +1,225 @@
 //! The composition root: opens the store, loads the keys, starts listeners and tasks, ends them.
+//!
+//! Everything that was answered is durable before it is answered, so ending is never a matter of
+//! correctness: connections get [`SHUTDOWN_TIME_MAX`] to finish what they are at, then the process
+//! ends. When the store stops taking writes the process ends too, with a failure: it can promise
+//! nothing any more.
+
+mod admin_socket;
+mod client;
+mod connections;
+mod federation;
+mod health;
+mod refusals;
+mod systemd;
+mod tasks;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use ring::rand::SystemRandom;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::Config;
+use crate::node::{Clock, Node, SystemClock};
+use crate::organisation::{KeyFolder, OrganisationError};
+use crate::store::engine::embedded::EmbeddedEngine;
+use crate::store::{Store, StoreError};
+use crate::tls::{self, TlsError};
+use connections::Ending;
+use health::Health;
+
+/// How long open connections may take to finish at the end.
+const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Where a request came from; an extension of every request on the client listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Remote(pub SocketAddr);
+
+/// Why the homeserver could not start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// Keys or certificates are not as they should be.
+    #[error("the organisation's keys can't be used:\n{}", lines(.0))]
+    Keys(Vec<OrganisationError>),
+    /// The store does not open, or takes no more writes.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// TLS can't be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Something of the system was refused.
+    #[error("{what}: {error}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// Why not.
+        error: std::io::Error,
+    },
+    /// A task that must not end has ended.
+    #[error("the task `{0}` ended unexpectedly")]
+    Task(&'static str),
+}
+
+fn lines(errors: &[OrganisationError]) -> String {
+    let lines: Vec<_> = errors.iter().map(|error| format!("  {error}")).collect();
+    lines.join("\n")
+}
+
+fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> ServerError {
+    let what = what.into();
+    move |error| ServerError::System { what, error }
+}
+
+/// TLS of both listeners, replaced when certificates are renewed.
+struct ListenerTls {
+    client: ArcSwap<rustls::ServerConfig>,
+    federation: ArcSwap<rustls::ServerConfig>,
+}
+
+impl ListenerTls {
+    fn new(node: &Node) -> Result<Self, TlsError> {
+        Ok(Self {
+            client: ArcSwap::new(tls::client_listener(&node.keys, node.clock.clone())?),
+            federation: ArcSwap::new(Self::federation(node)?),
+        })
+    }
+
+    fn refresh(&self, node: &Node) -> Result<(), TlsError> {
+        self.client
+            .store(tls::client_listener(&node.keys, node.clock.clone())?);
+        self.federation.store(Self::federation(node)?);
+        Ok(())
+    }
+
+    fn federation(node: &Node) -> Result<Arc<rustls::ServerConfig>, TlsError> {
+        tls::federation_listener(&node.keys, node.peer_roots.clone(), node.clock.clone())
+    }
+}
+
+/// Runs the homeserver until a signal ends it.
+pub async fn run(config: Config) -> Result<(), ServerError> {
+    let node = open_node(config)?;
+    tasks::prepare(&node).await?;
+    let tls = Arc::new(ListenerTls::new(&node)?);
+    let health = Arc::new(Health::new(&node));
+    let (ending, ended) = connections::ending();
+
+    // Everything is bound before anything is served: a start either succeeds whole or fails.
+    let listen = &node.config.listen;
+    let client = bind(listen.client).await?;
+    let federation = bind(listen.federation).await?;
+    let metrics = match listen.metrics {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
+    let admin = admin_socket::bind(&listen.admin_socket).map_err(system(format!(
+        "admin socket {}",
+        listen.admin_socket.display()
+    )))?;
+
+    let mut tasks = tasks::Tasks::default();
+    tasks::start(&mut tasks, &node, &tls);
+    tasks.spawn(
+        "client listener",
+        client::serve(node.clone(), client, tls.clone(), ending.clone()),
+    );
+    tasks.spawn(
+        "federation listener",
+        federation::serve(node.clone(), federation, tls, ending.clone()),
+    );
+    tasks.spawn(
+        "admin socket",
+        admin_socket::serve(node.clone(), admin, ending.clone()),
+    );
+    if let Some(metrics) = metrics {
+        tasks.spawn(
+            "metrics listener",
+            health::serve(health.clone(), metrics, ending.clone()),
+        );
+    }
+    health.set_ready(true);
+    systemd::notify("READY=1");
+    tracing::info!(
+        server = %node.server,
+        client = %listen.client,
+        federation = %listen.federation,
+        version = env!("CARGO_PKG_VERSION"),
+        "ready"
+    );
+
+    let result = tokio::select! {
+        result = signalled() => result,
+        error = node.store.stopped() => Err(ServerError::Store(error)),
+        name = tasks.first_ended() => Err(ServerError::Task(name)),
+    };
+    health.set_ready(false);
+    systemd::notify("STOPPING=1");
+    tracing::info!("ending");
+    wind_down(ending, ended, tasks).await;
+    result
+}
+
+/// Opens the store and loads the keys.
+fn open_node(config: Config) -> Result<Arc<Node>, ServerError> {
+    #[expect(clippy::disallowed_methods, reason = "the process's own randomness")]
+    let random = Arc::new(SystemRandom::new());
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let folder = KeyFolder::at(config.server.keys_dir());
+    let keys = folder
+        .load(&config.server.name, clock.now_ms(), random.as_ref())
+        .map_err(ServerError::Keys)?;
+    // Before anyone sees them: a renewed manifest is never published before it is written.
+    tasks::renew(&keys, &folder, clock.now_ms(), random.as_ref())?;
+    let engine = open_engine(&config)?;
+    let store = Store::new(engine)?;
+    Ok(Arc::new(Node::new(
+        config,
+        Arc::new(keys),
+        store,
+        clock,
+        random,
+    )))
+}
+
+fn open_engine(config: &Config) -> Result<Arc<dyn crate::store::Engine>, StoreError> {
+    let engine = EmbeddedEngine::open(&config.server.store_dir())?;
+    #[cfg(feature = "faults")]
+    if crate::faults::is_on("answer-before-sync") {
+        return Ok(Arc::new(crate::faults::BufferedEngine::over(engine)?));
+    }
+    Ok(Arc::new(engine))
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, ServerError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(system(format!("can't listen on {address}")))
+}
+
+/// Resolves when the process is asked to end.
+async fn signalled() -> Result<(), ServerError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(system("signal handler"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(system("signal handler"))?;
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("terminated by signal"),
+        _ = interrupt.recv() => tracing::info!("interrupted"),
+    }
+    Ok(())
+}
+
+/// Lets open connections finish, for a while.
+async fn wind_down(ending: Ending, ended: connections::Ended, tasks: tasks::Tasks) {
+    ending.begin();
+    drop(ending);
+    drop(tasks);
+    if tokio::time::timeout(SHUTDOWN_TIME_MAX, ended.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!("some connections did not end in time");
+    }
+}

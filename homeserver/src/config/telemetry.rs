@@ -24,7 +24,8 @@ impl Default for TelemetryConfig {
     fn default() -> Self {
         Self {
             format: LogFormat::Json,
-            filter: "info".to_owned(),
+            // The engine tells each recovered file at `info`.
+            filter: "info,fjall=warn,lsm_tree=warn".to_owned(),
         }
     }
 }

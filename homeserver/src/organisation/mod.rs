@@ -7,6 +7,7 @@
 mod certificates;
 mod create;
 mod files;
+pub mod init;
 mod keys;
 mod pem;
 pub mod root_key;

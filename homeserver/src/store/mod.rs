@@ -23,6 +23,7 @@ pub mod peer;
 pub mod policy_serial;
 pub mod record;
 pub mod room;
+pub mod schema;
 pub mod submit_state;
 pub mod user_type;
 mod writer;
@@ -167,6 +168,20 @@ pub enum StoreError {
         /// The last batch noted.
         noted: u64,
     },
+    /// The store was written by another version.
+    #[error(
+        "the store has records of version {found}, this homeserver knows version {known}: run the \
+         version that wrote it, or a newer one that can bring it up to date"
+    )]
+    Schema {
+        /// The store's version.
+        found: u8,
+        /// This program's version.
+        known: u8,
+    },
+    /// No organisation was made here.
+    #[error("the store is empty: make the organisation with `homeserver init`")]
+    Empty,
     /// An earlier write failed, or the store is shutting down.
     #[error("the store takes no more writes: restart the homeserver after mending its disk")]
     Stopped,

@@ -22,6 +22,7 @@ use rustls::server::NoServerSessionStorage;
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::{PrivateKeyDer, UnixTime};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 pub use peer::{Peer, PeerAnchor, PeerRefusal, PeerRoots};
 
@@ -88,10 +89,24 @@ pub fn federation_client(
     Ok(Arc::new(config))
 }
 
-/// The peer at the other end of a connection that [`federation_listener`] accepted.
-pub fn peer_of(connection: &rustls::ServerConnection) -> Option<Peer> {
+/// Who is at the other end of a connection, and until when that is proven.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authenticated {
+    /// The peer.
+    pub peer: Peer,
+    /// The end of its certificate's validity, milliseconds since the Unix epoch.
+    pub not_after_ms: u64,
+}
+
+/// Who is at the other end of a connection that [`federation_listener`] accepted.
+pub fn authenticated(connection: &rustls::ServerConnection) -> Option<Authenticated> {
     let leaf = connection.peer_certificates()?.first()?;
-    verifier::named(leaf).ok().map(Peer)
+    let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
+    let not_after = certificate.validity().not_after.timestamp();
+    Some(Authenticated {
+        peer: Peer(verifier::named(leaf).ok()?),
+        not_after_ms: u64::try_from(not_after).ok()?.saturating_mul(1000),
+    })
 }
 
 /// The reason in a handshake's error, when it was ours to refuse the peer.
@@ -108,6 +123,7 @@ pub fn refusal_of(error: &io::Error) -> Option<&PeerRefusal> {
 
 fn harden(mut config: ServerConfig, alpn: &[u8]) -> ServerConfig {
     config.send_tls13_tickets = 0;
+    config.ignore_client_order = true;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.max_early_data_size = 0;
     config.alpn_protocols = vec![alpn.to_vec()];

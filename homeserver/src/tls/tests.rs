@@ -243,7 +243,7 @@ async fn connect(
     (from, from_peers): (&Keys, Arc<PeerRoots>),
     called: &str,
     (to, to_peers): (&Keys, Arc<PeerRoots>),
-) -> (io::Result<Option<Peer>>, io::Result<()>) {
+) -> (io::Result<Option<Authenticated>>, io::Result<()>) {
     let clock: Arc<dyn Clock> = Arc::new(Still(NOW_MS));
     let listener = federation_listener(to, to_peers, clock.clone()).unwrap();
     let client = federation_client(from, &called.parse().unwrap(), from_peers, clock).unwrap();
@@ -256,7 +256,7 @@ async fn connect(
             stream.get_ref().1.handshake_kind(),
             Some(rustls::HandshakeKind::Full)
         );
-        Ok(peer_of(stream.get_ref().1))
+        Ok(authenticated(stream.get_ref().1))
     };
     let call = async {
         let name = rustls_pki_types::ServerName::try_from("127.0.0.1").unwrap();
@@ -282,7 +282,10 @@ async fn connect(
 async fn handshakes_between_peers() {
     let (a, b, c) = (keys("a.example"), keys("b.example"), keys("c.example"));
     let (accepted, called) = connect((&a, roots(&[&b])), "b.example", (&b, roots(&[&a]))).await;
-    assert_eq!(accepted.unwrap(), Some(Peer("a.example".parse().unwrap())));
+    let authenticated = accepted.unwrap().unwrap();
+    assert_eq!(authenticated.peer, Peer("a.example".parse().unwrap()));
+    let days = (authenticated.not_after_ms - NOW_MS) / (24 * 60 * 60 * 1000);
+    assert_eq!(days, 89);
     called.unwrap();
 
     let (accepted, called) = connect((&c, roots(&[&b])), "b.example", (&b, roots(&[&a]))).await;

@@ -1,0 +1,208 @@
+//! The command line: what can be asked of `homeserver`, and how it answers.
+//!
+//! Exit codes: 0 done, 1 failed, 2 not understood, 78 wrong configuration.
+
+mod init;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use homeserver::config::{Config, Mistake};
+use homeserver::{server, telemetry};
+
+const EXIT_FAILURE: u8 = 1;
+/// As `EX_CONFIG` of sysexits.h.
+const EXIT_CONFIG: u8 = 78;
+
+/// A federated homeserver for one organisation.
+#[derive(Parser)]
+#[command(name = "homeserver", version, propagate_version = true)]
+struct Arguments {
+    /// The configuration file.
+    #[arg(long, global = true, env = "ENTENTE_CONFIG", default_value = homeserver::config::DEFAULT_PATH)]
+    config: PathBuf,
+    /// How answers look.
+    #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
+    output: Output,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For reading.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make an organisation: its keys, its store and a configuration. Asks for what no flag says.
+    Init(Box<init::InitArguments>),
+    /// Look at the configuration.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Look at the sealed root key.
+    RootKey {
+        #[command(subcommand)]
+        command: RootKeyCommand,
+    },
+    /// Serve, until a signal ends it.
+    Run,
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Tell every mistake in the configuration.
+    Check,
+}
+
+#[derive(Subcommand)]
+enum RootKeyCommand {
+    /// Tell whether a passphrase opens a sealed root key.
+    Check {
+        /// The sealed root key.
+        file: PathBuf,
+        /// A file that holds the passphrase; absent: it is asked for.
+        #[arg(long)]
+        passphrase_file: Option<PathBuf>,
+    },
+}
+
+/// What went wrong, and the exit code that says so.
+struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    fn new(message: impl ToString) -> Self {
+        Self {
+            code: EXIT_FAILURE,
+            message: message.to_string(),
+        }
+    }
+}
+
+/// Runs the command that the arguments name.
+pub(crate) fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    let output = arguments.output;
+    let done = match arguments.command {
+        Command::Init(answers) => init::run(*answers, arguments.config, output),
+        Command::Config {
+            command: ConfigCommand::Check,
+        } => check_config(&arguments.config, output),
+        Command::RootKey {
+            command:
+                RootKeyCommand::Check {
+                    file,
+                    passphrase_file,
+                },
+        } => check_root_key(&file, passphrase_file.as_deref()),
+        Command::Run => serve(&arguments.config),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                complain(output, &failure.message);
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a command's own complaint")]
+fn complain(output: Output, message: &str) {
+    match output {
+        Output::Text => eprintln!("homeserver: {message}"),
+        Output::Json => eprintln!("{}", serde_json::json!({ "error": message })),
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "a command's own answer")]
+fn say(text: &str) {
+    println!("{text}");
+}
+
+fn load_config(path: &std::path::Path) -> Result<Config, Vec<Mistake>> {
+    // Names and values that are not UTF-8 can't be ours.
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Config::load(path, environment)
+}
+
+fn check_config(path: &std::path::Path, output: Output) -> Result<(), Failure> {
+    let mistakes = load_config(path).err().unwrap_or_default();
+    match output {
+        Output::Text if mistakes.is_empty() => say(&format!("{}: right", path.display())),
+        Output::Text => return Err(wrong_config(&mistakes)),
+        Output::Json => {
+            let list: Vec<_> = mistakes
+                .iter()
+                .map(|m| serde_json::json!({"at": m.at, "key": m.key, "problem": m.problem}))
+                .collect();
+            say(&serde_json::json!({"ok": list.is_empty(), "mistakes": list}).to_string());
+        }
+    }
+    if mistakes.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure {
+            code: EXIT_CONFIG,
+            message: String::new(),
+        })
+    }
+}
+
+fn wrong_config(mistakes: &[Mistake]) -> Failure {
+    let lines: Vec<_> = mistakes.iter().map(|m| format!("  {m}")).collect();
+    Failure {
+        code: EXIT_CONFIG,
+        message: format!("the configuration is wrong:\n{}", lines.join("\n")),
+    }
+}
+
+fn check_root_key(
+    file: &std::path::Path,
+    passphrase_file: Option<&std::path::Path>,
+) -> Result<(), Failure> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Failure::new(format!("{}: {error}", file.display())))?;
+    let passphrase = match passphrase_file {
+        Some(path) => init::read_secret(path)?,
+        None => init::ask_secret("Passphrase of the root key")?,
+    };
+    homeserver::organisation::root_key::open(&text, &passphrase).map_err(Failure::new)?;
+    say("the passphrase opens it");
+    Ok(())
+}
+
+fn serve(path: &std::path::Path) -> Result<(), Failure> {
+    let config = load_config(path).map_err(|mistakes| wrong_config(&mistakes))?;
+    telemetry::start_logging(&config.telemetry);
+    let mut runtime = match config.runtime.workers {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        workers => {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(workers);
+            builder
+        }
+    };
+    let runtime = runtime.enable_all().build().map_err(Failure::new)?;
+    let result = runtime.block_on(server::run(config));
+    // What is still hashing a password is not waited for.
+    runtime.shutdown_background();
+    result.map_err(|error| {
+        tracing::error!(%error, "ended by a failure");
+        Failure {
+            code: EXIT_FAILURE,
+            message: String::new(),
+        }
+    })
+}

@@ -1,0 +1,281 @@
+//! `homeserver init`: makes an organisation, once.
+//!
+//! Refuses to overwrite anything. The order makes a broken attempt visible: the configuration, which
+//! `homeserver run` looks for, is written last.
+
+use std::fmt::Write as _;
+use std::fs::DirBuilder;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use federation_proto::fingerprint::Fingerprint;
+use federation_proto::ids::{Handle, ServerName};
+use homeserver_api::policy::UserTypePolicy;
+use ring::rand::SecureRandom;
+use zeroize::Zeroizing;
+
+use super::{KeyFolder, OrganisationError, create, root_key, sync_folder, write_private};
+use crate::audit::{self, Actor, Event};
+use crate::config::ServerConfig;
+use crate::identity::passwords;
+use crate::store::administrators::{self, Administrator};
+use crate::store::engine::embedded::EmbeddedEngine;
+use crate::store::{Part, PartOutcome, Precondition, Store, StoreError, schema, user_type};
+
+/// The user type that an account gets unless its administrator says otherwise.
+pub const DEFAULT_USER_TYPE: &str = "standard";
+
+/// What `homeserver init` has to know.
+pub struct Answers {
+    /// The organisation's server name.
+    pub server: ServerName,
+    /// Where clients connect.
+    pub client: SocketAddr,
+    /// Where peers connect.
+    pub federation: SocketAddr,
+    /// Where peers are told to connect, `host:port` each.
+    pub endpoints: Vec<String>,
+    /// The admin socket; `None`: the default.
+    pub admin_socket: Option<PathBuf>,
+    /// Metrics and health; `None`: not served.
+    pub metrics: Option<SocketAddr>,
+    /// Where keys and store lie.
+    pub data_dir: PathBuf,
+    /// The first administrator.
+    pub admin_name: Handle,
+    /// The first administrator's password.
+    pub admin_password: Zeroizing<String>,
+    /// Where the sealed root key goes.
+    pub root_key: PathBuf,
+    /// What seals it.
+    pub root_passphrase: Zeroizing<String>,
+    /// Where the configuration goes.
+    pub config: PathBuf,
+}
+
+/// Why no organisation was made.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// Something is there already, or an answer will not do; nothing was written.
+    #[error("{}", .0.join("\n"))]
+    Answers(Vec<String>),
+    /// A file could not be written.
+    #[error("{}: {error}", path.display())]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+    /// Keys could not be made.
+    #[error(transparent)]
+    Organisation(#[from] OrganisationError),
+    /// The store could not be made.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The administrator's password could not be hashed.
+    #[error(transparent)]
+    Password(#[from] passwords::PasswordError),
+}
+
+/// What was made.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Made {
+    /// The organisation's server name.
+    pub server: ServerName,
+    /// What administrators of partners compare over the telephone.
+    pub fingerprint: String,
+    /// SHA-256 of the root certificate, lower-case hexadecimal: what clients pin.
+    pub root_sha256: String,
+    /// The configuration.
+    pub config: PathBuf,
+    /// Keys and store.
+    pub data_dir: PathBuf,
+    /// The sealed root key, to be moved off this machine.
+    pub root_key: PathBuf,
+}
+
+/// Makes an organisation and writes everything that `homeserver run` needs.
+pub async fn init(
+    answers: &Answers,
+    now_ms: u64,
+    random: &dyn SecureRandom,
+) -> Result<Made, InitError> {
+    check(answers)?;
+    let organisation = create(&answers.server, now_ms, random)?;
+    let sealed = root_key::seal(&organisation.root_key, &answers.root_passphrase, random)?;
+    let password_hash = passwords::hash_now(&answers.admin_password, random)?;
+
+    let server = ServerConfig {
+        name: answers.server.clone(),
+        data_dir: answers.data_dir.clone(),
+    };
+    make_folder(&server.data_dir)?;
+    KeyFolder::at(server.keys_dir())
+        .create(&organisation.keys)
+        .map_err(at(&server.keys_dir()))?;
+    make_folder(&server.store_dir())?;
+    fill_store(answers, &server, password_hash, now_ms).await?;
+    for (path, text) in [
+        (&answers.root_key, sealed),
+        (&answers.config, configuration(answers)),
+    ] {
+        make_folders_above(path)?;
+        write_private(path, text.as_bytes()).map_err(at(path))?;
+        sync_folder(path.parent().unwrap_or(Path::new("."))).map_err(at(path))?;
+    }
+    let root = organisation.keys.root();
+    Ok(Made {
+        server: answers.server.clone(),
+        fingerprint: Fingerprint::of_root(root).to_string(),
+        root_sha256: hex::encode(organisation.keys.root_sha256()),
+        config: answers.config.clone(),
+        data_dir: answers.data_dir.clone(),
+        root_key: answers.root_key.clone(),
+    })
+}
+
+/// Everything that stands in the way, at once.
+fn check(answers: &Answers) -> Result<(), InitError> {
+    let mut problems = Vec::new();
+    let occupied = [
+        &answers.config,
+        &answers.root_key,
+        &answers.data_dir.join("keys"),
+        &answers.data_dir.join("store"),
+    ];
+    for path in occupied {
+        // Also what can't be looked at may be there.
+        if !matches!(path.try_exists(), Ok(false)) {
+            problems.push(format!(
+                "{} exists already: nothing is overwritten; move it away, or choose another place",
+                path.display()
+            ));
+        }
+    }
+    for (what, path) in [
+        ("data folder", &answers.data_dir),
+        ("root key file", &answers.root_key),
+    ] {
+        if !path.is_absolute() {
+            problems.push(format!(
+                "the {what} needs an absolute path, not {}",
+                path.display()
+            ));
+        }
+    }
+    if answers.root_key.starts_with(&answers.data_dir) {
+        problems.push(format!(
+            "{} lies in the data folder, but the root key has to leave this machine: put it on a \
+             medium that you can take away",
+            answers.root_key.display()
+        ));
+    }
+    if answers.admin_password.len() < passwords::PASSWORD_BYTES_MIN {
+        problems.push(format!(
+            "the administrator's password needs at least {} characters",
+            passwords::PASSWORD_BYTES_MIN
+        ));
+    }
+    if answers.root_passphrase.len() < root_key::PASSPHRASE_BYTES_MIN {
+        problems.push(format!(
+            "the root key's passphrase needs at least {} characters",
+            root_key::PASSPHRASE_BYTES_MIN
+        ));
+    }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(InitError::Answers(problems))
+    }
+}
+
+async fn fill_store(
+    answers: &Answers,
+    server: &ServerConfig,
+    password_hash: String,
+    now_ms: u64,
+) -> Result<(), InitError> {
+    let engine = EmbeddedEngine::open(&server.store_dir())?;
+    let store = Store::new(Arc::new(engine))?;
+    let mut part = Part::default();
+    schema::put(&mut part);
+    user_type::put(&mut part, DEFAULT_USER_TYPE, &UserTypePolicy::default())?;
+    let administrator = Administrator {
+        password_hash,
+        created_ms: now_ms,
+    };
+    administrators::create(&mut part, &answers.admin_name, &administrator)?;
+    let event = Event {
+        at_ms: now_ms,
+        actor: Actor::System,
+        action: "organisation.created",
+        subject: answers.server.to_string(),
+        detail: format!("first administrator: {}", answers.admin_name),
+    };
+    audit::record(&mut part, &event);
+    part.require(Precondition::Absent(schema::key()));
+    match store.commit(part).await? {
+        PartOutcome::Committed => Ok(()),
+        PartOutcome::Conflict => {
+            Err(StoreError::Engine("the new store is not empty".to_owned()).into())
+        }
+    }
+}
+
+fn configuration(answers: &Answers) -> String {
+    let mut text = String::from(
+        "# Written by `homeserver init`. `homeserver config check` tells whether it is right.\n\
+         # Files in conf.d/ beside it, and ENTENTE_SECTION__KEY variables, override it.\n\n",
+    );
+    let value = |text: &str| toml::Value::from(text).to_string();
+    let path = |path: &Path| value(&path.display().to_string());
+    let endpoints: Vec<_> = answers.endpoints.iter().map(|text| value(text)).collect();
+    // Writing to a String does not fail.
+    let _ = writeln!(
+        text,
+        "[server]\nname = {}\ndata_dir = {}\n\n[listen]\nclient = {}\nfederation = {}",
+        value(answers.server.as_str()),
+        path(&answers.data_dir),
+        value(&answers.client.to_string()),
+        value(&answers.federation.to_string()),
+    );
+    if let Some(socket) = &answers.admin_socket {
+        let _ = writeln!(text, "admin_socket = {}", path(socket));
+    }
+    if let Some(metrics) = &answers.metrics {
+        let _ = writeln!(text, "metrics = {}", value(&metrics.to_string()));
+    }
+    let _ = writeln!(
+        text,
+        "\n[federation]\n# Where peers reach this homeserver, as stated in offers and acceptances.\n\
+         endpoints = [{}]",
+        endpoints.join(", ")
+    );
+    text
+}
+
+fn make_folder(path: &Path) -> Result<(), InitError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(at(path))
+}
+
+fn make_folders_above(path: &Path) -> Result<(), InitError> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => {
+            std::fs::create_dir_all(parent).map_err(at(parent))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> InitError {
+    let path = path.to_owned();
+    move |error| InitError::File { path, error }
+}

@@ -1,0 +1,114 @@
+//! The admin socket: whoever may open it is the local operator.
+
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream as BlockingStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+
+use super::connections::{Ending, Extended};
+use crate::admin;
+use crate::audit::Actor;
+use crate::node::Node;
+
+/// Most connections at once.
+const CONNECTIONS_MAX: usize = 64;
+const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
+const ROOT_UID: u32 = 0;
+
+/// The socket, and who owns it.
+pub(super) struct AdminSocket {
+    listener: UnixListener,
+    owner: u32,
+}
+
+/// Binds the socket at `path`, in place of one that a former process left behind.
+pub(super) fn bind(path: &Path) -> io::Result<AdminSocket> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    match BlockingStream::connect(path) {
+        Ok(_) => {
+            return Err(io::Error::new(
+                io::ErrorKind::AddrInUse,
+                "another homeserver answers there",
+            ));
+        }
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path)?;
+        }
+        Err(_) => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    let owner = std::fs::metadata(path)?.uid();
+    Ok(AdminSocket { listener, owner })
+}
+
+/// Serves the local operator until the process ends.
+pub(super) async fn serve(node: Arc<Node>, socket: AdminSocket, ending: Ending) {
+    let router = admin::router(node);
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let accepted = tokio::select! {
+            accepted = socket.listener.accept() => accepted,
+            () = ending.begun() => return,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "can't accept a connection on the admin socket");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        // The file's mode says the same; it is set just after binding, this holds from the first moment.
+        let uid = match stream.peer_cred() {
+            Ok(credentials) if [ROOT_UID, socket.owner].contains(&credentials.uid()) => {
+                credentials.uid()
+            }
+            Ok(credentials) => {
+                tracing::warn!(uid = credentials.uid(), "refused on the admin socket");
+                continue;
+            }
+            Err(_) => continue,
+        };
+        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+            continue;
+        };
+        let service = Extended {
+            router: router.clone(),
+            extension: Actor::Local(uid),
+        };
+        let ending = ending.clone();
+        tokio::spawn(async move {
+            talk(stream, service, &ending).await;
+            drop(slot);
+        });
+    }
+}
+
+async fn talk(stream: UnixStream, service: Extended<Actor>, ending: &Ending) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = Box::pin(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = ending.begun() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "connection on the admin socket ended");
+    }
+}

@@ -1,0 +1,127 @@
+//! The federation listener: HTTP/2 over mutual TLS. The handshake has told who the peer is before any
+//! byte of a request is read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::ListenerTls;
+use super::connections::{Bounded, Counted, Ending, Extended};
+use super::refusals::Refusals;
+use crate::federation::inbound;
+use crate::node::Node;
+use crate::tls::{self, Peer};
+
+/// Requests of one connection at once.
+const STREAMS_MAX: u32 = 16;
+/// What a peer may send before it is read: of one request, and of one connection.
+const STREAM_BYTES_MAX: u32 = 1024 * 1024;
+const CONNECTION_BYTES_MAX: u32 = 4 * 1024 * 1024;
+const HEAD_BYTES_MAX: u32 = 16 * 1024;
+/// Requests that the peer reset and that are still being given up.
+const RESETS_MAX: usize = 32;
+/// A silent peer is asked whether it is there, and cut when it does not answer.
+const PING_INTERVAL: Duration = Duration::from_secs(15);
+const PING_TIME_MAX: Duration = Duration::from_secs(10);
+/// How often it is looked whether the certificate that opened a connection is still valid.
+const CERTIFICATE_LOOK_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Serves peers until the process ends.
+pub(super) async fn serve(
+    node: Arc<Node>,
+    listener: TcpListener,
+    tls: Arc<ListenerTls>,
+    ending: Ending,
+) {
+    let limits = node.config.limits.clone();
+    let router = inbound::router(node.clone());
+    let refusals = Arc::new(Refusals::default());
+    let listener = Bounded::new(listener, limits.federation_connections_max);
+    loop {
+        let (stream, remote) = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = ending.begun() => return,
+        };
+        let acceptor = TlsAcceptor::from(tls.federation.load_full());
+        let (router, ending) = (router.clone(), ending.clone());
+        let (node, refusals) = (node.clone(), refusals.clone());
+        tokio::spawn(async move {
+            let accepted = timeout(limits.handshake_time_max, acceptor.accept(stream));
+            match Box::pin(accepted).await {
+                Ok(Ok(stream)) => talk(&node, stream, router, ending).await,
+                Ok(Err(error)) => match tls::refusal_of(&error) {
+                    Some(refusal) => refusals.note(&node, refusal, remote).await,
+                    None => tracing::debug!(%remote, %error, "TLS handshake failed"),
+                },
+                Err(_) => tracing::debug!(%remote, "TLS handshake took too long"),
+            }
+        });
+    }
+}
+
+async fn talk(node: &Node, stream: TlsStream<Counted<TcpStream>>, router: Router, ending: Ending) {
+    let Some(authenticated) = tls::authenticated(stream.get_ref().1) else {
+        tracing::error!("a handshake without a peer");
+        return;
+    };
+    let peer = authenticated.peer.clone();
+    let service = Extended {
+        router,
+        extension: peer.clone(),
+    };
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .initial_stream_window_size(STREAM_BYTES_MAX)
+        .initial_connection_window_size(CONNECTION_BYTES_MAX)
+        .max_header_list_size(HEAD_BYTES_MAX)
+        .max_pending_accept_reset_streams(RESETS_MAX)
+        .max_local_error_reset_streams(RESETS_MAX)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIME_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = Box::pin(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        reason = no_longer_welcome(node, &authenticated) => {
+            tracing::info!(peer = %peer.0, reason, "connection cut");
+            return;
+        }
+        () = ending.begun() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(peer = %peer.0, %error, "connection ended");
+    }
+}
+
+/// Resolves when a new connection like this one would be refused.
+async fn no_longer_welcome(node: &Node, authenticated: &tls::Authenticated) -> &'static str {
+    let Peer(server) = &authenticated.peer;
+    let mut replaced = node.peer_roots.replaced();
+    let anchor = node.peer_roots.get(server);
+    loop {
+        // Looked at first: the roots may have changed since the handshake.
+        if anchor.is_none() || node.peer_roots.get(server) != anchor {
+            return "the agreement has changed";
+        }
+        if node.clock.now_ms() >= authenticated.not_after_ms {
+            return "its certificate has expired";
+        }
+        tokio::select! {
+            changed = replaced.changed() => if changed.is_err() {
+                return "the homeserver ends";
+            },
+            () = tokio::time::sleep(CERTIFICATE_LOOK_INTERVAL) => {}
+        }
+    }
+}

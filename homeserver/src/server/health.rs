@@ -1,0 +1,120 @@
+//! `/livez`, `/readyz` and `/metrics`, on a listener of their own that only this machine reaches.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+
+use super::connections::{Bounded, Ending};
+use crate::node::Node;
+
+const CONNECTIONS_MAX: usize = 16;
+const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What the process says of itself.
+pub(super) struct Health {
+    ready: AtomicBool,
+    registry: Registry,
+    store: crate::store::Store,
+}
+
+impl Health {
+    pub(super) fn new(node: &Node) -> Self {
+        let mut registry = Registry::with_prefix("entente");
+        node.store.register_metrics(&mut registry);
+        Self {
+            ready: AtomicBool::new(false),
+            registry,
+            store: node.store.clone(),
+        }
+    }
+
+    pub(super) fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::SeqCst);
+    }
+}
+
+/// Serves until the process ends.
+pub(super) async fn serve(health: Arc<Health>, listener: TcpListener, ending: Ending) {
+    let router = Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(health);
+    let listener = Bounded::new(listener, CONNECTIONS_MAX);
+    loop {
+        let (stream, _) = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = ending.begun() => return,
+        };
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIME_MAX)
+            .keep_alive(false)
+            .serve_connection(
+                TokioIo::new(stream),
+                TowerToHyperService::new(router.clone()),
+            );
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "metrics connection ended");
+            }
+        });
+    }
+}
+
+/// `GET /readyz`; `?verbose` tells each check.
+async fn ready(
+    State(health): State<Arc<Health>>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
+    let store = match health.store.get(b"").await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    };
+    let serving = if health.ready.load(Ordering::SeqCst) {
+        Ok(())
+    } else {
+        Err("starting or ending".to_owned())
+    };
+    let checks = [("store", store), ("listeners", serving)];
+    let all = checks.iter().all(|(_, check)| check.is_ok());
+    let mut text = String::new();
+    if query.contains_key("verbose") {
+        for (name, check) in &checks {
+            let _ = match check {
+                Ok(()) => writeln!(text, "{name}: ok"),
+                Err(problem) => writeln!(text, "{name}: {problem}"),
+            };
+        }
+    }
+    text.push_str(if all { "ok\n" } else { "not ready\n" });
+    let status = if all {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (status, text).into_response()
+}
+
+/// `GET /metrics`
+async fn metrics(State(health): State<Arc<Health>>) -> Response {
+    let mut text = String::new();
+    match prometheus_client::encoding::text::encode(&mut text, &health.registry) {
+        Ok(()) => ([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
