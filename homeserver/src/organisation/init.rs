@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use super::{KeyFolder, OrganisationError, create, root_key, sync_folder, write_private};
 use crate::audit::{self, Actor, Event};
 use crate::config::ServerConfig;
-use crate::identity::passwords;
+use crate::identity::{IdentityError, passwords};
 use crate::store::administrators::{self, Administrator};
 use crate::store::engine::embedded::EmbeddedEngine;
 use crate::store::{Part, PartOutcome, Precondition, Store, StoreError, schema, user_type};
@@ -78,7 +78,7 @@ pub enum InitError {
     Store(#[from] StoreError),
     /// The administrator's password could not be hashed.
     #[error(transparent)]
-    Password(#[from] passwords::PasswordError),
+    Password(#[from] IdentityError),
 }
 
 /// What was made.
@@ -102,12 +102,14 @@ pub struct Made {
 pub async fn init(
     answers: &Answers,
     now_ms: u64,
-    random: &dyn SecureRandom,
+    random: &(dyn SecureRandom + Send + Sync),
 ) -> Result<Made, InitError> {
     check(answers)?;
     let organisation = create(&answers.server, now_ms, random)?;
     let sealed = root_key::seal(&organisation.root_key, &answers.root_passphrase, random)?;
-    let password_hash = passwords::hash_now(&answers.admin_password, random)?;
+    let password_hash = passwords::SignInGuard::default()
+        .hash(&answers.admin_password, random)
+        .await?;
 
     let server = ServerConfig {
         name: answers.server.clone(),

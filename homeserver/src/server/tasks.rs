@@ -9,6 +9,8 @@ use tokio::task::JoinSet;
 
 use super::{ListenerTls, ServerError, system};
 use crate::audit;
+use crate::federation;
+use crate::federation::outbound::TlsNetwork;
 use crate::node::Node;
 use crate::organisation::{KeyFolder, Keys};
 use crate::store::schema;
@@ -49,12 +51,19 @@ impl Tasks {
 /// What has to be in memory before anyone is served.
 pub(super) async fn prepare(node: &Arc<Node>) -> Result<(), ServerError> {
     schema::check(&node.store).await?;
+    node.peers.refresh(node).await?;
     Ok(())
 }
 
 /// Starts every task.
 pub(super) fn start(tasks: &mut Tasks, node: &Arc<Node>, tls: &Arc<ListenerTls>) {
     tasks.spawn("renewal", renewals(node.clone(), tls.clone()));
+    let network = TlsNetwork::new(
+        node.keys.clone(),
+        node.peer_roots.clone(),
+        node.clock.clone(),
+    );
+    tasks.spawn("outbound", outbound(node.clone(), network));
     tasks.spawn("audit sequencer", audit::run_sequencer(node.clone()));
 }
 
@@ -73,6 +82,13 @@ pub(super) fn renew(
         tracing::info!("keys and certificates that were due are renewed");
     }
     Ok(renewed)
+}
+
+/// Sends to peers; the store's failure ends the process in any case.
+async fn outbound(node: Arc<Node>, network: TlsNetwork) {
+    if let Err(error) = federation::outbound::run(node, Arc::new(network)).await {
+        tracing::error!(%error, "sending to peers has ended");
+    }
 }
 
 /// Keeps keys and certificates valid while the process runs.
