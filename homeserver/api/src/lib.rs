@@ -20,4 +20,5 @@ mod base64_bytes;
 
 pub use base64_bytes::Base64;
 pub use federation_proto::ids;
+pub use federation_proto::limits;
 pub use federation_proto::refusal;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use homeserver_api::ids::RoomId;
+use homeserver_api::ids::{RoomId, ServerName};
 use homeserver_api::problem::Problem;
 use homeserver_api::refusal::Refusal;
 
@@ -41,9 +41,20 @@ pub enum Error {
     /// A certificate does not vouch for what it should.
     #[error("the certificate is not acceptable: {0}")]
     Certificate(String),
+    /// A certificate is of an organisation whose root is not known here.
+    #[error(
+        "the certificate is of {0}, with which there is no agreement that this device knows of"
+    )]
+    UnknownOrganisation(ServerName),
     /// The device's store cannot be opened with this passphrase or key.
     #[error("the passphrase or key does not open the store")]
     WrongKey,
+    /// The store is older than what this device has sent already.
+    #[error(
+        "this device's store is an older copy of itself: enrol the device again, because a copy \
+         would use the same keys twice"
+    )]
+    StaleStore,
     /// There is no enrolled device in the folder.
     #[error("no device is enrolled in {}", .0.display())]
     NotEnrolled(PathBuf),
@@ -90,6 +101,8 @@ impl Error {
             Self::Protocol(_) => "protocol",
             Self::Mls(_) => "mls",
             Self::Certificate(_) => "certificate",
+            Self::UnknownOrganisation(_) => "unknown-organisation",
+            Self::StaleStore => "stale-store",
             Self::WrongKey => "wrong-key",
             Self::NotEnrolled(_) => "not-enrolled",
             Self::AlreadyEnrolled(_) => "already-enrolled",

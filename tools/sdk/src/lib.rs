@@ -7,12 +7,17 @@
 
 #![warn(missing_docs)]
 
+mod certificate;
 mod client;
 mod clock;
+mod content;
+mod core;
 mod error;
 mod event;
-mod http;
 mod message;
+mod mls;
+mod padding;
+mod requests;
 pub mod session;
 
 mod store;
@@ -20,6 +25,7 @@ mod tls;
 
 pub use client::{Client, Enrolment};
 pub use clock::{Clock, SystemClock};
+pub use content::TEXT_BYTES_MAX;
 pub use error::Error;
 pub use event::{EVENTS_WAITING_MAX, Event, Events};
 pub use homeserver_api::client::AccountInfo;

@@ -1,38 +1,50 @@
 //! The client: one enrolled device.
 
+mod driver;
+mod enrol;
+mod files;
+mod shared;
+mod upkeep;
+
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use homeserver_api::client::AccountInfo;
 use homeserver_api::ids::{Address, Member, RoomId};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
+pub use enrol::Enrolment;
+
+use crate::clock::{Clock, SystemClock};
+use crate::content::Part;
+use crate::core::Core;
 use crate::error::Error;
 use crate::event::Events;
 use crate::message::{Message, MessageId, Room, SendOptions};
 use crate::session::Endpoint;
 use crate::store::StoreKey;
-
-/// What a person types to enrol a device.
-#[derive(Clone)]
-pub struct Enrolment {
-    /// Where the homeserver is: `host:port`.
-    pub server_endpoint: String,
-    /// The account.
-    pub address: Address,
-    /// The account's password.
-    pub password: String,
-    /// SHA-256 of the organisation's root certificate as its administrator gives it out: 64
-    /// hexadecimal digits; spaces and colons between them don't matter.
-    pub root_sha256: String,
-    /// What the user calls the device.
-    pub device_name: String,
-}
+use shared::{Link, Shared};
 
 /// One enrolled device. Clones are the same device; the background session ends with the last
 /// clone, or with [`Client::close`].
 #[derive(Debug, Clone)]
 pub struct Client {
-    _private: (),
+    shared: Arc<Shared>,
+    background: Arc<Background>,
+}
+
+/// The background tasks; dropping it stops them.
+#[derive(Debug, Default)]
+struct Background {
+    running: Mutex<Option<Running>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Client {
@@ -46,8 +58,11 @@ impl Client {
         key: StoreKey,
         enrolment: Enrolment,
     ) -> Result<Self, Error> {
-        let _ = (dir.as_ref(), key, enrolment);
-        unimplemented!()
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let core = enrol::enrol(dir.as_ref(), key, enrolment, Arc::clone(&clock)).await?;
+        let client = Self::new(core, clock)?;
+        upkeep::first(&client.shared).await?;
+        Ok(client)
     }
 
     /// Opens an enrolled device; needs no network.
@@ -55,32 +70,55 @@ impl Client {
     /// # Errors
     /// When the folder holds no device, the key is wrong, or another process has it open.
     pub async fn open(dir: impl AsRef<Path>, key: StoreKey) -> Result<Self, Error> {
-        let _ = (dir.as_ref(), key);
-        unimplemented!()
+        Self::open_with_clock(dir, key, Arc::new(SystemClock)).await
+    }
+
+    /// Opens an enrolled device that takes the time from `clock`.
+    ///
+    /// # Errors
+    /// As for [`Client::open`].
+    pub async fn open_with_clock(
+        dir: impl AsRef<Path>,
+        key: StoreKey,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Error> {
+        let folder = dir.as_ref().to_owned();
+        let core_clock = Arc::clone(&clock);
+        let core = tokio::task::spawn_blocking(move || Core::open(&folder, &key, core_clock))
+            .await
+            .map_err(|e| Error::Store(e.to_string()))??;
+        Self::new(core, clock)
+    }
+
+    fn new(core: Core, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        Ok(Self {
+            shared: Shared::new(core, clock)?,
+            background: Arc::default(),
+        })
     }
 
     /// The account's address.
     #[must_use]
     pub fn address(&self) -> Address {
-        unimplemented!()
+        self.shared.identity.address.clone()
     }
 
     /// This device.
     #[must_use]
     pub fn member(&self) -> Member {
-        unimplemented!()
+        self.shared.identity.member.clone()
     }
 
     /// The homeserver, for [`crate::session::Session::open`].
     #[must_use]
     pub fn endpoint(&self) -> Endpoint {
-        unimplemented!()
+        self.shared.endpoint.clone()
     }
 
     /// The device's token, for [`crate::session::Session::open`]; keep it secret.
     #[must_use]
     pub fn token(&self) -> String {
-        unimplemented!()
+        self.shared.identity.token.clone()
     }
 
     /// The account as the homeserver shows it now.
@@ -88,13 +126,26 @@ impl Client {
     /// # Errors
     /// When the homeserver can't be reached or refuses.
     pub async fn account(&self) -> Result<AccountInfo, Error> {
-        unimplemented!()
+        upkeep::account_info(&self.shared).await
     }
 
     /// Starts the background session: connects, reconnects with a growing pause, sends what waits,
     /// receives, deletes what expires. Needs a tokio runtime; does nothing when it runs already.
     pub fn connect(&self) {
-        unimplemented!()
+        let mut running = self.background.lock();
+        let stands = running
+            .as_ref()
+            .is_some_and(|running| running.tasks.iter().all(|task| !task.is_finished()));
+        if stands || matches!(*self.shared.link.borrow(), Link::Closed) {
+            return;
+        }
+        let stop = watch::Sender::new(false);
+        self.shared.link.send_replace(Link::Connecting);
+        let tasks = vec![
+            tokio::spawn(driver::run(Arc::clone(&self.shared), stop.subscribe())),
+            tokio::spawn(driver::keep(Arc::clone(&self.shared), stop.subscribe())),
+        ];
+        *running = Some(Running { stop, tasks });
     }
 
     /// Waits until the session stands.
@@ -102,23 +153,43 @@ impl Client {
     /// # Errors
     /// When the client is closed, or the homeserver refuses this device for good.
     pub async fn connected(&self) -> Result<(), Error> {
-        unimplemented!()
+        let mut link = self.shared.link.subscribe();
+        let stands = link
+            .wait_for(|link| !matches!(link, Link::Connecting))
+            .await
+            .map_err(|_| Error::Closed)?;
+        match &*stands {
+            Link::Up => Ok(()),
+            Link::Refused(error) => Err(error.clone()),
+            Link::Closed | Link::Connecting => Err(Error::Closed),
+            Link::Stopped => Err(Error::InvalidArgument(
+                "the client was not told to connect".to_owned(),
+            )),
+        }
     }
 
     /// Ends the background session; [`Client::connect`] starts it again.
     pub async fn disconnect(&self) {
-        unimplemented!()
+        let running = self.background.lock().take();
+        if let Some(Running { stop, tasks }) = running {
+            stop.send_replace(true);
+            for task in tasks {
+                // A task that panicked has ended too.
+                let _ = task.await;
+            }
+        }
     }
 
     /// Ends everything and releases the store; every clone answers [`Error::Closed`] afterwards.
     pub async fn close(&self) {
-        unimplemented!()
+        self.disconnect().await;
+        self.shared.close().await;
     }
 
     /// Events from now on. What happened before is in [`Client::history`].
     #[must_use]
     pub fn events(&self) -> Events {
-        unimplemented!()
+        self.shared.events()
     }
 
     /// Makes a room with these accounts and this account's other devices; resolves when its hub
@@ -127,8 +198,10 @@ impl Client {
     /// # Errors
     /// The refusal, when an organisation's policy or agreement forbids it.
     pub async fn start_conversation(&self, with: &[Address]) -> Result<RoomId, Error> {
-        let _ = with;
-        unimplemented!()
+        let with = with.to_vec();
+        self.shared
+            .run_operation(move |core| core.start_conversation(&with))
+            .await
     }
 
     /// Adds accounts to a room; resolves when its hub has ordered it.
@@ -136,8 +209,11 @@ impl Client {
     /// # Errors
     /// As for [`Client::start_conversation`].
     pub async fn add_members(&self, room: RoomId, add: &[Address]) -> Result<(), Error> {
-        let _ = (room, add);
-        unimplemented!()
+        let add = add.to_vec();
+        self.shared
+            .run_operation(move |core| core.add_members(room, &add))
+            .await
+            .map(|_| ())
     }
 
     /// Removes all devices of accounts from a room; resolves when its hub has ordered it.
@@ -145,8 +221,11 @@ impl Client {
     /// # Errors
     /// When the room or one of the accounts is unknown, or the hub refuses.
     pub async fn remove_members(&self, room: RoomId, remove: &[Address]) -> Result<(), Error> {
-        let _ = (room, remove);
-        unimplemented!()
+        let remove = remove.to_vec();
+        self.shared
+            .run_operation(move |core| core.remove_members(room, &remove))
+            .await
+            .map(|_| ())
     }
 
     /// The rooms that this device is in.
@@ -154,7 +233,7 @@ impl Client {
     /// # Errors
     /// When the store fails.
     pub async fn rooms(&self) -> Result<Vec<Room>, Error> {
-        unimplemented!()
+        self.shared.run(Core::rooms).await
     }
 
     /// Sends text. Resolves when the message is durable on this device; it goes out as soon as
@@ -168,8 +247,10 @@ impl Client {
         text: &str,
         options: SendOptions,
     ) -> Result<MessageId, Error> {
-        let _ = (room, text, options);
-        unimplemented!()
+        let part = Part::Text(text.to_owned());
+        self.shared
+            .run(move |core| core.send(room, part, options))
+            .await
     }
 
     /// Encrypts and uploads a file, then sends a message that refers to it.
@@ -182,8 +263,19 @@ impl Client {
         path: impl AsRef<Path>,
         options: SendOptions,
     ) -> Result<MessageId, Error> {
-        let _ = (room, path.as_ref(), options);
-        unimplemented!()
+        let policy = self
+            .shared
+            .run(move |core| core.room_is_open(room).map(|()| core.policy()))
+            .await?;
+        let ttl_seconds = options.ttl_seconds.unwrap_or(policy.ttl.default_seconds);
+        let file = files::upload(&self.shared, path.as_ref(), ttl_seconds).await?;
+        let options = SendOptions {
+            ttl_seconds: Some(ttl_seconds),
+            ..options
+        };
+        self.shared
+            .run(move |core| core.send(room, Part::File(file), options))
+            .await
     }
 
     /// Downloads, checks and decrypts a message's file to `path`, which must not exist yet.
@@ -191,8 +283,8 @@ impl Client {
     /// # Errors
     /// When the message refers to no file, the file can't be had, or is not the one sent.
     pub async fn save_file(&self, message: MessageId, path: impl AsRef<Path>) -> Result<(), Error> {
-        let _ = (message, path.as_ref());
-        unimplemented!()
+        let file = self.shared.run(move |core| core.file(message)).await?;
+        files::download(&self.shared, &file, path.as_ref()).await
     }
 
     /// Waits until the own homeserver has taken an own message; when it did, milliseconds since
@@ -201,8 +293,10 @@ impl Client {
     /// # Errors
     /// The refusal, when it refused.
     pub async fn wait_accepted(&self, message: MessageId) -> Result<u64, Error> {
-        let _ = message;
-        unimplemented!()
+        self.shared
+            .wait_answer(message)
+            .await?
+            .map_err(Error::Refused)
     }
 
     /// One message.
@@ -210,8 +304,7 @@ impl Client {
     /// # Errors
     /// When there is none, or the store fails.
     pub async fn message(&self, message: MessageId) -> Result<Message, Error> {
-        let _ = message;
-        unimplemented!()
+        self.shared.run(move |core| core.message(message)).await
     }
 
     /// A room's messages, own ones too, oldest first.
@@ -219,8 +312,22 @@ impl Client {
     /// # Errors
     /// When the room is unknown or the store fails.
     pub async fn history(&self, room: RoomId) -> Result<Vec<Message>, Error> {
-        let _ = room;
-        unimplemented!()
+        self.history_after(room, 0, usize::MAX).await
+    }
+
+    /// A room's messages whose [`Message::number`] is above `after`, oldest first, at most `count`.
+    ///
+    /// # Errors
+    /// When the room is unknown or the store fails.
+    pub async fn history_after(
+        &self,
+        room: RoomId,
+        after: u64,
+        count: usize,
+    ) -> Result<Vec<Message>, Error> {
+        self.shared
+            .run(move |core| core.history(room, after, count))
+            .await
     }
 
     /// Tells that a message was shown: its burn time runs from the first call.
@@ -228,8 +335,7 @@ impl Client {
     /// # Errors
     /// When there is no such message, or the store fails.
     pub async fn mark_shown(&self, message: MessageId) -> Result<(), Error> {
-        let _ = message;
-        unimplemented!()
+        self.shared.run(move |core| core.mark_shown(message)).await
     }
 
     /// Encrypts text for a room without sending or remembering it: an MLS PrivateMessage for a
@@ -243,8 +349,10 @@ impl Client {
         text: &str,
         options: SendOptions,
     ) -> Result<Bytes, Error> {
-        let _ = (room, text, options);
-        unimplemented!()
+        let text = text.to_owned();
+        self.shared
+            .run(move |core| core.encrypt_only(room, text, options))
+            .await
     }
 
     /// Decrypts an MLS PrivateMessage of a room without remembering it; each only once.
@@ -252,7 +360,22 @@ impl Client {
     /// # Errors
     /// When it is not acceptable, or was decrypted before.
     pub async fn decrypt_only(&self, room: RoomId, message: Bytes) -> Result<String, Error> {
-        let _ = (room, message);
-        unimplemented!()
+        self.shared
+            .run(move |core| core.decrypt_only(room, &message))
+            .await
+    }
+}
+
+impl Background {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Some(running) = self.lock().as_ref() {
+            running.stop.send_replace(true);
+        }
     }
 }

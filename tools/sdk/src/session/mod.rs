@@ -95,6 +95,13 @@ pub struct Session {
     socket: WebSocketStream<TlsStream>,
 }
 
+/// What a receiver hears.
+pub(crate) enum Received {
+    Frame(ServerFrame),
+    /// Only a sign of life.
+    Pong,
+}
+
 /// The sending half of a session.
 #[derive(Debug)]
 pub struct Sender {
@@ -199,6 +206,14 @@ impl Sender {
         send(&mut self.socket, frame).await
     }
 
+    /// Asks for a sign of life.
+    pub(crate) async fn ping(&mut self) -> Result<(), Error> {
+        self.socket
+            .send(Message::Ping(Bytes::new()))
+            .await
+            .map_err(|error| socket_error("", error))
+    }
+
     /// Ends the session.
     ///
     /// # Errors
@@ -218,6 +233,19 @@ impl Receiver {
     /// When the session broke or the homeserver sent something else than a frame.
     pub async fn next(&mut self) -> Result<Option<ServerFrame>, Error> {
         decode(next(&mut self.socket).await?.as_ref())
+    }
+
+    /// The next frame or sign of life; `None` when the homeserver ended the session.
+    pub(crate) async fn next_or_pong(&mut self) -> Result<Option<Received>, Error> {
+        match self.socket.next().await {
+            Some(Ok(Message::Binary(bytes))) => Ok(decode(Some(&bytes))?.map(Received::Frame)),
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {
+                Ok(Some(Received::Pong))
+            }
+            Some(Ok(Message::Text(_))) => Err(Error::Protocol("a text frame".to_owned())),
+            Some(Ok(Message::Close(_)) | Err(WsError::ConnectionClosed)) | None => Ok(None),
+            Some(Err(error)) => Err(socket_error("", error)),
+        }
     }
 
     /// The next frame's bytes, not decoded; `None` when the homeserver ended the session.

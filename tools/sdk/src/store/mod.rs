@@ -28,6 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde::Serialize;
@@ -75,8 +76,8 @@ pub(crate) enum Family {
     Operation,
     /// The other organisations' roots.
     Anchors,
-    /// The last-resort key package's name.
-    LastResort,
+    /// From a submission's counter to its message.
+    Sent,
 }
 
 impl Family {
@@ -95,7 +96,7 @@ impl Family {
             Self::Queue => 11,
             Self::Operation => 12,
             Self::Anchors => 13,
-            Self::LastResort => 14,
+            Self::Sent => 14,
         }
     }
 
@@ -204,9 +205,12 @@ impl Store {
 
     fn open_with(folder: &Path, paths: &Paths, sealer: &Sealer) -> Result<Self, Error> {
         let file = private_file(&paths.records).map_err(|e| file_error(&paths.records, &e))?;
-        let database = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .create_file(file)
+        let database = FileBackend::new(file)
+            .and_then(|file| {
+                Database::builder()
+                    .set_cache_size(CACHE_BYTES)
+                    .create_with_backend(file)
+            })
             .map_err(|error| match error {
                 redb::DatabaseError::DatabaseAlreadyOpen => Error::InUse(folder.to_owned()),
                 other => Error::Store(other.to_string()),
@@ -367,11 +371,6 @@ impl Store {
         }
     }
 
-    /// Whether there is nothing to commit.
-    pub(crate) fn is_clean(&self) -> bool {
-        self.pending().changes.is_empty()
-    }
-
     /// Makes the batch durable, or forgets it whole.
     pub(crate) fn commit(&self) -> Result<(), Error> {
         let pending = std::mem::take(&mut *self.pending());
@@ -400,6 +399,11 @@ impl Store {
             self.failed.store(true, Ordering::Release);
         }
         committed
+    }
+
+    /// Whether [`Self::forget_replaced`] has something to do.
+    pub(crate) fn has_replaced(&self) -> bool {
+        self.slots().has_retired()
     }
 
     /// Zeroes the salts of replaced records now rather than with the next batch.

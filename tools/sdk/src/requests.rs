@@ -60,8 +60,7 @@ async fn exchange<A: DeserializeOwned>(
             .body(Full::new(body))
             .map_err(|e| Error::Protocol(e.to_string()))?;
         let response = start(endpoint, request).await?;
-        let body = collect(endpoint, response).await?;
-        serde_json::from_slice(&body).map_err(|e| Error::Protocol(e.to_string()))
+        json(endpoint, response).await
     };
     timeout(REQUEST_TIMEOUT, exchange)
         .await
@@ -120,6 +119,15 @@ where
         Ok(problem) => Err(Error::Problem(problem)),
         Err(_) => Err(Error::Protocol(format!("the answer was {status}"))),
     }
+}
+
+/// An answer's JSON body.
+pub(crate) async fn json<A: DeserializeOwned>(
+    endpoint: &Endpoint,
+    response: Response<Incoming>,
+) -> Result<A, Error> {
+    let body = collect(endpoint, response).await?;
+    serde_json::from_slice(&body).map_err(|e| Error::Protocol(e.to_string()))
 }
 
 async fn collect(endpoint: &Endpoint, response: Response<Incoming>) -> Result<Bytes, Error> {

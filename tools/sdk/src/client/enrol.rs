@@ -1,0 +1,124 @@
+//! Enrolment: a password becomes a device with a certified key and a store of its own.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use homeserver_api::client::{DEVICE_NAME_BYTES_MAX, EnrolRequest, EnrolResponse};
+use homeserver_api::ids::Address;
+use http::Method;
+
+use crate::certificate::{AnchorSet, Validity};
+use crate::clock::Clock;
+use crate::core::{Core, Identity};
+use crate::error::Error;
+use crate::mls::DeviceKey;
+use crate::requests;
+use crate::session::Endpoint;
+use crate::store::{Store, StoreKey};
+use crate::tls::RootPin;
+
+/// What a person types to enrol a device.
+#[derive(Clone)]
+pub struct Enrolment {
+    /// Where the homeserver is: `host:port`.
+    pub server_endpoint: String,
+    /// The account.
+    pub address: Address,
+    /// The account's password.
+    pub password: String,
+    /// SHA-256 of the organisation's root certificate as its administrator gives it out: 64
+    /// hexadecimal digits; spaces and colons between them don't matter.
+    pub root_sha256: String,
+    /// What the user calls the device.
+    pub device_name: String,
+}
+
+impl std::fmt::Debug for Enrolment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Enrolment({}, {})", self.address, self.device_name)
+    }
+}
+
+/// Enrols with the homeserver, then makes the store. A password that is refused leaves nothing.
+pub(super) async fn enrol(
+    folder: &Path,
+    key: StoreKey,
+    enrolment: Enrolment,
+    clock: Arc<dyn Clock>,
+) -> Result<Core, Error> {
+    if Store::exists(folder) {
+        return Err(Error::AlreadyEnrolled(folder.to_owned()));
+    }
+    let name = &enrolment.device_name;
+    if name.is_empty() || name.len() > DEVICE_NAME_BYTES_MAX {
+        return Err(Error::InvalidArgument(format!(
+            "a device's name has 1 to {DEVICE_NAME_BYTES_MAX} bytes"
+        )));
+    }
+    let pin = RootPin::parse(&enrolment.root_sha256)?;
+    let endpoint = Endpoint::pinned(
+        enrolment.server_endpoint.clone(),
+        enrolment.address.server.clone(),
+        pin,
+    )?;
+    let device_key = DeviceKey::generate()?;
+    let request = EnrolRequest {
+        handle: enrolment.address.handle.clone(),
+        password: enrolment.password.clone(),
+        csr: device_key
+            .certificate_request(&enrolment.address.to_string())?
+            .into(),
+        device_name: enrolment.device_name.clone(),
+    };
+    let answer: EnrolResponse =
+        requests::send(&endpoint, None, Method::POST, "/v1/devices", &request).await?;
+    let now_ms = clock.now_ms();
+    let (identity, anchors) = check(&enrolment, pin, device_key, answer, now_ms)?;
+    let folder = folder.to_owned();
+    // Deriving the key from a passphrase takes a while on purpose.
+    tokio::task::spawn_blocking(move || Core::create(&folder, &key, clock, &identity, &anchors))
+        .await
+        .map_err(|e| Error::Store(e.to_string()))?
+}
+
+/// Believes nothing in the answer that the pinned root does not vouch for.
+fn check(
+    enrolment: &Enrolment,
+    pin: RootPin,
+    key: DeviceKey,
+    answer: EnrolResponse,
+    now_ms: u64,
+) -> Result<(Identity, AnchorSet), Error> {
+    if !pin.matches(&answer.root.0) {
+        return Err(Error::Untrusted(
+            "the root in its answer is not the pinned one".to_owned(),
+        ));
+    }
+    let server = enrolment.address.server.clone();
+    let anchors = AnchorSet::own(server, answer.root.0);
+    let chain: Vec<Vec<u8>> = answer.chain.into_iter().map(|der| der.0).collect();
+    let device = anchors.verify(&chain, Validity::At(now_ms / 1000))?;
+    let as_asked = device.address == enrolment.address
+        && device.address == answer.address
+        && device.member.account == answer.account
+        && device.member.device == answer.device
+        && device.public_key == key.public()?;
+    if !as_asked {
+        return Err(Error::Certificate(
+            "it is not for the account, the device and the key that were asked for".to_owned(),
+        ));
+    }
+    let identity = Identity {
+        endpoint: enrolment.server_endpoint.clone(),
+        root_sha256: pin.0,
+        address: device.address,
+        member: device.member,
+        device_name: enrolment.device_name.clone(),
+        token: answer.token,
+        key,
+        chain,
+        not_after_ms: device.not_after.saturating_mul(1000),
+        certified_ms: now_ms,
+    };
+    Ok((identity, anchors))
+}

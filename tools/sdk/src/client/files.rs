@@ -1,0 +1,300 @@
+//! Files: encrypted here in chunks, held by the homeserver, opened by whoever has the message.
+//!
+//! ```text
+//! chunk: AES-256-GCM(file key, nonce = 7 zeros · chunk number (u32) · last (1 or 0), ≤ 64 KiB)
+//! ```
+//! The plaintext is the file and zeros up to a Padmé length. Each chunk is authenticated in its
+//! place, the last one as the last; the whole encrypted file must have the SHA-256 that the message
+//! names, so a sender can't give two people two files.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use homeserver_api::client::{FileInfo, TTL_HEADER};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::{Method, StatusCode};
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::{Frame, Incoming};
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::digest;
+use ring::rand::{SecureRandom as _, SystemRandom};
+use tokio::fs::{File, OpenOptions};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::{Instant, sleep};
+
+use super::shared::Shared;
+use crate::content::{FileReference, is_file_name};
+use crate::error::Error;
+use crate::padding;
+use crate::requests;
+
+const CHUNK_BYTES: u64 = 64 * 1024;
+const TAG_BYTES: u64 = 16;
+/// How long a download waits for the own homeserver to fetch the file from its peer.
+const FETCH_WAIT_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// Encrypts and uploads a file that is kept for `ttl_seconds`.
+pub(super) async fn upload(
+    shared: &Arc<Shared>,
+    path: &Path,
+    ttl_seconds: u32,
+) -> Result<FileReference, Error> {
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .filter(|name| is_file_name(name))
+        .ok_or_else(|| file_error(path, "its name can't be sent: rename it"))?
+        .to_owned();
+    let file = File::open(path).await.map_err(|e| file_error(path, e))?;
+    let metadata = file.metadata().await.map_err(|e| file_error(path, e))?;
+    if !metadata.is_file() {
+        return Err(file_error(path, "it is not a file"));
+    }
+    let mut key = [0; 32];
+    SystemRandom::new()
+        .fill(&mut key)
+        .map_err(|_| Error::Store("no random bytes".to_owned()))?;
+    let bytes = metadata.len();
+    let shape = Shape::new(bytes)?;
+    let hash = Arc::new(Mutex::new(digest::Context::new(&digest::SHA256)));
+    let sealing = Sealing {
+        file,
+        left: bytes,
+        shape,
+        next: 0,
+        key: chunk_key(&key)?,
+        hash: Arc::clone(&hash),
+    };
+    let body = StreamBody::new(futures_util::stream::try_unfold(
+        sealing,
+        Sealing::next_chunk,
+    ));
+    let token = shared.identity.token.as_str();
+    let request = requests::request(&shared.endpoint, Some(token), Method::POST, "/v1/files")?
+        .header(CONTENT_LENGTH, shape.encrypted_bytes())
+        .header(CONTENT_TYPE, "application/octet-stream")
+        .header(TTL_HEADER, ttl_seconds)
+        .body(Box::pin(body))
+        .map_err(|e| Error::Protocol(e.to_string()))?;
+    let response = requests::start(&shared.endpoint, request).await?;
+    let info: FileInfo = requests::json(&shared.endpoint, response).await?;
+    let mut sha256 = [0; 32];
+    let finished = hash
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone()
+        .finish();
+    sha256.copy_from_slice(finished.as_ref());
+    Ok(FileReference {
+        server: info.server,
+        file: info.file,
+        name,
+        bytes,
+        key,
+        sha256,
+    })
+}
+
+/// Downloads and opens a file to `path`, which must not exist; what fails leaves nothing there.
+pub(super) async fn download(
+    shared: &Arc<Shared>,
+    reference: &FileReference,
+    path: &Path,
+) -> Result<(), Error> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .await
+        .map_err(|e| file_error(path, e))?;
+    let saved = async {
+        let response = fetch(shared, reference).await?;
+        open_to(shared, reference, response, &mut file, path).await
+    }
+    .await;
+    if saved.is_err() {
+        drop(file);
+        // The first error is the one to tell.
+        let _ = tokio::fs::remove_file(path).await;
+    }
+    saved
+}
+
+async fn fetch(shared: &Arc<Shared>, reference: &FileReference) -> Result<Incoming, Error> {
+    let path = format!("/v1/files/{}/{}", reference.server, reference.file);
+    let give_up = Instant::now() + FETCH_WAIT_MAX;
+    loop {
+        let token = shared.identity.token.as_str();
+        let request = requests::request(&shared.endpoint, Some(token), Method::GET, &path)?
+            .body(http_body_util::Empty::<Bytes>::new())
+            .map_err(|e| Error::Protocol(e.to_string()))?;
+        let response = requests::start(&shared.endpoint, request).await?;
+        if response.status() != StatusCode::ACCEPTED {
+            return Ok(response.into_body());
+        }
+        let pause = response
+            .headers()
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.parse().ok())
+            .map_or(Duration::from_secs(1), Duration::from_secs)
+            .clamp(Duration::from_millis(200), Duration::from_secs(30));
+        if Instant::now() + pause > give_up {
+            return Err(Error::Unreachable {
+                endpoint: reference.server.to_string(),
+                reason: "the homeserver could not fetch the file from there in time".to_owned(),
+            });
+        }
+        sleep(pause).await;
+    }
+}
+
+async fn open_to(
+    shared: &Arc<Shared>,
+    reference: &FileReference,
+    mut body: Incoming,
+    file: &mut File,
+    path: &Path,
+) -> Result<(), Error> {
+    let shape = Shape::new(reference.bytes)?;
+    let key = chunk_key(&reference.key)?;
+    let mut hash = digest::Context::new(&digest::SHA256);
+    let mut buffer = BytesMut::new();
+    let mut left = reference.bytes;
+    for number in 0..shape.chunks()? {
+        let length = shape.encrypted_chunk(number)?;
+        while buffer.len() < length {
+            let frame = body
+                .frame()
+                .await
+                .ok_or_else(not_the_file)?
+                .map_err(|error| Error::Unreachable {
+                    endpoint: shared.endpoint.address().to_owned(),
+                    reason: error.to_string(),
+                })?;
+            if let Ok(data) = frame.into_data() {
+                buffer.extend_from_slice(&data);
+            }
+        }
+        let mut chunk = buffer.split_to(length);
+        hash.update(&chunk);
+        let nonce = chunk_nonce(number, number + 1 == shape.chunks()?);
+        let plain = key
+            .open_in_place(nonce, Aad::empty(), &mut chunk)
+            .map_err(|_| not_the_file())?;
+        // What follows the file is padding.
+        let take = usize::try_from(left).unwrap_or(usize::MAX).min(plain.len());
+        let (content, _) = plain.split_at(take);
+        file.write_all(content)
+            .await
+            .map_err(|e| file_error(path, e))?;
+        left = left.saturating_sub(u64::try_from(take).unwrap_or(u64::MAX));
+    }
+    if !buffer.is_empty() || hash.finish().as_ref() != reference.sha256 {
+        return Err(not_the_file());
+    }
+    file.sync_all().await.map_err(|e| file_error(path, e))
+}
+
+/// How a file of some length is cut.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    padded: u64,
+}
+
+impl Shape {
+    fn new(bytes: u64) -> Result<Self, Error> {
+        let shape = Self {
+            padded: padding::padded(bytes),
+        };
+        shape.chunks()?;
+        Ok(shape)
+    }
+
+    fn chunks(self) -> Result<u32, Error> {
+        u32::try_from(self.padded.div_ceil(CHUNK_BYTES))
+            .map_err(|_| Error::InvalidArgument("the file is too large".to_owned()))
+    }
+
+    fn encrypted_bytes(self) -> u64 {
+        self.padded + self.padded.div_ceil(CHUNK_BYTES) * TAG_BYTES
+    }
+
+    fn plain_chunk(self, number: u32) -> Result<usize, Error> {
+        let before = u64::from(number) * CHUNK_BYTES;
+        usize::try_from(self.padded.saturating_sub(before).min(CHUNK_BYTES))
+            .map_err(|_| Error::InvalidArgument("the file is too large".to_owned()))
+    }
+
+    fn encrypted_chunk(self, number: u32) -> Result<usize, Error> {
+        Ok(self.plain_chunk(number)? + usize::try_from(TAG_BYTES).unwrap_or(16))
+    }
+}
+
+struct Sealing {
+    file: File,
+    left: u64,
+    shape: Shape,
+    next: u32,
+    key: LessSafeKey,
+    hash: Arc<Mutex<digest::Context>>,
+}
+
+impl Sealing {
+    async fn next_chunk(mut self) -> Result<Option<(Frame<Bytes>, Self)>, std::io::Error> {
+        let chunks = self.shape.chunks().map_err(std::io::Error::other)?;
+        if self.next == chunks {
+            return Ok(None);
+        }
+        let length = self
+            .shape
+            .plain_chunk(self.next)
+            .map_err(std::io::Error::other)?;
+        let take = usize::try_from(self.left).unwrap_or(usize::MAX).min(length);
+        let mut chunk = vec![0; take];
+        // A file that was cut meanwhile fails here; one that grew is sent as it was.
+        self.file.read_exact(&mut chunk).await?;
+        self.left = self
+            .left
+            .saturating_sub(u64::try_from(take).unwrap_or(u64::MAX));
+        chunk.resize(length, 0);
+        self.key
+            .seal_in_place_append_tag(
+                chunk_nonce(self.next, self.next + 1 == chunks),
+                Aad::empty(),
+                &mut chunk,
+            )
+            .map_err(|_| std::io::Error::other("a chunk can't be sealed"))?;
+        self.hash
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .update(&chunk);
+        self.next += 1;
+        Ok(Some((Frame::data(chunk.into()), self)))
+    }
+}
+
+fn chunk_key(key: &[u8; 32]) -> Result<LessSafeKey, Error> {
+    UnboundKey::new(&AES_256_GCM, key)
+        .map(LessSafeKey::new)
+        .map_err(|_| Error::InvalidArgument("a file's key has the wrong length".to_owned()))
+}
+
+fn chunk_nonce(number: u32, last: bool) -> Nonce {
+    let [a, b, c, d] = number.to_be_bytes();
+    let nonce: [u8; NONCE_LEN] = [0, 0, 0, 0, 0, 0, 0, a, b, c, d, u8::from(last)];
+    Nonce::assume_unique_for_key(nonce)
+}
+
+fn not_the_file() -> Error {
+    Error::Protocol("the file is not the one that was sent: nothing was saved".to_owned())
+}
+
+fn file_error(path: &Path, reason: impl std::fmt::Display) -> Error {
+    Error::File {
+        path: path.to_owned(),
+        reason: reason.to_string(),
+    }
+}

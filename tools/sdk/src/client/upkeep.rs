@@ -1,0 +1,161 @@
+//! What a device does beside its session: its policy, the roots, key packages, its certificate.
+//!
+//! Each step may fail alone; the next session tries again.
+
+use std::sync::Arc;
+
+use homeserver_api::Base64;
+use homeserver_api::client::{
+    AccountInfo, Anchors, KeyPackageCount, KeyPackages, RenewRequest, RenewResponse,
+};
+use http::Method;
+
+use super::shared::Shared;
+use crate::core::Core;
+use crate::error::Error;
+use crate::requests;
+
+/// How many single-use key packages wait at the homeserver after a refill.
+const KEY_PACKAGES_TARGET: usize = 40;
+/// Fewer than this are refilled.
+const KEY_PACKAGES_LOW: usize = 20;
+/// After this many joined rooms the homeserver is asked how many are left.
+pub(super) const REFILL_AFTER_USED: usize = 10;
+
+/// Everything, when a session begins.
+pub(super) async fn if_due(shared: Arc<Shared>) {
+    log("the account", account_now(&shared).await);
+    log("key packages", key_packages_now(&shared).await);
+    log("the certificate", certificate_now(&shared).await);
+    log("old keys", shared.run(Core::tidy).await);
+}
+
+/// The account's policy and the roots, when they changed.
+pub(super) async fn account(shared: Arc<Shared>) {
+    log("the account", account_now(&shared).await);
+}
+
+/// Key packages, when some were used.
+pub(super) async fn key_packages(shared: Arc<Shared>) {
+    log("key packages", key_packages_now(&shared).await);
+}
+
+fn log(what: &str, done: Result<(), Error>) {
+    if let Err(error) = done {
+        tracing::debug!(%error, "{what} could not be looked after");
+    }
+}
+
+/// Everything that a new device needs before others can write to it.
+pub(super) async fn first(shared: &Arc<Shared>) -> Result<(), Error> {
+    account_now(shared).await?;
+    key_packages_now(shared).await
+}
+
+/// The account as the homeserver shows it.
+pub(super) async fn account_info(shared: &Arc<Shared>) -> Result<AccountInfo, Error> {
+    requests::get(
+        &shared.endpoint,
+        Some(&shared.identity.token),
+        "/v1/account",
+    )
+    .await
+}
+
+async fn account_now(shared: &Arc<Shared>) -> Result<(), Error> {
+    let info = account_info(shared).await?;
+    shared
+        .run(move |core| {
+            core.set_policy(info.policy);
+            Ok(())
+        })
+        .await?;
+    anchors(shared).await
+}
+
+/// Fetches the roots.
+pub(super) async fn anchors(shared: &Arc<Shared>) -> Result<(), Error> {
+    let Anchors { anchors } = requests::get(
+        &shared.endpoint,
+        Some(&shared.identity.token),
+        "/v1/anchors",
+    )
+    .await?;
+    shared
+        .run(move |core| {
+            core.set_anchors(
+                anchors
+                    .into_iter()
+                    .map(|anchor| (anchor.server, anchor.root.0)),
+            )
+        })
+        .await
+}
+
+async fn key_packages_now(shared: &Arc<Shared>) -> Result<(), Error> {
+    let _one_at_a_time = shared.upkeep.lock().await;
+    let token = Some(shared.identity.token.as_str());
+    let count: KeyPackageCount = requests::get(&shared.endpoint, token, "/v1/key-packages").await?;
+    if count.single_use >= KEY_PACKAGES_LOW && count.last_resort {
+        return shared
+            .run(|core| {
+                core.key_packages_refilled();
+                Ok(())
+            })
+            .await;
+    }
+    upload(
+        shared,
+        KEY_PACKAGES_TARGET.saturating_sub(count.single_use),
+        !count.last_resort,
+    )
+    .await
+}
+
+/// Their private halves are durable here before anyone can claim them.
+async fn upload(shared: &Arc<Shared>, single_use: usize, last_resort: bool) -> Result<(), Error> {
+    let (single_use, last_resort) = shared
+        .run(move |core| {
+            Ok((
+                core.make_key_packages(single_use, false)?,
+                core.make_key_packages(usize::from(last_resort), true)?,
+            ))
+        })
+        .await?;
+    let body = KeyPackages {
+        single_use: single_use.into_iter().map(Base64).collect(),
+        last_resort: last_resort.into_iter().next().map(Base64),
+    };
+    let _: KeyPackageCount = requests::send(
+        &shared.endpoint,
+        Some(&shared.identity.token),
+        Method::PUT,
+        "/v1/key-packages",
+        &body,
+    )
+    .await?;
+    shared
+        .run(|core| {
+            core.key_packages_refilled();
+            Ok(())
+        })
+        .await
+}
+
+async fn certificate_now(shared: &Arc<Shared>) -> Result<(), Error> {
+    let Some(csr) = shared.run(|core| core.renewal_request()).await? else {
+        return Ok(());
+    };
+    let renewed: RenewResponse = requests::send(
+        &shared.endpoint,
+        Some(&shared.identity.token),
+        Method::POST,
+        "/v1/certificate",
+        &RenewRequest { csr: csr.into() },
+    )
+    .await?;
+    let chain = renewed.chain.into_iter().map(|der| der.0).collect();
+    shared.run(move |core| core.renewed(chain)).await?;
+    // Key packages carry the certificate: others must find ones with the new one.
+    upload(shared, KEY_PACKAGES_TARGET, true).await
+}

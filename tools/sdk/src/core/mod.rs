@@ -1,0 +1,366 @@
+//! The core of a client: what it knows, and what each input does to it. It does no network I/O.
+//!
+//! Inputs are the application's calls, the homeserver's frames and time. Each runs as a job
+//! ([`Core::job`]): whole or not at all. Jobs gather in one batch; [`Core::commit`] makes the batch
+//! durable and only then hands out its effects. So nothing is sent, acknowledged or told before it
+//! is durable, and a crash at any point continues from the last batch: the outbox is sent again
+//! byte for byte, deliveries that were not acknowledged come again and are told apart by number.
+//!
+//! What is kept in memory is a cache of the store and is read again after a failed job.
+
+mod expiry;
+mod keys;
+mod messages;
+mod operations;
+mod receive;
+mod records;
+mod results;
+mod rooms;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use homeserver_api::ids::{Address, RoomId};
+use homeserver_api::policy::UserTypePolicy;
+use homeserver_api::refusal::Refusal;
+use homeserver_api::session::{FRAME_BYTES_MAX, Submission, SubmissionBody};
+use ring::rand::{SecureRandom as _, SystemRandom};
+
+pub(crate) use records::Identity;
+use records::{Operation, OutboxEntry, Purpose, RoomRecord, State};
+pub(crate) use results::Again;
+
+use crate::certificate::AnchorSet;
+use crate::clock::Clock;
+use crate::error::Error;
+use crate::event::Event;
+use crate::message::MessageId;
+use crate::mls::{self, Group, Identities, MlsClient, MlsStorage};
+use crate::store::{Family, Store, StoreKey};
+
+/// Most groups kept in memory.
+const GROUPS_CACHED_MAX: usize = 64;
+/// Most bytes of submissions in one frame; the rest of a frame is framing.
+const FRAME_SUBMISSIONS_BYTES_MAX: usize = FRAME_BYTES_MAX / 2;
+
+/// What a durable batch makes happen.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    /// For the application, in order.
+    pub(crate) events: Vec<Event>,
+    /// Operations that ended.
+    pub(crate) operations: Vec<(u64, Result<RoomId, Error>)>,
+    /// Own messages that the homeserver answered.
+    pub(crate) answers: Vec<(MessageId, Result<u64, Refusal>)>,
+    /// Whether there is more to send.
+    pub(crate) outbox_grew: bool,
+    /// Whether a deadline may have come nearer.
+    pub(crate) schedule_changed: bool,
+    /// Whether replaced records are still to be made unreadable.
+    pub(crate) replaced: bool,
+}
+
+struct CachedGroup {
+    group: Group,
+    dirty: bool,
+}
+
+/// One device's knowledge.
+pub(crate) struct Core {
+    store: Arc<Store>,
+    clock: Arc<dyn Clock>,
+    random: SystemRandom,
+    storage: MlsStorage,
+    identities: Identities,
+    mls: MlsClient,
+    identity: Identity,
+    anchors: AnchorSet,
+    state: State,
+    saved_state: State,
+    rooms: BTreeMap<RoomId, RoomRecord>,
+    operations: BTreeMap<u64, Operation>,
+    outbox: BTreeSet<u64>,
+    groups: HashMap<RoomId, CachedGroup>,
+    /// When which message may be due for deletion. A hint: the message's record decides, so an
+    /// entry too many is harmless.
+    schedule: BTreeSet<(u64, RoomId, u64)>,
+    effects: Effects,
+    /// Key packages used up since the last refill.
+    key_packages_used: usize,
+    /// Whether an unknown organisation is an answer, or a reason to fetch the roots and try again.
+    roots_are_fresh: bool,
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Core({})", self.identity.address)
+    }
+}
+
+impl Core {
+    /// Makes the store of a device that has just enrolled.
+    pub(crate) fn create(
+        folder: &Path,
+        key: &StoreKey,
+        clock: Arc<dyn Clock>,
+        identity: &Identity,
+        anchors: &AnchorSet,
+    ) -> Result<Self, Error> {
+        let store = Store::create(folder, key)?;
+        store.put(Family::Identity, b"", 0, identity)?;
+        store.put(Family::Anchors, b"", 0, anchors)?;
+        store.commit()?;
+        Self::with_store(folder, store, clock)
+    }
+
+    /// Opens the store of an enrolled device.
+    pub(crate) fn open(
+        folder: &Path,
+        key: &StoreKey,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Error> {
+        Self::with_store(folder, Store::open(folder, key)?, clock)
+    }
+
+    fn with_store(folder: &Path, store: Store, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        let store = Arc::new(store);
+        let identity: Identity = store
+            .get(Family::Identity, b"", 0)?
+            .ok_or_else(|| Error::NotEnrolled(folder.to_owned()))?;
+        let anchors: AnchorSet = store.get(Family::Anchors, b"", 0)?.unwrap_or_default();
+        let storage = MlsStorage::new(Arc::clone(&store), Arc::clone(&clock));
+        let identities = mls::identities(anchors.clone());
+        let mls = mls_client(&identity, &storage, &identities, clock.now_ms())?;
+        let mut core = Self {
+            store,
+            clock,
+            random: SystemRandom::new(),
+            storage,
+            identities,
+            mls,
+            identity,
+            anchors,
+            state: State::default(),
+            saved_state: State::default(),
+            rooms: BTreeMap::new(),
+            operations: BTreeMap::new(),
+            outbox: BTreeSet::new(),
+            groups: HashMap::new(),
+            schedule: BTreeSet::new(),
+            effects: Effects::default(),
+            key_packages_used: 0,
+            roots_are_fresh: true,
+        };
+        core.reload()?;
+        core.load_schedule()?;
+        core.job(Self::delete_due)?;
+        core.commit()?;
+        Ok(core)
+    }
+
+    /// Reads everything that is cached from the store again, this batch's changes included.
+    fn reload(&mut self) -> Result<(), Error> {
+        self.state = self.store.get(Family::State, b"", 0)?.unwrap_or_default();
+        self.saved_state = self.state.clone();
+        self.rooms = self
+            .store
+            .scan::<RoomRecord>(Family::Room, b"")?
+            .into_iter()
+            .map(|(_, record)| (record.room, record))
+            .collect();
+        self.operations = self
+            .store
+            .scan::<Operation>(Family::Operation, b"")?
+            .into_iter()
+            .collect();
+        self.outbox = self
+            .store
+            .numbers(Family::Outbox, b"")?
+            .into_iter()
+            .collect();
+        self.groups.clear();
+        let identity: Option<Identity> = self.store.get(Family::Identity, b"", 0)?;
+        if let Some(identity) = identity.filter(|found| found.chain != self.identity.chain) {
+            let now = self.clock.now_ms();
+            self.mls = mls_client(&identity, &self.storage, &self.identities, now)?;
+            self.identity = identity;
+        }
+        let anchors: AnchorSet = self.store.get(Family::Anchors, b"", 0)?.unwrap_or_default();
+        if anchors != self.anchors {
+            self.identities.set_anchors(anchors.clone());
+            self.anchors = anchors;
+        }
+        Ok(())
+    }
+
+    /// Runs one job: whole, or not at all.
+    pub(crate) fn job<T>(
+        &mut self,
+        job: impl FnOnce(&mut Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.store.mark();
+        let before = self.effects.lengths();
+        let outcome = job(self).and_then(|value| self.save().map(|()| value));
+        if outcome.is_err() {
+            self.store.undo();
+            self.effects.truncate(before);
+            self.reload()?;
+        }
+        outcome
+    }
+
+    /// Makes the batch durable and hands out its effects.
+    pub(crate) fn commit(&mut self) -> Result<Effects, Error> {
+        self.store.commit()?;
+        self.effects.replaced = self.store.has_replaced();
+        Ok(std::mem::take(&mut self.effects))
+    }
+
+    /// Makes unreadable what the last batch replaced.
+    pub(crate) fn forget_replaced(&self) -> Result<(), Error> {
+        self.store.forget_replaced()
+    }
+
+    /// Writes what the job changed in memory into the batch.
+    fn save(&mut self) -> Result<(), Error> {
+        for cached in self.groups.values_mut().filter(|cached| cached.dirty) {
+            cached.group.write_to_storage().map_err(mls::error)?;
+            cached.dirty = false;
+        }
+        if self.groups.len() > GROUPS_CACHED_MAX {
+            self.groups.clear();
+        }
+        if self.state != self.saved_state {
+            self.store.put(Family::State, b"", 0, &self.state)?;
+            self.saved_state = self.state.clone();
+        }
+        Ok(())
+    }
+
+    pub(crate) const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    pub(crate) fn policy(&self) -> UserTypePolicy {
+        self.state.policy.clone().unwrap_or_default()
+    }
+
+    /// Takes over the account's policy.
+    pub(crate) fn set_policy(&mut self, policy: UserTypePolicy) {
+        self.state.policy = Some(policy);
+    }
+
+    /// Takes over the other organisations' roots.
+    pub(crate) fn set_anchors(
+        &mut self,
+        others: impl IntoIterator<Item = (homeserver_api::ids::ServerName, Vec<u8>)>,
+    ) -> Result<(), Error> {
+        let mut anchors = self.anchors.clone();
+        anchors.replace_others(&self.identity.member.server, others);
+        if anchors != self.anchors {
+            self.store.put(Family::Anchors, b"", 0, &anchors)?;
+            self.identities.set_anchors(anchors.clone());
+            self.anchors = anchors;
+        }
+        Ok(())
+    }
+
+    /// Counters of the submissions without an answer: the lowest, and the last one made.
+    pub(crate) fn outbox_bounds(&self) -> (Option<u64>, u64) {
+        (self.outbox.first().copied(), self.state.last_counter)
+    }
+
+    /// The next submissions after `counter`, at most `count`, as many as fit a frame.
+    pub(crate) fn submissions_after(
+        &self,
+        counter: u64,
+        count: usize,
+    ) -> Result<Vec<Submission>, Error> {
+        let mut submissions = Vec::new();
+        let mut bytes = 0;
+        for number in self.outbox.range(counter.saturating_add(1)..).take(count) {
+            let Some(entry) = self
+                .store
+                .get::<OutboxEntry>(Family::Outbox, b"", *number)?
+            else {
+                break;
+            };
+            bytes += submission_bytes(&entry.submission);
+            if bytes > FRAME_SUBMISSIONS_BYTES_MAX && !submissions.is_empty() {
+                break;
+            }
+            submissions.push(entry.submission);
+        }
+        Ok(submissions)
+    }
+
+    fn enqueue(&mut self, body: SubmissionBody, purpose: Purpose) -> Result<u64, Error> {
+        let counter = self.state.last_counter + 1;
+        let entry = OutboxEntry {
+            submission: Submission { counter, body },
+            purpose,
+        };
+        self.store.put(Family::Outbox, b"", counter, &entry)?;
+        self.state.last_counter = counter;
+        self.outbox.insert(counter);
+        self.effects.outbox_grew = true;
+        Ok(counter)
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
+    fn random_bytes(&self) -> Result<[u8; 16], Error> {
+        let mut bytes = [0; 16];
+        self.random
+            .fill(&mut bytes)
+            .map_err(|_| Error::Store("no random bytes".to_owned()))?;
+        Ok(bytes)
+    }
+
+    fn own_address(&self) -> &Address {
+        &self.identity.address
+    }
+}
+
+impl Effects {
+    const fn lengths(&self) -> [usize; 3] {
+        [self.events.len(), self.operations.len(), self.answers.len()]
+    }
+
+    fn truncate(&mut self, [events, operations, answers]: [usize; 3]) {
+        self.events.truncate(events);
+        self.operations.truncate(operations);
+        self.answers.truncate(answers);
+    }
+}
+
+fn mls_client(
+    identity: &Identity,
+    storage: &MlsStorage,
+    identities: &Identities,
+    now_ms: u64,
+) -> Result<MlsClient, Error> {
+    let left_ms = identity.not_after_ms.saturating_sub(now_ms);
+    mls::client(
+        &identity.key,
+        &identity.chain,
+        storage,
+        identities,
+        Duration::from_millis(left_ms),
+    )
+}
+
+fn submission_bytes(submission: &Submission) -> usize {
+    match &submission.body {
+        SubmissionBody::ClaimKeys { .. } => 512,
+        SubmissionBody::Commit(commit) => {
+            let members = commit.adds.len() + commit.removes.len();
+            commit.commit.len() + commit.welcome.as_ref().map_or(0, |w| w.len()) + 300 * members
+        }
+        SubmissionBody::Message { message, .. } => message.len() + 64,
+    }
+}

@@ -1,0 +1,483 @@
+//! Changes of membership: claim key packages, commit, submit, wait for the hub's order.
+//!
+//! An operation is durable from its first step, because claimed key packages are spent. One commit
+//! a room is under way at a time. It is applied when the hub's order brings it back, never before;
+//! when another commit was first, ours is dropped and made again on top of it.
+
+use std::collections::BTreeSet;
+
+use homeserver_api::ids::{Address, Member, RequestId, RoomId};
+use homeserver_api::refusal::{Refusal, RefusalCode};
+use homeserver_api::session::{ClaimedDevice, Commit, SubmissionBody};
+use mls_rs::MlsMessage;
+
+use super::Core;
+use super::records::{
+    Claim, ClaimedKeys, CommitInFlight, Operation, OperationKind, Purpose, RoomRecord, Standing,
+};
+use super::rooms::{Leaf, leaves};
+use crate::certificate::Validity;
+use crate::error::Error;
+use crate::mls;
+use crate::store::Family;
+
+/// How often a commit may lose before its operation is given up.
+const LOST_COMMITS_MAX: u32 = 32;
+/// Most accounts in one operation.
+const ACCOUNTS_MAX: usize = 256;
+
+/// What a commit will do.
+struct Plan {
+    adds: Vec<(Member, MlsMessage)>,
+    removes: Vec<(u32, Member)>,
+}
+
+impl Core {
+    /// Begins a new room with these accounts; the operation's number.
+    pub(crate) fn start_conversation(&mut self, with: &[Address]) -> Result<u64, Error> {
+        let mut addresses: BTreeSet<Address> = with.iter().cloned().collect();
+        if addresses.is_empty() {
+            return Err(Error::InvalidArgument(
+                "a conversation needs somebody to talk to".to_owned(),
+            ));
+        }
+        // The account's other devices belong to the conversation too.
+        addresses.insert(self.own_address().clone());
+        let room = RoomId::from_bytes(self.random_bytes()?);
+        self.start_operation(room, OperationKind::Create, addresses)
+    }
+
+    /// Begins to add accounts to a room; the operation's number.
+    pub(crate) fn add_members(&mut self, room: RoomId, add: &[Address]) -> Result<u64, Error> {
+        self.open_room(room)?;
+        let addresses: BTreeSet<Address> = add.iter().cloned().collect();
+        if addresses.is_empty() {
+            return Err(Error::InvalidArgument("name somebody to add".to_owned()));
+        }
+        self.start_operation(room, OperationKind::Add, addresses)
+    }
+
+    /// Begins to remove accounts from a room; the operation's number.
+    pub(crate) fn remove_members(
+        &mut self,
+        room: RoomId,
+        remove: &[Address],
+    ) -> Result<u64, Error> {
+        self.open_room(room)?;
+        let addresses: BTreeSet<Address> = remove.iter().cloned().collect();
+        if addresses.contains(self.own_address()) {
+            return Err(Error::InvalidArgument(
+                "a device can't remove its own account: let another member do it".to_owned(),
+            ));
+        }
+        let present: BTreeSet<Address> = leaves(self.group(room)?)?
+            .into_iter()
+            .map(|leaf| leaf.device.address)
+            .collect();
+        if let Some(absent) = addresses.iter().find(|a| !present.contains(*a)) {
+            return Err(Error::InvalidArgument(format!(
+                "{absent} is not in the room"
+            )));
+        }
+        if addresses.is_empty() {
+            return Err(Error::InvalidArgument("name somebody to remove".to_owned()));
+        }
+        self.start_operation(room, OperationKind::Remove(addresses), BTreeSet::new())
+    }
+
+    /// Begins to renew this device's leaf in a room, unless that is under way.
+    pub(crate) fn refresh(&mut self, room: RoomId) -> Result<(), Error> {
+        let under_way = self
+            .operations
+            .values()
+            .any(|o| o.room == room && o.kind == OperationKind::Refresh);
+        if !under_way {
+            self.start_operation(room, OperationKind::Refresh, BTreeSet::new())?;
+        }
+        Ok(())
+    }
+
+    fn start_operation(
+        &mut self,
+        room: RoomId,
+        kind: OperationKind,
+        addresses: BTreeSet<Address>,
+    ) -> Result<u64, Error> {
+        if addresses.len() > ACCOUNTS_MAX {
+            return Err(Error::InvalidArgument(format!(
+                "at most {ACCOUNTS_MAX} accounts at once"
+            )));
+        }
+        let number = self.state.last_operation + 1;
+        self.state.last_operation = number;
+        let mut claims = Vec::with_capacity(addresses.len());
+        for address in addresses {
+            let request = RequestId::from_bytes(self.random_bytes()?);
+            let body = SubmissionBody::ClaimKeys {
+                request,
+                address: address.clone(),
+            };
+            self.enqueue(
+                body,
+                Purpose::Claim {
+                    operation: number,
+                    request,
+                },
+            )?;
+            claims.push(Claim {
+                request,
+                address,
+                answer: None,
+            });
+        }
+        self.put_operation(Operation {
+            number,
+            room,
+            kind,
+            claims,
+            commit: None,
+            lost: 0,
+            not_before_epoch: 0,
+        })?;
+        self.advance_room(room)?;
+        Ok(number)
+    }
+
+    fn put_operation(&mut self, operation: Operation) -> Result<(), Error> {
+        self.store
+            .put(Family::Operation, b"", operation.number, &operation)?;
+        self.operations.insert(operation.number, operation);
+        Ok(())
+    }
+
+    /// Ends an operation and tells who waits for it.
+    pub(super) fn end_operation(&mut self, number: u64, outcome: Result<RoomId, Error>) {
+        if self.operations.remove(&number).is_some() {
+            self.store.delete(Family::Operation, b"", number);
+            self.effects.operations.push((number, outcome));
+        }
+    }
+
+    fn fail_operation(&mut self, number: u64, error: Error) -> Result<(), Error> {
+        if let Some(operation) = self.operations.get(&number) {
+            let (room, create) = (operation.room, operation.kind == OperationKind::Create);
+            self.end_operation(number, Err(error));
+            if create {
+                self.delete_room(room)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in the answer to a claim.
+    pub(super) fn take_key_material(
+        &mut self,
+        request: RequestId,
+        result: Result<Vec<ClaimedDevice>, Refusal>,
+    ) -> Result<(), Error> {
+        let waiting = self.operations.values().find_map(|operation| {
+            let at = operation
+                .claims
+                .iter()
+                .position(|claim| claim.request == request && claim.answer.is_none())?;
+            Some((operation.clone(), at))
+        });
+        // An answer that nobody waits for: the operation has failed meanwhile.
+        let Some((mut operation, at)) = waiting else {
+            return Ok(());
+        };
+        if let Some(claim) = operation.claims.get_mut(at) {
+            claim.answer = Some(result.map(|devices| {
+                devices
+                    .into_iter()
+                    .map(|device| ClaimedKeys {
+                        member: device.member,
+                        key_package: device.key_package,
+                    })
+                    .collect()
+            }));
+        }
+        let own = self.own_address().clone();
+        let refused = operation
+            .claims
+            .iter()
+            .find_map(|claim| match &claim.answer {
+                // An account with a single device has no keys left to claim of its own.
+                Some(Err(refusal)) if claim.address != own => Some(refusal.clone()),
+                _ => None,
+            });
+        let (number, room) = (operation.number, operation.room);
+        self.put_operation(operation)?;
+        match refused {
+            Some(refusal) => self.fail_operation(number, Error::Refused(refusal)),
+            None => self.advance_room(room),
+        }
+    }
+
+    /// Makes the room's next commit if it has one to make, else sends what waited for commits.
+    pub(super) fn advance_room(&mut self, room: RoomId) -> Result<(), Error> {
+        loop {
+            if self.commit_in_flight(room) {
+                return Ok(());
+            }
+            let epoch = match self.rooms.get(&room).map(|record| &record.standing) {
+                None => 0,
+                Some(Standing::Joined | Standing::Creating) => self.group(room)?.current_epoch(),
+                Some(_) => return Ok(()),
+            };
+            let next = self.operations.values().find(|operation| {
+                operation.room == room
+                    && operation.not_before_epoch <= epoch
+                    && operation.claims.iter().all(|claim| claim.answer.is_some())
+            });
+            let Some(operation) = next.cloned() else {
+                break;
+            };
+            match self.make_commit(&operation) {
+                Ok(true) => return Ok(()),
+                Ok(false) => self.end_operation(operation.number, Ok(room)),
+                // The roots may be out of date: the whole job runs again with fresh ones.
+                Err(error @ Error::UnknownOrganisation(_)) if !self.roots_are_fresh => {
+                    return Err(error);
+                }
+                Err(error @ Error::Store(_)) => return Err(error),
+                Err(error) => {
+                    self.drop_group(room);
+                    self.fail_operation(operation.number, error)?;
+                }
+            }
+        }
+        self.send_queued(room)
+    }
+
+    /// Whether a commit of this device is under way in the room.
+    pub(super) fn commit_in_flight(&self, room: RoomId) -> bool {
+        self.operations
+            .values()
+            .any(|operation| operation.room == room && operation.commit.is_some())
+    }
+
+    /// Whether a commit is under way that changes who is in the room.
+    pub(super) fn membership_commit_in_flight(&self, room: RoomId) -> bool {
+        self.operations.values().any(|operation| {
+            operation.room == room
+                && operation.commit.is_some()
+                && operation.kind != OperationKind::Refresh
+        })
+    }
+
+    /// Makes an operation's commit and queues it; whether there was something to commit.
+    fn make_commit(&mut self, operation: &Operation) -> Result<bool, Error> {
+        let room = operation.room;
+        let now = self.now_ms();
+        if operation.kind == OperationKind::Create && !self.rooms.contains_key(&room) {
+            self.create_room(room)?;
+        }
+        let leaves = self.admit_members(room)?;
+        let plan = self.plan(operation, &leaves)?;
+        let refresh = operation.kind == OperationKind::Refresh;
+        if plan.adds.is_empty() && plan.removes.is_empty() && !refresh {
+            return if operation.kind == OperationKind::Create {
+                Err(no_key_packages())
+            } else {
+                Ok(false)
+            };
+        }
+        let signing_identity = mls::signing_identity(&self.identity.chain, &self.identity.key)?;
+        let signer = mls::signer(&self.identity.key)?;
+        let group = self.group_mut(room)?;
+        let epoch = group.current_epoch();
+        let mut builder = group.commit_builder().commit_time(mls::time(now));
+        if refresh {
+            builder = builder.set_new_signing_identity(signer, signing_identity);
+        }
+        let mut adds = Vec::new();
+        for (member, key_package) in plan.adds {
+            builder = builder.add_member(key_package).map_err(mls::error)?;
+            adds.push(member);
+        }
+        let mut removes = Vec::new();
+        for (index, member) in plan.removes {
+            builder = builder.remove_member(index).map_err(mls::error)?;
+            removes.push(member);
+        }
+        let output = builder.build().map_err(mls::error)?;
+        let bytes = |message: &MlsMessage| {
+            message
+                .to_bytes()
+                .map(bytes::Bytes::from)
+                .map_err(mls::error)
+        };
+        let commit = Commit {
+            room,
+            hub: self.room(room)?.hub.clone(),
+            epoch,
+            commit: bytes(&output.commit_message)?,
+            adds,
+            removes,
+            welcome: output.welcome_messages.first().map(bytes).transpose()?,
+        };
+        let purpose = Purpose::Commit {
+            operation: operation.number,
+        };
+        let counter = self.enqueue(SubmissionBody::Commit(commit), purpose)?;
+        let mut operation = operation.clone();
+        operation.commit = Some(CommitInFlight { counter, epoch });
+        self.put_operation(operation)?;
+        Ok(true)
+    }
+
+    fn create_room(&mut self, room: RoomId) -> Result<(), Error> {
+        let now = self.now_ms();
+        let group = self
+            .mls
+            .create_group_with_id(
+                room.as_bytes().to_vec(),
+                mls_rs::ExtensionList::default(),
+                mls_rs::ExtensionList::default(),
+                Some(mls::time(now)),
+            )
+            .map_err(mls::error)?;
+        let number = self.state.last_room + 1;
+        self.state.last_room = number;
+        self.put_room(RoomRecord {
+            number,
+            room,
+            hub: self.identity.member.server.clone(),
+            standing: Standing::Creating,
+            sent_in_epoch: 0,
+            epoch_began_ms: now,
+        })?;
+        self.set_group(room, group, true);
+        Ok(())
+    }
+
+    /// What the operation still has to change in a group with these leaves.
+    fn plan(&self, operation: &Operation, leaves: &[Leaf]) -> Result<Plan, Error> {
+        let mut plan = Plan {
+            adds: Vec::new(),
+            removes: Vec::new(),
+        };
+        if let OperationKind::Remove(addresses) = &operation.kind {
+            plan.removes = leaves
+                .iter()
+                .filter(|leaf| addresses.contains(&leaf.device.address))
+                .map(|leaf| (leaf.index, leaf.device.member.clone()))
+                .collect();
+            return Ok(plan);
+        }
+        let mut present: BTreeSet<Member> =
+            leaves.iter().map(|l| l.device.member.clone()).collect();
+        present.insert(self.identity.member.clone());
+        for claim in &operation.claims {
+            let Some(Ok(devices)) = &claim.answer else {
+                continue;
+            };
+            let mut usable = 0_usize;
+            let mut refused = None;
+            for device in devices {
+                match self.check_claimed(&claim.address, device) {
+                    Ok(key_package) => {
+                        usable += 1;
+                        if present.insert(device.member.clone()) {
+                            plan.adds.push((device.member.clone(), key_package));
+                        }
+                    }
+                    Err(error @ Error::UnknownOrganisation(_)) => return Err(error),
+                    // One device with a stale certificate must not keep the others out.
+                    Err(error) => refused = Some(error),
+                }
+            }
+            if usable == 0 && claim.address != *self.own_address() {
+                return Err(refused.unwrap_or_else(no_key_packages));
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Holds a claimed device to the address that was asked for: no server can slip in another.
+    fn check_claimed(&self, address: &Address, keys: &ClaimedKeys) -> Result<MlsMessage, Error> {
+        let message = mls::parse(&keys.key_package)?;
+        let key_package = message
+            .as_key_package()
+            .ok_or_else(|| Error::Mls("a claimed key package is not one".to_owned()))?;
+        let device = self.identities.verify(
+            key_package.signing_identity(),
+            Validity::At(self.now_ms() / 1000),
+        )?;
+        if device.address != *address || device.member != keys.member {
+            return Err(Error::Certificate(format!(
+                "a key package for {address} is of {}",
+                device.address
+            )));
+        }
+        Ok(message)
+    }
+
+    /// The hub has ordered a commit that ended `epoch`; `own` when it is this device's.
+    pub(super) fn commit_ordered(
+        &mut self,
+        room: RoomId,
+        epoch: u64,
+        own: bool,
+    ) -> Result<(), Error> {
+        let in_flight = self
+            .operations
+            .values()
+            .find(|o| o.room == room && o.commit.is_some_and(|c| c.epoch == epoch))
+            .cloned();
+        match in_flight {
+            Some(operation) if own => self.end_operation(operation.number, Ok(room)),
+            Some(operation) => self.commit_lost(operation, epoch)?,
+            None => {}
+        }
+        self.advance_room(room)
+    }
+
+    /// The homeserver or the hub did not take a commit.
+    pub(super) fn commit_refused(&mut self, counter: u64, refusal: Refusal) -> Result<(), Error> {
+        let in_flight = self
+            .operations
+            .values()
+            .find_map(|o| o.commit.filter(|c| c.counter == counter).map(|c| (o, c)));
+        // An answer about a commit that was made again meanwhile.
+        let Some((operation, commit)) = in_flight else {
+            return Ok(());
+        };
+        let operation = operation.clone();
+        let room = operation.room;
+        let lost = matches!(
+            refusal.code,
+            RefusalCode::WrongEpoch | RefusalCode::EpochTooOld
+        );
+        self.group_mut(room)?.clear_pending_commit();
+        if lost && operation.kind != OperationKind::Create && operation.lost < LOST_COMMITS_MAX {
+            self.commit_lost(operation, commit.epoch)?;
+        } else {
+            self.fail_operation(operation.number, Error::Refused(refusal))?;
+        }
+        self.advance_room(room)
+    }
+
+    /// Another commit ended `epoch`: ours is made again once that one is applied.
+    fn commit_lost(&mut self, mut operation: Operation, epoch: u64) -> Result<(), Error> {
+        operation.commit = None;
+        operation.lost += 1;
+        operation.not_before_epoch = epoch + 1;
+        if operation.lost > LOST_COMMITS_MAX {
+            let refusal = Refusal::new(
+                RefusalCode::WrongEpoch,
+                "the room's membership changes too often: try again",
+            );
+            return self.fail_operation(operation.number, Error::Refused(refusal));
+        }
+        self.put_operation(operation)
+    }
+}
+
+fn no_key_packages() -> Error {
+    Error::Refused(Refusal::new(
+        RefusalCode::NoKeyPackages,
+        "no device of the account can be added: its owner must be online once",
+    ))
+}

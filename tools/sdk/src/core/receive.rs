@@ -1,0 +1,404 @@
+//! Deliveries: one frame, one batch, then the acknowledgement.
+
+use std::collections::BTreeSet;
+
+use homeserver_api::attributes::MessageAttributes;
+use homeserver_api::ids::{RoomId, ServerName};
+use homeserver_api::refusal::{Refusal, RefusalCode};
+use homeserver_api::session::{Delivery, DeliveryBody};
+use mls_rs::group::{CommitEffect, CommitMessageDescription, ContentType, ReceivedMessage, Sender};
+use mls_rs::{MlsMessage, MlsMessageDescription};
+
+use super::Core;
+use super::records::{MessageContent, MessageMeta, Place, ProgressRecord, RoomRecord, Standing};
+use super::rooms::{Leaf, leaf_at, leaves};
+use crate::content::Content;
+use crate::error::Error;
+use crate::event::Event;
+use crate::mls::{self, Group};
+use crate::store::Family;
+
+/// When a delivered message was accepted by its sender's homeserver, and when it goes.
+#[derive(Clone, Copy)]
+struct Times {
+    accepted_ms: u64,
+    expires_ms: u64,
+}
+
+impl Core {
+    /// Takes in the deliveries of one frame; the number to acknowledge. What can't be read is told
+    /// and put aside; it holds nothing else up.
+    ///
+    /// # Errors
+    /// [`Error::UnknownOrganisation`] when a root is missing and `roots_are_fresh` is not set: get
+    /// the roots and try again.
+    pub(crate) fn receive(
+        &mut self,
+        deliveries: Vec<Delivery>,
+        roots_are_fresh: bool,
+    ) -> Result<u64, Error> {
+        self.roots_are_fresh = roots_are_fresh;
+        let taken = self.receive_all(deliveries);
+        self.roots_are_fresh = true;
+        taken
+    }
+
+    fn receive_all(&mut self, deliveries: Vec<Delivery>) -> Result<u64, Error> {
+        for delivery in deliveries {
+            // Delivered before and not acknowledged in time.
+            if delivery.number <= self.state.last_delivery {
+                continue;
+            }
+            self.state.last_delivery = delivery.number;
+            let room = room_of(&delivery.body);
+            match self.take(delivery.body) {
+                Ok(()) => {
+                    if let Some(room) = room {
+                        self.save_group(room)?;
+                    }
+                }
+                Err(error @ Error::UnknownOrganisation(_)) if !self.roots_are_fresh => {
+                    return Err(error);
+                }
+                Err(error @ Error::Store(_)) => return Err(error),
+                Err(error) => {
+                    if let Some(room) = room {
+                        // A step that failed half-way is undone: back to the last good state.
+                        self.drop_group(room);
+                        self.effects.events.push(Event::Unreadable {
+                            room,
+                            reason: error.to_string(),
+                        });
+                    }
+                }
+            }
+        }
+        Ok(self.state.last_delivery)
+    }
+
+    fn take(&mut self, body: DeliveryBody) -> Result<(), Error> {
+        match body {
+            DeliveryBody::Message {
+                room,
+                message,
+                accepted_ms,
+                expires_ms,
+            } => {
+                let times = Times {
+                    accepted_ms,
+                    expires_ms,
+                };
+                self.take_message(room, &message, times)
+            }
+            DeliveryBody::Commit {
+                room,
+                epoch,
+                commit,
+                accepted_ms,
+            } => self.take_commit(room, epoch, &commit, accepted_ms),
+            DeliveryBody::Welcome {
+                room,
+                hub,
+                welcome,
+                accepted_ms: _,
+            } => self.take_welcome(room, hub, &welcome),
+            DeliveryBody::KeyMaterial { request, result } => {
+                self.take_key_material(request, result)
+            }
+            DeliveryBody::CommitRefused {
+                room: _,
+                counter,
+                refusal,
+            } => self.commit_refused(counter, refusal),
+            DeliveryBody::Returned {
+                room: _,
+                counter,
+                server,
+                refusal,
+            } => self.take_returned(counter, server, refusal),
+        }
+    }
+
+    fn take_message(&mut self, room: RoomId, bytes: &[u8], times: Times) -> Result<(), Error> {
+        match &self.room(room)?.standing {
+            Standing::Joined => {}
+            // Nothing to read it with, and that was told already.
+            Standing::Left | Standing::Broken(_) | Standing::Creating => return Ok(()),
+        }
+        let (content, leaf) = self.decrypt(room, bytes)?;
+        let already: Option<Place> =
+            self.store
+                .get(Family::MessageIndex, content.id.as_bytes(), 0)?;
+        if let Some(place) = already {
+            // Sent again by its sender, who was not sure; or another one's id, which is a lie.
+            let known = self
+                .store
+                .get::<MessageContent>(Family::MessageContent, place.room.as_bytes(), place.number)?
+                .is_some_and(|stored| stored.device == leaf.device.member && place.room == room);
+            return if known {
+                Ok(())
+            } else {
+                Err(Error::Mls("it uses the id of another message".to_owned()))
+            };
+        }
+        // Servers may only shorten a message's life, and none may stretch it by a wrong clock.
+        let now = self.now_ms();
+        let lifetime_ms = u64::from(content.ttl_seconds).saturating_mul(1000);
+        let expires_ms = times
+            .expires_ms
+            .min(times.accepted_ms.saturating_add(lifetime_ms))
+            .min(now.saturating_add(lifetime_ms));
+        if expires_ms <= now {
+            return Ok(());
+        }
+        let number = self.state.last_number + 1;
+        self.state.last_number = number;
+        let place = Place { room, number };
+        self.store
+            .put(Family::MessageIndex, content.id.as_bytes(), 0, &place)?;
+        self.put_content(
+            place,
+            &MessageContent {
+                sender: leaf.device.address,
+                device: leaf.device.member,
+                content: content.encode()?,
+            },
+        )?;
+        self.put_meta(
+            place,
+            &MessageMeta {
+                id: content.id,
+                progress: ProgressRecord::Received,
+                ttl_seconds: content.ttl_seconds,
+                burn_seconds: content.burn_seconds,
+                accepted_ms: Some(times.accepted_ms),
+                expires_ms: Some(expires_ms),
+                burns_ms: None,
+                counter: None,
+                attempts: 0,
+            },
+        )?;
+        if let Some(message) = self.read_message(place)? {
+            self.effects.events.push(Event::Message(message));
+        }
+        Ok(())
+    }
+
+    /// Decrypts a message and finds its authenticated sender.
+    fn decrypt(&mut self, room: RoomId, bytes: &[u8]) -> Result<(Content, Leaf), Error> {
+        let message = mls::parse(bytes)?;
+        match message.description() {
+            MlsMessageDescription::PrivateProtocolMessage {
+                group_id,
+                content_type: ContentType::Application,
+                ..
+            } if group_id == room.as_bytes() => {}
+            _ => return Err(Error::Mls("it is no message of this room".to_owned())),
+        }
+        let group = self.group_mut(room)?;
+        let received = group
+            .process_incoming_message(message)
+            .map_err(mls::error)?;
+        let ReceivedMessage::ApplicationMessage(received) = received else {
+            return Err(Error::Mls("it is no application message".to_owned()));
+        };
+        let attributes = MessageAttributes::decode(&received.authenticated_data)
+            .map_err(|error| Error::Mls(error.to_string()))?;
+        let content = Content::decode(received.data())?;
+        if attributes != content.attributes() {
+            return Err(Error::Mls(
+                "what it says to the servers is not what its content says".to_owned(),
+            ));
+        }
+        Ok((content, leaf_at(group, received.sender_index)?))
+    }
+
+    /// Decrypts a message without remembering it.
+    pub(crate) fn decrypt_only(&mut self, room: RoomId, bytes: &[u8]) -> Result<String, Error> {
+        self.open_room(room)?;
+        match self.decrypt(room, bytes)?.0.part {
+            crate::content::Part::Text(text) => Ok(text),
+            crate::content::Part::File(file) => Ok(file.name),
+        }
+    }
+
+    fn take_commit(
+        &mut self,
+        room: RoomId,
+        epoch: u64,
+        bytes: &[u8],
+        accepted_ms: u64,
+    ) -> Result<(), Error> {
+        match &self.room(room)?.standing {
+            Standing::Joined | Standing::Creating => {}
+            Standing::Left | Standing::Broken(_) => return Ok(()),
+        }
+        let current = self.group(room)?.current_epoch();
+        if epoch < current {
+            // Already applied: this device joined after it.
+            return Ok(());
+        }
+        if epoch > current {
+            return self.break_room(room, "a commit is missing");
+        }
+        let before = self.admit_members(room)?;
+        match self.apply_commit(room, epoch, bytes, accepted_ms) {
+            Ok(applied) => self.commit_applied(room, epoch, &before, &applied),
+            Err(error @ Error::UnknownOrganisation(_)) if !self.roots_are_fresh => Err(error),
+            Err(error @ Error::Store(_)) => Err(error),
+            // The hub's order stands, so a commit that can't be applied ends the room here.
+            Err(error) => self.break_room(room, &error.to_string()),
+        }
+    }
+
+    fn apply_commit(
+        &mut self,
+        room: RoomId,
+        epoch: u64,
+        bytes: &[u8],
+        accepted_ms: u64,
+    ) -> Result<CommitMessageDescription, Error> {
+        let message = mls::parse(bytes)?;
+        check_commit(&message, room, epoch)?;
+        let received = self
+            .group_mut(room)?
+            .process_incoming_message_with_time(message, mls::time(accepted_ms))
+            .map_err(mls::error)?;
+        match received {
+            ReceivedMessage::Commit(commit) => Ok(commit),
+            _ => Err(Error::Mls("it is no commit".to_owned())),
+        }
+    }
+
+    fn commit_applied(
+        &mut self,
+        room: RoomId,
+        epoch: u64,
+        before: &[Leaf],
+        applied: &CommitMessageDescription,
+    ) -> Result<(), Error> {
+        if matches!(applied.effect, CommitEffect::Removed { .. }) {
+            return self.leave(room);
+        }
+        let now = self.now_ms();
+        let group = self.group_mut(room)?;
+        let own = applied.committer == group.current_member_index();
+        let after = leaves(group)?;
+        self.save_group(room)?;
+        let mut record = self.room(room)?.clone();
+        let created = record.standing == Standing::Creating;
+        record.standing = Standing::Joined;
+        record.sent_in_epoch = 0;
+        record.epoch_began_ms = now;
+        self.put_room(record)?;
+        if created {
+            self.effects.events.push(Event::RoomJoined { room });
+        } else {
+            self.tell_changes(room, before, &after);
+        }
+        self.commit_ordered(room, epoch, own)
+    }
+
+    fn take_welcome(&mut self, room: RoomId, hub: ServerName, bytes: &[u8]) -> Result<(), Error> {
+        let known = self.rooms.get(&room).cloned();
+        if let Some(record) = &known
+            && matches!(record.standing, Standing::Joined | Standing::Creating)
+        {
+            return Err(Error::Mls(
+                "a welcome to a room that this device is in".to_owned(),
+            ));
+        }
+        self.key_packages_used += 1;
+        let message = mls::parse(bytes)?;
+        let (group, _) = self
+            .mls
+            .join_group(None, &message, None)
+            .map_err(mls::error)?;
+        self.check_joined(room, &group)?;
+        let number = match &known {
+            Some(record) => record.number,
+            None => {
+                self.state.last_room += 1;
+                self.state.last_room
+            }
+        };
+        self.put_room(RoomRecord {
+            number,
+            room,
+            hub,
+            standing: Standing::Joined,
+            sent_in_epoch: 0,
+            epoch_began_ms: self.now_ms(),
+        })?;
+        self.set_group(room, group, true);
+        self.effects.events.push(Event::RoomJoined { room });
+        Ok(())
+    }
+
+    fn check_joined(&self, room: RoomId, group: &Group) -> Result<(), Error> {
+        if group.group_id() != room.as_bytes() {
+            return Err(Error::Mls("the welcome is to another room".to_owned()));
+        }
+        if group.cipher_suite() != mls::CIPHER_SUITE {
+            return Err(Error::Mls("the room's cipher suite is another".to_owned()));
+        }
+        // Above all: nobody outside a room has a say in it.
+        if group.context().extensions.iter().next().is_some() {
+            return Err(Error::Mls(
+                "the room has settings that this version does not know".to_owned(),
+            ));
+        }
+        let mut seen = BTreeSet::new();
+        let leaves = leaves(group)?;
+        if !leaves.iter().all(|leaf| seen.insert(&leaf.device.member)) {
+            return Err(Error::Mls("a device is in the room twice".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn take_returned(
+        &mut self,
+        counter: u64,
+        server: ServerName,
+        refusal: Refusal,
+    ) -> Result<(), Error> {
+        let Some(place) = self.store.get::<Place>(Family::Sent, b"", counter)? else {
+            // Deleted meanwhile, or encrypted again.
+            return Ok(());
+        };
+        let stale = matches!(
+            refusal.code,
+            RefusalCode::EpochTooOld | RefusalCode::WrongEpoch
+        );
+        if stale && self.encrypt_again(place)? {
+            return Ok(());
+        }
+        let progress = ProgressRecord::Returned(server, refusal);
+        self.answer_message(place.room, place.number, progress)
+    }
+}
+
+fn check_commit(message: &MlsMessage, room: RoomId, epoch: u64) -> Result<(), Error> {
+    match message.description() {
+        MlsMessageDescription::PublicProtocolMessage {
+            group_id,
+            epoch_id,
+            content_type: ContentType::Commit,
+            sender: Sender::Member(_),
+            ..
+        } if group_id == room.as_bytes() && epoch_id == epoch => Ok(()),
+        // A commit from outside the room above all.
+        _ => Err(Error::Mls("it is no commit of a member".to_owned())),
+    }
+}
+
+const fn room_of(body: &DeliveryBody) -> Option<RoomId> {
+    match body {
+        DeliveryBody::Message { room, .. }
+        | DeliveryBody::Commit { room, .. }
+        | DeliveryBody::Welcome { room, .. }
+        | DeliveryBody::CommitRefused { room, .. }
+        | DeliveryBody::Returned { room, .. } => Some(*room),
+        DeliveryBody::KeyMaterial { .. } => None,
+    }
+}

@@ -1,0 +1,224 @@
+//! What the core keeps in the store. Every value is postcard behind the store's version byte.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use homeserver_api::ids::{Address, Member, RequestId, RoomId, ServerName};
+use homeserver_api::policy::UserTypePolicy;
+use homeserver_api::refusal::Refusal;
+use homeserver_api::session::Submission;
+use serde::{Deserialize, Serialize};
+
+use crate::message::{MessageId, Progress};
+use crate::mls::DeviceKey;
+
+/// Who this device is; written at enrolment, renewed with the certificate.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Identity {
+    pub(crate) endpoint: String,
+    pub(crate) root_sha256: [u8; 32],
+    pub(crate) address: Address,
+    pub(crate) member: Member,
+    pub(crate) device_name: String,
+    pub(crate) token: String,
+    pub(crate) key: DeviceKey,
+    /// The device certificate and the issuing CA's.
+    pub(crate) chain: Vec<Vec<u8>>,
+    pub(crate) not_after_ms: u64,
+    /// When the certificate was had; it is renewed long before its end.
+    pub(crate) certified_ms: u64,
+}
+
+/// Counters, and what the account may do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct State {
+    /// Counter of the last submission made.
+    pub(crate) last_counter: u64,
+    /// Number of the last message of this device's history.
+    pub(crate) last_number: u64,
+    /// Number of the last operation.
+    pub(crate) last_operation: u64,
+    /// Number of the last room.
+    pub(crate) last_room: u64,
+    /// Number of the last delivery that was taken in.
+    pub(crate) last_delivery: u64,
+    pub(crate) policy: Option<UserTypePolicy>,
+}
+
+/// How a room stands for this device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Standing {
+    /// Its first commit is on its way.
+    Creating,
+    /// This device is a member.
+    Joined,
+    /// This device was removed; the history stays.
+    Left,
+    /// A commit that its hub ordered could not be applied; nothing can be read or sent any more.
+    Broken(String),
+}
+
+/// A room, without MLS's state.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct RoomRecord {
+    pub(crate) number: u64,
+    pub(crate) room: RoomId,
+    pub(crate) hub: ServerName,
+    pub(crate) standing: Standing,
+    /// Messages that this device has encrypted in the present epoch.
+    pub(crate) sent_in_epoch: u32,
+    /// When the present epoch began here, milliseconds since the Unix epoch.
+    pub(crate) epoch_began_ms: u64,
+}
+
+/// A submission without an answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct OutboxEntry {
+    pub(crate) submission: Submission,
+    pub(crate) purpose: Purpose,
+}
+
+/// Whom a submission's answer concerns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Purpose {
+    Message { room: RoomId, number: u64 },
+    Claim { operation: u64, request: RequestId },
+    Commit { operation: u64 },
+}
+
+/// What is known of a message apart from its content, which lies in a record of its own that can
+/// be made unreadable.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct MessageMeta {
+    pub(crate) id: MessageId,
+    pub(crate) progress: ProgressRecord,
+    pub(crate) ttl_seconds: u32,
+    pub(crate) burn_seconds: u32,
+    pub(crate) accepted_ms: Option<u64>,
+    pub(crate) expires_ms: Option<u64>,
+    /// When it burns; set when it was shown.
+    pub(crate) burns_ms: Option<u64>,
+    /// The submission that carries it now.
+    pub(crate) counter: Option<u64>,
+    /// How often it was encrypted.
+    pub(crate) attempts: u32,
+}
+
+impl MessageMeta {
+    /// When it is deleted, as far as that is known.
+    pub(crate) fn deadline_ms(&self) -> Option<u64> {
+        match (self.expires_ms, self.burns_ms) {
+            (Some(expires), Some(burns)) => Some(expires.min(burns)),
+            (expires, burns) => expires.or(burns),
+        }
+    }
+}
+
+/// [`Progress`] as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ProgressRecord {
+    Received,
+    Waiting,
+    Accepted,
+    Refused(Refusal),
+    Returned(ServerName, Refusal),
+}
+
+impl From<ProgressRecord> for Progress {
+    fn from(record: ProgressRecord) -> Self {
+        match record {
+            ProgressRecord::Received => Self::Received,
+            ProgressRecord::Waiting => Self::Waiting,
+            ProgressRecord::Accepted => Self::Accepted,
+            ProgressRecord::Refused(refusal) => Self::Refused { refusal },
+            ProgressRecord::Returned(server, refusal) => Self::Returned { server, refusal },
+        }
+    }
+}
+
+/// A message's content and authenticated sender.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct MessageContent {
+    pub(crate) sender: Address,
+    pub(crate) device: Member,
+    /// [`crate::content::Content::encode`]'s bytes.
+    #[serde(with = "serde_bytes")]
+    pub(crate) content: Vec<u8>,
+}
+
+/// Where a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Place {
+    pub(crate) room: RoomId,
+    pub(crate) number: u64,
+}
+
+/// A change of a room's membership, from the question for key packages to the ordered commit. It
+/// survives the process: what was claimed is used.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Operation {
+    pub(crate) number: u64,
+    pub(crate) room: RoomId,
+    pub(crate) kind: OperationKind,
+    pub(crate) claims: Vec<Claim>,
+    /// The commit that is under way.
+    pub(crate) commit: Option<CommitInFlight>,
+    /// Commits that lost against another one.
+    pub(crate) lost: u32,
+    /// Not before the room is in this epoch: the commit that won is still on its way here.
+    pub(crate) not_before_epoch: u64,
+}
+
+/// What an operation is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum OperationKind {
+    /// A new room.
+    Create,
+    /// More accounts.
+    Add,
+    /// All devices of these accounts go.
+    Remove(BTreeSet<Address>),
+    /// A new leaf: fresh keys, and the present certificate.
+    Refresh,
+}
+
+/// A question for key packages.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Claim {
+    pub(crate) request: RequestId,
+    pub(crate) address: Address,
+    pub(crate) answer: Option<Result<Vec<ClaimedKeys>, Refusal>>,
+}
+
+/// One device's answer to a claim.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ClaimedKeys {
+    pub(crate) member: Member,
+    pub(crate) key_package: Bytes,
+}
+
+/// A commit that the hub has not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CommitInFlight {
+    pub(crate) counter: u64,
+    pub(crate) epoch: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        /// Goal: no bytes make a record's decoder panic.
+        #[test]
+        fn any_bytes(bytes in proptest::collection::vec(0_u8.., 0..400)) {
+            let _ = postcard::from_bytes::<Identity>(&bytes);
+            let _ = postcard::from_bytes::<State>(&bytes);
+            let _ = postcard::from_bytes::<RoomRecord>(&bytes);
+            let _ = postcard::from_bytes::<OutboxEntry>(&bytes);
+            let _ = postcard::from_bytes::<MessageMeta>(&bytes);
+            let _ = postcard::from_bytes::<MessageContent>(&bytes);
+            let _ = postcard::from_bytes::<Operation>(&bytes);
+        }
+    }
+}

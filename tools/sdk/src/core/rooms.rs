@@ -1,0 +1,242 @@
+//! Rooms and their groups: loading, listing, ending.
+
+use std::collections::BTreeSet;
+
+use homeserver_api::ids::{Address, Member, RoomId};
+use homeserver_api::refusal::{Refusal, RefusalCode};
+
+use super::records::{ProgressRecord, RoomRecord, Standing};
+use super::{CachedGroup, Core};
+use crate::certificate::{self, CertificateHash, DeviceCertificate};
+use crate::error::Error;
+use crate::event::Event;
+use crate::message::{Room, RoomMember};
+use crate::mls::{self, Group};
+use crate::store::Family;
+
+/// One leaf of a group.
+#[derive(Debug, Clone)]
+pub(super) struct Leaf {
+    pub(super) index: u32,
+    pub(super) device: DeviceCertificate,
+    pub(super) hash: CertificateHash,
+}
+
+impl Core {
+    /// The rooms that this device is in.
+    pub(crate) fn rooms(&mut self) -> Result<Vec<Room>, Error> {
+        let joined: Vec<RoomRecord> = self
+            .rooms
+            .values()
+            .filter(|record| record.standing == Standing::Joined)
+            .cloned()
+            .collect();
+        joined
+            .into_iter()
+            .map(|record| {
+                let group = self.group(record.room)?;
+                let epoch = group.current_epoch();
+                let mut members: Vec<RoomMember> =
+                    leaves(group)?.into_iter().map(room_member).collect();
+                members.sort_by(|a, b| (&a.address, &a.member).cmp(&(&b.address, &b.member)));
+                let addresses: BTreeSet<Address> =
+                    members.iter().map(|m| m.address.clone()).collect();
+                Ok(Room {
+                    room: record.room,
+                    hub: record.hub,
+                    epoch,
+                    addresses: addresses.into_iter().collect(),
+                    members,
+                })
+            })
+            .collect()
+    }
+
+    pub(super) fn room(&self, room: RoomId) -> Result<&RoomRecord, Error> {
+        self.rooms.get(&room).ok_or(Error::UnknownRoom(room))
+    }
+
+    /// A room that this device can send to.
+    pub(super) fn open_room(&self, room: RoomId) -> Result<&RoomRecord, Error> {
+        let record = self.room(room)?;
+        match &record.standing {
+            Standing::Creating | Standing::Joined => Ok(record),
+            Standing::Left => Err(Error::UnknownRoom(room)),
+            Standing::Broken(reason) => Err(Error::Mls(reason.clone())),
+        }
+    }
+
+    /// Whether this device can send to a room; the error says why not.
+    pub(crate) fn room_is_open(&self, room: RoomId) -> Result<(), Error> {
+        self.open_room(room).map(|_| ())
+    }
+
+    pub(super) fn put_room(&mut self, record: RoomRecord) -> Result<(), Error> {
+        self.store.put(Family::Room, b"", record.number, &record)?;
+        self.rooms.insert(record.room, record);
+        Ok(())
+    }
+
+    pub(super) fn delete_room(&mut self, room: RoomId) -> Result<(), Error> {
+        if let Some(record) = self.rooms.remove(&room) {
+            self.store.delete(Family::Room, b"", record.number);
+        }
+        self.delete_group(room)
+    }
+
+    /// The room's group, to look at.
+    pub(super) fn group(&mut self, room: RoomId) -> Result<&mut Group, Error> {
+        Ok(&mut self.cached(room)?.group)
+    }
+
+    /// The room's group, to change; it is written when the job ends.
+    pub(super) fn group_mut(&mut self, room: RoomId) -> Result<&mut Group, Error> {
+        let cached = self.cached(room)?;
+        cached.dirty = true;
+        Ok(&mut cached.group)
+    }
+
+    fn cached(&mut self, room: RoomId) -> Result<&mut CachedGroup, Error> {
+        if !self.groups.contains_key(&room) {
+            let group = self.mls.load_group(room.as_bytes()).map_err(mls::error)?;
+            self.set_group(room, group, false);
+        }
+        self.groups.get_mut(&room).ok_or(Error::UnknownRoom(room))
+    }
+
+    pub(super) fn set_group(&mut self, room: RoomId, group: Group, dirty: bool) {
+        self.groups.insert(room, CachedGroup { group, dirty });
+    }
+
+    /// Writes the group into the batch, as the state to come back to.
+    pub(super) fn save_group(&mut self, room: RoomId) -> Result<(), Error> {
+        if let Some(cached) = self.groups.get_mut(&room).filter(|cached| cached.dirty) {
+            cached.group.write_to_storage().map_err(mls::error)?;
+            cached.dirty = false;
+        }
+        Ok(())
+    }
+
+    /// Drops what a failed step may have done to the group in memory.
+    pub(super) fn drop_group(&mut self, room: RoomId) {
+        self.groups.remove(&room);
+    }
+
+    fn delete_group(&mut self, room: RoomId) -> Result<(), Error> {
+        self.drop_group(room);
+        self.storage.delete_group(room.as_bytes())
+    }
+
+    /// This device was removed.
+    pub(super) fn leave(&mut self, room: RoomId) -> Result<(), Error> {
+        self.end_room(room, Standing::Left)?;
+        self.effects.events.push(Event::RoomLeft { room });
+        Ok(())
+    }
+
+    /// The room can't go on for this device.
+    pub(super) fn break_room(&mut self, room: RoomId, reason: &str) -> Result<(), Error> {
+        let reason = format!("the room can't go on for this device: {reason}");
+        self.end_room(room, Standing::Broken(reason.clone()))?;
+        self.effects.events.push(Event::Unreadable { room, reason });
+        Ok(())
+    }
+
+    fn end_room(&mut self, room: RoomId, standing: Standing) -> Result<(), Error> {
+        let refusal = Refusal::new(
+            RefusalCode::UnknownRoom,
+            match &standing {
+                Standing::Broken(reason) => reason.clone(),
+                _ => "this device was removed from the room".to_owned(),
+            },
+        );
+        let mut record = self.room(room)?.clone();
+        record.standing = standing;
+        self.put_room(record)?;
+        self.delete_group(room)?;
+        let operations: Vec<u64> = self
+            .operations
+            .values()
+            .filter(|operation| operation.room == room)
+            .map(|operation| operation.number)
+            .collect();
+        for number in operations {
+            self.end_operation(number, Err(Error::Refused(refusal.clone())));
+        }
+        for number in self.store.numbers(Family::Queue, room.as_bytes())? {
+            self.store.delete(Family::Queue, room.as_bytes(), number);
+            self.answer_message(room, number, ProgressRecord::Refused(refusal.clone()))?;
+        }
+        Ok(())
+    }
+
+    /// The certificates of the group's present members, which are not judged by date again.
+    pub(super) fn admit_members(&mut self, room: RoomId) -> Result<Vec<Leaf>, Error> {
+        let leaves = leaves(self.group(room)?)?;
+        self.identities
+            .set_admitted(leaves.iter().map(|leaf| leaf.hash).collect());
+        Ok(leaves)
+    }
+
+    /// Tells who came and who went between two rosters.
+    pub(super) fn tell_changes(&mut self, room: RoomId, before: &[Leaf], after: &[Leaf]) {
+        let members = |leaves: &[Leaf]| -> BTreeSet<Member> {
+            leaves.iter().map(|l| l.device.member.clone()).collect()
+        };
+        let (old, new) = (members(before), members(after));
+        let pick = |leaves: &[Leaf], unless: &BTreeSet<Member>| -> Vec<RoomMember> {
+            leaves
+                .iter()
+                .filter(|leaf| !unless.contains(&leaf.device.member))
+                .cloned()
+                .map(room_member)
+                .collect()
+        };
+        let (added, removed) = (pick(after, &old), pick(before, &new));
+        if !added.is_empty() || !removed.is_empty() {
+            self.effects.events.push(Event::MembersChanged {
+                room,
+                added,
+                removed,
+            });
+        }
+    }
+}
+
+fn room_member(leaf: Leaf) -> RoomMember {
+    RoomMember {
+        member: leaf.device.member,
+        address: leaf.device.address,
+    }
+}
+
+/// The group's leaves. Their certificates were checked when they came in.
+pub(super) fn leaves(group: &Group) -> Result<Vec<Leaf>, Error> {
+    group
+        .roster()
+        .members_iter()
+        .map(|member| leaf(&member))
+        .collect()
+}
+
+/// The leaf at an index.
+pub(super) fn leaf_at(group: &Group, index: u32) -> Result<Leaf, Error> {
+    group
+        .member_at_index(index)
+        .ok_or_else(|| Error::Mls("the sender is no member".to_owned()))
+        .and_then(|member| leaf(&member))
+}
+
+fn leaf(member: &mls_rs::group::Member) -> Result<Leaf, Error> {
+    let certificate = member
+        .signing_identity()
+        .credential
+        .as_x509()
+        .and_then(|chain| chain.first())
+        .ok_or_else(|| Error::Mls("a member without a certificate".to_owned()))?;
+    Ok(Leaf {
+        index: member.index(),
+        device: certificate::read(certificate)?,
+        hash: certificate::hash(certificate),
+    })
+}
