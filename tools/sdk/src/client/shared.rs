@@ -19,6 +19,9 @@ use crate::message::MessageId;
 use crate::session::Endpoint;
 use crate::tls::RootPin;
 
+/// Who waits for something to end well or not.
+type Waiter<T, E> = oneshot::Sender<Result<T, E>>;
+
 /// Most jobs in one batch.
 const BATCH_JOBS_MAX: usize = 256;
 
@@ -53,8 +56,8 @@ pub(super) struct Shared {
     core: Mutex<Option<Core>>,
     queue: Mutex<Queue>,
     listeners: Mutex<Vec<mpsc::Sender<Event>>>,
-    operations: Mutex<HashMap<u64, oneshot::Sender<Result<RoomId, Error>>>>,
-    answers: Mutex<HashMap<MessageId, Vec<oneshot::Sender<Result<u64, Refusal>>>>>,
+    operations: Mutex<HashMap<u64, Waiter<RoomId, Error>>>,
+    answers: Mutex<HashMap<MessageId, Vec<Waiter<u64, Refusal>>>>,
 }
 
 #[derive(Default)]

@@ -588,7 +588,6 @@ fn salts_error(error: io::Error) -> Error {
     Error::Store(format!("the file of salts: {error}"))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "shaped for map_err")]
 fn store_error(error: impl std::fmt::Display) -> Error {
     Error::Store(error.to_string())
 }
