@@ -24,6 +24,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
+use crate::delivery::mailboxes::Ring;
 use crate::node::{Clock, Node, SystemClock};
 use crate::organisation::{KeyFolder, OrganisationError};
 use crate::store::engine::embedded::EmbeddedEngine;
@@ -159,6 +160,7 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
     health.set_ready(false);
     systemd::notify("STOPPING=1");
     tracing::info!("ending");
+    node.mailboxes.ring_all(Ring::Stopping);
     wind_down(ending, ended, tasks).await;
     result
 }

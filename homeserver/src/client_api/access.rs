@@ -71,16 +71,6 @@ async fn device(node: &Node, headers: &HeaderMap) -> Result<Option<DeviceOf>, Ap
     }
 }
 
-/// For every path that is not in the route table.
-pub(super) async fn not_found() -> ApiError {
-    ApiError::problem(Problem::new(
-        404,
-        "not-found",
-        "no such path",
-        "check the path against the API's description",
-    ))
-}
-
 /// For every method that a path does not have.
 pub(super) async fn method_not_allowed() -> ApiError {
     ApiError::problem(Problem::new(

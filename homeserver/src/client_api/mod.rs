@@ -93,17 +93,8 @@ impl Routes {
         self
     }
 
+    /// Unknown paths are left to the router that is merged beside this one.
     fn finish(self) -> Router {
-        let state = AccessState {
-            node: Arc::clone(&self.node),
-            limit: self.limit,
-            access: Access::Public,
-        };
-        let lost = get(access::not_found)
-            .fallback(access::not_found)
-            .layer(from_fn_with_state(state, access::check));
-        self.router
-            .fallback_service(lost.with_state(()))
-            .with_state(self.node)
+        self.router.with_state(self.node)
     }
 }

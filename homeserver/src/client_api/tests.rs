@@ -135,7 +135,6 @@ async fn mistakes_are_problems() {
     };
     let json_type = "application/json";
     for (request, status, code) in [
-        (request("GET", "/nowhere", json_type, ""), 404, "not-found"),
         (
             request("PUT", "/v1/server", json_type, ""),
             405,

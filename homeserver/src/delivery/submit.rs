@@ -35,7 +35,8 @@ pub async fn submit(
         if let Some(results) = attempt(node, device, submissions).await? {
             return Ok(results);
         }
-        tokio::task::yield_now().await;
+        // Perhaps an agreement is no longer what the directory says.
+        node.peers.refresh(node).await?;
     }
     Ok(defer_all(submissions))
 }

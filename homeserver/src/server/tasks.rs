@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::{ListenerTls, ServerError, system};
 use crate::audit;
+use crate::delivery;
 use crate::federation;
 use crate::federation::outbound::TlsNetwork;
 use crate::node::Node;
@@ -64,6 +65,7 @@ pub(super) fn start(tasks: &mut Tasks, node: &Arc<Node>, tls: &Arc<ListenerTls>)
         node.clock.clone(),
     );
     tasks.spawn("outbound", outbound(node.clone(), network));
+    tasks.spawn("sweeper", delivery::expiry::run(node.clone()));
     tasks.spawn("audit sequencer", audit::run_sequencer(node.clone()));
 }
 
