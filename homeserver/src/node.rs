@@ -12,6 +12,7 @@ use ring::rand::SecureRandom;
 use tokio::sync::broadcast;
 
 use crate::config::Config;
+use crate::delivery::fetches::Fetches;
 use crate::delivery::mailboxes::{Mailboxes, Ring};
 use crate::federation::outbound::Links;
 use crate::federation::peers::Directory;
@@ -80,6 +81,8 @@ pub struct Node {
     pub accounts: AccountsCache,
     /// Open sessions and the fill of inboxes.
     pub mailboxes: Mailboxes,
+    /// Files of peers that could not be fetched.
+    pub fetches: Fetches,
     /// What slows down the guessing of passwords.
     pub sign_in: SignInGuard,
     /// The store.
@@ -109,6 +112,7 @@ impl Node {
             links: Arc::default(),
             accounts: AccountsCache::default(),
             mailboxes: Mailboxes::default(),
+            fetches: Fetches::default(),
             sign_in: SignInGuard::default(),
             store,
             clock,

@@ -69,6 +69,10 @@ pub(super) async fn download(
     if server == node.server {
         return Err(files::expired().into());
     }
+    let now_ms = node.clock.now_ms();
+    if let Some(refusal) = node.fetches.failure(&server, file, now_ms) {
+        return Err(refusal.into());
+    }
     node.hint(Hint::FileWanted { server, file });
     let retry_after = [(header::RETRY_AFTER, HeaderValue::from(FETCH_RETRY_S))];
     Ok((StatusCode::ACCEPTED, retry_after).into_response())

@@ -7,6 +7,7 @@ pub mod dead_letters;
 mod envelope;
 pub mod expiry;
 pub mod fan_out;
+pub mod fetches;
 pub mod files;
 pub mod inbox;
 pub mod limits;

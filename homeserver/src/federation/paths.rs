@@ -10,3 +10,7 @@ pub const COUNTERSIGNATURE: &str = "/federation/v1/countersignature";
 pub const PROBE: &str = "/federation/v1/probe";
 /// `GET`, followed by a file's id: the file.
 pub const FILES: &str = "/federation/v1/files/";
+/// [`FILES`] as a route.
+pub const FILE: &str = "/federation/v1/files/{file}";
+/// When a file expires, milliseconds since the Unix epoch: a header of the answer that carries it.
+pub const EXPIRES_HEADER: &str = "entente-expires-ms";

@@ -36,6 +36,9 @@ pub(super) enum FederationError {
     /// It contradicts what is here.
     #[error("{0}")]
     Conflict(String),
+    /// What is asked for is not here, or no longer.
+    #[error("{0}")]
+    Gone(Refusal),
     /// No such path.
     #[error("the federation API has no such path or method")]
     NoSuchPath,
@@ -98,6 +101,7 @@ impl FederationError {
                 "conflict",
                 "Not possible as things stand",
             ),
+            Self::Gone(refusal) => Problem::from_refusal(StatusCode::NOT_FOUND.as_u16(), refusal),
             Self::NoSuchPath => new(StatusCode::NOT_FOUND, "not-found", "Not found"),
             Self::Internal(_) => Problem::new(
                 StatusCode::INTERNAL_SERVER_ERROR.as_u16(),

@@ -8,6 +8,8 @@ use federation_proto::limits::TRANSACTION_BYTES_MAX;
 
 /// Transactions of one peer that are read or worked on at the same time.
 const UNDER_WAY_MAX: usize = 2;
+/// Files that are sent to one peer at the same time.
+const FILES_UNDER_WAY_MAX: usize = 8;
 /// Bytes of transactions that one peer may send in a second, on average,
 const BYTES_PER_SECOND: u64 = 64 * 1024 * 1024;
 /// and at once.
@@ -26,6 +28,7 @@ pub(super) struct Gates {
 
 struct Gate {
     under_way: usize,
+    files_under_way: usize,
     bytes: u64,
     filled_ms: u64,
     refusal_noted_ms: Option<u64>,
@@ -35,6 +38,7 @@ impl Gate {
     const fn new(now_ms: u64) -> Self {
         Self {
             under_way: 0,
+            files_under_way: 0,
             bytes: BYTES_BURST,
             filled_ms: now_ms,
             refusal_noted_ms: None,
@@ -42,10 +46,17 @@ impl Gate {
     }
 }
 
-/// Lets one transaction through, until it is dropped.
+/// Lets one transaction or one file through, until it is dropped.
 pub(super) struct Pass {
     gates: Arc<Gates>,
     peer: ServerName,
+    what: What,
+}
+
+#[derive(Clone, Copy)]
+enum What {
+    Transaction,
+    File,
 }
 
 impl Gates {
@@ -72,10 +83,32 @@ impl Gates {
         }
         gate.bytes -= bytes;
         gate.under_way += 1;
-        Ok(Pass {
+        Ok(self.pass(peer, What::Transaction))
+    }
+
+    /// Lets a file be sent to the peer, or says after how many seconds to come again.
+    pub(super) fn enter_file(
+        self: &Arc<Self>,
+        peer: &ServerName,
+        now_ms: u64,
+    ) -> Result<Pass, u64> {
+        let mut gates = self.lock();
+        let gate = gates
+            .entry(peer.clone())
+            .or_insert_with(|| Gate::new(now_ms));
+        if gate.files_under_way >= FILES_UNDER_WAY_MAX {
+            return Err(1);
+        }
+        gate.files_under_way += 1;
+        Ok(self.pass(peer, What::File))
+    }
+
+    fn pass(self: &Arc<Self>, peer: &ServerName, what: What) -> Pass {
+        Pass {
             gates: Arc::clone(self),
             peer: peer.clone(),
-        })
+            what,
+        }
     }
 
     /// Whether a refused transaction of the peer is worth another line in the audit log.
@@ -101,7 +134,11 @@ impl Gates {
 impl Drop for Pass {
     fn drop(&mut self) {
         if let Some(gate) = self.gates.lock().get_mut(&self.peer) {
-            gate.under_way = gate.under_way.saturating_sub(1);
+            let count = match self.what {
+                What::Transaction => &mut gate.under_way,
+                What::File => &mut gate.files_under_way,
+            };
+            *count = count.saturating_sub(1);
         }
     }
 }

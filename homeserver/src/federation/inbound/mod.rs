@@ -5,6 +5,7 @@
 
 mod countersignature;
 mod error;
+mod files;
 mod gate;
 mod manifest;
 mod probe;
@@ -30,6 +31,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route(paths::MANIFEST, get(manifest::handle))
         .route(paths::COUNTERSIGNATURE, post(countersignature::handle))
         .route(paths::PROBE, get(probe::handle))
+        .route(paths::FILE, get(files::handle))
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_path)
         .layer(Extension(Arc::new(Gates::default())))

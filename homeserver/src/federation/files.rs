@@ -1,0 +1,175 @@
+//! Fetches the files of peers that devices here ask for, and keeps a copy until they expire.
+//!
+//! A device never waits on a peer: it is told to come again, and finds the copy, or the reason why
+//! there is none.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use federation_proto::ids::{FileId, ServerName};
+use federation_proto::refusal::{Refusal, RefusalCode};
+use homeserver_api::problem::Problem;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::task::JoinSet;
+
+use crate::delivery::{NotTaken, files};
+use crate::federation::outbound::{Network, ResponseBody};
+use crate::federation::paths;
+use crate::federation::peers::{Direction, Operation};
+use crate::node::{Hint, Node};
+
+/// Files fetched at the same time.
+const FETCHES_MAX: usize = 8;
+/// Longest wait for the answer's head, and then for each piece of the body.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// Largest body of an answer that refuses.
+const PROBLEM_BYTES_MAX: usize = 8 * 1024;
+
+/// Fetches what is asked for, until it is dropped.
+pub async fn run(node: Arc<Node>, network: Arc<dyn Network>) {
+    let mut hints = node.hints();
+    let mut under_way = HashSet::new();
+    let mut tasks: JoinSet<(ServerName, FileId)> = JoinSet::new();
+    loop {
+        tokio::select! {
+            // What asks while all are busy asks again in a moment.
+            hint = hints.recv(), if tasks.len() < FETCHES_MAX => match hint {
+                Ok(Hint::FileWanted { server, file }) => {
+                    if under_way.insert((server.clone(), file)) {
+                        let (node, network) = (Arc::clone(&node), Arc::clone(&network));
+                        tasks.spawn(async move {
+                            fetch(&node, network.as_ref(), &server, file).await;
+                            (server, file)
+                        });
+                    }
+                }
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            },
+            Some(done) = tasks.join_next() => match done {
+                Ok(done) => {
+                    under_way.remove(&done);
+                }
+                Err(error) => tracing::error!(%error, "fetching a file failed"),
+            },
+        }
+    }
+}
+
+/// Fetches one file, or notes why not.
+pub(super) async fn fetch(node: &Node, network: &dyn Network, server: &ServerName, file: FileId) {
+    if let Err(refusal) = try_fetch(node, network, server, file).await {
+        tracing::debug!(%server, %file, %refusal, "a file could not be fetched");
+        let now_ms = node.clock.now_ms();
+        node.fetches.failed(server, file, refusal, now_ms);
+    }
+}
+
+async fn try_fetch(
+    node: &Node,
+    network: &dyn Network,
+    server: &ServerName,
+    file: FileId,
+) -> Result<(), Refusal> {
+    let peer = node.peers.judge(
+        server,
+        Direction::Outbound,
+        Operation::Files,
+        None,
+        node.clock.now_ms(),
+    )?;
+    let request = Request::builder()
+        .method(Method::GET)
+        .uri(format!("https://{server}{}{file}", paths::FILES))
+        .body(Bytes::new())
+        .map_err(unavailable)?;
+    let response = network
+        .send(server, &peer.endpoints, request, SILENCE_MAX)
+        .await
+        .map_err(unavailable)?;
+    let (head, body) = response.into_parts();
+    if head.status != StatusCode::OK {
+        return Err(refused(head.status, body).await);
+    }
+    let number =
+        |name: &str| -> Option<u64> { head.headers.get(name)?.to_str().ok()?.parse().ok() };
+    let bytes = number(header::CONTENT_LENGTH.as_str());
+    let (Some(bytes), Some(expires_ms)) = (bytes, number(paths::EXPIRES_HEADER)) else {
+        return Err(unavailable("the answer lacks its length or its expiry"));
+    };
+    if bytes > peer.agreement.file_bytes_max {
+        return Err(Refusal::new(
+            RefusalCode::FilesNotAllowed,
+            format!(
+                "the agreement with {server} allows files of at most {} bytes",
+                peer.agreement.file_bytes_max
+            ),
+        ));
+    }
+    let longest_ms = u64::from(peer.agreement.ttl_max_seconds).saturating_mul(1000);
+    let expires_ms = expires_ms.min(node.clock.now_ms().saturating_add(longest_ms));
+    let mut incoming = files::begin_copy(node, server, file, bytes, expires_ms)
+        .await
+        .map_err(unavailable)?;
+    match take_in(&mut incoming, body).await {
+        Ok(()) => incoming.finish().await.map(|_| ()).map_err(refusal_of),
+        Err(refusal) => {
+            incoming.abandon().await.map_err(unavailable)?;
+            Err(refusal)
+        }
+    }
+}
+
+async fn take_in(
+    incoming: &mut files::Incoming<'_>,
+    mut body: ResponseBody,
+) -> Result<(), Refusal> {
+    loop {
+        let frame = tokio::time::timeout(SILENCE_MAX, body.frame())
+            .await
+            .map_err(|_| unavailable("the file stopped arriving"))?;
+        let Some(frame) = frame else {
+            return Ok(());
+        };
+        if let Ok(data) = frame.map_err(unavailable)?.into_data() {
+            incoming.write(data).await.map_err(refusal_of)?;
+        }
+    }
+}
+
+/// What the peer says of a file that it does not send.
+async fn refused(status: StatusCode, body: ResponseBody) -> Refusal {
+    let problem = match Limited::new(body, PROBLEM_BYTES_MAX).collect().await {
+        Ok(body) => serde_json::from_slice::<Problem>(&body.to_bytes()).ok(),
+        Err(_) => None,
+    };
+    let code = problem
+        .as_ref()
+        .and_then(|problem| problem.code().parse().ok());
+    match code {
+        Some(RefusalCode::Expired) => files::expired(),
+        Some(code) => Refusal::new(
+            code,
+            format!("the other server does not send the file: {code}"),
+        ),
+        None => unavailable(format!("the other server answered {status}")),
+    }
+}
+
+fn refusal_of(error: NotTaken) -> Refusal {
+    match error {
+        NotTaken::Refused(refusal) => refusal,
+        NotTaken::Store(error) => unavailable(error),
+    }
+}
+
+fn unavailable(problem: impl std::fmt::Display) -> Refusal {
+    Refusal::new(
+        RefusalCode::Unavailable,
+        format!("the other server could not be asked for the file ({problem}): try again later"),
+    )
+}

@@ -1,0 +1,78 @@
+//! `GET /federation/v1/files/{file}`
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse as _, Response};
+use federation_proto::ids::FileId;
+use federation_proto::refusal::{Refusal, RefusalCode};
+use futures_util::stream;
+
+use super::error::FederationError;
+use super::gate::Gates;
+use crate::delivery::{NotTaken, files};
+use crate::federation::paths::EXPIRES_HEADER;
+use crate::federation::peers::{Direction, Operation};
+use crate::node::Node;
+use crate::tls::Peer;
+
+/// `GET /federation/v1/files/{file}`: a file that was uploaded here, encrypted as it is, for the
+/// partner's people. The agreement must be in force and grant it.
+pub(super) async fn handle(
+    State(node): State<Arc<Node>>,
+    Extension(Peer(peer)): Extension<Peer>,
+    Extension(gates): Extension<Arc<Gates>>,
+    Path(file): Path<String>,
+) -> Result<Response, FederationError> {
+    let now_ms = node.clock.now_ms();
+    let view = node
+        .peers
+        .judge(&peer, Direction::Inbound, Operation::Files, None, now_ms)?;
+    let pass = gates
+        .enter_file(&peer, now_ms)
+        .map_err(|retry_after_s| FederationError::Later {
+            code: RefusalCode::RateLimited,
+            detail: "more files at once than this server sends to one peer".to_owned(),
+            retry_after_s,
+        })?;
+    let file: FileId = file
+        .parse()
+        .map_err(|_| FederationError::Malformed("the path names no file".to_owned()))?;
+    let Some(outgoing) = files::open(&node, &node.server, file).await? else {
+        return Err(FederationError::Gone(files::expired()));
+    };
+    if outgoing.info.bytes > view.agreement.file_bytes_max {
+        return Err(FederationError::Refused(Refusal::new(
+            RefusalCode::FilesNotAllowed,
+            format!(
+                "the agreement allows files of at most {} bytes",
+                view.agreement.file_bytes_max
+            ),
+        )));
+    }
+    let headers = [
+        (
+            header::CONTENT_LENGTH,
+            HeaderValue::from(outgoing.info.bytes),
+        ),
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/octet-stream"),
+        ),
+        (
+            header::HeaderName::from_static(EXPIRES_HEADER),
+            HeaderValue::from(outgoing.info.expires_ms),
+        ),
+    ];
+    let chunks = stream::try_unfold(
+        (node, outgoing, pass),
+        async |(node, mut outgoing, pass)| {
+            let next = outgoing.next(&node).await?;
+            Ok::<_, NotTaken>(next.map(|bytes| (bytes, (node, outgoing, pass))))
+        },
+    );
+    Ok((headers, Body::from_stream(chunks)).into_response())
+}
