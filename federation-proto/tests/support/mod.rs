@@ -3,11 +3,15 @@
 #![allow(
     dead_code,
     clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
     clippy::disallowed_methods,
     clippy::disallowed_types,
     unreachable_pub,
     reason = "helpers of tests, each used by some of them; a fixture that fails is a failed test"
 )]
+
+pub mod golden;
 
 use bytes::Bytes;
 use federation_proto::agreement::{

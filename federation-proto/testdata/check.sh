@@ -1,0 +1,154 @@
+#!/usr/bin/env bash
+# Checks the golden vectors with `openssl pkeyutl` and `sha256sum` alone (and `openssl x509`, to get
+# a public key out of a certificate). Parses the bytes itself: nothing here knows the Rust code.
+set -euo pipefail
+cd "$(dirname "$0")"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+checks=0
+
+fail() { echo "FAILED: $*" >&2; exit 1; }
+slice() { tail -c "+$(($2 + 1))" "$1" | head -c "$3"; }          # FILE OFFSET LENGTH
+hex() { od -An -v -tx1 | tr -d ' \n'; }
+unhex() { printf "$(sed 's/../\\x&/g' <<<"$1")"; }
+number() { echo $((16#$(slice "$@" | hex))); }                   # FILE OFFSET LENGTH
+sha256() { sha256sum | cut -d' ' -f1; }
+label() { unhex "$(printf '%02x' "${#1}")"; printf '%s' "$1"; }   # what signed bytes start with
+equal() { [[ "$2" == "$3" ]] || fail "$1: $2 is not $3"; checks=$((checks + 1)); }
+
+# verify NAME KEY SIGNATURE MESSAGE [OPTIONS]: the signature holds, and does not hold for one byte more.
+verify() {
+  local name=$1 key=$2 signature=$3 message=$4
+  shift 4
+  openssl pkeyutl -verify -pubin -keyform "${key##*.}" -inkey "$key" -rawin "$@" \
+    -sigfile "$signature" -in "$message" >/dev/null 2>&1 || fail "$name: the signature does not verify"
+  { cat "$message"; printf x; } >"$work/longer"
+  ! openssl pkeyutl -verify -pubin -keyform "${key##*.}" -inkey "$key" -rawin "$@" \
+    -sigfile "$signature" -in "$work/longer" >/dev/null 2>&1 || fail "$name: anything verifies"
+  checks=$((checks + 2))
+}
+
+# signed_document NAME FILE LABEL KEY: a body, then an ECDSA signature with a length of one byte.
+signed_document() {
+  local size length
+  size=$(stat -c %s "$2")
+  # DER says how long the signature is; try the possible lengths from the end.
+  for length in 72 71 70 69 68; do
+    [[ "$(slice "$2" $((size - length - 1)) 2 | hex)" == "$(printf '%02x30' "$length")" ]] && break
+  done
+  slice "$2" $((size - length)) "$length" >"$work/signature"
+  { label "$3"; slice "$2" 0 $((size - length - 1)); } >"$work/message"
+  verify "$1" "$4" "$work/signature" "$work/message" -digest sha256
+}
+
+for org in a b; do
+  openssl x509 -inform DER -in "$org-issuing.der" -pubkey -noout >"$work/$org-issuing.PEM"
+  signed_document "manifest of $org" "$org-manifest.bin" "entente manifest" "$work/$org-issuing.PEM"
+  equal "fingerprint of $org" "$(tr -d ' \n' <"$org-fingerprint.txt")" "$(sha256 <"$org-root.der")"
+
+  # Format, server name, serial, time, issuing certificate, then the list of envelope keys.
+  name=$(number "$org-manifest.bin" 2 1)
+  certificate=$((2 + 1 + name + 8 + 8))
+  length=$(number "$org-manifest.bin" "$certificate" 2)
+  equal "certificate in the manifest of $org" \
+    "$(slice "$org-manifest.bin" $((certificate + 2)) "$length" | sha256)" "$(sha256 <"$org-issuing.der")"
+  key=$((certificate + 2 + length + 4))
+  slice "$org-manifest.bin" "$key" 32 >"$work/$org-key"
+  { unhex 302a300506032b6570032100; cat "$work/$org-key"; } >"$work/$org-envelope.DER"
+  sha256 <"$work/$org-key" | head -c 16 >"$work/$org-key-id"
+done
+
+# header FILE OFFSET: sets the offsets of a header's fields, relative to the file.
+header() {
+  origin=$(($2 + 4))
+  origin_length=$(number "$1" "$origin" 1)
+  destination=$((origin + 1 + origin_length))
+  destination_length=$(number "$1" "$destination" 1)
+  key_id=$((destination + 1 + destination_length))
+  payload_length=$(number "$1" $((key_id + 8 + 8 + 16 + 8 + 8 + 8)) 4)
+  payload_hash=$((key_id + 8 + 8 + 16 + 8 + 8 + 8 + 4))
+  payload=$((payload_hash + 32))
+}
+
+leaf() { { unhex 00; slice "$1" "$2" $((payload - $2)); } | sha256; }
+node() { unhex "01$1$2" | sha256; }
+position() {
+  { unhex 02; slice "$1" "$2" $((key_id - $2)); slice "$1" $((key_id + 8)) $((payload - key_id - 8)); } | sha256
+}
+
+# root_message FILE OFFSET SIZE ROOT: what the signature of a transaction is over.
+root_message() {
+  label "entente transaction"
+  slice "$1" "$2" 3                                       # version, suite
+  slice "$1" "$origin" $((key_id - origin))               # origin, destination
+  slice "$1" $((key_id + 8)) 8                            # link epoch
+  unhex "$(printf '%08x' "$3")$4"
+}
+
+# The transaction: version, suite, signature, length, envelopes.
+file=transaction.bin
+size=$(stat -c %s "$file")
+equal "length of the transaction" $((71 + $(number "$file" 67 4))) "$size"
+slice "$file" 3 64 >"$work/signature"
+at=71
+leaves=() positions=()
+while ((at < size)); do
+  header "$file" "$at"
+  equal "key id of envelope ${#leaves[@]}" "$(slice "$file" "$key_id" 8 | hex)" "$(cat "$work/a-key-id")"
+  equal "payload hash of envelope ${#leaves[@]}" \
+    "$(slice "$file" "$payload_hash" 32 | hex)" "$(slice "$file" "$payload" "$payload_length" | sha256)"
+  leaves+=("$(leaf "$file" "$at")")
+  positions+=("$(position "$file" "$at")")
+  at=$((payload + payload_length))
+done
+equal "number of envelopes" "${#leaves[@]}" 3
+root=$(node "$(node "${leaves[0]}" "${leaves[1]}")" "${leaves[2]}")
+header "$file" 71
+root_message "$file" 0 3 "$root" >"$work/message"
+verify "transaction" "$work/a-envelope.DER" "$work/signature" "$work/message"
+
+# The proof of its first envelope: tree size, index, path, signature.
+equal "size and index in the proof" "$(slice proof.bin 0 8 | hex)" 0000000300000000
+equal "length of the path" "$(number proof.bin 8 4)" 64
+header proved-envelope.bin 0
+equal "proved payload" "$(slice proved-envelope.bin "$payload_hash" 32 | hex)" \
+  "$(slice proved-envelope.bin "$payload" "$payload_length" | sha256)"
+proved=$(node "$(node "$(leaf proved-envelope.bin 0)" "$(slice proof.bin 12 32 | hex)")" \
+  "$(slice proof.bin 44 32 | hex)")
+slice proof.bin 76 64 >"$work/signature"
+root_message proved-envelope.bin 0 3 "$proved" >"$work/message"
+verify "proof" "$work/a-envelope.DER" "$work/signature" "$work/message"
+
+# The receipt: a body that starts like a header without its kind, then an Ed25519 signature.
+size=$(stat -c %s receipt.bin)
+slice receipt.bin $((size - 64)) 64 >"$work/signature"
+{ label "entente receipt"; slice receipt.bin 0 $((size - 64)); } >"$work/message"
+verify "receipt" "$work/b-envelope.DER" "$work/signature" "$work/message"
+origin_length=$(number receipt.bin 3 1)
+destination_length=$(number receipt.bin $((4 + origin_length)) 1)
+root_at=$((5 + origin_length + destination_length + 8 + 8))
+equal "root in the receipt" "$(slice receipt.bin "$root_at" 32 | hex)" "$root"
+# The last lane's chain hash: 0x03, the chain before, the position hash, for each envelope.
+chain=$(printf 'the chain up to position 40' | sha256)
+for hash in "${positions[0]}" "${positions[1]}"; do
+  chain=$(unhex "03$chain$hash" | sha256)
+done
+equal "chain hash in the receipt" "$(slice receipt.bin $((size - 96)) 32 | hex)" "$chain"
+
+# The peering documents: each signs the one before.
+signed_document "offer" offer.bin "entente offer" "$work/a-issuing.PEM"
+signed_document "acceptance" acceptance.bin "entente acceptance" "$work/b-issuing.PEM"
+size=$(stat -c %s acceptance.bin)
+length=$(stat -c %s "$work/signature")
+equal "offer in the acceptance" \
+  "$(slice acceptance.bin $((size - length - 1 - 32)) 32 | hex)" "$(sha256 <offer.bin)"
+signed_document "countersignature" countersignature.bin "entente countersignature" "$work/a-issuing.PEM"
+size=$(stat -c %s countersignature.bin)
+length=$(stat -c %s "$work/signature")
+hashes=$((size - length - 1 - 8 - 64))
+equal "offer in the countersignature" "$(slice countersignature.bin "$hashes" 32 | hex)" "$(sha256 <offer.bin)"
+equal "acceptance in the countersignature" \
+  "$(slice countersignature.bin $((hashes + 32)) 32 | hex)" "$(sha256 <acceptance.bin)"
+equal "checksum of the armored offer" "$(sed -n 's/^SHA-256: //p' offer.txt)" "$(sha256 <offer.bin)"
+
+echo "$checks checks passed"

@@ -1,0 +1,103 @@
+//! The golden vectors under `testdata/`: this build makes and reads exactly those bytes, and OpenSSL
+//! and sha256sum find the same signatures and hashes.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_types,
+    reason = "tests fail by panicking, and one of them runs the script"
+)]
+
+mod support;
+
+use std::process::Command;
+
+use federation_proto::agreement::{Countersignature, Offer};
+use federation_proto::codec::Wire;
+use federation_proto::fingerprint::Fingerprint;
+use federation_proto::payload::{Payload, Relay};
+use federation_proto::receipt;
+use support::NOW_MS;
+use support::golden::{
+    acceptance_body, both, documents, folder, link_ab, manifest_of, offer_body, payloads, read,
+    relay, reproducible, verified,
+};
+
+/// Goal: the wire format has not changed; by making every vector again whose signature is
+/// deterministic.
+#[test]
+fn made_again_they_are_the_same() {
+    let (a, b) = both();
+    for (name, bytes) in reproducible(&a, &b) {
+        assert_eq!(read(&name), bytes, "{name}");
+    }
+}
+
+/// Goal: the vectors decode to what they were made of; by decoding each.
+#[test]
+fn they_decode_to_what_they_were_made_of() {
+    let (a, b) = both();
+    for (name, payload) in payloads() {
+        let bytes = read(&format!("payload-{name}.bin"));
+        assert_eq!(
+            Payload::decode(payload.kind(), bytes),
+            Ok(payload),
+            "{name}"
+        );
+    }
+    let relayed = Relay::from_bytes(read("payload-relay.bin")).unwrap();
+    assert_eq!(relayed, relay(&a, &b));
+    let proved = relayed
+        .proof
+        .verify(
+            relayed.envelope,
+            &manifest_of(&a, "a"),
+            &a.name,
+            &b.name,
+            relayed.stamp_ms,
+        )
+        .unwrap();
+    assert_eq!(proved.header(), verified(&a, &b)[0].header());
+    let receipt = receipt::decode(read("receipt.bin")).unwrap();
+    receipt
+        .verify(&manifest_of(&b, "b"), &link_ab(&a, &b), NOW_MS)
+        .unwrap();
+}
+
+/// Goal: manifests and peering documents keep their format, though their signatures differ each
+/// time; by comparing what they say, and checking them.
+#[test]
+fn documents_say_what_they_said() {
+    let (a, b) = both();
+    let mut expected = a.manifest_body(1);
+    expected.tls_pins.sort_unstable();
+    assert_eq!(*manifest_of(&a, "a").body(), expected);
+    let (offer, acceptance) = documents();
+    assert_eq!(*offer.body(), offer_body(&a, &b));
+    assert_eq!(*acceptance.body(), acceptance_body(&a, &b, &offer));
+    let countersignature = Countersignature::decode(read("countersignature.bin")).unwrap();
+    countersignature.check(&offer, &acceptance).unwrap();
+    let text = String::from_utf8(read("offer.txt").to_vec()).unwrap();
+    assert_eq!(Offer::from_armor(&text, NOW_MS).unwrap(), offer);
+    assert_eq!(offer.to_armor(), text);
+    let fingerprint = String::from_utf8(read("a-fingerprint.txt").to_vec()).unwrap();
+    assert_eq!(
+        fingerprint.parse::<Fingerprint>().unwrap(),
+        offer.manifest().identity().fingerprint()
+    );
+}
+
+/// Goal: the vectors hold without any of this code; by the script, which uses OpenSSL and sha256sum
+/// alone.
+#[test]
+fn openssl_and_sha256sum_agree() {
+    let output = Command::new("bash")
+        .arg(folder().join("check.sh"))
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}

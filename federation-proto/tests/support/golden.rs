@@ -1,0 +1,304 @@
+//! What the golden vectors hold, made from fixed keys and fixed values.
+//!
+//! What envelope keys sign (Ed25519) comes out the same every time. What issuing keys sign (ECDSA)
+//! does not, so those documents are made once and then read.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use federation_proto::agreement::{Acceptance, AcceptanceBody, Offer, OfferBody, Statement};
+use federation_proto::codec::Wire;
+use federation_proto::envelope::{HashedPayload, Lane, Outgoing};
+use federation_proto::hash::Digest;
+use federation_proto::ids::{AccountId, DeviceId, Member, RequestId, RoomId};
+use federation_proto::keys::{EnvelopeKey, IssuingKey};
+use federation_proto::link::chain;
+use federation_proto::manifest::{self, Manifest};
+use federation_proto::payload::{
+    About, ClaimedKey, Handshake, KeyRequest, KeyResponse, Message, Notice, Payload, Relay, Sender,
+    Tombstone, Welcome,
+};
+use federation_proto::receipt::{ItemResult, LaneHead, ReceiptBody};
+use federation_proto::refusal::{Refusal, RefusalCode};
+use federation_proto::transaction::{Link, SignedTransaction, VerifiedEnvelope, decode, sign};
+
+use super::{DAY_MS, NOW_MS, Organisation, link, random, server};
+
+pub fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata")
+}
+
+pub fn read(name: &str) -> Bytes {
+    let path = folder().join(name);
+    std::fs::read(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+        .into()
+}
+
+/// The organisation `a` or `b` as it stands in the folder.
+pub fn organisation(letter: &str, seed: u8) -> Organisation {
+    let key = read(&format!("keys/{letter}-issuing.pk8"));
+    Organisation {
+        name: server(&format!("{letter}.example")),
+        root: read(&format!("{letter}-root.der")),
+        issuing: read(&format!("{letter}-issuing.der")),
+        issuing_key: IssuingKey::from_pkcs8(&key, &random()).unwrap(),
+        envelope_key: EnvelopeKey::from_seed(&[seed; 32]).unwrap(),
+    }
+}
+
+pub fn both() -> (Organisation, Organisation) {
+    (organisation("a", 1), organisation("b", 2))
+}
+
+pub fn manifest_of(organisation: &Organisation, letter: &str) -> Manifest {
+    manifest::decode(read(&format!("{letter}-manifest.bin")))
+        .unwrap()
+        .verify(&organisation.name, &organisation.root, None, NOW_MS)
+        .unwrap()
+}
+
+pub fn room() -> RoomId {
+    RoomId::from_bytes([0xaa; 16])
+}
+
+fn alice() -> Sender {
+    Sender {
+        account: AccountId::from_bytes([0xa1; 16]),
+        device: DeviceId::from_bytes([0xa2; 16]),
+    }
+}
+
+fn member(name: &str, account: u8) -> Member {
+    Member {
+        server: server(name),
+        account: AccountId::from_bytes([account; 16]),
+        device: DeviceId::from_bytes([account + 1; 16]),
+    }
+}
+
+/// A payload of every kind but Relay, by the name of its file.
+pub fn payloads() -> Vec<(&'static str, Payload)> {
+    let refusal = Refusal::new(
+        RefusalCode::OutOfScope,
+        "the agreement does not grant messages to this user type",
+    );
+    let bob = member("b.example", 0xb1);
+    vec![
+        (
+            "message",
+            Payload::Message(Message {
+                room: room(),
+                sender: alice(),
+                reference: 7,
+                message: Bytes::from_static(b"an MLS PrivateMessage"),
+            }),
+        ),
+        (
+            "handshake",
+            Payload::Handshake(Handshake {
+                room: room(),
+                hub: server("b.example"),
+                epoch: 3,
+                sender: member("a.example", 0xa1),
+                reference: 8,
+                commit: Bytes::from_static(b"an MLS PublicMessage"),
+                adds: vec![bob.clone()],
+                removes: vec![member("a.example", 0xa5)],
+                welcome: Some(Bytes::from_static(b"an MLS Welcome")),
+                stamp_ms: 0,
+            }),
+        ),
+        (
+            "welcome",
+            Payload::Welcome(Welcome {
+                room: room(),
+                hub: server("b.example"),
+                epoch: 4,
+                members: vec![member("a.example", 0xa1), bob.clone()],
+                recipients: vec![bob.device],
+                welcome: Bytes::from_static(b"an MLS Welcome"),
+                stamp_ms: NOW_MS,
+            }),
+        ),
+        (
+            "key-request",
+            Payload::KeyRequest(KeyRequest {
+                request: RequestId::from_bytes([0x11; 16]),
+                requester: alice(),
+                handle: "bob".parse().unwrap(),
+            }),
+        ),
+        (
+            "key-response",
+            Payload::KeyResponse(KeyResponse {
+                request: RequestId::from_bytes([0x11; 16]),
+                device: alice().device,
+                result: Ok(vec![ClaimedKey {
+                    member: bob,
+                    key_package: Bytes::from_static(b"an MLS KeyPackage"),
+                }]),
+            }),
+        ),
+        (
+            "key-refusal",
+            Payload::KeyResponse(KeyResponse {
+                request: RequestId::from_bytes([0x11; 16]),
+                device: alice().device,
+                result: Err(refusal.clone()),
+            }),
+        ),
+        (
+            "notice",
+            Payload::Notice(Notice {
+                room: room(),
+                about: About::Message,
+                device: alice().device,
+                reference: 7,
+                server: server("c.example"),
+                refusal,
+            }),
+        ),
+        (
+            "tombstone",
+            Payload::Tombstone(Tombstone {
+                count: 3,
+                code: RefusalCode::Expired,
+            }),
+        ),
+    ]
+}
+
+pub fn link_ab(a: &Organisation, b: &Organisation) -> Link {
+    link(a, b, 5)
+}
+
+/// Three envelopes: two on the room's lane, one on the control lane.
+pub fn transaction(a: &Organisation, b: &Organisation) -> SignedTransaction {
+    let envelopes: Vec<_> = payloads()
+        .into_iter()
+        .filter_map(|(name, payload)| {
+            let (lane, sequence, expires_ms) = match name {
+                "message" => (Lane::from(room()), 41, NOW_MS + 7 * DAY_MS),
+                "handshake" => (Lane::from(room()), 42, 0),
+                "key-request" => (Lane::CONTROL, 1, NOW_MS + 60_000),
+                _ => return None,
+            };
+            Some(Outgoing {
+                kind: payload.kind(),
+                lane,
+                sequence,
+                created_ms: NOW_MS,
+                expires_ms,
+                payload: HashedPayload::new(payload.encode().unwrap()),
+            })
+        })
+        .collect();
+    sign(&a.envelope_key, &link_ab(a, b), &envelopes).unwrap()
+}
+
+pub fn verified(a: &Organisation, b: &Organisation) -> Vec<VerifiedEnvelope> {
+    decode(transaction(a, b).bytes)
+        .unwrap()
+        .verify(&manifest_of(a, "a"), &a.name, &b.name, NOW_MS)
+        .unwrap()
+        .into_envelopes()
+}
+
+/// The transaction's first envelope as b, its hub, passes it on.
+pub fn relay(a: &Organisation, b: &Organisation) -> Relay {
+    let envelope = &verified(a, b)[0];
+    Relay {
+        stamp_ms: NOW_MS + 5,
+        proof: envelope.proof(),
+        envelope: envelope.bytes().clone(),
+    }
+}
+
+/// b's answer: the message accepted, the handshake refused, the request deferred.
+pub fn receipt(a: &Organisation, b: &Organisation) -> Bytes {
+    let signed = transaction(a, b);
+    let before = Digest::of(b"the chain up to position 40");
+    let after = signed.position_hashes[..2]
+        .iter()
+        .fold(before, |at, hash| chain(&at, hash));
+    ReceiptBody {
+        link: link_ab(a, b),
+        root: signed.root,
+        at_ms: NOW_MS + 20,
+        results: vec![
+            ItemResult::Accepted,
+            ItemResult::Refused(Refusal::new(
+                RefusalCode::WrongEpoch,
+                "the room is in epoch 4",
+            )),
+            ItemResult::Deferred {
+                code: RefusalCode::RateLimited,
+                retry_after_ms: 2000,
+            },
+        ],
+        lanes: BTreeMap::from([
+            (
+                Lane::CONTROL,
+                LaneHead {
+                    sequence: 0,
+                    chain_hash: Digest::ZERO,
+                },
+            ),
+            (
+                Lane::from(room()),
+                LaneHead {
+                    sequence: 42,
+                    chain_hash: after,
+                },
+            ),
+        ]),
+    }
+    .sign(&b.envelope_key)
+    .unwrap()
+}
+
+fn statement(from: &Organisation, to: &Organisation, letter: &str) -> Statement {
+    Statement {
+        manifest: read(&format!("{letter}-manifest.bin")),
+        ..from.statement(&to.name)
+    }
+}
+
+pub fn offer_body(a: &Organisation, b: &Organisation) -> OfferBody {
+    OfferBody {
+        statement: statement(a, b, "a"),
+        answer_by_ms: NOW_MS + 7 * DAY_MS,
+    }
+}
+
+pub fn acceptance_body(a: &Organisation, b: &Organisation, offer: &Offer) -> AcceptanceBody {
+    AcceptanceBody {
+        statement: statement(b, a, "b"),
+        offer_sha256: offer.sha256(),
+    }
+}
+
+/// Everything that comes out the same every time, by file name.
+pub fn reproducible(a: &Organisation, b: &Organisation) -> Vec<(String, Bytes)> {
+    let mut files: Vec<_> = payloads()
+        .into_iter()
+        .map(|(name, payload)| (format!("payload-{name}.bin"), payload.encode().unwrap()))
+        .collect();
+    let relay = relay(a, b);
+    files.push(("payload-relay.bin".into(), relay.to_bytes().unwrap()));
+    files.push(("proof.bin".into(), relay.proof.to_bytes().unwrap()));
+    files.push(("proved-envelope.bin".into(), relay.envelope));
+    files.push(("transaction.bin".into(), transaction(a, b).bytes));
+    files.push(("receipt.bin".into(), receipt(a, b)));
+    files
+}
+
+/// The documents of the ceremony as they stand in the folder.
+pub fn documents() -> (Offer, Acceptance) {
+    (
+        Offer::open(read("offer.bin"), NOW_MS).unwrap(),
+        Acceptance::open(read("acceptance.bin"), NOW_MS).unwrap(),
+    )
+}
