@@ -1,0 +1,450 @@
+//! The peering ceremony: from an offer to an active agreement, and everything that must stop it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "tests fail by panicking"
+)]
+
+mod support;
+
+use bytes::Bytes;
+use federation_proto::agreement::{
+    Acceptance, Accepted, Active, Agreement, AgreementError, Countersignature, Direction, Document,
+    DocumentError, Draft, Offer, OfferBody, Offered, Operation, Record, Side, State, Statement,
+    TermsError, UserTypes,
+};
+use federation_proto::armor::{self, ArmorError};
+use federation_proto::fingerprint::Fingerprint;
+use federation_proto::hash::Digest;
+use federation_proto::version::{Version, VersionSet};
+use support::{DAY_MS, NOW_MS, Organisation, accept, offer, random, server};
+
+fn pair() -> (Organisation, Organisation) {
+    (
+        Organisation::new("a.example", 1),
+        Organisation::new("b.example", 2),
+    )
+}
+
+fn fingerprint(of: &Organisation) -> Fingerprint {
+    Fingerprint::of_root(&of.root)
+}
+
+/// Both sides of a finished ceremony.
+fn active(a: &Organisation, b: &Organisation) -> (Active, Active) {
+    let offered = offer(a, b);
+    let accepted = accept(offered.offer().clone(), b);
+    let at_a = offered
+        .countersign(
+            accepted.acceptance().clone(),
+            &fingerprint(b),
+            &a.issuing_key,
+            &random(),
+            NOW_MS,
+        )
+        .unwrap();
+    let countersignature = at_a.signed().countersignature().clone();
+    let at_b = accepted.activate(countersignature, NOW_MS).unwrap();
+    (at_a, at_b)
+}
+
+fn accept_error(offer: Offer, by: &Organisation, change: fn(&mut Statement)) -> AgreementError {
+    let confirmed = offer.manifest().identity().fingerprint();
+    let mut statement = by.statement(&offer.statement().from.clone());
+    change(&mut statement);
+    Accepted::accept(
+        offer,
+        &confirmed,
+        statement,
+        &by.issuing_key,
+        &random(),
+        NOW_MS,
+    )
+    .unwrap_err()
+}
+
+/// Goal: offer, acceptance and countersignature, each sent as text, make the same active agreement
+/// at both ends; by holding the ceremony.
+#[test]
+fn the_ceremony() {
+    let (a, b) = pair();
+    let offered = offer(&a, &b);
+    let offer_text = offered.offer().to_armor();
+
+    let at_b = Offer::from_armor(&offer_text, NOW_MS).unwrap();
+    let accepted = accept(at_b, &b);
+    let acceptance_text = accepted.acceptance().to_armor();
+
+    let at_a = Acceptance::from_armor(&acceptance_text, NOW_MS).unwrap();
+    let active_a = offered
+        .countersign(at_a, &fingerprint(&b), &a.issuing_key, &random(), NOW_MS)
+        .unwrap();
+    let countersignature_text = active_a.signed().countersignature().to_armor();
+
+    let at_b = Countersignature::from_armor(&countersignature_text).unwrap();
+    let active_b = accepted.activate(at_b, NOW_MS).unwrap();
+
+    assert_eq!(active_a.signed().side(), Side::Offerer);
+    assert_eq!(active_b.signed().side(), Side::Accepter);
+    assert_eq!(active_a.signed().theirs(), active_b.signed().ours());
+    assert_eq!(active_a.signed().ours(), active_b.signed().theirs());
+    assert_eq!(active_a.signed().partner_manifest().server(), &b.name);
+    assert_eq!(active_b.signed().version(), Version::V1);
+    let effective = active_b.signed().effective();
+    assert!(effective.allows(Direction::Outbound, Operation::Message, "standard"));
+}
+
+/// Goal: an offer is signed whole; by flipping one bit of each byte in turn.
+#[test]
+fn every_byte_of_an_offer_is_signed() {
+    let (a, b) = pair();
+    let offered = offer(&a, &b);
+    let bytes = offered.offer().bytes();
+    for at in 0..bytes.len() {
+        let mut changed = bytes.to_vec();
+        changed[at] ^= 1;
+        assert!(Offer::open(changed.into(), NOW_MS).is_err(), "byte {at}");
+    }
+}
+
+/// Goal: an offer in another's name is not countersigned, and not accepted, once the fingerprints
+/// are compared; by an attacker who makes an acceptance and an offer of its own.
+#[test]
+fn fingerprints_stop_an_impostor() {
+    let (a, b) = pair();
+    let mallory = Organisation::new("b.example", 3);
+    let offered = offer(&a, &b);
+    let forged = accept(offered.offer().clone(), &mallory);
+    let rejected = offered
+        .countersign(
+            forged.acceptance().clone(),
+            &fingerprint(&b),
+            &a.issuing_key,
+            &random(),
+            NOW_MS,
+        )
+        .unwrap_err();
+    assert_eq!(
+        rejected.error,
+        AgreementError::WrongFingerprint {
+            found: fingerprint(&mallory)
+        }
+    );
+    // The offer is still there, for the true answer.
+    let true_answer = accept(rejected.state.offer().clone(), &b);
+    rejected
+        .state
+        .countersign(
+            true_answer.acceptance().clone(),
+            &fingerprint(&b),
+            &a.issuing_key,
+            &random(),
+            NOW_MS,
+        )
+        .unwrap();
+
+    let error = Accepted::accept(
+        offer(&Organisation::new("a.example", 4), &b)
+            .offer()
+            .clone(),
+        &fingerprint(&a),
+        b.statement(&a.name),
+        &b.issuing_key,
+        &random(),
+        NOW_MS,
+    )
+    .unwrap_err();
+    assert!(matches!(error, AgreementError::WrongFingerprint { .. }));
+}
+
+/// Goal: a document counts for the pair of servers that it names; by answering offers in the wrong
+/// names.
+#[test]
+fn documents_name_their_pair() {
+    let (a, b) = pair();
+    let c = Organisation::new("c.example", 3);
+    let error = accept_error(offer(&a, &b).offer().clone(), &c, |_| {});
+    assert!(matches!(error, AgreementError::OtherPartner { .. }));
+    let error = accept_error(offer(&a, &b).offer().clone(), &b, |statement| {
+        statement.to = server("c.example");
+    });
+    assert!(matches!(error, AgreementError::NotForUs { .. }));
+    assert_eq!(
+        Draft::new(a.statement(&a.name), NOW_MS + DAY_MS).unwrap_err(),
+        AgreementError::WithItself
+    );
+}
+
+/// Goal: an acceptance counts for exactly the offer that it signs; by answering one of two offers
+/// that say the same.
+#[test]
+fn an_acceptance_is_of_one_offer() {
+    let (a, b) = pair();
+    let answered = accept(offer(&a, &b).offer().clone(), &b);
+    let rejected = offer(&a, &b)
+        .countersign(
+            answered.acceptance().clone(),
+            &fingerprint(&b),
+            &a.issuing_key,
+            &random(),
+            NOW_MS,
+        )
+        .unwrap_err();
+    assert_eq!(rejected.error, AgreementError::OtherOffer);
+}
+
+/// Goal: a countersignature counts for exactly its two documents, and only by the offerer; by
+/// presenting another pair's, and one that the accepter made itself.
+#[test]
+fn a_countersignature_is_of_one_pair() {
+    let (a, b) = pair();
+    let (other, _) = active(&a, &b);
+    let accepted = accept(offer(&a, &b).offer().clone(), &b);
+    let rejected = accepted
+        .activate(other.signed().countersignature().clone(), NOW_MS)
+        .unwrap_err();
+    assert_eq!(
+        rejected.error,
+        AgreementError::Document(DocumentError::OtherDocuments)
+    );
+
+    let (at_a, _) = active(&a, &b);
+    let signed = at_a.signed();
+    let mut bytes = signed.countersignature().bytes().to_vec();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    let changed = Countersignature::decode(Bytes::from(bytes)).unwrap();
+    assert_eq!(
+        changed.check(signed.offer(), signed.acceptance()),
+        Err(DocumentError::BadSignature)
+    );
+}
+
+/// Goal: time is kept: an offer has a last day, an agreement too, a document isn't made in the
+/// future, and certificates must be valid; by moving the clock.
+#[test]
+fn time_is_kept() {
+    let (a, b) = pair();
+    let late = NOW_MS + 8 * DAY_MS;
+    let error = Accepted::accept(
+        offer(&a, &b).offer().clone(),
+        &fingerprint(&a),
+        b.statement(&a.name),
+        &b.issuing_key,
+        &random(),
+        late,
+    )
+    .unwrap_err();
+    assert_eq!(error, AgreementError::TooLate);
+
+    let error = accept_error(offer(&a, &b).offer().clone(), &b, |statement| {
+        statement.expires_ms = NOW_MS;
+    });
+    assert_eq!(error, AgreementError::Expired);
+
+    let bytes = offer(&a, &b).offer().bytes().clone();
+    assert_eq!(
+        Offer::open(bytes.clone(), NOW_MS - 10 * 60 * 1000),
+        Err(DocumentError::FromTheFuture)
+    );
+    let after_the_root = 2_500_000_000_000;
+    assert!(matches!(
+        Offer::open(bytes.clone(), after_the_root),
+        Err(DocumentError::Manifest(_))
+    ));
+    assert!(Offer::restore(bytes).is_ok());
+
+    let (active, _) = active(&a, &b);
+    let end = NOW_MS + 365 * DAY_MS;
+    let active = *active.expire(end - 1).unwrap_err();
+    let suspended = active.clone().suspend(String::new(), NOW_MS);
+    assert!(suspended.expire(end).is_ok());
+    let expired = active.expire(end).unwrap();
+    assert_eq!(expired.at_ms(), end);
+}
+
+/// Goal: statements that leave nothing to do, name no common version, amend what is not there or
+/// are out of order make no agreement; by each of them.
+#[test]
+fn statements_must_fit() {
+    let (a, b) = pair();
+    let error = accept_error(offer(&a, &b).offer().clone(), &b, |statement| {
+        statement.terms.outbound.clear();
+        statement.terms.inbound.clear();
+    });
+    assert_eq!(error, AgreementError::NothingInCommon);
+    let error = accept_error(offer(&a, &b).offer().clone(), &b, |statement| {
+        statement.terms.ttl.min_seconds = 40 * 86_400;
+        statement.terms.ttl.max_seconds = 50 * 86_400;
+    });
+    assert_eq!(error, AgreementError::NothingInCommon);
+    let error = accept_error(offer(&a, &b).offer().clone(), &b, |statement| {
+        statement.terms.ttl.min_seconds = 0;
+    });
+    assert_eq!(error, AgreementError::Terms(TermsError::Ttl));
+    let error = accept_error(offer(&a, &b).offer().clone(), &b, |statement| {
+        statement.versions = VersionSet::new([Version(2)]).unwrap();
+    });
+    assert_eq!(error, AgreementError::NoCommonVersion);
+    let error = accept_error(offer(&a, &b).offer().clone(), &b, |statement| {
+        statement.serial = 2;
+        statement.previous = Digest::of(b"an earlier one");
+    });
+    assert_eq!(error, AgreementError::NotTheFirst);
+}
+
+/// Goal: a document's keys must be its maker's: nobody signs with another's manifest; by an offer
+/// that carries the true manifest of another organisation.
+#[test]
+fn nobody_borrows_keys() {
+    let (a, b) = pair();
+    let mallory = Organisation::new("m.example", 3);
+    let body = OfferBody {
+        statement: a.statement(&b.name),
+        answer_by_ms: NOW_MS + DAY_MS,
+    };
+    assert_eq!(
+        Document::make(&body, &mallory.issuing_key, &random()),
+        Err(DocumentError::BadSignature)
+    );
+}
+
+/// Goal: the wrong paper is named for what it is; by handing in each document where another is due.
+#[test]
+fn the_wrong_paper_is_named() {
+    let (a, b) = pair();
+    let (active, _) = active(&a, &b);
+    let signed = active.signed();
+    assert_eq!(
+        Offer::from_armor(&signed.acceptance().to_armor(), NOW_MS)
+            .unwrap_err()
+            .to_string(),
+        "this is an acceptance, not an offer"
+    );
+    assert_eq!(
+        Countersignature::from_armor(&signed.offer().to_armor()).unwrap_err(),
+        DocumentError::Armor(ArmorError::OtherKind {
+            expected: armor::Kind::Countersignature,
+            found: armor::Kind::Offer
+        })
+    );
+    // Relabelled, it still does not pass: the label is in the signature, the shape is another.
+    let relabelled = armor::write(armor::Kind::Offer, signed.acceptance().bytes());
+    assert!(Offer::from_armor(&relabelled, NOW_MS).is_err());
+}
+
+/// Goal: every state goes into the store and comes back the same; by writing and reading each.
+#[test]
+fn every_state_is_stored() {
+    let (a, b) = pair();
+    let (active, _) = active(&a, &b);
+    let offered = offer(&a, &b);
+    let accepted = accept(offered.offer().clone(), &b);
+    let reason = || "because".to_owned();
+    let expired = active.clone().expire(NOW_MS + 400 * DAY_MS).unwrap();
+    let states = [
+        (Agreement::Offered(offered.clone()), State::Offered),
+        (Agreement::Accepted(accepted.clone()), State::Accepted),
+        (Agreement::Active(active.clone()), State::Active),
+        (
+            Agreement::Suspended(active.clone().suspend(reason(), NOW_MS)),
+            State::Suspended,
+        ),
+        (Agreement::Expired(expired.clone()), State::Expired),
+        (
+            Agreement::Revoked(offered.revoke(reason(), NOW_MS)),
+            State::Revoked,
+        ),
+        (
+            Agreement::Revoked(accepted.revoke(reason(), NOW_MS)),
+            State::Revoked,
+        ),
+        (
+            Agreement::Revoked(active.clone().revoke(reason(), NOW_MS)),
+            State::Revoked,
+        ),
+        (
+            Agreement::Revoked(expired.revoke(reason(), NOW_MS)),
+            State::Revoked,
+        ),
+    ];
+    for (agreement, state) in states {
+        assert_eq!(agreement.state(), state);
+        let partner = if state == State::Accepted { &a } else { &b };
+        if !matches!(&agreement, Agreement::Revoked(_)) {
+            assert_eq!(agreement.partner(), &partner.name);
+        }
+        let stored = postcard::to_stdvec(&agreement.record()).unwrap();
+        let record: Record = postcard::from_bytes(&stored).unwrap();
+        assert_eq!(Agreement::restore(&record).unwrap(), agreement);
+    }
+    let suspended = active.clone().suspend(reason(), NOW_MS);
+    assert_eq!(suspended.reason(), "because");
+    assert_eq!(suspended.resume(), active);
+}
+
+/// Goal: a record that was changed in the store does not come back; by exchanging a document.
+#[test]
+fn a_damaged_record_is_noticed() {
+    let (a, b) = pair();
+    let (active, _) = active(&a, &b);
+    let (another, _) = self::active(&a, &b);
+    let Record::Active(mut record) = Agreement::Active(active).record() else {
+        panic!("another state");
+    };
+    record.acceptance = another.signed().acceptance().bytes().clone();
+    assert_eq!(
+        Agreement::restore(&Record::Active(record)),
+        Err(DocumentError::OtherDocuments)
+    );
+}
+
+/// Goal: an administrator reads in plain words what is signed; by the whole text of a narrowed
+/// offer, and of what follows from both sides.
+#[test]
+fn summaries() {
+    let (a, b) = pair();
+    let mut statement = a.statement(&b.name);
+    let staff = UserTypes::from_names(["staff".to_owned(), "board".to_owned()]);
+    statement.terms.outbound = [(Operation::Message, staff)].into();
+    statement.terms.inbound = [].into();
+    let offered: Offered = Draft::new(statement, NOW_MS + 7 * DAY_MS)
+        .unwrap()
+        .offer(&a.issuing_key, &random())
+        .unwrap();
+    assert_eq!(
+        offered.offer().summary(),
+        [
+            "a.example offers b.example an agreement, to be accepted by 2026-11-29 10:15 UTC.",
+            "People of a.example may exchange messages with people of b.example, of a.example \
+             only the user types board, staff.",
+            "People of b.example may do nothing towards people of a.example.",
+            "Messages live between 1 second and 30 days.",
+            "Up to 1 GiB for people of a.example may wait there.",
+            "Files of up to 100 MiB.",
+            "It ends on 2027-11-22 10:15 UTC.",
+            "a.example is reached at a.example:8448.",
+            "Contact: admin at a.example.",
+            "a.example speaks protocol version 1.",
+        ]
+    );
+    let accepted = accept(offered.offer().clone(), &b);
+    let active = offered
+        .countersign(
+            accepted.acceptance().clone(),
+            &fingerprint(&b),
+            &a.issuing_key,
+            &random(),
+            NOW_MS,
+        )
+        .unwrap();
+    assert_eq!(
+        active.signed().summary()[..2],
+        [
+            "People of a.example may exchange messages with people of b.example, of a.example \
+             only the user types board, staff.",
+            "People of b.example may do nothing towards people of a.example.",
+        ]
+    );
+}
