@@ -80,10 +80,7 @@ impl ManifestBody {
         self.write(&mut writer);
         let body = writer.finish()?;
         let signature = key.sign(&signed_bytes(&body)?, random)?;
-        let mut writer = Writer::with_capacity(body.len() + 80);
-        writer.fixed(&body);
-        writer.opaque8("signature", ISSUING_SIGNATURE_BYTES_MAX, &signature);
-        Ok(writer.finish()?)
+        Ok(attach(&body, &signature)?)
     }
 
     fn write(&self, writer: &mut Writer) {
@@ -163,6 +160,13 @@ fn read_key(reader: &mut Reader) -> Result<EnvelopeKeyEntry, DecodeError> {
     }
 }
 
+fn attach(body: &[u8], signature: &[u8]) -> Result<Bytes, EncodeError> {
+    let mut writer = Writer::with_capacity(body.len() + 80);
+    writer.fixed(body);
+    writer.opaque8("signature", ISSUING_SIGNATURE_BYTES_MAX, signature);
+    writer.finish()
+}
+
 fn signed_bytes(body: &[u8]) -> Result<Bytes, EncodeError> {
     let mut writer = Writer::with_capacity(body.len() + 32);
     writer.opaque8("label", 255, MANIFEST_LABEL);
@@ -235,6 +239,16 @@ impl UnverifiedManifest {
     #[must_use]
     pub const fn server(&self) -> &ServerName {
         &self.body.server
+    }
+
+    /// The manifest encoded again from its parts: the bytes that it was read from.
+    ///
+    /// # Errors
+    /// Never for what was decoded.
+    pub fn to_bytes(&self) -> Result<Bytes, EncodeError> {
+        let mut writer = Writer::new();
+        self.body.write(&mut writer);
+        attach(&writer.finish()?, &self.signature)
     }
 
     /// Checks that the organisation with this root signed it for `server`, and that it does not go

@@ -123,6 +123,17 @@ impl UnverifiedReceipt {
         self.key_id
     }
 
+    /// The receipt encoded again from its parts: the bytes that it was read from.
+    ///
+    /// # Errors
+    /// Never for what was decoded.
+    pub fn to_bytes(&self) -> Result<Bytes, EncodeError> {
+        let mut writer = Writer::new();
+        write_body(&mut writer, &self.body, self.key_id);
+        writer.fixed(&self.signature);
+        writer.finish()
+    }
+
     /// Checks that the link's destination signed this, with a key that its manifest lists as valid
     /// at `now_ms`.
     ///

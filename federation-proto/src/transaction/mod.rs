@@ -22,7 +22,7 @@ use crate::codec::{EncodeError, Wire, Writer};
 use crate::envelope::{Header, Kind, Outgoing, Suite, position_hash};
 use crate::hash::Digest;
 use crate::ids::ServerName;
-use crate::keys::{EnvelopeKey, KeyId, TRANSACTION_LABEL};
+use crate::keys::{ENVELOPE_SIGNATURE_BYTES, EnvelopeKey, KeyId, TRANSACTION_LABEL};
 use crate::limits::{PAYLOAD_BYTES_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_ENVELOPES_MAX};
 use crate::merkle::{self, Tree};
 use crate::version::Version;
@@ -87,12 +87,30 @@ pub fn sign(
         root,
     )?);
 
-    let body = body.finish()?;
-    let mut writer = Writer::with_capacity(body.len() + 128);
-    writer.u16(link.version.0);
-    Suite::Ed25519Sha256.write(&mut writer);
-    writer.fixed(&signature);
-    writer.opaque32("envelopes", TRANSACTION_BYTES_MAX, &body);
+    let bytes = encode(
+        link.version,
+        Suite::Ed25519Sha256,
+        &signature,
+        &body.finish()?,
+    )?;
+    Ok(SignedTransaction {
+        bytes,
+        root,
+        position_hashes,
+    })
+}
+
+fn encode(
+    version: Version,
+    suite: Suite,
+    signature: &[u8; ENVELOPE_SIGNATURE_BYTES],
+    envelopes: &[u8],
+) -> Result<Bytes, EncodeError> {
+    let mut writer = Writer::with_capacity(envelopes.len() + 128);
+    writer.u16(version.0);
+    suite.write(&mut writer);
+    writer.fixed(signature);
+    writer.opaque32("envelopes", TRANSACTION_BYTES_MAX, envelopes);
     let bytes = writer.finish()?;
     if bytes.len() > TRANSACTION_BYTES_MAX {
         return Err(EncodeError {
@@ -100,11 +118,7 @@ pub fn sign(
             max: TRANSACTION_BYTES_MAX,
         });
     }
-    Ok(SignedTransaction {
-        bytes,
-        root,
-        position_hashes,
-    })
+    Ok(bytes)
 }
 
 fn header_of(key_id: KeyId, link: &Link, envelope: &Outgoing) -> Result<Header, EncodeError> {

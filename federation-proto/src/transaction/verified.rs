@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::codec::{DecodeError, Reader, Wire};
+use crate::codec::{DecodeError, EncodeError, Reader, Wire, Writer};
 use crate::envelope::{Header, Suite, position_hash};
 use crate::hash::Digest;
 use crate::ids::ServerName;
@@ -14,7 +14,7 @@ use crate::limits::{TRANSACTION_BYTES_MAX, TRANSACTION_ENVELOPES_MAX};
 use crate::manifest::Manifest;
 use crate::merkle::{self, Tree};
 use crate::transaction::proof::EnvelopeProof;
-use crate::transaction::{Link, signed_bytes};
+use crate::transaction::{Link, encode, signed_bytes};
 use crate::version::Version;
 
 /// Why bytes that decode are not what the expected server signed.
@@ -195,6 +195,24 @@ impl UnverifiedTransaction {
     #[must_use]
     pub const fn size(&self) -> usize {
         self.envelopes.len()
+    }
+
+    /// The transaction encoded again from its parts: the bytes that it was read from.
+    ///
+    /// # Errors
+    /// Never for what was decoded.
+    pub fn to_bytes(&self) -> Result<Bytes, EncodeError> {
+        let mut body = Writer::new();
+        for envelope in &self.envelopes {
+            envelope.header.write(&mut body);
+            body.fixed(envelope.payload_slice());
+        }
+        encode(
+            self.link.version,
+            self.suite,
+            &self.signature,
+            &body.finish()?,
+        )
     }
 
     /// Checks that `expected_origin` signed this for `expected_destination`, with a key that its

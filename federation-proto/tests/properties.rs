@@ -1,0 +1,633 @@
+//! Every decoder: what is encoded decodes to itself, no input makes it panic, and whatever it
+//! accepts it encodes to the same bytes again.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "tests fail by panicking"
+)]
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use bytes::Bytes;
+use federation_proto::agreement::{
+    AcceptanceBody, Countersignature, CountersignatureBody, Grants, OfferBody, Operation,
+    Statement, Terms, TtlBounds, UserTypes,
+};
+use federation_proto::armor;
+use federation_proto::codec::{Wire, Writer};
+use federation_proto::envelope::{HashedPayload, Header, Kind, Lane, Outgoing, Suite};
+use federation_proto::fingerprint::Fingerprint;
+use federation_proto::hash::Digest;
+use federation_proto::ids::{AccountId, DeviceId, Handle, Member, RequestId, RoomId, ServerName};
+use federation_proto::keys::{EnvelopeKey, KeyId};
+use federation_proto::manifest;
+use federation_proto::payload::{
+    About, ClaimedKey, Handshake, KeyRequest, KeyResponse, Message, Notice, Payload, Relay, Sender,
+    Tombstone, Welcome,
+};
+use federation_proto::receipt::{self, ItemResult, LaneHead, ReceiptBody};
+use federation_proto::refusal::{Refusal, RefusalCode};
+use federation_proto::transaction::{self, EnvelopeProof, Link, sign};
+use federation_proto::version::{Version, VersionSet};
+use proptest::prelude::*;
+use proptest::sample::select;
+
+/// What a hostile or broken sender makes of bytes.
+#[derive(Debug, Clone)]
+enum Damage {
+    Flip(usize, u8),
+    Cut(usize),
+    Insert(usize, u8),
+    Remove(usize),
+    Swap(usize, usize),
+}
+
+fn damage() -> impl Strategy<Value = Vec<Damage>> {
+    let one = prop_oneof![
+        (any::<usize>(), 1..=u8::MAX).prop_map(|(at, bits)| Damage::Flip(at, bits)),
+        any::<usize>().prop_map(Damage::Cut),
+        (any::<usize>(), any::<u8>()).prop_map(|(at, byte)| Damage::Insert(at, byte)),
+        any::<usize>().prop_map(Damage::Remove),
+        any::<(usize, usize)>().prop_map(|(from, to)| Damage::Swap(from, to)),
+    ];
+    prop::collection::vec(one, 0..3)
+}
+
+fn damaged(bytes: &[u8], damage: Vec<Damage>) -> Bytes {
+    let mut bytes = bytes.to_vec();
+    for damage in damage {
+        let length = bytes.len().max(1);
+        match damage {
+            Damage::Insert(at, byte) => bytes.insert(at % (bytes.len() + 1), byte),
+            _ if bytes.is_empty() => {}
+            Damage::Flip(at, bits) => bytes[at % length] ^= bits,
+            Damage::Cut(at) => bytes.truncate(at % length),
+            Damage::Remove(at) => drop(bytes.remove(at % length)),
+            Damage::Swap(from, to) => bytes.swap(from % length, to % length),
+        }
+    }
+    bytes.into()
+}
+
+fn check_wire<T: Wire + PartialEq + Debug>(value: &T, damage: Vec<Damage>) {
+    let bytes = value.to_bytes().unwrap();
+    assert_eq!(&T::from_bytes(bytes.clone()).unwrap(), value);
+    let other = damaged(&bytes, damage);
+    if let Ok(accepted) = T::from_bytes(other.clone()) {
+        assert_eq!(accepted.to_bytes().unwrap(), other);
+    }
+}
+
+fn opaque(max: usize) -> impl Strategy<Value = Bytes> {
+    prop::collection::vec(any::<u8>(), 0..max).prop_map(Bytes::from)
+}
+
+fn server_name() -> impl Strategy<Value = ServerName> {
+    select(vec![
+        "a.example",
+        "b.example",
+        "xn--bcher-kva.example",
+        "a-1.b.c.example",
+    ])
+    .prop_map(|name| name.parse().unwrap())
+}
+
+fn digest() -> impl Strategy<Value = Digest> {
+    any::<[u8; 32]>().prop_map(Digest::from_bytes)
+}
+
+fn room() -> impl Strategy<Value = RoomId> {
+    any::<[u8; 16]>().prop_map(RoomId::from_bytes)
+}
+
+fn device() -> impl Strategy<Value = DeviceId> {
+    any::<[u8; 16]>().prop_map(DeviceId::from_bytes)
+}
+
+fn account() -> impl Strategy<Value = AccountId> {
+    any::<[u8; 16]>().prop_map(AccountId::from_bytes)
+}
+
+fn sender() -> impl Strategy<Value = Sender> {
+    (account(), device()).prop_map(|(account, device)| Sender { account, device })
+}
+
+fn member() -> impl Strategy<Value = Member> {
+    (server_name(), account(), device()).prop_map(|(server, account, device)| Member {
+        server,
+        account,
+        device,
+    })
+}
+
+fn members() -> impl Strategy<Value = Vec<Member>> {
+    prop::collection::vec(member(), 0..4)
+}
+
+fn code() -> impl Strategy<Value = RefusalCode> {
+    select(RefusalCode::ALL)
+}
+
+fn refusal() -> impl Strategy<Value = Refusal> {
+    (code(), "[a-zäß ]{0,40}").prop_map(|(code, reason)| Refusal::new(code, reason))
+}
+
+fn header() -> impl Strategy<Value = Header> {
+    (
+        select(&Kind::ALL[..]),
+        (server_name(), server_name()),
+        any::<[u8; 8]>(),
+        any::<[u8; 16]>(),
+        (any::<u64>(), 1..=u64::MAX, any::<u64>(), any::<u64>()),
+        0..1000_u32,
+        digest(),
+    )
+        .prop_map(
+            |(kind, names, key_id, lane, numbers, payload_length, hash)| Header {
+                version: Version::V1,
+                suite: Suite::Ed25519Sha256,
+                kind,
+                origin: names.0,
+                destination: names.1,
+                key_id: KeyId(key_id),
+                link_epoch: numbers.0,
+                lane: Lane::from_bytes(lane),
+                sequence: numbers.1,
+                created_ms: numbers.2,
+                expires_ms: numbers.3,
+                payload_length,
+                payload_sha256: hash,
+            },
+        )
+}
+
+fn proof() -> impl Strategy<Value = EnvelopeProof> {
+    let parts = (
+        1..=1024_u32,
+        any::<u32>(),
+        prop::collection::vec(digest(), 0..=10),
+        prop::collection::vec(any::<u8>(), 64),
+    );
+    parts.prop_map(|(size, index, path, signature)| {
+        let mut writer = Writer::new();
+        writer.u32(size);
+        writer.u32(index % size);
+        writer.list("path", 10, &path, |writer, hash| {
+            writer.fixed(hash.as_bytes());
+        });
+        writer.fixed(&signature);
+        EnvelopeProof::from_bytes(writer.finish().unwrap()).unwrap()
+    })
+}
+
+fn handshake() -> impl Strategy<Value = Handshake> {
+    (
+        (room(), server_name(), member()),
+        any::<(u64, u64, u64)>(),
+        opaque(50),
+        members(),
+        members(),
+        prop::option::of(opaque(50)),
+    )
+        .prop_map(
+            |(names, numbers, commit, adds, removes, welcome)| Handshake {
+                room: names.0,
+                hub: names.1,
+                sender: names.2,
+                epoch: numbers.0,
+                reference: numbers.1,
+                stamp_ms: numbers.2,
+                commit,
+                adds,
+                removes,
+                welcome,
+            },
+        )
+}
+
+fn key_response() -> impl Strategy<Value = KeyResponse> {
+    let keys = prop::collection::vec(
+        (member(), opaque(30)).prop_map(|(member, key_package)| ClaimedKey {
+            member,
+            key_package,
+        }),
+        0..4,
+    );
+    let result = prop_oneof![keys.prop_map(Ok), refusal().prop_map(Err)];
+    (any::<[u8; 16]>(), device(), result).prop_map(|(request, device, result)| KeyResponse {
+        request: RequestId::from_bytes(request),
+        device,
+        result,
+    })
+}
+
+fn payload() -> impl Strategy<Value = Payload> {
+    let message = (room(), sender(), any::<u64>(), opaque(80)).prop_map(
+        |(room, sender, reference, message)| {
+            Payload::Message(Message {
+                room,
+                sender,
+                reference,
+                message,
+            })
+        },
+    );
+    let welcome = (
+        (room(), server_name(), any::<u64>(), any::<u64>()),
+        members(),
+        prop::collection::vec(device(), 0..4),
+        opaque(50),
+    )
+        .prop_map(|(names, members, recipients, welcome)| {
+            Payload::Welcome(Welcome {
+                room: names.0,
+                hub: names.1,
+                epoch: names.2,
+                stamp_ms: names.3,
+                members,
+                recipients,
+                welcome,
+            })
+        });
+    let relay = (any::<u64>(), proof(), opaque(100)).prop_map(|(stamp_ms, proof, envelope)| {
+        Payload::Relay(Relay {
+            stamp_ms,
+            proof,
+            envelope,
+        })
+    });
+    let request = (any::<[u8; 16]>(), sender(), "[a-z0-9][a-z0-9._-]{0,10}").prop_map(
+        |(request, requester, handle)| {
+            Payload::KeyRequest(KeyRequest {
+                request: RequestId::from_bytes(request),
+                requester,
+                handle: handle.parse::<Handle>().unwrap(),
+            })
+        },
+    );
+    let notice = (
+        (room(), device(), server_name()),
+        select(vec![About::Message, About::Handshake]),
+        any::<u64>(),
+        refusal(),
+    )
+        .prop_map(|(names, about, reference, refusal)| {
+            Payload::Notice(Notice {
+                room: names.0,
+                device: names.1,
+                server: names.2,
+                about,
+                reference,
+                refusal,
+            })
+        });
+    let tombstone = (1..=1_000_000_u32, code())
+        .prop_map(|(count, code)| Payload::Tombstone(Tombstone { count, code }));
+    prop_oneof![
+        message,
+        handshake().prop_map(Payload::Handshake),
+        welcome,
+        relay,
+        request,
+        key_response().prop_map(Payload::KeyResponse),
+        notice,
+        tombstone,
+    ]
+}
+
+fn link() -> impl Strategy<Value = Link> {
+    (server_name(), server_name(), any::<u64>()).prop_map(|(origin, destination, link_epoch)| {
+        Link {
+            version: Version::V1,
+            origin,
+            destination,
+            link_epoch,
+        }
+    })
+}
+
+fn outgoing() -> impl Strategy<Value = Outgoing> {
+    (
+        select(&Kind::ALL[..]),
+        any::<[u8; 16]>(),
+        1..=u64::MAX,
+        any::<(u64, u64)>(),
+        opaque(100),
+    )
+        .prop_map(|(kind, lane, sequence, times, payload)| Outgoing {
+            kind,
+            lane: Lane::from_bytes(lane),
+            sequence,
+            created_ms: times.0,
+            expires_ms: times.1,
+            payload: HashedPayload::new(payload),
+        })
+}
+
+fn item_result() -> impl Strategy<Value = ItemResult> {
+    prop_oneof![
+        Just(ItemResult::Accepted),
+        Just(ItemResult::Duplicate),
+        refusal().prop_map(ItemResult::Refused),
+        (code(), 0..=300_000_u32).prop_map(|(code, retry_after_ms)| ItemResult::Deferred {
+            code,
+            retry_after_ms
+        }),
+    ]
+}
+
+fn receipt_body() -> impl Strategy<Value = ReceiptBody> {
+    let head = (any::<u64>(), digest()).prop_map(|(sequence, chain_hash)| LaneHead {
+        sequence,
+        chain_hash,
+    });
+    let lane = any::<[u8; 16]>().prop_map(Lane::from_bytes);
+    (
+        link(),
+        digest(),
+        any::<u64>(),
+        prop::collection::vec(item_result(), 1..6),
+        prop::collection::btree_map(lane, head, 0..4),
+    )
+        .prop_map(|(link, root, at_ms, results, lanes)| ReceiptBody {
+            link,
+            root,
+            at_ms,
+            results,
+            lanes,
+        })
+}
+
+fn grants() -> impl Strategy<Value = Grants> {
+    let names = prop::collection::vec("[a-zä ]{1,8}", 0..3).prop_map(UserTypes::from_names);
+    prop::collection::btree_map(select(&Operation::ALL[..]), names, 0..4)
+}
+
+fn terms() -> impl Strategy<Value = Terms> {
+    (
+        grants(),
+        grants(),
+        1..1000_u32,
+        1000..=u32::MAX,
+        any::<(u64, u64)>(),
+    )
+        .prop_map(
+            |(outbound, inbound, min_seconds, max_seconds, limits)| Terms {
+                outbound,
+                inbound,
+                ttl: TtlBounds {
+                    min_seconds,
+                    max_seconds,
+                },
+                waiting_bytes_max: limits.0,
+                file_bytes_max: limits.1,
+            },
+        )
+}
+
+fn statement() -> impl Strategy<Value = Statement> {
+    let endpoint = select(vec!["a.example:8448", "192.0.2.1:1", "[2001:db8::1]:65535"]);
+    (
+        (server_name(), server_name(), any::<u64>(), digest()),
+        prop::collection::btree_set(any::<u16>(), 1..=8),
+        (opaque(40), opaque(40)),
+        prop::collection::vec(endpoint, 0..3),
+        terms(),
+        "[a-z äöü@]{0,20}",
+        (any::<[u8; 16]>(), any::<u64>(), any::<u64>()),
+    )
+        .prop_map(
+            |(names, versions, keys, endpoints, terms, contact, rest)| Statement {
+                from: names.0,
+                to: names.1,
+                serial: names.2,
+                previous: names.3,
+                versions: VersionSet::new(versions.into_iter().map(Version)).unwrap(),
+                root: keys.0,
+                manifest: keys.1,
+                endpoints: endpoints.into_iter().map(|e| e.parse().unwrap()).collect(),
+                terms,
+                contact,
+                nonce: rest.0,
+                made_ms: rest.1,
+                expires_ms: rest.2,
+            },
+        )
+}
+
+proptest! {
+    /// Goal: headers have one encoding; by round trip, damage and re-encoding.
+    #[test]
+    fn headers(value in header(), damage in damage()) {
+        check_wire(&value, damage);
+    }
+
+    /// Goal: version sets have one encoding; by round trip, damage and re-encoding.
+    #[test]
+    fn version_sets(versions in prop::collection::vec(any::<u16>(), 1..=8), damage in damage()) {
+        check_wire(&VersionSet::new(versions.into_iter().map(Version)).unwrap(), damage);
+    }
+
+    /// Goal: proofs have one encoding; by round trip, damage and re-encoding.
+    #[test]
+    fn proofs(value in proof(), damage in damage()) {
+        check_wire(&value, damage);
+    }
+
+    /// Goal: payloads of every kind have one encoding, and are not read as another kind's unless
+    /// the bytes are that kind's too; by round trip, damage and re-encoding under every kind.
+    #[test]
+    fn payloads(value in payload(), damage in damage()) {
+        let bytes = value.encode().unwrap();
+        prop_assert_eq!(&Payload::decode(value.kind(), bytes.clone()).unwrap(), &value);
+        let other = damaged(&bytes, damage);
+        for kind in Kind::ALL {
+            if let Ok(accepted) = Payload::decode(kind, other.clone()) {
+                prop_assert_eq!(accepted.kind(), kind);
+                prop_assert_eq!(accepted.encode().unwrap(), other.clone());
+            }
+        }
+    }
+
+    /// Goal: transactions have one encoding; by signing, damage and re-encoding.
+    #[test]
+    fn transactions(
+        link in link(),
+        envelopes in prop::collection::vec(outgoing(), 1..5),
+        damage in damage(),
+    ) {
+        let key = EnvelopeKey::from_seed(&[1; 32]).unwrap();
+        let bytes = sign(&key, &link, &envelopes).unwrap().bytes;
+        let decoded = transaction::decode(bytes.clone()).unwrap();
+        prop_assert_eq!(decoded.link(), &link);
+        prop_assert_eq!(decoded.to_bytes().unwrap(), bytes.clone());
+        let other = damaged(&bytes, damage);
+        if let Ok(accepted) = transaction::decode(other.clone()) {
+            prop_assert_eq!(accepted.to_bytes().unwrap(), other);
+        }
+    }
+
+    /// Goal: receipts have one encoding; by signing, damage and re-encoding.
+    #[test]
+    fn receipts(body in receipt_body(), damage in damage()) {
+        let key = EnvelopeKey::from_seed(&[1; 32]).unwrap();
+        let bytes = body.sign(&key).unwrap();
+        prop_assert_eq!(receipt::decode(bytes.clone()).unwrap().to_bytes().unwrap(), bytes.clone());
+        let other = damaged(&bytes, damage);
+        if let Ok(accepted) = receipt::decode(other.clone()) {
+            prop_assert_eq!(accepted.to_bytes().unwrap(), other);
+        }
+    }
+
+    /// Goal: offers, acceptances and countersignatures have one encoding; by round trip, damage
+    /// and re-encoding.
+    #[test]
+    fn documents(
+        statement in statement(),
+        time in any::<u64>(),
+        hash in digest(),
+        signature in opaque(72),
+        damage in damage(),
+    ) {
+        check_wire(
+            &OfferBody { statement: statement.clone(), answer_by_ms: time },
+            damage.clone(),
+        );
+        let countersignature = CountersignatureBody {
+            from: statement.from.clone(),
+            to: statement.to.clone(),
+            offer_sha256: hash,
+            acceptance_sha256: Digest::of(hash.as_bytes()),
+            made_ms: time,
+        };
+        check_wire(&AcceptanceBody { statement, offer_sha256: hash }, damage.clone());
+        check_wire(&countersignature, damage.clone());
+        let mut writer = Writer::new();
+        countersignature.write(&mut writer);
+        writer.opaque8("signature", 72, &signature);
+        let bytes = writer.finish().unwrap();
+        let decoded = Countersignature::decode(bytes.clone()).unwrap();
+        prop_assert_eq!(decoded.body(), &countersignature);
+        let other = damaged(&bytes, damage);
+        if let Ok(accepted) = Countersignature::decode(other.clone()) {
+            prop_assert_eq!(accepted.bytes(), &other);
+            let body = accepted.body().to_bytes().unwrap();
+            prop_assert_eq!(&body, &other[..body.len()]);
+        }
+    }
+
+    /// Goal: manifests have one encoding; by writing one by hand in any order of keys and pins,
+    /// which decodes only in the right order, then damage and re-encoding.
+    #[test]
+    fn manifests(
+        server in server_name(),
+        serial in any::<u64>(),
+        certificate in opaque(60),
+        keys in prop::collection::vec((any::<[u8; 32]>(), 0..10_u64, 5..15_u64), 1..4),
+        pins in prop::collection::vec(digest(), 1..4),
+        signature in opaque(72),
+        damage in damage(),
+    ) {
+        let mut writer = Writer::new();
+        writer.u16(1);
+        writer.server_name(&server);
+        writer.u64(serial);
+        writer.u64(serial);
+        writer.opaque16("certificate", 100, &certificate);
+        writer.list("keys", 8, &keys, |writer, (key, from, until)| {
+            writer.fixed(key);
+            writer.u64(*from);
+            writer.u64(*until);
+        });
+        writer.list("pins", 8, &pins, |writer, pin| writer.fixed(pin.as_bytes()));
+        writer.opaque8("signature", 72, &signature);
+        let bytes = writer.finish().unwrap();
+        let in_order = keys.is_sorted_by(|a, b| a.0 < b.0)
+            && keys.iter().all(|key| key.1 < key.2)
+            && pins.is_sorted_by(|a, b| a < b);
+        prop_assert_eq!(manifest::decode(bytes.clone()).is_ok(), in_order);
+        let other = damaged(&bytes, damage);
+        if let Ok(accepted) = manifest::decode(other.clone()) {
+            prop_assert_eq!(accepted.to_bytes().unwrap(), other);
+        }
+    }
+
+    /// Goal: a document in armor comes out as it went in, and damaged armor gives the document or an
+    /// error, never another document; by damaging the text.
+    #[test]
+    fn armor_keeps_or_refuses(document in opaque(300), damage in damage()) {
+        let text = armor::write(armor::Kind::Offer, &document);
+        prop_assert_eq!(armor::read(armor::Kind::Offer, &text).unwrap(), document.clone());
+        let other = String::from_utf8_lossy(&damaged(text.as_bytes(), damage)).into_owned();
+        if let Ok(accepted) = armor::read(armor::Kind::Offer, &other) {
+            prop_assert_eq!(accepted, document);
+        }
+    }
+
+    /// Goal: no bytes make any decoder panic, and what random bytes are accepted has one encoding;
+    /// by random bytes.
+    #[test]
+    fn arbitrary_bytes(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let bytes = Bytes::from(bytes);
+        let _ = transaction::decode(bytes.clone());
+        let _ = receipt::decode(bytes.clone());
+        let _ = manifest::decode(bytes.clone());
+        let _ = Countersignature::decode(bytes.clone());
+        let _ = Header::from_bytes(bytes.clone());
+        let _ = OfferBody::from_bytes(bytes.clone());
+        let _ = AcceptanceBody::from_bytes(bytes.clone());
+        let _ = armor::detect(&text);
+        for kind in armor::Kind::ALL {
+            let _ = armor::read(kind, &text);
+        }
+        let _ = text.parse::<Fingerprint>();
+        if let Ok(accepted) = VersionSet::from_bytes(bytes.clone()) {
+            prop_assert_eq!(accepted.to_bytes().unwrap(), bytes.clone());
+        }
+        for kind in Kind::ALL {
+            if let Ok(accepted) = Payload::decode(kind, bytes.clone()) {
+                prop_assert_eq!(accepted.encode().unwrap(), bytes.clone());
+            }
+        }
+    }
+}
+
+/// Goal: encoders refuse what decoders refuse, so that nothing is sent that can't be read; by
+/// values over their limits.
+#[test]
+fn encoders_keep_to_the_limits() {
+    let big = Message {
+        room: RoomId::from_bytes([0; 16]),
+        sender: Sender {
+            account: AccountId::from_bytes([0; 16]),
+            device: DeviceId::from_bytes([0; 16]),
+        },
+        reference: 0,
+        message: vec![0; 64 * 1024 + 1].into(),
+    };
+    assert_eq!(big.to_bytes().unwrap_err().what, "message");
+    let tombstone = Tombstone {
+        count: 0,
+        code: RefusalCode::Expired,
+    };
+    assert!(tombstone.to_bytes().is_err());
+    let key = EnvelopeKey::from_seed(&[1; 32]).unwrap();
+    let link = Link {
+        version: Version::V1,
+        origin: "a.example".parse().unwrap(),
+        destination: "b.example".parse().unwrap(),
+        link_epoch: 1,
+    };
+    assert!(sign(&key, &link, &[]).is_err());
+    let empty = ReceiptBody {
+        link,
+        root: Digest::ZERO,
+        at_ms: 0,
+        results: Vec::new(),
+        lanes: BTreeMap::new(),
+    };
+    assert!(empty.sign(&key).is_err());
+}
