@@ -1,0 +1,13 @@
+#![no_main]
+//! What decodes as a transaction has one encoding: the bytes that it was read from.
+
+use bytes::Bytes;
+use federation_proto::transaction;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let bytes = Bytes::copy_from_slice(bytes);
+    if let Ok(value) = transaction::decode(bytes.clone()) {
+        assert_eq!(value.to_bytes().unwrap(), bytes);
+    }
+});
