@@ -2,12 +2,24 @@
 //!
 //! Compiled only with the feature `faults`, which no released build has. `ENTENTE_FAULT` holds the
 //! names, separated by commas, read once when the process first asks.
+//!
+//! | fault | what it does | what must catch it |
+//! |---|---|---|
+//! | `answer-before-sync` | commits are answered some 100 ms before they reach the disk | killing the process under load |
+//! | `accept-unknown-peer` | a handshake succeeds for names without an agreement | a stranger that knocks |
 
 use std::collections::BTreeSet;
-use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use crate::store::engine::memory::MemoryEngine;
+use crate::store::{Engine, Key, Order, Part, PartOutcome, StoreError, Value};
 
 /// Where the names come from.
 const VARIABLE: &str = "ENTENTE_FAULT";
+/// How long `answer-before-sync` holds back what it has answered.
+const HELD_BACK: Duration = Duration::from_millis(300);
 
 /// Whether the fault `name` is on.
 pub fn is_on(name: &str) -> bool {
@@ -22,4 +34,67 @@ pub fn is_on(name: &str) -> bool {
                 .collect()
         })
         .contains(name)
+}
+
+/// The fault `answer-before-sync`: answers from memory, and hands the parts to the real engine later.
+pub struct BufferedEngine {
+    front: MemoryEngine,
+    back: Mutex<Sender<Vec<Part>>>,
+}
+
+impl BufferedEngine {
+    /// In front of `engine`, whose whole content it takes into memory.
+    pub fn over(engine: impl Engine) -> Result<Self, StoreError> {
+        let front = MemoryEngine::default();
+        let mut all = Part::default();
+        for (key, value) in engine.range(b"\0~", b"\xff", usize::MAX, Order::Ascending)? {
+            all.put(key, value);
+        }
+        front.apply(&[all])?;
+        let (back, held) = channel();
+        let engine: Arc<dyn Engine> = Arc::new(engine);
+        std::thread::Builder::new()
+            .name("store-held-back".to_owned())
+            .spawn(move || write_late(engine.as_ref(), &held))
+            .map_err(|error| StoreError::Engine(error.to_string()))?;
+        Ok(Self {
+            front,
+            back: Mutex::new(back),
+        })
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "being late is the fault")]
+fn write_late(engine: &dyn Engine, held: &Receiver<Vec<Part>>) {
+    while let Ok(parts) = held.recv() {
+        std::thread::sleep(HELD_BACK);
+        let waiting: Vec<Part> = parts.into_iter().chain(held.try_iter().flatten()).collect();
+        if let Err(error) = engine.apply(&waiting) {
+            tracing::error!(%error, "a held-back write failed");
+            return;
+        }
+    }
+}
+
+impl Engine for BufferedEngine {
+    fn apply(&self, parts: &[Part]) -> Result<Vec<PartOutcome>, StoreError> {
+        let outcomes = self.front.apply(parts)?;
+        let back = self.back.lock().unwrap_or_else(PoisonError::into_inner);
+        back.send(parts.to_vec()).map_err(|_| StoreError::Stopped)?;
+        Ok(outcomes)
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Value>, StoreError> {
+        self.front.get(key)
+    }
+
+    fn range(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+        order: Order,
+    ) -> Result<Vec<(Key, Value)>, StoreError> {
+        self.front.range(from, to, limit, order)
+    }
 }

@@ -1,22 +1,31 @@
 //! The client listener: HTTPS for clients, and for administrators over the network.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::http::Request;
+use axum::response::Response;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt;
+use tower::util::Oneshot;
 
-use super::connections::{Bounded, Counted, Ending, Extended};
+use super::connections::{Bounded, Counted, Ending};
 use super::{ListenerTls, Remote};
 use crate::node::Node;
 use crate::{admin, client_api};
 
 /// What one connection may hold of a request's head.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// What the paths of the admin API start with.
+const ADMIN_PATHS: &str = "/admin/";
 
 /// Serves clients until the process ends.
 pub(super) async fn serve(
@@ -26,7 +35,10 @@ pub(super) async fn serve(
     ending: Ending,
 ) {
     let limits = node.config.limits.clone();
-    let router = client_api::router(node.clone()).merge(admin::router(node.clone()));
+    let routers = Arc::new(Routers {
+        client: client_api::router(node.clone()),
+        admin: admin::router(node.clone()),
+    });
     let listener = Bounded::new(listener, limits.client_connections_max);
     loop {
         let (stream, remote) = tokio::select! {
@@ -34,14 +46,14 @@ pub(super) async fn serve(
             () = ending.begun() => return,
         };
         let acceptor = TlsAcceptor::from(tls.client.load_full());
-        let router = router.clone();
+        let routers = routers.clone();
         let (ending, limits) = (ending.clone(), limits.clone());
         tokio::spawn(async move {
             // The handshake's state is large and gone soon: it must not stay part of this task.
             let handshake = Box::pin(timeout(limits.handshake_time_max, acceptor.accept(stream)));
             match handshake.await {
                 Ok(Ok(stream)) => {
-                    talk(stream, remote, router, limits.head_time_max, ending).await;
+                    talk(stream, remote, routers, limits.head_time_max, ending).await;
                 }
                 Ok(Err(error)) => tracing::debug!(%remote, %error, "TLS handshake failed"),
                 Err(_) => tracing::debug!(%remote, "TLS handshake took too long"),
@@ -50,17 +62,42 @@ pub(super) async fn serve(
     }
 }
 
+/// Two APIs on one listener, each with its own answers to what it does not know.
+struct Routers {
+    client: Router,
+    admin: Router,
+}
+
+/// One connection's requests.
+struct ClientService {
+    routers: Arc<Routers>,
+    remote: SocketAddr,
+}
+
+impl Service<Request<Incoming>> for ClientService {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Oneshot<Router, Request<Incoming>>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(Remote(self.remote));
+        let router = if request.uri().path().starts_with(ADMIN_PATHS) {
+            &self.routers.admin
+        } else {
+            &self.routers.client
+        };
+        router.clone().oneshot(request)
+    }
+}
+
 async fn talk(
     stream: tokio_rustls::server::TlsStream<Counted<TcpStream>>,
     remote: SocketAddr,
-    router: Router,
+    routers: Arc<Routers>,
     head_time_max: std::time::Duration,
     ending: Ending,
 ) {
-    let service = Extended {
-        router,
-        extension: Remote(remote),
-    };
+    let service = ClientService { routers, remote };
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(head_time_max)

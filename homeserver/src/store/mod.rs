@@ -9,6 +9,7 @@
 pub mod account;
 pub mod administrators;
 pub mod agreement_serial;
+pub mod audit;
 pub mod dead_letters;
 pub mod device;
 pub mod engine;
