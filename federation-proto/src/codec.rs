@@ -452,17 +452,20 @@ impl Reader {
         }
     }
 
+    /// UTF-8 text without control characters, with a length of one byte.
+    ///
+    /// # Errors
+    /// When it is over the limit, cut off, not UTF-8, or holds a control character.
+    pub fn text8(&mut self, what: &'static str, max: usize) -> Result<String, DecodeError> {
+        text(what, &self.opaque8(what, max)?)
+    }
+
     /// UTF-8 text without control characters, with a length of two bytes.
     ///
     /// # Errors
     /// When it is over the limit, cut off, not UTF-8, or holds a control character.
     pub fn text16(&mut self, what: &'static str, max: usize) -> Result<String, DecodeError> {
-        let bytes = self.opaque16(what, max)?;
-        let text = std::str::from_utf8(&bytes).map_err(|_| DecodeError::Invalid(what))?;
-        if text.chars().any(char::is_control) {
-            return Err(DecodeError::Invalid(what));
-        }
-        Ok(text.to_owned())
+        text(what, &self.opaque16(what, max)?)
     }
 
     /// A server name.
@@ -533,6 +536,14 @@ impl Reader {
             Ok(())
         }
     }
+}
+
+fn text(what: &'static str, bytes: &[u8]) -> Result<String, DecodeError> {
+    let text = std::str::from_utf8(bytes).map_err(|_| DecodeError::Invalid(what))?;
+    if text.chars().any(char::is_control) {
+        return Err(DecodeError::Invalid(what));
+    }
+    Ok(text.to_owned())
 }
 
 #[derive(Clone, Copy)]

@@ -16,7 +16,7 @@ use federation_proto::envelope::{HashedPayload, Kind, Lane, Outgoing};
 use federation_proto::hash::Digest;
 use federation_proto::link::{
     Anomaly, Arrival, Batch, BatchLimits, Item, LanePosition, LinkEpoch, QueueError, ReceiptError,
-    Receiver, Recent, Sender, Settled, backoff_ms, judge_link_epoch,
+    Receiver, Recent, Sender, Settled, judge_link_epoch,
 };
 use federation_proto::manifest::Manifest;
 use federation_proto::payload::Tombstone;
@@ -637,19 +637,4 @@ fn the_queue_has_no_holes() {
         .unwrap();
     assert_eq!(sender.queued(), 1);
     sender.enqueue(lane(1), item(9)).unwrap();
-}
-
-/// Goal: waits grow from a second to five minutes, and chance takes away up to half; by the corners.
-#[test]
-fn backoff() {
-    assert_eq!(backoff_ms(1, 0), 1000);
-    assert_eq!(backoff_ms(2, 0), 2000);
-    assert_eq!(backoff_ms(100, 0), 300_000);
-    for failures in 0..20 {
-        for random in [0, 1, 499, 500, 123_456, u64::MAX] {
-            let wait = backoff_ms(failures, random);
-            let full = backoff_ms(failures, 0);
-            assert!(wait > full / 2 && wait <= full, "{failures} {random}");
-        }
-    }
 }

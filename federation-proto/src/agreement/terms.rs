@@ -197,7 +197,7 @@ fn write_grant(writer: &mut Writer, (operation, user_types): &(&Operation, &User
         GRANT_USER_TYPES_MAX,
         &names,
         |writer, name| {
-            writer.opaque16("user type", USER_TYPE_BYTES_MAX, name.as_bytes());
+            writer.opaque8("user type", USER_TYPE_BYTES_MAX, name.as_bytes());
         },
     );
 }
@@ -220,7 +220,7 @@ fn read_grant(reader: &mut Reader) -> Result<(Operation, UserTypes), DecodeError
             value: number.into(),
         })?;
     let names = reader.ascending_list("user types", GRANT_USER_TYPES_MAX, |reader| {
-        let name = reader.text16("user type", USER_TYPE_BYTES_MAX)?;
+        let name = reader.text8("user type", USER_TYPE_BYTES_MAX)?;
         if name.is_empty() {
             return Err(DecodeError::Empty("user type"));
         }

@@ -48,12 +48,3 @@ pub const fn judge_link_epoch(known: Option<u64>, arriving: u64) -> LinkEpoch {
 pub fn chain(before: &Digest, position_hash: &Digest) -> Digest {
     Digest::of_parts(&[&[CHAIN], before.as_bytes(), position_hash.as_bytes()])
 }
-
-/// Milliseconds to wait after the `failures`-th failure in a row: 1 s doubling up to 300 s, of which
-/// `random` (any value) takes away up to half, so that many senders do not return at once.
-#[must_use]
-pub fn backoff_ms(failures: u32, random: u64) -> u64 {
-    let exponent = failures.saturating_sub(1).min(9);
-    let full = (1000_u64 << exponent).min(crate::limits::RETRY_AFTER_MS_MAX.into());
-    full - random % (full / 2)
-}

@@ -300,7 +300,7 @@ impl Sender {
     }
 
     /// The transaction was not answered, or not by a valid receipt: its fate is unknown, and its
-    /// items are to be sent again. The wait in between is the caller's ([`crate::link::backoff_ms`]).
+    /// items are to be sent again. The wait in between is the caller's.
     pub fn handle_failure(&mut self, batch: Batch) {
         for lane in lanes_of(&batch) {
             if let Some(queue) = self.lanes.get_mut(&lane) {
