@@ -433,6 +433,34 @@ fn tombstones_cover_ranges() {
     assert_eq!(world.delivered[&lane(1)], expected);
 }
 
+/// Goal: one transaction's positions of a lane stay within what the receiver remembers, so that a
+/// lost answer never hides a refusal; by a tombstone over a long range behind a message.
+#[test]
+fn a_batch_stays_within_what_is_remembered() {
+    let mut sender = Sender::new(1);
+    let long = Item {
+        count: 1024,
+        tombstone: true,
+        ..item(2)
+    };
+    for item in [item(1), long, item(1026)] {
+        sender.enqueue(lane(1), item).unwrap();
+    }
+    let mut sizes = Vec::new();
+    while let Some(batch) = sender.poll_batch(0, BatchLimits::default()) {
+        sizes.push(batch.items().len());
+        let next = batch.items().last().unwrap().item;
+        let mut rest = Sender::new(1);
+        for item in [long, item(1026)] {
+            if item.sequence > next.sequence {
+                rest.enqueue(lane(1), item).unwrap();
+            }
+        }
+        sender = rest;
+    }
+    assert_eq!(sizes, [1, 1, 1]);
+}
+
 /// Goal: another envelope at a consumed position is a conflict within the remembered 1,024, and a
 /// harmless duplicate beyond; by a sender restored from an old copy.
 #[test]
