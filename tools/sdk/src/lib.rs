@@ -21,6 +21,8 @@ mod requests;
 pub mod session;
 
 mod store;
+#[cfg(test)]
+mod testing;
 mod tls;
 
 pub use client::{Client, Enrolment};

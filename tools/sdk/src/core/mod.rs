@@ -321,6 +321,11 @@ impl Core {
         Ok(bytes)
     }
 
+    #[cfg(test)]
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
     fn own_address(&self) -> &Address {
         &self.identity.address
     }
@@ -364,3 +369,6 @@ fn submission_bytes(submission: &Submission) -> usize {
         SubmissionBody::Message { message, .. } => message.len() + 64,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -241,8 +241,10 @@ impl Core {
         if epoch > current {
             return self.break_room(room, "a commit is missing");
         }
+        let message = mls::parse(bytes)?;
+        check_commit(&message, room, epoch)?;
         let before = self.admit_members(room)?;
-        match self.apply_commit(room, epoch, bytes, accepted_ms) {
+        match self.apply_commit(room, message, accepted_ms) {
             Ok(applied) => self.commit_applied(room, epoch, &before, &applied),
             Err(error @ Error::UnknownOrganisation(_)) if !self.roots_are_fresh => Err(error),
             Err(error @ Error::Store(_)) => Err(error),
@@ -254,12 +256,9 @@ impl Core {
     fn apply_commit(
         &mut self,
         room: RoomId,
-        epoch: u64,
-        bytes: &[u8],
+        message: MlsMessage,
         accepted_ms: u64,
     ) -> Result<CommitMessageDescription, Error> {
-        let message = mls::parse(bytes)?;
-        check_commit(&message, room, epoch)?;
         let received = self
             .group_mut(room)?
             .process_incoming_message_with_time(message, mls::time(accepted_ms))

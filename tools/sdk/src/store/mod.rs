@@ -136,7 +136,7 @@ struct Pending {
     journal: Vec<(Key, Option<Change>)>,
 }
 
-/// Where a commit is made to fail, as a crash would.
+/// Where a commit is made to fail, as a crash would; with how many commits pass that point before.
 #[cfg(test)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CrashPoint {
@@ -154,7 +154,7 @@ pub(crate) struct Store {
     pending: Mutex<Pending>,
     failed: AtomicBool,
     #[cfg(test)]
-    pub(crate) crash_at: Mutex<Option<CrashPoint>>,
+    pub(crate) crash_at: Mutex<Option<(CrashPoint, u32)>>,
 }
 
 impl std::fmt::Debug for Store {
@@ -492,11 +492,15 @@ impl Store {
 
     #[cfg(test)]
     fn crash(&self, point: CrashPoint) -> Result<(), Error> {
-        let planned = *self.crash_at.lock().unwrap_or_else(PoisonError::into_inner);
-        if planned == Some(point) {
-            return Err(Error::Store("crash".to_owned()));
+        let mut planned = self.crash_at.lock().unwrap_or_else(PoisonError::into_inner);
+        match planned.as_mut() {
+            Some((at, 0)) if *at == point => Err(Error::Store("crash".to_owned())),
+            Some((at, commits)) if *at == point => {
+                *commits -= 1;
+                Ok(())
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     #[cfg(not(test))]

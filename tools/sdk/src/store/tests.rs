@@ -189,7 +189,7 @@ fn crashes_are_harmless() {
         store
             .put(Family::State, b"", 0, &"after".to_owned())
             .unwrap();
-        *store.crash_at.lock().unwrap() = Some(point);
+        *store.crash_at.lock().unwrap() = Some((point, 0));
         assert!(store.commit().is_err(), "{point:?}");
         *store.crash_at.lock().unwrap() = None;
         store.put(Family::State, b"", 1, &1_u8).unwrap();

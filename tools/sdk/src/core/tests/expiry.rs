@@ -1,0 +1,163 @@
+use std::fs;
+use std::path::Path;
+
+use super::*;
+use crate::content::Part;
+use crate::event::Event;
+use crate::message::{MessageId, SendOptions};
+
+const SECRET: &str = "a text that must be gone from every file on this device";
+
+fn every_file(folder: &Path) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        bytes.extend(fs::read(entry.unwrap().path()).unwrap());
+    }
+    bytes
+}
+
+fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack
+        .windows(needle.len())
+        .any(|window| window == needle)
+}
+
+fn salts(folder: &Path) -> Vec<Vec<u8>> {
+    fs::read(folder.join("salts"))
+        .unwrap()
+        .chunks(32)
+        .filter(|salt| salt.iter().any(|byte| *byte != 0))
+        .map(<[u8]>::to_vec)
+        .collect()
+}
+
+fn send(device: &mut TestDevice, room: RoomId, ttl: u32, burn: u32) -> MessageId {
+    device.run(|core| {
+        core.send(
+            room,
+            Part::Text(SECRET.to_owned()),
+            SendOptions {
+                ttl_seconds: Some(ttl),
+                burn_seconds: Some(burn),
+                label: 0,
+            },
+        )
+    })
+}
+
+/// Goal: an expired message is gone from both devices, from the history as from the disk: neither
+/// its text nor any salt from which its key, or an earlier ratchet state, could be had is in any
+/// file. Method: collect every salt that was ever on disk while the message lived; after its time
+/// the salts in use are all new or belong to records that still stand.
+#[test]
+fn expired_messages_are_unreadable() {
+    let mut world = World::new();
+    let room = world.conversation();
+    let mut seen: [Vec<Vec<u8>>; 2] = [Vec::new(), Vec::new()];
+    let id = send(&mut world.alice, room, 60, 0);
+    let content_salts: Vec<Vec<Vec<u8>>> = {
+        // Which salt holds the content: the one that appears with it and stays while it lives.
+        for _ in 0..4 {
+            world.alice.try_step(&mut world.network).unwrap();
+            world.bob.try_step(&mut world.network).unwrap();
+            seen[0].extend(salts(world.alice.folder.path()));
+            seen[1].extend(salts(world.bob.folder.path()));
+        }
+        vec![
+            salts(world.alice.folder.path()),
+            salts(world.bob.folder.path()),
+        ]
+    };
+    assert_eq!(world.bob.texts(room).len(), 1);
+    world.clock.advance(61_000);
+    for (device, alive) in [&mut world.alice, &mut world.bob]
+        .into_iter()
+        .zip(&content_salts)
+    {
+        assert!(
+            device.texts(room).is_empty(),
+            "not shown even before it is deleted"
+        );
+        device.run(crate::core::Core::delete_due);
+        device.core().forget_replaced().unwrap();
+        assert!(
+            device
+                .events
+                .contains(&Event::Deleted { room, message: id })
+        );
+        assert!(device.try_run(|core| core.message(id)).is_err());
+        let left = salts(device.folder.path());
+        let gone: Vec<_> = alive.iter().filter(|salt| !left.contains(salt)).collect();
+        assert!(!gone.is_empty(), "the content's salt is gone");
+        let bytes = every_file(device.folder.path());
+        assert!(!contains(&bytes, SECRET.as_bytes()));
+        for salt in gone {
+            assert!(!contains(&bytes, salt));
+        }
+    }
+    // Ratchet states from before the message was read are gone with it.
+    for (device, seen) in [&world.alice, &world.bob].into_iter().zip(seen) {
+        let bytes = every_file(device.folder.path());
+        let left = salts(device.folder.path());
+        for salt in seen.iter().filter(|salt| !left.contains(salt)) {
+            assert!(!contains(&bytes, salt));
+        }
+    }
+}
+
+/// Goal: a burning message goes its burn time after it was first shown, not before, also across a
+/// restart, and unreadably.
+#[test]
+fn burnt_messages_are_unreadable() {
+    let mut world = World::new();
+    let room = world.conversation();
+    let id = send(&mut world.alice, room, 3600, 30);
+    world.settle();
+    world.clock.advance(120_000);
+    world.bob.run(crate::core::Core::delete_due);
+    assert_eq!(world.bob.texts(room).len(), 1, "it was not shown yet");
+    let before = salts(world.bob.folder.path());
+    world.bob.run(|core| core.mark_shown(id));
+    world.clock.advance(20_000);
+    world.bob.run(|core| core.mark_shown(id));
+    world.bob.restart();
+    assert_eq!(world.bob.texts(room).len(), 1);
+    world.clock.advance(10_000);
+    assert!(
+        world.bob.texts(room).is_empty(),
+        "thirty seconds after the first time"
+    );
+    // Deleted by opening the store.
+    world.bob.restart();
+    let bytes = every_file(world.bob.folder.path());
+    let left = salts(world.bob.folder.path());
+    let gone = before.iter().filter(|salt| !left.contains(salt)).count();
+    assert!(gone >= 1);
+    assert!(!contains(&bytes, SECRET.as_bytes()));
+    assert_eq!(world.alice.texts(room).len(), 1, "burning is the reader's");
+}
+
+/// Goal: no server can stretch a message's life by what it says about time.
+#[test]
+fn servers_may_only_shorten() {
+    let mut world = World::new();
+    let room = world.conversation();
+    send(&mut world.alice, room, 60, 0);
+    world.alice.submit(&mut world.network).unwrap();
+    let mut deliveries = world.network.inbox(&world.bob.member);
+    for delivery in &mut deliveries {
+        if let crate::frames::DeliveryBody::Message {
+            accepted_ms,
+            expires_ms,
+            ..
+        } = &mut delivery.body
+        {
+            *accepted_ms += 86_400_000;
+            *expires_ms = u64::MAX;
+        }
+    }
+    world.bob.run(|core| core.receive(deliveries, true));
+    assert_eq!(world.bob.texts(room).len(), 1);
+    world.clock.advance(60_000);
+    assert!(world.bob.texts(room).is_empty());
+}

@@ -1,0 +1,177 @@
+use homeserver_api::attributes::MessageAttributes;
+
+use super::*;
+use crate::content::{Content, Part};
+use crate::frames::DeliveryBody;
+use crate::message::MessageId;
+
+fn content(id: u8) -> Content {
+    Content {
+        id: MessageId::from_bytes([id; 16]),
+        sent_ms: 0,
+        ttl_seconds: 600,
+        burn_seconds: 0,
+        label: 0,
+        part: Part::Text("hello".to_owned()),
+    }
+}
+
+impl World {
+    /// Has Alice encrypt anything at all, and the homeservers deliver it to Bob.
+    fn deliver_from_alice(&mut self, room: RoomId, bytes: &[u8], attributes: &[u8]) {
+        let message = self.alice.run(|core| {
+            core.group_mut(room)?
+                .encrypt_application_message(bytes, attributes.to_vec())
+                .and_then(|message| message.to_bytes())
+                .map_err(crate::mls::error)
+        });
+        self.network.deliver(
+            &self.bob.member,
+            DeliveryBody::Message {
+                room,
+                message: message.into(),
+                accepted_ms: crate::clock::Clock::now_ms(&self.clock),
+                expires_ms: u64::MAX,
+            },
+        );
+        self.bob.receive(&mut self.network).unwrap();
+    }
+}
+
+/// Goal: what a message says to the servers must be what its content says; unpadded content, content
+/// without attributes and another message's id are refused; the room goes on.
+#[test]
+fn lying_messages_are_refused() {
+    let mut world = World::new();
+    let room = world.conversation();
+    let honest = content(1).encode().unwrap();
+    let attributes = content(1).attributes();
+    world.deliver_from_alice(room, &honest, &attributes.encode());
+    assert_eq!(world.bob.texts(room), ["alice: hello"]);
+
+    let longer = MessageAttributes {
+        ttl_seconds: 601,
+        ..attributes
+    };
+    let unpadded = &honest[..100];
+    let other = content(2).encode().unwrap();
+    world.deliver_from_alice(room, &other, &longer.encode());
+    world.deliver_from_alice(room, &other, b"");
+    world.deliver_from_alice(room, unpadded, &attributes.encode());
+    assert_eq!(world.bob.unreadable().len(), 3);
+
+    // Its own id again is a repetition and silent; from another device it is a lie.
+    world.deliver_from_alice(room, &honest, &attributes.encode());
+    assert_eq!(world.bob.unreadable().len(), 3);
+    let id = MessageId::from_bytes([1; 16]);
+    let mine = world.bob.send(room, "mine");
+    let mut stolen = content(3);
+    stolen.id = mine;
+    world.deliver_from_alice(
+        room,
+        &stolen.encode().unwrap(),
+        &stolen.attributes().encode(),
+    );
+    assert_eq!(world.bob.unreadable().len(), 4);
+    assert!(world.bob.try_run(|core| core.message(id)).is_ok());
+
+    world.alice.send(room, "and on");
+    world.settle();
+    assert!(world.bob.texts(room).contains(&"alice: and on".to_owned()));
+}
+
+/// Goal: bytes that are no MLS message, cut or changed ones, and replays change nothing: what comes
+/// after them is read.
+#[test]
+fn garbage_is_put_aside() {
+    let mut world = World::new();
+    let room = world.conversation();
+    world.alice.send(room, "first");
+    world.alice.submit(&mut world.network).unwrap();
+    let good = world.network.messages[0].clone();
+    let mut changed = good.to_vec();
+    let last = changed.len() - 1;
+    changed[last] ^= 1;
+    let mut longer = good.to_vec();
+    longer.push(0);
+    let now = crate::clock::Clock::now_ms(&world.clock);
+    // The changed one comes before the good one: it must not use up the good one's key.
+    let inbox = world.network.inbox(&world.bob.member);
+    let first = inbox.last().unwrap().number;
+    let mut deliveries = Vec::new();
+    for (number, bytes) in [
+        changed,
+        longer,
+        good[..50].to_vec(),
+        vec![],
+        good.to_vec(),
+        good.to_vec(),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        deliveries.push(crate::frames::Delivery {
+            number: first + u64::try_from(number).unwrap(),
+            body: DeliveryBody::Message {
+                room,
+                message: bytes.into(),
+                accepted_ms: now,
+                expires_ms: u64::MAX,
+            },
+        });
+    }
+    world.bob.run(|core| core.receive(deliveries, true));
+    assert_eq!(world.bob.texts(room), ["alice: first"]);
+    assert_eq!(world.bob.unreadable().len(), 5);
+}
+
+/// Goal: a server that answers a claim with somebody else's keys adds nobody.
+#[test]
+fn swapped_keys_are_refused() {
+    let mut world = World::new();
+    let mallory = world.device('a', "mallory", 6);
+    let bob = world.bob.address.clone();
+    world
+        .network
+        .swap_claims
+        .insert(bob.clone(), mallory.address.clone());
+    let number = world.alice.run(|core| core.start_conversation(&[bob]));
+    world.settle();
+    assert!(matches!(
+        world.alice.ended(number),
+        Err(Error::Certificate(_))
+    ));
+    assert!(world.network.commits.is_empty());
+}
+
+/// Goal: a missing commit ends the room for the device, which says so, and no other room.
+#[test]
+fn missing_commits_are_told() {
+    let mut world = World::new();
+    let room = world.conversation();
+    let other = world.conversation();
+    world.alice.run(|core| core.refresh(room));
+    world.alice.submit(&mut world.network).unwrap();
+    let lost = world.network.inbox(&world.bob.member)[0].number;
+    world.network.acknowledge(&world.bob.member, lost);
+    world.settle();
+    world.alice.run(|core| core.refresh(room));
+    world.settle();
+    assert_eq!(world.bob.unreadable().len(), 1);
+    assert!(world.bob.unreadable()[0].contains("a commit is missing"));
+    world.alice.send(other, "fine here");
+    world.settle();
+    assert_eq!(world.bob.texts(other), ["alice: fine here"]);
+}
+
+/// Goal: a store that is put back from an older copy is noticed: the homeserver has seen counters
+/// that it never made.
+#[test]
+fn older_copies_are_noticed() {
+    let mut world = World::new();
+    let room = world.conversation();
+    let (_, before) = world.alice.core().outbox_bounds();
+    world.alice.send(room, "after the copy");
+    world.settle();
+    assert!(world.network.last_counter(&world.alice.member) > before);
+}

@@ -1,0 +1,187 @@
+use super::*;
+use crate::core::Core;
+use crate::event::Event;
+use crate::refusal::RefusalCode;
+
+fn handles(device: &mut TestDevice) -> Vec<String> {
+    let rooms = device.run(Core::rooms);
+    rooms[0]
+        .addresses
+        .iter()
+        .map(|address| address.handle.to_string())
+        .collect()
+}
+
+/// Goal: somebody who is added reads what follows, and not what was before.
+#[test]
+fn added_members_read_what_follows() {
+    let mut world = World::new();
+    let room = world.conversation();
+    let mut carol = world.device('a', "carol", 3);
+    world.alice.send(room, "before");
+    world.settle_with(&mut [&mut carol]);
+    let add = [carol.address.clone()];
+    let number = world.bob.run(|core| core.add_members(room, &add));
+    world.settle_with(&mut [&mut carol]);
+    world.bob.ended(number).unwrap();
+    world.alice.send(room, "after");
+    world.settle_with(&mut [&mut carol]);
+    assert_eq!(carol.texts(room), ["alice: after"]);
+    assert_eq!(handles(&mut world.alice), ["alice", "bob", "carol"]);
+    let joined = world.alice.events.iter().any(|event| {
+        matches!(event, Event::MembersChanged { added, .. } if added[0].member == carol.member)
+    });
+    assert!(joined);
+}
+
+/// Goal: somebody who is removed reads nothing more and is told; the others go on.
+#[test]
+fn removed_members_read_nothing_more() {
+    let mut world = World::new();
+    let room = world.conversation();
+    let mut carol = world.device('a', "carol", 3);
+    let add = [carol.address.clone()];
+    world.alice.run(|core| core.add_members(room, &add));
+    world.settle_with(&mut [&mut carol]);
+    let number = world.bob.run(|core| core.remove_members(room, &add));
+    world.settle_with(&mut [&mut carol]);
+    world.bob.ended(number).unwrap();
+    world.alice.send(room, "without carol");
+    world.settle_with(&mut [&mut carol]);
+    assert_eq!(world.bob.texts(room), ["alice: without carol"]);
+    assert!(carol.events.contains(&Event::RoomLeft { room }));
+    assert!(carol.run(Core::rooms).is_empty());
+    let refused = carol.try_run(|core| {
+        core.send(
+            room,
+            crate::content::Part::Text("let me in".to_owned()),
+            crate::SendOptions::default(),
+        )
+    });
+    assert_eq!(refused, Err(Error::UnknownRoom(room)));
+    // And may be added again.
+    world.alice.run(|core| core.add_members(room, &add));
+    world.settle_with(&mut [&mut carol]);
+    carol.send(room, "thanks");
+    world.settle_with(&mut [&mut carol]);
+    assert_eq!(
+        world.bob.texts(room),
+        ["alice: without carol", "carol: thanks"]
+    );
+}
+
+/// Goal: of two commits at once the hub takes one; the other is made again on top of it, and both
+/// changes come about.
+#[test]
+fn losing_commits_are_made_again() {
+    let mut world = World::new();
+    let room = world.conversation();
+    let mut carol = world.device('a', "carol", 3);
+    let mut dave = world.device('b', "dave", 4);
+    let (with_carol, with_dave) = ([carol.address.clone()], [dave.address.clone()]);
+    let first = world.alice.run(|core| core.add_members(room, &with_carol));
+    let second = world.bob.run(|core| core.add_members(room, &with_dave));
+    // Both claim, then both commit in the same epoch before either hears of the other.
+    for _ in 0..2 {
+        world.alice.submit(&mut world.network).unwrap();
+        world.bob.submit(&mut world.network).unwrap();
+        world.alice.receive(&mut world.network).unwrap();
+        world.bob.receive(&mut world.network).unwrap();
+    }
+    world.settle_with(&mut [&mut carol, &mut dave]);
+    world.alice.ended(first).unwrap();
+    world.bob.ended(second).unwrap();
+    for device in [&mut world.alice, &mut world.bob, &mut carol, &mut dave] {
+        assert_eq!(handles(device), ["alice", "bob", "carol", "dave"]);
+    }
+    carol.send(room, "all here");
+    world.settle_with(&mut [&mut carol, &mut dave]);
+    assert_eq!(dave.texts(room), ["carol: all here"]);
+    assert_eq!(world.network.commits.len(), 3);
+}
+
+/// Goal: when the loser hears of its loss before it hears of the winner, it waits for the winner.
+#[test]
+fn losing_before_the_winner_is_seen() {
+    let mut world = World::new();
+    let room = world.conversation();
+    let mut carol = world.device('a', "carol", 3);
+    let add = [carol.address.clone()];
+    let number = world.bob.run(|core| core.add_members(room, &add));
+    world.bob.submit(&mut world.network).unwrap();
+    world.bob.receive(&mut world.network).unwrap();
+    world.alice.run(|core| core.refresh(room));
+    world.alice.submit(&mut world.network).unwrap();
+    world.bob.submit(&mut world.network).unwrap();
+    world.network.swap_inbox(&world.bob.member);
+    let refused = world.network.inbox(&world.bob.member)[..1].to_vec();
+    assert!(matches!(
+        refused[0].body,
+        crate::frames::DeliveryBody::CommitRefused { .. }
+    ));
+    world.bob.run(|core| core.receive(refused, true));
+    assert!(!world.bob.has_ended(number));
+    assert!(world.bob.core().submissions_after(0, 9).unwrap().is_empty());
+    world.settle_with(&mut [&mut carol]);
+    world.bob.ended(number).unwrap();
+    assert_eq!(handles(&mut world.alice), ["alice", "bob", "carol"]);
+}
+
+/// Goal: what is written while members are being added waits, so that they can read it too.
+#[test]
+fn messages_wait_for_members() {
+    let mut world = World::new();
+    let room = world.conversation();
+    let mut carol = world.device('a', "carol", 3);
+    let add = [carol.address.clone()];
+    world.alice.run(|core| core.add_members(room, &add));
+    world.alice.submit(&mut world.network).unwrap();
+    world.alice.receive(&mut world.network).unwrap();
+    // The commit is made and under way.
+    world.alice.send(room, "welcome, carol");
+    assert_eq!(
+        world.alice.core().submissions_after(0, 10).unwrap().len(),
+        1
+    );
+    world.settle_with(&mut [&mut carol]);
+    assert_eq!(carol.texts(room), ["alice: welcome, carol"]);
+    assert_eq!(world.bob.texts(room), ["alice: welcome, carol"]);
+}
+
+/// Goal: an account without key packages is refused with a reason that says what to do.
+#[test]
+fn accounts_without_keys() {
+    let mut world = World::new();
+    let carol = TestDevice::without_keys(
+        &mut world.network,
+        &world.clock,
+        &world.a,
+        "carol",
+        3,
+        &[&world.b],
+    );
+    let with = [carol.address.clone()];
+    let number = world.alice.run(|core| core.start_conversation(&with));
+    world.settle();
+    let error = world.alice.ended(number).unwrap_err();
+    assert_eq!(
+        error.refusal().map(|r| r.code),
+        Some(RefusalCode::NoKeyPackages)
+    );
+}
+
+/// Goal: single-use key packages are used once, the last-resort one again and again; by starting
+/// more conversations than there are key packages.
+#[test]
+fn key_packages_run_out() {
+    let mut world = World::new();
+    for _ in 0..8 {
+        let room = world.conversation();
+        world.alice.send(room, "again");
+        world.settle();
+        assert_eq!(world.bob.texts(room), ["alice: again"]);
+    }
+    assert_eq!(world.network.key_packages(&world.bob.member), 0);
+    assert_eq!(world.bob.core().key_packages_used(), 8);
+    assert_eq!(world.bob.unreadable(), Vec::<&str>::new());
+}

@@ -1,0 +1,9 @@
+//! Test doubles: organisations that certify, and homeservers without a network.
+
+mod device;
+mod network;
+mod organisation;
+
+pub(crate) use device::{TestDevice, settle};
+pub(crate) use network::Network;
+pub(crate) use organisation::{Dates, Organisation, leaf};

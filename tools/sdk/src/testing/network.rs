@@ -1,0 +1,318 @@
+//! All homeservers at once, without policy: they order, fan out and remember as the contract says.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use homeserver_api::ids::{Address, Member, RoomId, ServerName};
+use homeserver_api::refusal::{Refusal, RefusalCode};
+use homeserver_api::session::{
+    ClaimedDevice, Commit, Delivery, DeliveryBody, Outcome, Submission, SubmissionBody,
+    SubmissionResult,
+};
+
+use crate::clock::Clock as _;
+use crate::clock::tests::TestClock;
+
+#[derive(Default)]
+struct Device {
+    inbox: Vec<Delivery>,
+    last_delivery: u64,
+    /// Every submission ever taken and its outcome.
+    taken: BTreeMap<u64, (Submission, Outcome)>,
+    key_packages: Vec<Bytes>,
+    last_resort: Option<Bytes>,
+}
+
+struct Room {
+    epoch: u64,
+    members: Vec<Member>,
+}
+
+pub(crate) struct Network {
+    clock: TestClock,
+    accounts: BTreeMap<Address, Vec<Member>>,
+    devices: BTreeMap<Member, Device>,
+    rooms: BTreeMap<RoomId, Room>,
+    /// Every message that was fanned out.
+    pub(crate) messages: Vec<Bytes>,
+    /// Every commit that was ordered.
+    pub(crate) commits: Vec<Commit>,
+    /// Answers that replace the usual ones, by address, for claims.
+    pub(crate) refuse_claims: BTreeMap<Address, Refusal>,
+    /// What the next messages are answered instead of being taken.
+    pub(crate) refuse_messages: Vec<Refusal>,
+    /// What the next message is answered, to be tried again later.
+    pub(crate) defer_next: Option<u64>,
+    /// Keys that are handed out for an address in place of its own.
+    pub(crate) swap_claims: BTreeMap<Address, Address>,
+}
+
+impl Network {
+    pub(crate) fn new(clock: &TestClock) -> Self {
+        Self {
+            clock: clock.clone(),
+            accounts: BTreeMap::new(),
+            devices: BTreeMap::new(),
+            rooms: BTreeMap::new(),
+            messages: Vec::new(),
+            commits: Vec::new(),
+            refuse_claims: BTreeMap::new(),
+            refuse_messages: Vec::new(),
+            defer_next: None,
+            swap_claims: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn enrol(&mut self, address: &Address, member: &Member) {
+        self.accounts
+            .entry(address.clone())
+            .or_default()
+            .push(member.clone());
+        self.devices.entry(member.clone()).or_default();
+    }
+
+    pub(crate) fn put_key_packages(
+        &mut self,
+        member: &Member,
+        single_use: Vec<Vec<u8>>,
+        last_resort: Option<Vec<u8>>,
+    ) {
+        let device = self.devices.get_mut(member).unwrap();
+        device
+            .key_packages
+            .extend(single_use.into_iter().map(Bytes::from));
+        if let Some(last_resort) = last_resort {
+            device.last_resort = Some(last_resort.into());
+        }
+    }
+
+    pub(crate) fn key_packages(&self, member: &Member) -> usize {
+        self.devices[member].key_packages.len()
+    }
+
+    /// Takes submissions. One that is repeated must be the same, byte for byte.
+    pub(crate) fn submit(
+        &mut self,
+        from: &Member,
+        submissions: Vec<Submission>,
+    ) -> Vec<SubmissionResult> {
+        submissions
+            .into_iter()
+            .map(|submission| {
+                let counter = submission.counter;
+                let outcome = self.submit_one(from, submission);
+                SubmissionResult { counter, outcome }
+            })
+            .collect()
+    }
+
+    fn submit_one(&mut self, from: &Member, submission: Submission) -> Outcome {
+        let device = &self.devices[from];
+        if let Some((before, outcome)) = device.taken.get(&submission.counter) {
+            assert_eq!(
+                before, &submission,
+                "a counter was used for two submissions"
+            );
+            return outcome.clone();
+        }
+        let expected = device.taken.keys().last().map_or(1, |last| last + 1);
+        if submission.counter != expected {
+            let reason = format!("expected {expected}");
+            return Outcome::Refused(Refusal::new(RefusalCode::CounterGap, reason));
+        }
+        if let Some(retry_after_ms) = self.defer_next.take() {
+            return Outcome::Deferred {
+                retry_after_ms,
+                refusal: Refusal::new(RefusalCode::RateLimited, "slower"),
+            };
+        }
+        let outcome = self.act(from, &submission);
+        let device = self.devices.get_mut(from).unwrap();
+        device
+            .taken
+            .insert(submission.counter, (submission, outcome.clone()));
+        outcome
+    }
+
+    fn act(&mut self, from: &Member, submission: &Submission) -> Outcome {
+        let accepted_ms = self.clock.now_ms();
+        match &submission.body {
+            SubmissionBody::ClaimKeys { request, address } => {
+                let result = self.claim(from, address);
+                let request = *request;
+                self.deliver(from, DeliveryBody::KeyMaterial { request, result });
+            }
+            SubmissionBody::Commit(commit) => self.order(from, submission.counter, commit),
+            SubmissionBody::Message { room, message } => {
+                if !self.refuse_messages.is_empty() {
+                    return Outcome::Refused(self.refuse_messages.remove(0));
+                }
+                let members = self.rooms[room].members.clone();
+                assert!(members.contains(from), "the sender is no member");
+                self.messages.push(message.clone());
+                for member in members.iter().filter(|member| *member != from) {
+                    self.deliver(
+                        member,
+                        DeliveryBody::Message {
+                            room: *room,
+                            message: message.clone(),
+                            accepted_ms,
+                            expires_ms: u64::MAX,
+                        },
+                    );
+                }
+            }
+        }
+        Outcome::Accepted { accepted_ms }
+    }
+
+    fn claim(&mut self, from: &Member, address: &Address) -> Result<Vec<ClaimedDevice>, Refusal> {
+        if let Some(refusal) = self.refuse_claims.get(address) {
+            return Err(refusal.clone());
+        }
+        let address = self.swap_claims.get(address).unwrap_or(address).clone();
+        let members = self.accounts.get(&address).cloned().ok_or_else(|| {
+            Refusal::new(RefusalCode::UnknownRecipient, "there is no such account")
+        })?;
+        let mut claimed = Vec::new();
+        for member in members.into_iter().filter(|member| member != from) {
+            let device = self.devices.get_mut(&member).unwrap();
+            let key_package = if device.key_packages.is_empty() {
+                device.last_resort.clone()
+            } else {
+                Some(device.key_packages.remove(0))
+            };
+            if let Some(key_package) = key_package {
+                claimed.push(ClaimedDevice {
+                    member,
+                    key_package,
+                });
+            }
+        }
+        if claimed.is_empty() {
+            return Err(Refusal::new(RefusalCode::NoKeyPackages, "none"));
+        }
+        Ok(claimed)
+    }
+
+    /// The hub's compare-and-swap.
+    fn order(&mut self, from: &Member, counter: u64, commit: &Commit) {
+        let epoch = self.rooms.get(&commit.room).map(|room| room.epoch);
+        let in_turn = match epoch {
+            None => commit.epoch == 0,
+            Some(epoch) => commit.epoch == epoch,
+        };
+        if !in_turn {
+            let refusal = Refusal::new(RefusalCode::WrongEpoch, "another commit was first");
+            let room = commit.room;
+            self.deliver(
+                from,
+                DeliveryBody::CommitRefused {
+                    room,
+                    counter,
+                    refusal,
+                },
+            );
+            return;
+        }
+        self.commits.push(commit.clone());
+        let before = self
+            .rooms
+            .get(&commit.room)
+            .map_or_else(|| vec![from.clone()], |room| room.members.clone());
+        self.order_for(&before, commit);
+    }
+
+    /// Orders a commit whoever made it: what a hub could do that means ill.
+    pub(crate) fn order_for(&mut self, before: &[Member], commit: &Commit) {
+        let accepted_ms = self.clock.now_ms();
+        for member in before {
+            self.deliver(
+                member,
+                DeliveryBody::Commit {
+                    room: commit.room,
+                    epoch: commit.epoch,
+                    commit: commit.commit.clone(),
+                    accepted_ms,
+                },
+            );
+        }
+        for member in &commit.adds {
+            self.deliver(
+                member,
+                DeliveryBody::Welcome {
+                    room: commit.room,
+                    hub: commit.hub.clone(),
+                    welcome: commit.welcome.clone().unwrap(),
+                    accepted_ms,
+                },
+            );
+        }
+        let members = before
+            .iter()
+            .filter(|member| !commit.removes.contains(member))
+            .chain(&commit.adds)
+            .cloned()
+            .collect();
+        self.rooms.insert(
+            commit.room,
+            Room {
+                epoch: commit.epoch + 1,
+                members,
+            },
+        );
+    }
+
+    pub(crate) fn deliver(&mut self, to: &Member, body: DeliveryBody) {
+        let device = self.devices.get_mut(to).unwrap();
+        device.last_delivery += 1;
+        let number = device.last_delivery;
+        device.inbox.push(Delivery { number, body });
+    }
+
+    /// What waits for a device.
+    pub(crate) fn inbox(&self, member: &Member) -> Vec<Delivery> {
+        self.devices[member].inbox.clone()
+    }
+
+    pub(crate) fn acknowledge(&mut self, member: &Member, number: u64) {
+        let device = self.devices.get_mut(member).unwrap();
+        device.inbox.retain(|delivery| delivery.number > number);
+    }
+
+    /// Highest counter that was taken.
+    pub(crate) fn last_counter(&self, member: &Member) -> u64 {
+        self.devices[member]
+            .taken
+            .keys()
+            .last()
+            .copied()
+            .unwrap_or(0)
+    }
+
+    /// Exchanges the last two things that wait for a device.
+    pub(crate) fn swap_inbox(&mut self, member: &Member) {
+        let inbox = &mut self.devices.get_mut(member).unwrap().inbox;
+        let last = inbox.len() - 1;
+        let body = inbox[last].body.clone();
+        inbox[last].body = std::mem::replace(&mut inbox[last - 1].body, body);
+    }
+
+    /// An ordinary `returned` for a message.
+    pub(crate) fn return_message(
+        &mut self,
+        to: &Member,
+        room: RoomId,
+        counter: u64,
+        server: &ServerName,
+        refusal: Refusal,
+    ) {
+        let body = DeliveryBody::Returned {
+            room,
+            counter,
+            server: server.clone(),
+            refusal,
+        };
+        self.deliver(to, body);
+    }
+}

@@ -1,0 +1,152 @@
+//! An organisation's root and issuing CA, as a homeserver keeps them.
+
+use homeserver_api::ids::{Address, Member, ServerName};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, SanType,
+};
+
+use crate::certificate;
+
+/// Seconds of a certificate's validity.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Dates {
+    pub(crate) not_before: u64,
+    pub(crate) not_after: u64,
+}
+
+pub(crate) struct Organisation {
+    pub(crate) server: ServerName,
+    pub(crate) root: Vec<u8>,
+    issuing: Vec<u8>,
+    issuing_key: KeyPair,
+    issuing_params: CertificateParams,
+}
+
+/// What stands in a device certificate; tests change it to what must not stand there.
+pub(crate) struct Leaf {
+    pub(crate) params: CertificateParams,
+}
+
+const EPOCH: Dates = Dates {
+    not_before: 1_700_000_000,
+    not_after: 2_000_000_000,
+};
+
+impl Organisation {
+    pub(crate) fn new(server: &str) -> Self {
+        let root_key = KeyPair::generate().unwrap();
+        let root_params = authority(&format!("{server} root"), 1);
+        let root = root_params.self_signed(&root_key).unwrap();
+        let issuing_key = KeyPair::generate().unwrap();
+        let issuing_params = authority(&format!("{server} issuing"), 0);
+        let issuing = issuing_params
+            .signed_by(&issuing_key, &Issuer::new(root_params, root_key))
+            .unwrap();
+        Self {
+            server: server.parse().unwrap(),
+            root: root.der().to_vec(),
+            issuing: issuing.der().to_vec(),
+            issuing_key,
+            issuing_params,
+        }
+    }
+
+    /// A chain for a device, valid from two hours before `now_ms` for thirty days.
+    pub(crate) fn issue(
+        &self,
+        member: &Member,
+        address: &Address,
+        public_key: &[u8],
+        now_ms: u64,
+    ) -> Vec<Vec<u8>> {
+        let from = now_ms / 1000 - 7200;
+        self.sign(
+            leaf(
+                &certificate::uri(member),
+                &address.to_string(),
+                Dates {
+                    not_before: from,
+                    not_after: from + 30 * 86_400,
+                },
+            ),
+            public_key,
+        )
+    }
+
+    /// Signs whatever it is given.
+    pub(crate) fn sign(&self, leaf: Leaf, public_key: &[u8]) -> Vec<Vec<u8>> {
+        let spki = Subject(public_key.to_vec());
+        let issuer = Issuer::from_params(&self.issuing_params, &self.issuing_key);
+        let certificate = leaf.params.signed_by(&spki, &issuer).unwrap();
+        vec![certificate.der().to_vec(), self.issuing.clone()]
+    }
+
+    /// A TLS certificate for the homeserver: its chain with the root, and its key.
+    pub(crate) fn tls(&self, name: &str) -> (Vec<Vec<u8>>, Vec<u8>) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        set_dates(&mut params, EPOCH);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let issuer = Issuer::from_params(&self.issuing_params, &self.issuing_key);
+        let certificate = params.signed_by(&key, &issuer).unwrap();
+        (
+            vec![
+                certificate.der().to_vec(),
+                self.issuing.clone(),
+                self.root.clone(),
+            ],
+            key.serialize_der(),
+        )
+    }
+
+    /// SHA-256 of the root, in hexadecimal digits.
+    pub(crate) fn fingerprint(&self) -> String {
+        hex::encode(certificate::hash(&self.root))
+    }
+}
+
+/// A device certificate's content.
+pub(crate) fn leaf(uri: &str, name: &str, dates: Dates) -> Leaf {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.is_ca = IsCa::ExplicitNoCa;
+    set_dates(&mut params, dates);
+    Leaf { params }
+}
+
+fn authority(name: &str, path_length: u8) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(path_length));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    set_dates(&mut params, EPOCH);
+    params
+}
+
+fn set_dates(params: &mut CertificateParams, dates: Dates) {
+    let at = |seconds: u64| {
+        let days = seconds / 86_400;
+        let base = rcgen::date_time_ymd(1970, 1, 1);
+        base + std::time::Duration::from_secs(days * 86_400 + seconds % 86_400)
+    };
+    params.not_before = at(dates.not_before);
+    params.not_after = at(dates.not_after);
+}
+
+struct Subject(Vec<u8>);
+
+impl rcgen::PublicKeyData for Subject {
+    fn der_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        &rcgen::PKCS_ED25519
+    }
+}
