@@ -69,6 +69,14 @@ pub struct Sent {
     bytes: usize,
 }
 
+#[cfg(test)]
+impl Sent {
+    /// The payload that it shares with other devices.
+    pub(super) const fn payload(&self) -> Option<PayloadId> {
+        self.payload
+    }
+}
+
 /// Up to `items_max` deliveries with numbers from `from` on, and about `bytes_max` bytes; at least
 /// one when any waits. Expired ones are passed over. `next` is where to read on.
 pub struct Page {

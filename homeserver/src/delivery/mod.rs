@@ -15,5 +15,7 @@ pub mod mailboxes;
 pub mod outbox;
 pub mod receive;
 pub mod submit;
+#[cfg(test)]
+mod tests;
 
 pub use batch::{Batch, NotTaken, Times, settle};

@@ -257,7 +257,7 @@ fn chain(node: &Node, device: &CertificateDer<'_>) -> Vec<homeserver_api::Base64
     vec![device.to_vec().into(), node.keys.issuing().to_vec().into()]
 }
 
-fn new_token(node: &Node) -> Result<String, IdentityError> {
+pub(super) fn new_token(node: &Node) -> Result<String, IdentityError> {
     let mut bytes = [0_u8; 32];
     node.random
         .fill(&mut bytes)
@@ -266,7 +266,7 @@ fn new_token(node: &Node) -> Result<String, IdentityError> {
 }
 
 /// Only hashes are stored: who reads the store can't sign in with what is there.
-fn token_sha256(token: &str) -> [u8; 32] {
+pub(super) fn token_sha256(token: &str) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
     hash

@@ -13,3 +13,69 @@ pub mod user_types;
 pub use accounts_cache::{AccountsCache, LocalAccount};
 pub use error::IdentityError;
 pub use passwords::SignInGuard;
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! Accounts and devices without passwords and certificates.
+
+    use federation_proto::ids::{AccountId, DeviceId, Handle, Member};
+    use homeserver_api::policy::UserTypePolicy;
+
+    use super::devices;
+    use super::user_types::STANDARD;
+    use crate::node::Node;
+    use crate::store::account::{self, AccountRecord};
+    use crate::store::device::{self, DeviceOf, DeviceRecord};
+    use crate::store::{Part, PartOutcome, user_type};
+
+    /// A device of the account with this handle, which is created when it is not there.
+    pub(crate) async fn device(node: &Node, handle: &str) -> DeviceOf {
+        device_with_token(node, handle).await.0
+    }
+
+    /// A device as [`device`] makes it, and its bearer token.
+    pub(crate) async fn device_with_token(node: &Node, handle: &str) -> (DeviceOf, String) {
+        let handle: Handle = handle.parse().unwrap();
+        let id = account::by_handle(&node.store, &handle).await.unwrap();
+        let mut part = Part::default();
+        let account = id.unwrap_or_else(|| AccountId::from_bytes(node.random_id().unwrap()));
+        if id.is_none() {
+            account::take_handle(&mut part, &handle, account);
+            user_type::put(&mut part, STANDARD, &UserTypePolicy::default()).unwrap();
+            let record = AccountRecord {
+                handle,
+                user_type: STANDARD.to_owned(),
+                suspended: false,
+                password_hash: String::new(),
+                devices: 0,
+                created_ms: 0,
+            };
+            account::put(&mut part, account, &record).unwrap();
+        }
+        let of = DeviceOf {
+            account,
+            device: DeviceId::from_bytes(node.random_id().unwrap()),
+        };
+        let token = devices::new_token(node).unwrap();
+        let record = DeviceRecord {
+            name: "test".to_owned(),
+            enrolled_ms: 0,
+            public_key: [0; 32],
+            not_after_ms: u64::MAX,
+            token_sha256: devices::token_sha256(&token),
+        };
+        device::create(&mut part, of, &record).unwrap();
+        let outcome = node.store.commit(part).await.unwrap();
+        assert_eq!(outcome, PartOutcome::Committed);
+        (of, token)
+    }
+
+    /// The device as a room's member.
+    pub(crate) fn member(node: &Node, of: DeviceOf) -> Member {
+        Member {
+            server: node.server.clone(),
+            account: of.account,
+            device: of.device,
+        }
+    }
+}
