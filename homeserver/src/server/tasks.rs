@@ -10,7 +10,6 @@ use tokio::task::JoinSet;
 use super::{ListenerTls, ServerError, system};
 use crate::audit;
 use crate::delivery;
-use crate::federation;
 use crate::federation::outbound::TlsNetwork;
 use crate::node::Node;
 use crate::organisation::{KeyFolder, Keys};
@@ -64,7 +63,7 @@ pub(super) fn start(tasks: &mut Tasks, node: &Arc<Node>, tls: &Arc<ListenerTls>)
         node.peer_roots.clone(),
         node.clock.clone(),
     );
-    tasks.spawn("outbound", outbound(node.clone(), network));
+    tasks.spawn("federation", federation(node.clone(), network));
     tasks.spawn("sweeper", delivery::expiry::run(node.clone()));
     tasks.spawn("audit sequencer", audit::run_sequencer(node.clone()));
 }
@@ -86,10 +85,10 @@ pub(super) fn renew(
     Ok(renewed)
 }
 
-/// Sends to peers; the store's failure ends the process in any case.
-async fn outbound(node: Arc<Node>, network: TlsNetwork) {
-    if let Err(error) = federation::outbound::run(node, Arc::new(network)).await {
-        tracing::error!(%error, "sending to peers has ended");
+/// Sends to peers and fetches from them; the store's failure ends the process in any case.
+async fn federation(node: Arc<Node>, network: TlsNetwork) {
+    if let Err(error) = crate::federation::run(node, Arc::new(network)).await {
+        tracing::error!(%error, "exchanging with peers has ended");
     }
 }
 
