@@ -11,7 +11,7 @@ mod support;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use federation_proto::codec::Wire;
+use federation_proto::codec::{DecodeError, Wire};
 use federation_proto::hash::Digest;
 use federation_proto::ids::ServerName;
 use federation_proto::keys::EnvelopeKey;
@@ -19,7 +19,7 @@ use federation_proto::manifest::{self, Manifest, ManifestError};
 use federation_proto::organisation::{CertificateError, OrganisationIdentity};
 use federation_proto::receipt::{self, ItemResult, LaneHead, ReceiptBody};
 use federation_proto::refusal::{Refusal, RefusalCode};
-use federation_proto::transaction::{self, EnvelopeProof, VerifyError, sign};
+use federation_proto::transaction::{self, EnvelopeProof, Link, VerifyError, sign};
 use rcgen::{Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384};
 use support::{DAY_MS, NOW_MS, Organisation, authority, lane, link, outgoing, server};
 
@@ -157,19 +157,54 @@ fn a_proof_proves_one_envelope() {
 }
 
 /// Goal: the envelopes of a transaction share origin, destination, key and epoch, else it does not
-/// decode; by splicing envelopes of two transactions together.
+/// decode; by splicing envelopes of two transactions together that differ in one of them.
 #[test]
 fn a_transaction_has_one_origin() {
     let (a, b) = pair();
-    let other = Organisation::new("c.example", 3);
-    let mut mixed = transaction_bytes(&a, &b, 1).to_vec();
-    let foreign = transaction_bytes(&other, &b, 1);
+    let same = link(&a, &b, 5);
+    let envelope = [outgoing(lane(1), 1, b"payload")];
+    let signed = |key: &EnvelopeKey, link: &Link| sign(key, link, &envelope).unwrap().bytes;
     // After version, suite, signature and the length of the list.
     let start = 2 + 1 + 64 + 4;
-    mixed.extend_from_slice(&foreign[start..]);
-    let length = u32::try_from(mixed.len() - start).unwrap();
-    mixed[start - 4..start].copy_from_slice(&length.to_be_bytes());
-    assert!(transaction::decode(mixed.into()).is_err());
+    let spliced = |other: Bytes| {
+        let mut mixed = signed(&a.envelope_key, &same).to_vec();
+        mixed.extend_from_slice(&other[start..]);
+        let length = u32::try_from(mixed.len() - start).unwrap();
+        mixed[start - 4..start].copy_from_slice(&length.to_be_bytes());
+        transaction::decode(mixed.into()).map(|t| t.size())
+    };
+    assert_eq!(spliced(signed(&a.envelope_key, &same)), Ok(2));
+    let c = server("c.example");
+    let others = [
+        signed(&b.envelope_key, &same),
+        signed(
+            &a.envelope_key,
+            &Link {
+                origin: c.clone(),
+                ..same.clone()
+            },
+        ),
+        signed(
+            &a.envelope_key,
+            &Link {
+                destination: c,
+                ..same.clone()
+            },
+        ),
+        signed(
+            &a.envelope_key,
+            &Link {
+                link_epoch: 6,
+                ..same.clone()
+            },
+        ),
+    ];
+    for other in others {
+        assert_eq!(
+            spliced(other),
+            Err(DecodeError::Invalid("the envelopes' common part"))
+        );
+    }
 }
 
 /// Goal: a receipt proves what the destination answered, to this link only; by verifying it as it
@@ -364,5 +399,4 @@ fn organisations() {
         OrganisationIdentity::parse(der(&root), trailing.into(), NOW_MS),
         Err(CertificateError::Malformed("issuing certificate"))
     );
-    assert_eq!(server("a.example").as_str(), "a.example");
 }
