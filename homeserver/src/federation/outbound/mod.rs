@@ -10,6 +10,8 @@ mod queue;
 mod request;
 mod resolver;
 mod settle;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 use std::collections::HashMap;
@@ -20,6 +22,7 @@ use federation_proto::ids::ServerName;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::federation::files;
 use crate::federation::peers::{self, PeerState};
 use crate::node::{Hint, Node};
 use crate::store::{Part, StoreError, dead_letters};
@@ -36,11 +39,13 @@ const ROUND: Duration = Duration::from_secs(30);
 /// Dead letters deleted in one round.
 const DEAD_LETTERS_DELETED: usize = 1000;
 
-/// Serves all peers until it is dropped.
+/// Serves all peers, and fetches files from them, until it is dropped.
 pub async fn run(node: Arc<Node>, network: Arc<dyn Network>) -> Result<(), StoreError> {
     let mut hints = node.hints();
     node.peers.refresh(&node).await?;
     let mut tasks = JoinSet::new();
+    // Files that are asked for are fetched beside the mail, and must not wait for it.
+    tasks.spawn(files::run(Arc::clone(&node), Arc::clone(&network)));
     let mut workers: HashMap<ServerName, AbortHandle> = HashMap::new();
     let mut rounds = tokio::time::interval(ROUND);
     loop {

@@ -95,11 +95,11 @@ impl Worker {
                 Step::Again => tokio::task::yield_now().await,
                 Step::Gone => return,
                 Step::Idle => tokio::select! {
-                    () = link.mail.notified() => self.queue.mail(),
+                    () = link.mail.notified() => self.mail(),
                     () = link.now.notified() => self.retry_now(),
                 },
                 Step::Mail(delay) => tokio::select! {
-                    () = link.mail.notified() => self.queue.mail(),
+                    () = link.mail.notified() => self.mail(),
                     () = link.now.notified() => self.retry_now(),
                     () = tokio::time::sleep(delay) => {}
                 },
@@ -135,6 +135,11 @@ impl Worker {
 
     fn retry_now(&mut self) {
         self.backoff.reset();
+        self.queue.mail();
+    }
+
+    /// There may be new mail.
+    pub(super) fn mail(&mut self) {
         self.queue.mail();
     }
 

@@ -1,0 +1,468 @@
+//! Two or three nodes exchange mail through the real code: submit, outbox, worker, the peer's router,
+//! receive, inbox.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use federation_proto::envelope::{HashedPayload, Kind, Lane, Outgoing};
+use federation_proto::ids::{RequestId, RoomId};
+use federation_proto::receipt::{self, ItemResult};
+use federation_proto::refusal::RefusalCode;
+use federation_proto::transaction::{self, Link};
+use federation_proto::version::Version;
+use homeserver_api::admin::PeerState;
+use homeserver_api::session::{Outcome, SubmissionBody};
+use http::{Method, Request, StatusCode};
+use http_body_util::BodyExt as _;
+
+use super::worker::{Step, Worker};
+use crate::delivery::outbox::{self, OutboxItem, SenderRef};
+use crate::federation::testing::{
+    Person, Side, accepted, admin, countersigned, peered, person, sides,
+};
+use crate::federation::{paths, peers};
+use crate::store::inbox::InboxBody;
+use crate::store::{Part, dead_letters};
+
+const ROOM: RoomId = RoomId::from_bytes([7; 16]);
+
+fn worker(from: &Side, to: &Side) -> Worker {
+    Worker::new(
+        Arc::clone(&from.node),
+        from.network.clone(),
+        to.node.server.clone(),
+    )
+}
+
+/// Steps until the worker waits for something: what for.
+async fn drain(worker: &mut Worker) -> Step {
+    worker.mail();
+    loop {
+        let step = worker.step().await.unwrap();
+        if step != Step::Again {
+            return step;
+        }
+    }
+}
+
+async fn waiting(from: &Side, to: &Side) -> u64 {
+    outbox::waiting(&from.node.store, &to.node.server)
+        .await
+        .unwrap()
+        .envelopes
+}
+
+/// Alice at `a` and Bob at `b` in a room that `a` hubs.
+async fn acquainted(a: &Side, b: &Side) -> (Person, Person) {
+    peered(a, b).await;
+    let mut alice = person(a, "alice").await;
+    let bob = person(b, "bob").await;
+    let created = alice.create_room(a, ROOM, &[&bob]).await;
+    assert!(matches!(created, Outcome::Accepted { .. }), "{created:?}");
+    assert_eq!(drain(&mut worker(a, b)).await, Step::Idle);
+    assert!(matches!(
+        bob.inbox(b).await.as_slice(),
+        [InboxBody::Welcome { .. }]
+    ));
+    (alice, bob)
+}
+
+/// Goal: the ceremony makes both sides active, each state in its turn, with the countersignature
+/// brought online by the offerer's worker, again when its answer was lost; by walking through it.
+#[tokio::test]
+async fn ceremony_online() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    let state = |at: &Side, of: &Side| at.node.peers.get(&of.node.server).unwrap().state;
+    let acceptance = accepted(&a, &b, None).await;
+    assert_eq!(state(&a, &b), PeerState::Offered);
+    assert_eq!(state(&b, &a), PeerState::Accepted);
+    assert!(a.node.peer_roots.get(&b.node.server).is_none());
+    assert!(b.node.peer_roots.get(&a.node.server).is_some());
+
+    countersigned(&a, acceptance.clone()).await;
+    assert_eq!(state(&a, &b), PeerState::Active);
+    assert_eq!(state(&b, &a), PeerState::Accepted);
+    a.network.mute_from(paths::COUNTERSIGNATURE);
+    let mut worker = worker(&a, &b);
+    assert!(matches!(drain(&mut worker).await, Step::Delay(_)));
+    assert_eq!(state(&b, &a), PeerState::Active);
+    a.network.unmute();
+    assert_eq!(drain(&mut worker).await, Step::Idle);
+    let view = a.node.peers.get(&b.node.server).unwrap();
+    assert_eq!(view.countersignature_to_deliver, None);
+
+    // The same acceptance again finds no offer.
+    let seen = peers::inspect(&a.node, &acceptance).await.unwrap();
+    let again = homeserver_api::admin::CountersignRequest {
+        document: acceptance,
+        fingerprint: seen.fingerprint,
+    };
+    let error = peers::countersign(&a.node, &admin(), &again).await;
+    assert!(matches!(error, Err(peers::PeeringError::State(_))));
+}
+
+/// Goal: a document whose fingerprint was not the one read aloud changes nothing; by confirming
+/// another organisation's.
+#[tokio::test]
+async fn wrong_fingerprint_is_refused() {
+    let [a, b, c] = sides(["a.example", "b.example", "c.example"]);
+    let acceptance = accepted(&a, &b, None).await;
+    let others = federation_proto::fingerprint::Fingerprint::of_root(c.node.keys.root());
+    let request = homeserver_api::admin::CountersignRequest {
+        document: acceptance,
+        fingerprint: others.to_string(),
+    };
+    let error = peers::countersign(&a.node, &admin(), &request).await;
+    assert!(
+        matches!(error, Err(peers::PeeringError::State(_))),
+        "{error:?}"
+    );
+    let view = a.node.peers.get(&b.node.server).unwrap();
+    assert_eq!(view.state, PeerState::Offered);
+}
+
+/// Goal: messages pass both ways, hub to follower and follower to hub, each once; and a claim of keys
+/// is answered; by two people who write to each other.
+#[tokio::test]
+async fn messages_and_keys_both_ways() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    let (mut alice, mut bob) = acquainted(&a, &b).await;
+    assert!(matches!(
+        alice.say(&a, ROOM, b"hello", 3600).await,
+        Outcome::Accepted { .. }
+    ));
+    assert!(matches!(
+        bob.say(&b, ROOM, b"hello yourself", 3600).await,
+        Outcome::Accepted { .. }
+    ));
+    let (mut to_b, mut to_a) = (worker(&a, &b), worker(&b, &a));
+    drain(&mut to_b).await;
+    drain(&mut to_a).await;
+    assert_eq!(bob.heard(&b).await, 1);
+    assert_eq!(alice.heard(&a).await, 1);
+
+    let request = RequestId::from_bytes([3; 16]);
+    let claim = SubmissionBody::ClaimKeys {
+        request,
+        address: "nobody@b.example".parse().unwrap(),
+    };
+    alice.submit(&a, claim).await;
+    drain(&mut to_b).await;
+    drain(&mut to_a).await;
+    let answered = alice.inbox(&a).await.into_iter().any(|body| {
+        matches!(body, InboxBody::KeyMaterial { request: of, result: Err(refusal) }
+            if of == request && refusal.code == RefusalCode::UnknownRecipient)
+    });
+    assert!(answered);
+    assert_eq!(waiting(&a, &b).await + waiting(&b, &a).await, 0);
+}
+
+/// Goal: in a room of three organisations the hub relays a follower's message to the other follower,
+/// who checks that its origin signed it; by a message from b to c through a.
+#[tokio::test]
+async fn hub_relays_between_followers() {
+    let [a, b, c] = sides(["a.example", "b.example", "c.example"]);
+    peered(&a, &b).await;
+    peered(&a, &c).await;
+    peered(&b, &c).await;
+    let mut alice = person(&a, "alice").await;
+    let mut bob = person(&b, "bob").await;
+    let carol = person(&c, "carol").await;
+    let created = alice.create_room(&a, ROOM, &[&bob, &carol]).await;
+    assert!(matches!(created, Outcome::Accepted { .. }), "{created:?}");
+    let mut to_c = worker(&a, &c);
+    drain(&mut worker(&a, &b)).await;
+    drain(&mut to_c).await;
+    bob.say(&b, ROOM, b"to both of you", 3600).await;
+    drain(&mut worker(&b, &a)).await;
+    assert_eq!(alice.heard(&a).await, 1);
+    assert_eq!(drain(&mut to_c).await, Step::Idle);
+    assert_eq!(carol.heard(&c).await, 1);
+    assert_eq!(dead_letters::newest(&a.node.store, 10).await.unwrap(), []);
+}
+
+/// Goal: what arrives twice has its effect once: after a lost answer and a restart of the sender in
+/// between, and when a recorded transaction is replayed.
+#[tokio::test]
+async fn exactly_once_after_lost_answer_and_replay() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    let (mut alice, bob) = acquainted(&a, &b).await;
+    alice.say(&a, ROOM, b"once", 3600).await;
+    let mut first = worker(&a, &b);
+    a.network.mute_from(paths::TRANSACTIONS);
+    assert!(matches!(drain(&mut first).await, Step::Delay(_)));
+    assert_eq!(bob.heard(&b).await, 1);
+    assert_eq!(waiting(&a, &b).await, 1);
+    drop(first);
+
+    a.network.unmute();
+    assert_eq!(drain(&mut worker(&a, &b)).await, Step::Idle);
+    assert_eq!(bob.heard(&b).await, 1);
+    assert_eq!(waiting(&a, &b).await, 0);
+
+    let sent = a.network.sent.lock().unwrap().clone();
+    for (path, body) in sent
+        .into_iter()
+        .filter(|(path, _)| path == paths::TRANSACTIONS)
+    {
+        let (status, answer) = post(&a, &b, &path, body).await;
+        assert_eq!(status, StatusCode::OK);
+        let receipt = receipt::decode(answer).unwrap();
+        let link = link(&a, &b);
+        let receipt = receipt
+            .verify(&b.node.keys.manifest(), &link, now(&a))
+            .unwrap();
+        let results = &receipt.body().results;
+        assert!(
+            results
+                .iter()
+                .all(|result| *result == ItemResult::Duplicate)
+        );
+    }
+    assert_eq!(bob.heard(&b).await, 1);
+}
+
+/// Goal: an envelope whose predecessor is missing is put off and has no effect; by a transaction that
+/// starts at position 2 of a fresh lane.
+#[tokio::test]
+async fn gap_is_deferred() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    peered(&a, &b).await;
+    let results = exchange(&a, &b, vec![outgoing(Lane::CONTROL, 2)]).await;
+    assert!(matches!(
+        results.as_slice(),
+        [ItemResult::Deferred {
+            code: RefusalCode::LaneGap,
+            ..
+        }]
+    ));
+}
+
+/// Goal: nobody speaks for another server, and a forged signature is refused whole; by c's
+/// transaction on b's connection, c's in its own name without an agreement, and a changed byte.
+#[tokio::test]
+async fn forged_origin_is_refused() {
+    let [a, b, c] = sides(["a.example", "b.example", "c.example"]);
+    peered(&a, &b).await;
+    let signed = |by: &Side| {
+        let key = by.node.keys.envelope_key();
+        let link = Link {
+            version: Version::V1,
+            origin: by.node.server.clone(),
+            destination: b.node.server.clone(),
+            link_epoch: 1,
+        };
+        let envelopes = [outgoing(Lane::CONTROL, 1)];
+        transaction::sign(&key, &link, &envelopes).unwrap().bytes
+    };
+    let (status, _) = post(&a, &b, paths::TRANSACTIONS, signed(&c)).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    let (status, _) = post(&c, &b, paths::TRANSACTIONS, signed(&c)).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    let mut forged = signed(&a).to_vec();
+    let last = forged.len() - 1;
+    forged[last] ^= 1;
+    let (status, _) = post(&a, &b, paths::TRANSACTIONS, forged.into()).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    let (status, _) = post(&a, &b, paths::TRANSACTIONS, signed(&a)).await;
+    assert_eq!(status, StatusCode::OK);
+}
+
+/// Goal: one bad envelope among good ones is refused alone, dead-lettered and returned to its sender,
+/// and the good ones around it in the same lane arrive; by a row whose payload is garbage.
+#[tokio::test]
+async fn poison_is_refused_alone() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    let (mut alice, bob) = acquainted(&a, &b).await;
+    alice.say(&a, ROOM, b"before", 3600).await;
+    let poison = OutboxItem {
+        kind: Kind::Message,
+        payload: Bytes::from_static(b"garbage"),
+        created_ms: now(&a),
+        expires_ms: now(&a) + 1_000_000,
+        sender: Some(SenderRef {
+            account: alice.of.account,
+            device: alice.of.device,
+            room: ROOM,
+            counter: 99,
+        }),
+    };
+    let mut part = Part::default();
+    outbox::append(&mut part, &b.node.server, ROOM.into(), &poison).unwrap();
+    a.node.store.commit(part).await.unwrap();
+    alice.say(&a, ROOM, b"after", 3600).await;
+
+    assert_eq!(drain(&mut worker(&a, &b)).await, Step::Idle);
+    assert_eq!(bob.heard(&b).await, 2);
+    assert_eq!(waiting(&a, &b).await, 0);
+    let given_up = dead_letters::newest(&a.node.store, 10).await.unwrap();
+    assert_eq!(given_up.len(), 1);
+    assert_eq!(given_up[0].refusal_code(), RefusalCode::Malformed);
+    assert!(returned(&alice, &a, 99, RefusalCode::Malformed).await);
+}
+
+/// Goal: what the peer has suspended waits and arrives after the resumption; what this side has
+/// suspended is refused when it is submitted; by suspending on either side in turn.
+#[tokio::test]
+async fn suspension_makes_mail_wait() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    let (mut alice, bob) = acquainted(&a, &b).await;
+    peers::suspend(&b.node, &admin(), &a.node.server, "audit")
+        .await
+        .unwrap();
+    alice.say(&a, ROOM, b"waits", 3600).await;
+    let mut worker = worker(&a, &b);
+    assert!(matches!(drain(&mut worker).await, Step::Delay(_)));
+    let status = a.node.links.status(&b.node.server);
+    assert!(status.last_error.unwrap().contains("suspended"));
+    assert_eq!((bob.heard(&b).await, waiting(&a, &b).await), (0, 1));
+    peers::resume(&b.node, &admin(), &a.node.server)
+        .await
+        .unwrap();
+    assert_eq!(drain(&mut worker).await, Step::Idle);
+    assert_eq!(bob.heard(&b).await, 1);
+
+    peers::suspend(&a.node, &admin(), &b.node.server, "audit")
+        .await
+        .unwrap();
+    let outcome = alice.say(&a, ROOM, b"refused", 3600).await;
+    assert!(
+        matches!(&outcome, Outcome::Refused(refusal) if refusal.code == RefusalCode::AgreementSuspended),
+        "{outcome:?}"
+    );
+}
+
+/// Goal: revocation gives up what waits at once, tells its senders, shuts the peer out, and a new
+/// agreement starts with an empty queue; by revoking with mail in the queue and peering again.
+#[tokio::test]
+async fn revocation_gives_up_what_waits() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    let (mut alice, bob) = acquainted(&a, &b).await;
+    a.network.set_down(true);
+    let mut worker = worker(&a, &b);
+    alice.say(&a, ROOM, b"too late", 3600).await;
+    assert!(matches!(drain(&mut worker).await, Step::Delay(_)));
+    peers::revoke(&a.node, &admin(), &b.node.server, "over")
+        .await
+        .unwrap();
+    assert_eq!(a.node.peer_roots.get(&b.node.server), None);
+    assert_eq!(drain(&mut worker).await, Step::Idle);
+    assert_eq!(waiting(&a, &b).await, 0);
+    assert!(returned(&alice, &a, 2, RefusalCode::AgreementRevoked).await);
+    a.network.set_down(false);
+    let (status, _) = post(&b, &a, paths::TRANSACTIONS, Bytes::from_static(b"x")).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+
+    let before = a.node.peers.get(&b.node.server).unwrap().link_epoch;
+    peers::revoke(&b.node, &admin(), &a.node.server, "over")
+        .await
+        .unwrap();
+    peered(&a, &b).await;
+    assert!(a.node.peers.get(&b.node.server).unwrap().link_epoch > before);
+    alice.say(&a, ROOM, b"a new start", 3600).await;
+    assert_eq!(drain(&mut worker).await, Step::Idle);
+    assert_eq!(bob.heard(&b).await, 1);
+}
+
+/// Goal: what expires while the peer is away returns to its sender, and its place in the lane is
+/// filled so that what follows arrives; by two messages of which one outlives the outage.
+#[tokio::test]
+async fn expired_mail_returns_and_blocks_nothing() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    let (mut alice, bob) = acquainted(&a, &b).await;
+    a.network.set_down(true);
+    let mut worker = worker(&a, &b);
+    alice.say(&a, ROOM, b"short", 60).await;
+    alice.say(&a, ROOM, b"long", 3600).await;
+    assert!(matches!(drain(&mut worker).await, Step::Delay(_)));
+    a.clock.advance_ms(61_000);
+    b.clock.advance_ms(61_000);
+    a.network.set_down(false);
+    assert_eq!(drain(&mut worker).await, Step::Idle);
+    assert_eq!((bob.heard(&b).await, waiting(&a, &b).await), (1, 0));
+    assert!(returned(&alice, &a, 2, RefusalCode::Expired).await);
+}
+
+/// Goal: a lane that the peer puts off does not hold up the others; by leaving out position 1 of one
+/// lane while another lane has mail.
+#[tokio::test]
+async fn deferred_lane_holds_up_no_other() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    let (mut alice, bob) = acquainted(&a, &b).await;
+    let stuck = Lane::from_bytes([1; 16]);
+    let row = OutboxItem {
+        kind: Kind::Notice,
+        payload: Bytes::from_static(b"x"),
+        created_ms: now(&a),
+        expires_ms: 0,
+        sender: None,
+    };
+    let mut part = Part::default();
+    outbox::append(&mut part, &b.node.server, stuck, &row).unwrap();
+    outbox::append(&mut part, &b.node.server, stuck, &row).unwrap();
+    crate::store::outbox::delete(&mut part, &b.node.server, stuck, 1);
+    a.node.store.commit(part).await.unwrap();
+    alice.say(&a, ROOM, b"passes by", 3600).await;
+    assert!(matches!(drain(&mut worker(&a, &b)).await, Step::Mail(_)));
+    assert_eq!(bob.heard(&b).await, 1);
+    assert_eq!(waiting(&a, &b).await, 1);
+}
+
+async fn returned(person: &Person, side: &Side, counter: u64, code: RefusalCode) -> bool {
+    person.inbox(side).await.into_iter().any(|body| {
+        matches!(body, InboxBody::Returned { counter: of, refusal, .. }
+            if of == counter && refusal.code == code)
+    })
+}
+
+fn now(side: &Side) -> u64 {
+    side.node.clock.now_ms()
+}
+
+fn link(from: &Side, to: &Side) -> Link {
+    Link {
+        version: Version::V1,
+        origin: from.node.server.clone(),
+        destination: to.node.server.clone(),
+        link_epoch: from.node.peers.get(&to.node.server).unwrap().link_epoch,
+    }
+}
+
+fn outgoing(lane: Lane, sequence: u64) -> Outgoing {
+    Outgoing {
+        kind: Kind::Tombstone,
+        lane,
+        sequence,
+        created_ms: 1,
+        expires_ms: 0,
+        payload: HashedPayload::new(Bytes::from_static(&[0, 0, 0, 1, 0, 19])),
+    }
+}
+
+async fn exchange(from: &Side, to: &Side, envelopes: Vec<Outgoing>) -> Vec<ItemResult> {
+    let link = link(from, to);
+    let key = from.node.keys.envelope_key();
+    let signed = transaction::sign(&key, &link, &envelopes).unwrap();
+    let (status, answer) = post(from, to, paths::TRANSACTIONS, signed.bytes).await;
+    assert_eq!(status, StatusCode::OK);
+    let receipt = receipt::decode(answer).unwrap();
+    let manifest = to.node.keys.manifest();
+    let receipt = receipt.verify(&manifest, &link, now(from)).unwrap();
+    receipt.body().results.clone()
+}
+
+async fn post(from: &Side, to: &Side, path: &str, body: Bytes) -> (StatusCode, Bytes) {
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(path)
+        .body(body)
+        .unwrap();
+    let response = from
+        .network
+        .request(&to.node.server, request)
+        .await
+        .unwrap();
+    let status = response.status();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, body)
+}

@@ -1,0 +1,307 @@
+//! Several nodes in one process, joined by a network that a test can break.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use bytes::Bytes;
+use federation_proto::ids::{Member, RoomId, ServerName};
+use futures_util::future::BoxFuture;
+use homeserver_api::admin::{
+    AcceptRequest, CountersignRequest, CreateUserRequest, OfferRequest, Terms,
+};
+use homeserver_api::attributes::MessageAttributes;
+use homeserver_api::client::{EnrolRequest, EnrolResponse};
+use homeserver_api::session::{Commit, Outcome, Submission, SubmissionBody};
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use tower::ServiceExt as _;
+
+use crate::audit::Actor;
+use crate::delivery::submit::submit;
+use crate::federation::outbound::{Network, ResponseBody};
+use crate::federation::{inbound, peers};
+use crate::http_client::ConnectionError;
+use crate::identity::{accounts, devices};
+use crate::node::Node;
+use crate::node::testing::{ManualClock, node};
+use crate::rooms::mls_framing::testing::{application_message, commit_message, welcome_message};
+use crate::store::device::DeviceOf;
+use crate::store::inbox::{self, InboxBody};
+use crate::tls::Peer;
+
+/// One organisation.
+pub(super) struct Side {
+    pub(super) node: Arc<Node>,
+    pub(super) clock: Arc<ManualClock>,
+    pub(super) network: Arc<LocalNetwork>,
+}
+
+/// Requests go straight into the other nodes' routers, as coming from `us`.
+pub(super) struct LocalNetwork {
+    us: ServerName,
+    routers: Mutex<HashMap<ServerName, Router>>,
+    /// Nobody is reached.
+    down: AtomicBool,
+    /// Requests to this path arrive, their answers don't.
+    mute: Mutex<Option<&'static str>>,
+    /// Bodies of what was sent, for replays.
+    pub(super) sent: Mutex<Vec<(String, Bytes)>>,
+}
+
+impl LocalNetwork {
+    pub(super) fn set_down(&self, down: bool) {
+        self.down.store(down, Ordering::SeqCst);
+    }
+
+    pub(super) fn mute_from(&self, path: &'static str) {
+        *self.mute.lock().unwrap() = Some(path);
+    }
+
+    pub(super) fn unmute(&self) {
+        *self.mute.lock().unwrap() = None;
+    }
+
+    pub(super) async fn request(
+        &self,
+        server: &ServerName,
+        request: Request<Bytes>,
+    ) -> Result<Response<ResponseBody>, ConnectionError> {
+        let broken = || ConnectionError::Broken("the test has cut the network".to_owned());
+        if self.down.load(Ordering::SeqCst) {
+            return Err(broken());
+        }
+        let path = request.uri().path().to_owned();
+        self.sent
+            .lock()
+            .unwrap()
+            .push((path.clone(), request.body().clone()));
+        let router = self.routers.lock().unwrap().get(server).cloned();
+        let mut request = request.map(Body::from);
+        request.extensions_mut().insert(Peer(self.us.clone()));
+        let response = router.ok_or_else(broken)?.oneshot(request).await.unwrap();
+        if *self.mute.lock().unwrap() == Some(path.as_str()) {
+            return Err(broken());
+        }
+        Ok(response.map(|body| {
+            body.map_err(|error| ConnectionError::Broken(error.to_string()))
+                .boxed_unsync()
+        }))
+    }
+}
+
+impl Network for LocalNetwork {
+    fn send<'a>(
+        &'a self,
+        server: &'a ServerName,
+        _endpoints: &'a [String],
+        request: Request<Bytes>,
+        _within: Duration,
+    ) -> BoxFuture<'a, Result<Response<ResponseBody>, ConnectionError>> {
+        Box::pin(self.request(server, request))
+    }
+
+    fn cut(&self, _server: &ServerName) {}
+}
+
+/// Nodes that can reach each other, without agreements.
+pub(super) fn sides<const N: usize>(names: [&str; N]) -> [Side; N] {
+    let sides = names.map(|name| {
+        let (node, clock) = node(name);
+        let network = Arc::new(LocalNetwork {
+            us: node.server.clone(),
+            routers: Mutex::default(),
+            down: AtomicBool::new(false),
+            mute: Mutex::default(),
+            sent: Mutex::default(),
+        });
+        Side {
+            node,
+            clock,
+            network,
+        }
+    });
+    for side in &sides {
+        let mut routers = side.network.routers.lock().unwrap();
+        for other in &sides {
+            let router = inbound::router(Arc::clone(&other.node));
+            routers.insert(other.node.server.clone(), router);
+        }
+    }
+    sides
+}
+
+pub(super) fn admin() -> Actor {
+    Actor::Local(0)
+}
+
+/// Offer and acceptance: `b` has accepted, `a` has yet to countersign. Returns the acceptance.
+pub(super) async fn accepted(a: &Side, b: &Side, terms: Option<Terms>) -> String {
+    let offer = peers::offer(
+        &a.node,
+        &admin(),
+        &OfferRequest {
+            server: b.node.server.clone(),
+            terms: terms.clone(),
+            endpoints: vec!["192.0.2.1:8448".to_owned()],
+            contact: String::new(),
+        },
+    )
+    .await
+    .unwrap();
+    let seen = peers::inspect(&b.node, &offer).await.unwrap();
+    peers::accept(
+        &b.node,
+        &admin(),
+        &AcceptRequest {
+            document: offer,
+            fingerprint: seen.fingerprint,
+            terms,
+            endpoints: vec!["192.0.2.2:8448".to_owned()],
+            contact: String::new(),
+        },
+    )
+    .await
+    .unwrap()
+}
+
+/// Countersigns; the partner is told by `a`'s worker.
+pub(super) async fn countersigned(a: &Side, acceptance: String) -> String {
+    let seen = peers::inspect(&a.node, &acceptance).await.unwrap();
+    peers::countersign(
+        &a.node,
+        &admin(),
+        &CountersignRequest {
+            document: acceptance,
+            fingerprint: seen.fingerprint,
+        },
+    )
+    .await
+    .unwrap()
+}
+
+/// An agreement in force on both sides.
+pub(super) async fn peered(a: &Side, b: &Side) {
+    let acceptance = accepted(a, b, None).await;
+    let countersignature = countersigned(a, acceptance).await;
+    peers::activate(&b.node, &admin(), &countersignature)
+        .await
+        .unwrap();
+}
+
+/// A person with one device.
+pub(super) struct Person {
+    pub(super) of: DeviceOf,
+    pub(super) member: Member,
+    counter: u64,
+}
+
+pub(super) async fn person(side: &Side, name: &str) -> Person {
+    let password = "a long password".to_owned();
+    let request = CreateUserRequest {
+        handle: name.parse().unwrap(),
+        user_type: None,
+        password: Some(password.clone()),
+    };
+    accounts::create(&side.node, &admin(), request)
+        .await
+        .unwrap();
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let csr = rcgen::CertificateParams::default()
+        .serialize_request(&key)
+        .unwrap();
+    let enrolled: EnrolResponse = devices::enrol(
+        &side.node,
+        EnrolRequest {
+            handle: name.parse().unwrap(),
+            password,
+            csr: homeserver_api::Base64(csr.der().to_vec()),
+            device_name: "laptop".to_owned(),
+        },
+    )
+    .await
+    .unwrap();
+    let (account, device) = (enrolled.account, enrolled.device);
+    Person {
+        of: DeviceOf { account, device },
+        member: Member {
+            server: side.node.server.clone(),
+            account,
+            device,
+        },
+        counter: 0,
+    }
+}
+
+impl Person {
+    /// Submits one thing on the person's own homeserver.
+    pub(super) async fn submit(&mut self, side: &Side, body: SubmissionBody) -> Outcome {
+        self.counter += 1;
+        let submission = Submission {
+            counter: self.counter,
+            body,
+        };
+        let mut results = submit(&side.node, self.of, &[submission]).await.unwrap();
+        results.pop().unwrap().outcome
+    }
+
+    /// Creates a room with `others` in it.
+    pub(super) async fn create_room(
+        &mut self,
+        side: &Side,
+        room: RoomId,
+        others: &[&Person],
+    ) -> Outcome {
+        let commit = Commit {
+            room,
+            hub: side.node.server.clone(),
+            epoch: 0,
+            commit: commit_message(room, 0, &[1; 40]).into(),
+            adds: others.iter().map(|person| person.member.clone()).collect(),
+            removes: Vec::new(),
+            welcome: Some(welcome_message().into()),
+        };
+        self.submit(side, SubmissionBody::Commit(commit)).await
+    }
+
+    /// Sends a message that lives for `ttl_seconds`.
+    pub(super) async fn say(
+        &mut self,
+        side: &Side,
+        room: RoomId,
+        text: &[u8],
+        ttl_seconds: u32,
+    ) -> Outcome {
+        let attributes = MessageAttributes {
+            ttl_seconds,
+            burn_seconds: 0,
+            label: 0,
+            file: false,
+        };
+        let message = application_message(room, 1, attributes, text).into();
+        self.submit(side, SubmissionBody::Message { room, message })
+            .await
+    }
+
+    /// What waits for the person's device.
+    pub(super) async fn inbox(&self, side: &Side) -> Vec<InboxBody> {
+        inbox::range(&side.node.store, self.of.device, 0, 1000)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|(_, record, _)| record.body)
+            .collect()
+    }
+
+    /// The messages that wait for the person's device: how they end.
+    pub(super) async fn heard(&self, side: &Side) -> usize {
+        let inbox = self.inbox(side).await;
+        let messages = inbox
+            .iter()
+            .filter(|body| matches!(body, InboxBody::Message { .. }));
+        messages.count()
+    }
+}
