@@ -45,6 +45,10 @@ pub(crate) mod tests {
     }
 
     impl TestClock {
+        pub(crate) fn at(now_ms: u64) -> Self {
+            Self(Arc::new(AtomicU64::new(now_ms)))
+        }
+
         pub(crate) fn advance(&self, ms: u64) {
             self.0.fetch_add(ms, Ordering::SeqCst);
         }

@@ -379,3 +379,6 @@ impl Drop for Background {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

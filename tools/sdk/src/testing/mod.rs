@@ -1,6 +1,7 @@
 //! Test doubles: organisations that certify, and homeservers without a network.
 
 mod device;
+pub(crate) mod loopback;
 mod network;
 mod organisation;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use homeserver_api::ids::{Address, Member, RoomId, ServerName};
+use homeserver_api::ids::{Address, DeviceId, Member, RoomId, ServerName};
 use homeserver_api::refusal::{Refusal, RefusalCode};
 use homeserver_api::session::{
     ClaimedDevice, Commit, Delivery, DeliveryBody, Outcome, Submission, SubmissionBody,
@@ -84,6 +84,32 @@ impl Network {
         if let Some(last_resort) = last_resort {
             device.last_resort = Some(last_resort.into());
         }
+    }
+
+    pub(crate) fn key_package_count(&self, member: &Member) -> (usize, bool) {
+        let device = &self.devices[member];
+        (device.key_packages.len(), device.last_resort.is_some())
+    }
+
+    pub(crate) fn address(&self, member: &Member) -> Address {
+        let mut accounts = self.accounts.iter();
+        let (address, _) = accounts
+            .find(|(_, members)| members.contains(member))
+            .unwrap();
+        address.clone()
+    }
+
+    pub(crate) fn member(&self, device: DeviceId) -> Option<Member> {
+        self.devices.keys().find(|m| m.device == device).cloned()
+    }
+
+    pub(crate) fn device_count(&self) -> usize {
+        self.devices.len()
+    }
+
+    /// Removes a device.
+    pub(crate) fn forget(&mut self, member: &Member) {
+        self.devices.remove(member);
     }
 
     pub(crate) fn key_packages(&self, member: &Member) -> usize {
