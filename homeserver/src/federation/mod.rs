@@ -6,5 +6,9 @@ pub mod outbound;
 pub mod paths;
 pub mod peers;
 
+/// Everything of federation that goes on in the background: what waits is sent, files that are asked for
+/// are fetched, agreements expire.
+pub use outbound::run;
+
 #[cfg(test)]
 mod testing;
