@@ -76,11 +76,20 @@ impl Stage<'_> {
                 ),
             };
             bar.say(title);
-            self.kills += display.step(title, kill_and_restart(victims)).await?;
+            let (kills, under_way) = display
+                .step(title, kill_and_restart(victims, &self.record))
+                .await?;
+            self.kills += kills;
+            display.note(&format!("{under_way} messages were under way meanwhile"));
             bar.say("");
         }
-        let missing = messages.saturating_sub(self.record.standing().written);
-        shown_more(&self.record, bar, BETWEEN_KILLS.max(missing)).await
+        shown_more(&self.record, bar, BETWEEN_KILLS).await?;
+        self.record
+            .wait("after the last kill", PATIENCE, |standing| {
+                bar.set(standing.shown);
+                standing.written >= messages
+            })
+            .await
     }
 
     /// Both histories hold every message once: what was shown is also what stays.
@@ -143,18 +152,27 @@ fn writing(
     }
 }
 
-/// How many were killed.
-async fn kill_and_restart(mut victims: Vec<&mut Homeserver>) -> Result<u64> {
+/// How many were killed, and how many messages were written but not shown before the restart.
+async fn kill_and_restart(
+    mut victims: Vec<&mut Homeserver>,
+    record: &Record,
+) -> Result<(u64, usize)> {
     let mut kills = 0;
     for victim in &mut victims {
         victim.kill().await?;
         kills += 1;
     }
     tokio::time::sleep(DOWN).await;
+    let under_way = record.standing().waiting;
     for victim in &mut victims {
         victim.start().await?;
     }
-    Ok(kills)
+    if under_way == 0 {
+        return Err(Failure::new(
+            "nothing was under way: this kill proves nothing",
+        ));
+    }
+    Ok((kills, under_way))
 }
 
 /// How often each received text stands in a person's history.
