@@ -72,33 +72,39 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
     });
 }
 
+/// Longest sleep of [`keep`]: the clock may be set meanwhile.
+const NAP: Duration = Duration::from_secs(60);
+/// How long replaced records may stay readable to whoever has the store's key.
+const REPLACED_FOR_MAX: Duration = Duration::from_secs(1);
+
 /// Deletes what expires and makes unreadable what was replaced, also while there is no session.
 pub(super) async fn keep(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
-    /// Longest sleep: the clock may be set meanwhile.
-    const NAP: Duration = Duration::from_secs(60);
-    /// Pause after a batch, so that a busy client does it with its next batch instead.
-    const REPLACED_AFTER: Duration = Duration::from_secs(1);
+    let mut forget_at: Option<Instant> = None;
     loop {
-        let now = shared.clock.now_ms();
-        let deadline = shared.next_deadline.load(Ordering::Acquire);
-        let mut wait = Duration::from_millis(deadline.saturating_sub(now)).min(NAP);
-        let replaced = shared.replaced.load(Ordering::Acquire);
-        if replaced {
-            wait = wait.min(REPLACED_AFTER);
+        if shared.replaced.load(Ordering::Acquire) {
+            forget_at.get_or_insert_with(|| Instant::now() + REPLACED_FOR_MAX);
         }
+        let left_ms = shared
+            .next_deadline
+            .load(Ordering::Acquire)
+            .saturating_sub(shared.clock.now_ms());
+        let delete_at = Instant::now() + Duration::from_millis(left_ms).min(NAP);
         tokio::select! {
-            () = sleep(wait) => {}
-            () = shared.keeper.notified() => continue,
+            () = sleep_until(forget_at.map_or(delete_at, |at| at.min(delete_at))) => {}
+            () = shared.keeper.notified() => {}
             () = stopped(&mut stop) => return,
         }
-        let due = deadline <= shared.clock.now_ms();
-        if due && let Err(error) = shared.run(crate::core::Core::delete_due).await {
+        let deadline = shared.next_deadline.load(Ordering::Acquire);
+        if deadline <= shared.clock.now_ms()
+            && let Err(error) = shared.run(crate::core::Core::delete_due).await
+        {
             tracing::warn!(%error, "expired messages can't be deleted");
+            sleep(REPLACED_FOR_MAX).await;
         }
-        if replaced {
+        if forget_at.is_some_and(|at| at <= Instant::now()) {
+            forget_at = None;
             shared.replaced.store(false, Ordering::Release);
-            let done = shared.run(|core| core.forget_replaced()).await;
-            if let Err(error) = done {
+            if let Err(error) = shared.run(|core| core.forget_replaced()).await {
                 tracing::warn!(%error, "replaced records can't be made unreadable");
             }
         }

@@ -11,7 +11,8 @@
 //!
 //! The order of a commit makes every crash harmless: new salts are durable before the records that
 //! need them; replaced salts are zeroed only after the records that replace theirs are durable.
-//! What a crash leaves unnamed is zeroed when the store is opened.
+//! What a crash leaves unnamed is zeroed when the store is opened. A commit waits for one sync of
+//! the database, and now and then for one of the salts.
 //!
 //! Deliberately absent: protection against someone who puts back an older copy of the folder; the
 //! session notices that, because the homeserver knows a higher counter.
@@ -385,11 +386,11 @@ impl Store {
             .commit_changes(&pending.changes, &mut slots)
             .and_then(|replaced| {
                 slots.retire(replaced);
-                // A deleted record is unreadable when this returns; a replaced one at the latest
-                // when the next batch is committed.
+                // A deleted record is unreadable when this returns; a replaced one after
+                // `forget_replaced`.
                 let deleted = |change: &Change| change.forgets && change.value.is_none();
                 if pending.changes.values().any(deleted) {
-                    wipe(&mut slots)?;
+                    slots.wipe().map_err(salts_error)?;
                 }
                 Ok(())
             });
@@ -406,12 +407,12 @@ impl Store {
         self.slots().has_retired()
     }
 
-    /// Zeroes the salts of replaced records now rather than with the next batch.
+    /// Zeroes the salts of replaced records.
     pub(crate) fn forget_replaced(&self) -> Result<(), Error> {
         if self.failed.load(Ordering::Acquire) {
             return Err(failed());
         }
-        wipe(&mut self.slots())
+        self.slots().wipe().map_err(salts_error)
     }
 
     fn commit_changes(
@@ -423,8 +424,9 @@ impl Store {
             #[cfg(test)]
             CrashPoint::BeforeSalts,
         )?;
-        let wiped = slots.wipe_retired().map_err(salts_error)?;
-        let mut wrote = !wiped.is_empty();
+        let forgetting = |change: &&Change| change.forgets && change.value.is_some();
+        let salts = changes.values().filter(forgetting).count();
+        slots.prepare(salts).map_err(salts_error)?;
         let mut sealed = Vec::with_capacity(changes.len());
         for (key, change) in changes {
             let value = change
@@ -432,11 +434,7 @@ impl Store {
                 .as_ref()
                 .map(|value| self.seal_value(key, value, change.forgets, slots))
                 .transpose()?;
-            wrote |= change.forgets && value.is_some();
             sealed.push((key, change.forgets, value));
-        }
-        if wrote {
-            slots.sync(wiped).map_err(salts_error)?;
         }
         self.crash(
             #[cfg(test)]
@@ -472,14 +470,15 @@ impl Store {
         forgets: bool,
         slots: &mut Slots,
     ) -> Result<Vec<u8>, Error> {
-        let mut salt: Salt = Zeroizing::default();
-        self.random
-            .fill(salt.as_mut())
-            .map_err(|_| Error::Store("no random bytes".to_owned()))?;
-        let place = if forgets {
-            SaltPlace::Slot(slots.allocate(&salt).map_err(salts_error)?)
+        let (place, salt) = if forgets {
+            let (slot, salt) = slots.take().map_err(salts_error)?;
+            (SaltPlace::Slot(slot), salt)
         } else {
-            SaltPlace::Inside
+            let mut salt: Salt = Zeroizing::default();
+            self.random
+                .fill(salt.as_mut())
+                .map_err(|_| Error::Store("no random bytes".to_owned()))?;
+            (SaltPlace::Inside, salt)
         };
         self.sealer.seal(key, &salt, &place, value)
     }
@@ -559,14 +558,6 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
 
 fn failed() -> Error {
     Error::Store("an earlier write failed; open the device again".to_owned())
-}
-
-fn wipe(slots: &mut Slots) -> Result<(), Error> {
-    if slots.has_retired() {
-        let wiped = slots.wipe_retired().map_err(salts_error)?;
-        slots.sync(wiped).map_err(salts_error)?;
-    }
-    Ok(())
 }
 
 /// Opens a file that only its owner may read, made when it is missing.

@@ -5,8 +5,10 @@
 //! one slot of this file and nowhere else; zeroing the slot destroys the key, even for someone who
 //! holds the store's master key and every byte of the database.
 //!
-//! Invariants: a free slot is all zeros; a slot in use is on disk before the record that names it;
-//! a retired slot is not used again before its zeros are on disk. What a copying file system or a
+//! Salts are prepared ahead, many with one sync, so that a commit seldom waits for this file.
+//!
+//! Invariants: a free slot is all zeros; a salt is on disk before the record that needs it; a
+//! retired slot is not used again before its zeros are on disk. What a copying file system or a
 //! flash controller keeps of overwritten blocks is out of this module's reach.
 
 use std::collections::BTreeSet;
@@ -14,10 +16,14 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use ring::rand::{SecureRandom as _, SystemRandom};
 use zeroize::Zeroizing;
 
 /// Length of a salt.
 pub(super) const SALT_BYTES: usize = 32;
+
+/// How many salts are prepared at least with one sync.
+const PREPARED_MIN: usize = 64;
 
 /// A salt, wiped from memory after use.
 pub(super) type Salt = Zeroizing<[u8; SALT_BYTES]>;
@@ -27,14 +33,16 @@ pub(super) type Salt = Zeroizing<[u8; SALT_BYTES]>;
 pub(super) struct Slots {
     file: File,
     free: BTreeSet<u32>,
+    /// On disk, and not yet named by any record.
+    prepared: Vec<(u32, Salt)>,
     /// No longer named by any record, not yet zeroed.
     retired: Vec<u32>,
     length: u32,
 }
 
 impl Slots {
-    /// Opens the file. Slots outside `in_use` are zeroed: a crash between the slots' write and the
-    /// database's commit leaves such slots behind.
+    /// Opens the file. Slots outside `in_use` are zeroed: salts that were prepared and not used, or
+    /// retired and not zeroed.
     pub(super) fn open(file: File, in_use: &BTreeSet<u32>) -> io::Result<Self> {
         let bytes = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
         let whole = u32::try_from(bytes / SALT_BYTES).map_err(io::Error::other)?;
@@ -44,6 +52,7 @@ impl Slots {
         let mut slots = Self {
             file,
             free: BTreeSet::new(),
+            prepared: Vec::new(),
             retired: Vec::new(),
             length,
         };
@@ -61,8 +70,34 @@ impl Slots {
         Ok(slots)
     }
 
-    /// Takes a free slot and writes `salt` there; durable after [`Self::sync`].
-    pub(super) fn allocate(&mut self, salt: &Salt) -> io::Result<u32> {
+    /// Makes sure that `count` salts are on disk, and zeroes what is retired with the same sync.
+    pub(super) fn prepare(&mut self, count: usize) -> io::Result<()> {
+        if self.prepared.len() >= count {
+            return Ok(());
+        }
+        let wiped = self.wipe_retired()?;
+        let random = SystemRandom::new();
+        let mut fresh = Vec::new();
+        while self.prepared.len() + fresh.len() < count.max(PREPARED_MIN) {
+            let mut salt: Salt = Zeroizing::default();
+            random
+                .fill(salt.as_mut())
+                .map_err(|_| io::Error::other("no random bytes"))?;
+            fresh.push((self.write_to_free(&salt)?, salt));
+        }
+        self.sync(wiped)?;
+        self.prepared.append(&mut fresh);
+        Ok(())
+    }
+
+    /// A prepared salt and its slot.
+    pub(super) fn take(&mut self) -> io::Result<(u32, Salt)> {
+        self.prepared
+            .pop()
+            .ok_or_else(|| io::Error::other("no salt is prepared"))
+    }
+
+    fn write_to_free(&mut self, salt: &Salt) -> io::Result<u32> {
         let slot = self.free.pop_first().unwrap_or(self.length);
         self.length = self.length.max(
             slot.checked_add(1)
@@ -89,13 +124,21 @@ impl Slots {
         self.retired.extend(slots);
     }
 
-    /// Whether [`Self::wipe_retired`] has something to do.
+    /// Whether [`Self::wipe`] has something to do.
     pub(super) fn has_retired(&self) -> bool {
         !self.retired.is_empty()
     }
 
-    /// Zeroes the retired slots; durable, and free, after [`Self::sync`] with the answer.
-    pub(super) fn wipe_retired(&mut self) -> io::Result<Vec<u32>> {
+    /// Zeroes the retired slots; durable when it returns.
+    pub(super) fn wipe(&mut self) -> io::Result<()> {
+        if self.retired.is_empty() {
+            return Ok(());
+        }
+        let wiped = self.wipe_retired()?;
+        self.sync(wiped)
+    }
+
+    fn wipe_retired(&mut self) -> io::Result<Vec<u32>> {
         let retired = std::mem::take(&mut self.retired);
         for slot in &retired {
             self.write(*slot, &[0; SALT_BYTES])?;
@@ -104,7 +147,7 @@ impl Slots {
     }
 
     /// Makes all writes durable; `wiped` slots are free from then on.
-    pub(super) fn sync(&mut self, wiped: Vec<u32>) -> io::Result<()> {
+    fn sync(&mut self, wiped: Vec<u32>) -> io::Result<()> {
         self.file.sync_data()?;
         self.free.extend(wiped);
         Ok(())
