@@ -47,12 +47,12 @@ fn sentence(problem: &Problem) -> String {
     } else {
         &problem.detail
     };
-    let remedy = if problem.status == 401 {
-        " Sign in with `hsctl login`."
+    if problem.status == 401 {
+        let said = said.trim_end_matches('.');
+        format!("{said}; sign in with `hsctl login` [{}]", problem.code())
     } else {
-        ""
-    };
-    format!("{said}{remedy} [{}]", problem.code())
+        format!("{said} [{}]", problem.code())
+    }
 }
 
 impl Failure {
@@ -134,7 +134,7 @@ mod tests {
         let problem = Problem::new(401, "token-unknown", "who are you?", "The token has ended.");
         assert_eq!(
             Failure::Refused(problem).to_string(),
-            "The token has ended. Sign in with `hsctl login`. [token-unknown]"
+            "The token has ended; sign in with `hsctl login` [token-unknown]"
         );
     }
 }

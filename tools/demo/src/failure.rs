@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Failure {
     message: String,
     logs: Vec<PathBuf>,
+    stop: bool,
 }
 
 /// Most lines of a log that are shown.
@@ -19,7 +20,21 @@ impl Failure {
         Self {
             message: message.into(),
             logs: Vec::new(),
+            stop: false,
         }
+    }
+
+    /// Somebody stopped it.
+    pub(crate) fn stopped() -> Self {
+        Self {
+            stop: true,
+            ..Self::new("stopped before its end")
+        }
+    }
+
+    /// Whether somebody stopped it, so that there is no cause to look for.
+    pub(crate) fn is_stop(&self) -> bool {
+        self.stop
     }
 
     /// The end of this log may say why. The first to be named are the nearest to what happened.

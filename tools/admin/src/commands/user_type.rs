@@ -116,7 +116,7 @@ fn type_sheet(user_type: &UserType) -> String {
 
 fn bounds(bounds: &Bounds) -> String {
     let words = |seconds: u32| match seconds {
-        0 => "none".to_owned(),
+        0 => "off".to_owned(),
         seconds => duration(seconds.into()),
     };
     format!(
@@ -164,7 +164,7 @@ mod tests {
             type_sheet(&user_type),
             "user type            guest\n\
              time-to-live         1 minute to 30 days, 1 week when none is chosen\n\
-             burn on read         none to 1 day, none when none is chosen\n\
+             burn on read         off to 1 day, off when none is chosen\n\
              other organisations  none\n\
              files                up to 100 MiB\n\
              devices              at most 5"

@@ -52,7 +52,7 @@ pub(crate) async fn run(arguments: &Arguments, display: &Display) -> Result {
         .while_to("make a temporary folder")?;
     // Whatever ends first, the homeservers end with it.
     let played = play(arguments, display, folder.path(), stopped()?).await;
-    if played.is_err() {
+    if played.as_ref().is_err_and(|failure| !failure.is_stop()) {
         // Whoever looks for the cause finds everything as it was.
         let kept = folder.keep();
         display.note(&format!("logs and stores are kept in {}", kept.display()));
@@ -76,7 +76,7 @@ async fn play(
     };
     let (mut stage, summary) = tokio::select! {
         played = played => played?,
-        () = &mut stopped => return Err(Failure::new("stopped before its end")),
+        () = &mut stopped => return Err(Failure::stopped()),
     };
     print(&format!("\n{}", summary.in_words()))?;
     let verdict = summary.verdict();
