@@ -20,6 +20,9 @@ pub enum Error {
         /// What failed.
         reason: String,
     },
+    /// An open session ended; what was not answered is sent again with the next one.
+    #[error("the session with the homeserver was lost: {0}")]
+    SessionLost(String),
     /// The homeserver does not hold the organisation's identity that was pinned at enrolment.
     #[error(
         "the homeserver's certificate does not lead to the organisation's root that this device \
@@ -95,6 +98,7 @@ impl Error {
     pub fn code(&self) -> &str {
         match self {
             Self::Unreachable { .. } => "unreachable",
+            Self::SessionLost(_) => "session-lost",
             Self::Untrusted(_) => "untrusted-server",
             Self::Problem(problem) => problem.code(),
             Self::Refused(refusal) => refusal.code.as_str(),

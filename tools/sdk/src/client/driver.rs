@@ -38,10 +38,9 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
             ended = session(&shared) => ended,
             () = stopped(&mut stop) => break,
         };
-        let error = ended.err().unwrap_or_else(|| Error::Unreachable {
-            endpoint: shared.endpoint.address().to_owned(),
-            reason: "it ended the session".to_owned(),
-        });
+        let error = ended
+            .err()
+            .unwrap_or_else(|| Error::SessionLost("the homeserver ended it".to_owned()));
         if began.elapsed() >= GOOD_SESSION {
             backoff = BACKOFF_MIN;
         }
@@ -237,10 +236,9 @@ impl Reader {
                     self.hold_until = None;
                 }
                 () = sleep_until(heard + SILENCE_MAX) => {
-                    return Err(Error::Unreachable {
-                        endpoint: shared.endpoint.address().to_owned(),
-                        reason: "it has been silent for too long".to_owned(),
-                    });
+                    return Err(Error::SessionLost(
+                        "the homeserver was silent for too long".to_owned(),
+                    ));
                 }
             }
         }

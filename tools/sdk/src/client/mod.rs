@@ -52,7 +52,8 @@ impl Client {
     ///
     /// # Errors
     /// When the folder holds a device already, the homeserver can't be reached, is not the pinned
-    /// one, or refuses the password.
+    /// one, or refuses the password. Should only the key packages' upload fail, the device is
+    /// enrolled, and [`Client::connect`] makes good for it.
     pub async fn enrol(
         dir: impl AsRef<Path>,
         key: StoreKey,

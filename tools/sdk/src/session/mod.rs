@@ -151,7 +151,7 @@ impl Session {
             .max_frame_size(Some(FRAME_BYTES_MAX));
         let (socket, _) = client_async_with_config(request, stream, Some(config))
             .await
-            .map_err(|error| socket_error(&endpoint.address, error))?;
+            .map_err(|error| open_error(&endpoint.address, error))?;
         let mut session = Self { socket };
         match session.next().await? {
             Some(ServerFrame::Hello(hello)) => Ok((session, hello)),
@@ -211,7 +211,7 @@ impl Sender {
         self.socket
             .send(Message::Ping(Bytes::new()))
             .await
-            .map_err(|error| socket_error("", error))
+            .map_err(lost)
     }
 
     /// Ends the session.
@@ -219,10 +219,7 @@ impl Sender {
     /// # Errors
     /// When it had ended otherwise.
     pub async fn close(&mut self) -> Result<(), Error> {
-        self.socket
-            .close()
-            .await
-            .map_err(|error| socket_error("", error))
+        self.socket.close().await.map_err(lost)
     }
 }
 
@@ -244,7 +241,7 @@ impl Receiver {
             }
             Some(Ok(Message::Text(_))) => Err(Error::Protocol("a text frame".to_owned())),
             Some(Ok(Message::Close(_)) | Err(WsError::ConnectionClosed)) | None => Ok(None),
-            Some(Err(error)) => Err(socket_error("", error)),
+            Some(Err(error)) => Err(lost(error)),
         }
     }
 
@@ -274,10 +271,7 @@ async fn send(
     socket: &mut (impl Sink<Message, Error = WsError> + Unpin),
     frame: Bytes,
 ) -> Result<(), Error> {
-    socket
-        .send(Message::Binary(frame))
-        .await
-        .map_err(|error| socket_error("", error))
+    socket.send(Message::Binary(frame)).await.map_err(lost)
 }
 
 async fn next(
@@ -292,13 +286,14 @@ async fn next(
             Ok(Message::Text(_)) => {
                 return Err(Error::Protocol("a text frame".to_owned()));
             }
-            Err(error) => return Err(socket_error("", error)),
+            Err(error) => return Err(lost(error)),
         }
     }
     Ok(None)
 }
 
-fn socket_error(endpoint: &str, error: WsError) -> Error {
+/// Why a session could not be opened.
+fn open_error(endpoint: &str, error: WsError) -> Error {
     match error {
         WsError::Http(response) => {
             let problem = response
@@ -314,14 +309,23 @@ fn socket_error(endpoint: &str, error: WsError) -> Error {
             }
         }
         WsError::Io(error) => tls::connect_error(endpoint, &error),
-        WsError::ConnectionClosed | WsError::AlreadyClosed => Error::Unreachable {
-            endpoint: endpoint.to_owned(),
-            reason: "the session has ended".to_owned(),
-        },
-        WsError::Capacity(error) => Error::Protocol(error.to_string()),
         other => Error::Unreachable {
             endpoint: endpoint.to_owned(),
             reason: other.to_string(),
         },
+    }
+}
+
+/// Why an open session ended.
+fn lost(error: WsError) -> Error {
+    match error {
+        WsError::Capacity(error) => Error::Protocol(error.to_string()),
+        WsError::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            Error::SessionLost("the connection was cut".to_owned())
+        }
+        WsError::ConnectionClosed | WsError::AlreadyClosed => {
+            Error::SessionLost("the homeserver ended it".to_owned())
+        }
+        other => Error::SessionLost(other.to_string()),
     }
 }

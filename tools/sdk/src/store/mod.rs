@@ -17,6 +17,7 @@
 //! Deliberately absent: protection against someone who puts back an older copy of the folder; the
 //! session notices that, because the homeserver knows a higher counter.
 
+mod family;
 mod seal;
 mod slots;
 mod unlock;
@@ -39,89 +40,15 @@ use zeroize::Zeroizing;
 pub use unlock::StoreKey;
 
 use crate::error::Error;
+pub(crate) use family::Family;
+use family::{KEY_BYTES, Key};
 use seal::{SaltPlace, Sealer};
 use slots::{Salt, Slots};
 
 const RECORDS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("records");
-const KEY_BYTES: usize = 24;
 /// The database's page cache; a device's working set is small.
 const CACHE_BYTES: usize = 2 * 1024 * 1024;
 const RECORD_VERSION: u8 = 1;
-
-/// A kind of record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Family {
-    /// Who this device is.
-    Identity,
-    /// Counters and the account's policy.
-    State,
-    /// One room, without MLS's state.
-    Room,
-    /// MLS's state of a group's current epoch.
-    GroupState,
-    /// MLS's state of a group's earlier epochs.
-    GroupEpoch,
-    /// The private half of a key package.
-    KeyPackage,
-    /// A submission that is not answered yet.
-    Outbox,
-    /// What is known of a message apart from its content.
-    MessageMeta,
-    /// A message's content.
-    MessageContent,
-    /// From a message's id to its place.
-    MessageIndex,
-    /// A message that waits for its room's commit.
-    Queue,
-    /// A change of a room's membership that is under way.
-    Operation,
-    /// The other organisations' roots.
-    Anchors,
-    /// From a submission's counter to its message.
-    Sent,
-}
-
-impl Family {
-    const fn number(self) -> u8 {
-        match self {
-            Self::Identity => 1,
-            Self::State => 2,
-            Self::Room => 3,
-            Self::GroupState => 4,
-            Self::GroupEpoch => 5,
-            Self::KeyPackage => 6,
-            Self::Outbox => 7,
-            Self::MessageMeta => 8,
-            Self::MessageContent => 9,
-            Self::MessageIndex => 10,
-            Self::Queue => 11,
-            Self::Operation => 12,
-            Self::Anchors => 13,
-            Self::Sent => 14,
-        }
-    }
-
-    /// Whether a replaced or deleted record must become unreadable: content, and every ratchet
-    /// state from which a message key could be derived again.
-    const fn forgets(self) -> bool {
-        matches!(
-            self,
-            Self::GroupState | Self::GroupEpoch | Self::KeyPackage | Self::MessageContent
-        )
-    }
-}
-
-/// A record's hidden name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Key([u8; KEY_BYTES]);
-
-impl Key {
-    fn number(&self) -> u64 {
-        self.0
-            .last_chunk::<8>()
-            .map_or(0, |bytes| u64::from_be_bytes(*bytes))
-    }
-}
 
 #[derive(Debug, Clone)]
 struct Change {

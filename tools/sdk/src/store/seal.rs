@@ -9,9 +9,9 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hmac;
 use zeroize::Zeroizing;
 
+use super::family::{Family, KEY_BYTES, Key};
 use super::slots::{SALT_BYTES, Salt};
 use super::unlock::MasterKey;
-use super::{Family, KEY_BYTES, Key};
 use crate::error::Error;
 
 const VERSION: u8 = 1;

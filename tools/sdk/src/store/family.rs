@@ -1,0 +1,79 @@
+//! The kinds of records, and what stands for a record's name on disk.
+
+/// Length of a record's name on disk.
+pub(super) const KEY_BYTES: usize = 24;
+
+/// A kind of record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Family {
+    /// Who this device is.
+    Identity,
+    /// Counters and the account's policy.
+    State,
+    /// One room, without MLS's state.
+    Room,
+    /// MLS's state of a group's current epoch.
+    GroupState,
+    /// MLS's state of a group's earlier epochs.
+    GroupEpoch,
+    /// The private half of a key package.
+    KeyPackage,
+    /// A submission that is not answered yet.
+    Outbox,
+    /// What is known of a message apart from its content.
+    MessageMeta,
+    /// A message's content.
+    MessageContent,
+    /// From a message's id to its place.
+    MessageIndex,
+    /// A message that waits for its room's commit.
+    Queue,
+    /// A change of a room's membership that is under way.
+    Operation,
+    /// The other organisations' roots.
+    Anchors,
+    /// From a submission's counter to its message.
+    Sent,
+}
+
+impl Family {
+    pub(super) const fn number(self) -> u8 {
+        match self {
+            Self::Identity => 1,
+            Self::State => 2,
+            Self::Room => 3,
+            Self::GroupState => 4,
+            Self::GroupEpoch => 5,
+            Self::KeyPackage => 6,
+            Self::Outbox => 7,
+            Self::MessageMeta => 8,
+            Self::MessageContent => 9,
+            Self::MessageIndex => 10,
+            Self::Queue => 11,
+            Self::Operation => 12,
+            Self::Anchors => 13,
+            Self::Sent => 14,
+        }
+    }
+
+    /// Whether a replaced or deleted record must become unreadable: content, and every ratchet
+    /// state from which a message key could be derived again.
+    pub(super) const fn forgets(self) -> bool {
+        matches!(
+            self,
+            Self::GroupState | Self::GroupEpoch | Self::KeyPackage | Self::MessageContent
+        )
+    }
+}
+
+/// A record's hidden name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key(pub(super) [u8; KEY_BYTES]);
+
+impl Key {
+    pub(super) fn number(&self) -> u64 {
+        self.0
+            .last_chunk::<8>()
+            .map_or(0, |bytes| u64::from_be_bytes(*bytes))
+    }
+}
