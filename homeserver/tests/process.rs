@@ -136,6 +136,14 @@ fn init_run_kill_run() {
     assert_eq!(code(&output), Some(0), "{}", errors(&output));
     assert!(errors(&output).contains("\"ready\""), "{}", errors(&output));
     assert!(!errors(&output).contains("a password"));
+
+    let check = place
+        .command(&["store", "check", "--output", "json"])
+        .output()
+        .unwrap();
+    assert_eq!(code(&check), Some(0), "{}", errors(&check));
+    let check: serde_json::Value = serde_json::from_slice(&check.stdout).unwrap();
+    assert_eq!(check["audit_entries"], 1, "the organisation's creation");
 }
 
 /// Goal: `init` overwrites nothing, says everything that stands in its way at once, and never puts the
