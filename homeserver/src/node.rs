@@ -179,6 +179,7 @@ pub(crate) mod testing {
     }
 
     /// A node of a new organisation, over an empty memory engine; November 2026.
+    #[expect(clippy::disallowed_methods, reason = "a test draws its own randomness")]
     pub(crate) fn node(server: &str) -> (Arc<Node>, Arc<ManualClock>) {
         let clock = Arc::new(ManualClock(AtomicU64::new(1_795_000_000_000)));
         let server: ServerName = server.parse().unwrap();

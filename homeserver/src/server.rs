@@ -10,6 +10,7 @@ mod client;
 mod connections;
 mod federation;
 mod health;
+mod open_files;
 mod refusals;
 mod systemd;
 mod tasks;
@@ -105,6 +106,7 @@ impl ListenerTls {
 pub async fn run(config: Config) -> Result<(), ServerError> {
     let node = open_node(config)?;
     tasks::prepare(&node).await?;
+    open_files::look(&node.config.limits);
     let tls = Arc::new(ListenerTls::new(&node)?);
     let health = Arc::new(Health::new(&node));
     let (ending, ended) = connections::ending();
@@ -126,11 +128,23 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
     tasks::start(&mut tasks, &node, &tls);
     tasks.spawn(
         "client listener",
-        client::serve(node.clone(), client, tls.clone(), ending.clone()),
+        client::serve(
+            node.clone(),
+            client,
+            tls.clone(),
+            health.client.clone(),
+            ending.clone(),
+        ),
     );
     tasks.spawn(
         "federation listener",
-        federation::serve(node.clone(), federation, tls, ending.clone()),
+        federation::serve(
+            node.clone(),
+            federation,
+            tls,
+            health.federation.clone(),
+            ending.clone(),
+        ),
     );
     tasks.spawn(
         "admin socket",

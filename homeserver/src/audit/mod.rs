@@ -107,6 +107,33 @@ pub async fn page(store: &Store, after: u64, limit: usize) -> Result<AuditPage, 
     })
 }
 
+/// Reads the whole log: how many entries it has, when its chain holds from the first to the last.
+pub async fn check(store: &Store) -> Result<u64, StoreError> {
+    let broken = StoreError::Corrupt {
+        family: "audit log",
+    };
+    let (head, _) = store::head(store).await?;
+    let (mut number, mut hash) = (0, [0; 32]);
+    loop {
+        let entries = store::entries(store, number, SEQUENCE_ENTRIES_MAX).await?;
+        if entries.is_empty() {
+            break;
+        }
+        for (found, entry) in entries {
+            number += 1;
+            hash = chained(&hash, number, &entry.record);
+            if found != number || entry.hash != hash {
+                return Err(broken);
+            }
+        }
+    }
+    if (number, hash) == (head.number, head.hash) {
+        Ok(number)
+    } else {
+        Err(broken)
+    }
+}
+
 /// Numbers what was recorded, for as long as the process lives.
 pub async fn run_sequencer(node: Arc<Node>) {
     loop {
@@ -233,6 +260,36 @@ mod tests {
         let times: Vec<_> = entries.iter().map(|entry| entry.at_ms).collect();
         assert_eq!(times, [0, 1, 2, 3, 4, 5]);
         assert!(page(&node.store, 6, 3).await.unwrap().entries.is_empty());
+        assert_eq!(check(&node.store).await.unwrap(), 6);
+    }
+
+    /// Goal: an entry that was changed, removed or added afterwards is noticed; by doing so.
+    #[tokio::test]
+    async fn a_changed_log_is_noticed() {
+        let (node, _) = testing::node("a.example");
+        for number in 0..3 {
+            act(&node.store, number).await;
+        }
+        page(&node.store, 0, 9).await.unwrap();
+        let entries = store::entries(&node.store, 0, 9).await.unwrap();
+        let (_, second) = &entries[1];
+        let mut changed = second.clone();
+        changed.record.detail = "nothing happened".to_owned();
+        for (number, entry) in [(2, &changed), (3, second), (4, second)] {
+            let mut part = Part::default();
+            store::put_entry(&mut part, number, entry).unwrap();
+            node.store.commit(part).await.unwrap();
+            assert!(check(&node.store).await.is_err(), "{number}");
+            let mut part = Part::default();
+            match entries.iter().find(|(original, _)| *original == number) {
+                Some((_, original)) => store::put_entry(&mut part, number, original).unwrap(),
+                None => {
+                    part.delete([b"V".as_slice(), &number.to_be_bytes()].concat().into());
+                }
+            }
+            node.store.commit(part).await.unwrap();
+            assert_eq!(check(&node.store).await.unwrap(), 3, "mended");
+        }
     }
 
     /// Goal: sequencers that race number nothing twice; by many at once while more is recorded.

@@ -6,10 +6,13 @@ mod init;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use homeserver::config::{Config, Mistake};
-use homeserver::{server, telemetry};
+use homeserver::store::engine::embedded::EmbeddedEngine;
+use homeserver::store::{Store, StoreError, check};
+use homeserver::{audit, server, telemetry};
 
 const EXIT_FAILURE: u8 = 1;
 /// As `EX_CONFIG` of sysexits.h.
@@ -51,6 +54,11 @@ enum Command {
         #[command(subcommand)]
         command: RootKeyCommand,
     },
+    /// Look at the store, while no homeserver uses it.
+    Store {
+        #[command(subcommand)]
+        command: StoreCommand,
+    },
     /// Serve, until a signal ends it.
     Run,
 }
@@ -58,6 +66,12 @@ enum Command {
 #[derive(Subcommand)]
 enum ConfigCommand {
     /// Tell every mistake in the configuration.
+    Check,
+}
+
+#[derive(Subcommand)]
+enum StoreCommand {
+    /// Read everything, and follow the chain of the audit log.
     Check,
 }
 
@@ -104,6 +118,9 @@ pub(crate) fn run() -> ExitCode {
                     passphrase_file,
                 },
         } => check_root_key(&file, passphrase_file.as_deref()),
+        Command::Store {
+            command: StoreCommand::Check,
+        } => check_store(&arguments.config, output),
         Command::Run => serve(&arguments.config),
     };
     match done {
@@ -180,6 +197,38 @@ fn check_root_key(
     };
     homeserver::organisation::root_key::open(&text, &passphrase).map_err(Failure::new)?;
     say("the passphrase opens it");
+    Ok(())
+}
+
+fn check_store(path: &std::path::Path, output: Output) -> Result<(), Failure> {
+    let config = load_config(path).map_err(|mistakes| wrong_config(&mistakes))?;
+    let engine = EmbeddedEngine::open(&config.server.store_dir()).map_err(Failure::new)?;
+    let store = Store::new(Arc::new(engine)).map_err(Failure::new)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .map_err(Failure::new)?;
+    let (contents, audited) = runtime
+        .block_on(async { Ok((check::check(&store).await?, audit::check(&store).await?)) })
+        .map_err(|error: StoreError| Failure::new(error))?;
+    match output {
+        Output::Text => {
+            for (family, (entries, bytes)) in &contents.families {
+                say(&format!("{family}  {entries} entries, {bytes} bytes"));
+            }
+            say(&format!("audit log: {audited} entries, chain unbroken"));
+        }
+        Output::Json => {
+            let families: serde_json::Map<_, _> = contents
+                .families
+                .iter()
+                .map(|(family, (entries, bytes))| {
+                    let figures = serde_json::json!({"entries": entries, "bytes": bytes});
+                    (family.to_string(), figures)
+                })
+                .collect();
+            say(&serde_json::json!({"families": families, "audit_entries": audited}).to_string());
+        }
+    }
     Ok(())
 }
 

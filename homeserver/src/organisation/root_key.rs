@@ -68,30 +68,49 @@ pub fn open(text: &str, passphrase: &str) -> Result<Zeroizing<Vec<u8>>, Organisa
 
 /// The key and the nonce that `header` and `passphrase` name.
 fn sealing_key(header: &[u8], passphrase: &str) -> Result<(LessSafeKey, Nonce), OrganisationError> {
-    let number = |at: usize| -> Option<u32> {
-        Some(u32::from_be_bytes(header.get(at..at + 4)?.try_into().ok()?))
-    };
-    let field = || -> Option<(u32, u32, u32, &[u8], &[u8])> {
-        let drawn = header.get(13..)?;
-        let (salt, nonce) = drawn.split_at_checked(SALT_BYTES)?;
-        Some((number(1)?, number(5)?, number(9)?, salt, nonce))
-    };
-    let (memory, passes, lanes, salt, nonce) = field()
-        .filter(|(memory, passes, lanes, ..)| {
-            *memory <= MEMORY_KIB_MAX && *passes <= PASSES_MAX && *lanes <= LANES_MAX
-        })
+    let header = Header::read(header)
+        .filter(Header::is_bearable)
         .ok_or_else(|| unusable("its header is not acceptable"))?;
-    let parameters = Params::new(memory, passes, lanes, Some(32))
+    let parameters = Params::new(header.memory_kib, header.passes, header.lanes, Some(32))
         .map_err(|error| unusable(&error.to_string()))?;
     let mut key = Zeroizing::new([0_u8; 32]);
     Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters)
-        .hash_password_into(passphrase.as_bytes(), salt, &mut *key)
+        .hash_password_into(passphrase.as_bytes(), header.salt, &mut *key)
         .map_err(|error| OrganisationError::Crypto(error.to_string()))?;
     let key = UnboundKey::new(&CHACHA20_POLY1305, &*key)
         .map_err(|_| OrganisationError::Crypto("sealing key".to_owned()))?;
-    let nonce = Nonce::try_assume_unique_for_key(nonce)
+    let nonce = Nonce::try_assume_unique_for_key(header.nonce)
         .map_err(|_| unusable("its header is not acceptable"))?;
     Ok((LessSafeKey::new(key), nonce))
+}
+
+/// What stands before the sealed key.
+struct Header<'a> {
+    memory_kib: u32,
+    passes: u32,
+    lanes: u32,
+    salt: &'a [u8],
+    nonce: &'a [u8],
+}
+
+impl<'a> Header<'a> {
+    fn read(bytes: &'a [u8]) -> Option<Self> {
+        let number = |at: usize| -> Option<u32> {
+            Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+        };
+        let (salt, nonce) = bytes.get(13..)?.split_at_checked(SALT_BYTES)?;
+        Some(Self {
+            memory_kib: number(1)?,
+            passes: number(5)?,
+            lanes: number(9)?,
+            salt,
+            nonce,
+        })
+    }
+
+    fn is_bearable(&self) -> bool {
+        self.memory_kib <= MEMORY_KIB_MAX && self.passes <= PASSES_MAX && self.lanes <= LANES_MAX
+    }
 }
 
 fn unusable(problem: &str) -> OrganisationError {

@@ -17,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 use tower::util::Oneshot;
 
-use super::connections::{Bounded, Counted, Ending};
+use super::connections::{Bounded, Counted, Ending, Figures};
 use super::{ListenerTls, Remote};
 use crate::node::Node;
 use crate::{admin, client_api};
@@ -32,6 +32,7 @@ pub(super) async fn serve(
     node: Arc<Node>,
     listener: TcpListener,
     tls: Arc<ListenerTls>,
+    figures: Figures,
     ending: Ending,
 ) {
     let limits = node.config.limits.clone();
@@ -39,7 +40,7 @@ pub(super) async fn serve(
         client: client_api::router(node.clone()),
         admin: admin::router(node.clone()),
     });
-    let listener = Bounded::new(listener, limits.client_connections_max);
+    let listener = Bounded::new(listener, limits.client_connections_max, figures);
     loop {
         let (stream, remote) = tokio::select! {
             accepted = listener.accept() => accepted,

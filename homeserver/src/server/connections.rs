@@ -12,6 +12,9 @@ use axum::http::Request;
 use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::service::Service;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -80,17 +83,39 @@ impl<T: Clone + Send + Sync + 'static> Service<Request<Incoming>> for Extended<T
     }
 }
 
+/// What a listener counts.
+#[derive(Clone, Default)]
+pub(super) struct Figures {
+    open: Gauge,
+    closed_at_once: Counter,
+}
+
+impl Figures {
+    /// Adds the figures of the listener `name` to `registry`.
+    pub(super) fn register(&self, name: &'static str, registry: &mut Registry) {
+        let listener = registry.sub_registry_with_prefix(name);
+        listener.register("connections", "Open connections", self.open.clone());
+        listener.register(
+            "connections_refused",
+            "Connections closed at once because too many were open",
+            self.closed_at_once.clone(),
+        );
+    }
+}
+
 /// A listener with at most so many connections at once.
 pub(super) struct Bounded {
     listener: TcpListener,
     slots: Arc<Semaphore>,
+    figures: Figures,
 }
 
 impl Bounded {
-    pub(super) fn new(listener: TcpListener, connections_max: usize) -> Self {
+    pub(super) fn new(listener: TcpListener, connections_max: usize, figures: Figures) -> Self {
         Self {
             listener,
             slots: Arc::new(Semaphore::new(connections_max)),
+            figures,
         }
     }
 
@@ -100,15 +125,19 @@ impl Bounded {
             match self.listener.accept().await {
                 Ok((stream, remote)) => {
                     let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
+                        self.figures.closed_at_once.inc();
                         tracing::debug!(%remote, "closed: too many connections");
                         continue;
                     };
                     // Frames are written whole; waiting for more would only delay them.
                     if stream.set_nodelay(true).is_ok() {
+                        let open = self.figures.open.clone();
+                        open.inc();
+                        let place = Place { _slot: slot, open };
                         return (
                             Counted {
                                 stream,
-                                _slot: slot,
+                                _place: place,
                             },
                             remote,
                         );
@@ -127,7 +156,18 @@ impl Bounded {
 /// after a session was upgraded out of its HTTP connection.
 pub(super) struct Counted<S> {
     stream: S,
+    _place: Place,
+}
+
+struct Place {
     _slot: OwnedSemaphorePermit,
+    open: Gauge,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.open.dec();
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {

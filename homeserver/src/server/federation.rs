@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::ListenerTls;
-use super::connections::{Bounded, Counted, Ending, Extended};
+use super::connections::{Bounded, Counted, Ending, Extended, Figures};
 use super::refusals::Refusals;
 use crate::federation::inbound;
 use crate::node::Node;
@@ -38,12 +38,13 @@ pub(super) async fn serve(
     node: Arc<Node>,
     listener: TcpListener,
     tls: Arc<ListenerTls>,
+    figures: Figures,
     ending: Ending,
 ) {
     let limits = node.config.limits.clone();
     let router = inbound::router(node.clone());
     let refusals = Arc::new(Refusals::default());
-    let listener = Bounded::new(listener, limits.federation_connections_max);
+    let listener = Bounded::new(listener, limits.federation_connections_max, figures);
     loop {
         let (stream, remote) = tokio::select! {
             accepted = listener.accept() => accepted,

@@ -17,7 +17,7 @@ use hyper_util::service::TowerToHyperService;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
-use super::connections::{Bounded, Ending};
+use super::connections::{Bounded, Ending, Figures};
 use crate::node::Node;
 
 const CONNECTIONS_MAX: usize = 16;
@@ -29,13 +29,20 @@ pub(super) struct Health {
     ready: AtomicBool,
     registry: Registry,
     store: crate::store::Store,
+    pub(super) client: Figures,
+    pub(super) federation: Figures,
 }
 
 impl Health {
     pub(super) fn new(node: &Node) -> Self {
         let mut registry = Registry::with_prefix("entente");
         node.store.register_metrics(&mut registry);
+        let (client, federation) = (Figures::default(), Figures::default());
+        client.register("client", &mut registry);
+        federation.register("federation", &mut registry);
         Self {
+            client,
+            federation,
             ready: AtomicBool::new(false),
             registry,
             store: node.store.clone(),
@@ -54,7 +61,7 @@ pub(super) async fn serve(health: Arc<Health>, listener: TcpListener, ending: En
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .with_state(health);
-    let listener = Bounded::new(listener, CONNECTIONS_MAX);
+    let listener = Bounded::new(listener, CONNECTIONS_MAX, Figures::default());
     loop {
         let (stream, _) = tokio::select! {
             accepted = listener.accept() => accepted,

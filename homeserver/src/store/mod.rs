@@ -10,6 +10,7 @@ pub mod account;
 pub mod administrators;
 pub mod agreement_serial;
 pub mod audit;
+pub mod check;
 pub mod dead_letters;
 pub mod device;
 pub mod engine;

@@ -4,15 +4,18 @@ use std::collections::HashMap;
 
 use crate::store::{Key, Part, PartOutcome, Precondition, StoreError, Value, Write};
 
+/// Reads what was committed before the batch.
+pub(super) type Stored<'a> = dyn Fn(&[u8]) -> Result<Option<Value>, StoreError> + 'a;
+
 /// What a batch of parts changes, each key once: the last word on it.
 pub(super) struct Changes<'a> {
-    stored: &'a dyn Fn(&[u8]) -> Result<Option<Value>, StoreError>,
+    stored: &'a Stored<'a>,
     changed: HashMap<Key, Option<Value>>,
 }
 
 impl<'a> Changes<'a> {
-    /// No changes yet; `stored` reads what was committed before the batch.
-    pub(super) fn new(stored: &'a dyn Fn(&[u8]) -> Result<Option<Value>, StoreError>) -> Self {
+    /// No changes yet.
+    pub(super) fn new(stored: &'a Stored<'a>) -> Self {
         Self {
             stored,
             changed: HashMap::new(),

@@ -1,0 +1,234 @@
+//! The `homeserver` command as an operator meets it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test says what went wrong by panicking"
+)]
+
+use std::net::TcpListener;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+/// Far more than anything here takes; a test that waits this long has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("password"), "a password\n").unwrap();
+        std::fs::write(folder.path().join("passphrase"), "a long passphrase\n").unwrap();
+        Self { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_homeserver"));
+        command
+            .args(words)
+            .arg("--config")
+            .arg(self.path("entente.toml"))
+            .env_clear()
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn init(&self) -> Output {
+        // Ports that were free a moment ago: the system gives each once in a while only.
+        let free = || {
+            TcpListener::bind("127.0.0.1:0")
+                .unwrap()
+                .local_addr()
+                .unwrap()
+                .to_string()
+        };
+        self.command(&["init", "--output", "json", "--server-name", "a.example"])
+            .args(["--client-listen", &free(), "--federation-listen", &free()])
+            .args(["--metrics-listen", &free()])
+            .arg("--data-dir")
+            .arg(self.path("data"))
+            .arg("--admin-socket")
+            .arg(self.path("admin.sock"))
+            .args(["--admin-name", "admin", "--admin-password-file"])
+            .arg(self.path("password"))
+            .arg("--root-key")
+            .arg(self.path("root-key.enc"))
+            .arg("--root-key-passphrase-file")
+            .arg(self.path("passphrase"))
+            .output()
+            .unwrap()
+    }
+
+    /// `homeserver run`, once it says that it is ready.
+    fn start(&self) -> Child {
+        let notify = self.path("notify");
+        let _ = std::fs::remove_file(&notify);
+        let listener = UnixDatagram::bind(&notify).unwrap();
+        listener.set_read_timeout(Some(PATIENCE)).unwrap();
+        let child = self
+            .command(&["run"])
+            .env("NOTIFY_SOCKET", &notify)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut buffer = [0; 32];
+        let length = listener.recv(&mut buffer).expect("it never became ready");
+        assert_eq!(&buffer[..length], b"READY=1");
+        child
+    }
+}
+
+fn code(output: &Output) -> Option<i32> {
+    output.status.code()
+}
+
+fn errors(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Asks the process to end, and returns what it said.
+fn terminate(child: Child) -> Output {
+    let status = Command::new("kill")
+        .args(["-TERM", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(status.success());
+    child.wait_with_output().unwrap()
+}
+
+/// Goal: what `init` writes is what `run` needs; it ends in order on SIGTERM, starts again after SIGKILL,
+/// and a second process is refused meanwhile; by the real command.
+#[test]
+fn init_run_kill_run() {
+    let place = Place::new();
+    let made = place.init();
+    assert_eq!(code(&made), Some(0), "{}", errors(&made));
+    let made: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap();
+    let root = std::fs::read_to_string(place.path("data/keys/root.pem")).unwrap();
+    assert!(root.starts_with("-----BEGIN CERTIFICATE-----"));
+    let fingerprint = made["fingerprint"].as_str().unwrap().replace(' ', "");
+    assert_eq!(made["root_sha256"], fingerprint);
+
+    let mut first = place.start();
+    assert!(UnixStream::connect(place.path("admin.sock")).is_ok());
+    let second = place.command(&["run"]).output().unwrap();
+    assert_eq!(code(&second), Some(1));
+    assert!(
+        errors(&second).contains("in use by another process"),
+        "{}",
+        errors(&second)
+    );
+    first.kill().unwrap();
+    first.wait().unwrap();
+
+    // The socket's file is still there; nobody answers on it.
+    let output = terminate(place.start());
+    assert_eq!(code(&output), Some(0), "{}", errors(&output));
+    assert!(errors(&output).contains("\"ready\""), "{}", errors(&output));
+    assert!(!errors(&output).contains("a password"));
+
+    let check = place
+        .command(&["store", "check", "--output", "json"])
+        .output()
+        .unwrap();
+    assert_eq!(code(&check), Some(0), "{}", errors(&check));
+    let check: serde_json::Value = serde_json::from_slice(&check.stdout).unwrap();
+    assert_eq!(check["audit_entries"], 1, "the organisation's creation");
+}
+
+/// Goal: `init` overwrites nothing, says everything that stands in its way at once, and never puts the
+/// root key beside the store; by doing it twice.
+#[test]
+fn init_overwrites_nothing() {
+    let place = Place::new();
+    assert_eq!(code(&place.init()), Some(0));
+    let everything = |folder: &Path| -> Vec<Vec<u8>> {
+        let names = ["entente.toml", "root-key.enc", "data/keys/root.pem"];
+        names
+            .map(|name| std::fs::read(folder.join(name)).unwrap())
+            .into()
+    };
+    let before = everything(place.folder.path());
+    let again = place.init();
+    assert_eq!(code(&again), Some(1));
+    for name in ["entente.toml", "root-key.enc", "data/keys", "data/store"] {
+        let said = format!("{} exists already", place.path(name).display());
+        assert!(errors(&again).contains(&said), "{}", errors(&again));
+    }
+    assert_eq!(everything(place.folder.path()), before);
+    assert!(!place.path("data/root-key.enc").exists());
+
+    let check = place
+        .command(&["root-key", "check"])
+        .arg(place.path("root-key.enc"))
+        .arg("--passphrase-file")
+        .arg(place.path("passphrase"))
+        .output()
+        .unwrap();
+    assert_eq!(code(&check), Some(0), "{}", errors(&check));
+}
+
+/// Goal: without a terminal a missing answer is named and nothing is written; by leaving one out.
+#[test]
+fn init_without_a_terminal_asks_nothing() {
+    let place = Place::new();
+    let output = place
+        .command(&["init", "--server-name", "a.example"])
+        .output()
+        .unwrap();
+    assert_eq!(code(&output), Some(2));
+    assert!(
+        errors(&output).contains("--client-listen is missing"),
+        "{}",
+        errors(&output)
+    );
+    assert!(!place.path("entente.toml").exists());
+}
+
+/// Goal: a wrong configuration ends with 78 and every mistake, for `run` as for `config check`; so does
+/// none at all; by a file with two mistakes and a variable with one.
+#[test]
+fn a_wrong_configuration_is_told_whole() {
+    let place = Place::new();
+    let missing = place.command(&["run"]).output().unwrap();
+    assert_eq!(code(&missing), Some(78));
+    assert!(
+        errors(&missing).contains("homeserver init"),
+        "{}",
+        errors(&missing)
+    );
+
+    let text = "[server]\nname = \"nonsense\"\ndata_dirr = \"/tmp\"\n";
+    std::fs::write(place.path("entente.toml"), text).unwrap();
+    for words in [&["run"][..], &["config", "check"]] {
+        let output = place
+            .command(words)
+            .env("ENTENTE_RUNTIME__WORKERS", "many")
+            .output()
+            .unwrap();
+        assert_eq!(code(&output), Some(78));
+        for said in [
+            "entente.toml:2: server.name: `nonsense` is not a server name",
+            "entente.toml:3: server.data_dirr: there is no such key",
+            "ENTENTE_RUNTIME__WORKERS: runtime.workers: `many` is not a whole number",
+        ] {
+            assert!(errors(&output).contains(said), "{}", errors(&output));
+        }
+    }
+    let json = place
+        .command(&["config", "check", "--output", "json"])
+        .output()
+        .unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json["mistakes"][0]["key"], "server.name");
+}
