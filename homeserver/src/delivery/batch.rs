@@ -56,7 +56,7 @@ pub fn settle<T>(result: Result<T, NotTaken>) -> Result<Result<T, Refusal>, Stor
 /// A room as read, and as the batch has changed it.
 struct Tracked {
     read: Option<Value>,
-    now: Option<RoomRecord>,
+    now: Option<Arc<RoomRecord>>,
     changed: bool,
 }
 
@@ -146,23 +146,23 @@ impl<'n> Batch<'n> {
     }
 
     /// The room as of now, to which the part is bound from now on.
-    pub async fn room(&mut self, id: RoomId) -> Result<Option<&RoomRecord>, StoreError> {
+    pub async fn room(&mut self, id: RoomId) -> Result<Option<Arc<RoomRecord>>, StoreError> {
         if !self.rooms.contains_key(&id) {
             let (now, read) = room::get(&self.node.store, id).await?.unzip();
             let tracked = Tracked {
                 read,
-                now,
+                now: now.map(Arc::new),
                 changed: false,
             };
             self.rooms.insert(id, tracked);
         }
-        Ok(self.rooms.get(&id).and_then(|room| room.now.as_ref()))
+        Ok(self.rooms.get(&id).and_then(|room| room.now.clone()))
     }
 
     /// The room is from now on as given (`None`: no member is left here). Read it before.
     pub fn set_room(&mut self, id: RoomId, record: Option<RoomRecord>) {
         if let Some(tracked) = self.rooms.get_mut(&id) {
-            tracked.now = record;
+            tracked.now = record.map(Arc::new);
             tracked.changed = true;
         }
     }

@@ -222,7 +222,7 @@ impl Submitter<'_> {
             ));
         }
         let room = match batch.room(id).await? {
-            Some(room) if room.has(&self.member) => room.clone(),
+            Some(room) if room.has(&self.member) => room,
             Some(_) | None => return Err(rooms::unknown_room()),
         };
         let mut message = RoomMessage {

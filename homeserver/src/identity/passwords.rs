@@ -214,12 +214,17 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::disallowed_methods, reason = "a test's own randomness")]
+    fn random() -> SystemRandom {
+        SystemRandom::new()
+    }
+
     /// Goal: a right password passes, a wrong one and an unknown name get one and the same answer;
     /// failures slow down, for either alike, and end when time passes.
     #[tokio::test]
     async fn one_answer_and_a_delay() {
         let guard = SignInGuard::default();
-        let random = SystemRandom::new();
+        let random = random();
         let hash = guard.hash("correct horse", &random).await.unwrap();
         let now = 1_000_000;
         let good = guard.verify("alice", "correct horse", Some(hash.clone()), now, &random);
@@ -253,7 +258,7 @@ mod tests {
     #[tokio::test]
     async fn lengths() {
         let guard = SignInGuard::default();
-        let random = SystemRandom::new();
+        let random = random();
         for bad in ["short", &"x".repeat(300)] {
             let error = guard.hash(bad, &random).await.unwrap_err();
             assert!(error.to_string().contains("between 8 and 256"));

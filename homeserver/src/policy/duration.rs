@@ -10,7 +10,7 @@ pub fn in_words(seconds: u32) -> String {
     ];
     let (count, unit) = UNITS
         .iter()
-        .find(|(length, _)| seconds >= *length && seconds % length == 0)
+        .find(|(length, _)| seconds >= *length && seconds.is_multiple_of(*length))
         .map_or((seconds, "second"), |(length, unit)| {
             (seconds / length, *unit)
         });

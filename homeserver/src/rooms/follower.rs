@@ -4,6 +4,8 @@
 //! room would be lost to everyone here.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
 
 use federation_proto::ids::{AccountId, DeviceId, Member, RoomId, ServerName};
 use federation_proto::refusal::{Refusal, RefusalCode};
@@ -97,7 +99,7 @@ pub async fn apply_commit(
         return Err(wrong_epoch(&before));
     }
     deliver_commit(batch, commit, &before, stamp_ms).await?;
-    let mut after = before;
+    let mut after = RoomRecord::clone(&before);
     after.change(&commit.removes, &commit.adds);
     after.epoch = after.epoch.checked_add(1).ok_or_else(vanished)?;
     after.stamp_ms = stamp_ms;
@@ -224,21 +226,23 @@ pub(super) async fn allowed_recipients(
     if message.sender.server == own {
         return Ok((recipients, Unreached::new()));
     }
-    let mut verdicts: HashMap<AccountId, Result<(), Refusal>> = HashMap::new();
+    let mut verdicts: HashMap<AccountId, bool> = HashMap::new();
     let mut allowed = Vec::with_capacity(recipients.len());
     let mut unreached = Unreached::new();
     let here = room
         .members_of(&own)
         .filter(|m| recipients.contains(&m.device));
     for member in here {
-        if !verdicts.contains_key(&member.account) {
-            let verdict = may_receive(batch, member, message, attributes).await?;
-            if let Err(refusal) = &verdict {
-                unreached.push((own.clone(), refusal.clone()));
+        let may = match verdicts.entry(member.account) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(new) => {
+                let verdict = may_receive(batch, member, message, attributes).await?;
+                let may = *new.insert(verdict.is_ok());
+                unreached.extend(verdict.err().map(|refusal| (own.clone(), refusal)));
+                may
             }
-            verdicts.insert(member.account, verdict);
-        }
-        if matches!(verdicts.get(&member.account), Some(Ok(()))) {
+        };
+        if may {
             allowed.push(member.device);
         }
     }
@@ -359,9 +363,9 @@ async fn followed_room(
     batch: &mut Batch<'_>,
     from: &ServerName,
     id: RoomId,
-) -> Result<RoomRecord, NotTaken> {
+) -> Result<Arc<RoomRecord>, NotTaken> {
     match batch.room(id).await? {
-        Some(room) if room.hub == *from => Ok(room.clone()),
+        Some(room) if room.hub == *from => Ok(room),
         Some(_) | None => Err(unknown_room()),
     }
 }

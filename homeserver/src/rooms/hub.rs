@@ -1,6 +1,7 @@
 //! The hub's part: one order for each room.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use federation_proto::ids::{DeviceId, Member, RoomId, ServerName};
@@ -116,19 +117,19 @@ pub async fn order_commit(
 ) -> Result<(), NotTaken> {
     let here = batch.node.server.clone();
     let before = match batch.room(commit.room).await? {
-        Some(room) if room.has(&commit.sender) && room.hub == here => room.clone(),
+        Some(room) if room.has(&commit.sender) && room.hub == here => room,
         Some(_) if commit.epoch == 0 && own => {
             return Err(NotTaken::refused(
                 RefusalCode::RoomExists,
                 "a room with this id exists: start one with another random id",
             ));
         }
-        None if commit.epoch == 0 && own && commit.hub == here => RoomRecord {
+        None if commit.epoch == 0 && own && commit.hub == here => Arc::new(RoomRecord {
             hub: here,
             epoch: 0,
             stamp_ms: 0,
             members: vec![commit.sender.clone()],
-        },
+        }),
         Some(_) | None => return Err(unknown_room()),
     };
     if commit.hub != before.hub {
@@ -141,7 +142,7 @@ pub async fn order_commit(
     if own {
         check_invite(batch, commit).await?;
     }
-    let mut after = before.clone();
+    let mut after = RoomRecord::clone(&before);
     after.change(&commit.removes, &commit.adds);
     after.epoch = before.epoch.checked_add(1).ok_or_else(vanished)?;
     // Stamps never go back, whatever the clock does.
@@ -255,10 +256,10 @@ async fn hubbed_room(
     batch: &mut Batch<'_>,
     id: RoomId,
     sender: &Member,
-) -> Result<RoomRecord, NotTaken> {
+) -> Result<Arc<RoomRecord>, NotTaken> {
     let own = batch.node.server.clone();
     match batch.room(id).await? {
-        Some(room) if room.hub == own && room.has(sender) => Ok(room.clone()),
+        Some(room) if room.hub == own && room.has(sender) => Ok(room),
         Some(_) | None => Err(unknown_room()),
     }
 }

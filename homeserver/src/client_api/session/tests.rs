@@ -76,9 +76,8 @@ async fn next(client: &mut Client) -> ServerFrame {
 /// The code that the session is closed with, whatever is sent before.
 async fn closed(client: &mut Client) -> u16 {
     loop {
-        match client.next().await.unwrap().unwrap() {
-            Message::Close(frame) => return frame.unwrap().code.into(),
-            _ => {}
+        if let Message::Close(frame) = client.next().await.unwrap().unwrap() {
+            return frame.unwrap().code.into();
         }
     }
 }
