@@ -1,21 +1,25 @@
 //! What is inside an application message, and how long it looks from outside.
 //!
 //! ```text
-//! version (1) · length (u32, big-endian) · postcard(Content) · zeros
+//! version (1) · id (16) · sent ms (u64) · TTL (u32) · burn (u32) · label (u8) · kind (u8) ·
+//!   text (1): opaque<u16>
+//!   file (2): server<u8> · id (16) · name<u8> · bytes (u64) · key (32) · SHA-256 (32)
+//! zeros up to a Padmé length of at least 256 bytes
 //! ```
-//! padded to a Padmé length of at least 256 bytes. One encoding per value: the padding's length and
-//! bytes are checked, nothing may follow.
+//! Integers are big-endian, `<u8>` and `<u16>` a length before the bytes. One encoding per value:
+//! the padding's length and bytes are checked, nothing may follow. Written by hand, because clients
+//! of other organisations read it too.
 
 use homeserver_api::attributes::MessageAttributes;
 use homeserver_api::ids::{FileId, ServerName};
-use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::message::MessageId;
 use crate::padding;
 
 const VERSION: u8 = 1;
-const HEADER_BYTES: usize = 5;
+const TEXT: u8 = 1;
+const FILE: u8 = 2;
 /// Longest text of a message.
 pub const TEXT_BYTES_MAX: usize = 48 * 1024;
 /// Longest name of a file.
@@ -27,7 +31,7 @@ const _: () = assert!(TEXT_BYTES_MAX + 1024 < CONTENT_BYTES_MAX);
 const _: () = assert!(CONTENT_BYTES_MAX + 2048 <= 64 * 1024);
 
 /// An application message's content.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Content {
     pub(crate) id: MessageId,
     /// The sender's clock, milliseconds since the Unix epoch.
@@ -39,14 +43,14 @@ pub(crate) struct Content {
 }
 
 /// What a content carries.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Part {
     Text(String),
     File(FileReference),
 }
 
 /// Where a file is and how it is opened and checked.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct FileReference {
     pub(crate) server: ServerName,
     pub(crate) file: FileId,
@@ -77,44 +81,126 @@ impl Content {
 
     /// The padded bytes to encrypt.
     pub(crate) fn encode(&self) -> Result<Vec<u8>, Error> {
-        let body = postcard::to_stdvec(self).map_err(|e| Error::InvalidArgument(e.to_string()))?;
-        let length = u32::try_from(body.len()).map_err(|_| too_long())?;
-        let padded = padded_length(body.len()).ok_or_else(too_long)?;
-        let mut bytes = Vec::with_capacity(padded);
-        bytes.push(VERSION);
-        bytes.extend_from_slice(&length.to_be_bytes());
-        bytes.extend_from_slice(&body);
+        let mut bytes = vec![VERSION];
+        bytes.extend_from_slice(self.id.as_bytes());
+        bytes.extend_from_slice(&self.sent_ms.to_be_bytes());
+        bytes.extend_from_slice(&self.ttl_seconds.to_be_bytes());
+        bytes.extend_from_slice(&self.burn_seconds.to_be_bytes());
+        bytes.push(self.label);
+        match &self.part {
+            Part::Text(text) => {
+                let length = u16::try_from(text.len()).map_err(|_| too_long())?;
+                bytes.push(TEXT);
+                bytes.extend_from_slice(&length.to_be_bytes());
+                bytes.extend_from_slice(text.as_bytes());
+            }
+            Part::File(file) => {
+                bytes.push(FILE);
+                put_short(&mut bytes, file.server.as_str())?;
+                bytes.extend_from_slice(file.file.as_bytes());
+                put_short(&mut bytes, &file.name)?;
+                bytes.extend_from_slice(&file.bytes.to_be_bytes());
+                bytes.extend_from_slice(&file.key);
+                bytes.extend_from_slice(&file.sha256);
+            }
+        }
+        let padded = padded_length(bytes.len()).ok_or_else(too_long)?;
         bytes.resize(padded, 0);
         Ok(bytes)
     }
 
     /// Reads [`Self::encode`]'s bytes and nothing else.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Error> {
-        let wrong = |what: &str| Error::Mls(format!("the message's content {what}"));
-        let (length, rest) = match bytes {
-            [VERSION, a, b, c, d, rest @ ..] => (u32::from_be_bytes([*a, *b, *c, *d]), rest),
-            _ => return Err(wrong("is of another version")),
-        };
-        let length = usize::try_from(length).map_err(|_| wrong("is too long"))?;
-        let (body, padding) = rest
-            .split_at_checked(length)
-            .ok_or_else(|| wrong("is cut short"))?;
-        if padded_length(length) != Some(bytes.len()) || padding.iter().any(|byte| *byte != 0) {
-            return Err(wrong("is not padded as it must be"));
+        let mut reader = Reader { rest: bytes };
+        let [version] = reader.array()?;
+        if version != VERSION {
+            return Err(wrong("is of another version"));
         }
-        let (content, []) =
-            postcard::take_from_bytes::<Self>(body).map_err(|_| wrong("is malformed"))?
-        else {
-            return Err(wrong("has trailing bytes"));
+        let content = Self {
+            id: MessageId::from_bytes(reader.array()?),
+            sent_ms: u64::from_be_bytes(reader.array()?),
+            ttl_seconds: u32::from_be_bytes(reader.array()?),
+            burn_seconds: u32::from_be_bytes(reader.array()?),
+            label: u8::from_be_bytes(reader.array()?),
+            part: reader.part()?,
         };
-        match &content.part {
-            Part::Text(text) if text.len() > TEXT_BYTES_MAX => Err(wrong("is too long")),
-            Part::File(file) if !is_file_name(&file.name) => {
-                Err(wrong("names a file as no file is named"))
-            }
-            _ => Ok(content),
+        let body = bytes.len() - reader.rest.len();
+        let as_padded =
+            padded_length(body) == Some(bytes.len()) && reader.rest.iter().all(|byte| *byte == 0);
+        if as_padded {
+            Ok(content)
+        } else {
+            Err(wrong("is not padded as it must be"))
         }
     }
+}
+
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
+        let (taken, rest) = self.rest.split_first_chunk().ok_or_else(cut_short)?;
+        self.rest = rest;
+        Ok(*taken)
+    }
+
+    fn text(&mut self, length: usize) -> Result<&'a str, Error> {
+        let (taken, rest) = self.rest.split_at_checked(length).ok_or_else(cut_short)?;
+        self.rest = rest;
+        std::str::from_utf8(taken).map_err(|_| wrong("holds text that is not UTF-8"))
+    }
+
+    fn short(&mut self) -> Result<&'a str, Error> {
+        let [length] = self.array()?;
+        self.text(usize::from(length))
+    }
+
+    fn part(&mut self) -> Result<Part, Error> {
+        match self.array()? {
+            [TEXT] => {
+                let length = usize::from(u16::from_be_bytes(self.array()?));
+                if length > TEXT_BYTES_MAX {
+                    return Err(wrong("is too long"));
+                }
+                Ok(Part::Text(self.text(length)?.to_owned()))
+            }
+            [FILE] => {
+                let server = self.short()?.parse();
+                let file = FileReference {
+                    server: server.map_err(|_| wrong("names no server that holds the file"))?,
+                    file: FileId::from_bytes(self.array()?),
+                    name: self.short()?.to_owned(),
+                    bytes: u64::from_be_bytes(self.array()?),
+                    key: self.array()?,
+                    sha256: self.array()?,
+                };
+                if is_file_name(&file.name) {
+                    Ok(Part::File(file))
+                } else {
+                    Err(wrong("names a file as no file is named"))
+                }
+            }
+            _ => Err(wrong("is of a kind that this version does not know")),
+        }
+    }
+}
+
+fn put_short(bytes: &mut Vec<u8>, text: &str) -> Result<(), Error> {
+    let length = u8::try_from(text.len())
+        .map_err(|_| Error::InvalidArgument("a name is too long".to_owned()))?;
+    bytes.push(length);
+    bytes.extend_from_slice(text.as_bytes());
+    Ok(())
+}
+
+fn wrong(what: &str) -> Error {
+    Error::Mls(format!("the message's content {what}"))
+}
+
+fn cut_short() -> Error {
+    wrong("is cut short")
 }
 
 /// Whether a name is safe to show and to save under: no folders, nothing hidden, no control
@@ -129,8 +215,7 @@ pub(crate) fn is_file_name(name: &str) -> bool {
 }
 
 fn padded_length(body: usize) -> Option<usize> {
-    let bytes = u64::try_from(body.checked_add(HEADER_BYTES)?).ok()?;
-    let padded = usize::try_from(padding::padded(bytes)).ok()?;
+    let padded = usize::try_from(padding::padded(u64::try_from(body).ok()?)).ok()?;
     (padded <= CONTENT_BYTES_MAX).then_some(padded)
 }
 
@@ -166,10 +251,53 @@ mod tests {
         assert_eq!(length(0), Ok(256));
         assert_eq!(length(1), Ok(256));
         assert_eq!(length(200), Ok(256));
-        assert_eq!(length(300), Ok(336));
+        assert_eq!(length(300), Ok(352));
         assert_eq!(length(1024), Ok(1088));
         assert!(length(TEXT_BYTES_MAX).unwrap() <= CONTENT_BYTES_MAX);
         assert!(length(CONTENT_BYTES_MAX).is_err());
+    }
+
+    /// Goal: the encoding is what the protocol's text says; by bytes written out by hand.
+    #[test]
+    fn known_bytes() {
+        let mut text = content(Part::Text("hi".to_owned()));
+        text.label = 3;
+        let expected = [
+            "01",
+            "01010101010101010101010101010101",
+            "000001a0c4506c00",
+            "00000e10",
+            "00000000",
+            "03",
+            "01",
+            "0002",
+            "6869",
+        ]
+        .concat();
+        let bytes = text.encode().unwrap();
+        assert_eq!(hex::encode(&bytes[..39]), expected);
+        assert_eq!(bytes.len(), 256);
+        let file = content(Part::File(FileReference {
+            server: "a.example".parse().unwrap(),
+            file: FileId::from_bytes([2; 16]),
+            name: "x.txt".to_owned(),
+            bytes: 258,
+            key: [3; 32],
+            sha256: [4; 32],
+        }));
+        let expected = [
+            "02",
+            "09612e6578616d706c65",
+            "02020202020202020202020202020202",
+            "05782e747874",
+            "0000000000000102",
+            &"03".repeat(32),
+            &"04".repeat(32),
+        ]
+        .concat();
+        let bytes = file.encode().unwrap();
+        assert_eq!(hex::encode(&bytes[34..34 + expected.len() / 2]), expected);
+        assert_eq!(Content::decode(&bytes).unwrap(), file);
     }
 
     /// Goal: a file's name can't leave its folder or hide.

@@ -30,12 +30,12 @@ impl std::fmt::Debug for RootPin {
 }
 
 impl RootPin {
-    /// Reads 64 hexadecimal digits as a person may type them: spaces and colons between them and
-    /// their case don't matter.
+    /// Reads 64 hexadecimal digits as a person may type them: spaces, colons and hyphens between them
+    /// and their case don't matter.
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         let digits: String = text
             .chars()
-            .filter(|c| !c.is_whitespace() && *c != ':')
+            .filter(|c| !c.is_whitespace() && *c != ':' && *c != '-')
             .collect();
         let mut pin = [0; 32];
         hex::decode_to_slice(digits, &mut pin).map_err(|_| {
@@ -186,6 +186,7 @@ mod tests {
         let grouped = "ABAB ".repeat(16);
         assert_eq!(RootPin::parse(&grouped).unwrap(), pin);
         assert_eq!(RootPin::parse(&["ab"; 32].join(":")).unwrap(), pin);
+        assert_eq!(RootPin::parse(&["ab"; 32].join("-")).unwrap(), pin);
         for bad in ["", "ab", "zz", &"ab".repeat(31), &"ab".repeat(33)] {
             assert!(RootPin::parse(bad).is_err());
         }
