@@ -4,9 +4,11 @@
 //! Time, randomness and storage are arguments, so that a whole network of servers can run in one
 //! process under a seed. Hints only save waiting: correctness never depends on one arriving.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use federation_proto::envelope::Lane;
 use federation_proto::ids::{FileId, ServerName};
 use ring::rand::SecureRandom;
 use tokio::sync::broadcast;
@@ -51,7 +53,7 @@ impl Clock for SystemClock {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hint {
     /// An outbox has something new.
-    PeerMail(ServerName),
+    PeerMail(ServerName, BTreeSet<Lane>),
     /// Agreements changed: who may connect, and what may pass.
     PeersChanged,
     /// A device asks for a peer's file that is not here yet.
@@ -132,9 +134,9 @@ impl Node {
 
     /// Tells this process's tasks that something happened; call it after the commit.
     pub fn hint(&self, hint: Hint) {
-        if let Hint::PeerMail(server) = &hint {
+        if let Hint::PeerMail(server, lanes) = &hint {
             // One peer's task waits for this, not every listener.
-            self.links.mail(server);
+            self.links.mail(server, lanes.iter().copied());
             return;
         }
         if hint == Hint::PeersChanged {

@@ -74,7 +74,7 @@ pub struct Batch<'n> {
     fills: HashMap<DeviceId, Fill>,
     filled: Vec<(DeviceId, usize)>,
     sweeps: BTreeSet<(u64, DeviceId)>,
-    woken_peers: BTreeMap<ServerName, ()>,
+    woken_peers: BTreeMap<ServerName, BTreeSet<Lane>>,
 }
 
 impl<'n> Batch<'n> {
@@ -208,7 +208,8 @@ impl<'n> Batch<'n> {
         };
         let lane = room.map_or(Lane::CONTROL, Lane::from);
         outbox::append(&mut self.part, destination, lane, &item)?;
-        self.woken_peers.insert(destination.clone(), ());
+        let woken = self.woken_peers.entry(destination.clone());
+        woken.or_default().insert(lane);
         Ok(())
     }
 
@@ -256,8 +257,8 @@ impl<'n> Batch<'n> {
             }
             let devices = self.filled.iter().map(|(device, _)| *device);
             self.node.mailboxes.ring(devices, Ring::Mail);
-            for server in self.woken_peers.into_keys() {
-                self.node.hint(Hint::PeerMail(server));
+            for (server, lanes) in self.woken_peers {
+                self.node.hint(Hint::PeerMail(server, lanes));
             }
         }
         Ok(outcome)

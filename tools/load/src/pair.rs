@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::ledger::{Arrival, Faults, Identity, Ledger};
-use crate::prepare::{self, Prepared};
+use crate::prepare::Prepared;
 use crate::schedule::Schedule;
 use crate::tally::{Tally, Window};
 
@@ -235,7 +235,7 @@ impl Pair {
         let mut batch = Vec::new();
         for _ in 0..self.due() {
             let number = self.books.borrow().ledger.next_number();
-            let (identity, message) = self.message(number).await?;
+            let (identity, message) = self.message(number)?;
             let now_us = self.clock.micros();
             let mut books = self.books.borrow_mut();
             let intended_us = match books.plan.map(|plan| plan.load) {
@@ -324,14 +324,13 @@ impl Pair {
     }
 
     /// Message `number`: a replay of the pool, or now and then a fresh one.
-    async fn message(&self, number: u64) -> Result<(Identity, Bytes), entente_sdk::Error> {
+    fn message(&self, number: u64) -> Result<(Identity, Bytes), entente_sdk::Error> {
         let pool = &self.prepared.pool;
         let place = number % u64::try_from(pool.len()).unwrap_or(u64::MAX).max(1);
         if let Some(ciphers) = &self.prepared.ciphers
             && number % FRESH_EVERY == FRESH_EVERY - 1
         {
-            let fresh = prepare::encrypt(&ciphers.sender, self.room(), number).await?;
-            return Ok((Identity::Fresh(number), fresh));
+            return Ok((Identity::Fresh(number), ciphers.encrypt(number)?));
         }
         let replay = usize::try_from(place)
             .ok()
@@ -440,7 +439,7 @@ impl Pair {
             let last = deliveries.last().map(|delivery| delivery.number);
             for delivery in deliveries {
                 if let DeliveryBody::Message { room, message, .. } = delivery.body {
-                    self.take_message(room, message).await;
+                    self.take_message(room, &message);
                 }
             }
             self.wake.notify_one();
@@ -451,14 +450,12 @@ impl Pair {
         Ok(())
     }
 
-    async fn take_message(&self, room: RoomId, message: Bytes) {
-        let place = self.places.get(&sha256(&message)).copied();
+    fn take_message(&self, room: RoomId, message: &Bytes) {
+        let place = self.places.get(&sha256(message)).copied();
         let identity = match (place, &self.prepared.ciphers) {
             _ if room != self.room() => None,
             (Some(place), _) => Some(Identity::Replayed(place)),
-            (None, Some(ciphers)) => prepare::decrypt(&ciphers.receiver, room, message)
-                .await
-                .map(Identity::Fresh),
+            (None, Some(ciphers)) => ciphers.decrypt(message).map(Identity::Fresh),
             (None, None) => None,
         };
         let now_us = self.clock.micros();

@@ -1,12 +1,13 @@
 //! Before measuring: devices are enrolled, each pair gets a room, and mls-rs makes the messages.
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use entente_sdk::ids::RoomId;
 use entente_sdk::session::Endpoint;
-use entente_sdk::{Client, Enrolment, Error, Event, SendOptions, StoreKey};
+use entente_sdk::{Client, DetachedRoom, Enrolment, Error, Event, SendOptions, StoreKey};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -39,10 +40,10 @@ pub(crate) struct Device {
     pub(crate) token: String,
 }
 
-/// Both devices' group states.
+/// Both devices' keys for the room.
 pub(crate) struct Ciphers {
-    pub(crate) sender: Client,
-    pub(crate) receiver: Client,
+    pub(crate) sender: RefCell<DetachedRoom>,
+    pub(crate) receiver: RefCell<DetachedRoom>,
 }
 
 impl Device {
@@ -132,20 +133,20 @@ pub(crate) async fn idle_devices(
     Ok(devices)
 }
 
-/// Encrypts message `number`.
-///
-/// # Errors
-/// When mls-rs does not.
-pub(crate) async fn encrypt(client: &Client, room: RoomId, number: u64) -> Result<Bytes, Error> {
-    client
-        .encrypt_only(room, &text(number), SendOptions::default())
-        .await
-}
+impl Ciphers {
+    /// Encrypts message `number`.
+    ///
+    /// # Errors
+    /// When mls-rs does not.
+    pub(crate) fn encrypt(&self, number: u64) -> Result<Bytes, Error> {
+        self.sender.borrow_mut().encrypt(&text(number))
+    }
 
-/// Decrypts a message and reads its number; `None` when it is not one of ours.
-pub(crate) async fn decrypt(client: &Client, room: RoomId, message: Bytes) -> Option<u64> {
-    let text = client.decrypt_only(room, message).await.ok()?;
-    number(&text)
+    /// Decrypts a message and reads its number; `None` when it is not one of ours.
+    pub(crate) fn decrypt(&self, message: &[u8]) -> Option<u64> {
+        let text = self.receiver.borrow_mut().decrypt(message).ok()?;
+        number(&text)
+    }
 }
 
 async fn pair(from: Enrolment, to: Enrolment, folder: &Path) -> Result<Prepared, String> {
@@ -170,21 +171,28 @@ async fn pair(from: Enrolment, to: Enrolment, folder: &Path) -> Result<Prepared,
             None => return Err("the receiver's client ended before it joined the room".to_owned()),
         }
     }
-    // From here on the pair's own sessions take over; the clients only encrypt and decrypt.
+    // From here on the pair's own sessions take over, and the room's keys are in memory alone.
     sender.disconnect().await;
     receiver.disconnect().await;
-    let mut pool = Vec::new();
-    for number in 0..POOL_MESSAGES {
-        let message = encrypt(&sender, room, number).await;
-        pool.push(message.map_err(|error| error.to_string())?);
-    }
-    Ok(Prepared {
+    let failed = |error: Error| error.to_string();
+    let options = SendOptions::default();
+    let ciphers = Ciphers {
+        sender: RefCell::new(sender.detach(room, options).await.map_err(failed)?),
+        receiver: RefCell::new(receiver.detach(room, options).await.map_err(failed)?),
+    };
+    let pool: Result<_, _> = (0..POOL_MESSAGES)
+        .map(|number| ciphers.encrypt(number))
+        .collect();
+    let prepared = Prepared {
         sender: Device::of(&sender),
         receiver: Device::of(&receiver),
-        ciphers: Some(Ciphers { sender, receiver }),
+        ciphers: Some(ciphers),
         room,
-        pool,
-    })
+        pool: pool.map_err(failed)?,
+    };
+    sender.close().await;
+    receiver.close().await;
+    Ok(prepared)
 }
 
 fn enrolment(side: &Side, account: &Account) -> Enrolment {

@@ -44,7 +44,6 @@ const DEFERRED_MS: u64 = 20;
 
 /// What it does wrong, on purpose, to submission number `counter` of every sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(not(test), expect(dead_code, reason = "faults are made by tests only"))]
 pub(crate) enum Fault {
     /// Accepted, and never delivered.
     Lost { counter: u64 },

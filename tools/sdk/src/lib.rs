@@ -25,6 +25,7 @@ mod store;
 mod testing;
 mod tls;
 
+pub use crate::core::DetachedRoom;
 pub use client::{Client, Enrolment};
 pub use clock::{Clock, SystemClock};
 pub use content::TEXT_BYTES_MAX;

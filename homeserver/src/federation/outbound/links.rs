@@ -2,12 +2,16 @@
 //!
 //! For waking and for administrators' eyes only: what was delivered is decided by the store.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use federation_proto::envelope::Lane;
 use federation_proto::ids::ServerName;
 use tokio::sync::Notify;
+
+/// Lanes with new mail that are told apart; beyond that the whole outbox is read.
+const NEWS_LANES_MAX: usize = 16 * 1024;
 
 /// How things stand with one peer, since this process started.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -22,6 +26,24 @@ pub struct LinkStatus {
     pub acknowledged: u64,
 }
 
+/// Which lanes have new mail.
+///
+/// Reading the others would be correct and slow: a range over rows that were just deleted passes over
+/// each of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum News {
+    /// These.
+    In(BTreeSet<Lane>),
+    /// Any of them.
+    Anywhere,
+}
+
+impl Default for News {
+    fn default() -> Self {
+        Self::In(BTreeSet::new())
+    }
+}
+
 /// One link's bell and status.
 #[derive(Default)]
 pub(super) struct Link {
@@ -32,6 +54,7 @@ pub(super) struct Link {
     /// The peer uses a key that its known manifest does not list.
     pub(super) stale_manifest: AtomicBool,
     delayed: AtomicBool,
+    news: Mutex<News>,
     status: Mutex<LinkStatus>,
 }
 
@@ -39,6 +62,21 @@ impl Link {
     /// Whether the task waits for a delay to pass.
     pub(super) fn set_delayed(&self, delayed: bool) {
         self.delayed.store(delayed, Ordering::Release);
+    }
+
+    /// Where new mail came in since the last call.
+    pub(super) fn take_news(&self) -> News {
+        std::mem::take(&mut lock(&self.news))
+    }
+
+    fn add_news(&self, lanes: impl IntoIterator<Item = Lane>) {
+        let mut news = lock(&self.news);
+        if let News::In(known) = &mut *news {
+            known.extend(lanes);
+            if known.len() > NEWS_LANES_MAX {
+                *news = News::Anywhere;
+            }
+        }
     }
 
     /// Changes the status.
@@ -54,9 +92,11 @@ pub struct Links {
 }
 
 impl Links {
-    /// Rings for new mail to `server`.
-    pub fn mail(&self, server: &ServerName) {
-        self.link(server).mail.notify_one();
+    /// Rings for new mail to `server` in these lanes.
+    pub fn mail(&self, server: &ServerName, lanes: impl IntoIterator<Item = Lane>) {
+        let link = self.link(server);
+        link.add_news(lanes);
+        link.mail.notify_one();
     }
 
     /// Ends every delay towards `server`: it talked to us, or an administrator asks.

@@ -4,7 +4,8 @@
 //! [`link::Sender`], which decides whose turn it is, and the contents of what goes out next. A lane
 //! never waits for another one: a deferred lane keeps its numbers here and costs nothing else.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound;
 
 use federation_proto::envelope::{HashedPayload, Kind, Lane, Outgoing};
 use federation_proto::ids::ServerName;
@@ -13,6 +14,7 @@ use federation_proto::link::{self, Batch, BatchLimits, Item, Settled};
 use federation_proto::receipt::Receipt;
 use federation_proto::transaction::SignedTransaction;
 
+use super::links::News;
 use crate::delivery::outbox::OutboxItem;
 use crate::store::outbox::{self, WaitingRow};
 use crate::store::{Store, StoreError};
@@ -41,8 +43,10 @@ pub(super) struct Queue {
     cache_bytes: usize,
     /// The lane that was read last; the next reading starts after it.
     cursor: Option<Lane>,
-    /// Whether the outbox may hold rows that were not read yet.
+    /// Whether any lane may hold rows that were not read yet.
     unread: bool,
+    /// Lanes that hold such rows.
+    news: BTreeSet<Lane>,
 }
 
 #[derive(Default)]
@@ -113,6 +117,7 @@ impl Queue {
             cache_bytes: 0,
             cursor: None,
             unread: true,
+            news: BTreeSet::new(),
         }
     }
 
@@ -127,16 +132,59 @@ impl Queue {
     }
 
     /// There may be new rows.
-    pub(super) fn mail(&mut self) {
-        self.unread = true;
+    pub(super) fn mail(&mut self, news: News) {
+        match news {
+            News::In(lanes) => self.news.extend(lanes),
+            News::Anywhere => self.unread = true,
+        }
     }
 
     /// Reads rows that are not known yet, the lanes taking turns.
     pub(super) async fn fill(&mut self, store: &Store) -> Result<Filled, StoreError> {
-        let mut filled = Filled::Nothing;
-        if !self.unread {
-            return Ok(filled);
+        if self.unread {
+            self.fill_from_all(store).await
+        } else {
+            self.fill_from_news(store).await
         }
+    }
+
+    async fn fill_from_news(&mut self, store: &Store) -> Result<Filled, StoreError> {
+        let mut filled = Filled::Nothing;
+        let mut room = ROWS_READ_MAX;
+        let mut again = BTreeSet::new();
+        while room > 0
+            && self.items < ITEMS_MAX
+            && let Some(lane) = self.next_with_news()
+        {
+            self.cursor = Some(lane);
+            let read = self.read_lane(store, lane, room).await?;
+            if read.out_of_step {
+                return Ok(Filled::OutOfStep);
+            }
+            if read.rows > 0 {
+                filled = Filled::Something;
+            }
+            if read.more {
+                again.insert(lane);
+            }
+            room = room.saturating_sub(read.rows);
+        }
+        self.news.append(&mut again);
+        Ok(filled)
+    }
+
+    /// The lane with news after the one that was read last, so that each has its turn.
+    fn next_with_news(&mut self) -> Option<Lane> {
+        let after = self.cursor.and_then(|last| {
+            let mut after = self.news.range((Bound::Excluded(last), Bound::Unbounded));
+            after.next().copied()
+        });
+        let lane = after.or_else(|| self.news.first().copied())?;
+        self.news.take(&lane)
+    }
+
+    async fn fill_from_all(&mut self, store: &Store) -> Result<Filled, StoreError> {
+        let mut filled = Filled::Nothing;
         let start = self.cursor;
         let mut wrapped = start.is_none();
         let mut more = false;

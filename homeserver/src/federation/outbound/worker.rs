@@ -20,7 +20,7 @@ use federation_proto::version::{Version, VersionSet, negotiate};
 use http::Method;
 
 use super::backoff::Backoff;
-use super::links;
+use super::links::{self, News};
 use super::network::Network;
 use super::queue::{Filled, Load, Next, Queue};
 use super::request::{self, RequestError};
@@ -135,12 +135,12 @@ impl Worker {
 
     fn retry_now(&mut self) {
         self.backoff.reset();
-        self.queue.mail();
+        self.queue.mail(News::Anywhere);
     }
 
     /// There may be new mail.
     pub(super) fn mail(&mut self) {
-        self.queue.mail();
+        self.queue.mail(self.link.take_news());
     }
 
     /// Does one thing.

@@ -9,7 +9,6 @@ mod upkeep;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use homeserver_api::client::AccountInfo;
 use homeserver_api::ids::{Address, Member, RoomId};
 use tokio::sync::watch;
@@ -19,7 +18,7 @@ pub use enrol::Enrolment;
 
 use crate::clock::{Clock, SystemClock};
 use crate::content::Part;
-use crate::core::Core;
+use crate::core::{Core, DetachedRoom};
 use crate::error::Error;
 use crate::event::Events;
 use crate::message::{Message, MessageId, Room, SendOptions};
@@ -339,30 +338,14 @@ impl Client {
         self.shared.run(move |core| core.mark_shown(message)).await
     }
 
-    /// Encrypts text for a room without sending or remembering it: an MLS PrivateMessage for a
-    /// load generator to send.
+    /// Takes a room's keys out of this device, which is no longer in the room afterwards: for a load
+    /// generator that encrypts and decrypts by hand. What it encrypts is sent with `options`.
     ///
     /// # Errors
-    /// As for [`Client::send_text`].
-    pub async fn encrypt_only(
-        &self,
-        room: RoomId,
-        text: &str,
-        options: SendOptions,
-    ) -> Result<Bytes, Error> {
-        let text = text.to_owned();
+    /// When the room is unknown or the store fails.
+    pub async fn detach(&self, room: RoomId, options: SendOptions) -> Result<DetachedRoom, Error> {
         self.shared
-            .run(move |core| core.encrypt_only(room, text, options))
-            .await
-    }
-
-    /// Decrypts an MLS PrivateMessage of a room without remembering it; each only once.
-    ///
-    /// # Errors
-    /// When it is not acceptable, or was decrypted before.
-    pub async fn decrypt_only(&self, room: RoomId, message: Bytes) -> Result<String, Error> {
-        self.shared
-            .run(move |core| core.decrypt_only(room, &message))
+            .run(move |core| core.detach(room, options))
             .await
     }
 }

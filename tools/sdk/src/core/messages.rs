@@ -12,7 +12,7 @@ use crate::content::{Content, FileReference, Part, TEXT_BYTES_MAX};
 use crate::error::Error;
 use crate::event::Event;
 use crate::message::{Body, Message, MessageId, SendOptions};
-use crate::mls;
+use crate::mls::{self, Group};
 use crate::store::Family;
 
 /// Own messages in an epoch after which this device renews its leaf: fresh keys heal the room, and
@@ -68,7 +68,7 @@ impl Core {
         Ok(content.id)
     }
 
-    fn content(&self, part: Part, options: SendOptions) -> Result<Content, Error> {
+    pub(super) fn content(&self, part: Part, options: SendOptions) -> Result<Content, Error> {
         if let Part::Text(text) = &part
             && text.len() > TEXT_BYTES_MAX
         {
@@ -148,16 +148,7 @@ impl Core {
     }
 
     fn encrypt(&mut self, room: RoomId, bytes: &[u8], content: &Content) -> Result<Bytes, Error> {
-        let attributes = content.attributes().encode().to_vec();
-        let message = self
-            .group_mut(room)?
-            .encrypt_application_message(bytes, attributes)
-            .and_then(|message| message.to_bytes())
-            .map_err(mls::error)?;
-        if message.len() > MESSAGE_BYTES_MAX {
-            return Err(Error::InvalidArgument("the message is too long".to_owned()));
-        }
-        Ok(message.into())
+        encrypt(self.group_mut(room)?, bytes, content)
     }
 
     /// Encrypts again what was refused because its epoch is over; whether it was done.
@@ -176,19 +167,6 @@ impl Core {
             .put(Family::Queue, place.room.as_bytes(), place.number, &meta.id)?;
         self.send_queued(place.room)?;
         Ok(true)
-    }
-
-    /// Encrypts text without remembering it.
-    pub(crate) fn encrypt_only(
-        &mut self,
-        room: RoomId,
-        text: String,
-        options: SendOptions,
-    ) -> Result<Bytes, Error> {
-        self.open_room(room)?;
-        let content = self.content(Part::Text(text), options)?;
-        let bytes = content.encode()?;
-        self.encrypt(room, &bytes, &content)
     }
 
     /// Notes the homeserver's final answer to an own message.
@@ -379,4 +357,17 @@ impl Core {
             progress: meta.progress.into(),
         }))
     }
+}
+
+/// Encrypts a content that is encoded already.
+pub(super) fn encrypt(group: &mut Group, bytes: &[u8], content: &Content) -> Result<Bytes, Error> {
+    let attributes = content.attributes().encode().to_vec();
+    let message = group
+        .encrypt_application_message(bytes, attributes)
+        .and_then(|message| message.to_bytes())
+        .map_err(mls::error)?;
+    if message.len() > MESSAGE_BYTES_MAX {
+        return Err(Error::InvalidArgument("the message is too long".to_owned()));
+    }
+    Ok(message.into())
 }

@@ -8,6 +8,7 @@
 //!
 //! What is kept in memory is a cache of the store and is read again after a failed job.
 
+mod detached;
 mod expiry;
 mod keys;
 mod messages;
@@ -28,6 +29,7 @@ use homeserver_api::refusal::Refusal;
 use homeserver_api::session::{FRAME_BYTES_MAX, Submission, SubmissionBody};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
+pub use detached::DetachedRoom;
 pub(crate) use records::Identity;
 use records::{Operation, OutboxEntry, Purpose, RoomRecord, State};
 pub(crate) use results::Again;

@@ -186,40 +186,7 @@ impl Core {
 
     /// Decrypts a message and finds its authenticated sender.
     fn decrypt(&mut self, room: RoomId, bytes: &[u8]) -> Result<(Content, Leaf), Error> {
-        let message = mls::parse(bytes)?;
-        match message.description() {
-            MlsMessageDescription::PrivateProtocolMessage {
-                group_id,
-                content_type: ContentType::Application,
-                ..
-            } if group_id == room.as_bytes() => {}
-            _ => return Err(Error::Mls("it is no message of this room".to_owned())),
-        }
-        let group = self.group_mut(room)?;
-        let received = group
-            .process_incoming_message(message)
-            .map_err(mls::error)?;
-        let ReceivedMessage::ApplicationMessage(received) = received else {
-            return Err(Error::Mls("it is no application message".to_owned()));
-        };
-        let attributes = MessageAttributes::decode(&received.authenticated_data)
-            .map_err(|error| Error::Mls(error.to_string()))?;
-        let content = Content::decode(received.data())?;
-        if attributes != content.attributes() {
-            return Err(Error::Mls(
-                "what it says to the servers is not what its content says".to_owned(),
-            ));
-        }
-        Ok((content, leaf_at(group, received.sender_index)?))
-    }
-
-    /// Decrypts a message without remembering it.
-    pub(crate) fn decrypt_only(&mut self, room: RoomId, bytes: &[u8]) -> Result<String, Error> {
-        self.open_room(room)?;
-        match self.decrypt(room, bytes)?.0.part {
-            crate::content::Part::Text(text) => Ok(text),
-            crate::content::Part::File(file) => Ok(file.name),
-        }
+        decrypt(self.group_mut(room)?, room, bytes)
     }
 
     fn take_commit(
@@ -375,6 +342,38 @@ impl Core {
         let progress = ProgressRecord::Returned(server, refusal);
         self.answer_message(place.room, place.number, progress)
     }
+}
+
+/// Decrypts an application message of a room, and says which leaf sent it.
+pub(super) fn decrypt(
+    group: &mut Group,
+    room: RoomId,
+    bytes: &[u8],
+) -> Result<(Content, Leaf), Error> {
+    let message = mls::parse(bytes)?;
+    match message.description() {
+        MlsMessageDescription::PrivateProtocolMessage {
+            group_id,
+            content_type: ContentType::Application,
+            ..
+        } if group_id == room.as_bytes() => {}
+        _ => return Err(Error::Mls("it is no message of this room".to_owned())),
+    }
+    let received = group
+        .process_incoming_message(message)
+        .map_err(mls::error)?;
+    let ReceivedMessage::ApplicationMessage(received) = received else {
+        return Err(Error::Mls("it is no application message".to_owned()));
+    };
+    let attributes = MessageAttributes::decode(&received.authenticated_data)
+        .map_err(|error| Error::Mls(error.to_string()))?;
+    let content = Content::decode(received.data())?;
+    if attributes != content.attributes() {
+        return Err(Error::Mls(
+            "what it says to the servers is not what its content says".to_owned(),
+        ));
+    }
+    Ok((content, leaf_at(group, received.sender_index)?))
 }
 
 fn check_commit(message: &MlsMessage, room: RoomId, epoch: u64) -> Result<(), Error> {

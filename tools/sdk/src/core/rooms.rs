@@ -96,6 +96,14 @@ impl Core {
         Ok(&mut cached.group)
     }
 
+    /// The room's group, taken out of this device for good: what is stored of it goes with the room.
+    pub(super) fn take_group(&mut self, room: RoomId) -> Result<Group, Error> {
+        self.cached(room)?;
+        let cached = self.groups.remove(&room).ok_or(Error::UnknownRoom(room))?;
+        self.leave(room)?;
+        Ok(cached.group)
+    }
+
     fn cached(&mut self, room: RoomId) -> Result<&mut CachedGroup, Error> {
         if !self.groups.contains_key(&room) {
             let group = self.mls.load_group(room.as_bytes()).map_err(mls::error)?;

@@ -1,0 +1,77 @@
+//! A room's keys without the client: for a load generator that encrypts and decrypts by hand.
+//!
+//! Nothing is stored and nothing waits. What makes that safe is that the client has left the room
+//! before: its ratchet lives on here alone, so no key can be used twice.
+
+use bytes::Bytes;
+use homeserver_api::ids::RoomId;
+
+use super::Core;
+use super::messages::encrypt;
+use super::receive::decrypt;
+use crate::content::{Content, Part};
+use crate::error::Error;
+use crate::message::SendOptions;
+use crate::mls::Group;
+
+/// A room taken out of its client, in memory only.
+pub struct DetachedRoom {
+    room: RoomId,
+    group: Group,
+    /// What every text is put in.
+    content: Content,
+}
+
+impl std::fmt::Debug for DetachedRoom {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "DetachedRoom({})", self.room)
+    }
+}
+
+impl Core {
+    /// Takes a room out of this device, which is no longer in it afterwards.
+    pub(crate) fn detach(
+        &mut self,
+        room: RoomId,
+        options: SendOptions,
+    ) -> Result<DetachedRoom, Error> {
+        self.open_room(room)?;
+        let content = self.content(Part::Text(String::new()), options)?;
+        Ok(DetachedRoom {
+            room,
+            group: self.take_group(room)?,
+            content,
+        })
+    }
+}
+
+impl DetachedRoom {
+    /// The room.
+    #[must_use]
+    pub const fn room(&self) -> RoomId {
+        self.room
+    }
+
+    /// Encrypts text: an MLS PrivateMessage, for [`crate::frames::SubmissionBody::Message`].
+    ///
+    /// # Errors
+    /// When the text is too long.
+    pub fn encrypt(&mut self, text: &str) -> Result<Bytes, Error> {
+        let content = Content {
+            part: Part::Text(text.to_owned()),
+            ..self.content.clone()
+        };
+        encrypt(&mut self.group, &content.encode()?, &content)
+    }
+
+    /// Decrypts an MLS PrivateMessage that holds text; each only once.
+    ///
+    /// # Errors
+    /// When it is not acceptable, or was decrypted before.
+    pub fn decrypt(&mut self, message: &[u8]) -> Result<String, Error> {
+        match decrypt(&mut self.group, self.room, message)?.0.part {
+            Part::Text(text) => Ok(text),
+            Part::File(_) => Err(Error::Mls("it is a file".to_owned())),
+        }
+    }
+}
