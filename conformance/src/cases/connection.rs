@@ -29,43 +29,43 @@ pub(super) async fn cases(world: &World) -> Result<Vec<Outcome>> {
     let refused: [(&'static str, &'static str, &'static str, Option<Identity>); 7] = [
         (
             "connection.no-certificate",
-            "LINK-001",
+            "NET-001",
             "a client without a certificate is refused",
             None,
         ),
         (
             "connection.unknown-peer",
-            "LINK-002",
+            "NET-005",
             "a certificate of an organisation without an agreement is refused",
             Some(stranger.tls),
         ),
         (
             "connection.other-root",
-            "LINK-003",
+            "NET-003",
             "a peer's name under another organisation's root is refused",
             Some(impostor.tls),
         ),
         (
             "connection.unpinned-key",
-            "LINK-004",
+            "NET-004",
             "a key that the agreement does not pin is refused",
             Some(peer.certificate(&[dns(name)?], None)?),
         ),
         (
             "connection.common-name",
-            "LINK-005",
+            "NET-002",
             "a name that stands in the common name alone is refused",
             Some(peer.certificate(&[], Some(name))?),
         ),
         (
             "connection.wildcard",
-            "LINK-005",
+            "NET-002",
             "a wildcard is refused",
             Some(peer.certificate(&[dns(&wildcard)?], None)?),
         ),
         (
             "connection.two-names",
-            "LINK-005",
+            "NET-002",
             "a certificate with more than one name is refused",
             Some(peer.certificate(&[dns(name)?, dns("other.example")?], None)?),
         ),
@@ -106,7 +106,7 @@ async fn old_tls(world: &World) -> Result<Outcome> {
         || (answer.first() == Some(&21) && answer.get(6) == Some(&PROTOCOL_VERSION));
     let case = Case {
         id: "connection.tls-1-2",
-        requirement: "LINK-006",
+        requirement: "NET-001",
         level: Level::Must,
         must: "TLS 1.2 is refused",
         hint: "accept TLS 1.3 only",
@@ -133,7 +133,7 @@ async fn known_peer(world: &World) -> Result<Outcome> {
     };
     let case = Case {
         id: "connection.peer",
-        requirement: "LINK-002",
+        requirement: "NET-020",
         level: Level::Must,
         must: "a peer with a pinned key is let in and gets the server's manifest",
         hint: "is the agreement active, and are the pins those of the offer?",

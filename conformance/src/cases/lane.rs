@@ -2,14 +2,17 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Case, KEY_REQUEST, Sent, TOMBSTONE, World};
+use super::{Case, Sent, TOMBSTONE, World};
 use crate::failure::Result;
 use crate::receipt::Answer;
 use crate::report::{Finding, Level, Outcome};
+use crate::transaction::Envelope;
 use crate::wire::Encoder;
 
-/// `expired`: the code that the tombstone states.
+/// Refusal codes.
+const MALFORMED: u16 = 18;
 const EXPIRED: u16 = 19;
+const LINK_CONFLICT: u16 = 26;
 
 pub(super) async fn cases(world: &World) -> Result<Vec<Outcome>> {
     Ok(vec![
@@ -17,6 +20,8 @@ pub(super) async fn cases(world: &World) -> Result<Vec<Outcome>> {
         gap(world).await?,
         conflict(world).await?,
         unreadable_payload(world).await?,
+        expired(world).await?,
+        other_lane(world).await?,
         tombstone(world).await?,
         stale_epoch(world).await?,
     ])
@@ -36,7 +41,7 @@ async fn replay(world: &World) -> Result<Outcome> {
         first.answers() == [Answer::Accepted] && second.answers() == [Answer::Duplicate] && stays;
     let case = Case {
         id: "lane.replay",
-        requirement: "LANE-001",
+        requirement: "LINK-022",
         level: Level::Must,
         must: "the same transaction again is answered as a duplicate, and the position stays",
         hint: "store the position together with the delivery",
@@ -74,7 +79,7 @@ async fn gap(world: &World) -> Result<Outcome> {
     }
     let case = Case {
         id: "lane.gap",
-        requirement: "LANE-002",
+        requirement: "LINK-024",
         level: Level::Must,
         must: "an envelope after a hole is deferred, and taken once the hole is filled",
         hint: "never move a position over a hole",
@@ -91,10 +96,10 @@ async fn conflict(world: &World) -> Result<Outcome> {
     let mut other = world.envelope_at(taken_at);
     other.created_ms = other.created_ms.saturating_sub(60_000);
     let sent = world.send(world.sign(&[other]).bytes).await?;
-    let refused = matches!(sent.answers(), [Answer::Refused { .. }]);
+    let refused = refused_with(&sent, LINK_CONFLICT);
     let case = Case {
         id: "lane.conflict",
-        requirement: "LANE-003",
+        requirement: "LINK-023",
         level: Level::Must,
         must: "another envelope at a position that is taken is refused",
         hint: "compare position hashes for the last 1,024 positions of a lane",
@@ -105,26 +110,69 @@ async fn conflict(world: &World) -> Result<Outcome> {
 /// A payload that does not decode uses its position up: the peer's next envelope is not held back.
 async fn unreadable_payload(world: &World) -> Result<Outcome> {
     let mut envelope = world.envelope();
-    envelope.kind = KEY_REQUEST;
     envelope.payload = b"not a request".to_vec();
+    let case = Case {
+        id: "lane.poison",
+        requirement: "ENV-033",
+        level: Level::Must,
+        must: "a payload that does not decode is refused alone, and the lane goes on behind it",
+        hint: "a refusal uses the position up",
+    };
+    Ok(case.outcome(refused_alone(world, envelope, MALFORMED).await?))
+}
+
+/// An envelope whose time has run out.
+async fn expired(world: &World) -> Result<Outcome> {
+    let mut envelope = world.envelope();
+    envelope.created_ms = envelope.created_ms.saturating_sub(120_000);
+    envelope.expires_ms = envelope.created_ms.saturating_add(60_000);
+    let case = Case {
+        id: "lane.expired",
+        requirement: "ENV-003",
+        level: Level::Must,
+        must: "an envelope whose time has run out is refused as expired, and the lane goes on behind it",
+        hint: "judge by the receiver's clock",
+    };
+    Ok(case.outcome(refused_alone(world, envelope, EXPIRED).await?))
+}
+
+/// What belongs to no room, on the lane of a room; that lane is another one, so it begins at 1.
+async fn other_lane(world: &World) -> Result<Outcome> {
+    let mut envelope = world.envelope_at(1);
+    envelope.lane = [5; 16];
     let sent = world.send(world.sign(&[envelope]).bytes).await?;
-    let refused = matches!(sent.answers(), [Answer::Refused { .. }]);
+    let refused = refused_with(&sent, MALFORMED);
+    let case = Case {
+        id: "lane.other-lane",
+        requirement: "ENV-001",
+        level: Level::Must,
+        must: "a request for key packages on a room's lane is refused as malformed",
+        hint: "the lane is the room's id, or zeros for what belongs to no room",
+    };
+    Ok(case.outcome(Finding::new(refused, sent.describe())))
+}
+
+/// Sends an envelope that must be refused for this reason, then a right one that must be accepted.
+async fn refused_alone(world: &World, envelope: Envelope, code: u16) -> Result<Finding> {
+    let sent = world.send(world.sign(&[envelope]).bytes).await?;
+    let refused = refused_with(&sent, code);
     if refused {
         world.next.fetch_add(1, Ordering::Relaxed);
     }
     let after = world.send_good().await?;
     let goes_on = after.answers() == [Answer::Accepted];
-    let case = Case {
-        id: "lane.poison",
-        requirement: "LANE-004",
-        level: Level::Must,
-        must: "a payload that does not decode is refused, and the lane goes on behind it",
-        hint: "a refusal uses the position up",
-    };
-    Ok(case.outcome(Finding::new(
+    Ok(Finding::new(
         refused && goes_on,
-        format!("{}; then {}", sent.describe(), after.describe()),
-    )))
+        format!(
+            "{}; then a right one: {}",
+            sent.describe(),
+            after.describe()
+        ),
+    ))
+}
+
+fn refused_with(sent: &Sent, expected: u16) -> bool {
+    matches!(sent.answers(), [Answer::Refused { code, .. }] if *code == expected)
 }
 
 /// A tombstone stands for three positions.
@@ -142,7 +190,7 @@ async fn tombstone(world: &World) -> Result<Outcome> {
     }
     let case = Case {
         id: "lane.tombstone",
-        requirement: "LANE-005",
+        requirement: "LINK-032",
         level: Level::Must,
         must: "a tombstone for three positions moves the lane by three",
         hint: "a tombstone states how many positions it stands for",
@@ -162,7 +210,7 @@ async fn stale_epoch(world: &World) -> Result<Outcome> {
         .any(|answer| matches!(answer, Answer::Accepted | Answer::Duplicate));
     let case = Case {
         id: "lane.stale-epoch",
-        requirement: "LANE-006",
+        requirement: "LINK-025",
         level: Level::Must,
         must: "envelopes of a link epoch that the peer has left are not taken",
         hint: "link epochs only grow",

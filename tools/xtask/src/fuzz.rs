@@ -11,10 +11,10 @@ use clap::Args;
 use crate::failure::{self, Failure, Result};
 use crate::machine;
 use crate::process::{self, Run as _};
-use crate::workspace::Workspace;
+use crate::workspace::{self, Workspace};
 
 /// The fuzzer's driver.
-const CARGO_FUZZ: (&str, &str) = ("cargo-fuzz", "0.13.1");
+const CARGO_FUZZ: (&str, &str) = ("cargo-fuzz", "0.13.2");
 /// Memory that a target may take.
 const MEMORY_MAX_MIB: u32 = 256;
 /// Folders that may hold targets.
@@ -94,12 +94,20 @@ fn targets(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// Starts from the target's seeds; what is new goes into its corpus, which is not checked in.
 fn fuzz(folder: &Path, target: &str, seconds: u32) -> Result {
+    let corpus = workspace::folder(&folder.join("corpus").join(target))?;
+    let seeds = folder.join("seeds").join(target);
     let mut command = nightly();
     command
         .args(["fuzz", "run", "--fuzz-dir"])
         .arg(folder)
         .arg(target)
+        .arg(corpus);
+    if seeds.is_dir() {
+        command.arg(seeds);
+    }
+    command
         .arg("--")
         .arg(format!("-max_total_time={seconds}"))
         .arg(format!("-rss_limit_mb={MEMORY_MAX_MIB}"));

@@ -87,6 +87,21 @@ pub(crate) const FOR_CONTAINERS: &[Tool] = &[
         package: "debootstrap",
         purpose: "makes a base image without a registry",
     },
+    Tool {
+        program: "iptables",
+        package: "iptables",
+        purpose: "the network between containers",
+    },
+    Tool {
+        program: "aardvark-dns",
+        package: "aardvark-dns",
+        purpose: "names of containers",
+    },
+    Tool {
+        program: "podman-compose",
+        package: "podman-compose",
+        purpose: "reads the compose file",
+    },
 ];
 
 /// What is still missing after trying to install it: nothing, or the reason why not.

@@ -5,6 +5,7 @@
 //! machine is lent to it, as are the crates that cargo has fetched. Needs root, for podman keeps its
 //! images and containers in a folder of ours.
 
+mod compose;
 mod podman;
 
 use std::fs;
@@ -62,7 +63,9 @@ pub(crate) fn run(options: &Options) -> Result {
         image(&workspace, &podman, &folder, &options.profile)
     })?;
     process::step("what the image is", || inspect(&podman))?;
+    process::step("the example configuration", || example(&workspace, &podman))?;
     if !options.only_build {
+        process::step("the compose file", || compose::tried(&workspace, &podman, &folder))?;
         process::step("demonstration against containers", || {
             demonstration(&workspace, &podman, &folder)
         })?;
@@ -128,7 +131,8 @@ fn image(workspace: &Workspace, podman: &Podman, folder: &Path, profile: &str) -
     let lend = |from: &Path, to: &str, mode: &str| format!("{}:{to}:{mode}", from.display());
     podman
         .command()
-        .args(["build", "--network=none", "--no-cache", "--layers=false"])
+        .args(["build", "--network=none", "--no-cache",
+            "--format=docker", "--layers=false"])
         .args(podman::LIMITS)
         .args(["--volume", &lend(&toolchain, "/usr/local/toolchain", "ro")])
         .args([
@@ -174,6 +178,17 @@ fn inspect(podman: &Podman) -> Result {
     }
     eprintln!("user {user}, {} MiB", bytes >> 20);
     Ok(())
+}
+
+/// The example configuration is right, by the homeserver's own judgement.
+fn example(workspace: &Workspace, podman: &Podman) -> Result {
+    let example = workspace.root.join("docker/entente.toml");
+    podman
+        .run_confined()
+        .args(["--network=none", "--volume"])
+        .arg(format!("{}:/etc/entente/entente.toml:ro", example.display()))
+        .args([IMAGE, "config", "check", "--config", "/etc/entente/entente.toml"])
+        .shown()
 }
 
 /// Runs the demonstration with a stand-in where it looks for the homeserver.

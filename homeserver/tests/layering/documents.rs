@@ -1,0 +1,147 @@
+//! Documents that point into the tree point at what is there, and at nothing of one person's machine.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::root;
+
+/// Folders that paths in ARCHITECTURE.md may start from.
+const STARTS: &[&str] = &["", "homeserver/src"];
+
+/// What a path of one person's machine looks like.
+const MACHINE_PATHS: &[&str] = &["/root/", "/home/", "/Users/", "/work/", "/tmp/wt"];
+
+fn documents() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut waiting = vec![root()];
+    while let Some(folder) = waiting.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() {
+                if name != "target" && name != ".git" {
+                    waiting.push(path);
+                }
+            } else if name.ends_with(".md")
+                || name.ends_with(".toml")
+                || name.ends_with(".yaml")
+                || name == "Dockerfile"
+            {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Words between backticks that are paths in the tree: with a slash in them or a known ending, and
+/// neither a route, a media type nor Rust.
+fn paths_named(text: &str) -> Vec<String> {
+    let mut paths = Vec::new();
+    for (number, piece) in text.split('`').enumerate() {
+        let quoted = number % 2 == 1;
+        let plain = piece
+            .chars()
+            .all(|c| c.is_alphanumeric() || "_-./{},".contains(c));
+        let path_like = piece.contains('/')
+            || [".rs", ".md", ".toml"]
+                .iter()
+                .any(|end| piece.ends_with(end));
+        let other = piece.starts_with('/')
+            || piece.starts_with("application/")
+            || piece.starts_with('.') && !piece.contains('/');
+        if quoted && plain && path_like && !other && !piece.is_empty() {
+            paths.extend(expanded(piece));
+        }
+    }
+    paths
+}
+
+/// `a/{b,c}/d` is `a/b/d` and `a/c/d`.
+fn expanded(path: &str) -> Vec<String> {
+    let Some((before, rest)) = path.split_once('{') else {
+        return vec![path.to_owned()];
+    };
+    let Some((choices, after)) = rest.split_once('}') else {
+        return vec![path.to_owned()];
+    };
+    choices
+        .split(',')
+        .flat_map(|choice| expanded(&format!("{before}{}{after}", choice.trim())))
+        .collect()
+}
+
+fn gone(paths: &[String], tree: &Path) -> Vec<String> {
+    paths
+        .iter()
+        .filter(|path| {
+            !STARTS
+                .iter()
+                .any(|start| tree.join(start).join(path.as_str()).exists())
+        })
+        .cloned()
+        .collect()
+}
+
+/// Goal: ARCHITECTURE.md names no path that is gone. Method: look up every path between its backticks.
+#[test]
+fn architecture_names_only_what_is_there() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let named = paths_named(&text);
+    assert!(!named.is_empty(), "ARCHITECTURE.md names no path at all");
+    let gone = gone(&named, &root());
+    assert!(gone.is_empty(), "gone: {gone:?}");
+}
+
+/// Goal: the check catches a path that is gone, and takes no route for one. Method: by example.
+#[test]
+fn a_path_that_is_gone_is_caught() {
+    let text = "`homeserver/src/{lib.rs,gone.rs}` answers `/federation/v1/probe` with `application/json` in `crate::store`.";
+    let named = paths_named(text);
+    assert_eq!(named, ["homeserver/src/lib.rs", "homeserver/src/gone.rs"]);
+    assert_eq!(gone(&named, &root()), ["homeserver/src/gone.rs"]);
+}
+
+/// Goal: no document speaks of one person's machine. Method: search each for such paths.
+#[test]
+fn documents_name_no_machine_paths() {
+    let mut found = Vec::new();
+    for document in documents() {
+        let text = fs::read_to_string(&document).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            if MACHINE_PATHS.iter().any(|path| line.contains(path)) {
+                found.push(format!(
+                    "{}:{}: {line}",
+                    document.strip_prefix(root()).unwrap().display(),
+                    number + 1
+                ));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// Goal: every document in the tree is linked to only by paths that exist. Method: follow relative Markdown links.
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let mut broken = Vec::new();
+    for document in documents()
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|end| end == "md"))
+    {
+        let text = fs::read_to_string(&document).unwrap();
+        for piece in text.split("](").skip(1) {
+            let target = piece.split([')', '#', ' ']).next().unwrap_or_default();
+            let outside =
+                target.contains("://") || target.starts_with("mailto:") || target.is_empty();
+            if !outside && !document.parent().unwrap().join(target).exists() {
+                broken.push(format!(
+                    "{} -> {target}",
+                    document.strip_prefix(root()).unwrap().display()
+                ));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}

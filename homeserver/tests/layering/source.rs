@@ -1,0 +1,293 @@
+//! Reads Rust sources just far enough to know which paths they name: comments, strings and test
+//! modules are blanked, then paths and use trees are followed.
+//!
+//! Deliberately absent: macros that build paths, and renamed crates; the workspace has neither.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Every Rust file below a folder, in a fixed order; build folders are left out.
+pub fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut waiting = vec![folder.to_path_buf()];
+    while let Some(next) = waiting.pop() {
+        for entry in fs::read_dir(&next).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() {
+                if name != "target" && !name.starts_with('.') {
+                    waiting.push(path);
+                }
+            } else if name.ends_with(".rs") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The module path of a file below a crate's `src`: `delivery/outbox.rs` is `[delivery, outbox]`.
+pub fn module_of(relative: &Path) -> Vec<String> {
+    let mut module: Vec<String> = relative
+        .with_extension("")
+        .components()
+        .map(|component| component.as_os_str().to_string_lossy().into_owned())
+        .collect();
+    if module
+        .last()
+        .is_some_and(|last| last == "mod" || last == "lib" || last == "main")
+    {
+        module.pop();
+    }
+    module
+}
+
+/// The source with comments, strings and characters blanked, and cut where its tests begin.
+pub fn code_of(source: &str) -> String {
+    let blanked = blank(source);
+    match blanked.find("#[cfg(test)]\nmod ") {
+        Some(tests) => blanked[..tests].to_owned(),
+        None => blanked,
+    }
+}
+
+/// Absolute paths that the code names: first the crate (`crate` for its own), then the rest. `super`
+/// and `self` are resolved against the file's module.
+pub fn paths_in(code: &str, module: &[String]) -> Vec<Vec<String>> {
+    let mut paths = Vec::new();
+    let tokens = tokens_of(code);
+    let mut at = 0;
+    while at < tokens.len() {
+        let starts = is_word(&tokens[at])
+            && tokens.get(at + 1).is_some_and(|next| next == "::")
+            && (at == 0 || tokens[at - 1] != "::");
+        if starts {
+            let mut found = Vec::new();
+            at = tree(&tokens, at, &[], &mut found);
+            paths.extend(found.into_iter().filter_map(|path| absolute(path, module)));
+        } else {
+            // `use name;` and `use name as other;` name a crate without a path.
+            if tokens[at] == "use" && tokens.get(at + 1).is_some_and(|next| is_word(next)) {
+                let ends = tokens
+                    .get(at + 2)
+                    .is_some_and(|after| after == ";" || after == "as");
+                if ends {
+                    paths.push(vec![tokens[at + 1].clone()]);
+                }
+            }
+            at += 1;
+        }
+    }
+    paths
+}
+
+/// Follows one path or use tree from `at`; returns where it ends.
+fn tree(
+    tokens: &[String],
+    mut at: usize,
+    before: &[String],
+    found: &mut Vec<Vec<String>>,
+) -> usize {
+    let mut path = before.to_vec();
+    loop {
+        match tokens.get(at).map(String::as_str) {
+            Some("{")
+                if tokens
+                    .get(at.wrapping_sub(1))
+                    .is_some_and(|last| last == "::") =>
+            {
+                at += 1;
+                while tokens.get(at).is_some_and(|token| token != "}") {
+                    let next = tree(tokens, at, &path, found);
+                    at = next.max(at + usize::from(next == at));
+                    if tokens.get(at).is_some_and(|token| token == ",") {
+                        at += 1;
+                    }
+                }
+                return at + 1;
+            }
+            Some(word) if is_word(word) => {
+                path.push(word.to_owned());
+                at += 1;
+                if tokens.get(at).is_some_and(|token| token == "::") {
+                    at += 1;
+                    continue;
+                }
+                if tokens.get(at).is_some_and(|token| token == "as") {
+                    at += 2;
+                }
+            }
+            Some("*") => at += 1,
+            _ => {}
+        }
+        found.push(path);
+        return at;
+    }
+}
+
+fn absolute(path: Vec<String>, module: &[String]) -> Option<Vec<String>> {
+    let supers = path.iter().take_while(|part| *part == "super").count();
+    if supers > 0 {
+        let kept = module.len().checked_sub(supers)?;
+        let mut whole = vec!["crate".to_owned()];
+        whole.extend(module[..kept].iter().cloned());
+        whole.extend(path[supers..].iter().cloned());
+        return Some(whole);
+    }
+    match path.first().map(String::as_str) {
+        Some("self" | "Self") | None => None,
+        Some(_) => Some(path),
+    }
+}
+
+fn is_word(token: &str) -> bool {
+    token.starts_with(|first: char| first.is_alphabetic() || first == '_')
+}
+
+fn tokens_of(code: &str) -> Vec<String> {
+    let mut tokens = Vec::new();
+    let characters: Vec<char> = code.chars().collect();
+    let mut at = 0;
+    while at < characters.len() {
+        let start = at;
+        if characters[at].is_alphabetic() || characters[at] == '_' {
+            while at < characters.len()
+                && (characters[at].is_alphanumeric() || characters[at] == '_')
+            {
+                at += 1;
+            }
+            tokens.push(characters[start..at].iter().collect());
+        } else if characters[at] == ':' && characters.get(at + 1) == Some(&':') {
+            tokens.push("::".to_owned());
+            at += 2;
+        } else {
+            if !characters[at].is_whitespace() {
+                tokens.push(characters[at].to_string());
+            }
+            at += 1;
+        }
+    }
+    tokens
+}
+
+/// Replaces comments and literals by spaces; line breaks stay.
+fn blank(source: &str) -> String {
+    let characters: Vec<char> = source.chars().collect();
+    let mut out = String::with_capacity(source.len());
+    let mut at = 0;
+    while at < characters.len() {
+        let end = literal_end(&characters, at);
+        if end == at {
+            out.push(characters[at]);
+            at += 1;
+        } else {
+            out.extend(
+                characters[at..end]
+                    .iter()
+                    .map(|c| if *c == '\n' { '\n' } else { ' ' }),
+            );
+            at = end;
+        }
+    }
+    out
+}
+
+/// Where the comment or literal that starts at `at` ends; `at` itself if none starts here.
+fn literal_end(characters: &[char], at: usize) -> usize {
+    let next = characters.get(at + 1);
+    match characters[at] {
+        '/' if next == Some(&'/') => line_end(characters, at),
+        '/' if next == Some(&'*') => block_end(characters, at),
+        '"' => string_end(characters, at + 1),
+        'r' if !at
+            .checked_sub(1)
+            .is_some_and(|last| word_part(characters[last])) =>
+        {
+            raw_end(characters, at)
+        }
+        '\'' => character_end(characters, at),
+        _ => at,
+    }
+}
+
+fn word_part(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+fn line_end(characters: &[char], at: usize) -> usize {
+    characters[at..]
+        .iter()
+        .position(|c| *c == '\n')
+        .map_or(characters.len(), |length| at + length)
+}
+
+fn block_end(characters: &[char], at: usize) -> usize {
+    let mut depth = 0_usize;
+    let mut here = at;
+    while here < characters.len() {
+        match (characters[here], characters.get(here + 1)) {
+            ('/', Some('*')) => {
+                depth += 1;
+                here += 2;
+            }
+            ('*', Some('/')) => {
+                depth -= 1;
+                here += 2;
+                if depth == 0 {
+                    return here;
+                }
+            }
+            _ => here += 1,
+        }
+    }
+    here
+}
+
+fn string_end(characters: &[char], mut at: usize) -> usize {
+    while at < characters.len() {
+        match characters[at] {
+            '\\' => at += 2,
+            '"' => return at + 1,
+            _ => at += 1,
+        }
+    }
+    characters.len()
+}
+
+fn raw_end(characters: &[char], at: usize) -> usize {
+    let hashes = characters[at + 1..]
+        .iter()
+        .take_while(|c| **c == '#')
+        .count();
+    if characters.get(at + 1 + hashes) != Some(&'"') {
+        return at;
+    }
+    let mut here = at + hashes + 2;
+    while here < characters.len() {
+        let closed = characters[here] == '"'
+            && characters[here + 1..]
+                .iter()
+                .take(hashes)
+                .filter(|c| **c == '#')
+                .count()
+                == hashes;
+        if closed {
+            return here + 1 + hashes;
+        }
+        here += 1;
+    }
+    here
+}
+
+/// A character literal ends at its quote; a lifetime is none.
+fn character_end(characters: &[char], at: usize) -> usize {
+    match (characters.get(at + 1), characters.get(at + 2)) {
+        (Some('\\'), _) => characters[at + 3..]
+            .iter()
+            .position(|c| *c == '\'')
+            .map_or(at, |length| at + 4 + length),
+        (Some(_), Some('\'')) => at + 3,
+        _ => at,
+    }
+}
