@@ -79,6 +79,8 @@ impl Entries {
             .accepted
             .iter()
             .filter_map(|id| self.ids.get(id))
+            // A client also shows what was said before the record began.
+            .filter(|text| self.written.contains_key(*text))
             .collect();
         Tally {
             written: self.written.len(),
