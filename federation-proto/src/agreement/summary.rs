@@ -111,7 +111,7 @@ fn grant_lines(
                 Operation::Message => format!("exchange messages with people of {target}"),
                 Operation::Invite => format!("add people of {target} to rooms"),
                 Operation::Directory => format!("look up people of {target}"),
-                Operation::Files => format!("fetch files from {target}"),
+                Operation::Files => format!("send files to people of {target}"),
             };
             format!(
                 "People of {actor} may {what}{}.",

@@ -14,7 +14,7 @@ pub enum Operation {
     Invite,
     /// Look people up.
     Directory,
-    /// Download files.
+    /// Send files.
     Files,
 }
 

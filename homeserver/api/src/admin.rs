@@ -189,7 +189,7 @@ pub enum Operation {
     Invite,
     /// Look people up.
     Directory,
-    /// Download files.
+    /// Send files.
     Files,
 }
 

@@ -4,7 +4,7 @@
 //! refused alone. The part holds only while everything that it was judged by is unchanged: the
 //! policy's serial, the agreements' serials, the rooms. Sessions and links wake after the commit.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use federation_proto::envelope::Lane;
@@ -23,7 +23,7 @@ use crate::policy::Link;
 use crate::store::expiry::{self, Place};
 use crate::store::room::{self, RoomRecord};
 use crate::store::{
-    Part, PartOutcome, Precondition, StoreError, Value, agreement_serial, policy_serial,
+    Key, Part, PartOutcome, Precondition, StoreError, Value, agreement_serial, policy_serial,
 };
 
 /// Why an item was not taken.
@@ -68,6 +68,8 @@ pub struct Batch<'n> {
     pub now_ms: u64,
     /// What is going to be written; see [`Batch::commit`].
     pub part: Part,
+    /// Key packages that items of the batch have taken already.
+    pub taken: HashSet<Key>,
     policy_serial: u64,
     rooms: HashMap<RoomId, Tracked>,
     peers: HashMap<ServerName, Option<Arc<PeerView>>>,
@@ -88,6 +90,7 @@ impl<'n> Batch<'n> {
             node,
             now_ms: node.clock.now_ms(),
             part,
+            taken: HashSet::new(),
             policy_serial,
             rooms: HashMap::new(),
             peers: HashMap::new(),

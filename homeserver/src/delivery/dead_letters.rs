@@ -5,7 +5,7 @@ use federation_proto::codec::{Reader, Wire};
 use federation_proto::envelope::{Header, Kind, Lane};
 use federation_proto::ids::{DeviceId, RoomId, ServerName};
 use federation_proto::payload::{About, Message, Notice, Payload};
-use federation_proto::refusal::Refusal;
+use federation_proto::refusal::{Refusal, RefusalCode};
 
 use super::batch::{Batch, NotTaken, Times};
 use super::inbox;
@@ -28,8 +28,12 @@ pub async fn give_up(
         // It stands for something that was given up before.
         return Ok(());
     }
-    let device = row.sender.as_ref().map(|sender| sender.device);
-    note(batch, destination, lane.room(), device, refusal)?;
+    // Two commits at once are nothing out of the ordinary: the loser tries again.
+    let lost_a_race = row.kind == Kind::Handshake && refusal.code == RefusalCode::WrongEpoch;
+    if !(lost_a_race && row.sender.is_some()) {
+        let device = row.sender.as_ref().map(|sender| sender.device);
+        note(batch, destination, lane.room(), device, refusal)?;
+    }
     match &row.sender {
         Some(sender) => tell_device(batch, destination, row, sender, refusal).await,
         None => tell_origin(batch, destination, row, refusal),

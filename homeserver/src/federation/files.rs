@@ -61,7 +61,12 @@ pub async fn run(node: Arc<Node>, network: Arc<dyn Network>) {
 }
 
 /// Fetches one file, or notes why not.
-pub(super) async fn fetch(node: &Node, network: &dyn Network, server: &ServerName, file: FileId) {
+pub(in crate::federation) async fn fetch(
+    node: &Node,
+    network: &dyn Network,
+    server: &ServerName,
+    file: FileId,
+) {
     if let Err(refusal) = try_fetch(node, network, server, file).await {
         tracing::debug!(%server, %file, %refusal, "a file could not be fetched");
         let now_ms = node.clock.now_ms();
@@ -77,7 +82,7 @@ async fn try_fetch(
 ) -> Result<(), Refusal> {
     let peer = node.peers.judge(
         server,
-        Direction::Outbound,
+        Direction::Inbound,
         Operation::Files,
         None,
         node.clock.now_ms(),

@@ -87,14 +87,14 @@ async fn take(
             break;
         }
         // Items before this one in the batch may have taken some already.
-        let taken = batch.part.preconditions.len();
-        let waiting = key_package::single_use(&store, device, taken + 1).await?;
-        let free = waiting.into_iter().find(|(key, _)| {
-            let mut keys = batch.part.preconditions.iter().map(|p| p.key());
-            !keys.any(|taken| taken == key)
-        });
+        let some = batch.taken.len().saturating_add(1).min(KEY_PACKAGES_MAX);
+        let waiting = key_package::single_use(&store, device, some).await?;
+        let free = waiting
+            .into_iter()
+            .find(|(key, _)| !batch.taken.contains(key));
         let key_package = match free {
             Some((key, bytes)) => {
+                batch.taken.insert(key.clone());
                 key_package::consume(&mut batch.part, key);
                 bytes
             }

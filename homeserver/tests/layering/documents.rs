@@ -72,14 +72,17 @@ fn expanded(path: &str) -> Vec<String> {
         .collect()
 }
 
+/// Those that are neither there nor, as modules are named, there with `.rs` behind.
 fn gone(paths: &[String], tree: &Path) -> Vec<String> {
+    let is_there = |path: &str| {
+        STARTS.iter().any(|start| {
+            let at = tree.join(start);
+            at.join(path).exists() || at.join(format!("{path}.rs")).exists()
+        })
+    };
     paths
         .iter()
-        .filter(|path| {
-            !STARTS
-                .iter()
-                .any(|start| tree.join(start).join(path.as_str()).exists())
-        })
+        .filter(|path| !is_there(path))
         .cloned()
         .collect()
 }

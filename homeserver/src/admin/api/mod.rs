@@ -13,6 +13,8 @@ mod peers;
 mod records;
 mod server_status;
 mod sign_in;
+#[cfg(test)]
+mod tests;
 mod user_types;
 mod users;
 

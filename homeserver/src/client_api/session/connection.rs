@@ -1,4 +1,6 @@
 //! One open session.
+//!
+//! What happens now and then is boxed while it happens, so that an idle session's task is small.
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -164,16 +166,18 @@ impl Session<'_> {
             if self.rings.has(Ring::Mail) {
                 mail = true;
             }
-            self.act_on_rings().await?;
+            if self.rings != Rings::default() {
+                Box::pin(self.act_on_rings()).await?;
+            }
             let window = self.unacknowledged.len() < UNACKNOWLEDGED_DELIVERIES_MAX;
             if mail && window {
-                mail = self.deliver().await?;
+                mail = Box::pin(self.deliver()).await?;
             }
             let more = mail && self.unacknowledged.len() < UNACKNOWLEDGED_DELIVERIES_MAX;
             tokio::select! {
                 biased;
                 message = self.socket.recv() => {
-                    self.arrived(message).await?;
+                    Box::pin(self.arrived(message)).await?;
                 }
                 rings = self.bell.rung() => self.rings = self.rings.and(rings),
                 _ = ping.tick() => self.ping().await?,

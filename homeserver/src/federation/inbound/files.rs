@@ -20,7 +20,7 @@ use crate::node::Node;
 use crate::tls::Peer;
 
 /// `GET /federation/v1/files/{file}`: a file that was uploaded here, encrypted as it is, for the
-/// partner's people. The agreement must be in force and grant it.
+/// partner's people. The agreement must be in force and let our files out.
 pub(super) async fn handle(
     State(node): State<Arc<Node>>,
     Extension(Peer(peer)): Extension<Peer>,
@@ -30,7 +30,7 @@ pub(super) async fn handle(
     let now_ms = node.clock.now_ms();
     let view = node
         .peers
-        .judge(&peer, Direction::Inbound, Operation::Files, None, now_ms)?;
+        .judge(&peer, Direction::Outbound, Operation::Files, None, now_ms)?;
     let pass = gates
         .enter_file(&peer, now_ms)
         .map_err(|retry_after_s| FederationError::Later {

@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use bytes::Bytes;
 use federation_proto::envelope::{HashedPayload, Kind, Lane, Outgoing};
-use federation_proto::ids::{RequestId, RoomId};
+use federation_proto::ids::{FileId, RequestId, RoomId};
 use federation_proto::receipt::{self, ItemResult};
 use federation_proto::refusal::RefusalCode;
 use federation_proto::transaction::{self, Link};
@@ -14,15 +15,25 @@ use homeserver_api::admin::PeerState;
 use homeserver_api::session::{Outcome, SubmissionBody};
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 use super::worker::{Step, Worker};
+use super::{Network as _, TlsNetwork};
+use crate::delivery::files;
 use crate::delivery::outbox::{self, OutboxItem, SenderRef};
+use crate::federation::files::fetch;
 use crate::federation::testing::{
     Person, Side, accepted, admin, countersigned, peered, person, sides,
 };
-use crate::federation::{paths, peers};
+use crate::federation::{inbound, paths, peers};
+use crate::node::Node;
 use crate::store::inbox::InboxBody;
 use crate::store::{Part, dead_letters};
+use crate::tls;
 
 const ROOM: RoomId = RoomId::from_bytes([7; 16]);
 
@@ -406,6 +417,116 @@ async fn deferred_lane_holds_up_no_other() {
     assert!(matches!(drain(&mut worker(&a, &b)).await, Step::Mail(_)));
     assert_eq!(bob.heard(&b).await, 1);
     assert_eq!(waiting(&a, &b).await, 1);
+}
+
+/// Goal: a peer's new envelope key is learnt from its manifest, and nothing is lost meanwhile; by
+/// renewing a's keys and sending.
+#[tokio::test]
+async fn new_envelope_key_is_fetched() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    let (mut alice, bob) = acquainted(&a, &b).await;
+    let first = a.node.keys.envelope_key().id();
+    // Keys last 90 days and overlap; agreements last a year.
+    while a.node.keys.envelope_key().id() == first {
+        a.clock.advance_ms(20 * 24 * 60 * 60 * 1000);
+        b.clock.advance_ms(20 * 24 * 60 * 60 * 1000);
+        a.node.keys.renew(now(&a), a.node.random.as_ref()).unwrap();
+    }
+    alice.say(&a, ROOM, b"new key", 3600).await;
+    let mut to_b = worker(&a, &b);
+    let step = drain(&mut to_b).await;
+    assert!(matches!(step, Step::Delay(_)), "{step:?}");
+    drain(&mut worker(&b, &a)).await;
+    assert_eq!(drain(&mut to_b).await, Step::Idle);
+    assert_eq!(bob.heard(&b).await, 1);
+}
+
+/// Goal: a file uploaded at one side is fetched by the other, whole, and expires there no later; one
+/// that does not exist gives the reason; by fetching both.
+#[tokio::test]
+async fn files_are_fetched() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    peered(&a, &b).await;
+    let alice = person(&a, "alice").await;
+    let contents: Vec<u8> = (0..200_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+    let length = u64::try_from(contents.len()).unwrap();
+    let mut upload = files::begin_upload(&a.node, alice.of, length, 3600)
+        .await
+        .unwrap();
+    upload.write(contents.clone().into()).await.unwrap();
+    let info = upload.finish().await.unwrap();
+
+    fetch(&b.node, b.network.as_ref(), &a.node.server, info.file).await;
+    let mut copy = files::open(&b.node, &a.node.server, info.file)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(copy.info, info);
+    let mut arrived = Vec::new();
+    while let Some(bytes) = copy.next(&b.node).await.unwrap() {
+        arrived.extend_from_slice(&bytes);
+    }
+    assert_eq!(arrived, contents);
+
+    let missing = FileId::from_bytes([1; 16]);
+    fetch(&b.node, b.network.as_ref(), &a.node.server, missing).await;
+    let failure = b.node.fetches.failure(&a.node.server, missing, now(&b));
+    assert_eq!(failure.unwrap().code, RefusalCode::Expired);
+}
+
+/// Goal: over real sockets and mutual TLS a peer gets through and a stranger fails in the handshake;
+/// by one listener of b, called by a and by c.
+#[tokio::test]
+async fn over_mutual_tls() {
+    let [a, b, c] = sides(["a.example", "b.example", "c.example"]);
+    // The ceremony names the endpoint, so the listener comes first.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = listener.local_addr().unwrap().to_string();
+    peered(&a, &b).await;
+    let serving = tokio::spawn(serve(Arc::clone(&b.node), listener));
+    let probe = |side: &Side| {
+        let network = TlsNetwork::new(
+            Arc::clone(&side.node.keys),
+            Arc::clone(&side.node.peer_roots),
+            Arc::clone(&side.node.clock),
+        );
+        let (server, endpoint) = (b.node.server.clone(), endpoint.clone());
+        async move {
+            let request = Request::builder()
+                .uri(format!("https://{server}{}", paths::PROBE))
+                .body(Bytes::new())
+                .unwrap();
+            let within = std::time::Duration::from_secs(30);
+            let response = network.send(&server, &[endpoint], request, within).await;
+            response.map(|response| response.status())
+        }
+    };
+    assert_eq!(probe(&a).await.unwrap(), StatusCode::OK);
+    // c knows b, so that it is b who refuses.
+    let anchor = a.node.peer_roots.get(&b.node.server).unwrap();
+    let anchors = [(b.node.server.clone(), anchor)];
+    c.node.peer_roots.replace(anchors.into_iter().collect());
+    assert!(probe(&c).await.is_err());
+    serving.abort();
+}
+
+/// Serves `node`'s federation API over mutual TLS.
+async fn serve(node: Arc<Node>, listener: TcpListener) {
+    let clock = Arc::clone(&node.clock);
+    let config = tls::federation_listener(&node.keys, Arc::clone(&node.peer_roots), clock).unwrap();
+    let acceptor = TlsAcceptor::from(config);
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let Ok(stream) = acceptor.accept(stream).await else {
+            continue;
+        };
+        let peer = tls::authenticated(stream.get_ref().1).unwrap().peer;
+        let router = inbound::router(Arc::clone(&node)).layer(Extension(peer));
+        let service = TowerToHyperService::new(router);
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::spawn(connection);
+    }
 }
 
 async fn returned(person: &Person, side: &Side, counter: u64, code: RefusalCode) -> bool {

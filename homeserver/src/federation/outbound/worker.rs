@@ -157,10 +157,13 @@ impl Worker {
             PeerState::Active => self.step_active(&peer, now_ms).await,
             PeerState::Suspended => {
                 self.version = None;
-                self.expire().await?;
-                Ok(Step::Mail(EXPIRY_INTERVAL))
+                Ok(if self.expire().await? {
+                    Step::Mail(EXPIRY_INTERVAL)
+                } else {
+                    Step::Idle
+                })
             }
-            PeerState::Offered | PeerState::Accepted => Ok(Step::Mail(EXPIRY_INTERVAL)),
+            PeerState::Offered | PeerState::Accepted => Ok(Step::Idle),
             PeerState::Expired | PeerState::Revoked => self.step_ended(&peer).await,
         }
     }
@@ -436,8 +439,8 @@ impl Worker {
         Ok(Step::Delay(delay))
     }
 
-    /// Gives up rows that have expired, a part of the queue at a time.
-    async fn expire(&mut self) -> Result<(), StoreError> {
+    /// Gives up rows that have expired, a part of the queue at a time. Whether anything waits.
+    async fn expire(&mut self) -> Result<bool, StoreError> {
         let now_ms = self.node.clock.now_ms();
         let rows = outbox::rows_after(
             &self.node.store,
@@ -446,6 +449,7 @@ impl Worker {
             EXPIRY_ROWS,
         )
         .await?;
+        let any = !rows.is_empty() || self.expiry_cursor.is_some();
         self.expiry_cursor = match rows.last() {
             Some(last) if rows.len() == EXPIRY_ROWS => Some((last.lane, last.number)),
             Some(_) | None => None,
@@ -456,14 +460,14 @@ impl Worker {
             .map(|waits| (waits, expired()))
             .collect();
         if expired.is_empty() {
-            return Ok(());
+            return Ok(any);
         }
         let buried = settle::bury(&self.node, &self.server, &expired).await?;
         let in_step = buried.is_some_and(|buried| self.queue.buried(buried).is_ok());
         if !in_step {
             self.queue = Queue::new(self.server.clone(), self.queue.link_epoch());
         }
-        Ok(())
+        Ok(any)
     }
 }
 

@@ -17,7 +17,7 @@ use homeserver_api::admin::{Operation, PeerState};
 use super::view;
 use crate::node::Node;
 use crate::policy::{self, Agreement, Direction, Link};
-use crate::store::{Key, Precondition, StoreError, Value, peer};
+use crate::store::{Key, Precondition, StoreError, Value, agreement_serial, peer};
 use crate::tls::PeerAnchor;
 
 /// One peer as of the snapshot.
@@ -92,7 +92,9 @@ impl PeerView {
 #[derive(Default)]
 pub struct Directory {
     views: ArcSwap<BTreeMap<ServerName, Arc<PeerView>>>,
-    refreshing: tokio::sync::Mutex<()>,
+    /// Who may connect, as of the last refresh. Locked while one goes on: a slow reader must not put
+    /// an older snapshot over a newer one.
+    anchors: tokio::sync::Mutex<HashMap<ServerName, PeerAnchor>>,
 }
 
 impl Directory {
@@ -128,19 +130,28 @@ impl Directory {
     /// Takes the snapshot anew from the store, and with it who may connect. Call it at start, after
     /// every change, and whenever a part failed because an agreement had changed.
     pub async fn refresh(&self, node: &Node) -> Result<(), StoreError> {
-        // One at a time: a slow reader must not put an older snapshot over a newer one.
-        let _turn = self.refreshing.lock().await;
+        let mut known = self.anchors.lock().await;
+        let before = self.views.load_full();
         let mut views = BTreeMap::new();
         let mut anchors = HashMap::new();
         for (server, record) in peer::all(&node.store).await? {
-            let view = view::of(&server, &record)?;
+            let serial = Some(agreement_serial::value(record.serial));
+            // Signatures are checked when a record has changed, not each time it is read.
+            let same = before.get(&server).filter(|view| view.serial.1 == serial);
+            let view = match same {
+                Some(view) => Arc::clone(view),
+                None => Arc::new(view::of(&server, &record)?),
+            };
             if let Some(anchor) = view.anchor() {
                 anchors.insert(server.clone(), anchor);
             }
-            views.insert(server, Arc::new(view));
+            views.insert(server, view);
         }
         self.views.store(Arc::new(views));
-        node.peer_roots.replace(anchors);
+        if *known != anchors {
+            node.peer_roots.replace(anchors.clone());
+            *known = anchors;
+        }
         Ok(())
     }
 }

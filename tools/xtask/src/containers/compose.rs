@@ -15,7 +15,8 @@ use crate::workspace::{self, Workspace};
 /// How long both may take to be healthy and peers.
 const READY_MAX: Duration = Duration::from_secs(60);
 /// Default limits: podman's own exceed what a confined machine grants.
-const CONTAINERS_CONF: &str = "[containers]\ndefault_ulimits = [\"nofile=8192:8192\", \"nproc=4096:4096\"]\n";
+const CONTAINERS_CONF: &str =
+    "[containers]\ndefault_ulimits = [\"nofile=8192:8192\", \"nproc=4096:4096\"]\n";
 
 /// A project folder with the compose file, its secrets, and a podman that it may call.
 struct Project {
@@ -40,7 +41,8 @@ impl Project {
                 workspace::folder(parent)?;
             }
             fs::write(&path, text).map_err(failure::at(&path))?;
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).map_err(failure::at(&path))?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode))
+                .map_err(failure::at(&path))?;
             Ok(path)
         };
         let shipped = workspace.root.join("docker/compose.yaml");
@@ -49,7 +51,11 @@ impl Project {
         write("containers.conf", CONTAINERS_CONF, 0o644)?;
         for organisation in ["a", "b"] {
             for secret in ["admin-password", "root-passphrase"] {
-                write(&format!("secrets/{organisation}/{secret}"), "a secret for this trial alone\n", 0o644)?;
+                write(
+                    &format!("secrets/{organisation}/{secret}"),
+                    "a secret for this trial alone\n",
+                    0o644,
+                )?;
             }
         }
         let script = format!("#!/bin/sh\nexec {} \"$@\"\n", podman.words());
@@ -59,25 +65,43 @@ impl Project {
 
     fn ceremony(&self) -> Result {
         for organisation in ["a", "b"] {
-            self.compose(&["run", "--rm", &format!("{organisation}-init")]).shown()?;
+            self.compose(&["run", "--no-deps", "--rm", &format!("{organisation}-init")])
+                .shown()?;
         }
-        self.compose(&["up", "--detach", "--no-build", "a", "b"]).shown()?;
+        self.compose(&["up", "--detach", "--no-build", "a", "b"])
+            .shown()?;
         for organisation in ["a", "b"] {
-            self.until(&format!("{organisation} answers"), || self.hsctl(organisation, &["status"], "").is_ok())?;
+            self.until(&format!("{organisation} answers"), || {
+                self.hsctl(organisation, &["status"], "").is_ok()
+            })?;
         }
         let offer = self.hsctl("a", &["peer", "offer", "b.example"], "")?;
         let fingerprint = |organisation: &str| -> Result<String> {
             let status: serde_json::Value =
-                serde_json::from_str(&self.hsctl(organisation, &["--json", "status"], "")?).unwrap_or_default();
-            Ok(status.get("root_sha256").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned())
+                serde_json::from_str(&self.hsctl(organisation, &["--json", "status"], "")?)
+                    .unwrap_or_default();
+            Ok(status
+                .get("root_sha256")
+                .and_then(serde_json::Value::as_str)
+                .unwrap_or_default()
+                .to_owned())
         };
         let of_a = fingerprint("a")?;
-        let acceptance = self.hsctl("b", &["peer", "accept", "-", "--fingerprint", &of_a], &offer)?;
+        let acceptance = self.hsctl(
+            "b",
+            &["peer", "accept", "-", "--fingerprint", &of_a],
+            &offer,
+        )?;
         let of_b = fingerprint("b")?;
-        self.hsctl("a", &["peer", "countersign", "-", "--fingerprint", &of_b], &acceptance)?;
+        self.hsctl(
+            "a",
+            &["peer", "countersign", "-", "--fingerprint", &of_b],
+            &acceptance,
+        )?;
         // The countersignature travels over the network between the containers, to a name.
         self.until("the agreement is active at b", || {
-            self.hsctl("b", &["--json", "peer", "show", "a.example"], "").is_ok_and(|shown| shown.contains("\"active\""))
+            self.hsctl("b", &["--json", "peer", "show", "a.example"], "")
+                .is_ok_and(|shown| shown.contains("\"active\""))
         })
     }
 
@@ -98,11 +122,21 @@ impl Project {
         let file = self.folder.join("input");
         fs::write(&file, input).map_err(failure::at(&file))?;
         let output = Command::new(&self.podman)
-            .args(["exec", "--interactive", &format!("entente-trial_{organisation}_1"), "/bin/hsctl"])
+            .args([
+                "exec",
+                "--interactive",
+                &format!("entente-trial_{organisation}_1"),
+                "/bin/hsctl",
+            ])
             .args(arguments)
-            .stdin(Stdio::from(fs::File::open(&file).map_err(failure::at(&file))?))
+            .stdin(Stdio::from(
+                fs::File::open(&file).map_err(failure::at(&file))?,
+            ))
             .output()
-            .map_err(|source| Failure::Start { program: "podman".to_owned(), source })?;
+            .map_err(|source| Failure::Start {
+                program: "podman".to_owned(),
+                source,
+            })?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
@@ -118,7 +152,9 @@ impl Project {
         while !so() {
             if Instant::now() > deadline {
                 let _ = self.compose(&["logs"]).shown();
-                return Err(Failure::DidNotHold(format!("not within {READY_MAX:?}: {what}")));
+                return Err(Failure::DidNotHold(format!(
+                    "not within {READY_MAX:?}: {what}"
+                )));
             }
             thread::sleep(Duration::from_millis(250));
         }

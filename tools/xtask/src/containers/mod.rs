@@ -65,7 +65,9 @@ pub(crate) fn run(options: &Options) -> Result {
     process::step("what the image is", || inspect(&podman))?;
     process::step("the example configuration", || example(&workspace, &podman))?;
     if !options.only_build {
-        process::step("the compose file", || compose::tried(&workspace, &podman, &folder))?;
+        process::step("the compose file", || {
+            compose::tried(&workspace, &podman, &folder)
+        })?;
         process::step("demonstration against containers", || {
             demonstration(&workspace, &podman, &folder)
         })?;
@@ -131,8 +133,13 @@ fn image(workspace: &Workspace, podman: &Podman, folder: &Path, profile: &str) -
     let lend = |from: &Path, to: &str, mode: &str| format!("{}:{to}:{mode}", from.display());
     podman
         .command()
-        .args(["build", "--network=none", "--no-cache",
-            "--format=docker", "--layers=false"])
+        .args([
+            "build",
+            "--network=none",
+            "--no-cache",
+            "--format=docker",
+            "--layers=false",
+        ])
         .args(podman::LIMITS)
         .args(["--volume", &lend(&toolchain, "/usr/local/toolchain", "ro")])
         .args([
@@ -186,8 +193,17 @@ fn example(workspace: &Workspace, podman: &Podman) -> Result {
     podman
         .run_confined()
         .args(["--network=none", "--volume"])
-        .arg(format!("{}:/etc/entente/entente.toml:ro", example.display()))
-        .args([IMAGE, "config", "check", "--config", "/etc/entente/entente.toml"])
+        .arg(format!(
+            "{}:/etc/entente/entente.toml:ro",
+            example.display()
+        ))
+        .args([
+            IMAGE,
+            "config",
+            "check",
+            "--config",
+            "/etc/entente/entente.toml",
+        ])
         .shown()
 }
 

@@ -1,0 +1,253 @@
+//! The admin API from outside: requests into the router, answers out of it.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response, StatusCode, header};
+use homeserver_api::admin::{
+    CreatedUser, DocumentSummary, Outbox, PeerDetail, PeerState, PeeringDocument, ServerStatus,
+    SignInResponse, Users,
+};
+use homeserver_api::problem::{PROBLEM_JSON, Problem};
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+use super::router;
+use crate::admin::create_administrator;
+use crate::audit::Actor;
+use crate::node::Node;
+use crate::node::testing::{ManualClock, node};
+use crate::store::Part;
+
+const PASSWORD: &str = "correct horse battery";
+
+struct World {
+    node: Arc<Node>,
+    clock: Arc<ManualClock>,
+    router: Router,
+}
+
+/// Who asks.
+#[derive(Clone)]
+enum By {
+    /// Through the local socket.
+    Local,
+    /// Over the network, with this token.
+    Token(String),
+}
+
+impl World {
+    fn new(server: &str) -> Self {
+        let (node, clock) = node(server);
+        let router = router(Arc::clone(&node));
+        Self {
+            node,
+            clock,
+            router,
+        }
+    }
+
+    async fn call(&self, by: &By, method: &str, path: &str, body: Value) -> Response<Body> {
+        let mut request = Request::builder().method(method).uri(path);
+        match by {
+            By::Local => request = request.extension(Actor::Local(1000)),
+            By::Token(token) => {
+                request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+            }
+        }
+        let body = match body {
+            Value::Null => Body::empty(),
+            body => Body::from(body.to_string()),
+        };
+        let request = request.body(body).unwrap();
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+
+    async fn local(&self, method: &str, path: &str, body: Value) -> Response<Body> {
+        self.call(&By::Local, method, path, body).await
+    }
+
+    /// An administrator who can sign in.
+    async fn administrator(&self) {
+        let random = self.node.random.as_ref();
+        let hash = self.node.sign_in.hash(PASSWORD, random).await.unwrap();
+        let mut part = Part::default();
+        create_administrator(&mut part, &"root".parse().unwrap(), hash, 0).unwrap();
+        self.node.store.commit(part).await.unwrap();
+    }
+}
+
+async fn read<T: serde::de::DeserializeOwned>(response: Response<Body>) -> T {
+    let status = response.status();
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    serde_json::from_slice(&bytes)
+        .unwrap_or_else(|error| panic!("{status} {error}: {}", String::from_utf8_lossy(&bytes)))
+}
+
+async fn problem(response: Response<Body>, status: u16, code: &str) -> String {
+    assert_eq!(response.headers()[header::CONTENT_TYPE], PROBLEM_JSON);
+    let seen = response.status().as_u16();
+    let problem: Problem = read(response).await;
+    assert_eq!(
+        (seen, problem.status, problem.code()),
+        (status, status, code)
+    );
+    problem.detail
+}
+
+/// Goal: without a session nothing is answered; with the right password one begins, a wrong one and a
+/// wrong name get one answer, and it ends after twelve hours; by signing in each way.
+#[tokio::test]
+async fn sessions() {
+    let world = World::new("a.example");
+    world.administrator().await;
+    let nobody = By::Token("0".repeat(64));
+    let refused = world.call(&nobody, "GET", "/admin/v1/server", Value::Null);
+    problem(refused.await, 401, "not-signed-in").await;
+    let mut answers = Vec::new();
+    for name in ["root", "nobody"] {
+        let body = json!({"name": name, "password": "wrong"});
+        let refused = world.call(&nobody, "POST", "/admin/v1/sessions", body);
+        answers.push(problem(refused.await, 403, "sign-in-failed").await);
+    }
+    assert_eq!(answers[0], answers[1]);
+    let body = json!({"name": "root", "password": PASSWORD});
+    let response = world
+        .call(&nobody, "POST", "/admin/v1/sessions", body)
+        .await;
+    assert_eq!(response.status(), StatusCode::CREATED);
+    let session: SignInResponse = read(response).await;
+    let root = By::Token(session.token);
+    let status: ServerStatus = read(
+        world
+            .call(&root, "GET", "/admin/v1/server", Value::Null)
+            .await,
+    )
+    .await;
+    assert_eq!(status.server, world.node.server);
+    world.clock.advance_ms(12 * 60 * 60 * 1000);
+    let ended = world.call(&root, "GET", "/admin/v1/server", Value::Null);
+    problem(ended.await, 401, "not-signed-in").await;
+}
+
+/// Goal: a request that says something unknown is refused with the field's name, a path and a method
+/// that do not exist with a problem too; by one of each.
+#[tokio::test]
+async fn requests_are_read_strictly() {
+    let world = World::new("a.example");
+    let body = json!({"handle": "alice", "pasword": "x"});
+    let detail = problem(
+        world.local("POST", "/admin/v1/users", body).await,
+        400,
+        "malformed-request",
+    )
+    .await;
+    assert!(detail.contains("`pasword`"), "{detail}");
+    let response = world.local("GET", "/admin/v1/nothing", Value::Null).await;
+    problem(response, 404, "not-found").await;
+    let response = world.local("DELETE", "/admin/v1/users", Value::Null).await;
+    problem(response, 405, "method-not-allowed").await;
+    let response = world
+        .local("GET", "/admin/v1/audit?befor=1", Value::Null)
+        .await;
+    problem(response, 400, "malformed-request").await;
+    let large = json!({"handle": "a".repeat(200_000)});
+    let response = world.local("POST", "/admin/v1/users", large).await;
+    problem(response, 413, "too-large").await;
+}
+
+/// Goal: accounts are created, listed, changed and deleted, and what is not there is a problem; by
+/// the life of one account.
+#[tokio::test]
+async fn users() {
+    let world = World::new("a.example");
+    let response = world
+        .local("POST", "/admin/v1/users", json!({"handle": "alice"}))
+        .await;
+    assert_eq!(response.status(), StatusCode::CREATED);
+    let created: CreatedUser = read(response).await;
+    assert!(created.password.is_some());
+    let again = world
+        .local("POST", "/admin/v1/users", json!({"handle": "alice"}))
+        .await;
+    problem(again, 409, "conflict").await;
+    let response = world
+        .local("PATCH", "/admin/v1/users/alice", json!({"suspended": true}))
+        .await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let users: Users = read(world.local("GET", "/admin/v1/users", Value::Null).await).await;
+    assert!(users.users[0].suspended);
+    let response = world
+        .local("DELETE", "/admin/v1/users/alice", Value::Null)
+        .await;
+    assert_eq!(response.status(), StatusCode::NO_CONTENT);
+    let gone = world
+        .local("GET", "/admin/v1/users/alice", Value::Null)
+        .await;
+    problem(gone, 404, "not-found").await;
+}
+
+/// Goal: two administrators make, pause and end an agreement through the API alone, and each misstep is
+/// a problem that says so; by walking through it.
+#[tokio::test]
+async fn peering() {
+    let (a, b) = (World::new("a.example"), World::new("b.example"));
+    let unstated = json!({"server": "b.example"});
+    let response = a.local("POST", "/admin/v1/peers/offers", unstated).await;
+    let detail = problem(response, 400, "malformed-request").await;
+    assert!(detail.contains("endpoints"), "{detail}");
+    let offer = json!({"server": "b.example", "endpoints": ["192.0.2.1:8448"]});
+    let response = a.local("POST", "/admin/v1/peers/offers", offer).await;
+    assert_eq!(response.status(), StatusCode::CREATED);
+    let offer: PeeringDocument = read(response).await;
+    let seen = b.local("POST", "/admin/v1/peers/inspections", json!(offer));
+    let seen: DocumentSummary = read(seen.await).await;
+    assert_eq!(
+        (seen.kind.as_str(), seen.from.as_str()),
+        ("offer", "a.example")
+    );
+
+    let mut accept = json!({
+        "document": offer.document,
+        "fingerprint": "0".repeat(64),
+        "endpoints": ["192.0.2.2:8448"],
+    });
+    let response = b.local("POST", "/admin/v1/peers/acceptances", accept.clone());
+    problem(response.await, 409, "conflict").await;
+    accept["fingerprint"] = json!(seen.fingerprint);
+    let response = b.local("POST", "/admin/v1/peers/acceptances", accept);
+    let acceptance: PeeringDocument = read(response.await).await;
+    let seen = a.local("POST", "/admin/v1/peers/inspections", json!(acceptance));
+    let seen: DocumentSummary = read(seen.await).await;
+    let countersign = json!({"document": acceptance.document, "fingerprint": seen.fingerprint});
+    let response = a.local("POST", "/admin/v1/peers/countersignatures", countersign);
+    let countersignature: PeeringDocument = read(response.await).await;
+    let response = b.local(
+        "POST",
+        "/admin/v1/peers/activations",
+        json!(countersignature),
+    );
+    let detail: PeerDetail = read(response.await).await;
+    assert_eq!(detail.summary.state, PeerState::Active);
+    assert!(!detail.lines.is_empty());
+
+    let suspend = json!({"reason": "audit"});
+    let response = a.local("POST", "/admin/v1/peers/b.example/suspend", suspend);
+    let detail: PeerDetail = read(response.await).await;
+    assert_eq!(detail.summary.state, PeerState::Suspended);
+    assert_eq!(detail.reason.as_deref(), Some("audit"));
+    let again = a.local("POST", "/admin/v1/peers/b.example/suspend", Value::Null);
+    problem(again.await, 409, "conflict").await;
+    let response = a.local("POST", "/admin/v1/peers/b.example/resume", Value::Null);
+    let detail: PeerDetail = read(response.await).await;
+    assert_eq!(detail.summary.state, PeerState::Active);
+    let outbox: Outbox = read(a.local("GET", "/admin/v1/outbox", Value::Null).await).await;
+    assert_eq!(outbox.destinations[0].waiting, 0);
+    let response = a.local("POST", "/admin/v1/peers/b.example/revoke", Value::Null);
+    let detail: PeerDetail = read(response.await).await;
+    assert_eq!(detail.summary.state, PeerState::Revoked);
+    let unknown = a.local("GET", "/admin/v1/peers/c.example", Value::Null);
+    problem(unknown.await, 404, "not-found").await;
+}
