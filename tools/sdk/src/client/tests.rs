@@ -310,11 +310,8 @@ async fn bare_sessions() {
             .await
             .unwrap();
         let options = SendOptions::default();
-        let message = alice
-            .client
-            .encrypt_only(room, "made beforehand", options)
-            .await;
-        let message = message.unwrap();
+        let mut detached = alice.client.detach(room, options).await.unwrap();
+        let message = detached.encrypt("made beforehand").unwrap();
         alice.client.disconnect().await;
         let endpoint = alice.client.endpoint();
         let (mut session, hello) = Session::open(&endpoint, &alice.client.token())
