@@ -6,6 +6,7 @@
 //! | fault | what it does | what must catch it |
 //! |---|---|---|
 //! | `answer-before-sync` | commits are answered some 100 ms before they reach the disk | killing the process under load |
+//! | `accept-any-ttl` | no bound of a time-to-live holds | a message that is to live too long |
 //! | `accept-unknown-peer` | a handshake succeeds for names without an agreement | a stranger that knocks |
 
 use std::collections::BTreeSet;

@@ -318,7 +318,8 @@ fn ttl_bounds(rules: &Rules<'_>) -> (u32, u32) {
     )
 }
 
-fn ttl_within(seconds: u32, (min, max): (u32, u32)) -> bool {
+/// Whether a time-to-live lies within bounds (least, greatest).
+pub fn ttl_within(seconds: u32, (min, max): (u32, u32)) -> bool {
     #[cfg(feature = "faults")]
     if crate::faults::is_on("accept-any-ttl") {
         return true;

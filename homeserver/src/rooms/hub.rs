@@ -20,7 +20,7 @@ use crate::ciphertext::Ciphertext;
 use crate::delivery::NotTaken;
 use crate::delivery::batch::{Batch, Times};
 use crate::delivery::fan_out::{self, Class};
-use crate::policy::Direction;
+use crate::policy::{self, Direction};
 use crate::store::room::RoomRecord;
 
 /// Where a message came from.
@@ -283,16 +283,16 @@ fn may_pass_on(
         view.judge(Direction::Outbound, Operation::Files, None, batch.now_ms)?;
     }
     let agreement = &view.agreement;
-    let bounds = agreement.ttl_min_seconds..=agreement.ttl_max_seconds;
-    if bounds.contains(&attributes.ttl_seconds) {
+    let bounds = (agreement.ttl_min_seconds, agreement.ttl_max_seconds);
+    if policy::ttl_within(attributes.ttl_seconds, bounds) {
         Ok(())
     } else {
         Err(Refusal::new(
             RefusalCode::TtlOutOfBounds,
             format!(
                 "choose a TTL between {} and {} for {server}",
-                crate::policy::in_words(agreement.ttl_min_seconds),
-                crate::policy::in_words(agreement.ttl_max_seconds)
+                policy::in_words(agreement.ttl_min_seconds),
+                policy::in_words(agreement.ttl_max_seconds)
             ),
         ))
     }

@@ -46,8 +46,13 @@ pub fn module_of(relative: &Path) -> Vec<String> {
 /// The source with comments, strings and characters blanked, and cut where its tests begin.
 pub fn code_of(source: &str) -> String {
     let blanked = blank(source);
-    match blanked.find("#[cfg(test)]\nmod ") {
-        Some(tests) => blanked[..tests].to_owned(),
+    // A declaration alone (`mod tests;`) may stand at the top; the code goes on below it.
+    let tests = blanked.match_indices("#[cfg(test)]\n").find(|(at, _)| {
+        let line = blanked[*at..].lines().nth(1).unwrap_or_default();
+        line.contains("mod ") && line.contains('{')
+    });
+    match tests {
+        Some((at, _)) => blanked[..at].to_owned(),
         None => blanked,
     }
 }
