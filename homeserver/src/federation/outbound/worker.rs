@@ -13,6 +13,7 @@ use federation_proto::codec::Wire;
 use federation_proto::envelope::Kind;
 use federation_proto::ids::ServerName;
 use federation_proto::limits::{MANIFEST_BYTES_MAX, RECEIPT_BYTES_MAX};
+use federation_proto::link::Anomaly;
 use federation_proto::receipt::{self, Receipt};
 use federation_proto::refusal::{Refusal, RefusalCode};
 use federation_proto::transaction::{self, Link, SignedTransaction, VerifyError};
@@ -315,6 +316,9 @@ impl Worker {
             }
         };
         for anomaly in &settled.anomalies {
+            if self.is_ahead_of_reading_only(anomaly).await? {
+                continue;
+            }
             tracing::warn!(server = %self.server, ?anomaly, "both ends of the link disagree");
         }
         if !settle::settle(&self.node, &self.server, &settled, rows).await? {
@@ -333,6 +337,16 @@ impl Worker {
             status.acknowledged = status.acknowledged.saturating_add(done);
         });
         Ok(Step::Again)
+    }
+
+    /// Whether the peer has nothing that is not in the outbox: after a restart it may have taken rows
+    /// already that were not read here yet.
+    async fn is_ahead_of_reading_only(&self, anomaly: &Anomaly) -> Result<bool, StoreError> {
+        let Anomaly::PeerAhead { lane, theirs, .. } = *anomaly else {
+            return Ok(false);
+        };
+        let rows = outbox::lane(&self.node.store, &self.server, lane, theirs, 1).await?;
+        Ok(!rows.is_empty())
     }
 
     /// Learns whether the peer is there and which versions it speaks; a starting server greets its
