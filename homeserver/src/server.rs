@@ -1,7 +1,7 @@
 //! The composition root: opens the store, loads the keys, starts listeners and tasks, ends them.
 //!
 //! Everything that was answered is durable before it is answered, so ending is never a matter of
-//! correctness: connections get [`SHUTDOWN_TIME_MAX`] to finish what they are at, then the process
+//! correctness: connections get `SHUTDOWN_TIME_MAX` to finish what they are at, then the process
 //! ends. When the store stops taking writes the process ends too, with a failure: it can promise
 //! nothing any more.
 

@@ -31,7 +31,7 @@ pub struct FileRecord {
     pub complete: bool,
 }
 
-/// The file and its stored bytes (for a precondition). `place` is [`place`]'s.
+/// The file and its stored bytes (for a precondition). `place` is `place`'s.
 pub async fn get(store: &Store, place: FileId) -> Result<Option<(FileRecord, Value)>, StoreError> {
     match store.get(&key(place)).await? {
         Some(value) => Ok(Some((decode(FAMILY, VERSION, &value)?, value))),
