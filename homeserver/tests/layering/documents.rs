@@ -9,7 +9,7 @@ use super::root;
 const STARTS: &[&str] = &["", "homeserver/src"];
 
 /// What a path of one person's machine looks like.
-const MACHINE_PATHS: &[&str] = &["/root/", "/home/", "/Users/", "/work/", "/tmp/wt"];
+const MACHINE_PATHS: &[&str] = &["/root/", "/home/", "/Users/"];
 
 fn documents() -> Vec<PathBuf> {
     let mut found = Vec::new();
