@@ -22,7 +22,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use ring::rand::SystemRandom;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
 use crate::delivery::mailboxes::Ring;
@@ -104,6 +104,7 @@ impl ListenerTls {
 
 /// Runs the homeserver until a signal ends it.
 pub async fn run(config: Config) -> Result<(), ServerError> {
+    let mut signals = Signals::listen()?;
     let node = open_node(config)?;
     tasks::prepare(&node).await?;
     open_files::look(&node.config.limits);
@@ -167,7 +168,7 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
     );
 
     let result = tokio::select! {
-        result = signalled() => result,
+        () = signals.asked_to_end() => Ok(()),
         error = node.store.stopped() => Err(ServerError::Store(error)),
         name = tasks.first_ended() => Err(ServerError::Task(name)),
     };
@@ -216,15 +217,28 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, ServerError> {
         .map_err(system(format!("can't listen on {address}")))
 }
 
-/// Resolves when the process is asked to end.
-async fn signalled() -> Result<(), ServerError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(system("signal handler"))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(system("signal handler"))?;
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("terminated by signal"),
-        _ = interrupt.recv() => tracing::info!("interrupted"),
+/// What asks the process to end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From now on a signal ends the process in order, not at once.
+    fn listen() -> Result<Self, ServerError> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(system("signal handler"))?,
+            interrupt: signal(SignalKind::interrupt()).map_err(system("signal handler"))?,
+        })
     }
-    Ok(())
+
+    /// Resolves when the process is asked to end.
+    async fn asked_to_end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => tracing::info!("terminated by signal"),
+            _ = self.interrupt.recv() => tracing::info!("interrupted"),
+        }
+    }
 }
 
 /// Lets open connections finish, for a while.

@@ -34,7 +34,7 @@ pub(super) fn tried(workspace: &Workspace, podman: &Podman, folder: &Path) -> Re
 
 impl Project {
     fn lay_out(workspace: &Workspace, podman: &Podman, parent: &Path) -> Result<Self> {
-        let folder = workspace::folder(&parent.join("compose"))?;
+        let folder = workspace::folder(&parent.join("compose/docker"))?;
         let write = |name: &str, text: &str, mode: u32| -> Result<PathBuf> {
             let path = folder.join(name);
             if let Some(parent) = path.parent() {
@@ -45,9 +45,12 @@ impl Project {
                 .map_err(failure::at(&path))?;
             Ok(path)
         };
-        let shipped = workspace.root.join("docker/compose.yaml");
-        let text = fs::read_to_string(&shipped).map_err(failure::at(&shipped))?;
-        write("compose.yaml", &text, 0o644)?;
+        // The Dockerfile is only looked at, for the image is there.
+        for name in ["compose.yaml", "Dockerfile"] {
+            let shipped = workspace.root.join("docker").join(name);
+            let text = fs::read_to_string(&shipped).map_err(failure::at(&shipped))?;
+            write(name, &text, 0o644)?;
+        }
         write("containers.conf", CONTAINERS_CONF, 0o644)?;
         for organisation in ["a", "b"] {
             for secret in ["admin-password", "root-passphrase"] {
@@ -65,8 +68,14 @@ impl Project {
 
     fn ceremony(&self) -> Result {
         for organisation in ["a", "b"] {
-            self.compose(&["run", "--no-deps", "--rm", &format!("{organisation}-init")])
-                .shown()?;
+            self.compose(&[
+                "run",
+                "--no-deps",
+                "--rm",
+                "-T",
+                &format!("{organisation}-init"),
+            ])
+            .shown()?;
         }
         self.compose(&["up", "--detach", "--no-build", "a", "b"])
             .shown()?;
