@@ -81,7 +81,7 @@ impl Person {
     pub(super) fn try_to_send(&self, to: &str, text: &str, ttl: &str) -> Result<(bool, String)> {
         let output = self
             .chat()
-            .args(["--json", "send", to, text, "--ttl", ttl])
+            .args(["send", to, text, "--ttl", ttl])
             .stdin(Stdio::null())
             .output()
             .map_err(|source| Failure::Start {
