@@ -15,6 +15,7 @@ use bytes::{Buf, Bytes};
 use crate::ids::ServerName;
 use crate::limits::{REASON_BYTES_MAX, SERVER_NAME_BYTES_MAX};
 use crate::refusal::RefusalCode;
+use crate::text::is_unseen;
 
 /// Why bytes are not a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -237,7 +238,7 @@ impl Writer {
         );
     }
 
-    /// A sentence for people, shortened to its limit and without control characters, so that a
+    /// A sentence for people, shortened to its limit and without unseen characters, so that a
     /// reason of any length is never what keeps an answer from being sent.
     pub fn reason(&mut self, reason: &str) {
         let clean = clean_reason(reason);
@@ -452,18 +453,18 @@ impl Reader {
         }
     }
 
-    /// UTF-8 text without control characters, with a length of one byte.
+    /// UTF-8 text without unseen characters (controls, formats, separators of lines), with a length of one byte.
     ///
     /// # Errors
-    /// When it is over the limit, cut off, not UTF-8, or holds a control character.
+    /// When it is over the limit, cut off, not UTF-8, or holds an unseen character.
     pub fn text8(&mut self, what: &'static str, max: usize) -> Result<String, DecodeError> {
         text(what, &self.opaque8(what, max)?)
     }
 
-    /// UTF-8 text without control characters, with a length of two bytes.
+    /// UTF-8 text without unseen characters (controls, formats, separators of lines), with a length of two bytes.
     ///
     /// # Errors
-    /// When it is over the limit, cut off, not UTF-8, or holds a control character.
+    /// When it is over the limit, cut off, not UTF-8, or holds an unseen character.
     pub fn text16(&mut self, what: &'static str, max: usize) -> Result<String, DecodeError> {
         text(what, &self.opaque16(what, max)?)
     }
@@ -540,7 +541,7 @@ impl Reader {
 
 fn text(what: &'static str, bytes: &[u8]) -> Result<String, DecodeError> {
     let text = std::str::from_utf8(bytes).map_err(|_| DecodeError::Invalid(what))?;
-    if text.chars().any(char::is_control) {
+    if text.chars().any(is_unseen) {
         return Err(DecodeError::Invalid(what));
     }
     Ok(text.to_owned())
@@ -571,15 +572,11 @@ impl Width {
     }
 }
 
-/// The reason as it travels: at most [`REASON_BYTES_MAX`] bytes, control characters as spaces.
+/// The reason as it travels: at most [`REASON_BYTES_MAX`] bytes, unseen characters as spaces.
 fn clean_reason(reason: &str) -> String {
     let mut clean = String::with_capacity(reason.len().min(REASON_BYTES_MAX));
     for character in reason.chars() {
-        let character = if character.is_control() {
-            ' '
-        } else {
-            character
-        };
+        let character = if is_unseen(character) { ' ' } else { character };
         if clean.len() + character.len_utf8() > REASON_BYTES_MAX {
             break;
         }

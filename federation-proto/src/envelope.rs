@@ -180,7 +180,7 @@ impl Wire for Header {
     const NAME: &'static str = "header";
 
     fn write(&self, writer: &mut Writer) {
-        writer.u16(self.version.0);
+        self.version.write(writer);
         self.suite.write(writer);
         writer.u8(self.kind.number());
         writer.server_name(&self.origin);
@@ -203,12 +203,8 @@ impl Wire for Header {
     }
 
     fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
-        let version = Version(reader.u16("version")?);
-        if version != Version::V1 {
-            return Err(DecodeError::UnsupportedVersion(version.0));
-        }
         let header = Self {
-            version,
+            version: Version::read(reader)?,
             suite: Suite::read(reader)?,
             kind: read_kind(reader)?,
             origin: reader.server_name("origin")?,
@@ -244,8 +240,8 @@ fn read_kind(reader: &mut Reader) -> Result<Kind, DecodeError> {
 }
 
 impl Header {
-    /// What identifies the envelope at its position: a hash of the header without the key id, so
-    /// that a queue may outlive the key that first signed for it.
+    /// What identifies the envelope at its position: a hash of the header without the version and
+    /// the key id, so that what is sent again after an update or a change of keys is the same.
     #[must_use]
     pub fn position_hash(&self) -> Digest {
         let mut writer = Writer::with_capacity(Self::BYTES_MAX);
@@ -260,8 +256,11 @@ impl Header {
     }
 }
 
+/// A version on the wire: what a header starts with.
+const VERSION_BYTES: usize = 2;
+
 pub(crate) fn position_hash(header: &[u8], key_id: Range<usize>) -> Digest {
-    let before = header.get(..key_id.start).unwrap_or_default();
+    let before = header.get(VERSION_BYTES..key_id.start).unwrap_or_default();
     let after = header.get(key_id.end..).unwrap_or_default();
     Digest::of_parts(&[&[POSITION], before, after])
 }

@@ -8,7 +8,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::limits::{HANDLE_BYTES_MAX, LABEL_BYTES_MAX, SERVER_NAME_BYTES_MAX};
+use crate::limits::{
+    HANDLE_BYTES_MAX, LABEL_BYTES_MAX, QUOTED_CHARACTERS_MAX, SERVER_NAME_BYTES_MAX,
+};
 
 /// Why a text is not an identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -57,21 +59,24 @@ impl FromStr for ServerName {
 }
 
 fn is_server_name(text: &str) -> bool {
-    let labels_ok = text.split('.').all(|label| {
-        !label.is_empty()
-            && label.len() <= LABEL_BYTES_MAX
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-    });
+    let labels_ok = text.split('.').all(is_label);
     // An all-digit last label would make `10.0.0.1` a server name.
     let top_ok = text
         .rsplit('.')
         .next()
         .is_some_and(|top| top.bytes().any(|b| b.is_ascii_lowercase()));
     text.len() <= SERVER_NAME_BYTES_MAX && text.contains('.') && labels_ok && top_ok
+}
+
+/// Whether this is a part of a DNS name.
+pub(crate) fn is_label(label: &str) -> bool {
+    !label.is_empty()
+        && label.len() <= LABEL_BYTES_MAX
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+        && label
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
 /// The name people type for an account, unique within its homeserver.
@@ -136,7 +141,7 @@ impl fmt::Display for Address {
 
 /// Keeps hostile input out of error messages beyond what helps to recognise it.
 fn shorten(text: &str) -> String {
-    text.chars().take(80).collect()
+    text.chars().take(QUOTED_CHARACTERS_MAX).collect()
 }
 
 macro_rules! text_id {

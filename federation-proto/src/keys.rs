@@ -19,8 +19,6 @@ use crate::hash::Digest;
 
 /// Length of an Ed25519 signature.
 pub const ENVELOPE_SIGNATURE_BYTES: usize = 64;
-/// Most bytes of an ASN.1 ECDSA P-256 signature.
-pub const ISSUING_SIGNATURE_BYTES_MAX: usize = 72;
 
 /// Label of what an envelope key signs for a transaction.
 pub(crate) const TRANSACTION_LABEL: &[u8] = b"entente transaction";

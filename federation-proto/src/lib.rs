@@ -12,6 +12,12 @@
 //! - [`organisation`], [`manifest`], [`fingerprint`]: who a server is and which keys it uses.
 //! - [`agreement`], [`armor`]: peering, from an offer to an active agreement.
 
+#![warn(missing_docs)]
+
+// The unit tests share the fixtures of the tests in `tests/`, which know this crate by its name.
+#[cfg(test)]
+extern crate self as federation_proto;
+
 pub mod agreement;
 pub mod armor;
 pub mod codec;
@@ -28,5 +34,6 @@ pub mod organisation;
 pub mod payload;
 pub mod receipt;
 pub mod refusal;
+mod text;
 pub mod transaction;
 pub mod version;

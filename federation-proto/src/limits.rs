@@ -2,7 +2,7 @@
 
 /// Longest server name.
 pub const SERVER_NAME_BYTES_MAX: usize = 253;
-/// Longest label of a server name.
+/// Longest label of a server name or of an endpoint's host.
 pub const LABEL_BYTES_MAX: usize = 63;
 /// Longest handle.
 pub const HANDLE_BYTES_MAX: usize = 64;
@@ -30,8 +30,8 @@ const _: () = assert!(PAYLOAD_BYTES_MAX < TRANSACTION_BYTES_MAX);
 pub const VERSIONS_MAX: usize = 8;
 /// Levels of a transaction's Merkle tree above its leaves.
 pub const PROOF_PATH_MAX: usize = 10;
-/// Largest relayed envelope: an application message with its header.
-pub const RELAYED_ENVELOPE_BYTES_MAX: usize = MESSAGE_BYTES_MAX + 2048;
+/// Largest relayed envelope: an application message with its header and the fields around it.
+pub const RELAYED_ENVELOPE_BYTES_MAX: usize = MESSAGE_BYTES_MAX + 2 * 1024;
 /// Largest answer to a transaction.
 pub const RECEIPT_BYTES_MAX: usize = 1024 * 1024;
 /// Most devices in a room.
@@ -39,10 +39,18 @@ pub const ROOM_DEVICES_MAX: usize = 10_000;
 /// How many positions of a lane a receiver remembers, to tell a duplicate from a conflict; and so
 /// the most that a sender may have sent and not seen answered.
 pub const LANE_RECENT_MAX: u64 = 1024;
+/// Most lanes of one link that a receiver keeps positions of, over all link epochs: a lane for each
+/// room that two organisations ever share.
+pub const LINK_LANES_MAX: u64 = 1 << 20;
+/// Most lanes with nothing queued whose last receipt a sender keeps in memory.
+pub const IDLE_LANES_MAX: usize = 4096;
 /// Most positions that one tombstone covers.
 pub const TOMBSTONE_COUNT_MAX: u32 = 1_000_000;
 /// Longest wait that a receiver may ask for, in milliseconds.
 pub const RETRY_AFTER_MS_MAX: u32 = 300_000;
+/// Least wait of a lane of whose envelopes none was taken, in milliseconds: a receiver that asks for
+/// no wait and never takes them is not asked in a tight loop.
+pub const NO_PROGRESS_WAIT_MS: u64 = 1000;
 /// Largest certificate.
 pub const CERTIFICATE_BYTES_MAX: usize = 4096;
 /// Most envelope keys in a manifest.
@@ -51,6 +59,10 @@ pub const ENVELOPE_KEYS_MAX: usize = 8;
 pub const TLS_PINS_MAX: usize = 8;
 /// Largest key manifest.
 pub const MANIFEST_BYTES_MAX: usize = 8 * 1024;
+/// Most bytes of an ASN.1 ECDSA P-256 signature.
+pub const ISSUING_SIGNATURE_BYTES_MAX: usize = 72;
+/// Longest label in front of what is signed.
+pub const SIGNATURE_LABEL_BYTES_MAX: usize = 255;
 /// Most endpoints in a peering document.
 pub const ENDPOINTS_MAX: usize = 8;
 /// Longest endpoint, `host:port`.
@@ -65,10 +77,49 @@ pub const USER_TYPE_BYTES_MAX: usize = 64;
 pub const PEERING_DOCUMENT_BYTES_MAX: usize = 64 * 1024;
 /// Largest peering document as armored text, with what mail programs put around it.
 pub const ARMORED_BYTES_MAX: usize = 256 * 1024;
+/// How long after an offer's last day its countersignature may still reach the accepter, in
+/// milliseconds: the offerer delivers it again and again.
+pub const COUNTERSIGNATURE_DELIVERY_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1000;
+/// Characters of hostile input that an error message repeats.
+pub const QUOTED_CHARACTERS_MAX: usize = 80;
+/// How far the clocks of two servers may differ, in milliseconds.
+pub const CLOCK_SKEW_MS_MAX: u64 = 5 * 60 * 1000;
+
+/// A server name on the wire.
+pub(crate) const SERVER_NAME_WIRE_BYTES_MAX: usize = 1 + SERVER_NAME_BYTES_MAX;
+/// A member on the wire: server name, account, device.
+pub(crate) const MEMBER_WIRE_BYTES_MAX: usize = SERVER_NAME_WIRE_BYTES_MAX + 2 * 16;
+/// A refusal on the wire: code, length, reason.
+pub(crate) const REFUSAL_WIRE_BYTES_MAX: usize = 2 + 2 + REASON_BYTES_MAX;
+/// What a payload holds beside its large fields: ids, numbers, lengths, a handle.
+pub(crate) const SMALL_FIELDS_BYTES_MAX: usize = 256;
+/// A receipt on the wire, but for its results and lanes.
+const RECEIPT_FIELDS_BYTES_MAX: usize = 2 * SERVER_NAME_WIRE_BYTES_MAX + SMALL_FIELDS_BYTES_MAX;
+/// The average length of server names up to which a welcome to the largest room fits, whatever the
+/// size of its MLS Welcome. Beyond it an encoder refuses the payload as too large.
+const LARGEST_ROOM_NAME_BYTES: usize = 150;
 
 const _: () = assert!(TRANSACTION_ENVELOPES_MAX == 1 << PROOF_PATH_MAX);
 const _: () = assert!(RELAYED_ENVELOPE_BYTES_MAX < PAYLOAD_BYTES_MAX);
 const _: () = assert!(CERTIFICATE_BYTES_MAX < MANIFEST_BYTES_MAX);
 const _: () = assert!(CERTIFICATE_BYTES_MAX + MANIFEST_BYTES_MAX < PEERING_DOCUMENT_BYTES_MAX);
-/// How far the clocks of two servers may differ, in milliseconds.
-pub const CLOCK_SKEW_MS_MAX: u64 = 5 * 60 * 1000;
+const _: () = assert!(HANDLE_BYTES_MAX + 3 * 16 < SMALL_FIELDS_BYTES_MAX);
+const _: () = assert!(REFUSAL_WIRE_BYTES_MAX < KEY_PACKAGE_BYTES_MAX);
+const _: () = assert!(
+    CLAIMED_DEVICES_MAX * (MEMBER_WIRE_BYTES_MAX + KEY_PACKAGE_BYTES_MAX) < PAYLOAD_BYTES_MAX
+);
+// A welcome to the largest room, with its members, its recipients and an MLS Welcome of any size.
+const _: () = assert!(
+    ROOM_DEVICES_MAX * (1 + LARGEST_ROOM_NAME_BYTES + 2 * 16 + 16)
+        + HANDSHAKE_BYTES_MAX
+        + SMALL_FIELDS_BYTES_MAX
+        + SERVER_NAME_WIRE_BYTES_MAX
+        < PAYLOAD_BYTES_MAX
+);
+// The largest answer to the largest transaction: each envelope refused at length, each on its own
+// lane (16 bytes, position, chain hash).
+const _: () = assert!(
+    TRANSACTION_ENVELOPES_MAX * (1 + REFUSAL_WIRE_BYTES_MAX + 16 + 8 + 32)
+        + RECEIPT_FIELDS_BYTES_MAX
+        < RECEIPT_BYTES_MAX
+);

@@ -10,8 +10,11 @@ use ring::rand::SecureRandom;
 use crate::codec::{DecodeError, EncodeError, Reader, Writer};
 use crate::hash::Digest;
 use crate::ids::ServerName;
-use crate::keys::{ISSUING_SIGNATURE_BYTES_MAX, IssuingKey, KeyError, KeyId, MANIFEST_LABEL};
-use crate::limits::{CERTIFICATE_BYTES_MAX, ENVELOPE_KEYS_MAX, MANIFEST_BYTES_MAX, TLS_PINS_MAX};
+use crate::keys::{IssuingKey, KeyError, KeyId, MANIFEST_LABEL};
+use crate::limits::{
+    CERTIFICATE_BYTES_MAX, CLOCK_SKEW_MS_MAX, ENVELOPE_KEYS_MAX, ISSUING_SIGNATURE_BYTES_MAX,
+    MANIFEST_BYTES_MAX, SIGNATURE_LABEL_BYTES_MAX, TLS_PINS_MAX,
+};
 use crate::organisation::{CertificateError, OrganisationIdentity};
 
 /// The format of manifests.
@@ -33,6 +36,10 @@ impl EnvelopeKeyEntry {
     #[must_use]
     pub fn id(&self) -> KeyId {
         KeyId::of(&self.public)
+    }
+
+    const fn is_ever_valid(&self) -> bool {
+        self.not_before_ms < self.not_after_ms
     }
 
     /// Whether what is received at this time may be signed with the key.
@@ -74,13 +81,21 @@ impl ManifestBody {
     /// Signs and encodes the manifest.
     ///
     /// # Errors
-    /// When a part is over its limit.
+    /// When a part is over its limit, a key or a pin is listed twice, or a key is never valid: every
+    /// decoder would refuse that.
     pub fn sign(&self, key: &IssuingKey, random: &dyn SecureRandom) -> Result<Bytes, SignError> {
         let mut writer = Writer::new();
         self.write(&mut writer);
         let body = writer.finish()?;
         let signature = key.sign(&signed_bytes(&body)?, random)?;
-        Ok(attach(&body, &signature)?)
+        let bytes = attach(&body, &signature)?;
+        if bytes.len() > MANIFEST_BYTES_MAX {
+            return Err(SignError::Encode(EncodeError {
+                what: "manifest",
+                max: MANIFEST_BYTES_MAX,
+            }));
+        }
+        Ok(bytes)
     }
 
     fn write(&self, writer: &mut Writer) {
@@ -95,7 +110,8 @@ impl ManifestBody {
         );
         let mut keys = self.envelope_keys.clone();
         keys.sort_unstable();
-        if keys.is_empty() {
+        let once = keys.is_sorted_by(|left, right| left.public < right.public);
+        if keys.is_empty() || !once || !keys.iter().all(EnvelopeKeyEntry::is_ever_valid) {
             writer.fail("envelope keys", ENVELOPE_KEYS_MAX);
         }
         writer.list("envelope keys", ENVELOPE_KEYS_MAX, &keys, |writer, key| {
@@ -105,7 +121,7 @@ impl ManifestBody {
         });
         let mut pins = self.tls_pins.clone();
         pins.sort_unstable();
-        if pins.is_empty() {
+        if pins.is_empty() || !pins.is_sorted_by(|left, right| left < right) {
             writer.fail("TLS pins", TLS_PINS_MAX);
         }
         writer.list("TLS pins", TLS_PINS_MAX, &pins, |writer, pin| {
@@ -153,7 +169,7 @@ fn read_key(reader: &mut Reader) -> Result<EnvelopeKeyEntry, DecodeError> {
         not_before_ms: reader.u64("validity")?,
         not_after_ms: reader.u64("validity")?,
     };
-    if key.not_before_ms < key.not_after_ms {
+    if key.is_ever_valid() {
         Ok(key)
     } else {
         Err(DecodeError::Invalid("validity of an envelope key"))
@@ -169,7 +185,7 @@ fn attach(body: &[u8], signature: &[u8]) -> Result<Bytes, EncodeError> {
 
 fn signed_bytes(body: &[u8]) -> Result<Bytes, EncodeError> {
     let mut writer = Writer::with_capacity(body.len() + 32);
-    writer.opaque8("label", 255, MANIFEST_LABEL);
+    writer.opaque8("label", SIGNATURE_LABEL_BYTES_MAX, MANIFEST_LABEL);
     writer.fixed(body);
     writer.finish()
 }
@@ -191,6 +207,9 @@ pub enum ManifestError {
     /// The issuing CA did not sign it.
     #[error("the manifest is not signed by the organisation's issuing CA")]
     BadSignature,
+    /// Signed in the future, by this server's clock.
+    #[error("the manifest was signed in the future: compare the two servers' clocks")]
+    FromTheFuture,
     /// An older one than is known: a replay, or a server restored from an old copy.
     #[error("the manifest has serial {found}, and {known} is known already")]
     Rollback {
@@ -251,8 +270,15 @@ impl UnverifiedManifest {
         attach(&writer.finish()?, &self.signature)
     }
 
+    /// Its serial number.
+    #[must_use]
+    pub const fn serial(&self) -> u64 {
+        self.body.serial
+    }
+
     /// Checks that the organisation with this root signed it for `server`, and that it does not go
-    /// back behind `current`, the manifest known so far.
+    /// back behind `current`: the manifest with the highest serial that was ever known of that server
+    /// under this root, also one of an agreement that has ended.
     ///
     /// # Errors
     /// When it does not hold at `at_ms`, or is older than `current`, or contradicts it.
@@ -269,6 +295,12 @@ impl UnverifiedManifest {
                 found: self.body.server,
             });
         }
+        if let Some(other) = current.filter(|current| current.server() != server) {
+            return Err(ManifestError::WrongServer {
+                expected: server.clone(),
+                found: other.server().clone(),
+            });
+        }
         let issuing = self.body.issuing_certificate.clone();
         let identity = OrganisationIdentity::parse(root.clone(), issuing, at_ms)?;
         let body_bytes = self.bytes.len() - 1 - self.signature.len();
@@ -276,6 +308,9 @@ impl UnverifiedManifest {
             .map_err(|_| ManifestError::BadSignature)?;
         if !identity.verifies(&signed, &self.signature) {
             return Err(ManifestError::BadSignature);
+        }
+        if self.body.issued_ms > at_ms.saturating_add(CLOCK_SKEW_MS_MAX) {
+            return Err(ManifestError::FromTheFuture);
         }
         if let Some(current) = current {
             let (known, found) = (current.serial(), self.body.serial);

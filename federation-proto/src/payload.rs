@@ -10,8 +10,9 @@ use crate::envelope::Kind;
 use crate::ids::{AccountId, DeviceId, Handle, Member, RequestId, RoomId, ServerName};
 use crate::limits::{
     CLAIMED_DEVICES_MAX, HANDLE_BYTES_MAX, HANDSHAKE_BYTES_MAX, KEY_PACKAGE_BYTES_MAX,
-    MESSAGE_BYTES_MAX, PAYLOAD_BYTES_MAX, RELAYED_ENVELOPE_BYTES_MAX, ROOM_DEVICES_MAX,
-    TOMBSTONE_COUNT_MAX,
+    MEMBER_WIRE_BYTES_MAX, MESSAGE_BYTES_MAX, PAYLOAD_BYTES_MAX, REFUSAL_WIRE_BYTES_MAX,
+    RELAYED_ENVELOPE_BYTES_MAX, ROOM_DEVICES_MAX, SERVER_NAME_WIRE_BYTES_MAX,
+    SMALL_FIELDS_BYTES_MAX, TOMBSTONE_COUNT_MAX,
 };
 use crate::refusal::{Refusal, RefusalCode};
 use crate::transaction::EnvelopeProof;
@@ -236,7 +237,7 @@ pub struct Tombstone {
 }
 
 impl Wire for Message {
-    const BYTES_MAX: usize = MESSAGE_BYTES_MAX + 256;
+    const BYTES_MAX: usize = MESSAGE_BYTES_MAX + SMALL_FIELDS_BYTES_MAX;
     const NAME: &'static str = "message payload";
 
     fn write(&self, writer: &mut Writer) {
@@ -328,7 +329,8 @@ impl Wire for Welcome {
 }
 
 impl Wire for Relay {
-    const BYTES_MAX: usize = RELAYED_ENVELOPE_BYTES_MAX + EnvelopeProof::BYTES_MAX + 64;
+    const BYTES_MAX: usize =
+        RELAYED_ENVELOPE_BYTES_MAX + EnvelopeProof::BYTES_MAX + SMALL_FIELDS_BYTES_MAX;
     const NAME: &'static str = "relay payload";
 
     fn write(&self, writer: &mut Writer) {
@@ -347,7 +349,7 @@ impl Wire for Relay {
 }
 
 impl Wire for KeyRequest {
-    const BYTES_MAX: usize = 256;
+    const BYTES_MAX: usize = SMALL_FIELDS_BYTES_MAX;
     const NAME: &'static str = "key request payload";
 
     fn write(&self, writer: &mut Writer) {
@@ -366,7 +368,10 @@ impl Wire for KeyRequest {
 }
 
 impl Wire for KeyResponse {
-    const BYTES_MAX: usize = CLAIMED_DEVICES_MAX * (KEY_PACKAGE_BYTES_MAX + 512) + 1024;
+    // The length of each key package is counted with its member.
+    const BYTES_MAX: usize = CLAIMED_DEVICES_MAX
+        * (MEMBER_WIRE_BYTES_MAX + 4 + KEY_PACKAGE_BYTES_MAX)
+        + SMALL_FIELDS_BYTES_MAX;
     const NAME: &'static str = "key response payload";
 
     fn write(&self, writer: &mut Writer) {
@@ -411,7 +416,8 @@ impl Wire for KeyResponse {
 }
 
 impl Wire for Notice {
-    const BYTES_MAX: usize = 2048;
+    const BYTES_MAX: usize =
+        SERVER_NAME_WIRE_BYTES_MAX + REFUSAL_WIRE_BYTES_MAX + SMALL_FIELDS_BYTES_MAX;
     const NAME: &'static str = "notice payload";
 
     fn write(&self, writer: &mut Writer) {
@@ -448,12 +454,15 @@ impl Wire for Notice {
 }
 
 impl Wire for Tombstone {
-    const BYTES_MAX: usize = 6;
+    const BYTES_MAX: usize = 4 + 2;
     const NAME: &'static str = "tombstone payload";
 
     fn write(&self, writer: &mut Writer) {
         if !(1..=TOMBSTONE_COUNT_MAX).contains(&self.count) {
-            writer.fail("count", 1_000_000);
+            writer.fail(
+                "count",
+                usize::try_from(TOMBSTONE_COUNT_MAX).unwrap_or(usize::MAX),
+            );
         }
         writer.u32(self.count);
         writer.refusal_code(self.code);

@@ -14,7 +14,9 @@ use crate::hash::Digest;
 use crate::keys::{
     ENVELOPE_SIGNATURE_BYTES, EnvelopeKey, KeyId, RECEIPT_LABEL, verify_envelope_signature,
 };
-use crate::limits::{RECEIPT_BYTES_MAX, RETRY_AFTER_MS_MAX, TRANSACTION_ENVELOPES_MAX};
+use crate::limits::{
+    RECEIPT_BYTES_MAX, RETRY_AFTER_MS_MAX, SIGNATURE_LABEL_BYTES_MAX, TRANSACTION_ENVELOPES_MAX,
+};
 use crate::manifest::Manifest;
 use crate::payload::{read_refusal, write_refusal};
 use crate::refusal::{Refusal, RefusalCode};
@@ -138,7 +140,7 @@ impl UnverifiedReceipt {
     /// at `now_ms`.
     ///
     /// # Errors
-    /// When it did not, or the receipt is for another direction or epoch of a link.
+    /// When it did not, or the receipt is for another direction, version or epoch of a link.
     pub fn verify(
         self,
         manifest: &Manifest,
@@ -157,6 +159,9 @@ impl UnverifiedReceipt {
                 expected: link.destination.clone(),
                 found: found.destination.clone(),
             });
+        }
+        if found.version != link.version {
+            return Err(VerifyError::Malformed(DecodeError::Invalid("version")));
         }
         if found.link_epoch != link.link_epoch {
             return Err(VerifyError::Malformed(DecodeError::Invalid("link epoch")));
@@ -209,13 +214,13 @@ impl Receipt {
 
 fn signed_bytes(body: &[u8]) -> Result<Bytes, EncodeError> {
     let mut writer = Writer::with_capacity(body.len() + 32);
-    writer.opaque8("label", 255, RECEIPT_LABEL);
+    writer.opaque8("label", SIGNATURE_LABEL_BYTES_MAX, RECEIPT_LABEL);
     writer.fixed(body);
     writer.finish()
 }
 
 fn write_body(writer: &mut Writer, body: &ReceiptBody, key_id: KeyId) {
-    writer.u16(body.link.version.0);
+    body.link.version.write(writer);
     Suite::Ed25519Sha256.write(writer);
     writer.server_name(&body.link.origin);
     writer.server_name(&body.link.destination);
@@ -243,10 +248,7 @@ fn write_lane(writer: &mut Writer, (lane, head): &(&Lane, &LaneHead)) {
 }
 
 fn read_body(reader: &mut Reader) -> Result<(ReceiptBody, KeyId), DecodeError> {
-    let version = Version(reader.u16("version")?);
-    if version != Version::V1 {
-        return Err(DecodeError::UnsupportedVersion(version.0));
-    }
+    let version = Version::read(reader)?;
     Suite::read(reader)?;
     let origin = reader.server_name("origin")?;
     let destination = reader.server_name("destination")?;

@@ -11,9 +11,39 @@ use crate::limits::VERSIONS_MAX;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Version(pub u16);
 
+/// What this build speaks, ascending. Its unit tests speak a second version, of the same formats under
+/// another number: so two at once are tried before there is a second one.
+const SPOKEN: &[Version] = &[
+    Version::V1,
+    #[cfg(test)]
+    Version(2),
+];
+
 impl Version {
-    /// The version that this build speaks.
+    /// The first version.
     pub const V1: Self = Self(1);
+
+    /// Whether this build speaks it: every decoder and every encoder asks here.
+    #[must_use]
+    pub fn is_spoken(self) -> bool {
+        SPOKEN.contains(&self)
+    }
+
+    pub(crate) fn write(self, writer: &mut Writer) {
+        if !self.is_spoken() {
+            writer.fail("protocol version", VERSIONS_MAX);
+        }
+        writer.u16(self.0);
+    }
+
+    pub(crate) fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let version = Self(reader.u16("version")?);
+        if version.is_spoken() {
+            Ok(version)
+        } else {
+            Err(DecodeError::UnsupportedVersion(version.0))
+        }
+    }
 }
 
 impl fmt::Display for Version {
@@ -30,7 +60,7 @@ impl VersionSet {
     /// What this build speaks.
     #[must_use]
     pub fn ours() -> Self {
-        Self(vec![Version::V1])
+        Self(SPOKEN.to_vec())
     }
 
     /// The set of these versions; `None` when there is none or there are too many.

@@ -41,7 +41,51 @@ signed_document() {
   verify "$1" "$4" "$work/signature" "$work/message" -digest sha256
 }
 
+# der FILE OFFSET: sets where the content of the DER value at OFFSET starts and where the value ends.
+der() {
+  local first count=0
+  first=$(number "$1" $(($2 + 1)) 1)
+  ((first < 128)) || count=$((first - 128))
+  content=$(($2 + 2 + count))
+  ((count == 0)) || first=$(number "$1" $(($2 + 2)) "$count")
+  end=$((content + first))
+}
+
+# certificate NAME FILE KEY: the body of a certificate, then an algorithm, then a bit string with the signature.
+certificate() {
+  local body
+  der "$2" 0
+  equal "length of the $1" "$end" "$(stat -c %s "$2")"
+  body=$content
+  der "$2" "$body"
+  slice "$2" "$body" $((end - body)) >"$work/message"
+  der "$2" "$end"
+  der "$2" "$end"
+  slice "$2" $((content + 1)) $((end - content - 1)) >"$work/signature"
+  verify "$1" "$3" "$work/signature" "$work/message" -digest sha256
+}
+
+# armor FILE LABEL DOCUMENT: begin line, base64 in lines of 64, checksum, end line.
+armor() {
+  {
+    echo "-----BEGIN ENTENTE $2-----"
+    openssl base64 -e -in "$3"
+    echo "SHA-256: $(sha256 <"$3")"
+    echo "-----END ENTENTE $2-----"
+  } >"$work/armor"
+  equal "armor of $3" "$(sha256 <"$1")" "$(sha256 <"$work/armor")"
+}
+
+# Every file is the one that was published, and none is missing from the list.
+sha256sum --quiet -c SHA256SUMS >&2 || fail "SHA256SUMS"
+equal "files that are listed" "$(cut -c67- SHA256SUMS | sort | tr '\n' ' ')" \
+  "$(find . -type f \( -name '*.bin' -o -name '*.der' -o -name '*.pk8' -o -name '*.txt' \) | cut -c3- | sort | tr '\n' ' ')"
+
 for org in a b; do
+  for name in root issuing; do
+    openssl x509 -inform DER -in "$org-root.der" -pubkey -noout >"$work/$org-root.PEM"
+    certificate "$name certificate of $org" "$org-$name.der" "$work/$org-root.PEM"
+  done
   openssl x509 -inform DER -in "$org-issuing.der" -pubkey -noout >"$work/$org-issuing.PEM"
   signed_document "manifest of $org" "$org-manifest.bin" "entente manifest" "$work/$org-issuing.PEM"
   equal "fingerprint of $org" "$(tr -d ' \n' <"$org-fingerprint.txt")" "$(sha256 <"$org-root.der")"
@@ -73,7 +117,7 @@ header() {
 leaf() { { unhex 00; slice "$1" "$2" $((payload - $2)); } | sha256; }
 node() { unhex "01$1$2" | sha256; }
 position() {
-  { unhex 02; slice "$1" "$2" $((key_id - $2)); slice "$1" $((key_id + 8)) $((payload - key_id - 8)); } | sha256
+  { unhex 02; slice "$1" $(($2 + 2)) $((key_id - $2 - 2)); slice "$1" $((key_id + 8)) $((payload - key_id - 8)); } | sha256
 }
 
 # root_message FILE OFFSET SIZE ROOT: what the signature of a transaction is over.
@@ -107,6 +151,40 @@ header "$file" 71
 root_message "$file" 0 3 "$root" >"$work/message"
 verify "transaction" "$work/a-envelope.DER" "$work/signature" "$work/message"
 
+# The payloads of its envelopes, as files of their own.
+at=71
+for name in message handshake key-request; do
+  header "$file" "$at"
+  equal "payload $name" "$(slice "$file" "$payload_hash" 32 | hex)" "$(sha256 <"payload-$name.bin")"
+  at=$((payload + payload_length))
+done
+
+# The relay: when the hub received the envelope, its proof, its length, the envelope.
+{
+  slice payload-relay.bin 0 8
+  cat proof.bin
+  unhex "$(printf '%08x' "$(stat -c %s proved-envelope.bin)")"
+  cat proved-envelope.bin
+} >"$work/relay"
+equal "relay" "$(sha256 <payload-relay.bin)" "$(sha256 <"$work/relay")"
+equal "stamp of the relay" "$(number payload-relay.bin 0 8)" $((1795342500000 + 5))
+
+# The payloads that no envelope here carries: their numbers, at their places.
+room=$(printf 'aa%.0s' {1..16})
+equal "tombstone" "$(hex <payload-tombstone.bin)" 000000030013
+equal "room of the welcome" "$(slice payload-welcome.bin 0 16 | hex)" "$room"
+equal "MLS Welcome and stamp" "$(tail -c 26 payload-welcome.bin | hex)" \
+  "0000000e$(printf 'an MLS Welcome' | hex)$(printf '%016x' 1795342500000)"
+equal "room and subject of the notice" "$(slice payload-notice.bin 0 17 | hex)" "${room}01"
+request=$(printf '11%.0s' {1..16})$(printf 'a2%.0s' {1..16})
+equal "answer with keys" "$(slice payload-key-response.bin 0 33 | hex)" "${request}01"
+equal "answer without" "$(slice payload-key-refusal.bin 0 35 | hex)" "${request}020005"
+reason=$(printf 'the agreement does not grant messages to this user type' | hex)
+equal "its reason" "$(tail -c +36 payload-key-refusal.bin | hex)" "0037$reason"
+
+# Versions 1 and 2.
+equal "version set" "$(hex <version-set.bin)" 0000000400010002
+
 # The proof of its first envelope: tree size, index, path, signature.
 equal "size and index in the proof" "$(slice proof.bin 0 8 | hex)" 0000000300000000
 equal "length of the path" "$(number proof.bin 8 4)" 64
@@ -135,6 +213,15 @@ for hash in "${positions[0]}" "${positions[1]}"; do
 done
 equal "chain hash in the receipt" "$(slice receipt.bin $((size - 96)) 32 | hex)" "$chain"
 
+# The same transaction again: three duplicates, the same lanes.
+size=$(stat -c %s receipt-again.bin)
+slice receipt-again.bin $((size - 64)) 64 >"$work/signature"
+{ label "entente receipt"; slice receipt-again.bin 0 $((size - 64)); } >"$work/message"
+verify "receipt of the repetition" "$work/b-envelope.DER" "$work/signature" "$work/message"
+equal "its root" "$(slice receipt-again.bin "$root_at" 32 | hex)" "$root"
+equal "its results" "$(slice receipt-again.bin $((root_at + 32 + 8)) 7 | hex)" 00000003020202
+equal "its chain hash" "$(slice receipt-again.bin $((size - 96)) 32 | hex)" "$chain"
+
 # The peering documents: each signs the one before.
 signed_document "offer" offer.bin "entente offer" "$work/a-issuing.PEM"
 signed_document "acceptance" acceptance.bin "entente acceptance" "$work/b-issuing.PEM"
@@ -149,6 +236,8 @@ hashes=$((size - length - 1 - 8 - 64))
 equal "offer in the countersignature" "$(slice countersignature.bin "$hashes" 32 | hex)" "$(sha256 <offer.bin)"
 equal "acceptance in the countersignature" \
   "$(slice countersignature.bin $((hashes + 32)) 32 | hex)" "$(sha256 <acceptance.bin)"
-equal "checksum of the armored offer" "$(sed -n 's/^SHA-256: //p' offer.txt)" "$(sha256 <offer.bin)"
+armor offer.txt OFFER offer.bin
+armor acceptance.txt ACCEPTANCE acceptance.bin
+armor countersignature.txt COUNTERSIGNATURE countersignature.bin
 
 echo "$checks checks passed"

@@ -8,17 +8,19 @@
 
 mod support;
 
-use bytes::Bytes;
 use federation_proto::agreement::{
-    Acceptance, Accepted, Active, Agreement, AgreementError, Countersignature, Direction, Document,
-    DocumentError, Draft, Offer, OfferBody, Offered, Operation, Record, Side, State, Statement,
-    TermsError, UserTypes,
+    Acceptance, Accepted, Active, Agreement, AgreementError, Countersignature,
+    CountersignatureBody, Direction, Document, DocumentError, Draft, Offer, OfferBody, Offered,
+    Operation, Record, Side, State, Statement, TermsError, UserTypes,
 };
 use federation_proto::armor::{self, ArmorError};
+use federation_proto::codec::Wire;
 use federation_proto::fingerprint::Fingerprint;
 use federation_proto::hash::Digest;
 use federation_proto::version::{Version, VersionSet};
-use support::{DAY_MS, NOW_MS, Organisation, accept, offer, random, server};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
+use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
+use support::{DAY_MS, NOW_MS, Organisation, accept, acceptance, offer, random, server};
 
 fn pair() -> (Organisation, Organisation) {
     (
@@ -90,7 +92,6 @@ fn the_ceremony() {
     assert_eq!(active_a.signed().theirs(), active_b.signed().ours());
     assert_eq!(active_a.signed().ours(), active_b.signed().theirs());
     assert_eq!(active_a.signed().partner_manifest().server(), &b.name);
-    assert_eq!(active_b.signed().version(), Version::V1);
     let effective = active_b.signed().effective();
     assert!(effective.allows(Direction::Outbound, Operation::Message, "standard"));
 }
@@ -209,16 +210,95 @@ fn a_countersignature_is_of_one_pair() {
         AgreementError::Document(DocumentError::OtherDocuments)
     );
 
+    // The right documents and names, signed by the accepter's own issuing CA; and, to see that
+    // nothing else is wrong with it, by the offerer's.
+    let keys = [keys(), keys()];
+    let [a, b] = [("a.example", 1, &keys[0]), ("b.example", 2, &keys[1])]
+        .map(|(name, seed, keys)| Organisation::with_keys(name, seed, &keys[0], &keys[1]));
     let (at_a, _) = active(&a, &b);
     let signed = at_a.signed();
-    let mut bytes = signed.countersignature().bytes().to_vec();
-    let last = bytes.len() - 1;
-    bytes[last] ^= 1;
-    let changed = Countersignature::decode(Bytes::from(bytes)).unwrap();
+    let body = signed.countersignature().body();
+    let check = |key| countersignature(body, key).check(signed.offer(), signed.acceptance());
+    assert_eq!(check(&keys[1][1]), Err(DocumentError::BadSignature));
+    assert_eq!(check(&keys[0][1]), Ok(()));
+}
+
+/// A root's key and an issuing CA's.
+fn keys() -> [KeyPair; 2] {
+    [(); 2].map(|()| KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap())
+}
+
+/// A countersignature that says this, signed with this key, whosever it is.
+fn countersignature(body: &CountersignatureBody, key: &KeyPair) -> Countersignature {
+    let body = body.to_bytes().unwrap();
+    let label = b"entente countersignature";
+    let message = [&[24], &label[..], &body].concat();
+    let pair = EcdsaKeyPair::from_pkcs8(
+        &ECDSA_P256_SHA256_ASN1_SIGNING,
+        &key.serialize_der(),
+        &random(),
+    )
+    .unwrap();
+    let signature = pair.sign(&random(), &message).unwrap();
+    let length = u8::try_from(signature.as_ref().len()).unwrap();
+    let bytes = [&body[..], &[length], signature.as_ref()].concat();
+    Countersignature::decode(bytes.into()).unwrap()
+}
+
+/// Goal: a countersignature counts when it was made in the offer's time, not in the future (PEER-002),
+/// and reaches the accepter within a week after; by moving its time and the clock.
+#[test]
+fn a_countersignature_is_made_in_time() {
+    const MINUTE_MS: u64 = 60_000;
+    let issuing = keys();
+    let a = Organisation::with_keys("a.example", 1, &issuing[0], &issuing[1]);
+    let b = Organisation::new("b.example", 2);
+    let accepted = accept(offer(&a, &b).offer().clone(), &b);
+    let last_ms = accepted.offer().body().answer_by_ms;
+    let body = |made_ms| CountersignatureBody {
+        from: a.name.clone(),
+        to: b.name.clone(),
+        offer_sha256: accepted.offer().sha256(),
+        acceptance_sha256: accepted.acceptance().sha256(),
+        made_ms,
+    };
+    let activate = |made_ms, now_ms| {
+        let signed = countersignature(&body(made_ms), &issuing[1]);
+        let activated = accepted.clone().activate(signed, now_ms);
+        activated.map(drop).map_err(|rejected| rejected.error)
+    };
+    assert_eq!(activate(NOW_MS + 5 * MINUTE_MS, NOW_MS), Ok(()));
     assert_eq!(
-        changed.check(signed.offer(), signed.acceptance()),
-        Err(DocumentError::BadSignature)
+        activate(NOW_MS + 5 * MINUTE_MS + 1, NOW_MS),
+        Err(AgreementError::Document(DocumentError::FromTheFuture))
     );
+    assert_eq!(activate(last_ms, last_ms + 7 * DAY_MS), Ok(()));
+    let too_late = Err(AgreementError::TooLate);
+    assert_eq!(activate(last_ms, last_ms + 7 * DAY_MS + 1), too_late);
+    assert_eq!(activate(last_ms + 1, last_ms + 1), too_late);
+}
+
+/// Goal: an offer that nobody answers and an acceptance that nobody countersigns end, at the times
+/// when nothing may come of them any more; by moving the clock.
+#[test]
+fn what_is_not_completed_expires() {
+    let (a, b) = pair();
+    let offered = offer(&a, &b);
+    let accepted = accept(offered.offer().clone(), &b);
+    let last_ms = offered.offer().body().answer_by_ms;
+    let offered = *offered.expire(last_ms).unwrap_err();
+    let accepted = *accepted.expire(last_ms + 7 * DAY_MS).unwrap_err();
+    let expired = [
+        (offered.expire(last_ms + 1).unwrap(), &b),
+        (accepted.expire(last_ms + 7 * DAY_MS + 1).unwrap(), &a),
+    ];
+    for (expired, partner) in expired {
+        let agreement = Agreement::Expired(expired);
+        assert_eq!(agreement.state(), State::Expired);
+        assert_eq!(agreement.partner(), &partner.name);
+        assert!(agreement.signed().is_none());
+        assert_eq!(Agreement::restore(&agreement.record()).unwrap(), agreement);
+    }
 }
 
 /// Goal: time is kept: an offer has a last day, an agreement too, a document isn't made in the
@@ -286,7 +366,10 @@ fn statements_must_fit() {
     let error = accept_error(offer(&a, &b).offer().clone(), &b, |statement| {
         statement.versions = VersionSet::new([Version(2)]).unwrap();
     });
-    assert_eq!(error, AgreementError::NoCommonVersion);
+    assert_eq!(
+        error.to_string(),
+        "a.example speaks the protocol versions 1, b.example speaks 2: one of them must be upgraded"
+    );
     let error = accept_error(offer(&a, &b).offer().clone(), &b, |statement| {
         statement.serial = 2;
         statement.previous = Digest::of(b"an earlier one");
@@ -398,6 +481,74 @@ fn a_damaged_record_is_noticed() {
         Agreement::restore(&Record::Active(record)),
         Err(DocumentError::OtherDocuments)
     );
+    let accepted = accept(offer(&a, &b).offer().clone(), &b);
+    let Record::Accepted(mut record) = Agreement::Accepted(accepted).record() else {
+        panic!("another state");
+    };
+    record.acceptance = another.signed().acceptance().bytes().clone();
+    assert_eq!(
+        Agreement::restore(&Record::Accepted(record)),
+        Err(DocumentError::OtherDocuments)
+    );
+}
+
+/// Goal: the countersignature alone does not make a pair of documents: the acceptance must be of the
+/// offer (PEER-011); by a record whose countersignature is truly signed for documents that are not
+/// of each other.
+#[test]
+fn a_signed_record_is_of_one_agreement() {
+    let issuing = keys();
+    let a = Organisation::with_keys("a.example", 1, &issuing[0], &issuing[1]);
+    let b = Organisation::new("b.example", 2);
+    let (active, _) = active(&a, &b);
+    let swapped = acceptance(offer(&a, &b).offer().clone(), &b);
+    let body = CountersignatureBody {
+        acceptance_sha256: swapped.sha256(),
+        ..active.signed().countersignature().body().clone()
+    };
+    let Record::Active(mut record) = Agreement::Active(active).record() else {
+        panic!("another state");
+    };
+    record.acceptance = swapped.bytes().clone();
+    record.countersignature = countersignature(&body, &issuing[1]).bytes().clone();
+    assert_eq!(
+        Agreement::restore(&Record::Active(record)),
+        Err(DocumentError::OtherDocuments)
+    );
+}
+
+/// Goal: an administrator is not misled by text of the other side's: it stands in quotation marks, and
+/// characters that are not seen are not even taken (ENC-008); by names that try.
+#[test]
+fn summaries_are_not_spoofed() {
+    let (a, b) = pair();
+    let mut statement = a.statement(&b.name);
+    let name = "staff.\" It ends tomorrow".to_owned();
+    statement.terms.outbound = [(Operation::Message, UserTypes::from_names([name]))].into();
+    statement.contact = "a\". Files of up to 1 byte. \"b".to_owned();
+    let make = |statement: &Statement| {
+        let draft = Draft::new(statement.clone(), NOW_MS + DAY_MS);
+        draft.map(|draft| draft.offer(&a.issuing_key, &random()).map_err(|r| r.error))
+    };
+    let offered = make(&statement).unwrap().unwrap();
+    let text = offered.offer().summary().join("\n");
+    assert!(
+        text.contains(r#"only the user type "staff.\" It ends tomorrow"."#),
+        "{text}"
+    );
+    assert!(
+        text.contains(r#"Contact: "a\". Files of up to 1 byte. \"b"."#),
+        "{text}"
+    );
+    for unseen in ['\u{202e}', '\u{2028}', '\u{200b}', '\u{7f}'] {
+        let mut changed = statement.clone();
+        changed.contact = format!("a{unseen}b");
+        assert!(make(&changed).unwrap().is_err());
+        let mut changed = statement.clone();
+        let name = format!("a{unseen}b");
+        changed.terms.inbound = [(Operation::Message, UserTypes::from_names([name]))].into();
+        assert!(make(&changed).is_err());
+    }
 }
 
 /// Goal: an administrator reads in plain words what is signed; by the whole text of a narrowed
@@ -418,14 +569,14 @@ fn summaries() {
         [
             "a.example offers b.example an agreement, to be accepted by 2026-11-29 10:15 UTC.",
             "People of a.example may exchange messages with people of b.example, of a.example \
-             only the user types board, staff.",
+             only the user types \"board\", \"staff\".",
             "People of b.example may do nothing towards people of a.example.",
             "Messages live between 1 second and 30 days.",
             "Up to 1 GiB for people of a.example may wait there.",
             "Files of up to 100 MiB.",
             "It ends on 2027-11-22 10:15 UTC.",
             "a.example is reached at a.example:8448.",
-            "Contact: admin at a.example.",
+            "Contact: \"admin at a.example\".",
             "a.example speaks protocol version 1.",
         ]
     );
@@ -443,7 +594,7 @@ fn summaries() {
         active.signed().summary()[..2],
         [
             "People of a.example may exchange messages with people of b.example, of a.example \
-             only the user types board, staff.",
+             only the user types \"board\", \"staff\".",
             "People of b.example may do nothing towards people of a.example.",
         ]
     );

@@ -11,7 +11,7 @@ mod support;
 
 use std::process::Command;
 
-use federation_proto::agreement::{Countersignature, Offer};
+use federation_proto::agreement::{Acceptance, Countersignature, Offer};
 use federation_proto::codec::Wire;
 use federation_proto::fingerprint::Fingerprint;
 use federation_proto::payload::{Payload, Relay};
@@ -79,6 +79,13 @@ fn documents_say_what_they_said() {
     let text = String::from_utf8(read("offer.txt").to_vec()).unwrap();
     assert_eq!(Offer::from_armor(&text, NOW_MS).unwrap(), offer);
     assert_eq!(offer.to_armor(), text);
+    let text = String::from_utf8(read("acceptance.txt").to_vec()).unwrap();
+    assert_eq!(Acceptance::from_armor(&text, NOW_MS).unwrap(), acceptance);
+    let text = String::from_utf8(read("countersignature.txt").to_vec()).unwrap();
+    assert_eq!(
+        Countersignature::from_armor(&text).unwrap(),
+        countersignature
+    );
     let fingerprint = String::from_utf8(read("a-fingerprint.txt").to_vec()).unwrap();
     assert_eq!(
         fingerprint.parse::<Fingerprint>().unwrap(),

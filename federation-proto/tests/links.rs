@@ -171,7 +171,7 @@ impl World {
             };
             if let Some(consumed) = consumed {
                 self.positions.insert(lane, consumed.position);
-                for record in consumed.records() {
+                if let Some(record) = consumed.record() {
                     self.recent
                         .insert((lane, Recent::slot(record.sequence)), record);
                 }
@@ -524,6 +524,171 @@ fn disagreement_is_reported() {
             ours: 4
         }]
     );
+    // What was restored may be something else than what the receiver has: it is not given up.
+    assert_eq!((settled.done.len(), settled.held.len()), (0, 1));
+    assert_eq!(world.sender.queued(), 1);
+    assert!(world.outbox.contains_key(&(lane(1), 4)));
+    assert_eq!(world.sender.poll_timeout(), Some(NOW_MS + 300_000));
+}
+
+/// Goal: a receiver that took what is not queued again yet after a restart is not ahead, once the
+/// caller says that its store holds it; by queueing a part of what was consumed.
+#[test]
+fn what_the_store_holds_was_given_out() {
+    let mut world = World::new();
+    (1..=5).for_each(|n| world.queue(lane(1), n));
+    let (batch, signed) = world.poll(10).unwrap();
+    world.receive(signed.bytes);
+    world.sender.handle_failure(batch);
+    world.sender = Sender::new(5);
+    (1..=2).for_each(|n| world.sender.enqueue(lane(1), item(n)).unwrap());
+    let (batch, signed) = world.poll(10).unwrap();
+    let bytes = world.receive(signed.bytes.clone());
+    let receipt = receipt::decode(bytes.clone())
+        .unwrap()
+        .verify(&world.b_manifest, &world.link, NOW_MS)
+        .unwrap();
+    assert_eq!(world.sender.ahead(&batch, &receipt), [(lane(1), 5)]);
+    world.sender.note_given_out(lane(1), 5);
+    assert_eq!(world.sender.ahead(&batch, &receipt), []);
+    let settled = world.settle(batch, &signed, bytes).unwrap();
+    assert_eq!((settled.done.len(), settled.anomalies.len()), (2, 0));
+}
+
+/// Goal: a batch of an earlier numbering settles nothing in the new one, neither by an answer nor by a
+/// failure; by renumbering while it is under way.
+#[test]
+fn a_stale_batch_settles_nothing() {
+    let mut world = World::new();
+    (1..=3).for_each(|n| world.queue(lane(1), n));
+    let (first, signed) = world.poll(10).unwrap();
+    let receipt = receipt::decode(world.receive(signed.bytes.clone()))
+        .unwrap()
+        .verify(&world.b_manifest, &world.link, NOW_MS)
+        .unwrap();
+    let sender = std::mem::replace(&mut world.sender, Sender::new(0));
+    let (mut sender, _) = sender.renumber(6);
+    let _under_way = sender.poll_batch(NOW_MS, BatchLimits::default()).unwrap();
+    assert_eq!(
+        sender.handle_receipt(first, &signed, &receipt, NOW_MS),
+        Err(ReceiptError::OtherLinkEpoch)
+    );
+    assert_eq!(sender.queued(), 3);
+    assert!(!sender.is_ready());
+    let mut other = Sender::new(5);
+    other.enqueue(lane(1), item(1)).unwrap();
+    let stale = other.poll_batch(NOW_MS, BatchLimits::default()).unwrap();
+    sender.handle_failure(stale);
+    assert!(!sender.is_ready(), "what is under way was queued again");
+}
+
+/// Goal: lanes that have nothing to send any more don't fill the memory, and their numbering goes on
+/// where their next item says; by more lanes than are kept.
+#[test]
+fn idle_lanes_are_forgotten() {
+    let mut world = World::new();
+    let number = |n: u64| {
+        let mut bytes = [1; 16];
+        bytes[..8].copy_from_slice(&n.to_be_bytes());
+        Lane::from_bytes(bytes)
+    };
+    let lanes = 5 * 1024;
+    for n in 0..lanes {
+        world.queue(number(n), 1);
+    }
+    assert_eq!(world.sender.lanes(), 5 * 1024);
+    while !world.outbox.is_empty() {
+        world.exchange(1024);
+    }
+    assert_eq!(world.sender.lanes(), 4096);
+    for n in [0, lanes - 1] {
+        world.queue(number(n), 2);
+        let settled = world.exchange(10);
+        assert_eq!((settled.done.len(), settled.anomalies.len()), (1, 0));
+    }
+    // What is known of a lane that was kept still counts.
+    let hole = world.sender.enqueue(number(lanes - 1), item(9));
+    assert_eq!(
+        hole,
+        Err(QueueError::NotNext {
+            expected: 3,
+            found: 9
+        })
+    );
+}
+
+fn any_result() -> impl Strategy<Value = ItemResult> {
+    let code = || prop::sample::select(RefusalCode::ALL);
+    prop_oneof![
+        Just(ItemResult::Accepted),
+        Just(ItemResult::Duplicate),
+        code().prop_map(|code| ItemResult::Refused(Refusal::new(code, "no"))),
+        (code(), 0..=300_000_u32).prop_map(|(code, retry_after_ms)| ItemResult::Deferred {
+            code,
+            retry_after_ms
+        }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    /// Goal: whatever a peer signs, its receipt neither makes the sender panic nor loses an item: each
+    /// is named as settled or still queued; by receipts with arbitrary results and heads, also at
+    /// the ends of the numbers, for one batch after the other.
+    #[test]
+    fn any_signed_receipt(
+        start in prop_oneof![Just(1), Just(u64::MAX - 6), 1..100_u64],
+        answers in prop::collection::vec(
+            (
+                prop::collection::vec(any_result(), 0..6),
+                prop_oneof![Just(0), Just(u64::MAX), Just(u64::MAX - 1), 0..110_u64],
+                any::<bool>(),
+                any::<bool>(),
+            ),
+            1..8,
+        ),
+    ) {
+        let mut world = World::new();
+        for n in start..start + 5 {
+            world.queue(lane(1), n);
+        }
+        for (results, head, whole, fits) in answers {
+            let Some((batch, signed)) = world.poll(3) else {
+                world.now_ms += 400_000;
+                continue;
+            };
+            let before = world.sender.queued();
+            let sent = batch.items().len();
+            let last = batch.items()[sent - 1].item.sequence;
+            let mut results = results;
+            if whole {
+                results.resize(sent, ItemResult::Accepted);
+            }
+            if results.is_empty() {
+                results.push(ItemResult::Duplicate);
+            }
+            let body = ReceiptBody {
+                link: world.link.clone(),
+                root: signed.root,
+                at_ms: world.now_ms,
+                results,
+                lanes: BTreeMap::from([(lane(1), receipt::LaneHead {
+                    sequence: if fits { last } else { head },
+                    chain_hash: Digest::ZERO,
+                })]),
+            };
+            let receipt = body.sign(&world.b.envelope_key).unwrap();
+            if let Ok(settled) = world.settle(batch, &signed, receipt) {
+                let gone = settled.done.len() + settled.refused.len();
+                prop_assert_eq!(gone + settled.deferred.len() + settled.held.len(), sent);
+                prop_assert_eq!(before - gone, world.sender.queued());
+                prop_assert_eq!(world.outbox.len(), world.sender.queued());
+            } else {
+                prop_assert_eq!(before, world.sender.queued());
+            }
+        }
+    }
 }
 
 /// Goal: the sender notices when the receiver has other envelopes at its positions; by a receiver
@@ -648,6 +813,13 @@ fn the_queue_has_no_holes() {
         tombstone: true,
         ..item(first)
     };
+    for wrong in [tombstone(7, 0), tombstone(7, 1_000_001)] {
+        assert_eq!(
+            sender.replace_by_tombstone(lane(1), wrong),
+            Err(QueueError::Count)
+        );
+        assert_eq!(sender.enqueue(lane(1), wrong), Err(QueueError::Count));
+    }
     for wrong in [tombstone(6, 2), tombstone(8, 2), tombstone(9, 1), item(7)] {
         assert_eq!(
             sender.replace_by_tombstone(lane(1), wrong),

@@ -12,17 +12,20 @@ use std::fmt::Debug;
 
 use bytes::Bytes;
 use federation_proto::agreement::{
-    AcceptanceBody, Countersignature, CountersignatureBody, Grants, OfferBody, Operation,
-    Statement, Terms, TtlBounds, UserTypes,
+    Acceptance, AcceptanceBody, Countersignature, CountersignatureBody, Endpoint, Grants, Offer,
+    OfferBody, Operation, Statement, Terms, TtlBounds, UserTypes,
 };
 use federation_proto::armor;
 use federation_proto::codec::{Wire, Writer};
 use federation_proto::envelope::{HashedPayload, Header, Kind, Lane, Outgoing, Suite};
 use federation_proto::fingerprint::Fingerprint;
 use federation_proto::hash::Digest;
-use federation_proto::ids::{AccountId, DeviceId, Handle, Member, RequestId, RoomId, ServerName};
+use federation_proto::ids::{
+    AccountId, Address, DeviceId, FileId, Handle, Member, RequestId, RoomId, ServerName,
+};
 use federation_proto::keys::{EnvelopeKey, KeyId};
 use federation_proto::manifest;
+use federation_proto::organisation::{OrganisationIdentity, tls_pin};
 use federation_proto::payload::{
     About, ClaimedKey, Handshake, KeyRequest, KeyResponse, Message, Notice, Payload, Relay, Sender,
     Tombstone, Welcome,
@@ -33,6 +36,18 @@ use federation_proto::transaction::{self, EnvelopeProof, Link, sign};
 use federation_proto::version::{Version, VersionSet};
 use proptest::prelude::*;
 use proptest::sample::select;
+
+/// 2026-11-22 10:15 UTC, when the golden vectors are valid.
+const NOW_MS: u64 = 1_795_342_500_000;
+
+fn golden(name: &str) -> Bytes {
+    Bytes::from_static(match name {
+        "offer.bin" => include_bytes!("../testdata/offer.bin"),
+        "acceptance.bin" => include_bytes!("../testdata/acceptance.bin"),
+        "a-root.der" => include_bytes!("../testdata/a-root.der"),
+        _ => include_bytes!("../testdata/a-issuing.der"),
+    })
+}
 
 /// What a hostile or broken sender makes of bytes.
 #[derive(Debug, Clone)]
@@ -566,6 +581,122 @@ proptest! {
         }
     }
 
+    /// Goal: the armor of every kind of document is recognised and keeps it, and damaged armor is
+    /// never taken for another kind's without the whole text saying so; by damaging each.
+    #[test]
+    fn armor_of_every_kind(
+        kind in select(&armor::Kind::ALL[..]),
+        document in opaque(200),
+        damage in damage(),
+    ) {
+        let text = armor::write(kind, &document);
+        prop_assert_eq!(armor::detect(&text), Ok(kind));
+        prop_assert_eq!(armor::read(kind, &text).unwrap(), document.clone());
+        let other = String::from_utf8_lossy(&damaged(text.as_bytes(), damage)).into_owned();
+        for read_as in armor::Kind::ALL {
+            if let Ok(accepted) = armor::read(read_as, &other) {
+                prop_assert_eq!(armor::detect(&other), Ok(read_as));
+                prop_assert_eq!(read_as, kind);
+                prop_assert_eq!(accepted, document.clone());
+            }
+        }
+    }
+
+    /// Goal: what reads as a name, an id, an address, an endpoint or a code prints as itself, and
+    /// keeps to its limit; by texts that are close to each.
+    #[test]
+    fn texts_that_identify(
+        text in prop_oneof![
+            "[a-z0-9-]{0,4}(\\.[a-z0-9-]{0,4}){0,4}",
+            "[a-z0-9._-]{0,70}",
+            "[a-z0-9._-]{0,5}@[a-z0-9.-]{0,9}",
+            "[0-9a-fA-F]{30,33}",
+            "[a-z0-9.-]{0,9}:[0-9]{0,6}",
+            "\\[[0-9a-f:.]{0,12}\\]:[0-9]{1,5}",
+            "[a-z]{1,9}-[a-z]{1,9}",
+            ".{0,40}",
+        ],
+    ) {
+        if let Ok(name) = text.parse::<ServerName>() {
+            prop_assert_eq!(name.to_string(), text.clone());
+            prop_assert!(text.len() <= 253 && text.split('.').all(|label| label.len() <= 63));
+        }
+        if let Ok(handle) = text.parse::<Handle>() {
+            prop_assert_eq!(handle.to_string(), text.clone());
+            prop_assert!((1..=64).contains(&text.len()));
+        }
+        if let Ok(address) = text.parse::<Address>() {
+            prop_assert_eq!(address.to_string(), text.clone());
+        }
+        if let Ok(room) = text.parse::<RoomId>() {
+            prop_assert_eq!(room.to_string(), text.clone());
+        }
+        if let Ok(endpoint) = text.parse::<Endpoint>() {
+            prop_assert_eq!(endpoint.to_string(), text.clone());
+            let (host, _) = text.rsplit_once(':').unwrap();
+            prop_assert!(host.bytes().any(|b| b.is_ascii_alphanumeric() || b == b'['));
+        }
+        if let Ok(code) = text.parse::<RefusalCode>() {
+            prop_assert_eq!(code.as_str(), text);
+        }
+    }
+
+    /// Goal: ids of any bytes have one text form; by round trip, and by damage that is another id or
+    /// none.
+    #[test]
+    fn ids(bytes in any::<[u8; 16]>(), damage in damage()) {
+        let text = RoomId::from_bytes(bytes).to_string();
+        prop_assert_eq!(text.parse::<RoomId>().unwrap(), RoomId::from_bytes(bytes));
+        prop_assert_eq!(text.parse::<AccountId>().unwrap(), AccountId::from_bytes(bytes));
+        prop_assert_eq!(text.parse::<DeviceId>().unwrap(), DeviceId::from_bytes(bytes));
+        prop_assert_eq!(text.parse::<RequestId>().unwrap(), RequestId::from_bytes(bytes));
+        prop_assert_eq!(text.parse::<FileId>().unwrap(), FileId::from_bytes(bytes));
+        let other = String::from_utf8_lossy(&damaged(text.as_bytes(), damage)).into_owned();
+        if let Ok(accepted) = other.parse::<RoomId>() {
+            prop_assert_eq!(accepted.to_string(), other);
+        }
+    }
+
+    /// Goal: a fingerprint reads back as printed, and a damaged one is another one or none, never one
+    /// of other digits; by damaging its text.
+    #[test]
+    fn fingerprints(root in opaque(50), damage in damage()) {
+        let fingerprint = Fingerprint::of_root(&root);
+        let text = fingerprint.to_string();
+        prop_assert_eq!(text.parse::<Fingerprint>().unwrap(), fingerprint);
+        let other = String::from_utf8_lossy(&damaged(text.as_bytes(), damage)).into_owned();
+        if let Ok(accepted) = other.parse::<Fingerprint>() {
+            let digits = |text: &str| -> String {
+                text.to_lowercase().chars().filter(char::is_ascii_hexdigit).collect()
+            };
+            prop_assert_eq!(digits(&accepted.to_string()), digits(&other));
+        }
+    }
+
+    /// Goal: signed documents and certificates of anybody's making never panic, and what opens is
+    /// what was signed; by damaging the golden vectors.
+    #[test]
+    fn signed_documents_and_certificates(damage in damage(), root_too in any::<bool>()) {
+        let offer = golden("offer.bin");
+        let acceptance = golden("acceptance.bin");
+        let changed = damaged(&offer, damage.clone());
+        prop_assert_eq!(Offer::open(changed.clone(), NOW_MS).is_ok(), changed == offer);
+        let changed = damaged(&acceptance, damage.clone());
+        prop_assert_eq!(Acceptance::open(changed.clone(), NOW_MS).is_ok(), changed == acceptance);
+        let (root, issuing) = (golden("a-root.der"), golden("a-issuing.der"));
+        let changed = if root_too { damaged(&root, damage.clone()) } else { root.clone() };
+        let issued = damaged(&issuing, damage);
+        let parsed = OrganisationIdentity::parse(changed.clone(), issued.clone(), NOW_MS);
+        if let Ok(identity) = parsed {
+            prop_assert_eq!((identity.root(), identity.issuing()), (&changed, &issued));
+        }
+        if let Ok(pin) = tls_pin(&issued) {
+            // The certificate's key was not touched, or it is a key of its own.
+            let same = pin == tls_pin(&issuing).unwrap();
+            prop_assert!(same || issued != issuing);
+        }
+    }
+
     /// Goal: no bytes make any decoder panic, and what random bytes are accepted has one encoding;
     /// by random bytes.
     #[test]
@@ -580,6 +711,10 @@ proptest! {
         let _ = OfferBody::from_bytes(bytes.clone());
         let _ = AcceptanceBody::from_bytes(bytes.clone());
         let _ = armor::detect(&text);
+        let _ = Offer::open(bytes.clone(), NOW_MS);
+        let _ = Acceptance::open(bytes.clone(), NOW_MS);
+        let _ = OrganisationIdentity::parse(bytes.clone(), bytes.clone(), NOW_MS);
+        let _ = tls_pin(&bytes);
         for kind in armor::Kind::ALL {
             let _ = armor::read(kind, &text);
         }

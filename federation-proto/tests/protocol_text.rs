@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 
+use federation_proto::limits;
 use federation_proto::refusal::RefusalCode;
 
-const TEXT: [(&str, &str); 9] = [
+const TEXT: [(&str, &str); 10] = [
     ("README", include_str!("../../docs/protocol/README.md")),
     ("ENC", include_str!("../../docs/protocol/01-encoding.md")),
     ("ID", include_str!("../../docs/protocol/02-identity.md")),
@@ -15,14 +16,15 @@ const TEXT: [(&str, &str); 9] = [
     ("PEER", include_str!("../../docs/protocol/05-peering.md")),
     ("NET", include_str!("../../docs/protocol/06-transport.md")),
     ("ROOM", include_str!("../../docs/protocol/07-rooms.md")),
-    ("CODE", include_str!("../../docs/protocol/08-codes.md")),
+    ("CODE", CODES),
+    ("E2E", include_str!("../../docs/protocol/09-end-to-end.md")),
 ];
+const CODES: &str = include_str!("../../docs/protocol/08-codes.md");
 
 /// Goal: the table of refusal codes is the code's; by reading its rows.
 #[test]
 fn the_table_of_codes() {
-    let (_, text) = TEXT.last().unwrap();
-    let rows: Vec<(u16, String)> = text
+    let rows: Vec<(u16, String)> = CODES
         .lines()
         .filter_map(|line| {
             let mut cells = line.strip_prefix("| ")?.split(" | ");
@@ -35,6 +37,45 @@ fn the_table_of_codes() {
         .map(|code| (code.number(), code.to_string()))
         .collect();
     assert_eq!(rows, codes);
+}
+
+/// Goal: the table of limits is the code's, with none missing: the names and values of all public
+/// constants in `limits.rs`; by reading the table and the source, and asking the compiler.
+#[test]
+fn the_table_of_limits() {
+    macro_rules! values {
+        ($($name:ident)*) => {
+            BTreeMap::from([$((stringify!($name), limits::$name.to_string()),)*])
+        };
+    }
+    let values: BTreeMap<&str, String> = values! {
+        ARMORED_BYTES_MAX CERTIFICATE_BYTES_MAX CLAIMED_DEVICES_MAX CLOCK_SKEW_MS_MAX
+        CONTACT_BYTES_MAX COUNTERSIGNATURE_DELIVERY_MS_MAX ENDPOINTS_MAX ENDPOINT_BYTES_MAX
+        ENVELOPE_KEYS_MAX GRANT_USER_TYPES_MAX HANDLE_BYTES_MAX HANDSHAKE_BYTES_MAX IDLE_LANES_MAX
+        ISSUING_SIGNATURE_BYTES_MAX KEY_PACKAGE_BYTES_MAX LABEL_BYTES_MAX LANE_RECENT_MAX
+        LINK_LANES_MAX MANIFEST_BYTES_MAX MESSAGE_BYTES_MAX NO_PROGRESS_WAIT_MS PAYLOAD_BYTES_MAX
+        PEERING_DOCUMENT_BYTES_MAX PROOF_PATH_MAX QUOTED_CHARACTERS_MAX REASON_BYTES_MAX
+        RECEIPT_BYTES_MAX RELAYED_ENVELOPE_BYTES_MAX RETRY_AFTER_MS_MAX ROOM_DEVICES_MAX
+        SERVER_NAME_BYTES_MAX SIGNATURE_LABEL_BYTES_MAX TLS_PINS_MAX TOMBSTONE_COUNT_MAX
+        TRANSACTION_BYTES_MAX TRANSACTION_ENVELOPES_MAX USER_TYPE_BYTES_MAX VERSIONS_MAX
+    };
+    let source: Vec<&str> = include_str!("../src/limits.rs")
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub const ")?.split(':').next())
+        .collect();
+    assert_eq!(source.len(), values.len());
+    for name in source {
+        assert!(values.contains_key(name), "{name} is not compared");
+    }
+    let rows: BTreeMap<&str, String> = CODES
+        .lines()
+        .filter_map(|line| {
+            let mut cells = line.strip_prefix("| `")?.split(" | ");
+            let name = cells.next()?.strip_suffix('`')?;
+            Some((name, cells.next()?.replace(',', "")))
+        })
+        .collect();
+    assert_eq!(rows, values);
 }
 
 /// Goal: a requirement has one id, of its own file, and every id that is cited exists; by

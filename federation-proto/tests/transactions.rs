@@ -15,13 +15,13 @@ use federation_proto::codec::{DecodeError, Wire};
 use federation_proto::hash::Digest;
 use federation_proto::ids::ServerName;
 use federation_proto::keys::EnvelopeKey;
-use federation_proto::manifest::{self, Manifest, ManifestError};
+use federation_proto::manifest::{self, Manifest, ManifestBody, ManifestError, SignError};
 use federation_proto::organisation::{CertificateError, OrganisationIdentity};
 use federation_proto::receipt::{self, ItemResult, LaneHead, ReceiptBody};
 use federation_proto::refusal::{Refusal, RefusalCode};
 use federation_proto::transaction::{self, EnvelopeProof, Link, VerifyError, sign};
 use rcgen::{Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384};
-use support::{DAY_MS, NOW_MS, Organisation, authority, lane, link, outgoing, server};
+use support::{DAY_MS, NOW_MS, Organisation, authority, lane, link, outgoing, random, server};
 
 fn pair() -> (Organisation, Organisation) {
     (
@@ -324,6 +324,16 @@ fn manifests_go_forward_only() {
             "root certificate"
         )))
     );
+    // Known of another server, or signed tomorrow.
+    let others = manifest::decode(a.manifest_bytes(6)).unwrap();
+    assert!(matches!(
+        others.verify(&a.name, &a.root, Some(&b.manifest(1)), NOW_MS),
+        Err(ManifestError::WrongServer { .. })
+    ));
+    assert_eq!(
+        verify(a.manifest_bytes(6), &a.name, &a.root, NOW_MS - 2 * DAY_MS),
+        Err(ManifestError::FromTheFuture)
+    );
     let bytes = a.manifest_bytes(6);
     for at in 0..bytes.len() {
         let mut changed = bytes.to_vec();
@@ -332,6 +342,36 @@ fn manifests_go_forward_only() {
             .ok()
             .and_then(|m| m.verify(&a.name, &a.root, None, NOW_MS).ok());
         assert!(accepted.is_none(), "byte {at}");
+    }
+}
+
+/// Goal: no manifest is signed that every decoder would refuse; by bodies that are each wrong in one
+/// thing.
+#[test]
+fn manifests_that_nobody_reads_are_not_signed() {
+    let (a, _) = pair();
+    type Change = fn(&mut ManifestBody);
+    let wrong: [Change; 7] = [
+        |body| body.envelope_keys.clear(),
+        |body| body.envelope_keys.push(body.envelope_keys[0]),
+        |body| {
+            let mut again = body.envelope_keys[0];
+            again.not_after_ms += 1;
+            body.envelope_keys.push(again);
+        },
+        |body| body.envelope_keys[0].not_after_ms = body.envelope_keys[0].not_before_ms,
+        |body| body.tls_pins.clear(),
+        |body| body.tls_pins.push(body.tls_pins[0]),
+        |body| body.issuing_certificate = vec![0; 4097].into(),
+    ];
+    for (index, change) in wrong.into_iter().enumerate() {
+        let mut body = a.manifest_body(1);
+        change(&mut body);
+        let signed = body.sign(&a.issuing_key, &random());
+        assert!(
+            matches!(signed, Err(SignError::Encode(_))),
+            "change {index}"
+        );
     }
 }
 

@@ -6,13 +6,14 @@ use crate::agreement::documents::{
     Acceptance, AcceptanceBody, Countersignature, CountersignatureBody, Document, DocumentBody,
     DocumentError, Offer, OfferBody, Statement,
 };
-use crate::agreement::states::{Active, Papers, Revoked, Side, Signed, expiry};
+use crate::agreement::states::{Active, Expired, Papers, Revoked, Side, Signed, expiry};
 use crate::agreement::terms::{EffectiveTerms, TermsError};
 use crate::fingerprint::Fingerprint;
 use crate::hash::Digest;
 use crate::ids::ServerName;
 use crate::keys::IssuingKey;
-use crate::version::negotiate;
+use crate::limits::{CLOCK_SKEW_MS_MAX, COUNTERSIGNATURE_DELIVERY_MS_MAX};
+use crate::version::{VersionSet, negotiate};
 
 /// Why a transition is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,7 +50,7 @@ pub enum AgreementError {
     #[error("the acceptance is not of this offer: was the offer made again since?")]
     OtherOffer,
     /// The offer's last day is past.
-    #[error("the offer had to be accepted earlier: ask for a new one")]
+    #[error("the offer had to be accepted and countersigned earlier: ask for a new one")]
     TooLate,
     /// The agreement has expired, or would have before it began.
     #[error("the agreement has expired: make a new offer")]
@@ -60,8 +61,20 @@ pub enum AgreementError {
     )]
     NothingInCommon,
     /// No protocol version in common.
-    #[error("the two servers have no protocol version in common: one of them must be upgraded")]
-    NoCommonVersion,
+    #[error(
+        "{offerer} speaks the protocol versions {offered}, {accepter} speaks {accepted}: \
+         one of them must be upgraded"
+    )]
+    NoCommonVersion {
+        /// Who made the offer.
+        offerer: ServerName,
+        /// What it speaks.
+        offered: VersionSet,
+        /// Who answers it.
+        accepter: ServerName,
+        /// What it speaks.
+        accepted: VersionSet,
+    },
     /// Not the first statement between the two.
     #[error("the document amends an earlier one that is not known here")]
     NotTheFirst,
@@ -183,6 +196,27 @@ impl Offered {
         }
     }
 
+    /// When the offer has ended unless it was countersigned, milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn ends_ms(&self) -> u64 {
+        let after_last = self.offer.body().answer_by_ms.saturating_add(1);
+        after_last.min(self.offer.statement().expires_ms)
+    }
+
+    /// Ends it when its last day is past; otherwise it stays as it is.
+    ///
+    /// # Errors
+    /// The offer, when it may still be answered.
+    pub fn expire(self, now_ms: u64) -> Result<Expired, Box<Self>> {
+        if now_ms < self.ends_ms() {
+            return Err(Box::new(self));
+        }
+        Ok(Expired {
+            papers: Papers::Offer(Box::new(self.offer)),
+            at_ms: now_ms,
+        })
+    }
+
     /// Withdraws the offer.
     #[must_use]
     pub fn revoke(self, reason: String, now_ms: u64) -> Revoked {
@@ -243,7 +277,8 @@ impl Accepted {
     /// The countersignature has come: the agreement is active.
     ///
     /// # Errors
-    /// When it is not the offerer's for these two documents, or the agreement has expired.
+    /// When it is not the offerer's for these two documents, was not made in time, comes too late,
+    /// or the agreement has expired.
     pub fn activate(
         self,
         countersignature: Countersignature,
@@ -252,12 +287,7 @@ impl Accepted {
         let checked = countersignature
             .check(&self.offer, &self.acceptance)
             .map_err(AgreementError::from)
-            .and_then(|()| {
-                let expires_ms = expiry(&self.offer, &self.acceptance);
-                (now_ms < expires_ms)
-                    .then_some(())
-                    .ok_or(AgreementError::Expired)
-            });
+            .and_then(|()| self.check_time(countersignature.body().made_ms, now_ms));
         match checked {
             Ok(()) => Ok(Active {
                 signed: Signed {
@@ -273,6 +303,43 @@ impl Accepted {
                 error,
             }),
         }
+    }
+
+    fn check_time(&self, made_ms: u64, now_ms: u64) -> Result<(), AgreementError> {
+        if made_ms > now_ms.saturating_add(CLOCK_SKEW_MS_MAX) {
+            return Err(DocumentError::FromTheFuture.into());
+        }
+        if now_ms >= expiry(&self.offer, &self.acceptance) {
+            return Err(AgreementError::Expired);
+        }
+        if made_ms > self.offer.body().answer_by_ms || now_ms >= self.ends_ms() {
+            return Err(AgreementError::TooLate);
+        }
+        Ok(())
+    }
+
+    /// When the acceptance has ended unless a countersignature has come, milliseconds since the Unix
+    /// epoch. The offerer must have signed by the offer's last day; its delivery may take longer.
+    #[must_use]
+    pub fn ends_ms(&self) -> u64 {
+        let last_ms = self.offer.body().answer_by_ms;
+        let delivered_ms = last_ms.saturating_add(COUNTERSIGNATURE_DELIVERY_MS_MAX);
+        let after_last = delivered_ms.saturating_add(1);
+        after_last.min(expiry(&self.offer, &self.acceptance))
+    }
+
+    /// Ends it when no countersignature may come any more; otherwise it stays as it is.
+    ///
+    /// # Errors
+    /// The acceptance, when a countersignature may still come.
+    pub fn expire(self, now_ms: u64) -> Result<Expired, Box<Self>> {
+        if now_ms < self.ends_ms() {
+            return Err(Box::new(self));
+        }
+        Ok(Expired {
+            papers: Papers::Acceptance(Box::new(self)),
+            at_ms: now_ms,
+        })
     }
 
     /// Takes the acceptance back, as far as this side is concerned.
@@ -312,6 +379,18 @@ fn check_fingerprint<B: DocumentBody>(
 /// What both the accepter, before it hands out its acceptance, and the offerer, before it
 /// countersigns, check of the pair.
 fn check_pair(offer: &Offer, acceptance: &Acceptance, now_ms: u64) -> Result<(), AgreementError> {
+    check_fit(offer, acceptance)?;
+    if now_ms > offer.body().answer_by_ms {
+        return Err(AgreementError::TooLate);
+    }
+    if now_ms >= expiry(offer, acceptance) {
+        return Err(AgreementError::Expired);
+    }
+    Ok(())
+}
+
+/// The part of it that holds at any time.
+pub(super) fn check_fit(offer: &Offer, acceptance: &Acceptance) -> Result<(), AgreementError> {
     let (first, second) = (offer.statement(), acceptance.statement());
     check_statement(first)?;
     check_statement(second)?;
@@ -330,13 +409,14 @@ fn check_pair(offer: &Offer, acceptance: &Acceptance, now_ms: u64) -> Result<(),
             found: second.to.clone(),
         });
     }
-    if now_ms > offer.body().answer_by_ms {
-        return Err(AgreementError::TooLate);
+    if negotiate(&first.versions, &second.versions).is_none() {
+        return Err(AgreementError::NoCommonVersion {
+            offerer: first.from.clone(),
+            offered: first.versions.clone(),
+            accepter: second.from.clone(),
+            accepted: second.versions.clone(),
+        });
     }
-    if now_ms >= expiry(offer, acceptance) {
-        return Err(AgreementError::Expired);
-    }
-    negotiate(&first.versions, &second.versions).ok_or(AgreementError::NoCommonVersion)?;
     let effective = EffectiveTerms::intersection(
         &first.terms,
         first.expires_ms,

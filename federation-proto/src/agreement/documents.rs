@@ -10,16 +10,15 @@ use crate::agreement::terms::Terms;
 use crate::armor::{self, ArmorError, Kind};
 use crate::codec::{DecodeError, EncodeError, Reader, Wire, Writer};
 use crate::hash::Digest;
-use crate::ids::ServerName;
-use crate::keys::{
-    ACCEPTANCE_LABEL, COUNTERSIGNATURE_LABEL, ISSUING_SIGNATURE_BYTES_MAX, IssuingKey, KeyError,
-    OFFER_LABEL,
-};
+use crate::ids::{ServerName, is_label};
+use crate::keys::{ACCEPTANCE_LABEL, COUNTERSIGNATURE_LABEL, IssuingKey, KeyError, OFFER_LABEL};
 use crate::limits::{
     CERTIFICATE_BYTES_MAX, CLOCK_SKEW_MS_MAX, CONTACT_BYTES_MAX, ENDPOINT_BYTES_MAX, ENDPOINTS_MAX,
-    MANIFEST_BYTES_MAX, PEERING_DOCUMENT_BYTES_MAX,
+    ISSUING_SIGNATURE_BYTES_MAX, MANIFEST_BYTES_MAX, PEERING_DOCUMENT_BYTES_MAX,
+    QUOTED_CHARACTERS_MAX, SERVER_NAME_WIRE_BYTES_MAX, SIGNATURE_LABEL_BYTES_MAX,
 };
 use crate::manifest::{self, Manifest, ManifestError};
+use crate::text::is_unseen;
 use crate::version::VersionSet;
 
 /// The format of peering documents.
@@ -55,7 +54,7 @@ impl FromStr for Endpoint {
     type Err = EndpointError;
 
     fn from_str(text: &str) -> Result<Self, EndpointError> {
-        let error = || EndpointError(text.chars().take(80).collect());
+        let error = || EndpointError(text.chars().take(QUOTED_CHARACTERS_MAX).collect());
         let (host, port) = text.rsplit_once(':').ok_or_else(error)?;
         let port_ok = port
             .parse::<u16>()
@@ -67,17 +66,26 @@ impl FromStr for Endpoint {
             Some(address) => address
                 .parse::<std::net::Ipv6Addr>()
                 .is_ok_and(|parsed| parsed.to_string() == address),
-            None => {
-                let known =
-                    |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
-                !host.is_empty() && host.bytes().all(known)
-            }
+            None => is_host(host),
         };
         if port_ok && host_ok && text.len() <= ENDPOINT_BYTES_MAX {
             Ok(Self(text.to_owned()))
         } else {
             Err(error())
         }
+    }
+}
+
+/// A DNS name of one label or more, or an IPv4 address.
+fn is_host(host: &str) -> bool {
+    let top_is_number = host
+        .rsplit('.')
+        .next()
+        .is_some_and(|top| top.bytes().all(|b| b.is_ascii_digit()));
+    if top_is_number {
+        host.parse::<std::net::Ipv4Addr>().is_ok()
+    } else {
+        host.split('.').all(is_label)
     }
 }
 
@@ -131,7 +139,7 @@ impl Statement {
             },
         );
         self.terms.write(writer);
-        if self.contact.chars().any(char::is_control) {
+        if self.contact.chars().any(is_unseen) {
             writer.fail("contact", CONTACT_BYTES_MAX);
         }
         writer.opaque16("contact", CONTACT_BYTES_MAX, self.contact.as_bytes());
@@ -236,7 +244,7 @@ impl Wire for AcceptanceBody {
 }
 
 impl Wire for CountersignatureBody {
-    const BYTES_MAX: usize = 1024;
+    const BYTES_MAX: usize = 2 + 2 * SERVER_NAME_WIRE_BYTES_MAX + 2 * 32 + 8;
     const NAME: &'static str = "countersignature";
 
     fn write(&self, writer: &mut Writer) {
@@ -287,8 +295,8 @@ pub enum DocumentError {
     /// Made in the future, by this server's clock.
     #[error("the document was made in the future: compare the two servers' clocks")]
     FromTheFuture,
-    /// A countersignature for other documents.
-    #[error("the countersignature is not of this offer")]
+    /// A countersignature or an acceptance of other documents.
+    #[error("the documents are not of one agreement: each must be of exactly the ones before it")]
     OtherDocuments,
 }
 
@@ -562,7 +570,7 @@ fn attach_signature(
 
 fn signed_bytes(label: &[u8], body: &[u8]) -> Result<Bytes, EncodeError> {
     let mut writer = Writer::with_capacity(body.len() + 32);
-    writer.opaque8("label", 255, label);
+    writer.opaque8("label", SIGNATURE_LABEL_BYTES_MAX, label);
     writer.fixed(body);
     writer.finish()
 }

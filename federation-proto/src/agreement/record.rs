@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::agreement::ceremony::{Accepted, Offered};
-use crate::agreement::documents::{Countersignature, Document, DocumentError};
+use crate::agreement::ceremony::{Accepted, AgreementError, Offered, check_fit};
+use crate::agreement::documents::{Acceptance, Countersignature, Document, DocumentError, Offer};
 use crate::agreement::states::{
     Active, Agreement, Expired, Papers, Revoked, Side, Signed, Suspended,
 };
@@ -29,8 +29,8 @@ pub enum Record {
     },
     /// Past its last day.
     Expired {
-        /// What was signed.
-        signed: SignedRecord,
+        /// What had been signed.
+        papers: PapersRecord,
         /// When its end was noticed, milliseconds since the Unix epoch.
         at_ms: u64,
     },
@@ -76,7 +76,7 @@ pub struct SignedRecord {
     pub since_ms: u64,
 }
 
-/// What had been signed when an agreement was revoked.
+/// What had been signed when an agreement ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PapersRecord {
     /// Our offer.
@@ -106,8 +106,8 @@ impl Agreement {
                 reason: reason.clone(),
                 at_ms: *at_ms,
             },
-            Self::Expired(Expired { signed, at_ms }) => Record::Expired {
-                signed: signed_record(signed),
+            Self::Expired(Expired { papers, at_ms }) => Record::Expired {
+                papers: papers_record(papers),
                 at_ms: *at_ms,
             },
             Self::Revoked(Revoked {
@@ -123,7 +123,7 @@ impl Agreement {
     }
 
     /// The agreement that a store kept. Every signature is checked again, at the time when its
-    /// document was made; whether the agreement may be used now is the state's to say.
+    /// document was made, and that the documents are of each other; whether the agreement may be used now is the state's to say.
     ///
     /// # Errors
     /// When the record was damaged.
@@ -145,8 +145,8 @@ impl Agreement {
                 reason: reason.clone(),
                 at_ms: *at_ms,
             }),
-            Record::Expired { signed, at_ms } => Self::Expired(Expired {
-                signed: restore_signed(signed)?,
+            Record::Expired { papers, at_ms } => Self::Expired(Expired {
+                papers: restore_papers(papers)?,
                 at_ms: *at_ms,
             }),
             Record::Revoked {
@@ -190,8 +190,7 @@ fn papers_record(papers: &Papers) -> PapersRecord {
 }
 
 fn restore_signed(record: &SignedRecord) -> Result<Signed, DocumentError> {
-    let offer = Document::restore(record.offer.clone())?;
-    let acceptance = Document::restore(record.acceptance.clone())?;
+    let (offer, acceptance) = restore_pair(&record.offer, &record.acceptance)?;
     let countersignature = Countersignature::decode(record.countersignature.clone())?;
     countersignature.check(&offer, &acceptance)?;
     Ok(Signed {
@@ -204,10 +203,19 @@ fn restore_signed(record: &SignedRecord) -> Result<Signed, DocumentError> {
 }
 
 fn restore_accepted(record: &AcceptanceRecord) -> Result<Accepted, DocumentError> {
-    Ok(Accepted {
-        offer: Document::restore(record.offer.clone())?,
-        acceptance: Document::restore(record.acceptance.clone())?,
-    })
+    let (offer, acceptance) = restore_pair(&record.offer, &record.acceptance)?;
+    Ok(Accepted { offer, acceptance })
+}
+
+fn restore_pair(offer: &Bytes, acceptance: &Bytes) -> Result<(Offer, Acceptance), DocumentError> {
+    let offer = Document::restore(offer.clone())?;
+    let acceptance = Document::restore(acceptance.clone())?;
+    match check_fit(&offer, &acceptance) {
+        Ok(()) => Ok((offer, acceptance)),
+        Err(AgreementError::Document(error)) => Err(error),
+        // They fitted when they were stored.
+        Err(_) => Err(DocumentError::OtherDocuments),
+    }
 }
 
 fn restore_papers(record: &PapersRecord) -> Result<Papers, DocumentError> {

@@ -7,7 +7,6 @@ use crate::agreement::documents::{Acceptance, Countersignature, Offer, Statement
 use crate::agreement::terms::EffectiveTerms;
 use crate::ids::ServerName;
 use crate::manifest::Manifest;
-use crate::version::{Version, negotiate};
 
 /// Which side this server is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -98,12 +97,6 @@ impl Signed {
         )
     }
 
-    /// The highest protocol version that both statements name; there is one.
-    #[must_use]
-    pub fn version(&self) -> Version {
-        negotiate(&self.ours().versions, &self.theirs().versions).unwrap_or(Version::V1)
-    }
-
     fn expires_ms(&self) -> u64 {
         expiry(&self.offer, &self.acceptance)
     }
@@ -141,7 +134,7 @@ impl Active {
             return Err(Box::new(self));
         }
         Ok(Expired {
-            signed: self.signed,
+            papers: Papers::Signed(Box::new(self.signed)),
             at_ms: now_ms,
         })
     }
@@ -201,7 +194,7 @@ impl Suspended {
             return Err(Box::new(self));
         }
         Ok(Expired {
-            signed: self.signed,
+            papers: Papers::Signed(Box::new(self.signed)),
             at_ms: now_ms,
         })
     }
@@ -217,18 +210,18 @@ impl Suspended {
     }
 }
 
-/// Past its last day.
+/// Past its last day: the agreement's, or that of an offer which was not signed by both in time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expired {
-    pub(super) signed: Signed,
+    pub(super) papers: Papers,
     pub(super) at_ms: u64,
 }
 
 impl Expired {
-    /// What was signed.
+    /// What had been signed.
     #[must_use]
-    pub const fn signed(&self) -> &Signed {
-        &self.signed
+    pub const fn papers(&self) -> &Papers {
+        &self.papers
     }
 
     /// When its end was noticed, milliseconds since the Unix epoch.
@@ -241,7 +234,7 @@ impl Expired {
     #[must_use]
     pub fn revoke(self, reason: String, now_ms: u64) -> Revoked {
         Revoked {
-            papers: Papers::Signed(Box::new(self.signed)),
+            papers: self.papers,
             reason,
             at_ms: now_ms,
         }
@@ -276,7 +269,7 @@ impl Revoked {
     }
 }
 
-/// What had been signed when an agreement was revoked.
+/// What had been signed when an agreement ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Papers {
     /// Our offer.
@@ -352,20 +345,25 @@ impl Agreement {
             Self::Offered(state) => &state.offer.statement().to,
             Self::Accepted(state) => &state.offer.statement().from,
             Self::Revoked(state) => state.papers.partner(),
-            Self::Active(Active { signed })
-            | Self::Suspended(Suspended { signed, .. })
-            | Self::Expired(Expired { signed, .. }) => &signed.theirs().from,
+            Self::Expired(state) => state.papers.partner(),
+            Self::Active(Active { signed }) | Self::Suspended(Suspended { signed, .. }) => {
+                &signed.theirs().from
+            }
         }
     }
 
-    /// What both signed, while it counts: active, suspended or expired.
+    /// What both signed, while it counts: active, suspended or expired after that.
     #[must_use]
     pub const fn signed(&self) -> Option<&Signed> {
         match self {
-            Self::Active(Active { signed })
-            | Self::Suspended(Suspended { signed, .. })
-            | Self::Expired(Expired { signed, .. }) => Some(signed),
-            Self::Offered(_) | Self::Accepted(_) | Self::Revoked(_) => None,
+            Self::Active(Active { signed }) | Self::Suspended(Suspended { signed, .. }) => {
+                Some(signed)
+            }
+            Self::Expired(Expired {
+                papers: Papers::Signed(signed),
+                ..
+            }) => Some(signed),
+            Self::Offered(_) | Self::Accepted(_) | Self::Expired(_) | Self::Revoked(_) => None,
         }
     }
 }

@@ -1,9 +1,11 @@
-//! Statements in plain language: what an administrator reads before signing.
+//! Statements in plain language: what an administrator reads before signing. What the other side chose
+//! freely stands in quotation marks, so that it can't pass for a sentence of ours.
 
 use crate::agreement::documents::{Acceptance, Offer, Statement};
 use crate::agreement::states::Signed;
 use crate::agreement::terms::{Direction, Grants, Operation, TtlBounds, UserTypes};
 use crate::ids::ServerName;
+use crate::text::Quoted;
 
 impl Offer {
     /// What the offer says, a sentence a line.
@@ -56,7 +58,7 @@ impl Statement {
             format!("{from} is reached at {}.", endpoints.join(", "))
         });
         if !self.contact.is_empty() {
-            lines.push(format!("Contact: {}.", self.contact));
+            lines.push(format!("Contact: {}.", Quoted(&self.contact)));
         }
         lines.push(format!("{from} speaks protocol version {}.", self.versions));
         lines
@@ -125,7 +127,7 @@ fn restriction(stating: &ServerName, user_types: &UserTypes) -> String {
     match user_types {
         UserTypes::All => String::new(),
         UserTypes::Named(names) => {
-            let names: Vec<_> = names.iter().map(String::as_str).collect();
+            let names: Vec<_> = names.iter().map(|name| Quoted(name).to_string()).collect();
             let noun = if names.len() == 1 { "type" } else { "types" };
             format!(", of {stating} only the user {noun} {}", names.join(", "))
         }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::limits::{GRANT_USER_TYPES_MAX, USER_TYPE_BYTES_MAX};
+use crate::text::is_unseen;
 
 /// What may be done across organisations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -181,7 +182,7 @@ const fn ttl_in_order(ttl: TtlBounds) -> bool {
 }
 
 fn is_user_type(name: &str) -> bool {
-    !name.is_empty() && name.len() <= USER_TYPE_BYTES_MAX && !name.chars().any(char::is_control)
+    !name.is_empty() && name.len() <= USER_TYPE_BYTES_MAX && !name.chars().any(is_unseen)
 }
 
 fn write_grants(writer: &mut Writer, grants: &Grants) {

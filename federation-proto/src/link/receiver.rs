@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::envelope::Kind;
 use crate::hash::Digest;
-use crate::limits::{LANE_RECENT_MAX, RETRY_AFTER_MS_MAX};
+use crate::limits::LANE_RECENT_MAX;
 use crate::link::chain;
 use crate::payload::Tombstone;
 use crate::receipt::{ItemResult, LaneHead};
@@ -72,8 +72,9 @@ pub enum RecentOutcome {
     Accepted,
     /// Refused for good.
     Refused(RefusalCode),
-    /// Consumed by a tombstone.
-    Tombstone,
+    /// A tombstone was refused for good. Of one that is accepted nothing is remembered: it is not
+    /// different from a position that is forgotten.
+    RefusedTombstone(RefusalCode),
 }
 
 /// The receiving end of one lane, for the time of one transaction.
@@ -148,28 +149,15 @@ pub struct Next<'r> {
 pub struct Consumed {
     /// The lane's new position.
     pub position: LanePosition,
-    first: u64,
-    position_hash: Digest,
-    outcome: RecentOutcome,
+    record: Option<Recent>,
 }
 
 impl Consumed {
-    /// The records to store, each in its slot: one, or for a tombstone over a range, the last
-    /// [`LANE_RECENT_MAX`] of it.
-    pub fn records(&self) -> impl Iterator<Item = Recent> + use<> {
-        let Self {
-            position,
-            first,
-            position_hash,
-            outcome,
-        } = *self;
-        let from = first.max(position.sequence.saturating_sub(LANE_RECENT_MAX - 1));
-        (from..=position.sequence).map(move |sequence| Recent {
-            link_epoch: position.link_epoch,
-            sequence,
-            position_hash,
-            outcome,
-        })
+    /// The record to store in its slot. One at most, however many positions a tombstone covers: the
+    /// peer decides on the range, and must not decide how much is written for it.
+    #[must_use]
+    pub const fn record(&self) -> Option<Recent> {
+        self.record
     }
 }
 
@@ -177,30 +165,34 @@ impl Next<'_> {
     /// The envelope is durable with the store transaction that holds [`Consumed`].
     #[must_use = "the position must be stored with the envelope's effects"]
     pub fn accept(self) -> Consumed {
-        let outcome = if self.tombstone {
-            RecentOutcome::Tombstone
-        } else {
-            RecentOutcome::Accepted
-        };
+        let outcome = (!self.tombstone).then_some(RecentOutcome::Accepted);
         self.consume(outcome)
     }
 
     /// The envelope is refused for good, and its position used up.
     #[must_use = "the position must be stored with the audit of the refusal"]
     pub fn refuse(self, code: RefusalCode) -> Consumed {
-        self.consume(RecentOutcome::Refused(code))
+        let outcome = if self.tombstone {
+            RecentOutcome::RefusedTombstone(code)
+        } else {
+            RecentOutcome::Refused(code)
+        };
+        self.consume(Some(outcome))
     }
 
-    fn consume(self, outcome: RecentOutcome) -> Consumed {
+    fn consume(self, outcome: Option<RecentOutcome>) -> Consumed {
         let position = &mut self.receiver.position;
-        let first = position.sequence + 1;
+        let first = position.sequence.saturating_add(1);
         position.sequence = self.last;
         position.chain_hash = chain(&position.chain_hash, &self.position_hash);
         Consumed {
             position: *position,
-            first,
-            position_hash: self.position_hash,
-            outcome,
+            record: outcome.map(|outcome| Recent {
+                link_epoch: position.link_epoch,
+                sequence: first,
+                position_hash: self.position_hash,
+                outcome,
+            }),
         }
     }
 }
@@ -284,7 +276,9 @@ impl Receiver {
 /// answer was lost in between: neither is a conflict.
 fn judge_duplicate(record: &Recent, tombstone: bool, arrived: Digest) -> Arrival<'static> {
     match record.outcome {
-        RecentOutcome::Tombstone => Arrival::Duplicate { refused: None },
+        RecentOutcome::RefusedTombstone(code) => Arrival::Duplicate {
+            refused: (record.position_hash == arrived).then_some(code),
+        },
         _ if record.position_hash != arrived && !tombstone => Arrival::Conflict {
             stored: record.position_hash,
             arrived,
@@ -296,4 +290,58 @@ fn judge_duplicate(record: &Recent, tombstone: bool, arrived: Digest) -> Arrival
     }
 }
 
-const _: () = assert!(RETRY_AFTER_MS_MAX > 0);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CODE: RefusalCode = RefusalCode::Malformed;
+
+    fn next(receiver: &mut Receiver, first: u64, count: u32, tombstone: bool) -> Next<'_> {
+        let hash = Digest::of(&first.to_be_bytes());
+        match receiver.judge_parts(first, count, tombstone, hash, None) {
+            Arrival::Next(next) => next,
+            other => panic!("position {first} is {other:?}"),
+        }
+    }
+
+    /// Goal: what a peer makes the store write does not grow with the range of a tombstone: an
+    /// accepted one writes no record, a refused one a single one; by counting them.
+    #[test]
+    fn a_tombstone_writes_one_record_at_most() {
+        let mut receiver = Receiver::resume(1, None);
+        let plain = next(&mut receiver, 1, 1, false).accept();
+        assert_eq!(plain.record().map(|record| record.sequence), Some(1));
+        let accepted = next(&mut receiver, 2, 1_000_000, true).accept();
+        assert_eq!(accepted.record(), None);
+        assert_eq!(accepted.position.sequence, 1_000_001);
+        let refused = next(&mut receiver, 1_000_002, 500, true).refuse(CODE);
+        let record = refused.record().unwrap();
+        assert_eq!(record.sequence, 1_000_002);
+        assert_eq!(record.outcome, RecentOutcome::RefusedTombstone(CODE));
+        assert_eq!(refused.position.sequence, 1_000_501);
+    }
+
+    /// Goal: the refused tombstone is refused again when it comes again, and a late original at any
+    /// position of its range is no conflict (LINK-023); by judging both after the refusal.
+    #[test]
+    fn a_late_original_is_no_conflict_with_a_refused_tombstone() {
+        let mut receiver = Receiver::resume(1, None);
+        let record = next(&mut receiver, 1, 3, true).refuse(CODE).record();
+        let tombstone = Digest::of(&1_u64.to_be_bytes());
+        let again = receiver.judge_parts(1, 3, true, tombstone, record.as_ref());
+        assert!(matches!(
+            again,
+            Arrival::Duplicate {
+                refused: Some(CODE)
+            }
+        ));
+        for sequence in 1..=3 {
+            let original = Digest::of(b"original");
+            let arrival = receiver.judge_parts(sequence, 1, false, original, record.as_ref());
+            assert!(
+                matches!(arrival, Arrival::Duplicate { refused: None }),
+                "position {sequence}: {arrival:?}"
+            );
+        }
+    }
+}

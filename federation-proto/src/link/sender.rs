@@ -7,15 +7,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::envelope::Lane;
 use crate::hash::Digest;
-use crate::limits::{LANE_RECENT_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_ENVELOPES_MAX};
+use crate::limits::{
+    IDLE_LANES_MAX, LANE_RECENT_MAX, NO_PROGRESS_WAIT_MS, RETRY_AFTER_MS_MAX, TOMBSTONE_COUNT_MAX,
+    TRANSACTION_BYTES_MAX, TRANSACTION_ENVELOPES_MAX,
+};
 use crate::link::chain;
 use crate::receipt::{ItemResult, LaneHead, Receipt};
 use crate::refusal::{Refusal, RefusalCode};
 use crate::transaction::SignedTransaction;
-
-/// Least wait of a lane whose first envelope was deferred, so that a receiver that asks for no wait
-/// and never takes it is not asked in a tight loop.
-const NO_PROGRESS_WAIT_MS: u64 = 1000;
 
 /// Something queued on a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +33,16 @@ impl Item {
     fn last(&self) -> u64 {
         self.sequence
             .saturating_add(u64::from(self.count.saturating_sub(1)))
+    }
+
+    /// Whether it covers as many positions as an item of its kind may.
+    const fn is_whole(&self) -> bool {
+        let count_max = if self.tombstone {
+            TOMBSTONE_COUNT_MAX
+        } else {
+            1
+        };
+        1 <= self.count && self.count <= count_max
     }
 }
 
@@ -58,7 +67,10 @@ impl Default for BatchLimits {
 /// What goes into one transaction. It must come back by [`Sender::handle_receipt`] or
 /// [`Sender::handle_failure`], else its lanes stand still.
 #[derive(Debug, PartialEq, Eq)]
+#[must_use = "its lanes stand still until it comes back"]
 pub struct Batch {
+    // The numbering that its positions are of: in another one they mean other envelopes.
+    link_epoch: u64,
     items: Vec<BatchItem>,
 }
 
@@ -96,6 +108,11 @@ pub enum QueueError {
     /// What the tombstone would replace is being sent: try again when it is answered.
     #[error("the items are being sent")]
     InFlight,
+    /// No item covers so many positions.
+    #[error(
+        "an item covers one position, and a tombstone 1 to {TOMBSTONE_COUNT_MAX}: cut the range"
+    )]
+    Count,
 }
 
 /// Why a receipt settles nothing: the batch is queued again, as after a failure.
@@ -104,6 +121,9 @@ pub enum ReceiptError {
     /// It answers another transaction.
     #[error("the receipt answers another transaction")]
     OtherTransaction,
+    /// The batch was numbered in another link epoch: its items are queued under new numbers.
+    #[error("the batch is of another link epoch: its items wait under new numbers")]
+    OtherLinkEpoch,
     /// Its results and lanes do not fit each other or the transaction.
     #[error("the receipt contradicts itself or the transaction")]
     Contradiction,
@@ -118,6 +138,9 @@ pub struct Settled {
     pub refused: Vec<(BatchItem, Refusal)>,
     /// Stays queued.
     pub deferred: Vec<(BatchItem, RefusalCode)>,
+    /// Stays queued, whatever the receiver says of it: it has positions of the lane that were never
+    /// given out here ([`Anomaly::PeerAhead`]), so what it has there may be something else.
+    pub held: Vec<BatchItem>,
     /// What an operator should know.
     pub anomalies: Vec<Anomaly>,
 }
@@ -169,8 +192,12 @@ struct LaneQueue {
     // The first this many items are in an unanswered transaction.
     in_flight: usize,
     tail: u64,
+    // The highest position given out, where the caller knows a higher one than the last queued.
+    given_out: u64,
     wait_until_ms: Option<u64>,
     head: Option<LaneHead>,
+    // When nothing is queued: its place among the idle lanes.
+    idle_since: Option<u64>,
 }
 
 /// The sending end of a link.
@@ -181,6 +208,10 @@ pub struct Sender {
     // Lanes that have something to send now, each once, in the order of their turns.
     ready: VecDeque<Lane>,
     waiting: BTreeSet<(u64, Lane)>,
+    // Lanes with nothing queued, in the order in which they fell idle. The longest idle are
+    // forgotten: their next item says where their numbering goes on.
+    idle: BTreeMap<u64, Lane>,
+    idle_count: u64,
 }
 
 impl Sender {
@@ -192,6 +223,8 @@ impl Sender {
             lanes: BTreeMap::new(),
             ready: VecDeque::new(),
             waiting: BTreeSet::new(),
+            idle: BTreeMap::new(),
+            idle_count: 0,
         }
     }
 
@@ -205,6 +238,12 @@ impl Sender {
     #[must_use]
     pub fn queued(&self) -> usize {
         self.lanes.values().map(|lane| lane.items.len()).sum()
+    }
+
+    /// How many lanes are kept: those with something queued, and the last [`IDLE_LANES_MAX`] that had.
+    #[must_use]
+    pub fn lanes(&self) -> usize {
+        self.lanes.len()
     }
 
     /// Whether a call of [`Sender::poll_batch`] with a time before [`Sender::poll_timeout`] would
@@ -225,14 +264,20 @@ impl Sender {
     /// # Errors
     /// When it does not follow the last one queued.
     pub fn enqueue(&mut self, lane: Lane, item: Item) -> Result<(), QueueError> {
-        let queue = self.lanes.entry(lane).or_default();
-        let expected = queue.tail.saturating_add(1);
-        let known = queue.tail > 0;
-        if (known && item.sequence != expected) || item.sequence == 0 || item.count == 0 {
+        if !item.is_whole() {
+            return Err(QueueError::Count);
+        }
+        let tail = self.lanes.get(&lane).map_or(0, |queue| queue.tail);
+        let expected = tail.saturating_add(1);
+        if (tail > 0 && item.sequence != expected) || item.sequence == 0 || tail == u64::MAX {
             return Err(QueueError::NotNext {
                 expected,
                 found: item.sequence,
             });
+        }
+        let queue = self.lanes.entry(lane).or_default();
+        if let Some(since) = queue.idle_since.take() {
+            self.idle.remove(&since);
         }
         queue.tail = item.last();
         queue.items.push_back(item);
@@ -247,6 +292,9 @@ impl Sender {
     /// # Errors
     /// When it does not cover whole items, or they are being sent.
     pub fn replace_by_tombstone(&mut self, lane: Lane, tombstone: Item) -> Result<(), QueueError> {
+        if !tombstone.is_whole() {
+            return Err(QueueError::Count);
+        }
         let queue = self.lanes.get_mut(&lane).ok_or(QueueError::NotWaiting)?;
         let start = queue
             .items
@@ -283,7 +331,8 @@ impl Sender {
                 break;
             }
         }
-        (!items.is_empty()).then_some(Batch { items })
+        let link_epoch = self.link_epoch;
+        (!items.is_empty()).then_some(Batch { link_epoch, items })
     }
 
     fn wake(&mut self, now_ms: u64) {
@@ -300,13 +349,39 @@ impl Sender {
     }
 
     /// The transaction was not answered, or not by a valid receipt: its fate is unknown, and its
-    /// items are to be sent again. The wait in between is the caller's.
+    /// items are to be sent again. The wait in between is the caller's. A batch of another link epoch
+    /// concerns nothing here: [`Sender::renumber`] has queued its items again.
     pub fn handle_failure(&mut self, batch: Batch) {
+        if batch.link_epoch != self.link_epoch {
+            return;
+        }
         for lane in lanes_of(&batch) {
             if let Some(queue) = self.lanes.get_mut(&lane) {
                 queue.in_flight = 0;
                 self.ready.push_back(lane);
             }
+        }
+    }
+
+    /// The lanes of a batch at which the receiver says to be ahead of everything known here, and
+    /// where. After a restart not everything need be queued again: where the caller's store holds
+    /// such a position, [`Sender::note_given_out`] says so before the receipt is handled.
+    #[must_use]
+    pub fn ahead(&self, batch: &Batch, receipt: &Receipt) -> Vec<(Lane, u64)> {
+        lanes_of(batch)
+            .into_iter()
+            .filter_map(|lane| {
+                let theirs = receipt.body().lanes.get(&lane)?.sequence;
+                let ours = self.lanes.get(&lane).map_or(0, LaneQueue::highest);
+                (theirs > ours).then_some((lane, theirs))
+            })
+            .collect()
+    }
+
+    /// The store holds this position of the lane, queued here or not.
+    pub fn note_given_out(&mut self, lane: Lane, sequence: u64) {
+        if let Some(queue) = self.lanes.get_mut(&lane) {
+            queue.given_out = queue.given_out.max(sequence);
         }
     }
 
@@ -322,6 +397,9 @@ impl Sender {
         receipt: &Receipt,
         now_ms: u64,
     ) -> Result<Settled, ReceiptError> {
+        if batch.link_epoch != self.link_epoch {
+            return Err(ReceiptError::OtherLinkEpoch);
+        }
         match check(&batch, sent, receipt) {
             Ok(()) => Ok(self.settle(&batch, sent, receipt, now_ms)),
             Err(error) => {
@@ -340,9 +418,14 @@ impl Sender {
     ) -> Settled {
         let mut settled = Settled::default();
         let mut progress: BTreeMap<Lane, Progress> = BTreeMap::new();
+        let ahead: BTreeMap<Lane, u64> = self.ahead(batch, receipt).into_iter().collect();
         let results = receipt.body().results.iter();
         let hashes = sent.position_hashes.iter();
         for ((item, result), hash) in batch.items.iter().zip(results).zip(hashes) {
+            if ahead.contains_key(&item.lane) {
+                settled.held.push(*item);
+                continue;
+            }
             let lane = progress.entry(item.lane).or_insert_with(|| Progress {
                 chain: self.chain_before(item),
                 consumed: 0,
@@ -356,6 +439,9 @@ impl Sender {
                 ItemResult::Deferred { code, .. } => settled.deferred.push((*item, *code)),
             }
         }
+        for (lane, theirs) in ahead {
+            settled.anomalies.push(self.hold(lane, theirs, now_ms));
+        }
         for lane in lanes_of(batch) {
             let (Some(progress), Some(head)) =
                 (progress.get(&lane), receipt.body().lanes.get(&lane))
@@ -364,7 +450,30 @@ impl Sender {
             };
             self.settle_lane(lane, progress, *head, now_ms, &mut settled.anomalies);
         }
+        self.forget_idle();
         settled
+    }
+
+    /// The receiver has positions that were never given out: whatever it says of this lane may be
+    /// about other envelopes, so nothing is settled, and the lane is tried again now and then.
+    fn hold(&mut self, lane: Lane, theirs: u64, now_ms: u64) -> Anomaly {
+        let mut ours = 0;
+        if let Some(queue) = self.lanes.get_mut(&lane) {
+            ours = queue.highest();
+            queue.in_flight = 0;
+            let until_ms = now_ms.saturating_add(RETRY_AFTER_MS_MAX.into());
+            queue.wait_until_ms = Some(until_ms);
+            self.waiting.insert((until_ms, lane));
+        }
+        Anomaly::PeerAhead { lane, theirs, ours }
+    }
+
+    fn forget_idle(&mut self) {
+        while self.idle.len() > IDLE_LANES_MAX
+            && let Some((_, lane)) = self.idle.pop_first()
+        {
+            self.lanes.remove(&lane);
+        }
     }
 
     /// The chain hash before this item, where it is known.
@@ -375,7 +484,7 @@ impl Sender {
         self.lanes
             .get(&item.lane)
             .and_then(|queue| queue.head)
-            .filter(|head| head.sequence + 1 == item.item.sequence)
+            .filter(|head| head.sequence.checked_add(1) == Some(item.item.sequence))
             .map(|head| head.chain_hash)
     }
 
@@ -399,13 +508,6 @@ impl Sender {
         queue
             .items
             .drain(..progress.consumed.min(queue.items.len()));
-        if head.sequence > queue.tail {
-            anomalies.push(Anomaly::PeerAhead {
-                lane,
-                theirs: head.sequence,
-                ours: queue.tail,
-            });
-        }
         if last_consumed == Some(head.sequence)
             && progress.chain.is_some_and(|chain| chain != head.chain_hash)
         {
@@ -423,6 +525,9 @@ impl Sender {
         }
         queue.head = Some(head);
         if queue.items.is_empty() {
+            queue.idle_since = Some(self.idle_count);
+            self.idle.insert(self.idle_count, lane);
+            self.idle_count = self.idle_count.saturating_add(1);
             return;
         }
         match progress.wait_ms() {
@@ -443,7 +548,7 @@ impl Sender {
         let mut renumbered = Vec::new();
         let lanes = self.lanes;
         for (lane, queue) in lanes {
-            let mut next = 1;
+            let mut next = 1_u64;
             for item in queue.items {
                 let to = (!item.tombstone).then_some(next);
                 renumbered.push(Renumbered {
@@ -452,7 +557,7 @@ impl Sender {
                     to,
                 });
                 if let Some(sequence) = to {
-                    next += 1;
+                    next = next.saturating_add(1);
                     // Numbers from 1 without holes are always next.
                     let _ = fresh.enqueue(lane, Item { sequence, ..item });
                 }
@@ -463,6 +568,11 @@ impl Sender {
 }
 
 impl LaneQueue {
+    /// The highest position known to be given out.
+    fn highest(&self) -> u64 {
+        self.tail.max(self.given_out)
+    }
+
     /// Moves as many items as there is room for into the batch.
     fn take(&mut self, lane: Lane, room: &mut BatchLimits, into: &mut Vec<BatchItem>) -> usize {
         let mut positions = 0_u64;

@@ -9,6 +9,8 @@
 //! [`EnvelopeProof::verify`]; what was verified are the bytes as they came, never a re-encoding.
 
 mod proof;
+#[cfg(test)]
+mod two_versions;
 mod verified;
 
 pub use proof::EnvelopeProof;
@@ -23,7 +25,9 @@ use crate::envelope::{Header, Kind, Outgoing, Suite, position_hash};
 use crate::hash::Digest;
 use crate::ids::ServerName;
 use crate::keys::{ENVELOPE_SIGNATURE_BYTES, EnvelopeKey, KeyId, TRANSACTION_LABEL};
-use crate::limits::{PAYLOAD_BYTES_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_ENVELOPES_MAX};
+use crate::limits::{
+    PAYLOAD_BYTES_MAX, SIGNATURE_LABEL_BYTES_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_ENVELOPES_MAX,
+};
 use crate::merkle::{self, Tree};
 use crate::version::Version;
 
@@ -107,7 +111,7 @@ fn encode(
     envelopes: &[u8],
 ) -> Result<Bytes, EncodeError> {
     let mut writer = Writer::with_capacity(envelopes.len() + 128);
-    writer.u16(version.0);
+    version.write(&mut writer);
     suite.write(&mut writer);
     writer.fixed(signature);
     writer.opaque32("envelopes", TRANSACTION_BYTES_MAX, envelopes);
@@ -152,8 +156,8 @@ fn signed_bytes(
     root: Digest,
 ) -> Result<Bytes, EncodeError> {
     let mut writer = Writer::with_capacity(256);
-    writer.opaque8("label", 255, TRANSACTION_LABEL);
-    writer.u16(link.version.0);
+    writer.opaque8("label", SIGNATURE_LABEL_BYTES_MAX, TRANSACTION_LABEL);
+    link.version.write(&mut writer);
     suite.write(&mut writer);
     writer.server_name(&link.origin);
     writer.server_name(&link.destination);

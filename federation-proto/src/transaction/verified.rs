@@ -141,10 +141,7 @@ pub fn decode(bytes: Bytes) -> Result<UnverifiedTransaction, DecodeError> {
         });
     }
     let mut reader = Reader::new(bytes);
-    let version = Version(reader.u16("version")?);
-    if version != Version::V1 {
-        return Err(DecodeError::UnsupportedVersion(version.0));
-    }
+    let version = Version::read(&mut reader)?;
     let suite = Suite::read(&mut reader)?;
     let signature = reader.fixed("signature")?;
     let envelopes = reader.list("envelopes", TRANSACTION_ENVELOPES_MAX, RawEnvelope::read)?;

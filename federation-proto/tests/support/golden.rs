@@ -22,6 +22,7 @@ use federation_proto::payload::{
 use federation_proto::receipt::{ItemResult, LaneHead, ReceiptBody};
 use federation_proto::refusal::{Refusal, RefusalCode};
 use federation_proto::transaction::{Link, SignedTransaction, VerifiedEnvelope, decode, sign};
+use federation_proto::version::{Version, VersionSet};
 
 use super::{DAY_MS, NOW_MS, Organisation, link, random, server};
 
@@ -219,10 +220,6 @@ pub fn relay(a: &Organisation, b: &Organisation) -> Relay {
 /// b's answer: the message accepted, the handshake refused, the request deferred.
 pub fn receipt(a: &Organisation, b: &Organisation) -> Bytes {
     let signed = transaction(a, b);
-    let before = Digest::of(b"the chain up to position 40");
-    let after = signed.position_hashes[..2]
-        .iter()
-        .fold(before, |at, hash| chain(&at, hash));
     ReceiptBody {
         link: link_ab(a, b),
         root: signed.root,
@@ -250,13 +247,55 @@ pub fn receipt(a: &Organisation, b: &Organisation) -> Bytes {
                 Lane::from(room()),
                 LaneHead {
                     sequence: 42,
-                    chain_hash: after,
+                    chain_hash: chain_after(&signed),
                 },
             ),
         ]),
     }
     .sign(&b.envelope_key)
     .unwrap()
+}
+
+/// b's answer when the same transaction comes again: all of it is there already.
+pub fn receipt_again(a: &Organisation, b: &Organisation) -> Bytes {
+    let signed = transaction(a, b);
+    ReceiptBody {
+        link: link_ab(a, b),
+        root: signed.root,
+        at_ms: NOW_MS + 40,
+        results: vec![ItemResult::Duplicate; 3],
+        lanes: BTreeMap::from([
+            (
+                Lane::CONTROL,
+                LaneHead {
+                    sequence: 1,
+                    chain_hash: chain(&Digest::ZERO, &signed.position_hashes[2]),
+                },
+            ),
+            (
+                Lane::from(room()),
+                LaneHead {
+                    sequence: 42,
+                    chain_hash: chain_after(&signed),
+                },
+            ),
+        ]),
+    }
+    .sign(&b.envelope_key)
+    .unwrap()
+}
+
+/// The chain hash of the room's lane after the transaction.
+fn chain_after(signed: &SignedTransaction) -> Digest {
+    let before = Digest::of(b"the chain up to position 40");
+    signed.position_hashes[..2]
+        .iter()
+        .fold(before, |at, hash| chain(&at, hash))
+}
+
+/// What a server answers to a probe that speaks versions 1 and 2.
+pub fn version_set() -> VersionSet {
+    VersionSet::new([Version(1), Version(2)]).unwrap()
 }
 
 fn statement(from: &Organisation, to: &Organisation, letter: &str) -> Statement {
@@ -292,6 +331,8 @@ pub fn reproducible(a: &Organisation, b: &Organisation) -> Vec<(String, Bytes)> 
     files.push(("proved-envelope.bin".into(), relay.envelope));
     files.push(("transaction.bin".into(), transaction(a, b).bytes));
     files.push(("receipt.bin".into(), receipt(a, b)));
+    files.push(("receipt-again.bin".into(), receipt_again(a, b)));
+    files.push(("version-set.bin".into(), version_set().to_bytes().unwrap()));
     files
 }
 

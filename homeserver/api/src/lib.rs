@@ -9,6 +9,8 @@
 //!
 //! Deliberately absent: anything that could hold a plaintext.
 
+#![warn(missing_docs)]
+
 pub mod admin;
 pub mod attributes;
 pub mod client;

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use federation_proto::envelope::Lane;
 use federation_proto::ids::ServerName;
+use federation_proto::limits::{LINK_LANES_MAX, RETRY_AFTER_MS_MAX};
 use federation_proto::link::{
     Arrival, LanePosition, LinkEpoch, Receiver, Recent, judge_link_epoch,
 };
@@ -83,11 +84,26 @@ struct Lanes<'p> {
     lanes: BTreeMap<Lane, OpenLane>,
     /// What this transaction itself has put into slots.
     recent: HashMap<(Lane, u64), Recent>,
+    /// How many lanes the peer has here, once one of them may be new.
+    count: Option<Count>,
+}
+
+struct Count {
+    read: Read<u64>,
+    lanes: u64,
 }
 
 struct OpenLane {
     read: Read<LanePosition>,
     receiver: Receiver,
+    may_begin: bool,
+}
+
+impl OpenLane {
+    /// Whether it has its first position of this transaction.
+    const fn is_new(&self) -> bool {
+        self.read.record.is_none() && self.receiver.position().sequence > 0
+    }
 }
 
 impl<'p> Lanes<'p> {
@@ -115,7 +131,22 @@ impl<'p> Lanes<'p> {
             link_epoch,
             lanes: BTreeMap::new(),
             recent: HashMap::new(),
+            count: None,
         })
+    }
+
+    /// Whether the peer may have another lane here. Counted over all link epochs, for a position is
+    /// kept for each: so a peer can't fill the store with lanes.
+    async fn may_begin(&mut self, batch: &Batch<'_>) -> Result<bool, StoreError> {
+        if self.count.is_none() {
+            let read = link_position::lanes(&batch.node.store, self.peer).await?;
+            let lanes = read.record.unwrap_or(0);
+            self.count = Some(Count { read, lanes });
+        }
+        let begun = self.lanes.values().filter(|lane| lane.is_new()).count();
+        let begun = u64::try_from(begun).unwrap_or(u64::MAX);
+        let known = self.count.as_ref().map_or(0, |count| count.lanes);
+        Ok(known.saturating_add(begun) < LINK_LANES_MAX)
     }
 
     /// Judges one envelope and, where it is next, writes its effect or its refusal.
@@ -127,14 +158,26 @@ impl<'p> Lanes<'p> {
         let (id, sequence) = (envelope.header().lane, envelope.header().sequence);
         if !self.lanes.contains_key(&id) {
             let read = link_position::position(&batch.node.store, self.peer, id).await?;
+            let may_begin = read.record.is_some() || self.may_begin(batch).await?;
             let receiver = Receiver::resume(self.link_epoch, read.record);
-            self.lanes.insert(id, OpenLane { read, receiver });
+            let lane = OpenLane {
+                read,
+                receiver,
+                may_begin,
+            };
+            self.lanes.insert(id, lane);
         }
         let Some(lane) = self.lanes.get_mut(&id) else {
             return Err(StoreError::Corrupt {
                 family: "link position",
             });
         };
+        if !lane.may_begin {
+            return Ok(ItemResult::Deferred {
+                code: RefusalCode::Quota,
+                retry_after_ms: RETRY_AFTER_MS_MAX,
+            });
+        }
         let record = match self.recent.get(&(id, Recent::slot(sequence))) {
             Some(record) => Some(*record),
             None if lane.receiver.needs_record(sequence) => {
@@ -162,7 +205,7 @@ impl<'p> Lanes<'p> {
                 (next.refuse(refusal.code), ItemResult::Refused(refusal))
             }
         };
-        for record in consumed.records() {
+        if let Some(record) = consumed.record() {
             link_position::put_recent(&mut batch.part, self.peer, id, &record)?;
             self.recent
                 .insert((id, Recent::slot(record.sequence)), record);
@@ -173,6 +216,12 @@ impl<'p> Lanes<'p> {
     /// Writes the positions that have moved.
     fn close(self, batch: &mut Batch<'_>) -> Result<BTreeMap<Lane, LaneHead>, StoreError> {
         let mut heads = BTreeMap::new();
+        let begun = self.lanes.values().filter(|lane| lane.is_new()).count();
+        if let Some(count) = self.count.filter(|_| begun > 0) {
+            let begun = u64::try_from(begun).unwrap_or(u64::MAX);
+            let lanes = count.lanes.saturating_add(begun);
+            link_position::put_lanes(&mut batch.part, self.peer, &count.read, lanes)?;
+        }
         for (id, lane) in self.lanes {
             let position = lane.receiver.position();
             heads.insert(id, position.head());

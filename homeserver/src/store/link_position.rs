@@ -1,5 +1,5 @@
-//! `I`: how far each peer's lanes have come here, what their last positions held, and the highest
-//! link epoch that the peer has used.
+//! `I`: how far each peer's lanes have come here, what their last positions held, how many lanes it
+//! has, and the highest link epoch that the peer has used.
 
 use federation_proto::envelope::Lane;
 use federation_proto::ids::ServerName;
@@ -61,6 +61,24 @@ pub fn put_position(
     Ok(())
 }
 
+/// How many lanes of `origin` have a position here, whatever its link epoch: `None` is 0.
+pub async fn lanes(store: &Store, origin: &ServerName) -> Result<Read<u64>, StoreError> {
+    read(store, &lanes_key(origin)).await
+}
+
+/// Writes how many lanes of `origin` have a position; the part fails when it is no longer as read.
+pub fn put_lanes(
+    part: &mut Part,
+    origin: &ServerName,
+    before: &Read<u64>,
+    lanes: u64,
+) -> Result<(), StoreError> {
+    let key = lanes_key(origin);
+    part.require(Precondition::unchanged(key.clone(), before.value.clone()));
+    part.put(key, encode(FAMILY, VERSION, &lanes)?);
+    Ok(())
+}
+
 /// What the slot of this position holds.
 pub async fn recent(
     store: &Store,
@@ -102,6 +120,11 @@ fn epoch_key(origin: &ServerName) -> Key {
     // A server name has at most 253 bytes.
     let length = u8::try_from(name.len()).unwrap_or(u8::MAX);
     [&[POSITION, length], name].concat().into()
+}
+
+/// Of another length than a lane's key or a slot's.
+fn lanes_key(origin: &ServerName) -> Key {
+    [epoch_key(origin).as_ref(), b"lanes"].concat().into()
 }
 
 fn lane_key(origin: &ServerName, lane: Lane) -> Key {

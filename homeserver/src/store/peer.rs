@@ -27,7 +27,8 @@ pub struct PeerRecord {
     pub ceremony: Option<Record>,
     /// The epoch of our numbering towards the peer; 0 before there was an agreement.
     pub link_epoch: u64,
-    /// The newest key manifest known, where it is newer than the agreement's.
+    /// The newest key manifest ever known, kept when an agreement ends: the next one must not go back
+    /// behind it.
     pub manifest: Option<StoredManifest>,
     /// Whether our countersignature has yet to reach the peer.
     pub to_deliver: bool,

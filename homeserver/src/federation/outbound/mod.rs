@@ -33,7 +33,7 @@ pub(super) use settle::clear;
 
 use worker::Worker;
 
-/// How often agreements are looked through for those whose last day is past, and old dead letters are
+/// How often agreements, and offers under way, are looked through for those whose last day is past, and old dead letters are
 /// deleted.
 const ROUND: Duration = Duration::from_secs(30);
 /// Dead letters deleted in one round.
@@ -87,7 +87,12 @@ async fn round(node: &Node) -> Result<(), StoreError> {
     let now_ms = node.clock.now_ms();
     for peer in node.peers.all() {
         let in_force = matches!(peer.state, PeerState::Active | PeerState::Suspended);
-        if in_force && now_ms >= peer.agreement.expires_ms {
+        let ended = in_force && now_ms >= peer.agreement.expires_ms;
+        if ended
+            || peer
+                .ceremony_ends_ms
+                .is_some_and(|ends_ms| now_ms >= ends_ms)
+        {
             peers::expire(node, &peer.server).await?;
         }
     }

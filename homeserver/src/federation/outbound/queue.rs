@@ -21,6 +21,8 @@ use crate::store::{Store, StoreError};
 
 /// Numbers of one lane that are kept here.
 const LANE_ITEMS_MAX: usize = 1024;
+/// Lanes that are kept here, unless more of them have mail.
+const LANES_KNOWN_MAX: usize = 16 * 1024;
 /// Rows read from one lane before the next lane has its turn.
 const LANE_ROWS_READ: usize = 256;
 /// Rows read in one go.
@@ -299,6 +301,16 @@ impl Queue {
         Ok(())
     }
 
+    /// The lanes of a load in which the peer says to have positions that were not read here, and which.
+    pub(super) fn ahead(&self, load: &Load, receipt: &Receipt) -> Vec<(Lane, u64)> {
+        self.sender.ahead(&load.batch, receipt)
+    }
+
+    /// The outbox has rows of this number or higher.
+    pub(super) fn note_given_out(&mut self, lane: Lane, number: u64) {
+        self.sender.note_given_out(lane, number);
+    }
+
     /// The peer answered the load: what that settles, and the rows it is about.
     pub(super) fn answered(
         &mut self,
@@ -318,6 +330,10 @@ impl Queue {
             if let Some(known) = self.lanes.get_mut(&item.lane) {
                 known.waiting = known.waiting.saturating_sub(1);
             }
+        }
+        if self.lanes.len() > LANES_KNOWN_MAX {
+            // Their next rows are read from the start of the lane.
+            self.lanes.retain(|_, known| known.waiting > 0);
         }
         Ok((settled, rows))
     }

@@ -4,13 +4,14 @@
 //! was acknowledged leaves the outbox in the step that learnt of it; a process that dies before
 //! sends it again, and the peer answers that it has it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use federation_proto::codec::Wire;
-use federation_proto::envelope::Kind;
+use federation_proto::envelope::{Kind, Lane};
 use federation_proto::ids::ServerName;
 use federation_proto::limits::{MANIFEST_BYTES_MAX, RECEIPT_BYTES_MAX};
 use federation_proto::link::Anomaly;
@@ -26,14 +27,17 @@ use super::network::Network;
 use super::queue::{Filled, Load, Next, Queue};
 use super::request::{self, RequestError};
 use super::settle;
+use crate::audit::{self, Actor, Event};
 use crate::federation::paths;
 use crate::federation::peers::{self, Direction, Operation, PeerState, PeerView};
 use crate::node::Node;
-use crate::store::StoreError;
 use crate::store::outbox::{self, WaitingRow};
+use crate::store::{Part, StoreError};
 
 /// How often a queue that can't be sent is looked through for what has expired.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(5);
+/// Lanes whose being held is audited by one process.
+const HELD_LANES_AUDITED_MAX: usize = 1024;
 /// Rows looked at each time.
 const EXPIRY_ROWS: usize = 2048;
 
@@ -47,8 +51,10 @@ pub(super) struct Worker {
     backoff: Backoff,
     /// The version negotiated since the peer was last reached.
     version: Option<Version>,
+    /// Lanes that were reported because the peer is ahead.
+    held: BTreeSet<Lane>,
     /// Where the search for expired rows goes on.
-    expiry_cursor: Option<(federation_proto::envelope::Lane, u64)>,
+    expiry_cursor: Option<(Lane, u64)>,
 }
 
 /// What a step asks for.
@@ -77,6 +83,7 @@ impl Worker {
             server,
             backoff: Backoff::default(),
             version: None,
+            held: BTreeSet::new(),
             expiry_cursor: None,
         }
     }
@@ -239,8 +246,13 @@ impl Worker {
                 Err(_) => self.start_over(peer),
             });
         }
+        let Some(version) = self.version else {
+            // Nothing is sent before the peer has said what it speaks: greet it first.
+            self.queue.put_back(load);
+            return Ok(Step::Again);
+        };
         let link = Link {
-            version: self.version.unwrap_or(Version::V1),
+            version,
             origin: self.node.server.clone(),
             destination: self.server.clone(),
             link_epoch: peer.link_epoch,
@@ -306,6 +318,13 @@ impl Worker {
         receipt: &Receipt,
     ) -> Result<Step, StoreError> {
         let now_ms = self.node.clock.now_ms();
+        for (lane, theirs) in self.queue.ahead(&load, receipt) {
+            // After a restart the peer may have taken rows that were not read here yet.
+            let rows = outbox::lane(&self.node.store, &self.server, lane, theirs, 1).await?;
+            if !rows.is_empty() {
+                self.queue.note_given_out(lane, theirs);
+            }
+        }
         let (settled, rows) = match self.queue.answered(load, signed, receipt, now_ms) {
             Ok(settled) => settled,
             Err(error) => {
@@ -316,10 +335,7 @@ impl Worker {
             }
         };
         for anomaly in &settled.anomalies {
-            if self.is_ahead_of_reading_only(anomaly).await? {
-                continue;
-            }
-            tracing::warn!(server = %self.server, ?anomaly, "both ends of the link disagree");
+            self.report(anomaly).await?;
         }
         if !settle::settle(&self.node, &self.server, &settled, rows).await? {
             return Ok(self.start_over(peer));
@@ -339,14 +355,31 @@ impl Worker {
         Ok(Step::Again)
     }
 
-    /// Whether the peer has nothing that is not in the outbox: after a restart it may have taken rows
-    /// already that were not read here yet.
-    async fn is_ahead_of_reading_only(&self, anomaly: &Anomaly) -> Result<bool, StoreError> {
-        let Anomaly::PeerAhead { lane, theirs, .. } = *anomaly else {
-            return Ok(false);
+    /// Both ends disagree: an operator has to know. A lane that is held is tried again and again, and
+    /// is audited once by each process.
+    async fn report(&mut self, anomaly: &Anomaly) -> Result<(), StoreError> {
+        tracing::warn!(server = %self.server, ?anomaly, "both ends of the link disagree");
+        let Anomaly::PeerAhead { lane, theirs, ours } = *anomaly else {
+            return Ok(());
         };
-        let rows = outbox::lane(&self.node.store, &self.server, lane, theirs, 1).await?;
-        Ok(!rows.is_empty())
+        if self.held.len() >= HELD_LANES_AUDITED_MAX || !self.held.insert(lane) {
+            return Ok(());
+        }
+        let mut part = Part::default();
+        let event = Event {
+            at_ms: self.node.clock.now_ms(),
+            actor: Actor::System,
+            action: "link.held",
+            subject: self.server.to_string(),
+            detail: format!(
+                "lane {lane}: {} has position {theirs}, and {ours} is the last that was given out: this \
+                 homeserver may have been restored from an old copy. The lane's mail waits",
+                self.server
+            ),
+        };
+        audit::record(&mut part, &event);
+        self.node.store.commit(part).await?;
+        Ok(())
     }
 
     /// Learns whether the peer is there and which versions it speaks; a starting server greets its

@@ -11,16 +11,18 @@ use federation_proto::agreement::{
 use federation_proto::armor::{self, Kind};
 use federation_proto::fingerprint::Fingerprint;
 use federation_proto::ids::ServerName;
+use federation_proto::manifest::{self, Manifest};
 use federation_proto::refusal::{Refusal, RefusalCode};
 use homeserver_api::admin::{AcceptRequest, CountersignRequest, DocumentSummary, OfferRequest};
 
 use super::change::{Change, Found, change};
 use super::error::PeeringError;
 use super::statement::statement;
+use super::view::stored_manifest;
 use crate::audit::Actor;
 use crate::federation::outbound;
 use crate::node::Node;
-use crate::store::peer::{self, PeerRecord};
+use crate::store::peer::{self, PeerRecord, StoredManifest};
 
 /// How long an offer may be accepted.
 const OFFER_VALID_MS: u64 = 30 * 24 * 60 * 60 * 1000;
@@ -133,6 +135,7 @@ pub async fn accept(
     }
     let server = offer.statement().from.clone();
     let root = offer.statement().root.clone();
+    let offered_manifest = offer.manifest().clone();
     let statement = statement(
         node,
         &server,
@@ -152,6 +155,7 @@ pub async fn accept(
     let ceremony = Agreement::Accepted(accepted).record();
     change(node, actor, &server, |found| {
         same_root(&found, &root)?;
+        not_older(&found.record, &offered_manifest, now_ms)?;
         Ok(Ok(Change {
             record: PeerRecord {
                 ceremony: Some(ceremony.clone()),
@@ -180,6 +184,7 @@ pub async fn countersign(
     clear_ended(node, &server).await?;
     change(node, actor, &server, |mut found| {
         same_root(&found, &acceptance.statement().root)?;
+        not_older(&found.record, acceptance.manifest(), now_ms)?;
         let restored = found.restored.take();
         let ceremony = restored.and_then(|restored| restored.ceremony);
         let Some(Agreement::Offered(offered)) = ceremony else {
@@ -279,6 +284,7 @@ async fn take_countersignature(
 /// The record once both have signed.
 fn in_force(record: PeerRecord, active: Active, now_ms: u64) -> PeerRecord {
     let goes_on = is_in_force(&record);
+    let manifest = newest(&record, active.signed().partner_manifest(), now_ms);
     PeerRecord {
         current: Some(Agreement::Active(active).record()),
         ceremony: None,
@@ -287,7 +293,7 @@ fn in_force(record: PeerRecord, active: Active, now_ms: u64) -> PeerRecord {
         } else {
             now_ms.max(record.link_epoch.saturating_add(1))
         },
-        manifest: record.manifest.filter(|_| goes_on),
+        manifest: Some(manifest),
         ..record
     }
 }
@@ -325,6 +331,38 @@ fn same_root(found: &Found, root: &Bytes) -> Result<(), PeeringError> {
         ))),
         Some(_) | None => Ok(()),
     }
+}
+
+/// A partner's keys never go back, not even over the end of an agreement: an older manifest may list
+/// keys that were given up because somebody else has them.
+fn not_older(record: &PeerRecord, manifest: &Manifest, now_ms: u64) -> Result<(), PeeringError> {
+    let (server, root) = (manifest.server(), manifest.identity().root());
+    let stored = record.manifest.as_ref();
+    let Some(known) = stored.and_then(|stored| stored_manifest(server, root, stored)) else {
+        return Ok(());
+    };
+    manifest::decode(manifest.bytes().clone())
+        .map_err(|error| PeeringError::Document(error.to_string()))?
+        .verify(server, root, Some(&known), now_ms)
+        .map_err(|error| {
+            PeeringError::Document(format!(
+                "{error}: ask {server} for a new document, made with its newest keys"
+            ))
+        })?;
+    Ok(())
+}
+
+/// The newer one of the agreement's manifest and the one that is stored.
+fn newest(record: &PeerRecord, manifest: &Manifest, now_ms: u64) -> StoredManifest {
+    let (server, root) = (manifest.server(), manifest.identity().root());
+    let stored = record.manifest.as_ref().filter(|stored| {
+        stored_manifest(server, root, stored)
+            .is_some_and(|known| known.serial() >= manifest.serial())
+    });
+    stored.cloned().unwrap_or_else(|| StoredManifest {
+        bytes: manifest.bytes().clone(),
+        taken_ms: now_ms,
+    })
 }
 
 fn parse_fingerprint(text: &str) -> Result<Fingerprint, PeeringError> {

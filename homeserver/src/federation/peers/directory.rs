@@ -37,6 +37,8 @@ pub struct PeerView {
     pub endpoints: Vec<String>,
     /// The epoch of our numbering towards it.
     pub link_epoch: u64,
+    /// When the offer or acceptance that is under way ends, milliseconds since the Unix epoch.
+    pub ceremony_ends_ms: Option<u64>,
     /// Our countersignature, while it has yet to reach the peer.
     pub countersignature_to_deliver: Option<Bytes>,
     pub(super) serial: (Key, Option<Value>),
@@ -74,11 +76,15 @@ impl PeerView {
     }
 
     /// What TLS pins for the peer; `None`: it may not connect.
-    fn anchor(&self) -> Option<PeerAnchor> {
-        let may_connect = matches!(
-            self.state,
-            PeerState::Accepted | PeerState::Active | PeerState::Suspended
-        );
+    fn anchor(&self, now_ms: u64) -> Option<PeerAnchor> {
+        let may_connect = match self.state {
+            PeerState::Active | PeerState::Suspended => true,
+            // It may bring its countersignature, as long as that would be taken.
+            PeerState::Accepted => self
+                .ceremony_ends_ms
+                .is_some_and(|ends_ms| now_ms < ends_ms),
+            _ => false,
+        };
         let manifest = self.manifest.as_ref().filter(|_| may_connect)?;
         let pins = manifest.body().tls_pins.iter();
         Some(PeerAnchor {
@@ -131,6 +137,7 @@ impl Directory {
     /// every change, and whenever a part failed because an agreement had changed.
     pub async fn refresh(&self, node: &Node) -> Result<(), StoreError> {
         let mut known = self.anchors.lock().await;
+        let now_ms = node.clock.now_ms();
         let before = self.views.load_full();
         let mut views = BTreeMap::new();
         let mut anchors = HashMap::new();
@@ -142,7 +149,7 @@ impl Directory {
                 Some(view) => Arc::clone(view),
                 None => Arc::new(view::of(&server, &record)?),
             };
-            if let Some(anchor) = view.anchor() {
+            if let Some(anchor) = view.anchor(now_ms) {
                 anchors.insert(server.clone(), anchor);
             }
             views.insert(server, view);

@@ -40,7 +40,7 @@ impl From<AgreementError> for PeeringError {
             | AgreementError::OtherPartner { .. }
             | AgreementError::WithItself
             | AgreementError::NotTheFirst
-            | AgreementError::NoCommonVersion => Self::Document(error.to_string()),
+            | AgreementError::NoCommonVersion { .. } => Self::Document(error.to_string()),
             // The document is in order, but does not fit what was confirmed, or how things stand.
             _ => Self::State(error.to_string()),
         }

@@ -65,14 +65,17 @@ fn lines(shown: &Agreement) -> Vec<String> {
     match shown {
         Agreement::Offered(offered) => offered.offer().summary(),
         Agreement::Accepted(accepted) => accepted.acceptance().summary(),
-        Agreement::Revoked(revoked) => match revoked.papers() {
-            Papers::Offer(offer) => offer.summary(),
-            Papers::Acceptance(accepted) => accepted.acceptance().summary(),
-            Papers::Signed(signed) => signed.summary(),
-        },
-        _ => shown
-            .signed()
-            .map(federation_proto::agreement::Signed::summary)
-            .unwrap_or_default(),
+        Agreement::Active(active) => active.signed().summary(),
+        Agreement::Suspended(suspended) => suspended.signed().summary(),
+        Agreement::Expired(expired) => papers_lines(expired.papers()),
+        Agreement::Revoked(revoked) => papers_lines(revoked.papers()),
+    }
+}
+
+fn papers_lines(papers: &Papers) -> Vec<String> {
+    match papers {
+        Papers::Offer(offer) => offer.summary(),
+        Papers::Acceptance(accepted) => accepted.acceptance().summary(),
+        Papers::Signed(signed) => signed.summary(),
     }
 }

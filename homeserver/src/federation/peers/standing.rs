@@ -9,6 +9,7 @@ use federation_proto::manifest::{self, Manifest};
 
 use super::change::{Change, Found, change};
 use super::error::PeeringError;
+use super::view::stored_manifest;
 use crate::audit::Actor;
 use crate::node::Node;
 use crate::store::StoreError;
@@ -93,25 +94,50 @@ pub async fn revoke(
     .await
 }
 
-/// Notes that the agreement's last day is past.
+/// Notes that the last day of the agreement, or of what is under way, is past.
 pub async fn expire(node: &Node, server: &ServerName) -> Result<(), StoreError> {
     let now_ms = node.clock.now_ms();
     let expired = change(node, &Actor::System, server, |found| {
-        let (record, agreement) = current(found, server)?;
-        let expired = match agreement {
+        let Some(restored) = found.restored else {
+            return Err(PeeringError::UnknownPeer(server.clone()));
+        };
+        let record = found.record;
+        let in_force = matches!(
+            restored.current,
+            Some(Agreement::Active(_) | Agreement::Suspended(_))
+        );
+        let current = match restored.current {
             Some(Agreement::Active(active)) => active.expire(now_ms).ok(),
             Some(Agreement::Suspended(suspended)) => suspended.expire(now_ms).ok(),
             _ => None,
         };
-        Ok(match expired {
-            Some(expired) => Ok(moved(
+        if let Some(expired) = current {
+            let after = Agreement::Expired(expired);
+            return Ok(Ok(moved(record, &after, "peer.expired", "")));
+        }
+        let ceremony = match restored.ceremony {
+            Some(Agreement::Offered(offered)) => offered.expire(now_ms).ok(),
+            Some(Agreement::Accepted(accepted)) => accepted.expire(now_ms).ok(),
+            _ => None,
+        };
+        let Some(expired) = ceremony else {
+            return Ok(Err(()));
+        };
+        let record = PeerRecord {
+            ceremony: None,
+            ..record
+        };
+        let action = "peer.offer-expired";
+        Ok(Ok(if in_force {
+            Change {
                 record,
-                &Agreement::Expired(expired),
-                "peer.expired",
-                "",
-            )),
-            None => Err(()),
-        })
+                action,
+                detail: String::new(),
+                answer: (),
+            }
+        } else {
+            moved(record, &Agreement::Expired(expired), action, "")
+        }))
     })
     .await;
     match expired {
@@ -182,6 +208,12 @@ pub async fn take_manifest(
         let actor = Actor::Peer(server.clone());
         change(node, &actor, server, |found| {
             let (record, _) = current(found, server)?;
+            let stored = record.manifest.as_ref();
+            let stored = stored.and_then(|stored| stored_manifest(server, root, stored));
+            if stored.is_some_and(|stored| stored.serial() >= taken.serial()) {
+                // Another one came meanwhile.
+                return Ok(Err(()));
+            }
             Ok(Ok(Change {
                 record: PeerRecord {
                     manifest: Some(StoredManifest {

@@ -80,6 +80,7 @@ pub(super) fn of(server: &ServerName, record: &PeerRecord) -> Result<PeerView, S
         endpoints: known.map_or_else(Vec::new, |known| known.endpoints),
         manifest,
         link_epoch: record.link_epoch,
+        ceremony_ends_ms: restored.ceremony.as_ref().and_then(ceremony_ends_ms),
         countersignature_to_deliver: to_deliver
             .map(|signed| signed.countersignature().bytes().clone()),
         serial: (
@@ -87,6 +88,14 @@ pub(super) fn of(server: &ServerName, record: &PeerRecord) -> Result<PeerView, S
             Some(agreement_serial::value(record.serial)),
         ),
     })
+}
+
+fn ceremony_ends_ms(ceremony: &Stored) -> Option<u64> {
+    match ceremony {
+        Stored::Offered(offered) => Some(offered.ends_ms()),
+        Stored::Accepted(accepted) => Some(accepted.ends_ms()),
+        _ => None,
+    }
 }
 
 /// What the partner has stated of itself.
@@ -117,17 +126,34 @@ fn partner(shown: &Stored) -> Option<Partner> {
     }
 }
 
-/// The stored manifest, which was checked when it came, as long as it still fits the agreement.
+/// The one of the agreement's manifest and the stored one that came later.
 fn newest(server: &ServerName, known: &Partner, stored: &StoredManifest) -> Arc<Manifest> {
-    let newer = manifest::decode(stored.bytes.clone())
+    let Some(stored) = stored_manifest(server, &known.root, stored) else {
+        return Arc::new(known.manifest.clone());
+    };
+    let (ours, theirs) = (stored.serial(), known.manifest.serial());
+    if ours == theirs && stored.bytes() != known.manifest.bytes() {
+        // The ceremony takes no such agreement: this record was not written by it.
+        tracing::error!(%server, serial = ours, "two key manifests have one serial: keeping the first");
+    }
+    Arc::new(if ours >= theirs {
+        stored
+    } else {
+        known.manifest.clone()
+    })
+}
+
+/// The stored manifest, which was checked when it came; `None`: it is of another root, of an
+/// organisation that has had this name before.
+pub(super) fn stored_manifest(
+    server: &ServerName,
+    root: &Bytes,
+    stored: &StoredManifest,
+) -> Option<Manifest> {
+    manifest::decode(stored.bytes.clone())
+        .ok()?
+        .verify(server, root, None, stored.taken_ms)
         .ok()
-        .and_then(|newer| {
-            newer
-                .verify(server, &known.root, Some(&known.manifest), stored.taken_ms)
-                .ok()
-        });
-    // One of another root belongs to an agreement that has been replaced.
-    Arc::new(newer.unwrap_or_else(|| known.manifest.clone()))
 }
 
 /// What the agreement allows, as policy sees it.
