@@ -35,6 +35,8 @@ use crate::store::inbox::InboxBody;
 use crate::store::{Part, dead_letters};
 use crate::tls;
 
+mod bounds;
+
 const ROOM: RoomId = RoomId::from_bytes([7; 16]);
 
 fn worker(from: &Side, to: &Side) -> Worker {

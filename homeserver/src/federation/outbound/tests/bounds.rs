@@ -1,0 +1,122 @@
+//! What a peer can't do to us: fill the store, wear us out, go back, or make us lose mail.
+
+use federation_proto::limits::LINK_LANES_MAX;
+
+use super::*;
+use crate::federation::outbound::round;
+use crate::store::link_position;
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// Goal: an offer that nobody answers and an acceptance that nobody countersigns end by themselves,
+/// and with the acceptance the peer's right to connect; by moving both clocks.
+#[tokio::test]
+async fn unanswered_offers_expire() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    accepted(&a, &b, None).await;
+    let state = |at: &Side, of: &Side| at.node.peers.get(&of.node.server).unwrap().state;
+    for (days, at_a, at_b) in [
+        (29, PeerState::Offered, PeerState::Accepted),
+        (2, PeerState::Expired, PeerState::Accepted),
+        (7, PeerState::Expired, PeerState::Expired),
+    ] {
+        for side in [&a, &b] {
+            side.clock.advance_ms(days * DAY_MS);
+            round(&side.node).await.unwrap();
+        }
+        assert_eq!((state(&a, &b), state(&b, &a)), (at_a, at_b));
+        let may_connect = b.node.peer_roots.get(&a.node.server).is_some();
+        assert_eq!(may_connect, at_b == PeerState::Accepted);
+    }
+}
+
+/// Goal: a peer's keys don't go back with a new agreement; by a ceremony after a revocation, with a
+/// manifest that is older than the last one known.
+#[tokio::test]
+async fn keys_never_go_back() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    peered(&a, &b).await;
+    let mut body = b.node.keys.manifest().body().clone();
+    body.serial += 1;
+    let newer = body.sign(b.node.keys.issuing_key(), b.node.random.as_ref());
+    peers::take_manifest(&a.node, &b.node.server, newer.unwrap())
+        .await
+        .unwrap();
+    for (at, of) in [(&a, &b), (&b, &a)] {
+        peers::revoke(&at.node, &admin(), &of.node.server, "over")
+            .await
+            .unwrap();
+    }
+    let acceptance = accepted(&a, &b, None).await;
+    let seen = peers::inspect(&a.node, &acceptance).await.unwrap();
+    let request = homeserver_api::admin::CountersignRequest {
+        document: acceptance,
+        fingerprint: seen.fingerprint,
+    };
+    let error = peers::countersign(&a.node, &admin(), &request)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, peers::PeeringError::Document(_)), "{error}");
+    assert!(error.to_string().contains("is known already"), "{error}");
+}
+
+/// Goal: a peer can't fill the store with lanes: beyond the limit a new one is put off and nothing of
+/// it is stored, and lanes that are there go on; by a count that is one below the limit.
+#[tokio::test]
+async fn lanes_are_limited() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    peered(&a, &b).await;
+    let store = &b.node.store;
+    let before = link_position::lanes(store, &a.node.server).await.unwrap();
+    let mut part = Part::default();
+    let almost = LINK_LANES_MAX - 1;
+    link_position::put_lanes(&mut part, &a.node.server, &before, almost).unwrap();
+    store.commit(part).await.unwrap();
+    let (first, second) = (Lane::from_bytes([1; 16]), Lane::from_bytes([2; 16]));
+    let put_off = |result: &ItemResult| {
+        let code = RefusalCode::Quota;
+        matches!(result, ItemResult::Deferred { code: found, .. } if *found == code)
+    };
+    let sent = vec![outgoing(first, 1), outgoing(second, 1), outgoing(first, 2)];
+    let results = exchange(&a, &b, sent).await;
+    assert_eq!(
+        results.iter().map(put_off).collect::<Vec<_>>(),
+        [false, true, false]
+    );
+    let results = exchange(&a, &b, vec![outgoing(second, 1), outgoing(first, 3)]).await;
+    assert_eq!(
+        results.iter().map(put_off).collect::<Vec<_>>(),
+        [true, false]
+    );
+    let stored = link_position::position(store, &a.node.server, second).await;
+    assert_eq!(stored.unwrap().record, None);
+    let count = link_position::lanes(store, &a.node.server).await.unwrap();
+    assert_eq!(count.record, Some(LINK_LANES_MAX));
+}
+
+/// Goal: mail of a homeserver that was restored from an old copy is not taken for what the peer had got
+/// at its position: it waits; by a lane that starts its numbering again.
+#[tokio::test]
+async fn restored_mail_is_held() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    let (mut alice, bob) = acquainted(&a, &b).await;
+    let mut to_b = worker(&a, &b);
+    for _ in 0..3 {
+        alice.say(&a, ROOM, b"before", 3600).await;
+    }
+    drain(&mut to_b).await;
+    assert_eq!(bob.heard(&b).await, 3);
+    let (store, server) = (&a.node.store, &b.node.server);
+    let mut part = Part::default();
+    for tail in crate::store::outbox::tails(store, server, 10)
+        .await
+        .unwrap()
+    {
+        crate::store::outbox::delete_tail(&mut part, server, &tail);
+    }
+    store.commit(part).await.unwrap();
+    alice.say(&a, ROOM, b"after", 3600).await;
+    let mut restarted = worker(&a, &b);
+    assert!(matches!(drain(&mut restarted).await, Step::Mail(_)));
+    assert_eq!(waiting(&a, &b).await, 1);
+}
