@@ -11,6 +11,7 @@
 //! by the result that the receiver signed for it. The store is the caller's: it reads a lane's
 //! position, and writes the new one in the same store transaction as the deliveries.
 
+mod progress;
 mod receiver;
 mod sender;
 
