@@ -185,12 +185,9 @@ fn open_node(config: Config) -> Result<Arc<Node>, ServerError> {
     #[expect(clippy::disallowed_methods, reason = "the process's own randomness")]
     let random = Arc::new(SystemRandom::new());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let folder = KeyFolder::at(config.server.keys_dir());
-    let keys = folder
+    let keys = KeyFolder::at(config.server.keys_dir())
         .load(&config.server.name, clock.now_ms(), random.as_ref())
         .map_err(ServerError::Keys)?;
-    // Before anyone sees them: a renewed manifest is never published before it is written.
-    tasks::renew(&keys, &folder, clock.now_ms(), random.as_ref())?;
     let engine = open_engine(&config)?;
     let store = Store::new(engine)?;
     Ok(Arc::new(Node::new(
