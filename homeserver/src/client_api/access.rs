@@ -71,6 +71,16 @@ async fn device(node: &Node, headers: &HeaderMap) -> Result<Option<DeviceOf>, Ap
     }
 }
 
+/// For every path that the client API does not have.
+pub(super) async fn no_such_path() -> ApiError {
+    ApiError::problem(Problem::new(
+        404,
+        "no-such-path",
+        "no such path here",
+        "check the path against the API's description",
+    ))
+}
+
 /// For every method that a path does not have.
 pub(super) async fn method_not_allowed() -> ApiError {
     ApiError::problem(Problem::new(

@@ -13,7 +13,8 @@ use homeserver_api::client::{FileInfo, TTL_HEADER};
 use homeserver_api::problem::Problem;
 
 use super::error::ApiError;
-use super::extract::Path;
+use super::extract::{Path, too_slow};
+use super::limits::UPLOAD_PAUSE_TIME_MAX;
 use crate::delivery::NotTaken;
 use crate::delivery::files::{self, Incoming, Outgoing};
 use crate::node::{Hint, Node};
@@ -42,7 +43,14 @@ pub(super) async fn upload(
 
 async fn take_in(incoming: &mut Incoming<'_>, body: Body) -> Result<(), ApiError> {
     let mut body = body.into_data_stream();
-    while let Some(bytes) = body.next().await {
+    let paused = |_| {
+        let seconds = UPLOAD_PAUSE_TIME_MAX.as_secs();
+        too_slow(format!("without pauses of more than {seconds} s"))
+    };
+    while let Some(bytes) = tokio::time::timeout(UPLOAD_PAUSE_TIME_MAX, body.next())
+        .await
+        .map_err(paused)?
+    {
         let bytes = bytes.map_err(|_| {
             ApiError::problem(Problem::new(
                 400,

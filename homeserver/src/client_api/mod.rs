@@ -12,6 +12,7 @@ mod error;
 mod extract;
 mod files;
 mod key_packages;
+mod limits;
 mod rate_limit;
 mod server;
 mod session;
@@ -93,8 +94,10 @@ impl Routes {
         self
     }
 
-    /// Unknown paths are left to the router that is merged beside this one.
+    /// What no route above takes is told so, as every other mistake is.
     fn finish(self) -> Router {
-        self.router.with_state(self.node)
+        self.router
+            .fallback(access::no_such_path)
+            .with_state(self.node)
     }
 }

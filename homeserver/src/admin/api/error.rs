@@ -27,6 +27,9 @@ pub(super) enum AdminError {
     /// The request's body is too large.
     #[error("the request's body is larger than {0} bytes")]
     TooLarge(usize),
+    /// The request's body did not arrive.
+    #[error("the body did not arrive within {0} s: send the whole request at once")]
+    TooSlow(u64),
     /// What the request speaks of does not exist.
     #[error("{0}")]
     NotFound(String),
@@ -92,6 +95,11 @@ impl AdminError {
                 StatusCode::PAYLOAD_TOO_LARGE,
                 RefusalCode::TooLarge.as_str(),
                 "The request is too large",
+            ),
+            Self::TooSlow(_) => new(
+                StatusCode::REQUEST_TIMEOUT,
+                "body-too-slow",
+                "The body came too slowly",
             ),
             Self::NotFound(_) => new(StatusCode::NOT_FOUND, "not-found", "Not found"),
             Self::Conflict(_) => new(

@@ -19,6 +19,7 @@ mod user_types;
 mod users;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -29,6 +30,8 @@ use crate::node::Node;
 
 /// Largest body of a request: a peering document with its certificates is the largest thing sent.
 const BODY_BYTES_MAX: usize = 128 * 1024;
+/// A body arrives within this time: the sign-in is open to everyone.
+const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Every route of the admin API. Each request carries [`crate::audit::Actor`] (local socket) or
 /// [`crate::server::Remote`] (client listener) as an extension.

@@ -149,6 +149,17 @@ async fn requests_are_read_strictly() {
     problem(response, 404, "not-found").await;
     let response = world.local("DELETE", "/admin/v1/users", Value::Null).await;
     problem(response, 405, "method-not-allowed").await;
+    let nobody = By::Token(String::new());
+    for (method, path, status, code) in [
+        ("GET", "/admin/", 404, "not-found"),
+        ("GET", "/admin/v1/%FF", 404, "not-found"),
+        ("GET", "/admin/v1/sessions", 405, "method-not-allowed"),
+    ] {
+        let response = world.call(&nobody, method, path, Value::Null).await;
+        problem(response, status, code).await;
+    }
+    let response = world.local("GET", "/admin/v1/users/%FF", Value::Null).await;
+    problem(response, 400, "malformed-request").await;
     let response = world
         .local("GET", "/admin/v1/audit?befor=1", Value::Null)
         .await;
@@ -156,6 +167,18 @@ async fn requests_are_read_strictly() {
     let large = json!({"handle": "a".repeat(200_000)});
     let response = world.local("POST", "/admin/v1/users", large).await;
     problem(response, 413, "too-large").await;
+}
+
+/// Goal: a stranger's body that does not come is given up; by one that never ends, with the time moved.
+#[tokio::test(start_paused = true)]
+async fn slow_bodies_are_given_up() {
+    let world = World::new("a.example");
+    let endless = futures_util::stream::pending::<Result<&str, std::io::Error>>();
+    let request = Request::post("/admin/v1/sessions")
+        .body(Body::from_stream(endless))
+        .unwrap();
+    let response = world.router.clone().oneshot(request).await.unwrap();
+    problem(response, 408, "body-too-slow").await;
 }
 
 /// Goal: accounts are created, listed, changed and deleted, and what is not there is a problem; by
