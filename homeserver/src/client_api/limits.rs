@@ -7,3 +7,6 @@ use std::time::Duration;
 pub(super) const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 /// An upload may take long, but never rests longer than this.
 pub(super) const UPLOAD_PAUSE_TIME_MAX: Duration = Duration::from_secs(30);
+/// Requests of one address that has not signed in: in a burst, and then per second.
+pub(super) const REQUESTS_BURST: u64 = 200;
+pub(super) const REQUESTS_PER_SECOND: u64 = 50;

@@ -20,10 +20,9 @@ use tower::ServiceExt as _;
 
 use super::router;
 use crate::audit::Actor;
-use crate::identity::{self, accounts, user_types};
+use crate::identity::{self, Remote, accounts, user_types};
 use crate::node::Node;
 use crate::node::testing::{ManualClock, node};
-use crate::server::Remote;
 
 const PASSWORD: &str = "a long password";
 

@@ -66,7 +66,12 @@ pub(super) fn start(tasks: &mut Tasks, node: &Arc<Node>, tls: &Arc<ListenerTls>)
     );
     tasks.spawn("federation", federation(node.clone(), network));
     tasks.spawn("sweeper", delivery::expiry::run(node.clone()));
-    tasks.spawn("audit sequencer", audit::run_sequencer(node.clone()));
+    let sequencer = audit::run_sequencer(
+        node.store.clone(),
+        node.clock.clone(),
+        node.repeated.clone(),
+    );
+    tasks.spawn("audit sequencer", sequencer);
 }
 
 /// Renews keys and certificates that are due: made, written to the audit log and to the folder, and only
