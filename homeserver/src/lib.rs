@@ -4,6 +4,7 @@ pub mod admin;
 pub mod audit;
 pub mod ciphertext;
 pub mod client_api;
+pub mod clock;
 pub mod config;
 pub mod delivery;
 #[cfg(feature = "faults")]

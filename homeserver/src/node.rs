@@ -5,14 +5,16 @@
 //! process under a seed. Hints only save waiting: correctness never depends on one arriving.
 
 use std::collections::BTreeSet;
+use std::future::Future;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use federation_proto::envelope::Lane;
 use federation_proto::ids::{FileId, ServerName};
 use ring::rand::SecureRandom;
 use tokio::sync::broadcast;
 
+use crate::audit::Repeated;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::fetches::Fetches;
 use crate::delivery::mailboxes::{Mailboxes, Ring};
@@ -25,29 +27,6 @@ use crate::tls::PeerRoots;
 
 /// Hints kept for a slow listener; one that lags behind reads the store afresh.
 const HINTS_WAITING_MAX: usize = 4096;
-
-/// The wall clock.
-pub trait Clock: Send + Sync {
-    /// Milliseconds since the Unix epoch.
-    fn now_ms(&self) -> u64;
-}
-
-/// The machine's clock.
-pub struct SystemClock;
-
-impl Clock for SystemClock {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place that reads the clock"
-    )]
-    fn now_ms(&self) -> u64 {
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| {
-                u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-            })
-    }
-}
 
 /// Something happened that a task of this process may wait for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +66,8 @@ pub struct Node {
     pub fetches: Fetches,
     /// What slows down the guessing of passwords.
     pub sign_in: SignInGuard,
+    /// Events that come again and again, to be counted instead of written each.
+    pub repeated: Arc<Repeated>,
     /// The store.
     pub store: Store,
     /// The clock.
@@ -116,6 +97,7 @@ impl Node {
             mailboxes: Mailboxes::default(),
             fetches: Fetches::default(),
             sign_in: SignInGuard::default(),
+            repeated: Arc::default(),
             store,
             clock,
             random,
@@ -149,6 +131,19 @@ impl Node {
     /// All hints from now on.
     pub fn hints(&self) -> broadcast::Receiver<Hint> {
         self.hints.subscribe()
+    }
+}
+
+/// Does `act` to its end even when nobody waits for it any more: a request's future is dropped when its
+/// client goes away, but whoever is concerned by what was committed has to hear of it all the same.
+pub async fn to_its_end<T: Send + 'static>(act: impl Future<Output = T> + Send + 'static) -> T {
+    match tokio::spawn(act).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime ends, and with it whoever waits here.
+            Err(_) => std::future::pending().await,
+        },
     }
 }
 

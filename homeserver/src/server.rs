@@ -24,9 +24,10 @@ use ring::rand::SystemRandom;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::delivery::mailboxes::Ring;
-use crate::node::{Clock, Node, SystemClock};
+use crate::node::Node;
 use crate::organisation::{KeyFolder, OrganisationError};
 use crate::store::engine::embedded::EmbeddedEngine;
 use crate::store::{Store, StoreError};
@@ -36,10 +37,6 @@ use health::Health;
 
 /// How long open connections may take to finish at the end.
 const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(5);
-
-/// Where a request came from; an extension of every request on the client listener.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Remote(pub SocketAddr);
 
 /// Why the homeserver could not start, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -185,12 +182,9 @@ fn open_node(config: Config) -> Result<Arc<Node>, ServerError> {
     #[expect(clippy::disallowed_methods, reason = "the process's own randomness")]
     let random = Arc::new(SystemRandom::new());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let folder = KeyFolder::at(config.server.keys_dir());
-    let keys = folder
+    let keys = KeyFolder::at(config.server.keys_dir())
         .load(&config.server.name, clock.now_ms(), random.as_ref())
         .map_err(ServerError::Keys)?;
-    // Before anyone sees them: a renewed manifest is never published before it is written.
-    tasks::renew(&keys, &folder, clock.now_ms(), random.as_ref())?;
     let engine = open_engine(&config)?;
     let store = Store::new(engine)?;
     Ok(Arc::new(Node::new(

@@ -36,7 +36,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "store",
         ],
     ),
-    ("audit", &["node", "store"]),
+    ("audit", &["clock", "store"]),
     (
         "client_api",
         &[
@@ -45,7 +45,6 @@ const EDGES: &[(&str, &[&str])] = &[
             "identity",
             "node",
             "organisation",
-            "server",
             "store",
         ],
     ),
@@ -88,6 +87,7 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "federation/outbound",
         &[
+            "clock",
             "delivery",
             "federation/files",
             "federation/paths",
@@ -124,6 +124,8 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "node",
         &[
+            "audit",
+            "clock",
             "config",
             "delivery",
             "federation/outbound",
@@ -146,12 +148,14 @@ const EDGES: &[(&str, &[&str])] = &[
             "admin",
             "audit",
             "client_api",
+            "clock",
             "config",
             "delivery",
             "faults",
             "federation",
             "federation/inbound",
             "federation/outbound",
+            "identity",
             "node",
             "organisation",
             "store",
@@ -160,7 +164,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     ("store", &["ciphertext", "telemetry"]),
     ("telemetry", &["config"]),
-    ("tls", &["faults", "node", "organisation"]),
+    ("tls", &["clock", "faults", "organisation"]),
 ];
 
 /// Rooms that are told apart below the top level.

@@ -44,6 +44,11 @@ impl Place {
     }
 
     fn init(&self) -> Output {
+        self.init_with(&self.path("entente.toml"), &[])
+    }
+
+    /// `homeserver init` in the folder, with good answers unless `instead` has others.
+    fn init_with(&self, config: &Path, instead: &[[&str; 2]]) -> Output {
         // Ports that were free a moment ago: the system gives each once in a while only.
         let free = || {
             TcpListener::bind("127.0.0.1:0")
@@ -52,19 +57,30 @@ impl Place {
                 .unwrap()
                 .to_string()
         };
-        self.command(&["init", "--output", "json", "--server-name", "a.example"])
-            .args(["--client-listen", &free(), "--federation-listen", &free()])
-            .args(["--metrics-listen", &free()])
-            .arg("--data-dir")
-            .arg(self.path("data"))
-            .arg("--admin-socket")
-            .arg(self.path("admin.sock"))
-            .args(["--admin-name", "admin", "--admin-password-file"])
-            .arg(self.path("password"))
-            .arg("--root-key")
-            .arg(self.path("root-key.enc"))
-            .arg("--root-key-passphrase-file")
-            .arg(self.path("passphrase"))
+        let path = |name: &str| self.path(name).display().to_string();
+        let answers = [
+            ("--client-listen", free()),
+            ("--federation-listen", free()),
+            ("--metrics-listen", free()),
+            ("--data-dir", path("data")),
+            ("--admin-socket", path("admin.sock")),
+            ("--admin-name", "admin".to_owned()),
+            ("--admin-password-file", path("password")),
+            ("--root-key", path("root-key.enc")),
+            ("--root-key-passphrase-file", path("passphrase")),
+        ];
+        let kept = answers
+            .iter()
+            .filter(|(flag, _)| instead.iter().all(|other| other[0] != *flag));
+        Command::new(env!("CARGO_BIN_EXE_homeserver"))
+            .args(["init", "--output", "json", "--server-name", "a.example"])
+            .arg("--config")
+            .arg(config)
+            .args(kept.flat_map(|(flag, answer)| [*flag, answer.as_str()]))
+            .args(instead.as_flattened())
+            .env_clear()
+            .stdin(Stdio::null())
+            .current_dir(self.folder.path())
             .output()
             .unwrap()
     }
@@ -176,6 +192,55 @@ fn init_overwrites_nothing() {
         .output()
         .unwrap();
     assert_eq!(code(&check), Some(0), "{}", errors(&check));
+}
+
+/// Goal: `init` takes a configuration by a relative path, as everyone types it; by doing so in the folder.
+#[test]
+fn init_in_the_working_folder() {
+    let place = Place::new();
+    let made = place.init_with(Path::new("entente.toml"), &[]);
+    assert_eq!(code(&made), Some(0), "{}", errors(&made));
+    let check = place.command(&["config", "check"]).output().unwrap();
+    assert_eq!(code(&check), Some(0), "{}", errors(&check));
+}
+
+/// Goal: what `run` would not take, `init` does not write: it tells every mistake at once and leaves
+/// nothing behind; by wrong answers of each kind.
+#[test]
+fn init_writes_only_what_run_takes() {
+    let place = Place::new();
+    let wrong = [
+        ["--client-listen", "127.0.0.1:8448"],
+        ["--federation-listen", "127.0.0.1:8448"],
+        ["--metrics-listen", "0.0.0.0:9464"],
+        ["--federation-endpoint", "https://chat.a.example"],
+        ["--admin-socket", "admin.sock"],
+        ["--data-dir", "data"],
+    ];
+    let made = place.init_with(Path::new("entente.toml"), &wrong);
+    assert_eq!(code(&made), Some(1), "{}", errors(&made));
+    for said in [
+        "give each its own",
+        "listen.metrics: `0.0.0.0:9464` is reachable from outside",
+        "federation.endpoints: `https://chat.a.example` is not an endpoint",
+        "listen.admin_socket: `admin.sock` is not an absolute path",
+        "server.data_dir: `data` is not an absolute path",
+    ] {
+        assert!(errors(&made).contains(said), "{said}: {}", errors(&made));
+    }
+    let long = format!("/{}", "x".repeat(107));
+    let made = place.init_with(Path::new("entente.toml"), &[["--admin-socket", &long]]);
+    assert_eq!(code(&made), Some(1));
+    assert!(
+        errors(&made).contains("at most 107 bytes"),
+        "{}",
+        errors(&made)
+    );
+    let left: Vec<_> = std::fs::read_dir(place.folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(left.len(), 2, "only the secrets' files: {left:?}");
 }
 
 /// Goal: without a terminal a missing answer is named and nothing is written; by leaving one out.

@@ -42,8 +42,14 @@ pub(super) async fn sign_in(
     };
     if let Err(error) = verdict {
         if matches!(error, IdentityError::SignInFailed) {
-            audit::record(&mut part, &event("administrator.sign-in-refused"));
-            node.store.commit(part).await?;
+            // Under one subject: the names are whatever a stranger makes up.
+            let refused = Event {
+                actor: Actor::System,
+                subject: "sign-in".to_owned(),
+                detail: format!("as {name}"),
+                ..event("administrator.sign-in-refused")
+            };
+            node.repeated.note(&node.store, refused).await?;
         }
         return Err(error);
     }

@@ -4,6 +4,8 @@
 //! sequencer moves it into the log, numbered without holes and chained by hash. Deliberately absent:
 //! message contents, and accepted messages (an audit of every message would be a social graph).
 
+mod repeated;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +14,11 @@ use federation_proto::ids::{DeviceId, Handle, ServerName};
 use homeserver_api::admin::{AuditEntry, AuditPage, PAGE_ENTRIES_MAX};
 use ring::digest::{Context, SHA256};
 
-use crate::node::Node;
+use crate::clock::Clock;
 use crate::store::audit::{self as store, AuditRecord, StoredEntry};
 use crate::store::{Key, Part, Precondition, Store, StoreError};
+
+pub use repeated::Repeated;
 
 /// How long an event may wait for its number while nobody reads the log.
 const SEQUENCE_INTERVAL: Duration = Duration::from_secs(1);
@@ -134,14 +138,26 @@ pub async fn check(store: &Store) -> Result<u64, StoreError> {
     }
 }
 
-/// Numbers what was recorded, for as long as the process lives.
-pub async fn run_sequencer(node: Arc<Node>) {
+/// Numbers what was recorded, and writes the counts of what was not written each, for as long as the
+/// process lives.
+pub async fn run_sequencer(store: Store, clock: Arc<dyn Clock>, repeated: Arc<Repeated>) {
     loop {
-        if let Err(error) = sequence(&node.store).await {
+        if let Err(error) = round(&store, clock.now_ms(), &repeated).await {
             tracing::error!(%error, "the audit log can't be continued; trying again");
         }
         tokio::time::sleep(SEQUENCE_INTERVAL).await;
     }
+}
+
+async fn round(store: &Store, now_ms: u64, repeated: &Repeated) -> Result<(), StoreError> {
+    let mut part = Part::default();
+    for event in repeated.ended(now_ms) {
+        record(&mut part, &event);
+    }
+    if !part.writes.is_empty() {
+        store.commit(part).await?;
+    }
+    sequence(store).await
 }
 
 /// Moves everything that was recorded into the log. The log's end is a precondition: of two who do this

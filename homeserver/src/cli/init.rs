@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use federation_proto::ids::{Handle, ServerName};
-use homeserver::node::{Clock, SystemClock};
+use homeserver::clock::{Clock, SystemClock};
 use homeserver::organisation::init::{Answers, Made, init};
 use ring::rand::SystemRandom;
 use zeroize::Zeroizing;

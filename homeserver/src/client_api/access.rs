@@ -9,10 +9,8 @@ use axum::response::Response;
 use homeserver_api::problem::Problem;
 
 use super::error::ApiError;
-use super::rate_limit::RateLimit;
-use crate::identity::devices;
+use crate::identity::{RateLimit, Remote, devices};
 use crate::node::Node;
-use crate::server::Remote;
 use crate::store::device::DeviceOf;
 
 /// Who may call a route.
@@ -38,20 +36,23 @@ pub(super) async fn check(
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let remote = request
-        .extensions()
-        .get::<Remote>()
-        .map(|remote| remote.0.ip());
-    let now_ms = state.node.clock.now_ms();
+    let remote = request.extensions().get::<Remote>().copied();
+    let limited = || {
+        let now_ms = state.node.clock.now_ms();
+        match state.limit.take(remote, now_ms) {
+            true => Ok(()),
+            false => Err(ApiError::rate_limited()),
+        }
+    };
     if state.access == Access::Device {
         if let Some(device) = device(&state.node, request.headers()).await? {
             request.extensions_mut().insert(device);
             return Ok(next.run(request).await);
         }
-        state.limit.take(remote, now_ms)?;
+        limited()?;
         return Err(ApiError::unauthenticated());
     }
-    state.limit.take(remote, now_ms)?;
+    limited()?;
     Ok(next.run(request).await)
 }
 
@@ -69,6 +70,16 @@ async fn device(node: &Node, headers: &HeaderMap) -> Result<Option<DeviceOf>, Ap
         Some(token) => Ok(devices::authenticate(node, token).await?),
         None => Ok(None),
     }
+}
+
+/// For every path that the client API does not have.
+pub(super) async fn no_such_path() -> ApiError {
+    ApiError::problem(Problem::new(
+        404,
+        "no-such-path",
+        "no such path here",
+        "check the path against the API's description",
+    ))
 }
 
 /// For every method that a path does not have.

@@ -35,6 +35,17 @@ impl ApiError {
         }
     }
 
+    /// An address that has not signed in asks too often.
+    pub(super) fn rate_limited() -> Self {
+        let problem = Problem::new(
+            429,
+            RefusalCode::RateLimited.as_str(),
+            "too many requests",
+            "wait a second between requests from this address",
+        );
+        Self::retry(problem, 1)
+    }
+
     /// No or no good bearer token.
     pub(super) fn unauthenticated() -> Self {
         Self::problem(Problem::new(
@@ -143,7 +154,8 @@ impl From<IdentityError> for ApiError {
                 (422, "bad-certificate-request", "bad certificate request")
             }
             IdentityError::SlowDown { retry_after_ms } => {
-                let problem = Problem::new(429, "slow-down", "too many attempts", detail);
+                let code = RefusalCode::RateLimited.as_str();
+                let problem = Problem::new(429, code, "too many attempts", detail);
                 return Self::retry(problem, retry_after_ms.div_ceil(1000));
             }
             IdentityError::Busy => {

@@ -9,6 +9,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
+use super::limits::BODY_TIME_MAX;
 
 /// Most bytes of a JSON body; set for each route by the route table.
 #[derive(Debug, Clone, Copy)]
@@ -51,11 +52,13 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     }
 }
 
-/// A body of at most `limit` bytes.
+/// A body of at most `limit` bytes that arrives in time.
 async fn read(body: Body, limit: usize) -> Result<bytes::Bytes, ApiError> {
-    let error = match Limited::new(body, limit).collect().await {
-        Ok(collected) => return Ok(collected.to_bytes()),
-        Err(error) => error,
+    let collected = Limited::new(body, limit).collect();
+    let error = match tokio::time::timeout(BODY_TIME_MAX, collected).await {
+        Ok(Ok(collected)) => return Ok(collected.to_bytes()),
+        Ok(Err(error)) => error,
+        Err(_) => return Err(too_slow(format!("within {} s", BODY_TIME_MAX.as_secs()))),
     };
     if error.downcast_ref::<LengthLimitError>().is_some() {
         return Err(ApiError::problem(Problem::new(
@@ -71,6 +74,16 @@ async fn read(body: Body, limit: usize) -> Result<bytes::Bytes, ApiError> {
         "the body was cut off",
         "send the request again",
     )))
+}
+
+/// The answer to a body that does not arrive as it should, in these words.
+pub(super) fn too_slow(wanted: String) -> ApiError {
+    ApiError::problem(Problem::new(
+        408,
+        "body-too-slow",
+        "the body came too slowly",
+        format!("send the whole body {wanted}"),
+    ))
 }
 
 /// Values in the path.

@@ -13,7 +13,9 @@ use homeserver_api::client::{FileInfo, TTL_HEADER};
 use homeserver_api::problem::Problem;
 
 use super::error::ApiError;
-use super::extract::Path;
+use super::extract::{Path, too_slow};
+use super::limits::UPLOAD_PAUSE_TIME_MAX;
+use crate::audit::{Actor, Event};
 use crate::delivery::NotTaken;
 use crate::delivery::files::{self, Incoming, Outgoing};
 use crate::node::{Hint, Node};
@@ -31,27 +33,70 @@ pub(super) async fn upload(
     let bytes = number(request.headers(), header::CONTENT_LENGTH.as_str(), 411)?;
     let ttl_seconds = number(request.headers(), TTL_HEADER, 400)?;
     let ttl_seconds = u32::try_from(ttl_seconds).unwrap_or(u32::MAX);
-    let mut incoming = files::begin_upload(&node, device, bytes, ttl_seconds).await?;
-    if let Err(error) = take_in(&mut incoming, request.into_body()).await {
-        incoming.abandon().await?;
-        return Err(error);
+    let begun = files::begin_upload(&node, device, bytes, ttl_seconds).await;
+    let mut incoming = audited(&node, device, "upload", begun).await?;
+    match take_in(&mut incoming, request.into_body()).await {
+        Ok(()) => {}
+        Err(TakenIn::Body(error)) => {
+            incoming.abandon().await?;
+            return Err(error);
+        }
+        Err(TakenIn::NotTaken(error)) => {
+            incoming.abandon().await?;
+            return audited(&node, device, "upload", Err(error)).await;
+        }
     }
-    let info = incoming.finish().await?;
+    let info = audited(&node, device, "upload", incoming.finish().await).await?;
     Ok((StatusCode::CREATED, Json(info)))
 }
 
-async fn take_in(incoming: &mut Incoming<'_>, body: Body) -> Result<(), ApiError> {
+/// Audits a refusal, within bounds, and passes on what came of it.
+async fn audited<T>(
+    node: &Node,
+    device: DeviceOf,
+    what: &str,
+    result: Result<T, NotTaken>,
+) -> Result<T, ApiError> {
+    if let Err(NotTaken::Refused(refusal)) = &result {
+        let event = Event {
+            at_ms: node.clock.now_ms(),
+            actor: Actor::Device(device.device),
+            action: "file.refused",
+            subject: format!("account {}", device.account),
+            detail: format!("{what}: {}: {}", refusal.code.as_str(), refusal.reason),
+        };
+        node.repeated.note(&node.store, event).await?;
+    }
+    result.map_err(ApiError::from)
+}
+
+/// Why a file was not taken in whole.
+enum TakenIn {
+    /// Its bytes did not come.
+    Body(ApiError),
+    /// It was refused, or the store failed.
+    NotTaken(NotTaken),
+}
+
+async fn take_in(incoming: &mut Incoming<'_>, body: Body) -> Result<(), TakenIn> {
     let mut body = body.into_data_stream();
-    while let Some(bytes) = body.next().await {
+    let paused = |_| {
+        let seconds = UPLOAD_PAUSE_TIME_MAX.as_secs();
+        TakenIn::Body(too_slow(format!("without pauses of more than {seconds} s")))
+    };
+    while let Some(bytes) = tokio::time::timeout(UPLOAD_PAUSE_TIME_MAX, body.next())
+        .await
+        .map_err(paused)?
+    {
         let bytes = bytes.map_err(|_| {
-            ApiError::problem(Problem::new(
+            TakenIn::Body(ApiError::problem(Problem::new(
                 400,
                 "body-cut-off",
                 "the body was cut off",
                 "send the file again",
-            ))
+            )))
         })?;
-        incoming.write(bytes).await?;
+        incoming.write(bytes).await.map_err(TakenIn::NotTaken)?;
     }
     Ok(())
 }
@@ -62,7 +107,8 @@ pub(super) async fn download(
     Extension(device): Extension<DeviceOf>,
     Path((server, file)): Path<(ServerName, FileId)>,
 ) -> Result<Response, ApiError> {
-    files::may_download(&node, device.account, &server).await?;
+    let allowed = files::may_download(&node, device.account, &server).await;
+    audited(&node, device, "download", allowed).await?;
     if let Some(outgoing) = files::open(&node, &server, file).await? {
         return Ok(stream_out(node, outgoing));
     }

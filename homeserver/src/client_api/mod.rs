@@ -12,7 +12,7 @@ mod error;
 mod extract;
 mod files;
 mod key_packages;
-mod rate_limit;
+mod limits;
 mod server;
 mod session;
 #[cfg(test)]
@@ -28,14 +28,15 @@ use axum::routing::{MethodRouter, delete, get, post, put};
 
 use self::access::{Access, AccessState};
 use self::extract::BodyLimit;
-use self::rate_limit::RateLimit;
+use self::limits::{REQUESTS_BURST, REQUESTS_PER_SECOND};
+use crate::identity::RateLimit;
 use crate::node::Node;
 
 const NONE: usize = 0;
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// Every route of the client API. Each request carries [`crate::server::Remote`] as an extension.
+/// Every route of the client API. Each request carries [`crate::identity::Remote`] as an extension.
 #[rustfmt::skip]
 pub fn router(node: Arc<Node>) -> Router {
     use Access::{Device, Public};
@@ -66,7 +67,7 @@ impl Routes {
     fn new(node: Arc<Node>) -> Self {
         Self {
             node,
-            limit: Arc::default(),
+            limit: Arc::new(RateLimit::new(REQUESTS_BURST, REQUESTS_PER_SECOND)),
             router: Router::new(),
         }
     }
@@ -93,8 +94,10 @@ impl Routes {
         self
     }
 
-    /// Unknown paths are left to the router that is merged beside this one.
+    /// What no route above takes is told so, as every other mistake is.
     fn finish(self) -> Router {
-        self.router.with_state(self.node)
+        self.router
+            .fallback(access::no_such_path)
+            .with_state(self.node)
     }
 }

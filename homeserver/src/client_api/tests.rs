@@ -6,6 +6,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode, header};
 use federation_proto::ids::Handle;
+use futures_util::StreamExt as _;
 use homeserver_api::admin::{ChangeUserRequest, CreateUserRequest};
 use homeserver_api::client::{
     AccountInfo, Anchors, EnrolResponse, FileInfo, KeyPackageCount, RenewResponse, ServerInfo,
@@ -19,10 +20,9 @@ use tower::ServiceExt as _;
 
 use super::router;
 use crate::audit::Actor;
-use crate::identity::{accounts, user_types};
+use crate::identity::{self, Remote, accounts, user_types};
 use crate::node::Node;
 use crate::node::testing::{ManualClock, node};
-use crate::server::Remote;
 
 const PASSWORD: &str = "a long password";
 
@@ -135,6 +135,22 @@ async fn mistakes_are_problems() {
     };
     let json_type = "application/json";
     for (request, status, code) in [
+        (request("GET", "/", json_type, ""), 404, "no-such-path"),
+        (
+            request("GET", "/v2/server", json_type, ""),
+            404,
+            "no-such-path",
+        ),
+        (
+            request("POST", "/v1/devices/", json_type, "{}"),
+            404,
+            "no-such-path",
+        ),
+        (
+            request("GET", "/v1/%FF", json_type, ""),
+            404,
+            "no-such-path",
+        ),
         (
             request("PUT", "/v1/server", json_type, ""),
             405,
@@ -176,9 +192,37 @@ async fn mistakes_are_problems() {
     let device = world.enrolled("alice").await;
     let bad_path = world.json("DELETE", "/v1/devices/xyz", &device.token, &Value::Null);
     problem(bad_path.await, 400, "bad-path").await;
+    let no_text = world.json("DELETE", "/v1/devices/%FF", &device.token, &Value::Null);
+    problem(no_text.await, 400, "bad-path").await;
+    let no_method = world.json("PATCH", "/v1/account", &device.token, &Value::Null);
+    problem(no_method.await, 405, "method-not-allowed").await;
     let no_upgrade = world.get("/v1/session", &device.token).await;
     assert!(no_upgrade.status().is_client_error());
     assert_eq!(no_upgrade.headers()[header::CONTENT_TYPE], PROBLEM_JSON);
+}
+
+/// Goal: a body that does not come is given up, by a stranger's JSON and by a device's file; by bodies
+/// that never end, with the time moved.
+#[tokio::test(start_paused = true)]
+async fn slow_bodies_are_given_up() {
+    let world = World::new().await;
+    let endless = || {
+        let first = futures_util::stream::iter([Ok::<_, std::io::Error>("{")]);
+        Body::from_stream(first.chain(futures_util::stream::pending()))
+    };
+    let request = Request::post("/v1/devices")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(endless())
+        .unwrap();
+    problem(world.call(request).await, 408, "body-too-slow").await;
+    let (_, token) = identity::testing::device_with_token(&world.node, "carol").await;
+    let request = Request::post("/v1/files")
+        .header(header::AUTHORIZATION, format!("Bearer {token}"))
+        .header(header::CONTENT_LENGTH, "100")
+        .header(TTL_HEADER, "3600")
+        .body(endless())
+        .unwrap();
+    problem(world.call(request).await, 408, "body-too-slow").await;
 }
 
 /// Goal: an address that has not signed in is slowed down, one that has is not; by more requests

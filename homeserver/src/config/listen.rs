@@ -49,14 +49,17 @@ impl ListenConfig {
             metrics: section.optional("metrics", loopback_address),
         };
         if config.client == config.federation && config.client.port() != 0 {
-            let problem = format!("{} is the client listener's address already", config.client);
-            section.blame("federation", problem);
+            let problem = format!(
+                "{} is the address of the client listener and of the federation listener: give each its own",
+                config.client
+            );
+            section.blame(&["federation", "client"], problem);
         }
         if config.metrics.is_some_and(|metrics| {
             metrics.port() != 0 && (metrics == config.client || metrics == config.federation)
         }) {
             section.blame(
-                "metrics",
+                &["metrics"],
                 "another listener has this address already".to_owned(),
             );
         }

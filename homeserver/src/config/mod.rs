@@ -70,6 +70,13 @@ impl Config {
         Self::read(settings)
     }
 
+    /// Reads and checks a configuration's text as it would be read from the file `name`.
+    pub fn read_text(name: &str, text: &str) -> Result<Self, Vec<Mistake>> {
+        let mut settings = Settings::default();
+        settings.read_text(name, text);
+        Self::read(settings)
+    }
+
     fn read(mut settings: Settings) -> Result<Self, Vec<Mistake>> {
         // Every section is read, whatever the others hold: all mistakes at once.
         let server = ServerConfig::read(&mut settings.section("server"));

@@ -169,6 +169,7 @@ impl Settings {
         Section {
             name,
             asked: Vec::new(),
+            places: BTreeMap::new(),
             settings: self,
         }
     }
@@ -221,6 +222,8 @@ fn written(value: &DeValue<'_>) -> Option<Written> {
 pub(super) struct Section<'a> {
     name: &'static str,
     asked: Vec<&'static str>,
+    /// Where each key that was read was set.
+    places: BTreeMap<&'static str, String>,
     settings: &'a mut Settings,
 }
 
@@ -277,20 +280,30 @@ impl Section<'_> {
         self.optional(key, parse)
     }
 
-    /// Blames `key`, wherever it was set, for something that several keys decide together.
-    pub(super) fn blame(&mut self, key: &'static str, problem: String) {
+    /// Blames the first of `keys` that somebody set, where it was set, for what they decide together.
+    pub(super) fn blame(&mut self, keys: &[&'static str], problem: String) {
+        let set = keys
+            .iter()
+            .find_map(|key| Some((*key, self.places.get(key)?.clone())));
+        let (key, at) = match set {
+            Some((key, at)) => (Some(key), at),
+            None => (keys.first().copied(), self.settings.main.clone()),
+        };
         self.settings.mistakes.push(Mistake {
-            at: self.settings.main.clone(),
-            key: Some(format!("{}.{key}", self.name)),
+            at,
+            key: key.map(|key| format!("{}.{key}", self.name)),
             problem,
         });
     }
 
     fn take(&mut self, key: &'static str) -> Option<Setting> {
         self.asked.push(key);
-        self.settings
+        let setting = self
             .settings
-            .remove(&(self.name.to_owned(), key.to_owned()))
+            .settings
+            .remove(&(self.name.to_owned(), key.to_owned()))?;
+        self.places.insert(key, setting.at.clone());
+        Some(setting)
     }
 
     fn keep<T>(&mut self, key: &str, at: String, parsed: Result<T, String>) -> Option<T> {

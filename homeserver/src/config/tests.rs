@@ -155,11 +155,21 @@ fn files() {
     assert_eq!(Config::load(&main, []).unwrap().runtime.workers, 3);
 }
 
-/// Goal: two listeners never share an address.
+/// Goal: two listeners never share an address, and the mistake names the place; by the same address in a
+/// file and in the environment.
 #[test]
 fn shared_addresses() {
     let text = "[server]\nname = \"a.example\"\n[listen]\nclient = \"127.0.0.1:1\"\n\
                 federation = \"127.0.0.1:1\"\nmetrics = \"127.0.0.1:1\"\n";
     let mistakes = read(text, &[]).unwrap_err();
     assert_eq!(mistakes.len(), 2, "{mistakes:?}");
+    assert!(mistakes[0].starts_with("main.toml:5: listen.federation: "));
+    assert!(mistakes[1].starts_with("main.toml:6: listen.metrics: "));
+
+    // The one who set an address last is told, wherever that was.
+    let variable = ("ENTENTE_LISTEN__CLIENT", "0.0.0.0:8448");
+    let mistakes = read("[server]\nname = \"a.example\"\n", &[variable]).unwrap_err();
+    assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+    let start = "environment variable ENTENTE_LISTEN__CLIENT: listen.client: ";
+    assert!(mistakes[0].starts_with(start), "{mistakes:?}");
 }

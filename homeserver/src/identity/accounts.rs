@@ -1,5 +1,7 @@
 //! Accounts, as administrators handle them. Every act and its audit event are one part.
 
+use std::sync::Arc;
+
 use federation_proto::ids::{AccountId, Address, DeviceId, Handle};
 use homeserver_api::admin::{
     ChangeUserRequest, CreateUserRequest, CreatedUser, ResetPasswordRequest, UserDetail,
@@ -11,7 +13,7 @@ use super::user_types::{self, ATTEMPTS_MAX, STANDARD, record};
 use super::{IdentityError, devices, passwords};
 use crate::audit::Actor;
 use crate::delivery::mailboxes::Ring;
-use crate::node::Node;
+use crate::node::{Node, to_its_end};
 use crate::store::account::{self, AccountRecord};
 use crate::store::device::{self, DeviceOf, DeviceRecord};
 use crate::store::{Part, PartOutcome, Precondition, StoreError, Value, policy_serial, user_type};
@@ -122,7 +124,7 @@ pub async fn info(node: &Node, id: AccountId) -> Result<AccountInfo, IdentityErr
 
 /// Changes an account's user type or suspends it: at once, for sessions and mail on its way.
 pub async fn change(
-    node: &Node,
+    node: &Arc<Node>,
     actor: &Actor,
     handle: &Handle,
     request: &ChangeUserRequest,
@@ -155,8 +157,15 @@ pub async fn change(
             subject,
             detail.join("; "),
         );
-        if node.store.commit(part).await? == PartOutcome::Committed {
-            ring(node, id).await?;
+        let acting = Arc::clone(node);
+        let act = async move {
+            let outcome = acting.store.commit(part).await?;
+            if outcome == PartOutcome::Committed {
+                ring(&acting, id).await?;
+            }
+            Ok::<_, StoreError>(outcome)
+        };
+        if to_its_end(act).await? == PartOutcome::Committed {
             return get(node, handle).await;
         }
     }
@@ -164,7 +173,7 @@ pub async fn change(
 }
 
 /// Deletes an account with its devices; its handle stays taken.
-pub async fn delete(node: &Node, actor: &Actor, handle: &Handle) -> Result<(), IdentityError> {
+pub async fn delete(node: &Arc<Node>, actor: &Actor, handle: &Handle) -> Result<(), IdentityError> {
     for _ in 0..ATTEMPTS_MAX {
         let (id, _, read) = find(node, handle).await?;
         let mut part = Part::default();
@@ -182,10 +191,9 @@ pub async fn delete(node: &Node, actor: &Actor, handle: &Handle) -> Result<(), I
         let subject = address(node, handle);
         let detail = format!("{} devices", devices.len());
         record(node, &mut part, actor, "user.deleted", subject, detail);
-        if node.store.commit(part).await? == PartOutcome::Committed {
-            for (device, _) in devices {
-                devices::forget(node, device).await?;
-            }
+        let devices = devices.into_iter().map(|(device, _)| device).collect();
+        let act = devices::commit_removal(Arc::clone(node), part, devices);
+        if to_its_end(act).await? == PartOutcome::Committed {
             return Ok(());
         }
     }
@@ -230,7 +238,7 @@ pub async fn reset_password(
 
 /// Removes a device of an account: its session is cut.
 pub async fn remove_device(
-    node: &Node,
+    node: &Arc<Node>,
     actor: &Actor,
     handle: &Handle,
     device: DeviceId,

@@ -1,8 +1,10 @@
 //! Devices: enrolment, renewal, removal, and who a bearer token stands for.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use federation_proto::ids::DeviceId;
+use federation_proto::ids::{DeviceId, Handle};
 use homeserver_api::client::{
     DEVICE_NAME_BYTES_MAX, EnrolRequest, EnrolResponse, RenewRequest, RenewResponse,
 };
@@ -11,10 +13,10 @@ use rustls_pki_types::CertificateDer;
 
 use super::user_types::{ATTEMPTS_MAX, record};
 use super::{IdentityError, accounts, user_types};
-use crate::audit::Actor;
+use crate::audit::{Actor, Event};
 use crate::delivery::inbox;
 use crate::delivery::mailboxes::Ring;
-use crate::node::Node;
+use crate::node::{Node, to_its_end};
 use crate::organisation::DeviceRequest;
 use crate::store::account;
 use crate::store::device::{self, DeviceOf, DeviceRecord};
@@ -40,27 +42,40 @@ pub async fn enrol(node: &Node, request: EnrolRequest) -> Result<EnrolResponse, 
         .sign_in
         .verify(name, &request.password, hash, now_ms, random)
         .await;
-    if let Err(error @ IdentityError::SignInFailed) = verified {
-        let mut part = Part::default();
-        let subject = accounts::address(node, &request.handle);
-        record(
-            node,
-            &mut part,
-            &Actor::System,
-            "sign-in.failed",
-            subject,
-            String::new(),
-        );
-        node.store.commit(part).await?;
-        return Err(error);
+    if matches!(verified, Err(IdentityError::SignInFailed)) {
+        note(node, "sign-in.failed", &request.handle, String::new()).await?;
     }
     verified?;
     for _ in 0..ATTEMPTS_MAX {
-        if let Some(response) = attempt(node, &request, now_ms).await? {
-            return Ok(response);
+        match attempt(node, &request, now_ms).await {
+            Ok(None) => {}
+            Ok(Some(response)) => return Ok(response),
+            Err(error) => {
+                if error.is_refusal() {
+                    note(node, "device.refused", &request.handle, error.to_string()).await?;
+                }
+                return Err(error);
+            }
         }
     }
     Err(IdentityError::Busy)
+}
+
+/// Audits what whoever signs in was refused, within bounds: anyone may try.
+async fn note(
+    node: &Node,
+    action: &'static str,
+    handle: &Handle,
+    detail: String,
+) -> Result<(), StoreError> {
+    let event = Event {
+        at_ms: node.clock.now_ms(),
+        actor: Actor::System,
+        action,
+        subject: accounts::address(node, handle).to_string(),
+        detail,
+    };
+    node.repeated.note(&node.store, event).await
 }
 
 /// One attempt to enrol after the password was right; `None` on a conflict.
@@ -185,7 +200,7 @@ pub async fn renew(
 }
 
 /// Removes a device: its session is cut, its token and keys are void, its mail is deleted.
-pub async fn remove(node: &Node, actor: &Actor, of: DeviceOf) -> Result<(), IdentityError> {
+pub async fn remove(node: &Arc<Node>, actor: &Actor, of: DeviceOf) -> Result<(), IdentityError> {
     for _ in 0..ATTEMPTS_MAX {
         let mut part = Part::default();
         policy_serial::advance(&mut part, policy_serial::get(&node.store).await?)?;
@@ -201,8 +216,8 @@ pub async fn remove(node: &Node, actor: &Actor, of: DeviceOf) -> Result<(), Iden
         let subject = accounts::address(node, &account.handle);
         let detail = format!("device {} ({})", of.device, device.name);
         record(node, &mut part, actor, "device.removed", subject, detail);
-        if node.store.commit(part).await? == PartOutcome::Committed {
-            forget(node, of.device).await?;
+        let act = commit_removal(Arc::clone(node), part, vec![of.device]);
+        if to_its_end(act).await? == PartOutcome::Committed {
             return Ok(());
         }
     }
@@ -236,11 +251,20 @@ pub(super) async fn delete_records(
     Ok(())
 }
 
-/// Cuts a removed device's session and deletes its mail.
-pub(super) async fn forget(node: &Node, device: DeviceId) -> Result<(), StoreError> {
-    node.mailboxes.ring([device], Ring::Rules);
-    inbox::delete(node, device).await?;
-    Ok(())
+/// Writes the removal of devices, then cuts their sessions and deletes their mail.
+pub(super) async fn commit_removal(
+    node: Arc<Node>,
+    part: Part,
+    devices: Vec<DeviceId>,
+) -> Result<PartOutcome, StoreError> {
+    let outcome = node.store.commit(part).await?;
+    if outcome == PartOutcome::Committed {
+        node.mailboxes.ring(devices.iter().copied(), Ring::Rules);
+        for device in devices {
+            inbox::delete(&node, device).await?;
+        }
+    }
+    Ok(outcome)
 }
 
 fn check_name(name: &str) -> Result<(), IdentityError> {

@@ -61,3 +61,17 @@ pub enum IdentityError {
     #[error("the homeserver could not check the password: {0}")]
     System(String),
 }
+
+impl IdentityError {
+    /// Whether whoever asked was refused, by rules or for what they sent; otherwise something failed.
+    pub(super) const fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::SignInFailed
+                | Self::Suspended
+                | Self::TooManyDevices(_)
+                | Self::UnknownUserType(_)
+                | Self::Organisation(OrganisationError::Request(_))
+        )
+    }
+}

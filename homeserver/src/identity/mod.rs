@@ -8,11 +8,13 @@ pub mod devices;
 mod error;
 pub mod key_packages;
 pub mod passwords;
+mod rate_limit;
 pub mod user_types;
 
 pub use accounts_cache::{AccountsCache, LocalAccount};
 pub use error::IdentityError;
 pub use passwords::SignInGuard;
+pub use rate_limit::{RateLimit, Remote, network};
 
 #[cfg(test)]
 pub(crate) mod testing {

@@ -7,6 +7,7 @@ use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, Params, Version};
 use ring::rand::SecureRandom;
 use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
 
 use super::IdentityError;
 
@@ -32,9 +33,11 @@ const FAILURES_KEPT_MS: u64 = 15 * 60 * 1_000;
 /// Most names whose failures are remembered.
 const NAMES_MAX: usize = 10_000;
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Failures {
     count: u32,
+    /// Guesses that are being looked at; each counts as a failure until it is found not to be one.
+    under_way: u32,
     last_ms: u64,
     not_before_ms: u64,
 }
@@ -71,13 +74,13 @@ impl SignInGuard {
         now_ms: u64,
         random: &(dyn SecureRandom + Send + Sync),
     ) -> Result<(), IdentityError> {
-        self.delay(name, now_ms)?;
+        let guess = self.reserve(name, now_ms)?;
         let known = hash.is_some();
         let hash = match hash {
             Some(hash) => hash,
             None => self.decoy(random).await?,
         };
-        let password = password.to_owned();
+        let password = Zeroizing::new(password.to_owned());
         let right = password.len() <= PASSWORD_BYTES_MAX
             && self
                 .work(move || {
@@ -87,10 +90,10 @@ impl SignInGuard {
                 })
                 .await?;
         if right && known {
-            self.lock().remove(name);
+            guess.was_right();
             return Ok(());
         }
-        self.note_failure(name, now_ms);
+        guess.was_wrong(now_ms);
         Err(IdentityError::SignInFailed)
     }
 
@@ -105,12 +108,13 @@ impl SignInGuard {
                 "a password has between {PASSWORD_BYTES_MIN} and {PASSWORD_BYTES_MAX} bytes: choose another, or none to have one made"
             )));
         }
-        self.hash_any(password.to_owned(), random).await
+        self.hash_any(Zeroizing::new(password.to_owned()), random)
+            .await
     }
 
     async fn hash_any(
         &self,
-        password: String,
+        password: Zeroizing<String>,
         random: &(dyn SecureRandom + Send + Sync),
     ) -> Result<String, IdentityError> {
         let mut salt = [0_u8; 16];
@@ -136,7 +140,7 @@ impl SignInGuard {
             return Ok(decoy.clone());
         }
         let made = self
-            .hash_any("nobody's password".to_owned(), random)
+            .hash_any(Zeroizing::new("nobody's password".to_owned()), random)
             .await?;
         Ok(self.decoy.get_or_init(|| made).clone())
     }
@@ -159,28 +163,61 @@ impl SignInGuard {
             .map_err(|error| IdentityError::System(error.to_string()))
     }
 
-    fn delay(&self, name: &str, now_ms: u64) -> Result<(), IdentityError> {
-        match self.lock().get(name) {
-            Some(failures) if now_ms < failures.not_before_ms => Err(IdentityError::SlowDown {
-                retry_after_ms: failures.not_before_ms - now_ms,
-            }),
-            _ => Ok(()),
+    /// Lets one guess at this name be looked at, unless enough have failed or are under way.
+    fn reserve<'a>(&'a self, name: &'a str, now_ms: u64) -> Result<Guess<'a>, IdentityError> {
+        let mut failures = self.lock();
+        let known = failures.get(name).copied().unwrap_or_default();
+        if now_ms < known.not_before_ms {
+            return Err(IdentityError::SlowDown {
+                retry_after_ms: known.not_before_ms - now_ms,
+            });
+        }
+        // Of many at once no more are looked at than would be one after the other.
+        let free = (FREE_FAILURES + 1).saturating_sub(known.count).max(1);
+        if known.under_way >= free {
+            return Err(IdentityError::SlowDown {
+                retry_after_ms: DELAY_MS_MIN,
+            });
+        }
+        if failures.len() >= NAMES_MAX {
+            failures.retain(|_, f| {
+                f.under_way > 0 || now_ms.saturating_sub(f.last_ms) < FAILURES_KEPT_MS
+            });
+        }
+        if failures.len() >= NAMES_MAX {
+            failures.retain(|_, f| f.under_way > 0);
+        }
+        let entry = failures.entry(name.to_owned()).or_insert(Failures {
+            last_ms: now_ms,
+            ..Failures::default()
+        });
+        entry.under_way = entry.under_way.saturating_add(1);
+        Ok(Guess { guard: self, name })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Failures>> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One guess while it is looked at.
+struct Guess<'a> {
+    guard: &'a SignInGuard,
+    name: &'a str,
+}
+
+impl Guess<'_> {
+    /// Whoever knows the password has not failed.
+    fn was_right(self) {
+        if let Some(entry) = self.guard.lock().get_mut(self.name) {
+            entry.count = 0;
+            entry.not_before_ms = 0;
         }
     }
 
-    fn note_failure(&self, name: &str, now_ms: u64) {
-        let mut failures = self.lock();
-        if failures.len() >= NAMES_MAX {
-            failures.retain(|_, f| now_ms.saturating_sub(f.last_ms) < FAILURES_KEPT_MS);
-        }
-        if failures.len() >= NAMES_MAX {
-            failures.clear();
-        }
-        let entry = failures.entry(name.to_owned()).or_insert(Failures {
-            count: 0,
-            last_ms: now_ms,
-            not_before_ms: 0,
-        });
+    fn was_wrong(self, now_ms: u64) {
+        let mut failures = self.guard.lock();
+        let entry = failures.entry(self.name.to_owned()).or_default();
         if now_ms.saturating_sub(entry.last_ms) >= FAILURES_KEPT_MS {
             entry.count = 0;
         }
@@ -191,9 +228,17 @@ impl SignInGuard {
             entry.not_before_ms = now_ms + (DELAY_MS_MIN << doublings).min(DELAY_MS_MAX);
         }
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Failures>> {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+impl Drop for Guess<'_> {
+    fn drop(&mut self) {
+        let mut failures = self.guard.lock();
+        if let Some(entry) = failures.get_mut(self.name) {
+            entry.under_way = entry.under_way.saturating_sub(1);
+            if entry.under_way == 0 && entry.count == 0 {
+                failures.remove(self.name);
+            }
+        }
     }
 }
 
@@ -259,6 +304,31 @@ mod tests {
         let later = now + DELAY_MS_MIN;
         let good = guard.verify("alice", "correct horse", Some(hash), later, &random);
         good.await.unwrap();
+    }
+
+    /// Goal: of many guesses at once no more are looked at than of guesses one after the other; by
+    /// starting twenty before any is answered.
+    #[tokio::test]
+    async fn guesses_at_once() {
+        let guard = SignInGuard::default();
+        let random = random();
+        let hash = guard.hash("correct horse", &random).await.unwrap();
+        let guesses =
+            (0..20).map(|_| guard.verify("alice", "wrong", Some(hash.clone()), 1, &random));
+        let answers = futures_util::future::join_all(guesses).await;
+        let looked_at = answers
+            .iter()
+            .filter(|answer| matches!(answer, Err(IdentityError::SignInFailed)));
+        assert_eq!(looked_at.count(), 5);
+        let good = guard.verify(
+            "alice",
+            "correct horse",
+            Some(hash),
+            1 + DELAY_MS_MIN,
+            &random,
+        );
+        good.await.unwrap();
+        assert!(guard.lock().is_empty());
     }
 
     /// Goal: passwords too short or too long are refused with what to do; made ones are not.

@@ -1,12 +1,14 @@
 //! User types: what accounts may do.
 
+use std::sync::Arc;
+
 use homeserver_api::admin::UserType;
 use homeserver_api::policy::{ExternalScope, UserTypePolicy};
 
 use super::{IdentityError, accounts};
 use crate::audit::{self, Actor, Event};
 use crate::delivery::mailboxes::Ring;
-use crate::node::Node;
+use crate::node::{Node, to_its_end};
 use crate::store::{Part, PartOutcome, StoreError, policy_serial, user_type};
 
 /// The user type of accounts created without one; it is there from the start.
@@ -42,7 +44,7 @@ pub(super) async fn get(node: &Node, name: &str) -> Result<Option<UserTypePolicy
 
 /// Creates a user type, or changes it: its accounts are under the new rules at once.
 pub async fn put(
-    node: &Node,
+    node: &Arc<Node>,
     actor: &Actor,
     name: &str,
     policy: UserTypePolicy,
@@ -96,7 +98,7 @@ pub async fn delete(node: &Node, actor: &Actor, name: &str) -> Result<(), Identi
 }
 
 async fn change(
-    node: &Node,
+    node: &Arc<Node>,
     actor: &Actor,
     action: &'static str,
     name: &str,
@@ -109,8 +111,15 @@ async fn change(
         policy_serial::advance(&mut part, serial)?;
         write(&mut part)?;
         record(node, &mut part, actor, action, name, detail.clone());
-        if node.store.commit(part).await? == PartOutcome::Committed {
-            node.mailboxes.ring_all(Ring::Rules);
+        let acting = Arc::clone(node);
+        let act = async move {
+            let outcome = acting.store.commit(part).await;
+            if matches!(outcome, Ok(PartOutcome::Committed)) {
+                acting.mailboxes.ring_all(Ring::Rules);
+            }
+            outcome
+        };
+        if to_its_end(act).await? == PartOutcome::Committed {
             return Ok(());
         }
     }

@@ -25,7 +25,7 @@ use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
-use super::keys::{Pieces, TlsKey};
+use super::keys::{Pieces, Renewal, TlsKey};
 use super::signing::EnvelopeSeed;
 use super::{Keys, OrganisationError, pem};
 
@@ -142,15 +142,17 @@ impl KeyFolder {
         }
     }
 
-    /// Writes what [`Keys::renew`] made anew. Each file is replaced whole; the envelope key comes before
-    /// the manifest that names it, and a crash between the two is mended by the next renewal.
-    pub fn replace(&self, keys: &Keys) -> io::Result<()> {
-        let signing = keys.signing.load();
-        let current = keys.tls_current.leaf.load();
-        let backup = keys.tls_backup.leaf.load();
+    /// Writes what [`Keys::renewal`] made anew, before it is used. Each file is replaced whole; the
+    /// envelope key comes before the manifest that names it, and a crash between the two is mended by the
+    /// next renewal.
+    pub fn replace(&self, renewal: &Renewal) -> io::Result<()> {
+        let signing = &renewal.signing;
         let files = [
-            (TLS_CURRENT.0, pem::encode(CERTIFICATE, &current)),
-            (TLS_BACKUP.0, pem::encode(CERTIFICATE, &backup)),
+            (
+                TLS_CURRENT.0,
+                pem::encode(CERTIFICATE, &renewal.tls_current),
+            ),
+            (TLS_BACKUP.0, pem::encode(CERTIFICATE, &renewal.tls_backup)),
             (
                 ENVELOPE_KEY,
                 pem::encode(PRIVATE_KEY, &signing.seed.to_pkcs8()),

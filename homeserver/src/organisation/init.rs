@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use super::{KeyFolder, OrganisationError, create, root_key, sync_folder, write_private};
 use crate::audit::{self, Actor, Event};
-use crate::config::ServerConfig;
+use crate::config::{Config, ServerConfig};
 use crate::identity::{IdentityError, passwords};
 use crate::store::administrators::{self, Administrator};
 use crate::store::engine::embedded::EmbeddedEngine;
@@ -104,7 +104,8 @@ pub async fn init(
     now_ms: u64,
     random: &(dyn SecureRandom + Send + Sync),
 ) -> Result<Made, InitError> {
-    check(answers)?;
+    let configuration = configuration(answers);
+    check(answers, &configuration)?;
     let organisation = create(&answers.server, now_ms, random)?;
     let sealed = root_key::seal(&organisation.root_key, &answers.root_passphrase, random)?;
     let password_hash = passwords::SignInGuard::default()
@@ -123,11 +124,11 @@ pub async fn init(
     fill_store(answers, &server, password_hash, now_ms).await?;
     for (path, text) in [
         (&answers.root_key, sealed),
-        (&answers.config, configuration(answers)),
+        (&answers.config, configuration),
     ] {
         make_folders_above(path)?;
         write_private(path, text.as_bytes()).map_err(at(path))?;
-        sync_folder(path.parent().unwrap_or(Path::new("."))).map_err(at(path))?;
+        sync_folder(folder_of(path)).map_err(at(path))?;
     }
     let root = organisation.keys.root();
     Ok(Made {
@@ -141,8 +142,25 @@ pub async fn init(
 }
 
 /// Everything that stands in the way, at once.
-fn check(answers: &Answers) -> Result<(), InitError> {
-    let mut problems = Vec::new();
+fn check(answers: &Answers, configuration: &str) -> Result<(), InitError> {
+    // What `homeserver run` would not take is not written.
+    let mut problems: Vec<_> = Config::read_text("", configuration)
+        .err()
+        .unwrap_or_default()
+        .into_iter()
+        .map(|mistake| match mistake.key {
+            Some(key) => format!("{key}: {}", mistake.problem),
+            None => mistake.problem,
+        })
+        .collect();
+    for path in [Some(&answers.data_dir), answers.admin_socket.as_ref()] {
+        if let Some(path) = path.filter(|path| path.to_str().is_none()) {
+            problems.push(format!(
+                "{} can't be written into the configuration: choose a path that is UTF-8",
+                path.display()
+            ));
+        }
+    }
     let occupied = [
         &answers.config,
         &answers.root_key,
@@ -158,16 +176,11 @@ fn check(answers: &Answers) -> Result<(), InitError> {
             ));
         }
     }
-    for (what, path) in [
-        ("data folder", &answers.data_dir),
-        ("root key file", &answers.root_key),
-    ] {
-        if !path.is_absolute() {
-            problems.push(format!(
-                "the {what} needs an absolute path, not {}",
-                path.display()
-            ));
-        }
+    if !answers.root_key.is_absolute() {
+        problems.push(format!(
+            "the root key file needs an absolute path, not {}",
+            answers.root_key.display()
+        ));
     }
     if answers.root_key.starts_with(&answers.data_dir) {
         problems.push(format!(
@@ -269,12 +282,15 @@ fn make_folder(path: &Path) -> Result<(), InitError> {
 }
 
 fn make_folders_above(path: &Path) -> Result<(), InitError> {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => {
-            std::fs::create_dir_all(parent).map_err(at(parent))
-        }
-        _ => Ok(()),
-    }
+    let folder = folder_of(path);
+    std::fs::create_dir_all(folder).map_err(at(folder))
+}
+
+/// The folder that `path` lies in; a bare name lies in the working folder.
+fn folder_of(path: &Path) -> &Path {
+    path.parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> InitError {

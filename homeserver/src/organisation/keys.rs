@@ -44,6 +44,23 @@ pub(super) struct Signing {
     pub(super) manifest: Arc<Manifest>,
 }
 
+/// What is to take the place of keys and certificates that are due. Nothing of it is used before
+/// [`super::KeyFolder::replace`] has written it and [`Keys::take`] has taken it: what the process shows
+/// is what its next start will find.
+pub struct Renewal {
+    pub(super) tls_current: Arc<CertificateDer<'static>>,
+    pub(super) tls_backup: Arc<CertificateDer<'static>>,
+    pub(super) signing: Arc<Signing>,
+    what: Vec<&'static str>,
+}
+
+impl Renewal {
+    /// What is new, in words.
+    pub fn what(&self) -> String {
+        self.what.join(", ")
+    }
+}
+
 /// The organisation's keys and certificates.
 pub struct Keys {
     pub(super) server: ServerName,
@@ -165,34 +182,77 @@ impl Keys {
         certificates::device(request, &self.issuer, now_ms, random)
     }
 
-    /// Renews whatever is due: TLS certificates (for the same keys: pins stay) once less than a third of
-    /// their life is left, the envelope key 30 days before its end, and the manifest with it. `true` when
-    /// something is new: then it has to be written with [`super::KeyFolder::replace`].
-    pub fn renew(&self, now_ms: u64, random: &dyn SecureRandom) -> Result<bool, OrganisationError> {
-        let mut renewed = false;
-        for tls in [&self.tls_current, &self.tls_backup] {
-            if is_due(&tls.leaf.load(), now_ms)? {
-                let leaf =
-                    certificates::tls_leaf(&self.server, &tls.key, &self.issuer, now_ms, random)?;
-                tls.leaf.store(Arc::new(leaf));
-                renewed = true;
+    /// Makes whatever is due anew: TLS certificates (for the same keys: pins stay) once less than a third
+    /// of their life is left, the envelope key 30 days before its end, and the manifest with it. `None`
+    /// when nothing is due. Nothing changes yet, so that a renewal that can't be written is made again.
+    pub fn renewal(
+        &self,
+        now_ms: u64,
+        random: &dyn SecureRandom,
+    ) -> Result<Option<Renewal>, OrganisationError> {
+        let mut what = Vec::new();
+        let mut leaf = |tls: &TlsKey, name| {
+            let leaf = tls.leaf.load_full();
+            if !is_due(&leaf, now_ms)? {
+                return Ok::<_, OrganisationError>(leaf);
             }
-        }
-        let signing = self.signing.load();
+            what.push(name);
+            let new = certificates::tls_leaf(&self.server, &tls.key, &self.issuer, now_ms, random)?;
+            Ok(Arc::new(new))
+        };
+        let tls_current = leaf(&self.tls_current, "current TLS certificate")?;
+        let tls_backup = leaf(&self.tls_backup, "backup TLS certificate")?;
+        let signing = self.signing.load_full();
         let signer = self.signer();
         let seed = match signer.is_due(&signing.manifest, &signing.key, now_ms) {
-            Due::Nothing => return Ok(renewed),
-            Due::Manifest => signing.seed.clone(),
-            Due::Key => EnvelopeSeed::draw(random)?,
+            Due::Nothing => None,
+            Due::Manifest => Some(signing.seed.clone()),
+            Due::Key => {
+                what.push("envelope key");
+                Some(EnvelopeSeed::draw(random)?)
+            }
         };
-        let key = seed.key()?;
-        let manifest = signer.manifest(Some(&signing.manifest), &key, now_ms, random)?;
-        self.signing.store(Arc::new(Signing {
-            seed,
-            key: Arc::new(key),
-            manifest: Arc::new(manifest),
-        }));
-        Ok(true)
+        let signing = match seed {
+            None => signing,
+            Some(seed) => {
+                what.push("manifest");
+                let key = seed.key()?;
+                let manifest = signer.manifest(Some(&signing.manifest), &key, now_ms, random)?;
+                Arc::new(Signing {
+                    seed,
+                    key: Arc::new(key),
+                    manifest: Arc::new(manifest),
+                })
+            }
+        };
+        Ok((!what.is_empty()).then_some(Renewal {
+            tls_current,
+            tls_backup,
+            signing,
+            what,
+        }))
+    }
+
+    /// Uses what was made anew from now on; it has been written before.
+    pub fn take(&self, renewal: Renewal) {
+        self.tls_current.leaf.store(renewal.tls_current);
+        self.tls_backup.leaf.store(renewal.tls_backup);
+        self.signing.store(renewal.signing);
+    }
+
+    /// Renews what is due in memory alone; whether anything was.
+    #[cfg(test)]
+    pub(crate) fn renew(
+        &self,
+        now_ms: u64,
+        random: &dyn SecureRandom,
+    ) -> Result<bool, OrganisationError> {
+        let renewal = self.renewal(now_ms, random)?;
+        let any = renewal.is_some();
+        if let Some(renewal) = renewal {
+            self.take(renewal);
+        }
+        Ok(any)
     }
 
     fn signer(&self) -> Signer<'_> {

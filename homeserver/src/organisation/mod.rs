@@ -19,7 +19,7 @@ pub use certificates::{DeviceCertificate, DeviceRequest};
 pub use create::{NewOrganisation, create};
 pub use files::KeyFolder;
 pub(crate) use files::{sync_folder, write_private};
-pub use keys::{Keys, TlsIdentity};
+pub use keys::{Keys, Renewal, TlsIdentity};
 
 /// Why keys or certificates could not be made or used.
 #[derive(Debug, thiserror::Error)]

@@ -134,8 +134,8 @@ fn tls_certificates_are_renewed_in_time() {
     assert_eq!(keys.tls_identity().chain[0], before);
 
     let pins = keys.tls_pins();
-    assert!(keys.renew(NOW_MS + 61 * DAY_MS, &random()).unwrap());
-    folder.replace(&keys).unwrap();
+    let due = keys.renewal(NOW_MS + 61 * DAY_MS, &random()).unwrap();
+    folder.replace(&due.unwrap()).unwrap();
     let loaded = folder
         .load(keys.server(), NOW_MS + 61 * DAY_MS, &random())
         .unwrap();
@@ -162,7 +162,14 @@ fn envelope_keys_overlap() {
     assert_eq!(keys.manifest(), manifest);
 
     let then = NOW_MS + 61 * DAY_MS;
-    assert!(keys.renew(then, &random()).unwrap());
+    let due = keys.renewal(then, &random()).unwrap().unwrap();
+    folder.replace(&due).unwrap();
+    assert_eq!(
+        keys.envelope_key().id(),
+        first,
+        "not used before it is taken"
+    );
+    keys.take(due);
     let second = keys.envelope_key().id();
     assert_ne!(first, second);
     assert!(keys.manifest().serial() > manifest.serial());
@@ -178,7 +185,6 @@ fn envelope_keys_overlap() {
             .unwrap()
             .valid_at(then + 89 * DAY_MS)
     );
-    folder.replace(&keys).unwrap();
     let loaded = folder.load(keys.server(), then, &random()).unwrap();
     assert_eq!(loaded.manifest(), keys.manifest());
     assert!(!loaded.renew(then, &random()).unwrap());

@@ -2,7 +2,7 @@
 
 use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -42,6 +42,13 @@ pub(super) fn bind(path: &Path) -> io::Result<AdminSocket> {
             ));
         }
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            // Connecting to any other file is refused too, and that one is somebody's.
+            if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
+                return Err(io::Error::new(
+                    io::ErrorKind::AlreadyExists,
+                    "something that is no socket lies there: move it away, or name another path",
+                ));
+            }
             std::fs::remove_file(path)?;
         }
         Err(_) => {}
@@ -110,5 +117,25 @@ async fn talk(stream: UnixStream, service: Extended<Actor>, ending: &Ending) {
     };
     if let Err(error) = result {
         tracing::debug!(%error, "connection on the admin socket ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a socket that a former process left is replaced, any other file is left alone; by one of each.
+    #[tokio::test]
+    async fn only_sockets_are_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("admin.sock");
+        drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+        assert!(bind(&socket).is_ok());
+
+        let file = folder.path().join("entente.toml");
+        std::fs::write(&file, "precious").unwrap();
+        let error = bind(&file).err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&file).unwrap(), b"precious");
     }
 }

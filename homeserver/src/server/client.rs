@@ -17,8 +17,9 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 use tower::util::Oneshot;
 
+use super::ListenerTls;
 use super::connections::{Bounded, Counted, Ending, Figures};
-use super::{ListenerTls, Remote};
+use crate::identity::Remote;
 use crate::node::Node;
 use crate::{admin, client_api};
 
@@ -40,7 +41,9 @@ pub(super) async fn serve(
         client: client_api::router(node.clone()),
         admin: admin::router(node.clone()),
     });
-    let listener = Bounded::new(listener, limits.client_connections_max, figures);
+    // A whole office may come from one address: only the sum is bounded.
+    let max = limits.client_connections_max;
+    let listener = Bounded::new(listener, max, max, figures, ending.clone());
     loop {
         let (stream, remote) = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -52,7 +55,11 @@ pub(super) async fn serve(
         tokio::spawn(async move {
             // The handshake's state is large and gone soon: it must not stay part of this task.
             let handshake = Box::pin(timeout(limits.handshake_time_max, acceptor.accept(stream)));
-            match handshake.await {
+            let shaken = tokio::select! {
+                shaken = handshake => shaken,
+                () = ending.begun() => return,
+            };
+            match shaken {
                 Ok(Ok(stream)) => {
                     talk(stream, remote, routers, limits.head_time_max, ending).await;
                 }

@@ -1,9 +1,12 @@
 //! What every listener does with its connections: counts them, bounds them, ends them.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
+use std::hash::Hash;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,6 +23,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tower::ServiceExt;
 use tower::util::Oneshot;
+
+use crate::identity::network;
 
 /// After the system refused a connection (too many open files), accepting waits this long.
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
@@ -103,19 +108,80 @@ impl Figures {
     }
 }
 
-/// A listener with at most so many connections at once.
+/// How many places each of many has taken, none more than its share.
+pub(super) struct Shares<K> {
+    each_max: usize,
+    taken: Mutex<HashMap<K, usize>>,
+}
+
+/// One place of a share, given back when dropped.
+pub(super) struct Share<K: Eq + Hash> {
+    shares: Arc<Shares<K>>,
+    whose: K,
+}
+
+impl<K: Eq + Hash + Clone> Shares<K> {
+    pub(super) fn new(each_max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            each_max,
+            taken: Mutex::default(),
+        })
+    }
+
+    /// A place for `whose`, unless its share is used up.
+    pub(super) fn take(self: &Arc<Self>, whose: K) -> Option<Share<K>> {
+        let mut all = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = all.entry(whose.clone()).or_default();
+        if *taken >= self.each_max {
+            return None;
+        }
+        *taken += 1;
+        Some(Share {
+            shares: Arc::clone(self),
+            whose,
+        })
+    }
+}
+
+impl<K: Eq + Hash> Drop for Share<K> {
+    fn drop(&mut self) {
+        let mut all = self
+            .shares
+            .taken
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(taken) = all.get_mut(&self.whose) {
+            *taken = taken.saturating_sub(1);
+            if *taken == 0 {
+                all.remove(&self.whose);
+            }
+        }
+    }
+}
+
+/// A listener with at most so many connections at once, overall and from each address.
 pub(super) struct Bounded {
     listener: TcpListener,
     slots: Arc<Semaphore>,
+    addresses: Arc<Shares<IpAddr>>,
     figures: Figures,
+    ending: Ending,
 }
 
 impl Bounded {
-    pub(super) fn new(listener: TcpListener, connections_max: usize, figures: Figures) -> Self {
+    pub(super) fn new(
+        listener: TcpListener,
+        connections_max: usize,
+        address_connections_max: usize,
+        figures: Figures,
+        ending: Ending,
+    ) -> Self {
         Self {
             listener,
             slots: Arc::new(Semaphore::new(connections_max)),
+            addresses: Shares::new(address_connections_max),
             figures,
+            ending,
         }
     }
 
@@ -124,7 +190,9 @@ impl Bounded {
         loop {
             match self.listener.accept().await {
                 Ok((stream, remote)) => {
-                    let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
+                    let slot = Arc::clone(&self.slots).try_acquire_owned();
+                    let share = self.addresses.take(network(remote.ip()));
+                    let (Ok(slot), Some(share)) = (slot, share) else {
                         self.figures.closed_at_once.inc();
                         tracing::debug!(%remote, "closed: too many connections");
                         continue;
@@ -133,7 +201,12 @@ impl Bounded {
                     if stream.set_nodelay(true).is_ok() {
                         let open = self.figures.open.clone();
                         open.inc();
-                        let place = Place { _slot: slot, open };
+                        let place = Place {
+                            _slot: slot,
+                            _share: share,
+                            _ending: self.ending.clone(),
+                            open,
+                        };
                         return (
                             Counted {
                                 stream,
@@ -161,6 +234,9 @@ pub(super) struct Counted<S> {
 
 struct Place {
     _slot: OwnedSemaphorePermit,
+    _share: Share<IpAddr>,
+    /// The process's end waits for every stream, sessions among them, so that each is told.
+    _ending: Ending,
     open: Gauge,
 }
 
@@ -207,5 +283,42 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    /// Goal: one address gets its share of a listener's connections and no more, and the process's end
+    /// waits for every stream, whoever holds it; by connecting from this machine.
+    #[tokio::test]
+    async fn connections_are_shared_and_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (ending, ended) = ending();
+        let figures = Figures::default();
+        let listener = Bounded::new(listener, 10, 2, figures.clone(), ending);
+        let mut clients = Vec::new();
+        let mut served = Vec::new();
+        for _ in 0..2 {
+            clients.push(TcpStream::connect(address).await.unwrap());
+            served.push(listener.accept().await.0);
+        }
+        clients.push(TcpStream::connect(address).await.unwrap());
+        clients.push(TcpStream::connect(address).await.unwrap());
+        assert!(listener.accept().now_or_never().is_none());
+        assert_eq!(figures.closed_at_once.get(), 2);
+        served.pop();
+        clients.push(TcpStream::connect(address).await.unwrap());
+        served.push(listener.accept().await.0);
+
+        drop(listener);
+        let mut ended = Box::pin(ended.wait());
+        assert!(ended.as_mut().now_or_never().is_none());
+        drop(served);
+        ended.await;
     }
 }

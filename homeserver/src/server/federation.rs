@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use federation_proto::ids::ServerName;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
@@ -13,12 +14,16 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::ListenerTls;
-use super::connections::{Bounded, Counted, Ending, Extended, Figures};
-use super::refusals::Refusals;
+use super::connections::{Bounded, Counted, Ending, Extended, Figures, Shares};
+use super::refusals;
 use crate::federation::inbound;
 use crate::node::Node;
 use crate::tls::{self, Peer};
 
+/// Connections from one address before it is known who comes, and of one peer when it is: nobody takes
+/// all the places of the others.
+const ADDRESS_CONNECTIONS_MAX: usize = 64;
+const PEER_CONNECTIONS_MAX: usize = 32;
 /// Requests of one connection at once.
 const STREAMS_MAX: u32 = 16;
 /// What a peer may send before it is read: of one request, and of one connection.
@@ -43,8 +48,14 @@ pub(super) async fn serve(
 ) {
     let limits = node.config.limits.clone();
     let router = inbound::router(node.clone());
-    let refusals = Arc::new(Refusals::default());
-    let listener = Bounded::new(listener, limits.federation_connections_max, figures);
+    let listener = Bounded::new(
+        listener,
+        limits.federation_connections_max,
+        ADDRESS_CONNECTIONS_MAX,
+        figures,
+        ending.clone(),
+    );
+    let peers = Shares::new(PEER_CONNECTIONS_MAX);
     loop {
         let (stream, remote) = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -52,13 +63,17 @@ pub(super) async fn serve(
         };
         let acceptor = TlsAcceptor::from(tls.federation.load_full());
         let (router, ending) = (router.clone(), ending.clone());
-        let (node, refusals) = (node.clone(), refusals.clone());
+        let (node, peers) = (node.clone(), peers.clone());
         tokio::spawn(async move {
             let accepted = timeout(limits.handshake_time_max, acceptor.accept(stream));
-            match Box::pin(accepted).await {
-                Ok(Ok(stream)) => talk(&node, stream, router, ending).await,
+            let accepted = tokio::select! {
+                accepted = Box::pin(accepted) => accepted,
+                () = ending.begun() => return,
+            };
+            match accepted {
+                Ok(Ok(stream)) => talk(&node, stream, router, &peers, ending).await,
                 Ok(Err(error)) => match tls::refusal_of(&error) {
-                    Some(refusal) => refusals.note(&node, refusal, remote).await,
+                    Some(refusal) => refusals::note(&node, refusal, remote).await,
                     None => tracing::debug!(%remote, %error, "TLS handshake failed"),
                 },
                 Err(_) => tracing::debug!(%remote, "TLS handshake took too long"),
@@ -67,12 +82,22 @@ pub(super) async fn serve(
     }
 }
 
-async fn talk(node: &Node, stream: TlsStream<Counted<TcpStream>>, router: Router, ending: Ending) {
+async fn talk(
+    node: &Node,
+    stream: TlsStream<Counted<TcpStream>>,
+    router: Router,
+    peers: &Arc<Shares<ServerName>>,
+    ending: Ending,
+) {
     let Some(authenticated) = tls::authenticated(stream.get_ref().1) else {
         tracing::error!("a handshake without a peer");
         return;
     };
     let peer = authenticated.peer.clone();
+    let Some(_share) = peers.take(peer.0.clone()) else {
+        tracing::warn!(peer = %peer.0, "closed: it has too many connections open");
+        return;
+    };
     let service = Extended {
         router,
         extension: peer.clone(),

@@ -61,7 +61,13 @@ pub(super) async fn serve(health: Arc<Health>, listener: TcpListener, ending: En
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .with_state(health);
-    let listener = Bounded::new(listener, CONNECTIONS_MAX, Figures::default());
+    let listener = Bounded::new(
+        listener,
+        CONNECTIONS_MAX,
+        CONNECTIONS_MAX,
+        Figures::default(),
+        ending.clone(),
+    );
     loop {
         let (stream, _) = tokio::select! {
             accepted = listener.accept() => accepted,

@@ -26,7 +26,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 pub use peer::{Peer, PeerAnchor, PeerRefusal, PeerRoots};
 
-use crate::node::Clock;
+use crate::clock::Clock;
 use crate::organisation::Keys;
 use verifier::{PeerClientVerifier, PeerServerVerifier};
 

@@ -16,23 +16,34 @@ pub(super) enum AdminError {
     #[error("sign in first: POST /admin/v1/sessions with an administrator's name and password")]
     NotSignedIn,
     /// A wrong name or password: one answer for both.
-    #[error("the name or the password is wrong")]
+    #[error(
+        "the name or the password is wrong: check both; on the homeserver's own machine the admin socket needs neither"
+    )]
     SignInFailed,
     /// Too many wrong passwords.
     #[error("too many attempts for this name: try again in {0} s")]
     TooManyAttempts(u64),
+    /// Too many sign-ins from one address.
+    #[error("too many sign-ins from this address: wait a second between them")]
+    TooManySignIns,
     /// The request does not say what this endpoint takes.
     #[error("{0}")]
     Malformed(String),
     /// The request's body is too large.
     #[error("the request's body is larger than {0} bytes")]
     TooLarge(usize),
+    /// The request's body did not arrive.
+    #[error("the body did not arrive within {0} s: send the whole request at once")]
+    TooSlow(u64),
     /// What the request speaks of does not exist.
     #[error("{0}")]
     NotFound(String),
-    /// The request contradicts what is there.
+    /// The request contradicts what is there; a code that tells which way, and a reason.
+    #[error("{1}")]
+    Conflict(&'static str, String),
+    /// Others are at the same thing, or there is no room just now.
     #[error("{0}")]
-    Conflict(String),
+    Busy(String),
     /// The homeserver is at fault.
     #[error("{0}")]
     Internal(String),
@@ -51,12 +62,12 @@ impl From<IdentityError> for AdminError {
             IdentityError::UnknownUser(_)
             | IdentityError::UnknownUserType(_)
             | IdentityError::UnknownDevice => Self::NotFound(text),
-            IdentityError::HandleTaken(_)
-            | IdentityError::UserTypeInUse(_)
-            | IdentityError::Suspended
+            IdentityError::HandleTaken(_) => Self::Conflict("handle-taken", text),
+            IdentityError::UserTypeInUse(_) => Self::Conflict("user-type-in-use", text),
+            IdentityError::Suspended
             | IdentityError::TooManyDevices(_)
-            | IdentityError::OtherKey
-            | IdentityError::Busy => Self::Conflict(text),
+            | IdentityError::OtherKey => Self::Conflict("conflict", text),
+            IdentityError::Busy => Self::Busy(text),
             IdentityError::Invalid(_) => Self::Malformed(text),
             IdentityError::SignInFailed => Self::SignInFailed,
             IdentityError::SlowDown { retry_after_ms } => {
@@ -77,8 +88,8 @@ impl AdminError {
         };
         match self {
             Self::NotSignedIn => new(StatusCode::UNAUTHORIZED, "not-signed-in", "Not signed in"),
-            Self::SignInFailed => new(StatusCode::FORBIDDEN, "sign-in-failed", "Sign-in failed"),
-            Self::TooManyAttempts(_) => new(
+            Self::SignInFailed => new(StatusCode::UNAUTHORIZED, "sign-in-failed", "Sign-in failed"),
+            Self::TooManyAttempts(_) | Self::TooManySignIns => new(
                 StatusCode::TOO_MANY_REQUESTS,
                 RefusalCode::RateLimited.as_str(),
                 "Too many attempts",
@@ -93,12 +104,16 @@ impl AdminError {
                 RefusalCode::TooLarge.as_str(),
                 "The request is too large",
             ),
-            Self::NotFound(_) => new(StatusCode::NOT_FOUND, "not-found", "Not found"),
-            Self::Conflict(_) => new(
-                StatusCode::CONFLICT,
-                "conflict",
-                "Not possible as things stand",
+            Self::TooSlow(_) => new(
+                StatusCode::REQUEST_TIMEOUT,
+                "body-too-slow",
+                "The body came too slowly",
             ),
+            Self::NotFound(_) => new(StatusCode::NOT_FOUND, "not-found", "Not found"),
+            Self::Conflict(code, _) => {
+                new(StatusCode::CONFLICT, code, "Not possible as things stand")
+            }
+            Self::Busy(_) => new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Busy"),
             Self::Internal(_) => Problem::new(
                 StatusCode::INTERNAL_SERVER_ERROR.as_u16(),
                 "internal",
@@ -116,13 +131,18 @@ impl IntoResponse for AdminError {
         }
         let mut response = answer(&self.problem());
         let headers = response.headers_mut();
-        if matches!(self, Self::NotSignedIn) {
+        if matches!(self, Self::NotSignedIn | Self::SignInFailed) {
             headers.insert(
                 header::WWW_AUTHENTICATE,
                 header::HeaderValue::from_static("Bearer"),
             );
         }
-        if let Self::TooManyAttempts(seconds) = self {
+        let retry_after_s = match self {
+            Self::TooManyAttempts(seconds) => Some(seconds),
+            Self::TooManySignIns | Self::Busy(_) => Some(1),
+            _ => None,
+        };
+        if let Some(seconds) = retry_after_s {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
         response

@@ -7,8 +7,8 @@ use axum::http::request::Parts;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
-use super::BODY_BYTES_MAX;
 use super::error::AdminError;
+use super::{BODY_BYTES_MAX, BODY_TIME_MAX};
 
 /// A JSON body; an empty one counts as `{}`, so that requests whose every field is optional need
 /// none.
@@ -18,8 +18,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = AdminError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, AdminError> {
-        let body = Bytes::from_request(request, state)
+        let body = tokio::time::timeout(BODY_TIME_MAX, Bytes::from_request(request, state))
             .await
+            .map_err(|_| AdminError::TooSlow(BODY_TIME_MAX.as_secs()))?
             .map_err(|rejection| {
                 if rejection.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
                     AdminError::TooLarge(BODY_BYTES_MAX)

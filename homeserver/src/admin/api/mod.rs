@@ -19,23 +19,33 @@ mod user_types;
 mod users;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, patch, post, put};
+use axum::{Extension, Router};
 
+use crate::identity::RateLimit;
 use crate::node::Node;
 
 /// Largest body of a request: a peering document with its certificates is the largest thing sent.
 const BODY_BYTES_MAX: usize = 128 * 1024;
+/// A body arrives within this time: the sign-in is open to everyone.
+const BODY_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Sign-ins of one address: in a burst, and then per second.
+const SIGN_INS_BURST: u64 = 20;
+const SIGN_INS_PER_SECOND: u64 = 1;
 
 /// Every route of the admin API. Each request carries [`crate::audit::Actor`] (local socket) or
-/// [`crate::server::Remote`] (client listener) as an extension.
+/// [`crate::identity::Remote`] (client listener) as an extension.
 #[rustfmt::skip]
 pub fn router(node: Arc<Node>) -> Router {
+    let limit = Arc::new(RateLimit::new(SIGN_INS_BURST, SIGN_INS_PER_SECOND));
     let without_token = Router::new()
-        .route("/admin/v1/sessions", post(sign_in::handle));
+        .route("/admin/v1/sessions", post(sign_in::handle))
+        .layer(Extension(limit));
     let with_token = Router::new()
         .route("/admin/v1/server", get(server_status::handle))
         .route("/admin/v1/user-types", get(user_types::list::handle))

@@ -16,7 +16,8 @@ use tower::ServiceExt as _;
 
 use super::router;
 use crate::admin::create_administrator;
-use crate::audit::Actor;
+use crate::audit::{self, Actor};
+use crate::identity::Remote;
 use crate::node::Node;
 use crate::node::testing::{ManualClock, node};
 use crate::store::Part;
@@ -110,7 +111,7 @@ async fn sessions() {
     for name in ["root", "nobody"] {
         let body = json!({"name": name, "password": "wrong"});
         let refused = world.call(&nobody, "POST", "/admin/v1/sessions", body);
-        answers.push(problem(refused.await, 403, "sign-in-failed").await);
+        answers.push(problem(refused.await, 401, "sign-in-failed").await);
     }
     assert_eq!(answers[0], answers[1]);
     let body = json!({"name": "root", "password": PASSWORD});
@@ -149,6 +150,17 @@ async fn requests_are_read_strictly() {
     problem(response, 404, "not-found").await;
     let response = world.local("DELETE", "/admin/v1/users", Value::Null).await;
     problem(response, 405, "method-not-allowed").await;
+    let nobody = By::Token(String::new());
+    for (method, path, status, code) in [
+        ("GET", "/admin/", 404, "not-found"),
+        ("GET", "/admin/v1/%FF", 404, "not-found"),
+        ("GET", "/admin/v1/sessions", 405, "method-not-allowed"),
+    ] {
+        let response = world.call(&nobody, method, path, Value::Null).await;
+        problem(response, status, code).await;
+    }
+    let response = world.local("GET", "/admin/v1/users/%FF", Value::Null).await;
+    problem(response, 400, "malformed-request").await;
     let response = world
         .local("GET", "/admin/v1/audit?befor=1", Value::Null)
         .await;
@@ -156,6 +168,45 @@ async fn requests_are_read_strictly() {
     let large = json!({"handle": "a".repeat(200_000)});
     let response = world.local("POST", "/admin/v1/users", large).await;
     problem(response, 413, "too-large").await;
+}
+
+/// Goal: a stranger's body that does not come is given up; by one that never ends, with the time moved.
+#[tokio::test(start_paused = true)]
+async fn slow_bodies_are_given_up() {
+    let world = World::new("a.example");
+    let endless = futures_util::stream::pending::<Result<&str, std::io::Error>>();
+    let request = Request::post("/admin/v1/sessions")
+        .body(Body::from_stream(endless))
+        .unwrap();
+    let response = world.router.clone().oneshot(request).await.unwrap();
+    problem(response, 408, "body-too-slow").await;
+}
+
+/// Goal: whoever guesses names gets a bounded number of tries from one address and of entries in the audit
+/// log, and is told what to do; by failing again and again under new names.
+#[tokio::test]
+async fn guessing_is_bounded() {
+    let world = World::new("a.example");
+    let sign_in = |number: u64| {
+        let body = json!({"name": format!("n{number}"), "password": "x".repeat(300)});
+        let request = Request::post("/admin/v1/sessions")
+            .extension(Remote("192.0.2.1:5000".parse().unwrap()))
+            .body(Body::from(body.to_string()))
+            .unwrap();
+        world.router.clone().oneshot(request)
+    };
+    for number in 0..20 {
+        let detail = problem(sign_in(number).await.unwrap(), 401, "sign-in-failed").await;
+        assert!(detail.contains("check both"), "{detail}");
+    }
+    let refused = sign_in(20).await.unwrap();
+    assert_eq!(refused.headers()[header::RETRY_AFTER], "1");
+    problem(refused, 429, "rate-limited").await;
+    world.clock.advance_ms(1000);
+    problem(sign_in(21).await.unwrap(), 401, "sign-in-failed").await;
+
+    let log = audit::page(&world.node.store, 0, 99).await.unwrap();
+    assert_eq!(log.entries.len(), 5, "the rest is counted");
 }
 
 /// Goal: accounts are created, listed, changed and deleted, and what is not there is a problem; by
@@ -172,7 +223,7 @@ async fn users() {
     let again = world
         .local("POST", "/admin/v1/users", json!({"handle": "alice"}))
         .await;
-    problem(again, 409, "conflict").await;
+    problem(again, 409, "handle-taken").await;
     let response = world
         .local("PATCH", "/admin/v1/users/alice", json!({"suspended": true}))
         .await;

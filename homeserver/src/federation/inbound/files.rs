@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
@@ -25,7 +26,7 @@ pub(super) async fn handle(
     State(node): State<Arc<Node>>,
     Extension(Peer(peer)): Extension<Peer>,
     Extension(gates): Extension<Arc<Gates>>,
-    Path(file): Path<String>,
+    file: Result<Path<String>, PathRejection>,
 ) -> Result<Response, FederationError> {
     let now_ms = node.clock.now_ms();
     let view = node
@@ -39,8 +40,9 @@ pub(super) async fn handle(
             retry_after_s,
         })?;
     let file: FileId = file
-        .parse()
-        .map_err(|_| FederationError::Malformed("the path names no file".to_owned()))?;
+        .ok()
+        .and_then(|Path(file)| file.parse().ok())
+        .ok_or_else(|| FederationError::Malformed("the path names no file".to_owned()))?;
     let Some(outgoing) = files::open(&node, &node.server, file).await? else {
         return Err(FederationError::Gone(files::expired()));
     };
@@ -75,4 +77,28 @@ pub(super) async fn handle(
         },
     );
     Ok((headers, Body::from_stream(chunks)).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Request;
+    use homeserver_api::problem::PROBLEM_JSON;
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::federation::inbound;
+    use crate::node::testing;
+
+    /// Goal: a path that is no text is answered as every mistake is; by one, from whoever is no peer.
+    #[tokio::test]
+    async fn a_path_that_is_no_text() {
+        let (node, _) = testing::node("a.example");
+        let request = Request::get("/federation/v1/files/%FF")
+            .extension(Peer("b.example".parse().unwrap()))
+            .body(Body::empty())
+            .unwrap();
+        let response = inbound::router(node).oneshot(request).await.unwrap();
+        assert!(response.status().is_client_error());
+        assert_eq!(response.headers()[header::CONTENT_TYPE], PROBLEM_JSON);
+    }
 }

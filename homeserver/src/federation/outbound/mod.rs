@@ -83,7 +83,7 @@ async fn changed(hints: &mut tokio::sync::broadcast::Receiver<Hint>) {
     }
 }
 
-async fn round(node: &Node) -> Result<(), StoreError> {
+async fn round(node: &Arc<Node>) -> Result<(), StoreError> {
     let now_ms = node.clock.now_ms();
     for peer in node.peers.all() {
         let in_force = matches!(peer.state, PeerState::Active | PeerState::Suspended);

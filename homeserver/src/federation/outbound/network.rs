@@ -13,8 +13,8 @@ use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 
 use super::resolver::Resolver;
+use crate::clock::Clock;
 use crate::http_client::{Connection, ConnectionError};
-use crate::node::Clock;
 use crate::organisation::Keys;
 use crate::tls::{self, PeerRoots};
 

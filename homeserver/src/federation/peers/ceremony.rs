@@ -4,6 +4,8 @@
 //! signed; the numbering of the link goes on. After an agreement has ended, a new one starts a new
 //! link epoch over an empty outbox.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use federation_proto::agreement::{
     Acceptance, Accepted, Active, Agreement, Countersignature, Draft, Offer,
@@ -19,9 +21,10 @@ use super::change::{Change, Found, change};
 use super::error::PeeringError;
 use super::statement::statement;
 use super::view::stored_manifest;
-use crate::audit::Actor;
+use crate::audit::{Actor, Event};
 use crate::federation::outbound;
 use crate::node::Node;
+use crate::store::StoreError;
 use crate::store::peer::{self, PeerRecord, StoredManifest};
 
 /// How long an offer may be accepted.
@@ -29,7 +32,7 @@ const OFFER_VALID_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 
 /// Makes an offer; it takes the place of an earlier one. Returns it as text.
 pub async fn offer(
-    node: &Node,
+    node: &Arc<Node>,
     actor: &Actor,
     request: &OfferRequest,
 ) -> Result<String, PeeringError> {
@@ -119,7 +122,7 @@ pub async fn inspect(node: &Node, text: &str) -> Result<DocumentSummary, Peering
 /// Accepts an offer whose fingerprint the partner's administrator has read aloud. Returns the
 /// acceptance as text.
 pub async fn accept(
-    node: &Node,
+    node: &Arc<Node>,
     actor: &Actor,
     request: &AcceptRequest,
 ) -> Result<String, PeeringError> {
@@ -173,7 +176,7 @@ pub async fn accept(
 /// Countersigns an acceptance of our offer: the agreement is in force here from now on, and the
 /// partner is told in the background. Returns the countersignature as text.
 pub async fn countersign(
-    node: &Node,
+    node: &Arc<Node>,
     actor: &Actor,
     request: &CountersignRequest,
 ) -> Result<String, PeeringError> {
@@ -182,7 +185,7 @@ pub async fn countersign(
     let confirmed = parse_fingerprint(&request.fingerprint)?;
     let server = acceptance.statement().from.clone();
     clear_ended(node, &server).await?;
-    change(node, actor, &server, |mut found| {
+    let countersigned = change(node, actor, &server, |mut found| {
         same_root(&found, &acceptance.statement().root)?;
         not_older(&found.record, acceptance.manifest(), now_ms)?;
         let restored = found.restored.take();
@@ -212,11 +215,17 @@ pub async fn countersign(
             answer: text,
         }))
     })
-    .await
+    .await;
+    note_refused(node, actor, &server, &countersigned).await?;
+    countersigned
 }
 
 /// Takes a countersignature from a file: the agreement is in force from now on. Returns the peer.
-pub async fn activate(node: &Node, actor: &Actor, text: &str) -> Result<ServerName, PeeringError> {
+pub async fn activate(
+    node: &Arc<Node>,
+    actor: &Actor,
+    text: &str,
+) -> Result<ServerName, PeeringError> {
     let countersignature = Countersignature::from_armor(text)?;
     let server = countersignature.body().from.clone();
     take_countersignature(node, actor, &server, countersignature).await?;
@@ -225,23 +234,62 @@ pub async fn activate(node: &Node, actor: &Actor, text: &str) -> Result<ServerNa
 
 /// Takes a countersignature that `peer` itself has brought.
 pub async fn activate_online(
-    node: &Node,
+    node: &Arc<Node>,
     peer: &ServerName,
     document: Bytes,
 ) -> Result<(), PeeringError> {
-    let countersignature = Countersignature::decode(document)?;
-    if countersignature.body().from != *peer {
-        return Err(PeeringError::Document(format!(
-            "the countersignature is of {}, and you are {peer}",
-            countersignature.body().from
-        )));
-    }
     let actor = Actor::Peer(peer.clone());
-    take_countersignature(node, &actor, peer, countersignature).await
+    let own = Countersignature::decode(document)
+        .map_err(PeeringError::from)
+        .and_then(|countersignature| {
+            if countersignature.body().from == *peer {
+                return Ok(countersignature);
+            }
+            Err(PeeringError::Document(format!(
+                "the countersignature is of {}, and you are {peer}",
+                countersignature.body().from
+            )))
+        });
+    note_refused(node, &actor, peer, &own).await?;
+    take_countersignature(node, &actor, peer, own?).await
 }
 
 async fn take_countersignature(
+    node: &Arc<Node>,
+    actor: &Actor,
+    server: &ServerName,
+    countersignature: Countersignature,
+) -> Result<(), PeeringError> {
+    let taken = take_checked(node, actor, server, countersignature).await;
+    note_refused(node, actor, server, &taken).await?;
+    taken
+}
+
+/// Audits that a document did not complete the agreement, whoever brought it: somebody may be trying.
+async fn note_refused<T>(
     node: &Node,
+    actor: &Actor,
+    server: &ServerName,
+    result: &Result<T, PeeringError>,
+) -> Result<(), StoreError> {
+    let Err(
+        error @ (PeeringError::Document(_) | PeeringError::State(_) | PeeringError::UnknownPeer(_)),
+    ) = result
+    else {
+        return Ok(());
+    };
+    let event = Event {
+        at_ms: node.clock.now_ms(),
+        actor: actor.clone(),
+        action: "peer.document-refused",
+        subject: server.to_string(),
+        detail: error.to_string(),
+    };
+    node.repeated.note(&node.store, event).await
+}
+
+async fn take_checked(
+    node: &Arc<Node>,
     actor: &Actor,
     server: &ServerName,
     countersignature: Countersignature,

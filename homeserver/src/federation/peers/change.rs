@@ -1,14 +1,16 @@
 //! The one way in which a peer's record changes: read, decide, write with the next serial and the
 //! audit of the act, and decide anew when somebody else was faster.
 
+use std::sync::Arc;
+
 use federation_proto::ids::ServerName;
 
 use super::error::PeeringError;
 use super::view::Restored;
 use crate::audit::{self, Actor, Event};
-use crate::node::{Hint, Node};
+use crate::node::{Hint, Node, to_its_end};
 use crate::store::peer::{self, PeerRecord};
-use crate::store::{Part, PartOutcome};
+use crate::store::{Part, PartOutcome, StoreError};
 
 /// How often a change is tried before whoever asked is told to try again.
 const ATTEMPTS_MAX: usize = 8;
@@ -33,7 +35,7 @@ pub(super) struct Found {
 
 /// Changes the record of `server` as `decide` says; `Ok(Err(answer))` of it changes nothing.
 pub(super) async fn change<T>(
-    node: &Node,
+    node: &Arc<Node>,
     actor: &Actor,
     server: &ServerName,
     mut decide: impl FnMut(Found) -> Result<Result<Change<T>, T>, PeeringError>,
@@ -59,12 +61,26 @@ pub(super) async fn change<T>(
             detail: change.detail,
         };
         audit::record(&mut part, &event);
-        if node.store.commit(part).await? == PartOutcome::Committed {
-            node.peers.refresh(node).await?;
-            node.hint(Hint::PeersChanged);
-            node.links.retry_now(server);
+        let act = commit(Arc::clone(node), server.clone(), part);
+        if to_its_end(act).await? == PartOutcome::Committed {
             return Ok(change.answer);
         }
     }
     Err(PeeringError::Busy)
+}
+
+/// Writes the change, and lets everything in this process go by it from then on.
+async fn commit(
+    node: Arc<Node>,
+    server: ServerName,
+    part: Part,
+) -> Result<PartOutcome, StoreError> {
+    let outcome = node.store.commit(part).await?;
+    if outcome == PartOutcome::Committed {
+        let refreshed = node.peers.refresh(&node).await;
+        node.hint(Hint::PeersChanged);
+        node.links.retry_now(&server);
+        refreshed?;
+    }
+    Ok(outcome)
 }

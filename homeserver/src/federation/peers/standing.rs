@@ -17,7 +17,7 @@ use crate::store::peer::{PeerRecord, StoredManifest};
 
 /// Pauses the agreement; either side may, alone, always.
 pub async fn suspend(
-    node: &Node,
+    node: &Arc<Node>,
     actor: &Actor,
     server: &ServerName,
     reason: &str,
@@ -42,7 +42,11 @@ pub async fn suspend(
 }
 
 /// Ends our pause.
-pub async fn resume(node: &Node, actor: &Actor, server: &ServerName) -> Result<(), PeeringError> {
+pub async fn resume(
+    node: &Arc<Node>,
+    actor: &Actor,
+    server: &ServerName,
+) -> Result<(), PeeringError> {
     change(node, actor, server, |found| {
         let (record, agreement) = current(found, server)?;
         let after = match agreement {
@@ -60,7 +64,7 @@ pub async fn resume(node: &Node, actor: &Actor, server: &ServerName) -> Result<(
 
 /// Ends the agreement, or what is under way; nothing of it passes any more once this returns.
 pub async fn revoke(
-    node: &Node,
+    node: &Arc<Node>,
     actor: &Actor,
     server: &ServerName,
     reason: &str,
@@ -95,7 +99,7 @@ pub async fn revoke(
 }
 
 /// Notes that the last day of the agreement, or of what is under way, is past.
-pub async fn expire(node: &Node, server: &ServerName) -> Result<(), StoreError> {
+pub async fn expire(node: &Arc<Node>, server: &ServerName) -> Result<(), StoreError> {
     let now_ms = node.clock.now_ms();
     let expired = change(node, &Actor::System, server, |found| {
         let Some(restored) = found.restored else {
@@ -149,7 +153,7 @@ pub async fn expire(node: &Node, server: &ServerName) -> Result<(), StoreError> 
 
 /// Our countersignature has reached the peer.
 pub async fn countersignature_delivered(
-    node: &Node,
+    node: &Arc<Node>,
     server: &ServerName,
     document: &Bytes,
 ) -> Result<(), StoreError> {
@@ -183,7 +187,7 @@ pub async fn countersignature_delivered(
 
 /// Takes a manifest that the peer has sent, when it is newer than the known one.
 pub async fn take_manifest(
-    node: &Node,
+    node: &Arc<Node>,
     server: &ServerName,
     bytes: Bytes,
 ) -> Result<Arc<Manifest>, PeeringError> {

@@ -21,7 +21,8 @@ impl From<PeeringError> for AdminError {
             PeeringError::Document(_) | PeeringError::Statement(_) => {
                 Self::Malformed(error.to_string())
             }
-            PeeringError::State(_) | PeeringError::Busy => Self::Conflict(error.to_string()),
+            PeeringError::State(_) => Self::Conflict("conflict", error.to_string()),
+            PeeringError::Busy => Self::Busy(error.to_string()),
             PeeringError::Internal(text) => Self::Internal(text),
             PeeringError::Store(error) => error.into(),
         }
