@@ -54,6 +54,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &[
             "audit",
             "ciphertext",
+            "faults",
             "federation/peers",
             "identity",
             "node",
@@ -89,6 +90,7 @@ const EDGES: &[(&str, &[&str])] = &[
         "federation/outbound",
         &[
             "delivery",
+            "faults",
             "federation/files",
             "federation/paths",
             "federation/peers",

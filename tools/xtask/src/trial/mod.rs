@@ -16,11 +16,10 @@ use clap::{Args, ValueEnum};
 
 use self::checks::Report;
 pub(crate) use self::homeserver::{Homeserver, Plan};
-pub(crate) use self::stage::free_address;
 use crate::failure::{Failure, Result};
 use crate::machine::{self, Ready};
 use crate::process;
-use crate::workspace::Workspace;
+use crate::workspace::{self, Workspace};
 
 /// Which trial.
 #[derive(Args)]
@@ -47,6 +46,11 @@ pub(crate) fn run(options: &Options) -> Result {
         Ready::Yes => Err("network namespaces need root".to_owned()),
         Ready::No(reason) => Err(reason),
     };
+    if let (true, Err(reason)) = (workspace::under_ci(), &network_can_be_cut) {
+        return Err(Failure::Missing(format!(
+            "nothing may be skipped under CI: {reason}"
+        )));
+    }
     workspace.build_as_tests_do()?;
     let report = match options.name {
         Name::Network => network::run(&workspace, network_can_be_cut)?,
