@@ -2,7 +2,11 @@
 //!
 //! A check that tries a protection runs its negative control in the same run: the same steps against a
 //! homeserver in which that protection is switched off. The control must come out not ok; else the
-//! check would not have noticed.
+//! check would not have noticed, and counts as failed.
+//!
+//! The last line with `--json` is `{"checks": [{"id", "must", "got", "ok", "control"}]}`. `ok` is the whole verdict,
+//! the control's included; it is null, with the reason in `got`, for a check that this machine can't run. Under
+//! CI that is an error before anything is tried.
 
 mod checks;
 mod homeserver;
