@@ -27,6 +27,7 @@ pub(crate) struct Acceptance {
 }
 
 /// Milliseconds since the Unix epoch.
+#[expect(clippy::disallowed_methods, reason = "the suite's clock")]
 pub(crate) fn now_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -36,6 +37,7 @@ pub(crate) fn now_ms() -> u64 {
 }
 
 /// An offer of everything, signed.
+#[expect(clippy::disallowed_methods, reason = "a nonce is drawn here")]
 pub(crate) fn offer(peer: &Organisation, to: &str, endpoint: &str) -> Result<Vec<u8>> {
     let now = now_ms();
     let mut nonce = [0; 16];

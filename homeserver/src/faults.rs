@@ -5,7 +5,8 @@
 //!
 //! | fault | what it does | what must catch it |
 //! |---|---|---|
-//! | `answer-before-sync` | commits are answered some 100 ms before they reach the disk | killing the process under load |
+//! | `answer-before-sync` | commits are answered some 300 ms before they reach the disk | killing the process under load |
+//! | `forget-unanswered` | mail for a peer that owes an answer for a second is accepted and dropped | a network that is cut |
 //! | `accept-any-ttl` | no bound of a time-to-live holds | a message that is to live too long |
 //! | `accept-unknown-peer` | a handshake succeeds for names without an agreement | a stranger that knocks |
 
@@ -14,11 +15,15 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::store::engine::memory::MemoryEngine;
 use crate::store::{Engine, Key, Order, Part, PartOutcome, StoreError, Value};
 
 /// Where the names come from.
 const VARIABLE: &str = "ENTENTE_FAULT";
+/// How long a peer may owe an answer before `forget-unanswered` drops what is for it.
+const UNANSWERED: Duration = Duration::from_secs(1);
 /// How long `answer-before-sync` holds back what it has answered.
 const HELD_BACK: Duration = Duration::from_millis(300);
 
@@ -35,6 +40,27 @@ pub fn is_on(name: &str) -> bool {
                 .collect()
         })
         .contains(name)
+}
+
+/// Since when peers owe an answer: the oldest mail since the last receipt.
+static UNANSWERED_SINCE: Mutex<Option<Instant>> = Mutex::new(None);
+
+/// The fault `forget-unanswered`: whether mail for a peer is dropped, having been accepted.
+pub fn forgets_mail() -> bool {
+    if !is_on("forget-unanswered") {
+        return false;
+    }
+    let mut since = UNANSWERED_SINCE
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    since.get_or_insert_with(Instant::now).elapsed() > UNANSWERED
+}
+
+/// A peer has answered.
+pub fn answered() {
+    *UNANSWERED_SINCE
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner) = None;
 }
 
 /// The fault `answer-before-sync`: answers from memory, and hands the parts to the real engine later.

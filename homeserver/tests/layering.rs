@@ -53,6 +53,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &[
             "audit",
             "ciphertext",
+            "faults",
             "federation/peers",
             "identity",
             "node",
@@ -89,6 +90,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &[
             "clock",
             "delivery",
+            "faults",
             "federation/files",
             "federation/paths",
             "federation/peers",

@@ -209,6 +209,10 @@ impl<'n> Batch<'n> {
             expires_ms: times.expires_ms,
             sender,
         };
+        #[cfg(feature = "faults")]
+        if crate::faults::forgets_mail() {
+            return Ok(());
+        }
         let lane = room.map_or(Lane::CONTROL, Lane::from);
         outbox::append(&mut self.part, destination, lane, &item)?;
         let woken = self.woken_peers.entry(destination.clone());

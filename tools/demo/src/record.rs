@@ -147,6 +147,10 @@ pub(crate) struct Record {
 struct Log {
     entries: Vec<Entry>,
     waiting: HashSet<String>,
+    ids: HashMap<MessageId, String>,
+    accepted: HashSet<MessageId>,
+    /// Texts accepted and not yet shown.
+    held: HashSet<String>,
     written: u64,
     shown: u64,
 }
@@ -160,6 +164,20 @@ pub(crate) struct Standing {
     pub(crate) shown: u64,
     /// Messages not yet shown.
     pub(crate) waiting: usize,
+    /// Of those, messages that the sender's homeserver has accepted.
+    pub(crate) held: usize,
+}
+
+impl Log {
+    /// A message got its id or was accepted, in whichever order.
+    fn note_held(&mut self, message: MessageId) {
+        if let Some(text) = self.ids.get(&message)
+            && self.accepted.contains(&message)
+            && self.waiting.contains(text)
+        {
+            self.held.insert(text.clone());
+        }
+    }
 }
 
 impl Record {
@@ -182,8 +200,17 @@ impl Record {
             Entry::Shown { text, .. } => {
                 log.shown += 1;
                 log.waiting.remove(text);
+                log.held.remove(text);
             }
-            _ => {}
+            Entry::Sent { text, message } => {
+                log.ids.insert(*message, text.clone());
+                log.note_held(*message);
+            }
+            Entry::Accepted { message } => {
+                log.accepted.insert(*message);
+                log.note_held(*message);
+            }
+            Entry::Forbidden { .. } | Entry::Returned { .. } => {}
         }
         log.entries.push(entry);
         drop(log);
@@ -197,6 +224,7 @@ impl Record {
             written: log.written,
             shown: log.shown,
             waiting: log.waiting.len(),
+            held: log.held.len(),
         }
     }
 
@@ -417,6 +445,22 @@ mod tests {
         entries.retain(|entry| !matches!(entry, Entry::Shown { message, .. } if *message == id(2)));
         assert!(checker_notices(&entries).is_ok());
         assert!(checker_notices(&[]).is_err());
+    }
+
+    /// Goal: what is accepted and not yet shown is counted, whatever order its entries come in; by
+    /// following the count.
+    #[test]
+    fn held() {
+        let orders = [[1, 2, 3], [2, 1, 3], [1, 3, 2]];
+        for (order, expected) in orders.into_iter().zip([[0, 1, 0], [0, 1, 0], [0, 0, 0]]) {
+            let record = Record::new();
+            let entries = good();
+            record.add(entries[0].clone());
+            for (at, held) in order.into_iter().zip(expected) {
+                record.add(entries[at].clone());
+                assert_eq!(record.standing().held, held, "{order:?}");
+            }
+        }
     }
 
     /// Goal: waiting ends when the last message is shown, and gives up when nothing moves; in

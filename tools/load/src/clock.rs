@@ -13,7 +13,7 @@ pub(crate) struct Clock {
 
 impl Clock {
     /// Starts a clock at zero.
-    #[allow(
+    #[expect(
         clippy::disallowed_methods,
         reason = "a load generator measures real time; this module is where it reads it"
     )]

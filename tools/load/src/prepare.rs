@@ -206,6 +206,7 @@ fn enrolment(side: &Side, account: &Account) -> Enrolment {
 }
 
 /// A store key that nobody remembers: the stores go away with the run.
+#[expect(clippy::disallowed_methods, reason = "a store key is drawn here")]
 fn key() -> Result<StoreKey, String> {
     let mut key = [0; 32];
     SystemRandom::new()

@@ -1,5 +1,6 @@
-//! What a person sees while it runs: a bar on standard error, drawn only on a terminal.
+//! What a person sees while it runs, on standard error: a bar on a terminal, a line for each part elsewhere.
 
+use std::io::{IsTerminal as _, Write as _, stderr};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -7,13 +8,15 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// One bar at a time.
 pub(crate) struct Progress {
     bar: ProgressBar,
+    lines: bool,
 }
 
 impl Progress {
-    /// Shows nothing yet; draws only when standard error is a terminal.
+    /// Shows nothing yet.
     pub(crate) fn new() -> Self {
         Self {
             bar: ProgressBar::no_length(),
+            lines: !stderr().is_terminal(),
         }
     }
 
@@ -53,6 +56,10 @@ impl Progress {
     }
 
     fn restart(&self, what: &str, length: u64, shown: &str) {
+        if self.lines {
+            // Whoever watched may be gone; the run goes on.
+            let _ = writeln!(stderr().lock(), "{what} …");
+        }
         let template = format!("{{prefix:34}} [{{bar:30}}] {shown}");
         if let Ok(style) = ProgressStyle::with_template(&template) {
             self.bar.set_style(style.progress_chars("=> "));

@@ -89,6 +89,7 @@ impl Reflector {
     }
 
     /// Pairs whose messages are random bytes.
+    #[expect(clippy::disallowed_methods, reason = "stands in for ciphertext")]
     pub(crate) fn pairs(&self, count: usize) -> Result<Vec<Prepared>, String> {
         let random = SystemRandom::new();
         let fill = |bytes: &mut [u8]| {

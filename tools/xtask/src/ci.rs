@@ -14,7 +14,7 @@ use clap::Args;
 use crate::failure::{self, Result};
 use crate::process::{self, Run as _};
 use crate::workspace::{self, Workspace};
-use crate::{machine, test};
+use crate::{fuzz, machine, test};
 
 /// The dependency checker, in the version that the configuration was written for.
 const CARGO_DENY: (&str, &str) = ("cargo-deny", "0.20.2");
@@ -31,6 +31,7 @@ pub(crate) fn run(_options: &Options) -> Result {
         workspace.cargo(["fmt", "--all", "--check"]).shown()
     })?;
     timed(&mut took, "lints", || lints(&workspace))?;
+    timed(&mut took, "fuzz crates", || fuzz::check_all(&workspace))?;
     timed(&mut took, "documentation", || documentation(&workspace))?;
     timed(&mut took, "dependencies", || dependencies(&workspace))?;
     timed(&mut took, "tests", || test::run(&test::Options::default()))?;

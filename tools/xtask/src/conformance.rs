@@ -10,8 +10,9 @@ use clap::Args;
 use serde::Deserialize;
 
 use crate::failure::{self, Failure, Result};
+use crate::ports::free_address;
 use crate::process;
-use crate::trial::{Homeserver, Plan, free_address};
+use crate::trial::{Homeserver, Plan};
 use crate::workspace::{self, Workspace};
 
 /// What to print.
@@ -68,8 +69,8 @@ fn suite(workspace: &Workspace) -> Result<(Counts, String)> {
         program: &program,
         fault: None,
         namespace: None,
-        client: free_address()?,
-        federation: free_address()?,
+        client: free_address()?.to_string(),
+        federation: free_address()?.to_string(),
         folder: folder.path().join("a"),
     })?;
     let operator = operator(&binaries, &server, folder.path())?;

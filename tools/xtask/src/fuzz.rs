@@ -2,6 +2,7 @@
 //!
 //! Stands apart from the tests: it needs a nightly toolchain and cargo-fuzz.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,8 +18,8 @@ use crate::workspace::{self, Workspace};
 const CARGO_FUZZ: (&str, &str) = ("cargo-fuzz", "0.13.2");
 /// Memory that a target may take.
 const MEMORY_MAX_MIB: u32 = 256;
-/// Folders that may hold targets.
-const FOLDERS: [&str; 2] = ["federation-proto/fuzz", "homeserver/fuzz"];
+/// How deep a crate may lie below the root.
+const DEPTH_MAX: u32 = 3;
 
 /// How long.
 #[derive(Args)]
@@ -40,9 +41,9 @@ pub(crate) fn run(options: &Options) -> Result {
         ));
     }
     let (name, version) = CARGO_FUZZ;
-    machine::cargo_tool(&workspace, name, version)?;
+    let driver = machine::cargo_tool(&workspace, name, version)?;
     let mut ran: u32 = 0;
-    for folder in FOLDERS.map(|folder| workspace.root.join(folder)) {
+    for folder in crates(&workspace.root)? {
         for target in targets(&folder)? {
             if options
                 .only
@@ -52,7 +53,7 @@ pub(crate) fn run(options: &Options) -> Result {
                 continue;
             }
             process::step(&format!("fuzz {target}"), || {
-                fuzz(&folder, &target, options.seconds)
+                fuzz(&driver, &folder, &target, options.seconds)
             })?;
             ran = ran.saturating_add(1);
         }
@@ -61,6 +62,48 @@ pub(crate) fn run(options: &Options) -> Result {
         return Err(Failure::DidNotHold("no fuzz target was run".to_owned()));
     }
     println!("{ran} passed, 0 failed");
+    Ok(())
+}
+
+/// Compiles every fuzz crate against the code as it is, with its own lock file, so that none rots unseen. Needs
+/// no nightly toolchain.
+pub(crate) fn check_all(workspace: &Workspace) -> Result {
+    for folder in crates(&workspace.root)? {
+        workspace
+            .cargo(["check", "--locked", "--bins", "--manifest-path"])
+            .arg(folder.join("Cargo.toml"))
+            .arg("--target-dir")
+            .arg(&workspace.target)
+            .shown()?;
+    }
+    Ok(())
+}
+
+/// The folders of all fuzz crates, wherever a crate of the workspace has one.
+fn crates(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    look_for_crates(root, DEPTH_MAX, &mut found)?;
+    found.sort();
+    Ok(found)
+}
+
+fn look_for_crates(folder: &Path, depth: u32, found: &mut Vec<PathBuf>) -> Result {
+    for entry in fs::read_dir(folder).map_err(failure::at(folder))? {
+        let entry = entry.map_err(failure::at(folder))?;
+        let name = entry.file_name();
+        let hidden = name.to_string_lossy().starts_with('.');
+        // Not followed: a symbolic link may lead anywhere.
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if !is_folder || hidden || name == "target" {
+            continue;
+        }
+        let path = entry.path();
+        if name == "fuzz" && path.join("Cargo.toml").is_file() {
+            found.push(path);
+        } else if let Some(depth) = depth.checked_sub(1) {
+            look_for_crates(&path, depth, found)?;
+        }
+    }
     Ok(())
 }
 
@@ -95,10 +138,20 @@ fn targets(folder: &Path) -> Result<Vec<String>> {
 }
 
 /// Starts from the target's seeds; what is new goes into its corpus, which is not checked in.
-fn fuzz(folder: &Path, target: &str, seconds: u32) -> Result {
+fn fuzz(driver: &Path, folder: &Path, target: &str, seconds: u32) -> Result {
     let corpus = workspace::folder(&folder.join("corpus").join(target))?;
     let seeds = folder.join("seeds").join(target);
     let mut command = nightly();
+    // Cargo looks for its subcommands on the path; ours comes first.
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = driver
+        .parent()
+        .map(Path::to_path_buf)
+        .into_iter()
+        .chain(env::split_paths(&path));
+    if let Ok(path) = env::join_paths(folders) {
+        command.env("PATH", path);
+    }
     command
         .args(["fuzz", "run", "--fuzz-dir"])
         .arg(folder)
@@ -112,4 +165,23 @@ fn fuzz(folder: &Path, target: &str, seconds: u32) -> Result {
         .arg(format!("-max_total_time={seconds}"))
         .arg(format!("-rss_limit_mb={MEMORY_MAX_MIB}"));
     command.shown()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a fuzz crate is found wherever it lies, and nothing that is built. Method: a tree with some.
+    #[test]
+    fn fuzz_crates_are_found() {
+        let root = tempfile::tempdir().unwrap();
+        for folder in ["a/fuzz", "tools/b/fuzz", "target/x/fuzz", ".git/fuzz"] {
+            let folder = root.path().join(folder);
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("Cargo.toml"), "").unwrap();
+        }
+        fs::create_dir_all(root.path().join("c/fuzz")).unwrap();
+        let expected = ["a/fuzz", "tools/b/fuzz"].map(|folder| root.path().join(folder));
+        assert_eq!(crates(root.path()).unwrap(), expected);
+    }
 }

@@ -22,8 +22,8 @@ pub(crate) struct Tool {
     pub(crate) purpose: &'static str,
 }
 
-/// What the tests and the trials run.
-pub(crate) const FOR_TESTS: &[Tool] = &[
+/// What checks the golden vectors without our code.
+pub(crate) const FOR_GOLDEN_VECTORS: &[Tool] = &[
     Tool {
         program: "openssl",
         package: "openssl",
@@ -33,21 +33,6 @@ pub(crate) const FOR_TESTS: &[Tool] = &[
         program: "sha256sum",
         package: "coreutils",
         purpose: "checks the golden vectors without our code",
-    },
-    Tool {
-        program: "ip",
-        package: "iproute2",
-        purpose: "puts two homeservers into network namespaces",
-    },
-    Tool {
-        program: "nft",
-        package: "nftables",
-        purpose: "cuts the network between them",
-    },
-    Tool {
-        program: "strace",
-        package: "strace",
-        purpose: "watches and breaks what reaches the disk",
     },
 ];
 
@@ -171,11 +156,11 @@ pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
         .find(|candidate| candidate.is_file())
 }
 
-/// A program that cargo installs, in the version that we name; built once and kept in the user's cargo
-/// folder.
+/// A program that cargo installs, in the version that we name; built once and kept in the target folder,
+/// apart from what the user has installed for himself.
 pub(crate) fn cargo_tool(workspace: &Workspace, name: &str, version: &str) -> Result<PathBuf> {
-    let home = cargo_home()?;
-    let binary = home.join("bin").join(name);
+    let folder = workspace.target.join("tools");
+    let binary = folder.join("bin").join(name);
     let wanted = format!("{name} {version}");
     let present = Command::new(&binary).arg("--version").output();
     if present.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).trim() == wanted) {
@@ -183,8 +168,13 @@ pub(crate) fn cargo_tool(workspace: &Workspace, name: &str, version: &str) -> Re
     }
     process::step(&format!("install {wanted}"), || {
         let mut install = workspace.cargo(["install", "--locked", "--debug", "--version", version]);
-        // Kept apart from what the user installed for himself in another version.
-        install.arg(name).arg("--force").shown()
+        // The workspace's own target folder is no place for another program's dependencies.
+        install
+            .env_remove("CARGO_TARGET_DIR")
+            .env_remove("CARGO_BUILD_TARGET")
+            .args([name, "--force", "--root"])
+            .arg(&folder)
+            .shown()
     })?;
     Ok(binary)
 }

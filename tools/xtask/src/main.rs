@@ -13,6 +13,7 @@ mod demo;
 mod failure;
 mod fuzz;
 mod machine;
+mod ports;
 mod process;
 mod test;
 mod trial;
@@ -36,6 +37,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Builds the homeserver and the tools, then runs the demonstration; arguments go to it.
+    #[command(disable_help_flag = true)]
     Demo(PassedOn),
     /// Sets up what the tests need, then runs all of them, end to end too.
     Test(test::Options),

@@ -53,7 +53,11 @@ impl Workspace {
     /// A cargo command in the root.
     pub(crate) fn cargo<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Command {
         let mut command = cargo();
-        command.current_dir(&self.root).args(arguments);
+        command
+            .current_dir(&self.root)
+            // Binaries are looked for where cargo puts them for this machine, which a named target changes.
+            .env_remove("CARGO_BUILD_TARGET")
+            .args(arguments);
         command
     }
 

@@ -25,6 +25,8 @@ pub(super) async fn settle(
     settled: &Settled,
     rows: Vec<WaitingRow>,
 ) -> Result<bool, StoreError> {
+    #[cfg(feature = "faults")]
+    crate::faults::answered();
     if settled.refused.is_empty() {
         let mut part = Part::default();
         for item in &settled.done {

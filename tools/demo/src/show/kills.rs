@@ -26,23 +26,52 @@ const PATIENCE: Duration = Duration::from_secs(40);
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// Who is killed, in turn.
-const VICTIMS: [Victim; 5] = [Victim::A, Victim::B, Victim::A, Victim::B, Victim::Both];
+const VICTIMS: [Victim; 6] = [
+    Victim::A,
+    Victim::B,
+    Victim::C,
+    Victim::A,
+    Victim::B,
+    Victim::Both,
+];
 
 #[derive(Clone, Copy)]
 enum Victim {
     A,
     B,
+    C,
     Both,
 }
 
 impl Stage<'_> {
-    /// Both write without a pause while homeservers die and come back.
-    pub(super) async fn kills(&mut self, couple: &Couple, messages: u64) -> Result {
+    /// Two of c.example with a conversation: traffic that the death of c.example can hit.
+    pub(super) async fn neighbours(&self) -> Result<Couple> {
+        let enrol = |handle| Person::enrol(&self.c, handle, "standard", &self.record);
+        let meet = async {
+            let (alice, bob) = (enrol("cleo").await?, enrol("carl").await?);
+            let room = alice.start_conversation(&bob.address).await?;
+            bob.wait_for_room(room).await?;
+            Ok(Couple { alice, bob, room })
+        };
         self.display
-            .act("Homeservers are killed (SIGKILL) while both write without a pause");
+            .step("Cleo and Carl, both of c.example, talk to each other", meet)
+            .await
+    }
+
+    /// All write without a pause while homeservers die and come back.
+    pub(super) async fn kills(&mut self, couples: &[&Couple; 2], messages: u64) -> Result {
+        self.display
+            .act("Homeservers are killed (SIGKILL) while all write without a pause");
         let bar = self.display.messages(messages);
         let (write, _) = watch::channel(true);
-        let writers = [(&couple.alice, "Bob"), (&couple.bob, "Alice")].map(|(person, to)| {
+        let [couple, neighbours] = couples;
+        let writers = [
+            (&couple.alice, "Bob", couple),
+            (&couple.bob, "Alice", couple),
+            (&neighbours.alice, "Carl", neighbours),
+            (&neighbours.bob, "Cleo", neighbours),
+        ]
+        .map(|(person, to, couple)| {
             tokio::spawn(writing(person, to, couple, &self.record, write.subscribe()))
         });
         let killed = self.kill_all(&bar, messages).await;
@@ -64,12 +93,14 @@ impl Stage<'_> {
     }
 
     async fn kill_all(&mut self, bar: &Bar, messages: u64) -> Result {
+        let mut under_way_at_all = 0;
         for victim in VICTIMS {
             shown_more(&self.record, bar, BETWEEN_KILLS).await?;
             let display = self.display;
             let (title, victims): (_, Vec<&mut Homeserver>) = match victim {
                 Victim::A => ("a.example is killed, and restarted", vec![&mut self.a]),
                 Victim::B => ("b.example is killed, and restarted", vec![&mut self.b]),
+                Victim::C => ("c.example is killed, and restarted", vec![&mut self.c]),
                 Victim::Both => (
                     "both are killed at once, and restarted",
                     vec![&mut self.a, &mut self.b],
@@ -80,8 +111,16 @@ impl Stage<'_> {
                 .step(title, kill_and_restart(victims, &self.record))
                 .await?;
             self.kills += kills;
-            display.note(&format!("{under_way} messages were under way meanwhile"));
+            display.note(&format!(
+                "{under_way} messages were accepted and not yet shown when it happened"
+            ));
+            under_way_at_all += under_way;
             bar.say("");
+        }
+        if under_way_at_all == 0 {
+            return Err(Failure::new(
+                "no accepted message was under way at any kill: they prove nothing",
+            ));
         }
         shown_more(&self.record, bar, BETWEEN_KILLS).await?;
         self.record
@@ -92,22 +131,24 @@ impl Stage<'_> {
             .await
     }
 
-    /// Both histories hold every message once: what was shown is also what stays.
-    pub(super) async fn last_look(&self, couple: &Couple) -> Result {
+    /// Every history holds every message once: what was shown is also what stays.
+    pub(super) async fn last_look(&self, couples: &[&Couple]) -> Result {
         let looked = async {
             tokio::time::sleep(SETTLE).await;
-            let alice = received(&couple.alice, couple).await?;
-            let bob = received(&couple.bob, couple).await?;
-            let twice = alice.iter().chain(&bob).find(|(_, times)| **times > 1);
-            match twice {
-                Some((text, times)) => Err(Failure::new(format!(
-                    "`{text}` stands {times} times in a history"
-                ))),
-                None => Ok(()),
+            for couple in couples {
+                for person in [&couple.alice, &couple.bob] {
+                    let texts = received(person, couple).await?;
+                    if let Some((text, times)) = texts.iter().find(|(_, times)| **times > 1) {
+                        return Err(Failure::new(format!(
+                            "`{text}` stands {times} times in a history"
+                        )));
+                    }
+                }
             }
+            Ok(())
         };
         self.display
-            .step("both histories hold each message once", looked)
+            .step("every history holds each message once", looked)
             .await
     }
 }
@@ -152,25 +193,24 @@ fn writing(
     }
 }
 
-/// How many were killed, and how many messages were written but not shown before the restart.
+/// How many were killed, and how many messages were accepted but not shown at that instant.
 async fn kill_and_restart(
     mut victims: Vec<&mut Homeserver>,
     record: &Record,
 ) -> Result<(u64, usize)> {
+    // Latency is short: the moment to strike is while something is accepted and not yet shown.
+    record
+        .wait("between two kills", PATIENCE, |standing| standing.held > 0)
+        .await?;
+    let under_way = record.standing().held;
     let mut kills = 0;
     for victim in &mut victims {
         victim.kill().await?;
         kills += 1;
     }
     tokio::time::sleep(DOWN).await;
-    let under_way = record.standing().waiting;
     for victim in &mut victims {
         victim.start().await?;
-    }
-    if under_way == 0 {
-        return Err(Failure::new(
-            "nothing was under way: this kill proves nothing",
-        ));
     }
     Ok((kills, under_way))
 }

@@ -19,7 +19,7 @@ use crate::failure::{Failure, Result, While};
 use crate::homeserver::Homeserver;
 use crate::person::Person;
 use crate::ports::Ports;
-use crate::record::{Record, checker_notices, tally};
+use crate::record::{Record, Tally, checker_notices, tally};
 use crate::summary::Summary;
 
 /// Everything on stage.
@@ -37,7 +37,7 @@ struct Stage<'a> {
     kills: u64,
 }
 
-/// Alice of a.example, Bob of b.example, and their conversation.
+/// Two people and their conversation: Alice of a.example and Bob of b.example, or two of c.example.
 struct Couple {
     alice: Person,
     bob: Person,
@@ -66,28 +66,47 @@ async fn play(
     folder: &Path,
     stopped: impl Future<Output = ()>,
 ) -> Result {
-    let programs = programs(arguments)?;
     let mut stopped = std::pin::pin!(stopped);
-    let played = async {
-        let mut stage = Stage::set(display, &programs, folder).await?;
-        let played = stage.play(arguments.messages).await;
-        let summary = played.map_err(|failure| stage.with_logs(failure))?;
-        Ok((stage, summary))
+    let set = async { Stage::set(display, &programs(arguments)?, folder).await };
+    let set = tokio::select! {
+        set = set => set,
+        () = &mut stopped => Err(Failure::stopped()),
     };
-    let (mut stage, summary) = tokio::select! {
-        played = played => played?,
-        () = &mut stopped => return Err(Failure::stopped()),
+    let mut stage = match set {
+        Ok(stage) => stage,
+        Err(failure) => {
+            let nothing = Summary::new(&Tally::default(), BTreeMap::new(), 0)?;
+            return conclude(arguments, &nothing).and(Err(failure));
+        }
     };
+    let played = tokio::select! {
+        played = stage.play(arguments.messages) => played,
+        () = &mut stopped => Err(Failure::stopped()),
+    };
+    // Counted also when an act failed: what was lost then is what whoever looks for the cause needs.
+    let summary = stage.summary()?;
     print(&format!("\n{}", summary.in_words()))?;
-    let verdict = summary.verdict();
-    if arguments.keep && verdict.is_ok() {
-        stage.how_to_chat(&programs).await?;
+    let mut held = played.and_then(|()| summary.verdict());
+    let keep = arguments.keep && held.is_ok();
+    if keep {
+        held = tokio::select! {
+            told = async { stage.how_to_chat(&programs(arguments)?).await } => told,
+            () = &mut stopped => Err(Failure::stopped()),
+        };
+    }
+    conclude(arguments, &summary)?;
+    if keep && held.is_ok() {
         stopped.await;
     }
+    held.map_err(|failure| stage.with_logs(failure))
+}
+
+/// The last line, whatever came before.
+fn conclude(arguments: &Arguments, summary: &Summary) -> Result {
     if arguments.json {
         print(&summary.json()?)?;
     }
-    verdict.map_err(|failure| stage.with_logs(failure))
+    Ok(())
 }
 
 impl<'a> Stage<'a> {
@@ -121,15 +140,23 @@ impl<'a> Stage<'a> {
         })
     }
 
-    async fn play(&mut self, messages: u64) -> Result<Summary> {
+    async fn play(&mut self, messages: u64) -> Result {
         self.peering().await?;
         let couple = self.conversation().await?;
         self.refusals(&couple).await?;
-        self.kills(&couple, messages).await?;
-        self.last_look(&couple).await?;
-        let entries = self.record.entries();
-        checker_notices(&entries)?;
-        Summary::new(&tally(&entries), self.refused.clone(), self.kills)
+        let neighbours = self.neighbours().await?;
+        self.kills(&[&couple, &neighbours], messages).await?;
+        self.last_look(&[&couple, &neighbours]).await?;
+        checker_notices(&self.record.entries())
+    }
+
+    /// What the record says so far.
+    fn summary(&self) -> Result<Summary> {
+        Summary::new(
+            &tally(&self.record.entries()),
+            self.refused.clone(),
+            self.kills,
+        )
     }
 
     /// Names the logs of a and b, unless the failure names one already.

@@ -1,7 +1,7 @@
 //! One organisation of a measurement: a homeserver process, administered with `hsctl`.
 
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::failure::{self, Failure, Result};
+use crate::ports::free_address;
 use crate::process::Run as _;
 
 /// How long a homeserver may take to listen.
@@ -39,7 +40,7 @@ impl Organisation {
         fs::create_dir_all(folder).map_err(failure::at(folder))?;
         let password_file = folder.join("password");
         fs::write(&password_file, PASSWORD).map_err(failure::at(&password_file))?;
-        let (client, federation) = free_addresses()?;
+        let (client, federation) = (free_address()?, free_address()?);
         let config = folder.join("entente.toml");
         let socket = folder.join("admin.sock");
         let homeserver = binaries.join("homeserver");
@@ -244,12 +245,4 @@ fn fingerprint(reader: &Organisation, document: &Path) -> Result<String> {
             program: "hsctl peer inspect".to_owned(),
             what: summary.to_string(),
         })
-}
-
-/// Two loopback addresses that nobody listens on now.
-fn free_addresses() -> Result<(SocketAddr, SocketAddr)> {
-    let bind = || TcpListener::bind(("127.0.0.1", 0)).map_err(failure::at("127.0.0.1:0"));
-    let (one, other) = (bind()?, bind()?);
-    let address = |listener: TcpListener| listener.local_addr().map_err(failure::at("127.0.0.1:0"));
-    Ok((address(one)?, address(other)?))
 }

@@ -27,6 +27,8 @@ struct Project {
 /// Founds, starts and peers both organisations, then takes everything down again.
 pub(super) fn tried(workspace: &Workspace, podman: &Podman, folder: &Path) -> Result {
     let project = Project::lay_out(workspace, podman, folder)?;
+    // An interrupted trial leaves founded volumes behind, and nothing is founded twice.
+    project.compose(&["down", "--volumes"]).shown()?;
     let outcome = project.ceremony();
     let taken_down = project.compose(&["down", "--volumes"]).shown();
     outcome.and(taken_down)

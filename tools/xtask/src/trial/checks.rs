@@ -13,9 +13,9 @@ pub(super) struct Check {
     pub(super) id: &'static str,
     /// What must hold.
     pub(super) must: String,
-    /// What was found; absent when it was skipped.
+    /// What was found; the reason when it was skipped.
     pub(super) got: String,
-    /// Whether it held; absent when it was skipped.
+    /// Whether it held and its control, if it has one, did not; null when it was skipped.
     pub(super) ok: Option<bool>,
     /// The same steps with the protection off.
     pub(super) control: Option<Control>,
@@ -41,7 +41,7 @@ impl Check {
 }
 
 /// A trial's checks.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Clone, Serialize)]
 pub(super) struct Report {
     pub(super) checks: Vec<Check>,
 }
@@ -87,7 +87,11 @@ impl Report {
 
     /// For programs: one object.
     pub(super) fn json(&self) -> Result<String> {
-        serde_json::to_string(self).map_err(|error| Failure::Unexpected {
+        let mut judged = self.clone();
+        for check in &mut judged.checks {
+            check.ok = check.holds();
+        }
+        serde_json::to_string(&judged).map_err(|error| Failure::Unexpected {
             program: "xtask".to_owned(),
             what: error.to_string(),
         })
@@ -120,5 +124,16 @@ mod tests {
         assert_eq!(check(Some(true), Some(true)).holds(), Some(false));
         assert_eq!(check(Some(false), Some(false)).holds(), Some(false));
         assert_eq!(check(None, None).holds(), None);
+    }
+
+    /// Goal: programs read the whole verdict in `ok`, and null for a skip. Method: one of each.
+    #[test]
+    fn json_has_the_whole_verdict() {
+        let report = Report {
+            checks: vec![check(Some(true), Some(true)), check(None, None)],
+        };
+        let json: serde_json::Value = serde_json::from_str(&report.json().unwrap()).unwrap();
+        assert_eq!(json["checks"][0]["ok"], false);
+        assert!(json["checks"][1]["ok"].is_null());
     }
 }

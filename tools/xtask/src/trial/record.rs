@@ -95,12 +95,17 @@ impl Entries {
         }
     }
 
-    fn waiting(&self) -> usize {
+    /// Whether everything written was accepted and shown.
+    fn is_drained(&self) -> bool {
         let shown: HashSet<&String> = self.shown.iter().collect();
+        let accepted: HashSet<&String> = self
+            .accepted
+            .iter()
+            .filter_map(|id| self.ids.get(id))
+            .collect();
         self.written
             .keys()
-            .filter(|text| !shown.contains(text))
-            .count()
+            .all(|text| shown.contains(text) && accepted.contains(text))
     }
 }
 
@@ -163,9 +168,9 @@ impl Record {
             })
     }
 
-    /// Waits until everything written was shown; says whether that came about.
+    /// Waits until everything written was accepted and shown; says whether that came about.
     pub(super) fn wait_drained(&self, patience: Duration) -> bool {
-        self.wait(patience, |entries| entries.waiting() == 0)
+        self.wait(patience, Entries::is_drained)
     }
 
     fn wait(&self, patience: Duration, enough: impl Fn(&Entries) -> bool) -> bool {

@@ -1,6 +1,5 @@
 //! Two organisations with an agreement, and one person in each who know each other.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -10,7 +9,8 @@ use super::homeserver::{Homeserver, Plan};
 use super::namespaces::{ADDRESSES, Hosts};
 use super::person::{Person, Talking};
 use super::record::Record;
-use crate::failure::{self, Failure, Result};
+use crate::failure::{Failure, Result};
+use crate::ports::free_address;
 
 /// How long an agreement may take to become active.
 const ACTIVE_MAX: Duration = Duration::from_secs(20);
@@ -118,7 +118,7 @@ fn server(setting: &Setting<'_>, host: usize, name: &'static str) -> Result<Home
         .map(str::to_owned);
     let (client, federation) = match (&namespace, ADDRESSES.get(host)) {
         (Some(_), Some(address)) => ("127.0.0.1:8443".to_owned(), format!("{address}:8448")),
-        _ => (free_address()?, free_address()?),
+        _ => (free_address()?.to_string(), free_address()?.to_string()),
     };
     // Short names: the path of a Unix socket has at most 107 bytes.
     let folder = setting.folder.join(name.split('.').next().unwrap_or(name));
@@ -132,15 +132,6 @@ fn server(setting: &Setting<'_>, host: usize, name: &'static str) -> Result<Home
         federation,
         folder,
     })
-}
-
-/// An address on loopback that nobody listens on now.
-pub(crate) fn free_address() -> Result<String> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failure::at("127.0.0.1"))?;
-    Ok(listener
-        .local_addr()
-        .map_err(failure::at("127.0.0.1"))?
-        .to_string())
 }
 
 fn is_active(server: &Homeserver, peer: &str) -> Result<bool> {
