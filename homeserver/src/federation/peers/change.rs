@@ -59,7 +59,10 @@ pub(super) async fn change<T>(
             detail: change.detail,
         };
         audit::record(&mut part, &event);
-        if node.store.commit(part).await? == PartOutcome::Committed {
+        // Told from the commit on, whoever asked may be gone by then; the task that serves the peers
+        // takes the snapshot anew too.
+        let told = node.hinting(Hint::PeersChanged);
+        if node.store.commit_then(part, told).await? == PartOutcome::Committed {
             node.peers.refresh(node).await?;
             node.hint(Hint::PeersChanged);
             node.links.retry_now(server);
