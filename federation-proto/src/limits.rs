@@ -39,8 +39,8 @@ pub const ROOM_DEVICES_MAX: usize = 10_000;
 /// How many positions of a lane a receiver remembers, to tell a duplicate from a conflict; and so
 /// the most that a sender may have sent and not seen answered.
 pub const LANE_RECENT_MAX: u64 = 1024;
-/// Most lanes of one link that a receiver keeps positions of, over all link epochs: a lane for each
-/// room that two organisations ever share.
+/// Most lanes of one link epoch that a receiver keeps positions of: a lane for each room that two
+/// organisations share. Those of former link epochs are deleted.
 pub const LINK_LANES_MAX: u64 = 1 << 20;
 /// Most lanes with nothing queued whose last receipt a sender keeps in memory.
 pub const IDLE_LANES_MAX: usize = 4096;

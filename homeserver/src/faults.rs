@@ -74,7 +74,9 @@ impl BufferedEngine {
     pub fn over(engine: impl Engine) -> Result<Self, StoreError> {
         let front = MemoryEngine::default();
         let mut all = Part::default();
-        for (key, value) in engine.range(b"\0~", b"\xff", usize::MAX, Order::Ascending)? {
+        for (key, value) in
+            engine.range(b"\0~", b"\xff", usize::MAX, usize::MAX, Order::Ascending)?
+        {
             all.put(key, value);
         }
         front.apply(&[all])?;
@@ -120,8 +122,9 @@ impl Engine for BufferedEngine {
         from: &[u8],
         to: &[u8],
         limit: usize,
+        bytes_max: usize,
         order: Order,
     ) -> Result<Vec<(Key, Value)>, StoreError> {
-        self.front.range(from, to, limit, order)
+        self.front.range(from, to, limit, bytes_max, order)
     }
 }

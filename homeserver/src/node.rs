@@ -4,11 +4,9 @@
 //! Time, randomness and storage are arguments, so that a whole network of servers can run in one
 //! process under a seed. Hints only save waiting: correctness never depends on one arriving.
 
-use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 
-use federation_proto::envelope::Lane;
 use federation_proto::ids::{FileId, ServerName};
 use ring::rand::SecureRandom;
 use tokio::sync::broadcast;
@@ -31,8 +29,6 @@ const HINTS_WAITING_MAX: usize = 4096;
 /// Something happened that a task of this process may wait for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hint {
-    /// An outbox has something new.
-    PeerMail(ServerName, BTreeSet<Lane>),
     /// Agreements changed: who may connect, and what may pass.
     PeersChanged,
     /// A device asks for a peer's file that is not here yet.
@@ -61,7 +57,7 @@ pub struct Node {
     /// Accounts in memory, each under the policy's serial.
     pub accounts: AccountsCache,
     /// Open sessions and the fill of inboxes.
-    pub mailboxes: Mailboxes,
+    pub mailboxes: Arc<Mailboxes>,
     /// Files of peers that could not be fetched.
     pub fetches: Fetches,
     /// What slows down the guessing of passwords.
@@ -94,7 +90,7 @@ impl Node {
             peers: Arc::default(),
             links: Arc::default(),
             accounts: AccountsCache::default(),
-            mailboxes: Mailboxes::default(),
+            mailboxes: Arc::default(),
             fetches: Fetches::default(),
             sign_in: SignInGuard::default(),
             repeated: Arc::default(),
@@ -116,16 +112,20 @@ impl Node {
 
     /// Tells this process's tasks that something happened; call it after the commit.
     pub fn hint(&self, hint: Hint) {
-        if let Hint::PeerMail(server, lanes) = &hint {
-            // One peer's task waits for this, not every listener.
-            self.links.mail(server, lanes.iter().copied());
-            return;
+        self.hinting(hint)();
+    }
+
+    /// What tells this process's tasks that something happened, for a part's
+    /// [`Store::commit_then`].
+    pub fn hinting(&self, hint: Hint) -> impl FnOnce() + Send + use<> {
+        let (hints, mailboxes) = (self.hints.clone(), Arc::clone(&self.mailboxes));
+        move || {
+            if hint == Hint::PeersChanged {
+                mailboxes.ring_all(Ring::Peers);
+            }
+            // Nobody listening is fine: whoever starts later reads the store first.
+            let _ = hints.send(hint);
         }
-        if hint == Hint::PeersChanged {
-            self.mailboxes.ring_all(Ring::Peers);
-        }
-        // Nobody listening is fine: whoever starts later reads the store first.
-        let _ = self.hints.send(hint);
     }
 
     /// All hints from now on.

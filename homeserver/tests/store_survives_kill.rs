@@ -73,9 +73,10 @@ fn write_for_ever(folder: &Path) -> ! {
         let mut number = u64::try_from(stored_in(&store).await.len()).unwrap();
         loop {
             // Several at once, so that a batch holds more than one.
-            let pending: Vec<_> = (1..=3)
-                .map(|step| store.enqueue(entry(number + step)))
-                .collect();
+            let mut pending = Vec::new();
+            for step in 1..=3 {
+                pending.push(store.enqueue(entry(number + step)).await);
+            }
             for pending in pending {
                 pending.wait().await.unwrap();
                 number += 1;

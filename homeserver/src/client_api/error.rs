@@ -117,6 +117,9 @@ impl From<NotTaken> for ApiError {
     fn from(error: NotTaken) -> Self {
         match error {
             NotTaken::Refused(refusal) => refusal.into(),
+            NotTaken::Deferred { code, .. } => {
+                Refusal::new(code, "not now: try again later").into()
+            }
             NotTaken::Store(error) => error.into(),
         }
     }

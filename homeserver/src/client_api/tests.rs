@@ -429,7 +429,8 @@ async fn files() {
         .await
         .unwrap();
     assert!(left.is_none());
-    let (used, _) = crate::store::file::usage(&world.node.store, device.account)
+    let whose = crate::store::file::Whose::Account(device.account);
+    let (used, _) = crate::store::file::usage(&world.node.store, &whose)
         .await
         .unwrap();
     assert_eq!(used, 0);

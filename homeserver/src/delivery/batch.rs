@@ -14,13 +14,14 @@ use federation_proto::refusal::{Refusal, RefusalCode};
 
 use super::inbox;
 use super::mailboxes::{Fill, Ring};
-use super::outbox::{self, OutboxItem, SenderRef};
+use super::outbox::{self, OriginRef, OutboxItem, SenderRef};
 use crate::audit::{self, Actor, Event};
 use crate::federation::peers::PeerView;
 use crate::identity::LocalAccount;
-use crate::node::{Hint, Node};
+use crate::node::Node;
 use crate::policy::Link;
 use crate::store::expiry::{self, Place};
+use crate::store::relayed;
 use crate::store::room::{self, RoomRecord};
 use crate::store::{
     Key, Part, PartOutcome, Precondition, StoreError, Value, agreement_serial, policy_serial,
@@ -32,6 +33,14 @@ pub enum NotTaken {
     /// It may not be: its sender is told.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// Not now: its sender is asked to send it again.
+    #[error("{code}: not now")]
+    Deferred {
+        /// Why.
+        code: RefusalCode,
+        /// Milliseconds to wait.
+        retry_after_ms: u32,
+    },
     /// The store failed: nobody is told anything, for nothing is known.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -49,6 +58,8 @@ pub fn settle<T>(result: Result<T, NotTaken>) -> Result<Result<T, Refusal>, Stor
     match result {
         Ok(value) => Ok(Ok(value)),
         Err(NotTaken::Refused(refusal)) => Ok(Err(refusal)),
+        // Who can't ask to wait refuses.
+        Err(NotTaken::Deferred { code, .. }) => Ok(Err(Refusal::new(code, "try again later"))),
         Err(NotTaken::Store(error)) => Err(error),
     }
 }
@@ -58,6 +69,12 @@ struct Tracked {
     read: Option<Value>,
     now: Option<Arc<RoomRecord>>,
     changed: bool,
+}
+
+/// How far a batch had come before an item; see [`Batch::roll_back`].
+pub(super) struct Mark {
+    writes: usize,
+    filled: usize,
 }
 
 /// A part in the making.
@@ -73,6 +90,7 @@ pub struct Batch<'n> {
     policy_serial: u64,
     rooms: HashMap<RoomId, Tracked>,
     peers: HashMap<ServerName, Option<Arc<PeerView>>>,
+    relayed: HashMap<(RoomId, ServerName), (Option<Value>, Option<relayed::Last>)>,
     fills: HashMap<DeviceId, Fill>,
     filled: Vec<(DeviceId, usize)>,
     sweeps: BTreeSet<(u64, DeviceId)>,
@@ -94,6 +112,7 @@ impl<'n> Batch<'n> {
             policy_serial,
             rooms: HashMap::new(),
             peers: HashMap::new(),
+            relayed: HashMap::new(),
             fills: HashMap::new(),
             filled: Vec::new(),
             sweeps: BTreeSet::new(),
@@ -170,6 +189,43 @@ impl<'n> Batch<'n> {
         }
     }
 
+    /// Where the batch stands now.
+    pub(super) fn mark(&self) -> Mark {
+        Mark {
+            writes: self.part.writes.len(),
+            filled: self.filled.len(),
+        }
+    }
+
+    /// Takes back what an item has written since. What it was judged by still holds, and it may wake
+    /// somebody for nothing.
+    pub(super) fn roll_back(&mut self, mark: &Mark) {
+        self.part.writes.truncate(mark.writes);
+        self.filled.truncate(mark.filled);
+    }
+
+    /// How far the room's hub has come with relaying what `origin` wrote.
+    pub(super) async fn relayed(
+        &mut self,
+        room: RoomId,
+        origin: &ServerName,
+    ) -> Result<Option<relayed::Last>, StoreError> {
+        let place = (room, origin.clone());
+        if let Some((_, Some(last))) = self.relayed.get(&place) {
+            return Ok(Some(*last));
+        }
+        let (last, read) = relayed::get(&self.node.store, room, origin).await?.unzip();
+        self.relayed.entry(place).or_insert((read, None));
+        Ok(last)
+    }
+
+    /// The hub has come this far. Ask [`Batch::relayed`] before.
+    pub(super) fn set_relayed(&mut self, room: RoomId, origin: &ServerName, last: relayed::Last) {
+        if let Some((_, now)) = self.relayed.get_mut(&(room, origin.clone())) {
+            *now = Some(last);
+        }
+    }
+
     /// How full the device's inbox is, with what the batch puts there.
     pub async fn fill(&mut self, device: DeviceId) -> Result<Fill, StoreError> {
         if let Some(fill) = self.fills.get(&device) {
@@ -199,6 +255,18 @@ impl<'n> Batch<'n> {
         times: Times,
         sender: Option<SenderRef>,
     ) -> Result<(), NotTaken> {
+        self.send_for(destination, room, payload, times, (sender, None))
+    }
+
+    /// As [`Batch::send`], also for a device of another server.
+    pub fn send_for(
+        &mut self,
+        destination: &ServerName,
+        room: Option<RoomId>,
+        payload: &Payload,
+        times: Times,
+        (sender, origin): (Option<SenderRef>, Option<OriginRef>),
+    ) -> Result<(), NotTaken> {
         let encoded = payload.encode().map_err(|error| {
             NotTaken::refused(RefusalCode::TooLarge, format!("{error}: send less at once"))
         })?;
@@ -208,6 +276,7 @@ impl<'n> Batch<'n> {
             created_ms: times.accepted_ms,
             expires_ms: times.expires_ms,
             sender,
+            origin,
         };
         #[cfg(feature = "faults")]
         if crate::faults::forgets_mail() {
@@ -249,26 +318,35 @@ impl<'n> Batch<'n> {
                 match &tracked.now {
                     Some(record) => room::put(&mut self.part, id, record)?,
                     None => {
+                        relayed::delete_room(&self.node.store, &mut self.part, id).await?;
                         self.part.delete(key);
                     }
                 }
             }
         }
+        for ((room, origin), (read, last)) in std::mem::take(&mut self.relayed) {
+            if let Some(last) = last {
+                relayed::put(&mut self.part, room, &origin, read, last)?;
+            }
+        }
         for (at_ms, device) in &self.sweeps {
             expiry::put(&mut self.part, *at_ms, Place::Inbox(*device));
         }
-        let outcome = self.node.store.commit(self.part).await?;
-        if outcome == PartOutcome::Committed {
-            for (device, bytes) in &self.filled {
-                self.node.mailboxes.filled(*device, *bytes);
+        let (mailboxes, links) = (
+            Arc::clone(&self.node.mailboxes),
+            Arc::clone(&self.node.links),
+        );
+        let (filled, woken_peers) = (self.filled, self.woken_peers);
+        let wake = move || {
+            for (device, bytes) in &filled {
+                mailboxes.filled(*device, *bytes);
             }
-            let devices = self.filled.iter().map(|(device, _)| *device);
-            self.node.mailboxes.ring(devices, Ring::Mail);
-            for (server, lanes) in self.woken_peers {
-                self.node.hint(Hint::PeerMail(server, lanes));
+            mailboxes.ring(filled.iter().map(|(device, _)| *device), Ring::Mail);
+            for (server, lanes) in woken_peers {
+                links.mail(&server, lanes);
             }
-        }
-        Ok(outcome)
+        };
+        self.node.store.commit_then(self.part, wake).await
     }
 }
 

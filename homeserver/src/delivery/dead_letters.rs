@@ -4,7 +4,7 @@
 use federation_proto::codec::{Reader, Wire};
 use federation_proto::envelope::{Header, Kind, Lane};
 use federation_proto::ids::{DeviceId, RoomId, ServerName};
-use federation_proto::payload::{About, Message, Notice, Payload};
+use federation_proto::payload::{About, Notice, Payload};
 use federation_proto::refusal::{Refusal, RefusalCode};
 
 use super::batch::{Batch, NotTaken, Times};
@@ -13,7 +13,8 @@ use crate::audit::Actor;
 use crate::store::StoreError;
 use crate::store::dead_letters::{self, DeadLetterRecord};
 use crate::store::inbox::InboxBody;
-use crate::store::outbox::{OutboxRow, SenderRef};
+use crate::store::key_request;
+use crate::store::outbox::{OriginRef, OutboxRow, SenderRef};
 
 /// Gives up an envelope that waited for `destination`. The caller takes it out of the outbox, in the
 /// same part.
@@ -29,8 +30,10 @@ pub async fn give_up(
         return Ok(());
     }
     // Two commits at once are nothing out of the ordinary: the loser tries again.
-    let lost_a_race = row.kind == Kind::Handshake && refusal.code == RefusalCode::WrongEpoch;
-    if !(lost_a_race && row.sender.is_some()) {
+    let lost_a_race = row.kind == Kind::Handshake
+        && refusal.code == RefusalCode::WrongEpoch
+        && is_proposal(destination, row);
+    if !lost_a_race {
         let device = row.sender.as_ref().map(|sender| sender.device);
         note(batch, destination, lane.room(), device, refusal)?;
     }
@@ -40,7 +43,8 @@ pub async fn give_up(
     }
 }
 
-fn note(
+/// Records that something was given up.
+pub fn note(
     batch: &mut Batch<'_>,
     destination: &ServerName,
     room: Option<RoomId>,
@@ -75,13 +79,20 @@ async fn tell_device(
 ) -> Result<(), StoreError> {
     let body = match row.kind {
         Kind::KeyRequest => match Payload::decode(row.kind, row.payload.clone()) {
-            Ok(Payload::KeyRequest(request)) => InboxBody::KeyMaterial {
-                request: request.request,
-                result: Err(refusal.clone()),
-            },
+            Ok(Payload::KeyRequest(request)) => {
+                let (device, id) = (sender.device, request.request);
+                let found = key_request::get(&batch.node.store, device, id).await?;
+                if let Some((_, read)) = found {
+                    key_request::take(&mut batch.part, device, id, read);
+                }
+                InboxBody::KeyMaterial {
+                    request: id,
+                    result: Err(refusal.clone()),
+                }
+            }
             Ok(_) | Err(_) => return Ok(()),
         },
-        Kind::Handshake => InboxBody::CommitRefused {
+        Kind::Handshake if is_proposal(destination, row) => InboxBody::CommitRefused {
             room: sender.room,
             counter: sender.counter,
             refusal: refusal.clone(),
@@ -96,21 +107,22 @@ async fn tell_device(
     inbox::append(batch, sender.device, body).await
 }
 
-/// Tells the server whose envelope this homeserver, as the room's hub, could not pass on.
+/// Tells the server whose message or commit this homeserver, as the room's hub, could not pass on.
 fn tell_origin(
     batch: &mut Batch<'_>,
     destination: &ServerName,
     row: &OutboxRow,
     refusal: &Refusal,
 ) -> Result<(), StoreError> {
-    let Some((origin, message)) = relayed(row) else {
+    let Some(origin) = row.origin.clone().or_else(|| relayed(row)) else {
         return Ok(());
     };
     let notice = Payload::Notice(Notice {
-        room: message.room,
+        room: origin.room,
+        // A commit that was ordered stands, whoever could not be reached.
         about: About::Message,
-        device: message.sender.device,
-        reference: message.reference,
+        device: origin.device,
+        reference: origin.reference,
         server: destination.clone(),
         refusal: refusal.clone(),
     });
@@ -118,14 +130,20 @@ fn tell_origin(
         accepted_ms: batch.now_ms,
         expires_ms: 0,
     };
-    match batch.send(&origin, Some(message.room), &notice, times, None) {
-        Ok(()) | Err(NotTaken::Refused(_)) => Ok(()),
+    match batch.send(&origin.server, Some(origin.room), &notice, times, None) {
+        Ok(()) | Err(NotTaken::Refused(_) | NotTaken::Deferred { .. }) => Ok(()),
         Err(NotTaken::Store(error)) => Err(error),
     }
 }
 
-/// The message inside a relayed envelope, and whose it is. It was verified when it was received.
-fn relayed(row: &OutboxRow) -> Option<(ServerName, Message)> {
+/// Whether the row is a commit that its destination has yet to order.
+fn is_proposal(destination: &ServerName, row: &OutboxRow) -> bool {
+    let payload = Payload::decode(row.kind, row.payload.clone());
+    matches!(payload, Ok(Payload::Handshake(commit)) if commit.hub == *destination)
+}
+
+/// Whose message is inside a relayed envelope. It was verified when it was received.
+fn relayed(row: &OutboxRow) -> Option<OriginRef> {
     let Ok(Payload::Relay(relay)) = Payload::decode(row.kind, row.payload.clone()) else {
         return None;
     };
@@ -133,7 +151,12 @@ fn relayed(row: &OutboxRow) -> Option<(ServerName, Message)> {
     let header = Header::read(&mut reader).ok()?;
     let start = relay.envelope.len().checked_sub(reader.remaining())?;
     match Payload::decode(header.kind, relay.envelope.slice(start..)) {
-        Ok(Payload::Message(message)) => Some((header.origin, message)),
+        Ok(Payload::Message(message)) => Some(OriginRef {
+            server: header.origin,
+            device: message.sender.device,
+            room: message.room,
+            reference: message.reference,
+        }),
         Ok(_) | Err(_) => None,
     }
 }

@@ -6,23 +6,27 @@
 
 use federation_proto::codec::{Reader, Wire};
 use federation_proto::envelope::Header;
-use federation_proto::ids::{Member, RoomId, ServerName};
+use federation_proto::ids::{DeviceId, Member, RoomId, ServerName};
 use federation_proto::payload::{
     About, ClaimedKey, Handshake, KeyRequest, KeyResponse, Message, Notice, Payload, Relay, Sender,
     Welcome,
 };
 use federation_proto::refusal::{Refusal, RefusalCode};
-use federation_proto::transaction::{VerifiedEnvelope, may_be_relayed};
+use federation_proto::transaction::{VerifiedEnvelope, VerifyError, may_be_relayed};
 use homeserver_api::admin::Operation;
 use homeserver_api::session::ClaimedDevice;
 
 use super::batch::{Batch, NotTaken, Times};
+use super::fan_out::{self, Class};
 use super::inbox;
+use super::limits::UNKNOWN_KEY_RETRY_MS;
 use crate::identity::key_packages::{self, Claimant};
 use crate::policy::Direction;
 use crate::rooms::follower::{self, RoomWelcome};
 use crate::rooms::{RoomCommit, RoomMessage, Unreached, hub, mls_framing};
 use crate::store::inbox::InboxBody;
+use crate::store::key_request;
+use crate::store::relayed::Last;
 
 /// How far two servers' clocks may lie apart.
 const CLOCK_TOLERANCE_MS: u64 = 5 * 60 * 1000;
@@ -87,7 +91,7 @@ async fn take_message(
     if !is_hub {
         // Members of the hub itself write without a relay.
         let unreached = follower::deliver_message(batch, peer, &room_message).await?;
-        return tell_unreached(batch, peer, message, unreached);
+        return tell_unreached(batch, peer, message, unreached).await;
     }
     let relay = |stamp_ms| Relay {
         stamp_ms,
@@ -96,17 +100,28 @@ async fn take_message(
     };
     let origin = hub::Origin::Follower(&relay);
     let unreached = hub::order_message(batch, &room_message, origin).await?;
-    tell_unreached(batch, peer, message, unreached)
+    tell_unreached(batch, peer, message, unreached).await
 }
 
-/// Tells the sender's server whom its message, accepted here, can't reach.
-fn tell_unreached(
+/// Tells the sender's server, or the sender itself, whom its message, accepted here, can't reach.
+async fn tell_unreached(
     batch: &mut Batch<'_>,
     peer: &ServerName,
     message: &Message,
     unreached: Unreached,
 ) -> Result<(), NotTaken> {
     for (server, refusal) in unreached {
+        if *peer == batch.node.server {
+            // The hub has sent our own member's message back to the others here.
+            let body = InboxBody::Returned {
+                room: message.room,
+                counter: message.reference,
+                server,
+                refusal,
+            };
+            inbox::append(batch, message.sender.device, body).await?;
+            continue;
+        }
         let notice = Payload::Notice(Notice {
             room: message.room,
             about: About::Message,
@@ -159,16 +174,27 @@ async fn take_relay(
             )
         })?
     };
-    let inner = relay
-        .proof
-        .verify(
-            relay.envelope.clone(),
-            &manifest,
-            &origin,
-            peer,
-            relay.stamp_ms,
-        )
-        .map_err(|error| malformed(format!("the relayed envelope: {error}")))?;
+    let verdict = relay.proof.verify(
+        relay.envelope.clone(),
+        &manifest,
+        &origin,
+        peer,
+        relay.stamp_ms,
+    );
+    let inner = match verdict {
+        Ok(inner) => inner,
+        // Perhaps the origin has changed its keys, and we have not heard of it yet.
+        Err(VerifyError::UnknownKey(key))
+            if origin != batch.node.server
+                && batch.node.links.await_key(&origin, key, batch.now_ms) =>
+        {
+            return Err(NotTaken::Deferred {
+                code: RefusalCode::UnknownKey,
+                retry_after_ms: UNKNOWN_KEY_RETRY_MS,
+            });
+        }
+        Err(error) => return Err(malformed(format!("the relayed envelope: {error}"))),
+    };
     let Payload::Message(message) = Payload::decode(inner.header().kind, inner.payload())
         .map_err(|error| malformed(format!("the relayed message: {error}")))?
     else {
@@ -179,9 +205,18 @@ async fn take_relay(
             "the relayed message is of another room than its lane",
         ));
     }
+    let place = Last {
+        link_epoch: inner.header().link_epoch,
+        sequence: inner.header().sequence,
+    };
+    let last = batch.relayed(message.room, &origin).await?;
+    if last.is_some_and(|last| place <= last) {
+        return Err(malformed("the message has been relayed before"));
+    }
     let room_message = room_message(batch.now_ms, &origin, inner.header(), &message)?;
     let unreached = follower::deliver_message(batch, peer, &room_message).await?;
-    tell_unreached(batch, &origin, &message, unreached)
+    batch.set_relayed(message.room, &origin, place);
+    tell_unreached(batch, &origin, &message, unreached).await
 }
 
 async fn take_handshake(
@@ -272,6 +307,14 @@ async fn take_key_response(
     peer: &ServerName,
     response: KeyResponse,
 ) -> Result<(), NotTaken> {
+    let found = key_request::get(&batch.node.store, response.device, response.request).await?;
+    let now_ms = batch.now_ms;
+    let asked = found
+        .filter(|(asked, _)| asked.server == *peer && asked.expires_ms > now_ms)
+        .map(|(_, read)| read);
+    let Some(read) = asked else {
+        return Err(not_asked());
+    };
     let result = match response.result {
         Ok(keys) if keys.iter().any(|key| key.member.server != *peer) => {
             return Err(malformed("a server hands out its own people's keys only"));
@@ -285,11 +328,34 @@ async fn take_key_response(
             .collect()),
         Err(refusal) => Err(refusal),
     };
+    // An answer to the same request, earlier in this part?
+    let key = key_request::key(response.device, response.request);
+    if !batch.taken.insert(key) {
+        return Err(not_asked());
+    }
+    key_request::take(&mut batch.part, response.device, response.request, read);
     let body = InboxBody::KeyMaterial {
         request: response.request,
         result,
     };
-    Ok(inbox::append(batch, response.device, body).await?)
+    append_from_peer(batch, response.device, body).await
+}
+
+fn not_asked() -> NotTaken {
+    malformed("nobody here waits for an answer to this request")
+}
+
+/// As [`inbox::append`], as far as the inbox has room: a peer must not fill it without end.
+async fn append_from_peer(
+    batch: &mut Batch<'_>,
+    device: DeviceId,
+    body: InboxBody,
+) -> Result<(), NotTaken> {
+    let (_, full) = fan_out::room_for(batch, &[device], 0, Class::Handshake).await?;
+    if full > 0 {
+        return Err(fan_out::full_refusal().into());
+    }
+    Ok(inbox::append(batch, device, body).await?)
 }
 
 /// What was accepted by the room's hub, or by its follower, and then refused further on.
@@ -300,7 +366,14 @@ async fn take_notice(
 ) -> Result<(), NotTaken> {
     let own = batch.node.server.clone();
     let concerns = batch.room(notice.room).await?.is_some_and(|room| {
-        room.members_of(peer).next().is_some()
+        let may_say = match notice.about {
+            // Only the hub takes commits.
+            About::Handshake => room.hub == *peer,
+            // A server speaks for itself, the hub for all behind it.
+            About::Message => notice.server == *peer || room.hub == *peer,
+        };
+        may_say
+            && room.members_of(peer).next().is_some()
             && room.devices_of(&own, None).contains(&notice.device)
     });
     if !concerns {
@@ -322,7 +395,7 @@ async fn take_notice(
             refusal: notice.refusal,
         },
     };
-    Ok(inbox::append(batch, notice.device, body).await?)
+    append_from_peer(batch, notice.device, body).await
 }
 
 /// The agreement lets the peer's people do this to ours.

@@ -4,12 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::limits::{SWEEP_INTERVAL_MAX_MS, SWEEP_PLACES_MAX};
+use federation_proto::ids::{DeviceId, RequestId, ServerName};
+
+use super::limits::{INBOX_PAGE_ITEMS, SWEEP_INTERVAL_MAX_MS, SWEEP_PLACES_MAX};
 use super::{files, inbox};
 use crate::node::Node;
 use crate::store::expiry::{self, Place};
-use crate::store::payload;
-use crate::store::{Part, StoreError};
+use crate::store::{Part, PartOutcome, StoreError, key_request, link_position, payload};
 
 /// The shortest sleep: expiries that follow each other closely are swept together.
 const SWEEP_INTERVAL_MIN_MS: u64 = 1_000;
@@ -29,6 +30,41 @@ pub async fn run(node: Arc<Node>) {
     }
 }
 
+/// Deletes what is left of former link epochs of a peer.
+async fn sweep_lanes(node: &Node, peer: &ServerName) -> Result<(), StoreError> {
+    let mut from = None;
+    loop {
+        let mut part = Part::default();
+        let page = INBOX_PAGE_ITEMS;
+        from = link_position::delete_former(&node.store, &mut part, peer, from, page).await?;
+        if !part.writes.is_empty() && node.store.commit(part).await? == PartOutcome::Conflict {
+            // A lane has begun anew meanwhile: look at all of them again.
+            from = None;
+        } else if from.is_none() {
+            return Ok(());
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Deletes a request for keys that nobody has answered; a later one with the same id stays.
+async fn sweep_key_request(
+    node: &Node,
+    device: DeviceId,
+    request: RequestId,
+    now_ms: u64,
+) -> Result<(), StoreError> {
+    let found = key_request::get(&node.store, device, request).await?;
+    if let Some((record, read)) = found.filter(|(record, _)| record.expires_ms <= now_ms) {
+        let mut part = Part::default();
+        key_request::take(&mut part, device, request, read);
+        // A conflict means that it was answered just now.
+        node.store.commit(part).await?;
+        tracing::debug!(server = %record.server, %device, "a request for keys went unanswered");
+    }
+    Ok(())
+}
+
 /// Sweeps everything that is due; how long until it is worth looking again, milliseconds.
 pub async fn sweep(node: &Node) -> Result<u64, StoreError> {
     loop {
@@ -41,12 +77,16 @@ pub async fn sweep(node: &Node) -> Result<u64, StoreError> {
         }
         let mut part = Part::default();
         for (at_ms, place) in due {
-            match place {
-                Place::Inbox(device) => inbox::sweep(node, device, Some(now_ms)).await?,
-                Place::Payload(id) => payload::delete(&mut part, id),
-                Place::File(place) => files::sweep(node, place, now_ms, at_ms).await?,
+            match &place {
+                Place::Inbox(device) => inbox::sweep(node, *device, Some(now_ms)).await?,
+                Place::Payload(id) => payload::delete(&mut part, *id),
+                Place::File(place) => files::sweep(node, *place, now_ms, at_ms).await?,
+                Place::Lanes(peer) => sweep_lanes(node, peer).await?,
+                Place::KeyRequest(device, request) => {
+                    sweep_key_request(node, *device, *request, now_ms).await?;
+                }
             }
-            expiry::delete(&mut part, at_ms, place);
+            expiry::delete(&mut part, at_ms, &place);
         }
         // The entries go after what they stand for: a crash in between sweeps again.
         node.store.commit(part).await?;

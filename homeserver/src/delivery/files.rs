@@ -11,13 +11,15 @@ use homeserver_api::client::FileInfo;
 use ring::digest::{SHA256, digest};
 
 use super::batch::{Batch, NotTaken, policy_links};
-use super::limits::{ACCOUNT_FILE_BYTES_MAX, CONFLICT_ATTEMPTS_MAX, FILE_CHUNK_BYTES};
+use super::limits::{
+    ACCOUNT_FILE_BYTES_MAX, CONFLICT_ATTEMPTS_MAX, FILE_CHUNK_BYTES, PEER_FILE_BYTES_MAX,
+};
 use crate::node::Node;
 use crate::policy::{self, Input, Rules};
 use crate::store::device::DeviceOf;
 use crate::store::expiry::{self, Place};
-use crate::store::file::{self, FileRecord};
-use crate::store::{Part, PartOutcome, StoreError};
+use crate::store::file::{self, FileRecord, Whose};
+use crate::store::{Part, PartOutcome, Precondition, StoreError, Value};
 
 /// Most chunks written in one part.
 const CHUNKS_AT_ONCE: usize = 4;
@@ -31,6 +33,8 @@ pub struct Incoming<'n> {
     node: &'n Node,
     place: FileId,
     record: FileRecord,
+    /// The record as stored: without it nothing is written any more.
+    stored: Value,
     waiting: BytesMut,
     chunks: u32,
     received: u64,
@@ -54,7 +58,8 @@ pub async fn begin_upload(
             now_ms: batch.now_ms,
         };
         policy::evaluate(&rules, &Input::Upload { bytes, ttl_seconds }).into_result()?;
-        let (used, read) = file::usage(&node.store, device.account).await?;
+        let whose = Whose::Account(device.account);
+        let (used, read) = file::usage(&node.store, &whose).await?;
         let total = used.saturating_add(bytes);
         if total > ACCOUNT_FILE_BYTES_MAX {
             return Err(NotTaken::refused(
@@ -64,7 +69,7 @@ pub async fn begin_upload(
                 ),
             ));
         }
-        file::put_usage(&mut batch.part, device.account, read, total)?;
+        file::put_usage(&mut batch.part, &whose, read, total)?;
         let id = FileId::from_bytes(node.random_id()?);
         let ttl_ms = u64::from(ttl_seconds).saturating_mul(1000);
         let record = FileRecord {
@@ -75,9 +80,9 @@ pub async fn begin_upload(
             owner: Some(device.account),
             complete: false,
         };
-        begin(&mut batch.part, id, &record, batch.now_ms)?;
+        let stored = begin(&mut batch.part, id, &record, batch.now_ms)?;
         if batch.commit().await? == PartOutcome::Committed {
-            return Ok(Incoming::new(node, id, record));
+            return Ok(Incoming::new(node, id, record, stored));
         }
     }
     Err(NotTaken::refused(
@@ -94,7 +99,7 @@ pub async fn begin_copy<'n>(
     file: FileId,
     bytes: u64,
     expires_ms: u64,
-) -> Result<Incoming<'n>, StoreError> {
+) -> Result<Incoming<'n>, NotTaken> {
     let place = place(node, server, file);
     remove(node, place).await?;
     let record = FileRecord {
@@ -105,10 +110,31 @@ pub async fn begin_copy<'n>(
         owner: None,
         complete: false,
     };
-    let mut part = Part::default();
-    begin(&mut part, place, &record, node.clock.now_ms())?;
-    node.store.commit(part).await?;
-    Ok(Incoming::new(node, place, record))
+    let whose = record.whose();
+    for _ in 0..CONFLICT_ATTEMPTS_MAX {
+        let (used, read) = file::usage(&node.store, &whose).await?;
+        let total = used.saturating_add(bytes);
+        if total > PEER_FILE_BYTES_MAX {
+            return Err(NotTaken::refused(
+                RefusalCode::Quota,
+                format!(
+                    "this homeserver holds as much of {server}'s files as it may: try again later"
+                ),
+            ));
+        }
+        let mut part = Part::default();
+        // Another copy of it must not have been begun in the meantime.
+        file::require(&mut part, place, None);
+        file::put_usage(&mut part, &whose, read, total)?;
+        let stored = begin(&mut part, place, &record, node.clock.now_ms())?;
+        if node.store.commit(part).await? == PartOutcome::Committed {
+            return Ok(Incoming::new(node, place, record, stored));
+        }
+    }
+    Err(NotTaken::refused(
+        RefusalCode::Unavailable,
+        "the file is being fetched already: try again in a moment",
+    ))
 }
 
 fn begin(
@@ -116,23 +142,24 @@ fn begin(
     place: FileId,
     record: &FileRecord,
     now_ms: u64,
-) -> Result<(), StoreError> {
-    file::put(part, place, record)?;
+) -> Result<Value, StoreError> {
+    let stored = file::put(part, place, record)?;
     expiry::put(
         part,
         now_ms.saturating_add(UPLOAD_MS_MAX),
         Place::File(place),
     );
     expiry::put(part, record.expires_ms, Place::File(place));
-    Ok(())
+    Ok(stored)
 }
 
 impl<'n> Incoming<'n> {
-    fn new(node: &'n Node, place: FileId, record: FileRecord) -> Self {
+    fn new(node: &'n Node, place: FileId, record: FileRecord, stored: Value) -> Self {
         Self {
             node,
             place,
             record,
+            stored,
             waiting: BytesMut::new(),
             chunks: 0,
             received: 0,
@@ -161,7 +188,23 @@ impl<'n> Incoming<'n> {
     }
 
     /// The whole file is here and durable; fewer bytes than announced are refused.
-    pub async fn finish(mut self) -> Result<FileInfo, NotTaken> {
+    pub async fn finish(self) -> Result<FileInfo, NotTaken> {
+        self.finish_if(None).await
+    }
+
+    /// As [`Incoming::finish`], if `condition` holds then; else nothing of the file is left.
+    pub async fn finish_if(
+        mut self,
+        condition: Option<Precondition>,
+    ) -> Result<FileInfo, NotTaken> {
+        let done = self.complete(condition).await;
+        if done.is_err() {
+            remove(self.node, self.place).await?;
+        }
+        done
+    }
+
+    async fn complete(&mut self, condition: Option<Precondition>) -> Result<FileInfo, NotTaken> {
         if self.received != self.record.bytes {
             return Err(NotTaken::refused(
                 RefusalCode::Malformed,
@@ -169,24 +212,13 @@ impl<'n> Incoming<'n> {
             ));
         }
         self.flush().await?;
-        // Swept in the meantime, as one that took too long?
-        let found = file::get(&self.node.store, self.place).await?;
-        let Some((mut record, read)) = found.filter(|(found, _)| *found == self.record) else {
-            return Err(NotTaken::refused(
-                RefusalCode::Expired,
-                "the file took too long to arrive: send it again",
-            ));
-        };
+        let mut record = self.record.clone();
         record.complete = true;
         let mut part = Part::default();
-        file::require(&mut part, self.place, Some(read));
+        file::require(&mut part, self.place, Some(self.stored.clone()));
+        part.preconditions.extend(condition);
         file::put(&mut part, self.place, &record)?;
-        if self.node.store.commit(part).await? == PartOutcome::Conflict {
-            return Err(NotTaken::refused(
-                RefusalCode::Expired,
-                "the file took too long to arrive: send it again",
-            ));
-        }
+        self.write_part(part).await?;
         Ok(FileInfo {
             server: record.server,
             file: record.file,
@@ -200,19 +232,30 @@ impl<'n> Incoming<'n> {
         remove(self.node, self.place).await
     }
 
-    async fn flush(&mut self) -> Result<(), StoreError> {
+    async fn flush(&mut self) -> Result<(), NotTaken> {
         if self.waiting.is_empty() {
             return Ok(());
         }
         let mut part = Part::default();
+        // Swept in the meantime, nobody would ever delete what is written now.
+        file::require(&mut part, self.place, Some(self.stored.clone()));
         let mut bytes = std::mem::take(&mut self.waiting).freeze();
         while !bytes.is_empty() {
             let chunk = bytes.split_to(FILE_CHUNK_BYTES.min(bytes.len()));
             file::put_chunk(&mut part, self.place, self.chunks, &chunk);
             self.chunks = self.chunks.saturating_add(1);
         }
-        self.node.store.commit(part).await?;
-        Ok(())
+        self.write_part(part).await
+    }
+
+    async fn write_part(&self, part: Part) -> Result<(), NotTaken> {
+        match self.node.store.commit(part).await? {
+            PartOutcome::Committed => Ok(()),
+            PartOutcome::Conflict => Err(NotTaken::refused(
+                RefusalCode::Expired,
+                "the file took too long to arrive, or may no longer: send it again",
+            )),
+        }
     }
 }
 
@@ -220,6 +263,8 @@ impl<'n> Incoming<'n> {
 pub struct Outgoing {
     /// What it is.
     pub info: FileInfo,
+    /// Who uploaded it here.
+    pub owner: Option<AccountId>,
     place: FileId,
     next: u32,
     left: u64,
@@ -262,6 +307,7 @@ pub async fn open(
             place,
             next: 0,
             left: record.bytes,
+            owner: record.owner,
             info: FileInfo {
                 server: record.server,
                 file: record.file,
@@ -316,12 +362,21 @@ pub(super) async fn sweep(
     }
 }
 
-/// Deletes a file, its chunks first: a crash half-way leaves a record to sweep again.
+/// Deletes a file, its chunks before its record: a crash half-way leaves a record to sweep again. The
+/// record is marked first, so that whoever still writes chunks stops.
 async fn remove(node: &Node, place: FileId) -> Result<(), StoreError> {
     for _ in 0..CONFLICT_ATTEMPTS_MAX {
-        let Some((record, read)) = file::get(&node.store, place).await? else {
+        let Some((mut record, read)) = file::get(&node.store, place).await? else {
             return Ok(());
         };
+        let mut part = Part::default();
+        file::require(&mut part, place, Some(read));
+        record.complete = false;
+        record.expires_ms = 0;
+        let read = file::put(&mut part, place, &record)?;
+        if node.store.commit(part).await? == PartOutcome::Conflict {
+            continue;
+        }
         let chunk_bytes = u64::try_from(FILE_CHUNK_BYTES).unwrap_or(u64::MAX);
         let chunks = u32::try_from(record.bytes.div_ceil(chunk_bytes)).unwrap_or(u32::MAX);
         let mut next = 0;
@@ -337,10 +392,9 @@ async fn remove(node: &Node, place: FileId) -> Result<(), StoreError> {
         let mut part = Part::default();
         file::require(&mut part, place, Some(read));
         file::delete(&mut part, place);
-        if let Some(owner) = record.owner {
-            let (used, read) = file::usage(&node.store, owner).await?;
-            file::put_usage(&mut part, owner, read, used.saturating_sub(record.bytes))?;
-        }
+        let whose = record.whose();
+        let (used, read) = file::usage(&node.store, &whose).await?;
+        file::put_usage(&mut part, &whose, read, used.saturating_sub(record.bytes))?;
         if node.store.commit(part).await? == PartOutcome::Committed {
             return Ok(());
         }

@@ -15,10 +15,18 @@ pub const KEY_REQUEST_TTL_MS: u64 = 24 * 60 * 60 * 1000;
 pub const CONFLICT_ATTEMPTS_MAX: usize = 16;
 /// How long a sender waits after that.
 pub const CONFLICT_RETRY_MS: u64 = 500;
+/// How long a peer keeps back a lane whose next envelope meets a damaged record here.
+pub const DAMAGED_RETRY_MS: u32 = 60_000;
+/// How long a peer keeps back a message that waits for the newer manifest of whoever wrote it.
+pub const UNKNOWN_KEY_RETRY_MS: u32 = 2_000;
+/// How long a peer keeps back a handshake for an inbox without room.
+pub const INBOX_FULL_RETRY_MS: u32 = 60_000;
 /// Most inbox entries read at once while counting or sweeping.
 pub const INBOX_PAGE_ITEMS: usize = 1024;
 /// Most bytes of files held by one homeserver for one account.
 pub const ACCOUNT_FILE_BYTES_MAX: u64 = 10 * 1024 * 1024 * 1024;
+/// Most bytes of copies of one peer's files.
+pub const PEER_FILE_BYTES_MAX: u64 = 10 * 1024 * 1024 * 1024;
 /// Bytes of a file in one record.
 pub const FILE_CHUNK_BYTES: usize = 64 * 1024;
 /// Longest that the sweeper sleeps.

@@ -1,12 +1,12 @@
 //! What waits for peers.
 //!
 //! Whoever has something for another server appends it in the part of the act itself, and rings
-//! [`crate::node::Hint::PeerMail`] after the commit; `federation::outbound` sends it.
+//! [`crate::federation::outbound::Links::mail`] after the commit; `federation::outbound` sends it.
 
 use federation_proto::envelope::Lane;
 use federation_proto::ids::ServerName;
 
-pub use crate::store::outbox::{OutboxRow as OutboxItem, SenderRef};
+pub use crate::store::outbox::{OriginRef, OutboxRow as OutboxItem, SenderRef};
 use crate::store::{Part, Store, StoreError, outbox};
 
 /// Rows that are read at a time when all of them are counted.

@@ -16,12 +16,13 @@ use federation_proto::receipt::{ItemResult, LaneHead};
 use federation_proto::refusal::{Refusal, RefusalCode};
 use federation_proto::transaction::{VerifiedEnvelope, VerifiedTransaction};
 
-use super::batch::{Batch, settle};
+use super::batch::{Batch, NotTaken};
 use super::envelope;
-use super::limits::CONFLICT_ATTEMPTS_MAX;
+use super::limits::{CONFLICT_ATTEMPTS_MAX, DAMAGED_RETRY_MS};
 use crate::audit::Actor;
 use crate::node::Node;
-use crate::store::link_position::{self, Read};
+use crate::store::expiry::{self, Place};
+use crate::store::link_position::{self, LaneCount, Read};
 use crate::store::{PartOutcome, StoreError};
 
 /// What became of a transaction's envelopes.
@@ -77,33 +78,33 @@ pub async fn receive(
     Err(ReceiveError::Busy)
 }
 
+/// Records a refusal; of a flood of the same kind only how large it is.
+fn note_refusal(batch: &mut Batch<'_>, peer: &ServerName, lane: Lane, refusal: &Refusal) {
+    let links = &batch.node.links;
+    if let Some(more) = links.note_refusal(peer, refusal.code, batch.now_ms) {
+        let detail = match more {
+            0 => refusal.to_string(),
+            more => format!("{refusal} (and {more} more with this code before)"),
+        };
+        batch.audit(Actor::Peer(peer.clone()), "envelope.refused", lane, detail);
+    }
+}
+
 /// The lanes that one transaction concerns.
 struct Lanes<'p> {
     peer: &'p ServerName,
     link_epoch: u64,
     lanes: BTreeMap<Lane, OpenLane>,
+    known: Read<LaneCount>,
+    /// Lanes of this link epoch, with those that this transaction has begun.
+    count: u64,
     /// What this transaction itself has put into slots.
     recent: HashMap<(Lane, u64), Recent>,
-    /// How many lanes the peer has here, once one of them may be new.
-    count: Option<Count>,
-}
-
-struct Count {
-    read: Read<u64>,
-    lanes: u64,
 }
 
 struct OpenLane {
     read: Read<LanePosition>,
     receiver: Receiver,
-    may_begin: bool,
-}
-
-impl OpenLane {
-    /// Whether it has its first position of this transaction.
-    const fn is_new(&self) -> bool {
-        self.read.record.is_none() && self.receiver.position().sequence > 0
-    }
 }
 
 impl<'p> Lanes<'p> {
@@ -112,11 +113,15 @@ impl<'p> Lanes<'p> {
         peer: &'p ServerName,
         link_epoch: u64,
     ) -> Result<Self, ReceiveError> {
-        let known = link_position::epoch(&batch.node.store, peer).await?;
+        let store = &batch.node.store;
+        let known = link_position::epoch(store, peer).await?;
         match judge_link_epoch(known.record, link_epoch) {
-            LinkEpoch::Current => {}
+            // Whoever raises it meanwhile makes this part fail: its numbering has ended.
+            LinkEpoch::Current => link_position::require_epoch(&mut batch.part, peer, &known),
             LinkEpoch::New => {
                 link_position::put_epoch(&mut batch.part, peer, &known, link_epoch)?;
+                // The former numbering's positions are of no use any more.
+                expiry::put(&mut batch.part, batch.now_ms, Place::Lanes(peer.clone()));
             }
             LinkEpoch::Stale => {
                 return Err(ReceiveError::Refused(Refusal::new(
@@ -126,27 +131,19 @@ impl<'p> Lanes<'p> {
                 )));
             }
         }
+        let known = link_position::lane_count(store, peer).await?;
+        let count = known
+            .record
+            .filter(|count| count.link_epoch == link_epoch)
+            .map_or(0, |count| count.lanes);
         Ok(Self {
             peer,
             link_epoch,
             lanes: BTreeMap::new(),
+            known,
+            count,
             recent: HashMap::new(),
-            count: None,
         })
-    }
-
-    /// Whether the peer may have another lane here. Counted over all link epochs, for a position is
-    /// kept for each: so a peer can't fill the store with lanes.
-    async fn may_begin(&mut self, batch: &Batch<'_>) -> Result<bool, StoreError> {
-        if self.count.is_none() {
-            let read = link_position::lanes(&batch.node.store, self.peer).await?;
-            let lanes = read.record.unwrap_or(0);
-            self.count = Some(Count { read, lanes });
-        }
-        let begun = self.lanes.values().filter(|lane| lane.is_new()).count();
-        let begun = u64::try_from(begun).unwrap_or(u64::MAX);
-        let known = self.count.as_ref().map_or(0, |count| count.lanes);
-        Ok(known.saturating_add(begun) < LINK_LANES_MAX)
     }
 
     /// Judges one envelope and, where it is next, writes its effect or its refusal.
@@ -158,26 +155,26 @@ impl<'p> Lanes<'p> {
         let (id, sequence) = (envelope.header().lane, envelope.header().sequence);
         if !self.lanes.contains_key(&id) {
             let read = link_position::position(&batch.node.store, self.peer, id).await?;
-            let may_begin = read.record.is_some() || self.may_begin(batch).await?;
             let receiver = Receiver::resume(self.link_epoch, read.record);
-            let lane = OpenLane {
-                read,
-                receiver,
-                may_begin,
-            };
-            self.lanes.insert(id, lane);
+            let is_known = read
+                .record
+                .is_some_and(|position| position.link_epoch == self.link_epoch);
+            if !is_known {
+                if self.count >= LINK_LANES_MAX && id != Lane::CONTROL {
+                    return Ok(ItemResult::Deferred {
+                        code: RefusalCode::Quota,
+                        retry_after_ms: RETRY_AFTER_MS_MAX,
+                    });
+                }
+                self.count = self.count.saturating_add(1);
+            }
+            self.lanes.insert(id, OpenLane { read, receiver });
         }
         let Some(lane) = self.lanes.get_mut(&id) else {
             return Err(StoreError::Corrupt {
                 family: "link position",
             });
         };
-        if !lane.may_begin {
-            return Ok(ItemResult::Deferred {
-                code: RefusalCode::Quota,
-                retry_after_ms: RETRY_AFTER_MS_MAX,
-            });
-        }
         let record = match self.recent.get(&(id, Recent::slot(sequence))) {
             Some(record) => Some(*record),
             None if lane.receiver.needs_record(sequence) => {
@@ -197,13 +194,34 @@ impl<'p> Lanes<'p> {
                 return Ok(other.settled().unwrap_or(ItemResult::Duplicate));
             }
         };
-        let (consumed, result) = match settle(envelope::apply(batch, self.peer, envelope).await)? {
+        let mark = batch.mark();
+        let (consumed, result) = match envelope::apply(batch, self.peer, envelope).await {
             Ok(()) => (next.accept(), ItemResult::Accepted),
-            Err(refusal) => {
-                let actor = Actor::Peer(self.peer.clone());
-                batch.audit(actor, "envelope.refused", id, refusal.to_string());
+            Err(NotTaken::Refused(refusal)) => {
+                note_refusal(batch, self.peer, id, &refusal);
                 (next.refuse(refusal.code), ItemResult::Refused(refusal))
             }
+            // Its position stays open, so that what follows it on the lane is a gap until it is back.
+            Err(NotTaken::Deferred {
+                code,
+                retry_after_ms,
+            }) => {
+                batch.roll_back(&mark);
+                return Ok(ItemResult::Deferred {
+                    code,
+                    retry_after_ms,
+                });
+            }
+            // One damaged record holds up what concerns it, and nothing else.
+            Err(NotTaken::Store(error @ StoreError::Corrupt { .. })) => {
+                tracing::error!(%error, peer = %self.peer, lane = %id, "an envelope has to wait");
+                batch.roll_back(&mark);
+                return Ok(ItemResult::Deferred {
+                    code: RefusalCode::Unavailable,
+                    retry_after_ms: DAMAGED_RETRY_MS,
+                });
+            }
+            Err(NotTaken::Store(error)) => return Err(error),
         };
         if let Some(record) = consumed.record() {
             link_position::put_recent(&mut batch.part, self.peer, id, &record)?;
@@ -216,11 +234,12 @@ impl<'p> Lanes<'p> {
     /// Writes the positions that have moved.
     fn close(self, batch: &mut Batch<'_>) -> Result<BTreeMap<Lane, LaneHead>, StoreError> {
         let mut heads = BTreeMap::new();
-        let begun = self.lanes.values().filter(|lane| lane.is_new()).count();
-        if let Some(count) = self.count.filter(|_| begun > 0) {
-            let begun = u64::try_from(begun).unwrap_or(u64::MAX);
-            let lanes = count.lanes.saturating_add(begun);
-            link_position::put_lanes(&mut batch.part, self.peer, &count.read, lanes)?;
+        let count = LaneCount {
+            link_epoch: self.link_epoch,
+            lanes: self.count,
+        };
+        if self.known.record != Some(count) {
+            link_position::put_lane_count(&mut batch.part, self.peer, &self.known, &count)?;
         }
         for (id, lane) in self.lanes {
             let position = lane.receiver.position();

@@ -21,6 +21,7 @@ use crate::policy::{self, Input, Rules};
 use crate::rooms::{self, RoomCommit, RoomMessage, hub};
 use crate::store::device::DeviceOf;
 use crate::store::inbox::InboxBody;
+use crate::store::key_request::{self, KeyRequestRecord};
 use crate::store::submit_state::{self, SubmitState};
 use crate::store::{PartOutcome, Precondition, StoreError};
 
@@ -338,6 +339,12 @@ impl Submitter<'_> {
             accepted_ms: batch.now_ms,
             expires_ms: batch.now_ms.saturating_add(KEY_REQUEST_TTL_MS),
         };
+        let open = KeyRequestRecord {
+            server: address.server.clone(),
+            // The request may travel that long, and then its answer.
+            expires_ms: times.expires_ms.saturating_add(KEY_REQUEST_TTL_MS),
+        };
+        key_request::put(&mut batch.part, self.device.device, request, &open)?;
         // A request is of no room; its sender is found by the request's id.
         let sender = self.sender_ref(RoomId::from_bytes([0; 16]), counter);
         batch.send(&address.server, None, &payload, times, Some(sender))

@@ -3,7 +3,7 @@
 //! A device never waits on a peer: it is told to come again, and finds the copy, or the reason why
 //! there is none.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use homeserver_api::problem::Problem;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinSet};
 
 use crate::delivery::{NotTaken, files};
 use crate::federation::outbound::{Network, ResponseBody};
@@ -22,8 +22,13 @@ use crate::federation::paths;
 use crate::federation::peers::{Direction, Operation};
 use crate::node::{Hint, Node};
 
-/// Files fetched at the same time.
+/// Files fetched at the same time,
 const FETCHES_MAX: usize = 8;
+/// and those of one peer among them: one that is slow must not keep the others' waiting.
+const FETCHES_PER_PEER_MAX: usize = 2;
+/// A file arrives within this long and a second for each so many bytes.
+const FETCH_TIME_MIN: Duration = Duration::from_secs(30);
+const BYTES_PER_SECOND_MIN: u64 = 64 * 1024;
 /// Longest wait for the answer's head, and then for each piece of the body.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Largest body of an answer that refuses.
@@ -32,29 +37,35 @@ const PROBLEM_BYTES_MAX: usize = 8 * 1024;
 /// Fetches what is asked for, until it is dropped.
 pub async fn run(node: Arc<Node>, network: Arc<dyn Network>) {
     let mut hints = node.hints();
-    let mut under_way = HashSet::new();
-    let mut tasks: JoinSet<(ServerName, FileId)> = JoinSet::new();
+    let mut under_way: HashMap<Id, (ServerName, FileId)> = HashMap::new();
+    let mut tasks = JoinSet::new();
     loop {
         tokio::select! {
             // What asks while all are busy asks again in a moment.
             hint = hints.recv(), if tasks.len() < FETCHES_MAX => match hint {
                 Ok(Hint::FileWanted { server, file }) => {
-                    if under_way.insert((server.clone(), file)) {
+                    let of_peer = under_way.values().filter(|(of, _)| *of == server);
+                    let is_new = under_way.values().all(|of| *of != (server.clone(), file));
+                    if is_new && of_peer.count() < FETCHES_PER_PEER_MAX {
                         let (node, network) = (Arc::clone(&node), Arc::clone(&network));
-                        tasks.spawn(async move {
+                        let wanted = (server.clone(), file);
+                        let task = tasks.spawn(async move {
                             fetch(&node, network.as_ref(), &server, file).await;
-                            (server, file)
                         });
+                        under_way.insert(task.id(), wanted);
                     }
                 }
                 Ok(_) | Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return,
             },
-            Some(done) = tasks.join_next() => match done {
-                Ok(done) => {
-                    under_way.remove(&done);
+            Some(done) = tasks.join_next_with_id() => match done {
+                Ok((id, ())) => {
+                    under_way.remove(&id);
                 }
-                Err(error) => tracing::error!(%error, "fetching a file failed"),
+                Err(error) => {
+                    under_way.remove(&error.id());
+                    tracing::error!(%error, "fetching a file failed");
+                }
             },
         }
     }
@@ -87,6 +98,14 @@ async fn try_fetch(
         None,
         node.clock.now_ms(),
     )?;
+    // Whoever asked may have asked before it came.
+    if files::open(node, server, file)
+        .await
+        .map_err(unavailable)?
+        .is_some()
+    {
+        return Ok(());
+    }
     let request = Request::builder()
         .method(Method::GET)
         .uri(format!("https://{server}{}{file}", paths::FILES))
@@ -119,9 +138,18 @@ async fn try_fetch(
     let expires_ms = expires_ms.min(node.clock.now_ms().saturating_add(longest_ms));
     let mut incoming = files::begin_copy(node, server, file, bytes, expires_ms)
         .await
-        .map_err(unavailable)?;
-    match take_in(&mut incoming, body).await {
-        Ok(()) => incoming.finish().await.map(|_| ()).map_err(refusal_of),
+        .map_err(refusal_of)?;
+    let within = FETCH_TIME_MIN + Duration::from_secs(bytes / BYTES_PER_SECOND_MIN);
+    let taken = tokio::time::timeout(within, take_in(&mut incoming, body));
+    match taken.await.unwrap_or_else(|_| Err(too_slow())) {
+        // Under the terms that it was asked for: what has ended meanwhile leaves nothing behind.
+        Ok(()) => match incoming.finish_if(Some(peer.unchanged())).await {
+            Ok(_) => Ok(()),
+            Err(NotTaken::Refused(refusal)) if refusal.code == RefusalCode::Expired => {
+                Err(unavailable("the agreement has changed meanwhile"))
+            }
+            Err(error) => Err(refusal_of(error)),
+        },
         Err(refusal) => {
             incoming.abandon().await.map_err(unavailable)?;
             Err(refusal)
@@ -146,6 +174,10 @@ async fn take_in(
     }
 }
 
+fn too_slow() -> Refusal {
+    unavailable("the file arrives too slowly")
+}
+
 /// What the peer says of a file that it does not send.
 async fn refused(status: StatusCode, body: ResponseBody) -> Refusal {
     let problem = match Limited::new(body, PROBLEM_BYTES_MAX).collect().await {
@@ -168,6 +200,7 @@ async fn refused(status: StatusCode, body: ResponseBody) -> Refusal {
 fn refusal_of(error: NotTaken) -> Refusal {
     match error {
         NotTaken::Refused(refusal) => refusal,
+        NotTaken::Deferred { code, .. } => unavailable(code),
         NotTaken::Store(error) => unavailable(error),
     }
 }

@@ -3,6 +3,8 @@
 //! Deliberately absent: redirects, proxies, cookies, compression, and every other way in which an
 //! answer could make this homeserver talk to somebody else.
 
+mod tasks;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +15,14 @@ use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::rt::Executor;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+
+use tasks::Tasks;
 
 /// Longest time for TCP, TLS and HTTP/2 to stand, per address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -52,15 +56,15 @@ pub enum ConnectionError {
     Silent(Duration),
 }
 
-/// An open connection to a peer; dropping it closes it at once.
+/// An open connection to a peer; dropping it closes it at once, whatever is still under way on it.
 pub struct Connection {
     requests: SendRequest<Full<Bytes>>,
-    driver: JoinHandle<()>,
+    tasks: Tasks,
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.driver.abort();
+        self.tasks.end();
     }
 }
 
@@ -89,7 +93,7 @@ impl Connection {
 
     /// Whether requests can still be sent.
     pub fn is_open(&self) -> bool {
-        !self.requests.is_closed() && !self.driver.is_finished()
+        !self.requests.is_closed()
     }
 
     /// A handle that sends requests over this connection.
@@ -137,7 +141,8 @@ async fn open_one(
         .connect(name, stream)
         .await
         .map_err(|error| ConnectionError::Tls(address, error.to_string()))?;
-    let (requests, connection) = http2::Builder::new(TokioExecutor::new())
+    let tasks = Tasks::default();
+    let (requests, connection) = http2::Builder::new(tasks.clone())
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -148,11 +153,11 @@ async fn open_one(
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| ConnectionError::Broken(in_words(&error)))?;
-    let driver = tokio::spawn(async move {
+    tasks.execute(async move {
         // How it ended, every request on it has learnt.
         let _ = connection.await;
     });
-    Ok(Connection { requests, driver })
+    Ok(Connection { requests, tasks })
 }
 
 /// The error and what caused it: hyper's own text leaves the cause out.

@@ -12,7 +12,7 @@ use federation_proto::refusal::{Refusal, RefusalCode};
 use homeserver_api::attributes::MessageAttributes;
 
 use super::hub::audit_membership;
-use super::membership::{check_commit, check_invite, may_be_added};
+use super::membership::{check_commit, check_framing, check_invite, may_be_added};
 use super::{
     RoomCommit, RoomMessage, Unreached, read_message, unknown_room, vanished, wrong_epoch,
 };
@@ -21,7 +21,7 @@ use crate::ciphertext::Ciphertext;
 use crate::delivery::NotTaken;
 use crate::delivery::batch::{Batch, policy_links};
 use crate::delivery::fan_out::{self, Class};
-use crate::delivery::limits::INBOX_CONTROL_TTL_MS;
+use crate::delivery::limits::{INBOX_CONTROL_TTL_MS, INBOX_FULL_RETRY_MS};
 use crate::policy::{self, Input, Rules};
 use crate::store::StoreError;
 use crate::store::inbox::InboxBody;
@@ -98,14 +98,63 @@ pub async fn apply_commit(
     if commit.epoch != before.epoch {
         return Err(wrong_epoch(&before));
     }
-    deliver_commit(batch, commit, &before, stamp_ms).await?;
+    check_framing(commit)?;
     let mut after = RoomRecord::clone(&before);
     after.change(&commit.removes, &commit.adds);
+    if after.members.len() > super::MEMBERS_MAX {
+        return Err(NotTaken::refused(
+            RefusalCode::TooLarge,
+            format!("a room has at most {} devices", super::MEMBERS_MAX),
+        ));
+    }
     after.epoch = after.epoch.checked_add(1).ok_or_else(vanished)?;
+    // Stamps never go back.
+    let stamp_ms = stamp_ms.max(before.stamp_ms);
     after.stamp_ms = stamp_ms;
+    let devices = before.devices_of(&batch.node.server, None);
+    make_room(batch, &devices, commit.commit.len()).await?;
+    // The hub's list does not decide who of ours is in it.
+    let barred = barred_additions(batch, commit, &after).await?;
+    after.change(&barred, &[]);
+    deliver_commit(batch, commit, &before, stamp_ms).await?;
     audit_membership(batch, commit, after.epoch);
     let any_here = after.members_of(&batch.node.server).next().is_some();
     batch.set_room(commit.room, any_here.then_some(after));
+    Ok(())
+}
+
+/// Of the devices here that a commit adds those whose rules keep them out.
+async fn barred_additions(
+    batch: &mut Batch<'_>,
+    commit: &RoomCommit,
+    after: &RoomRecord,
+) -> Result<Vec<Member>, StoreError> {
+    let own = batch.node.server.clone();
+    let mut barred = Vec::new();
+    for member in commit.adds.iter().filter(|member| member.server == own) {
+        if may_be_added(batch, member, &after.servers())
+            .await?
+            .is_err()
+        {
+            barred.push(member.clone());
+        }
+    }
+    Ok(barred)
+}
+
+/// Handshakes wait for an inbox to have room for them: without them its device loses the room.
+async fn make_room(
+    batch: &mut Batch<'_>,
+    devices: &[DeviceId],
+    bytes: usize,
+) -> Result<(), NotTaken> {
+    let (_, full) = fan_out::room_for(batch, devices, bytes, Class::Handshake).await?;
+    if full > 0 {
+        return Err(NotTaken::Deferred {
+            code: RefusalCode::Quota,
+            retry_after_ms: INBOX_FULL_RETRY_MS,
+        });
+    }
     Ok(())
 }
 
@@ -123,23 +172,23 @@ pub async fn apply_welcome(
     let mut members = welcome.members.clone();
     members.sort_unstable();
     members.dedup();
-    let after = RoomRecord {
+    let mut after = RoomRecord {
         hub: from.clone(),
         epoch: welcome.epoch,
         stamp_ms: welcome.stamp_ms,
         members,
     };
-    match batch.room(welcome.room).await? {
+    let before = match batch.room(welcome.room).await? {
         // Devices of this homeserver were in it: the ordered commit before has added the new ones.
-        Some(room) if room.hub == *from && room.epoch == welcome.epoch => {}
+        Some(room) if room.hub == *from && room.epoch == welcome.epoch => Some(room),
         Some(_) => {
             return Err(NotTaken::refused(
                 RefusalCode::RoomExists,
                 "a room with this id exists: start one with another random id",
             ));
         }
-        None => {}
-    }
+        None => None,
+    };
     let added: Vec<Member> = after
         .members_of(&own)
         .filter(|member| welcome.recipients.contains(&member.device))
@@ -151,11 +200,20 @@ pub async fn apply_welcome(
         ));
     }
     let allowed = allowed_additions(batch, from, &after, &added, welcome.room).await?;
+    make_room(batch, &allowed, welcome.welcome.len()).await?;
+    // Of our devices those are in it that were before or may be now, whatever the hub lists.
+    let here = |member: &Member| before.as_ref().is_some_and(|room| room.has(member));
+    after
+        .members
+        .retain(|member| member.server != own || here(member) || allowed.contains(&member.device));
+    after.stamp_ms = before
+        .as_ref()
+        .map_or(welcome.stamp_ms, |room| room.stamp_ms.max(welcome.stamp_ms));
     let addition = Added {
         room: welcome.room,
         hub: from,
         welcome: &welcome.welcome,
-        stamp_ms: welcome.stamp_ms,
+        stamp_ms: after.stamp_ms,
     };
     deliver_welcome(batch, &addition, &allowed).await?;
     let names: Vec<String> = allowed.iter().map(ToString::to_string).collect();
@@ -379,6 +437,8 @@ pub async fn check_proposal(batch: &mut Batch<'_>, commit: &RoomCommit) -> Resul
     if commit.epoch != room.epoch {
         return Err(wrong_epoch(&room));
     }
-    check_commit(commit, &room)?;
+    // Devices here that the hub lists and this homeserver has kept out may be removed too.
+    let own = batch.node.server.clone();
+    check_commit(commit, &room, Some(&own))?;
     check_invite(batch, commit).await
 }

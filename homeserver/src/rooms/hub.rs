@@ -138,7 +138,7 @@ pub async fn order_commit(
     if commit.epoch != before.epoch {
         return Err(wrong_epoch(&before));
     }
-    check_commit(commit, &before)?;
+    check_commit(commit, &before, None)?;
     if own {
         check_invite(batch, commit).await?;
     }
@@ -149,9 +149,16 @@ pub async fn order_commit(
     after.stamp_ms = batch.now_ms.max(before.stamp_ms);
     check_adds(batch, commit, &after).await?;
 
-    let devices = before.devices_of(&batch.node.server, None);
-    let (_, full) =
-        fan_out::room_for(batch, &devices, commit.commit.len(), Class::Handshake).await?;
+    let mut devices = before.devices_of(&batch.node.server, None);
+    let added = commit.adds.iter();
+    devices.extend(
+        added
+            .filter(|member| member.server == batch.node.server)
+            .map(|member| member.device),
+    );
+    let welcome_bytes = commit.welcome.as_ref().map_or(0, Ciphertext::len);
+    let bytes = commit.commit.len().max(welcome_bytes);
+    let (_, full) = fan_out::room_for(batch, &devices, bytes, Class::Handshake).await?;
     if full > 0 {
         return Err(fan_out::full_refusal().into());
     }
@@ -187,7 +194,13 @@ async fn write_commit(
         .into_iter()
         .filter(|server| **server != own)
     {
-        batch.send(server, Some(commit.room), &ordered, times, None)?;
+        batch.send_for(
+            server,
+            Some(commit.room),
+            &ordered,
+            times,
+            commit.to_tell(&own),
+        )?;
     }
 
     let mut added: BTreeMap<&ServerName, Vec<DeviceId>> = BTreeMap::new();
@@ -218,8 +231,13 @@ async fn write_commit(
             welcome: welcome.bytes().clone(),
             stamp_ms: after.stamp_ms,
         });
-        let sender = (commit.sender.server == own).then(|| commit.sender_ref());
-        batch.send(server, Some(commit.room), &payload, times, sender)?;
+        batch.send_for(
+            server,
+            Some(commit.room),
+            &payload,
+            times,
+            commit.to_tell(&own),
+        )?;
     }
     audit_membership(batch, commit, after.epoch);
     batch.set_room(commit.room, Some(after));

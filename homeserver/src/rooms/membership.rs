@@ -14,8 +14,8 @@ use crate::store::StoreError;
 use crate::store::room::RoomRecord;
 use homeserver_api::admin::Operation;
 
-/// Holds a commit's outside and its lists against each other and against the room before it.
-pub(super) fn check_commit(commit: &RoomCommit, room: &RoomRecord) -> Result<(), NotTaken> {
+/// Holds a commit's outside against its length and against what surrounds it.
+pub(super) fn check_framing(commit: &RoomCommit) -> Result<(), NotTaken> {
     let welcome_bytes = commit.welcome.as_ref().map_or(0, |welcome| welcome.len());
     if commit.commit.len().max(welcome_bytes) > HANDSHAKE_BYTES_MAX {
         return Err(NotTaken::refused(
@@ -31,6 +31,17 @@ pub(super) fn check_commit(commit: &RoomCommit, room: &RoomRecord) -> Result<(),
             "the commit is of another room or epoch than it says",
         ));
     }
+    Ok(())
+}
+
+/// Holds a commit's outside and its lists against each other and against the room before it. Devices of
+/// `lenient` may be removed although the room does not list them.
+pub(super) fn check_commit(
+    commit: &RoomCommit,
+    room: &RoomRecord,
+    lenient: Option<&ServerName>,
+) -> Result<(), NotTaken> {
+    check_framing(commit)?;
     if let Some(welcome) = &commit.welcome {
         mls_framing::welcome(welcome.bytes()).map_err(malformed)?;
     }
@@ -47,7 +58,8 @@ pub(super) fn check_commit(commit: &RoomCommit, room: &RoomRecord) -> Result<(),
     if adds.iter().any(|member| room.has(member)) {
         return Err(malformed("a commit adds a device that is in the room"));
     }
-    if !removes.iter().all(|member| room.has(member)) || removes.contains(&commit.sender) {
+    let may_go = |member: &Member| room.has(member) || lenient == Some(&member.server);
+    if !removes.iter().all(|member| may_go(member)) || removes.contains(&commit.sender) {
         return Err(malformed(
             "a commit removes other devices that are in the room",
         ));

@@ -21,7 +21,7 @@ use homeserver_api::attributes::MessageAttributes;
 
 use crate::ciphertext::Ciphertext;
 use crate::delivery::NotTaken;
-use crate::delivery::outbox::SenderRef;
+use crate::delivery::outbox::{OriginRef, SenderRef};
 use crate::store::StoreError;
 use crate::store::room::RoomRecord;
 
@@ -69,9 +69,22 @@ pub struct RoomCommit {
 }
 
 impl RoomCommit {
-    /// The submission to tell the sender about, when it is of this homeserver.
-    fn sender_ref(&self) -> SenderRef {
-        sender_ref(&self.sender, self.room, self.counter)
+    /// Whom to tell when a server can't be reached with it: the sender, when it is of the homeserver
+    /// `own`, or else through its server.
+    fn to_tell(&self, own: &ServerName) -> (Option<SenderRef>, Option<OriginRef>) {
+        if self.sender.server == *own {
+            return (
+                Some(sender_ref(&self.sender, self.room, self.counter)),
+                None,
+            );
+        }
+        let origin = OriginRef {
+            server: self.sender.server.clone(),
+            device: self.sender.device,
+            room: self.room,
+            reference: self.counter,
+        };
+        (None, Some(origin))
     }
 }
 

@@ -4,7 +4,7 @@
 //! item: spans are short for short times-to-live and at most ten minutes long. An item is never
 //! delivered once it has expired, swept or not.
 
-use federation_proto::ids::{DeviceId, FileId};
+use federation_proto::ids::{DeviceId, FileId, RequestId, ServerName};
 
 use super::payload::PayloadId;
 use super::record::prefix_end;
@@ -18,7 +18,7 @@ const SPAN_MS_MAX: u64 = 10 * 60 * 1_000;
 const SPANS_IN_TTL: u64 = 64;
 
 /// Where something expires.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// Among the items of an inbox.
     Inbox(DeviceId),
@@ -26,6 +26,10 @@ pub enum Place {
     Payload(PayloadId),
     /// A file.
     File(FileId),
+    /// The positions of a peer's lanes, of which some may be of a former link epoch.
+    Lanes(ServerName),
+    /// A device's request for keys, without an answer so far.
+    KeyRequest(DeviceId, RequestId),
 }
 
 /// The end of the span in which something accepted now expires: when its inbox is swept.
@@ -39,11 +43,11 @@ pub fn sweep_ms(now_ms: u64, expires_ms: u64) -> u64 {
 
 /// Has `place` looked at from `at_ms` on.
 pub fn put(part: &mut Part, at_ms: u64, place: Place) {
-    part.put(key(at_ms, place), Key::from_static(&[1]));
+    part.put(key(at_ms, &place), Key::from_static(&[1]));
 }
 
 /// Forgets one entry.
-pub fn delete(part: &mut Part, at_ms: u64, place: Place) {
+pub fn delete(part: &mut Part, at_ms: u64, place: &Place) {
     part.delete(key(at_ms, place));
 }
 
@@ -73,13 +77,17 @@ pub async fn next_ms(store: &Store) -> Result<Option<u64>, StoreError> {
         .transpose()
 }
 
-fn key(at_ms: u64, place: Place) -> Key {
-    let (kind, id) = match &place {
-        Place::Inbox(device) => (b'Q', device.as_bytes()),
-        Place::Payload(PayloadId(id)) => (b'P', id),
-        Place::File(file) => (b'F', file.as_bytes()),
+fn key(at_ms: u64, place: &Place) -> Key {
+    let (kind, id) = match place {
+        Place::Inbox(device) => (b'Q', device.as_bytes().to_vec()),
+        Place::Payload(PayloadId(id)) => (b'P', id.to_vec()),
+        Place::File(file) => (b'F', file.as_bytes().to_vec()),
+        Place::Lanes(server) => (b'L', server.as_str().as_bytes().to_vec()),
+        Place::KeyRequest(device, request) => {
+            (b'K', [*device.as_bytes(), *request.as_bytes()].concat())
+        }
     };
-    [&[EXPIRY][..], &at_ms.to_be_bytes(), &[kind], id]
+    [&[EXPIRY][..], &at_ms.to_be_bytes(), &[kind], &id]
         .concat()
         .into()
 }
@@ -91,14 +99,25 @@ fn parse(key: &Key) -> Result<(u64, Place), StoreError> {
         .and_then(|rest| rest.split_first_chunk::<8>())
         .ok_or_else(corrupt)?;
     let (kind, id) = rest.split_first().ok_or_else(corrupt)?;
-    let id: [u8; 16] = id.try_into().map_err(|_| corrupt())?;
-    let place = match kind {
-        b'Q' => Place::Inbox(DeviceId::from_bytes(id)),
-        b'P' => Place::Payload(PayloadId(id)),
-        b'F' => Place::File(FileId::from_bytes(id)),
-        _ => return Err(corrupt()),
-    };
+    let place = place(*kind, id).ok_or_else(corrupt)?;
     Ok((u64::from_be_bytes(*at), place))
+}
+
+fn place(kind: u8, id: &[u8]) -> Option<Place> {
+    Some(match kind {
+        b'Q' => Place::Inbox(DeviceId::from_bytes(id.try_into().ok()?)),
+        b'P' => Place::Payload(PayloadId(id.try_into().ok()?)),
+        b'F' => Place::File(FileId::from_bytes(id.try_into().ok()?)),
+        b'L' => Place::Lanes(std::str::from_utf8(id).ok()?.parse().ok()?),
+        b'K' => {
+            let (device, request) = id.split_first_chunk::<16>()?;
+            Place::KeyRequest(
+                DeviceId::from_bytes(*device),
+                RequestId::from_bytes(request.try_into().ok()?),
+            )
+        }
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! `F`: encrypted files, by the homeserver that they were uploaded to; `f`: their bytes, in chunks;
-//! `u`: how many bytes of files an account has here.
+//! `u`: how many bytes of files an account, or the copies of a peer's files, have here.
 
 use bytes::Bytes;
 use federation_proto::ids::{AccountId, FileId, ServerName};
@@ -39,10 +39,11 @@ pub async fn get(store: &Store, place: FileId) -> Result<Option<(FileRecord, Val
     }
 }
 
-/// Writes a file's record.
-pub fn put(part: &mut Part, place: FileId, record: &FileRecord) -> Result<(), StoreError> {
-    part.put(key(place), encode(FAMILY, VERSION, record)?);
-    Ok(())
+/// Writes a file's record; its stored bytes (for [`require`]).
+pub fn put(part: &mut Part, place: FileId, record: &FileRecord) -> Result<Value, StoreError> {
+    let value = encode(FAMILY, VERSION, record)?;
+    part.put(key(place), value.clone());
+    Ok(value)
 }
 
 /// The part holds only while the file is as it was read.
@@ -70,23 +71,42 @@ pub fn delete_chunk(part: &mut Part, place: FileId, number: u32) {
     part.delete(chunk_key(place, number));
 }
 
-/// How many bytes of files the account has here, and the stored bytes.
-pub async fn usage(store: &Store, account: AccountId) -> Result<(u64, Option<Value>), StoreError> {
-    match store.get(&usage_key(account)).await? {
+/// Whose files are counted together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whose {
+    /// What an account has uploaded here.
+    Account(AccountId),
+    /// Copies of what was uploaded to a peer.
+    Peer(ServerName),
+}
+
+impl FileRecord {
+    /// Whose the file is.
+    pub fn whose(&self) -> Whose {
+        match self.owner {
+            Some(account) => Whose::Account(account),
+            None => Whose::Peer(self.server.clone()),
+        }
+    }
+}
+
+/// How many bytes of files they have here, and the stored bytes.
+pub async fn usage(store: &Store, whose: &Whose) -> Result<(u64, Option<Value>), StoreError> {
+    match store.get(&usage_key(whose)).await? {
         Some(value) => Ok((decode(FAMILY, VERSION, &value)?, Some(value))),
         None => Ok((0, None)),
     }
 }
 
-/// Writes how many bytes the account has here, if that was `read` before.
+/// Writes how many bytes they have here, if that was `read` before.
 pub fn put_usage(
     part: &mut Part,
-    account: AccountId,
+    whose: &Whose,
     read: Option<Value>,
     bytes: u64,
 ) -> Result<(), StoreError> {
-    part.require(Precondition::unchanged(usage_key(account), read));
-    part.put(usage_key(account), encode(FAMILY, VERSION, &bytes)?);
+    part.require(Precondition::unchanged(usage_key(whose), read));
+    part.put(usage_key(whose), encode(FAMILY, VERSION, &bytes)?);
     Ok(())
 }
 
@@ -100,6 +120,9 @@ fn chunk_key(place: FileId, number: u32) -> Key {
         .into()
 }
 
-fn usage_key(account: AccountId) -> Key {
-    [&[USAGE][..], account.as_bytes()].concat().into()
+fn usage_key(whose: &Whose) -> Key {
+    match whose {
+        Whose::Account(account) => [&[USAGE, b'a'][..], account.as_bytes()].concat().into(),
+        Whose::Peer(server) => [&[USAGE, b'p'], server.as_str().as_bytes()].concat().into(),
+    }
 }

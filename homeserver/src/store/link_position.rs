@@ -1,16 +1,22 @@
-//! `I`: how far each peer's lanes have come here, what their last positions held, how many lanes it
-//! has, and the highest link epoch that the peer has used.
+//! `I`: how far each peer's lanes have come here, what their last positions held, and the highest
+//! link epoch that the peer has used; `i`: how many lanes it has begun in that.
 
 use federation_proto::envelope::Lane;
 use federation_proto::ids::ServerName;
 use federation_proto::link::{LanePosition, Recent};
 
-use super::record::{decode, encode};
-use super::{Key, Part, Precondition, Store, StoreError, Value};
+use serde::{Deserialize, Serialize};
+
+use super::record::{decode, encode, prefix_end};
+use super::{Key, Order, Part, Precondition, Store, StoreError, Value};
 
 const FAMILY: &str = "link position";
 const VERSION: u8 = 1;
 const POSITION: u8 = b'I';
+const LANES: u8 = b'i';
+/// What follows the peer's name in the key of a lane, and of a slot.
+const LANE_BYTES: usize = 16;
+const SLOT_BYTES: usize = LANE_BYTES + 8;
 
 /// A record and the bytes that it was read from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -38,6 +44,76 @@ pub fn put_epoch(
     Ok(())
 }
 
+/// The part fails when the highest link epoch of `origin` is no longer what was read.
+pub fn require_epoch(part: &mut Part, origin: &ServerName, read: &Read<u64>) {
+    part.require(Precondition::unchanged(
+        epoch_key(origin),
+        read.value.clone(),
+    ));
+}
+
+/// How many lanes a peer has begun in a link epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneCount {
+    /// The link epoch.
+    pub link_epoch: u64,
+    /// The lanes.
+    pub lanes: u64,
+}
+
+/// How many lanes `origin` has begun.
+pub async fn lane_count(store: &Store, origin: &ServerName) -> Result<Read<LaneCount>, StoreError> {
+    read(store, &named(LANES, origin)).await
+}
+
+/// Writes how many lanes `origin` has begun; the part fails when that is no longer what was read.
+pub fn put_lane_count(
+    part: &mut Part,
+    origin: &ServerName,
+    before: &Read<LaneCount>,
+    count: &LaneCount,
+) -> Result<(), StoreError> {
+    let key = named(LANES, origin);
+    part.require(Precondition::unchanged(key.clone(), before.value.clone()));
+    part.put(key, encode(FAMILY, VERSION, count)?);
+    Ok(())
+}
+
+/// Adds the deletion of what is left of former link epochs of `origin`, as far as it stands among the
+/// `limit` rows from `from` on; where to go on, `None` at the end.
+pub async fn delete_former(
+    store: &Store,
+    part: &mut Part,
+    origin: &ServerName,
+    from: Option<Key>,
+    limit: usize,
+) -> Result<Option<Key>, StoreError> {
+    let Some(current) = epoch(store, origin).await?.record else {
+        return Ok(None);
+    };
+    let prefix = epoch_key(origin);
+    let from = from.unwrap_or_else(|| prefix.clone());
+    let entries = store
+        .range(&from, &prefix_end(&prefix), limit, Order::Ascending)
+        .await?;
+    let next = entries
+        .last()
+        .map(|(key, _)| [key.as_ref(), &[0]].concat().into());
+    for (key, value) in entries {
+        let link_epoch = match key.len().saturating_sub(prefix.len()) {
+            LANE_BYTES => decode::<LanePosition>(FAMILY, VERSION, &value)?.link_epoch,
+            SLOT_BYTES => decode::<Recent>(FAMILY, VERSION, &value)?.link_epoch,
+            _ => continue,
+        };
+        if link_epoch < current {
+            // A lane that has begun anew meanwhile stays.
+            part.require(Precondition::Equals(key.clone(), value));
+            part.delete(key);
+        }
+    }
+    Ok(next)
+}
+
 /// Where a lane stands.
 pub async fn position(
     store: &Store,
@@ -58,24 +134,6 @@ pub fn put_position(
     let key = lane_key(origin, lane);
     part.require(Precondition::unchanged(key.clone(), before.value.clone()));
     part.put(key, encode(FAMILY, VERSION, position)?);
-    Ok(())
-}
-
-/// How many lanes of `origin` have a position here, whatever its link epoch: `None` is 0.
-pub async fn lanes(store: &Store, origin: &ServerName) -> Result<Read<u64>, StoreError> {
-    read(store, &lanes_key(origin)).await
-}
-
-/// Writes how many lanes of `origin` have a position; the part fails when it is no longer as read.
-pub fn put_lanes(
-    part: &mut Part,
-    origin: &ServerName,
-    before: &Read<u64>,
-    lanes: u64,
-) -> Result<(), StoreError> {
-    let key = lanes_key(origin);
-    part.require(Precondition::unchanged(key.clone(), before.value.clone()));
-    part.put(key, encode(FAMILY, VERSION, &lanes)?);
     Ok(())
 }
 
@@ -116,15 +174,14 @@ async fn read<T: serde::de::DeserializeOwned>(
 }
 
 fn epoch_key(origin: &ServerName) -> Key {
+    named(POSITION, origin)
+}
+
+fn named(family: u8, origin: &ServerName) -> Key {
     let name = origin.as_str().as_bytes();
     // A server name has at most 253 bytes.
     let length = u8::try_from(name.len()).unwrap_or(u8::MAX);
-    [&[POSITION, length], name].concat().into()
-}
-
-/// Of another length than a lane's key or a slot's.
-fn lanes_key(origin: &ServerName) -> Key {
-    [epoch_key(origin).as_ref(), b"lanes"].concat().into()
+    [&[family, length], name].concat().into()
 }
 
 fn lane_key(origin: &ServerName, lane: Lane) -> Key {

@@ -18,12 +18,14 @@ pub mod expiry;
 pub mod file;
 pub mod inbox;
 pub mod key_package;
+pub mod key_request;
 pub mod link_position;
 pub mod outbox;
 pub mod payload;
 pub mod peer;
 pub mod policy_serial;
 pub mod record;
+pub mod relayed;
 pub mod room;
 pub mod schema;
 pub mod submit_state;
@@ -233,17 +235,43 @@ impl Store {
         limit: usize,
         order: Order,
     ) -> Result<Vec<(Key, Value)>, StoreError> {
-        self.engine.range(from, to, limit, order)
+        self.engine.range(from, to, limit, usize::MAX, order)
+    }
+
+    /// As [`Store::range`], and no further entry once the values have this many bytes together; at
+    /// least one when there is any.
+    pub async fn range_within(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+        bytes_max: usize,
+        order: Order,
+    ) -> Result<Vec<(Key, Value)>, StoreError> {
+        self.engine.range(from, to, limit, bytes_max, order)
     }
 
     /// Writes `part` durably, or refuses it alone.
     pub async fn commit(&self, part: Part) -> Result<PartOutcome, StoreError> {
-        self.enqueue(part).wait().await
+        self.enqueue(part).await.wait().await
     }
 
-    /// Queues `part` behind every part queued before it; [`Pending::wait`] tells what became of it.
-    pub fn enqueue(&self, part: Part) -> Pending {
-        Pending(self.writer.enqueue(part))
+    /// Writes `part` durably, or refuses it alone. Once it is written `then` runs, also when nobody
+    /// waits for the outcome any more: what was queued is written whether its caller is still there
+    /// or not, and whoever asks again is only told that it had been done.
+    pub async fn commit_then(
+        &self,
+        part: Part,
+        then: impl FnOnce() + Send + 'static,
+    ) -> Result<PartOutcome, StoreError> {
+        let pending = self.enqueue(part).await;
+        Following(Some((pending, then))).wait().await
+    }
+
+    /// Queues `part` behind every part queued before it, as soon as the queue has room for it;
+    /// [`Pending::wait`] tells what became of it.
+    pub async fn enqueue(&self, part: Part) -> Pending {
+        Pending(self.writer.enqueue(part).await)
     }
 }
 
@@ -252,7 +280,45 @@ pub struct Pending(oneshot::Receiver<Result<PartOutcome, StoreError>>);
 
 impl Pending {
     /// Waits until the part is durable or refused.
-    pub async fn wait(self) -> Result<PartOutcome, StoreError> {
-        self.0.await.unwrap_or(Err(StoreError::Stopped))
+    pub async fn wait(mut self) -> Result<PartOutcome, StoreError> {
+        self.outcome().await
+    }
+
+    async fn outcome(&mut self) -> Result<PartOutcome, StoreError> {
+        (&mut self.0).await.unwrap_or(Err(StoreError::Stopped))
+    }
+}
+
+/// A part on its way to the disk and what follows its commit. Dropped early, it lets a task of its own
+/// wait in its place.
+struct Following<F: FnOnce() + Send + 'static>(Option<(Pending, F)>);
+
+impl<F: FnOnce() + Send + 'static> Following<F> {
+    async fn wait(mut self) -> Result<PartOutcome, StoreError> {
+        let outcome = match &mut self.0 {
+            Some((pending, _)) => pending.outcome().await?,
+            None => return Err(StoreError::Stopped),
+        };
+        if let Some((_, then)) = self.0.take()
+            && outcome == PartOutcome::Committed
+        {
+            then();
+        }
+        Ok(outcome)
+    }
+}
+
+impl<F: FnOnce() + Send + 'static> Drop for Following<F> {
+    fn drop(&mut self) {
+        // Without a runtime the process ends, and with it all that could be woken.
+        if let Some((pending, then)) = self.0.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(async move {
+                if matches!(pending.wait().await, Ok(PartOutcome::Committed)) {
+                    then();
+                }
+            });
+        }
     }
 }

@@ -12,13 +12,18 @@ use serde::{Deserialize, Serialize};
 use super::record::{decode, encode, prefix_end};
 use super::{Key, Order, Part, Precondition, Store, StoreError, Value};
 
-const FAMILY: &str = "outbox";
+/// The record family, as errors name it.
+pub const FAMILY: &str = "outbox";
 const VERSION: u8 = 1;
 const ROW: u8 = b'O';
 const TAIL: u8 = b'o';
 /// Bytes of a lane and of a number at a row key's end.
 const LANE_BYTES: usize = 16;
 const NUMBER_BYTES: usize = 8;
+/// About how much is read of the outbox in one go, however many rows that is.
+const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Rows read in one go when all of them are looked through.
+const PAGE_ROWS: usize = 512;
 
 /// An envelope that waits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +38,21 @@ pub struct OutboxRow {
     pub expires_ms: u64,
     /// The device of this homeserver that is told when it can't be delivered.
     pub sender: Option<SenderRef>,
+    /// The device of another server that is told, through its server, when it can't be delivered.
+    pub origin: Option<OriginRef>,
+}
+
+/// A device of another server and which of its submissions an envelope stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OriginRef {
+    /// The server.
+    pub server: ServerName,
+    /// The device.
+    pub device: DeviceId,
+    /// The room of the submission.
+    pub room: RoomId,
+    /// What its server calls the submission.
+    pub reference: u64,
 }
 
 /// A device of this homeserver and which of its submissions an envelope stands for.
@@ -139,25 +159,57 @@ pub async fn lane(
 }
 
 /// Up to `limit` rows of one destination, lane by lane, that lie after this lane and number (`None`:
-/// from the start).
+/// from the start); fewer when they are long, and none only at the end.
 pub async fn rows_after(
     store: &Store,
     destination: &ServerName,
     after: Option<(Lane, u64)>,
     limit: usize,
 ) -> Result<Vec<WaitingRow>, StoreError> {
+    let entries = entries_after(store, destination, after, limit).await?;
+    entries
+        .into_iter()
+        .map(|(key, value)| waiting_row(&key, &value))
+        .collect()
+}
+
+async fn entries_after(
+    store: &Store,
+    destination: &ServerName,
+    after: Option<(Lane, u64)>,
+    limit: usize,
+) -> Result<Vec<(Key, Value)>, StoreError> {
     let prefix = destination_prefix(ROW, destination);
     let from = match after {
         None => prefix.clone(),
         Some((lane, number)) => row_key(destination, lane, number.saturating_add(1)),
     };
-    let entries = store
-        .range(&from, &prefix_end(&prefix), limit, Order::Ascending)
-        .await?;
-    entries
-        .into_iter()
-        .map(|(key, value)| waiting_row(&key, &value))
-        .collect()
+    let end = prefix_end(&prefix);
+    store
+        .range_within(&from, &end, limit, PAGE_BYTES_MAX, Order::Ascending)
+        .await
+}
+
+/// The places of rows of one destination that do not decode.
+pub async fn undecodable(
+    store: &Store,
+    destination: &ServerName,
+) -> Result<Vec<(Lane, u64)>, StoreError> {
+    let mut found = Vec::new();
+    let mut after = None;
+    loop {
+        let entries = entries_after(store, destination, after, PAGE_ROWS).await?;
+        let Some((last, _)) = entries.last() else {
+            return Ok(found);
+        };
+        after = Some(split_row_key(last)?);
+        for (key, value) in &entries {
+            if decode::<OutboxRow>(FAMILY, VERSION, value).is_err() {
+                found.push(split_row_key(key)?);
+            }
+        }
+        tokio::task::yield_now().await;
+    }
 }
 
 /// The first lane with mail after `after` (`None`: from the start).
@@ -290,6 +342,7 @@ mod tests {
             created_ms: 5,
             expires_ms: 9,
             sender: None,
+            origin: None,
         }
     }
 
@@ -331,6 +384,6 @@ mod tests {
     #[test]
     fn stored_form() {
         let value = encode(FAMILY, VERSION, &row("x")).unwrap();
-        assert_eq!(value.as_ref(), [1, 0, 1, b'x', 5, 9, 0]);
+        assert_eq!(value.as_ref(), [1, 0, 1, b'x', 5, 9, 0, 0]);
     }
 }

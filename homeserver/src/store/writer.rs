@@ -5,13 +5,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Engine, Part, PartOutcome, StoreError, Write};
 use crate::telemetry::Stopwatch;
@@ -71,17 +71,20 @@ impl Metrics {
 /// Queues parts for the writer's thread.
 #[derive(Clone)]
 pub(super) struct WriterHandle {
-    queue: SyncSender<(Part, Answer)>,
+    queue: mpsc::Sender<(Part, Answer)>,
     stopped: watch::Receiver<Option<StoreError>>,
     metrics: Metrics,
 }
 
 impl WriterHandle {
     /// Queues a part behind all earlier ones.
-    pub(super) fn enqueue(&self, part: Part) -> oneshot::Receiver<Result<PartOutcome, StoreError>> {
+    pub(super) async fn enqueue(
+        &self,
+        part: Part,
+    ) -> oneshot::Receiver<Result<PartOutcome, StoreError>> {
         let (answer, receiver) = oneshot::channel();
         // A send fails only when the thread is gone; the dropped sender then tells the caller.
-        let _ = self.queue.send((part, answer));
+        let _ = self.queue.send((part, answer)).await;
         receiver
     }
 
@@ -102,7 +105,7 @@ impl WriterHandle {
 
 /// Starts the writer's thread; it ends when the last handle is dropped or the engine fails.
 pub(super) fn spawn(engine: Arc<dyn Engine>) -> Result<WriterHandle, StoreError> {
-    let (queue, waiting) = mpsc::sync_channel(QUEUE_PARTS_MAX);
+    let (queue, waiting) = mpsc::channel(QUEUE_PARTS_MAX);
     let (stopped, stopped_receiver) = watch::channel(None);
     let metrics = Metrics::new();
     let watched = watch_over(stopped.clone())?;
@@ -112,7 +115,7 @@ pub(super) fn spawn(engine: Arc<dyn Engine>) -> Result<WriterHandle, StoreError>
         stopped,
         metrics: metrics.clone(),
     };
-    start_thread("store-writer", move || writer.run(&waiting))?;
+    start_thread("store-writer", move || writer.run(waiting))?;
     Ok(WriterHandle {
         queue,
         stopped: stopped_receiver,
@@ -128,14 +131,16 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(&self, waiting: &Receiver<(Part, Answer)>) {
-        while let Ok(first) = waiting.recv() {
-            let (parts, answers) = gather(first, waiting);
+    fn run(&self, mut waiting: mpsc::Receiver<(Part, Answer)>) {
+        while let Some(first) = waiting.blocking_recv() {
+            let (parts, answers) = gather(first, &mut waiting);
             let stopwatch = Stopwatch::start();
             self.watched.step();
             let result = self.engine.apply(&parts);
             self.watched.step();
-            match result {
+            // One that came back too late counts as failed: the end has been announced already.
+            let given_up = self.stopped.borrow().clone();
+            match given_up.map_or(result, Err) {
                 Ok(outcomes) => {
                     self.count(&outcomes, &stopwatch);
                     for (answer, outcome) in answers.into_iter().zip(outcomes) {
@@ -172,7 +177,10 @@ impl Writer {
 }
 
 /// `first` and what waits behind it, up to the bounds of a batch.
-fn gather(first: (Part, Answer), waiting: &Receiver<(Part, Answer)>) -> (Vec<Part>, Vec<Answer>) {
+fn gather(
+    first: (Part, Answer),
+    waiting: &mut mpsc::Receiver<(Part, Answer)>,
+) -> (Vec<Part>, Vec<Answer>) {
     let mut bytes = size(&first.0);
     let (mut parts, mut answers) = (vec![first.0], vec![first.1]);
     while parts.len() < BATCH_PARTS_MAX && bytes < BATCH_BYTES_MAX {
@@ -215,7 +223,7 @@ impl Watched {
 
 /// Starts the watchdog: a batch that does not come back stops the store too.
 fn watch_over(stopped: Stopped) -> Result<Watched, StoreError> {
-    let (end, ended) = mpsc::channel();
+    let (end, ended) = channel();
     let steps = Arc::new(AtomicU64::new(0));
     let watched = Watched {
         steps: Arc::clone(&steps),
@@ -289,9 +297,10 @@ mod tests {
             from: &[u8],
             to: &[u8],
             limit: usize,
+            bytes_max: usize,
             order: Order,
         ) -> Result<Vec<(Key, Value)>, StoreError> {
-            self.memory.range(from, to, limit, order)
+            self.memory.range(from, to, limit, bytes_max, order)
         }
     }
 
@@ -316,18 +325,93 @@ mod tests {
         assert!(store.get(b"a").await.unwrap().is_some());
     }
 
+    /// An engine that is held up until the test lets it go on.
+    struct HeldUp {
+        memory: MemoryEngine,
+        gate: Mutex<std::sync::mpsc::Receiver<()>>,
+    }
+
+    impl Engine for HeldUp {
+        fn apply(&self, parts: &[Part]) -> Result<Vec<PartOutcome>, StoreError> {
+            let _ = self.gate.lock().unwrap().recv();
+            self.memory.apply(parts)
+        }
+
+        fn get(&self, key: &[u8]) -> Result<Option<Value>, StoreError> {
+            self.memory.get(key)
+        }
+
+        fn range(
+            &self,
+            from: &[u8],
+            to: &[u8],
+            limit: usize,
+            bytes_max: usize,
+            order: Order,
+        ) -> Result<Vec<(Key, Value)>, StoreError> {
+            self.memory.range(from, to, limit, bytes_max, order)
+        }
+    }
+
+    fn held_up() -> (Store, Sender<()>) {
+        let (open, gate) = channel();
+        let engine = HeldUp {
+            memory: MemoryEngine::default(),
+            gate: Mutex::new(gate),
+        };
+        (Store::new(Arc::new(engine)).unwrap(), open)
+    }
+
+    /// Goal: what follows a commit happens although its caller has gone; by dropping the caller while
+    /// the write is held up.
+    #[tokio::test]
+    async fn what_follows_a_commit_outlives_its_caller() {
+        let (store, open) = held_up();
+        let (done, mut told) = mpsc::channel(1);
+        let mut committing = Box::pin(store.commit_then(put("a"), move || {
+            let _ = done.try_send(());
+        }));
+        assert!(futures_util::poll!(&mut committing).is_pending());
+        drop(committing);
+        open.send(()).unwrap();
+        assert_eq!(told.recv().await, Some(()));
+    }
+
+    /// Goal: a full queue makes callers wait without holding up the runtime's thread; by filling it
+    /// on a runtime of one thread while the writer is held up.
+    #[tokio::test]
+    async fn a_full_queue_holds_up_callers_only() {
+        let (store, open) = held_up();
+        let mut pending = Vec::new();
+        let waits = loop {
+            let queueing = store.clone();
+            let mut next = Box::pin(async move { queueing.enqueue(put("a")).await });
+            match futures_util::poll!(&mut next) {
+                std::task::Poll::Ready(queued) => pending.push(queued),
+                std::task::Poll::Pending => break next,
+            }
+        };
+        assert!(pending.len() >= QUEUE_PARTS_MAX);
+        for _ in 0..pending.len() {
+            open.send(()).unwrap();
+        }
+        assert!(matches!(
+            waits.await.wait().await,
+            Ok(PartOutcome::Committed)
+        ));
+    }
+
     /// Goal: every part of a crowd gets its own outcome, in order; by parts that race for one key.
     #[tokio::test]
     async fn parts_of_a_crowd_are_answered_one_by_one() {
         let store = Store::new(Arc::new(MemoryEngine::default())).unwrap();
         let key = Key::from_static(b"once");
-        let pending: Vec<_> = (0..2 * BATCH_PARTS_MAX)
-            .map(|_| {
-                let mut part = put("once");
-                part.require(Precondition::Absent(key.clone()));
-                store.enqueue(part)
-            })
-            .collect();
+        let mut pending = Vec::new();
+        for _ in 0..2 * BATCH_PARTS_MAX {
+            let mut part = put("once");
+            part.require(Precondition::Absent(key.clone()));
+            pending.push(store.enqueue(part).await);
+        }
         let mut outcomes = Vec::new();
         for pending in pending {
             outcomes.push(pending.wait().await.unwrap());

@@ -8,16 +8,18 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
-use federation_proto::ids::FileId;
+use federation_proto::ids::{AccountId, FileId, ServerName};
 use federation_proto::refusal::{Refusal, RefusalCode};
 use futures_util::stream;
 
 use super::error::FederationError;
 use super::gate::Gates;
-use crate::delivery::{NotTaken, files};
+use crate::audit::{self, Actor, Event};
+use crate::delivery::{Batch, NotTaken, files};
 use crate::federation::paths::EXPIRES_HEADER;
 use crate::federation::peers::{Direction, Operation};
 use crate::node::Node;
+use crate::store::{Part, StoreError};
 use crate::tls::Peer;
 
 /// `GET /federation/v1/files/{file}`: a file that was uploaded here, encrypted as it is, for the
@@ -46,6 +48,22 @@ pub(super) async fn handle(
     let Some(outgoing) = files::open(&node, &node.server, file).await? else {
         return Err(FederationError::Gone(files::expired()));
     };
+    let owner = match outgoing.owner {
+        Some(owner) => user_type_of(&node, owner).await?,
+        None => None,
+    };
+    let judged = view.judge(
+        Direction::Outbound,
+        Operation::Files,
+        owner.as_deref(),
+        now_ms,
+    );
+    if let Err(refusal) = judged {
+        if gates.note_refusal(&peer, now_ms) {
+            note(&node, &peer, file, &refusal).await?;
+        }
+        return Err(refusal.into());
+    }
     if outgoing.info.bytes > view.agreement.file_bytes_max {
         return Err(FederationError::Refused(Refusal::new(
             RefusalCode::FilesNotAllowed,
@@ -77,6 +95,32 @@ pub(super) async fn handle(
         },
     );
     Ok((headers, Body::from_stream(chunks)).into_response())
+}
+
+/// The user type of an own account, by which the agreement judges it; `None` when it is gone.
+async fn user_type_of(node: &Node, account: AccountId) -> Result<Option<String>, StoreError> {
+    let batch = Batch::open(node).await?;
+    let account = batch.account(account).await?;
+    Ok(account.map(|account| account.user_type.clone()))
+}
+
+async fn note(
+    node: &Node,
+    peer: &ServerName,
+    file: FileId,
+    refusal: &Refusal,
+) -> Result<(), StoreError> {
+    let mut part = Part::default();
+    let event = Event {
+        at_ms: node.clock.now_ms(),
+        actor: Actor::Peer(peer.clone()),
+        action: "file.refused",
+        subject: file.to_string(),
+        detail: refusal.to_string(),
+    };
+    audit::record(&mut part, &event);
+    node.store.commit(part).await?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ pub(super) async fn handle(
     State(node): State<Arc<Node>>,
     Extension(Peer(peer)): Extension<Peer>,
 ) -> Result<Bytes, FederationError> {
-    node.links.heard_from(&peer);
+    node.links.heard_from(&peer, node.clock.now_ms());
     VersionSet::ours()
         .to_bytes()
         .map_err(|error| FederationError::Internal(error.to_string()))

@@ -57,7 +57,7 @@ pub(super) async fn handle(
             retry_after_s,
         })?;
     let body = read_body(request, TRANSACTION_BYTES_MAX).await?;
-    node.links.heard_from(&peer);
+    node.links.heard_from(&peer, node.clock.now_ms());
     let transaction = verify(&node, &gates, &view, body).await?;
     let received =
         receive::receive(&node, &peer, &transaction)
@@ -130,7 +130,7 @@ async fn verify(
     match unverified.verify(manifest, peer, &node.server, node.clock.now_ms()) {
         Ok(verified) => Ok(verified),
         Err(VerifyError::UnknownKey(id)) => {
-            node.links.fetch_manifest(peer);
+            node.links.fetch_manifest(peer, node.clock.now_ms());
             Err(FederationError::Later {
                 code: RefusalCode::UnknownKey,
                 detail: format!(

@@ -25,6 +25,11 @@ impl Backoff {
         *self = Self::default();
     }
 
+    /// Whether the peer could not be reached last time.
+    pub(super) const fn is_unreachable(&self) -> bool {
+        self.unreachable_since_ms.is_some()
+    }
+
     /// The peer can't be reached.
     pub(super) fn unreachable(&mut self, now_ms: u64, random: u32) -> Duration {
         let since_ms = *self.unreachable_since_ms.get_or_insert(now_ms);

@@ -3,15 +3,27 @@
 //! For waking and for administrators' eyes only: what was delivered is decided by the store.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use federation_proto::envelope::Lane;
 use federation_proto::ids::ServerName;
+use federation_proto::keys::KeyId;
+use federation_proto::refusal::RefusalCode;
 use tokio::sync::Notify;
 
 /// Lanes with new mail that are told apart; beyond that the whole outbox is read.
 const NEWS_LANES_MAX: usize = 16 * 1024;
+/// A peer that talks to us ends a delay towards it this often at most, and its manifest is asked for
+/// no more often.
+const RING_EVERY_MS: u64 = 1_000;
+/// Of a peer's envelopes that are refused with one code in this span, so many are audited one by one.
+const REFUSALS_SPAN_MS: u64 = 60_000;
+const REFUSALS_NOTED_MAX: u32 = 20;
+/// How long mail signed with a key that is in no known manifest waits for the manifest that lists it.
+const UNKNOWN_KEY_PATIENCE_MS: u64 = 5 * 60 * 1000;
+/// Most such keys remembered for one peer; beyond that the patience with all of them starts anew.
+const UNKNOWN_KEYS_MAX: usize = 64;
 
 /// How things stand with one peer, since this process started.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -44,6 +56,30 @@ impl Default for News {
     }
 }
 
+/// Lets something happen once in [`RING_EVERY_MS`].
+#[derive(Default)]
+struct Limiter(AtomicU64);
+
+impl Limiter {
+    fn allows(&self, now_ms: u64) -> bool {
+        let last_ms = self.0.load(Ordering::Acquire);
+        // A clock that was set back must not silence it.
+        let due = last_ms == 0 || now_ms.abs_diff(last_ms) >= RING_EVERY_MS;
+        if due {
+            self.0.store(now_ms, Ordering::Release);
+        }
+        due
+    }
+}
+
+/// Refusals with one code.
+#[derive(Default)]
+struct Refusals {
+    since_ms: u64,
+    noted: u32,
+    passed_over: u64,
+}
+
 /// One link's bell and status.
 #[derive(Default)]
 pub(super) struct Link {
@@ -53,15 +89,25 @@ pub(super) struct Link {
     pub(super) now: Notify,
     /// The peer uses a key that its known manifest does not list.
     pub(super) stale_manifest: AtomicBool,
-    delayed: AtomicBool,
+    /// Rings for that.
+    pub(super) manifest: Notify,
+    manifest_rung: Limiter,
+    /// Whether the task waits only because the peer could not be reached.
+    unreachable: AtomicBool,
+    heard: Limiter,
+    /// How often envelopes of the peer were refused in the current span, by code.
+    refusals: Mutex<HashMap<RefusalCode, Refusals>>,
+    /// Keys that no known manifest lists, and since when they are asked for.
+    unknown_keys: Mutex<HashMap<KeyId, u64>>,
     news: Mutex<News>,
     status: Mutex<LinkStatus>,
 }
 
 impl Link {
-    /// Whether the task waits for a delay to pass.
-    pub(super) fn set_delayed(&self, delayed: bool) {
-        self.delayed.store(delayed, Ordering::Release);
+    /// Whether the task waits only because the peer could not be reached: a sign of life of the peer
+    /// ends that, and no delay that the peer itself has asked for.
+    pub(super) fn set_unreachable(&self, unreachable: bool) {
+        self.unreachable.store(unreachable, Ordering::Release);
     }
 
     /// Where new mail came in since the last call.
@@ -104,19 +150,70 @@ impl Links {
         self.link(server).now.notify_one();
     }
 
-    /// `server` has talked to us: it is there, and a delay towards it ends.
-    pub fn heard_from(&self, server: &ServerName) {
+    /// `server` has talked to us: it is there, and need not be waited for any longer.
+    pub fn heard_from(&self, server: &ServerName, now_ms: u64) {
         let link = self.link(server);
-        if link.delayed.load(Ordering::Acquire) {
+        if link.unreachable.load(Ordering::Acquire) && link.heard.allows(now_ms) {
             link.now.notify_one();
         }
     }
 
     /// `server` signs with a key that its known manifest does not list: the newer one is fetched.
-    pub fn fetch_manifest(&self, server: &ServerName) {
+    pub fn fetch_manifest(&self, server: &ServerName, now_ms: u64) {
         let link = self.link(server);
         link.stale_manifest.store(true, Ordering::Release);
-        link.now.notify_one();
+        if link.manifest_rung.allows(now_ms) {
+            link.manifest.notify_one();
+        }
+    }
+
+    /// As [`Links::fetch_manifest`]; whether it is worth waiting for, or has been waited for long
+    /// enough.
+    pub fn await_key(&self, server: &ServerName, key: KeyId, now_ms: u64) -> bool {
+        let since_ms = {
+            let link = self.link(server);
+            let mut keys = lock(&link.unknown_keys);
+            if keys.len() >= UNKNOWN_KEYS_MAX && !keys.contains_key(&key) {
+                keys.clear();
+            }
+            *keys.entry(key).or_insert(now_ms)
+        };
+        self.fetch_manifest(server, now_ms);
+        now_ms.saturating_sub(since_ms) < UNKNOWN_KEY_PATIENCE_MS
+    }
+
+    /// Whether another refusal of an envelope of `server` is worth a line in the audit log, and then how
+    /// many with this code were not, since the last one that was.
+    pub fn note_refusal(&self, server: &ServerName, code: RefusalCode, now_ms: u64) -> Option<u64> {
+        let link = self.link(server);
+        let mut refusals = lock(&link.refusals);
+        let refusals = refusals.entry(code).or_default();
+        if now_ms.abs_diff(refusals.since_ms) >= REFUSALS_SPAN_MS {
+            refusals.since_ms = now_ms;
+            refusals.noted = 0;
+        }
+        if refusals.noted >= REFUSALS_NOTED_MAX {
+            refusals.passed_over = refusals.passed_over.saturating_add(1);
+            return None;
+        }
+        refusals.noted = refusals.noted.saturating_add(1);
+        Some(std::mem::take(&mut refusals.passed_over))
+    }
+
+    /// How many refusals were passed over whose span is over, with their servers and codes: to be noted
+    /// now.
+    pub(super) fn take_passed_over(&self, now_ms: u64) -> Vec<(ServerName, RefusalCode, u64)> {
+        let mut found = Vec::new();
+        for (server, link) in lock(&self.links).iter() {
+            for (code, refusals) in lock(&link.refusals).iter_mut() {
+                let over = now_ms.abs_diff(refusals.since_ms) >= REFUSALS_SPAN_MS;
+                if over && refusals.passed_over > 0 {
+                    let count = std::mem::take(&mut refusals.passed_over);
+                    found.push((server.clone(), *code, count));
+                }
+            }
+        }
+        found
     }
 
     /// How things stand with `server`.

@@ -12,6 +12,8 @@ mod resolver;
 mod settle;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_bounds;
 mod worker;
 
 use std::collections::HashMap;
@@ -22,6 +24,7 @@ use federation_proto::ids::ServerName;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::audit::{self, Actor, Event};
 use crate::federation::files;
 use crate::federation::peers::{self, PeerState};
 use crate::node::{Hint, Node};
@@ -36,6 +39,8 @@ use worker::Worker;
 /// How often agreements, and offers under way, are looked through for those whose last day is past, and old dead letters are
 /// deleted.
 const ROUND: Duration = Duration::from_secs(30);
+/// How long a task that has ended stays away.
+const RESPAWN_DELAY: Duration = Duration::from_millis(500);
 /// Dead letters deleted in one round.
 const DEAD_LETTERS_DELETED: usize = 1000;
 
@@ -58,15 +63,17 @@ pub async fn run(node: Arc<Node>, network: Arc<dyn Network>) -> Result<(), Store
                     Worker::new(Arc::clone(&node), Arc::clone(&network), peer.server.clone());
                 workers.insert(peer.server.clone(), tasks.spawn(worker.run()));
             }
-            if peer.state != PeerState::Active {
+            if peer.agreed != Some(PeerState::Active) {
                 // What is under way there ends now, not when it is answered.
                 network.cut(&peer.server);
             }
         }
         tokio::select! {
-            () = changed(&mut hints) => {}
+            // Whoever made the change may have gone before taking the snapshot anew.
+            () = changed(&mut hints) => node.peers.refresh(&node).await?,
             _ = rounds.tick() => round(&node).await?,
-            Some(_) = tasks.join_next() => {}
+            // Not at once: what has just failed most likely fails again.
+            Some(_) = tasks.join_next() => tokio::time::sleep(RESPAWN_DELAY).await,
         }
     }
 }
@@ -86,7 +93,7 @@ async fn changed(hints: &mut tokio::sync::broadcast::Receiver<Hint>) {
 async fn round(node: &Arc<Node>) -> Result<(), StoreError> {
     let now_ms = node.clock.now_ms();
     for peer in node.peers.all() {
-        let in_force = matches!(peer.state, PeerState::Active | PeerState::Suspended);
+        let in_force = matches!(peer.agreed, Some(PeerState::Active | PeerState::Suspended));
         let ended = in_force && now_ms >= peer.agreement.expires_ms;
         if ended
             || peer
@@ -98,6 +105,16 @@ async fn round(node: &Arc<Node>) -> Result<(), StoreError> {
     }
     let mut part = Part::default();
     dead_letters::delete_old(&node.store, &mut part, now_ms, DEAD_LETTERS_DELETED).await?;
+    for (server, code, count) in node.links.take_passed_over(now_ms) {
+        let event = Event {
+            at_ms: now_ms,
+            actor: Actor::Peer(server.clone()),
+            action: "envelope.refused",
+            subject: server.to_string(),
+            detail: format!("{code}: {count} more"),
+        };
+        audit::record(&mut part, &event);
+    }
     if !part.writes.is_empty() {
         node.store.commit(part).await?;
     }

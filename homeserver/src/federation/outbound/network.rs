@@ -77,9 +77,10 @@ impl TlsNetwork {
         request: Request<Bytes>,
         within: Duration,
     ) -> Result<Response<ResponseBody>, ConnectionError> {
-        let slot = self.slot(server);
         let mut requests = {
+            let slot = self.slot(server);
             // Held while connecting: whoever comes meanwhile waits for this connection, not his own.
+            // Not held afterwards: the connection must end when it is cut.
             let mut slot = slot.lock().await;
             match slot.as_ref().filter(|connection| connection.is_open()) {
                 Some(connection) => connection.requests(),
@@ -100,8 +101,9 @@ impl TlsNetwork {
             }
         };
         let answer = requests.send(request, within).await;
-        if answer.is_err() {
-            // Whatever went wrong, the next request starts afresh.
+        if matches!(answer, Err(ConnectionError::Silent(_))) {
+            // Perhaps nobody is there any more. A connection that has broken says so itself; one that
+            // has only dropped this request carries others.
             self.cut(server);
         }
         Ok(answer?.map(|body| {

@@ -253,8 +253,13 @@ impl Queue {
     }
 
     /// What goes out next.
-    pub(super) async fn next(&mut self, store: &Store, now_ms: u64) -> Result<Next, StoreError> {
-        let Some(batch) = self.sender.poll_batch(now_ms, BatchLimits::default()) else {
+    pub(super) async fn next(
+        &mut self,
+        store: &Store,
+        now_ms: u64,
+        limits: BatchLimits,
+    ) -> Result<Next, StoreError> {
+        let Some(batch) = self.sender.poll_batch(now_ms, limits) else {
             return Ok(Next::Nothing);
         };
         let mut rows = Vec::with_capacity(batch.items().len());

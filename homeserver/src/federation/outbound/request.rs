@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use federation_proto::refusal::RefusalCode;
 use homeserver_api::problem::Problem;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
@@ -27,6 +28,10 @@ pub(super) enum RequestError {
     Refused {
         /// The peer.
         server: String,
+        /// The answer's status.
+        status: StatusCode,
+        /// What a program acts on, when the peer said it.
+        code: Option<RefusalCode>,
         /// Its reason, or the bare status.
         detail: String,
         /// How long it asks to wait.
@@ -35,6 +40,37 @@ pub(super) enum RequestError {
     /// The answer is not what the protocol says.
     #[error("the answer can't be used: {0}")]
     Unusable(String),
+}
+
+impl RequestError {
+    /// Why the peer could not read a request at all, if that is what it says: something in it is
+    /// wrong, and the same request will not fare better.
+    pub(super) fn unreadable(&self) -> Option<RefusalCode> {
+        match self {
+            Self::Refused {
+                status: StatusCode::PAYLOAD_TOO_LARGE,
+                ..
+            } => Some(RefusalCode::TooLarge),
+            Self::Refused {
+                status: StatusCode::BAD_REQUEST,
+                code,
+                ..
+            } => Some(code.unwrap_or(RefusalCode::Malformed)),
+            _ => None,
+        }
+    }
+
+    /// Whether a smaller request may fare better.
+    pub(super) fn worth_splitting(&self) -> bool {
+        let failed = matches!(
+            self,
+            Self::Refused {
+                status: StatusCode::INTERNAL_SERVER_ERROR,
+                ..
+            }
+        );
+        failed || self.unreadable().is_some()
+    }
 }
 
 /// Sends a request to `peer` and reads at most `bytes_max` of its answer.
@@ -78,6 +114,10 @@ pub(super) async fn send(
         .map_or(Duration::ZERO, Duration::from_secs);
     Err(RequestError::Refused {
         server: peer.server.to_string(),
+        status: head.status,
+        code: problem
+            .as_ref()
+            .and_then(|problem| problem.code().parse().ok()),
         detail: problem.map_or_else(|| head.status.to_string(), |p| clean(&p.detail)),
         retry_after,
     })

@@ -9,11 +9,12 @@ use federation_proto::envelope::{Kind, Lane};
 use federation_proto::ids::ServerName;
 use federation_proto::link::Settled;
 use federation_proto::payload::Tombstone;
-use federation_proto::refusal::Refusal;
+use federation_proto::refusal::{Refusal, RefusalCode};
 
 use crate::delivery::batch::Batch;
 use crate::delivery::dead_letters;
 use crate::delivery::limits::CONFLICT_ATTEMPTS_MAX;
+use crate::federation::peers::PeerView;
 use crate::node::Node;
 use crate::store::outbox::{self, OutboxRow, WaitingRow};
 use crate::store::{Part, PartOutcome, StoreError};
@@ -21,21 +22,24 @@ use crate::store::{Part, PartOutcome, StoreError};
 /// Takes out of the outbox what the peer's answer settled. `false`: somebody else did meanwhile.
 pub(super) async fn settle(
     node: &Node,
-    destination: &ServerName,
+    peer: &PeerView,
     settled: &Settled,
     rows: Vec<WaitingRow>,
 ) -> Result<bool, StoreError> {
     #[cfg(feature = "faults")]
     crate::faults::answered();
+    let destination = &peer.server;
     if settled.refused.is_empty() {
         let mut part = Part::default();
+        // The lanes of another agreement have the same numbers again.
+        part.require(peer.unchanged());
         for item in &settled.done {
             outbox::delete(&mut part, destination, item.lane, item.item.sequence);
         }
-        if !part.writes.is_empty() {
-            node.store.commit(part).await?;
+        if part.writes.is_empty() {
+            return Ok(true);
         }
-        return Ok(true);
+        return Ok(node.store.commit(part).await? == PartOutcome::Committed);
     }
     let by_place: HashMap<(Lane, u64), WaitingRow> = rows
         .into_iter()
@@ -43,6 +47,7 @@ pub(super) async fn settle(
         .collect();
     for _ in 0..CONFLICT_ATTEMPTS_MAX {
         let mut batch = Batch::open(node).await?;
+        batch.part.require(peer.unchanged());
         for item in &settled.done {
             outbox::delete(&mut batch.part, destination, item.lane, item.item.sequence);
         }
@@ -72,7 +77,7 @@ pub(super) async fn bury(
         let mut batch = Batch::open(node).await?;
         let mut buried = Vec::with_capacity(rows.len());
         for (waits, refusal) in rows {
-            let row = tombstone(&waits.row, refusal);
+            let row = tombstone(waits.row.created_ms, refusal);
             outbox::replace(&mut batch.part, destination, waits.lane, waits.number, &row)?;
             dead_letters::give_up(&mut batch, destination, waits.lane, &waits.row, refusal).await?;
             buried.push(WaitingRow {
@@ -86,6 +91,30 @@ pub(super) async fn bury(
         }
     }
     Ok(None)
+}
+
+/// Gives up rows that do not decode: nothing is known of them but their places.
+pub(super) async fn bury_undecodable(
+    node: &Node,
+    destination: &ServerName,
+) -> Result<(), StoreError> {
+    let refusal = Refusal::new(
+        RefusalCode::Malformed,
+        "the stored message is damaged: run `homeserver store check`",
+    );
+    for (lane, number) in outbox::undecodable(&node.store, destination).await? {
+        tracing::error!(server = %destination, %lane, number, "a stored message is damaged");
+        for _ in 0..CONFLICT_ATTEMPTS_MAX {
+            let mut batch = Batch::open(node).await?;
+            let row = tombstone(batch.now_ms, &refusal);
+            outbox::replace(&mut batch.part, destination, lane, number, &row)?;
+            dead_letters::note(&mut batch, destination, lane.room(), None, &refusal)?;
+            if batch.commit().await? == PartOutcome::Committed {
+                break;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Gives up everything that waits for a peer whose agreement has ended, a page at a time, and forgets
@@ -120,7 +149,7 @@ pub(in crate::federation) async fn clear(
 }
 
 /// What takes the place of a row that is given up: same place, no payload, nobody to tell.
-fn tombstone(row: &OutboxRow, refusal: &Refusal) -> OutboxRow {
+fn tombstone(created_ms: u64, refusal: &Refusal) -> OutboxRow {
     let payload = Tombstone {
         count: 1,
         code: refusal.code,
@@ -129,8 +158,9 @@ fn tombstone(row: &OutboxRow, refusal: &Refusal) -> OutboxRow {
         kind: Kind::Tombstone,
         // One position and a known code always encode.
         payload: payload.to_bytes().unwrap_or_else(|_| Bytes::new()),
-        created_ms: row.created_ms,
+        created_ms,
         expires_ms: 0,
         sender: None,
+        origin: None,
     }
 }

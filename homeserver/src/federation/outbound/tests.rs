@@ -37,9 +37,9 @@ use crate::tls;
 
 mod bounds;
 
-const ROOM: RoomId = RoomId::from_bytes([7; 16]);
+pub(super) const ROOM: RoomId = RoomId::from_bytes([7; 16]);
 
-fn worker(from: &Side, to: &Side) -> Worker {
+pub(super) fn worker(from: &Side, to: &Side) -> Worker {
     Worker::new(
         Arc::clone(&from.node),
         from.network.clone(),
@@ -48,7 +48,7 @@ fn worker(from: &Side, to: &Side) -> Worker {
 }
 
 /// Steps until the worker waits for something: what for.
-async fn drain(worker: &mut Worker) -> Step {
+pub(super) async fn drain(worker: &mut Worker) -> Step {
     worker.mail();
     loop {
         let step = worker.step().await.unwrap();
@@ -58,7 +58,7 @@ async fn drain(worker: &mut Worker) -> Step {
     }
 }
 
-async fn waiting(from: &Side, to: &Side) -> u64 {
+pub(super) async fn waiting(from: &Side, to: &Side) -> u64 {
     outbox::waiting(&from.node.store, &to.node.server)
         .await
         .unwrap()
@@ -66,7 +66,7 @@ async fn waiting(from: &Side, to: &Side) -> u64 {
 }
 
 /// Alice at `a` and Bob at `b` in a room that `a` hubs.
-async fn acquainted(a: &Side, b: &Side) -> (Person, Person) {
+pub(super) async fn acquainted(a: &Side, b: &Side) -> (Person, Person) {
     peered(a, b).await;
     let mut alice = person(a, "alice").await;
     let bob = person(b, "bob").await;
@@ -299,6 +299,7 @@ async fn poison_is_refused_alone() {
             room: ROOM,
             counter: 99,
         }),
+        origin: None,
     };
     let mut part = Part::default();
     outbox::append(&mut part, &b.node.server, ROOM.into(), &poison).unwrap();
@@ -409,6 +410,7 @@ async fn deferred_lane_holds_up_no_other() {
         created_ms: now(&a),
         expires_ms: 0,
         sender: None,
+        origin: None,
     };
     let mut part = Part::default();
     outbox::append(&mut part, &b.node.server, stuck, &row).unwrap();
@@ -513,7 +515,7 @@ async fn over_mutual_tls() {
 }
 
 /// Serves `node`'s federation API over mutual TLS.
-async fn serve(node: Arc<Node>, listener: TcpListener) {
+pub(super) async fn serve(node: Arc<Node>, listener: TcpListener) {
     let clock = Arc::clone(&node.clock);
     let config = tls::federation_listener(&node.keys, Arc::clone(&node.peer_roots), clock).unwrap();
     let acceptor = TlsAcceptor::from(config);
@@ -531,18 +533,23 @@ async fn serve(node: Arc<Node>, listener: TcpListener) {
     }
 }
 
-async fn returned(person: &Person, side: &Side, counter: u64, code: RefusalCode) -> bool {
+pub(super) async fn returned(
+    person: &Person,
+    side: &Side,
+    counter: u64,
+    code: RefusalCode,
+) -> bool {
     person.inbox(side).await.into_iter().any(|body| {
         matches!(body, InboxBody::Returned { counter: of, refusal, .. }
             if of == counter && refusal.code == code)
     })
 }
 
-fn now(side: &Side) -> u64 {
+pub(super) fn now(side: &Side) -> u64 {
     side.node.clock.now_ms()
 }
 
-fn link(from: &Side, to: &Side) -> Link {
+pub(super) fn link(from: &Side, to: &Side) -> Link {
     Link {
         version: Version::V1,
         origin: from.node.server.clone(),
@@ -562,7 +569,7 @@ fn outgoing(lane: Lane, sequence: u64) -> Outgoing {
     }
 }
 
-async fn exchange(from: &Side, to: &Side, envelopes: Vec<Outgoing>) -> Vec<ItemResult> {
+pub(super) async fn exchange(from: &Side, to: &Side, envelopes: Vec<Outgoing>) -> Vec<ItemResult> {
     let link = link(from, to);
     let key = from.node.keys.envelope_key();
     let signed = transaction::sign(&key, &link, &envelopes).unwrap();
@@ -574,7 +581,7 @@ async fn exchange(from: &Side, to: &Side, envelopes: Vec<Outgoing>) -> Vec<ItemR
     receipt.body().results.clone()
 }
 
-async fn post(from: &Side, to: &Side, path: &str, body: Bytes) -> (StatusCode, Bytes) {
+pub(super) async fn post(from: &Side, to: &Side, path: &str, body: Bytes) -> (StatusCode, Bytes) {
     let request = Request::builder()
         .method(Method::POST)
         .uri(path)

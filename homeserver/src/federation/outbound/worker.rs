@@ -4,7 +4,7 @@
 //! was acknowledged leaves the outbox in the step that learnt of it; a process that dies before
 //! sends it again, and the peer answers that it has it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,12 +14,13 @@ use federation_proto::codec::Wire;
 use federation_proto::envelope::{Kind, Lane};
 use federation_proto::ids::ServerName;
 use federation_proto::limits::{MANIFEST_BYTES_MAX, RECEIPT_BYTES_MAX};
-use federation_proto::link::Anomaly;
+use federation_proto::link::{Anomaly, BatchLimits};
 use federation_proto::receipt::{self, Receipt};
 use federation_proto::refusal::{Refusal, RefusalCode};
 use federation_proto::transaction::{self, Link, SignedTransaction, VerifyError};
 use federation_proto::version::{Version, VersionSet, negotiate};
 use http::Method;
+use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::links::{self, News};
@@ -34,12 +35,24 @@ use crate::node::Node;
 use crate::store::outbox::{self, WaitingRow};
 use crate::store::{Part, StoreError};
 
-/// How often a queue that can't be sent is looked through for what has expired.
+/// A queue is looked through for what has expired, whatever else goes on, this long after the last
+/// time,
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(5);
+/// a page at a time, with this pause in between.
+const EXPIRY_PAUSE: Duration = Duration::from_millis(200);
+/// Rows in a page.
+const EXPIRY_ROWS: usize = 2048;
 /// Lanes whose being held is audited by one process.
 const HELD_LANES_AUDITED_MAX: usize = 1024;
-/// Rows looked at each time.
-const EXPIRY_ROWS: usize = 2048;
+/// How long after a transaction that was refused whole they stay as small as that made them.
+const SMALL_MS: u64 = 60 * 1000;
+/// An envelope is given up when it, alone in a transaction, could not be read this often while others
+/// could be,
+const STRIKES_MAX: u32 = 3;
+/// or this often when there were no others.
+const STRIKES_ALONE_MAX: u32 = 20;
+/// How long the task waits after a failure of the store, at most.
+const STORE_DELAY_MAX: Duration = Duration::from_secs(60);
 
 /// Serves one peer.
 pub(super) struct Worker {
@@ -53,8 +66,21 @@ pub(super) struct Worker {
     version: Option<Version>,
     /// Lanes that were reported because the peer is ahead.
     held: BTreeSet<Lane>,
-    /// Where the search for expired rows goes on.
+    /// When the search for expired rows goes on, and where; `None`: nothing waits.
+    next_expiry: Option<Instant>,
     expiry_cursor: Option<(Lane, u64)>,
+    suspicion: Option<Suspicion>,
+}
+
+/// A transaction was refused whole: which of its envelopes is to blame?
+struct Suspicion {
+    since_ms: u64,
+    /// Transactions have at most so many envelopes meanwhile.
+    envelopes_max: usize,
+    /// Whether a transaction was taken since.
+    others_pass: bool,
+    /// How often the first one of a lane could not be read alone.
+    strikes: HashMap<(Lane, u64), u32>,
 }
 
 /// What a step asks for.
@@ -84,60 +110,98 @@ impl Worker {
             backoff: Backoff::default(),
             version: None,
             held: BTreeSet::new(),
+            next_expiry: None,
             expiry_cursor: None,
+            suspicion: None,
         }
     }
 
-    /// Works until the peer is gone or the store fails.
+    /// Works until the peer is gone or the store stops.
     pub(super) async fn run(mut self) {
+        let mut store_delay = EXPIRY_PAUSE;
         loop {
-            let step = match self.step().await {
-                Ok(step) => step,
+            let step = match self.go_on().await {
+                Ok(step) => {
+                    store_delay = EXPIRY_PAUSE;
+                    step
+                }
+                Err(StoreError::Stopped) => return,
                 Err(error) => {
-                    tracing::error!(server = %self.server, %error, "sending has stopped");
-                    return;
+                    tracing::error!(server = %self.server, %error, "sending is held up");
+                    self.queue = Queue::new(self.server.clone(), self.queue.link_epoch());
+                    tokio::time::sleep(store_delay).await;
+                    store_delay = store_delay.saturating_mul(2).min(STORE_DELAY_MAX);
+                    continue;
                 }
             };
-            let link = Arc::clone(&self.link);
             match step {
                 Step::Again => tokio::task::yield_now().await,
                 Step::Gone => return,
-                Step::Idle => tokio::select! {
-                    () = link.mail.notified() => self.mail(),
-                    () = link.now.notified() => self.retry_now(),
-                },
-                Step::Mail(delay) => tokio::select! {
-                    () = link.mail.notified() => self.mail(),
-                    () = link.now.notified() => self.retry_now(),
-                    () = tokio::time::sleep(delay) => {}
-                },
+                Step::Idle => self.wait(None, true).await,
+                Step::Mail(delay) => self.wait(Some(delay), true).await,
                 Step::Delay(delay) => {
-                    link.set_delayed(true);
-                    let early = tokio::select! {
-                        () = link.now.notified() => true,
-                        () = self.wait_out(delay) => false,
-                    };
-                    link.set_delayed(false);
-                    if early {
-                        self.retry_now();
+                    self.next_expiry
+                        .get_or_insert_with(|| Instant::now() + EXPIRY_INTERVAL);
+                    self.link.set_unreachable(self.backoff.is_unreachable());
+                    self.wait(Some(delay), false).await;
+                    self.link.set_unreachable(false);
+                }
+            }
+        }
+    }
+
+    /// Does one thing; gives up what has expired when it is time for that, whatever else there is.
+    async fn go_on(&mut self) -> Result<Step, StoreError> {
+        if self.next_expiry.is_some_and(|at| at <= Instant::now()) {
+            self.expire().await?;
+        }
+        match self.step().await {
+            Err(StoreError::Corrupt {
+                family: outbox::FAMILY,
+            }) => {
+                settle::bury_undecodable(&self.node, &self.server).await?;
+                self.queue = Queue::new(self.server.clone(), self.queue.link_epoch());
+                Ok(Step::Again)
+            }
+            other => other,
+        }
+    }
+
+    /// Waits for `delay` (`None`: for ever), for an administrator and, when `for_mail`, for mail.
+    async fn wait(&mut self, delay: Option<Duration>, for_mail: bool) {
+        let until = delay.map(|delay| Instant::now() + delay);
+        let link = Arc::clone(&self.link);
+        loop {
+            tokio::select! {
+                () = link.mail.notified(), if for_mail => return self.mail(),
+                () = link.now.notified() => return self.retry_now(),
+                () = link.manifest.notified() => {
+                    if for_mail {
+                        return;
+                    }
+                    // A delay is for what waits here; what waits for the manifest need not wait too.
+                    self.fetch_stale_manifest().await;
+                }
+                () = reached(until) => return,
+                () = reached(self.next_expiry) => {
+                    if let Err(error) = self.expire().await {
+                        tracing::error!(server = %self.server, %error, "expiry of waiting mail failed");
                     }
                 }
             }
         }
     }
 
-    /// Waits, and meanwhile gives up what expires.
-    async fn wait_out(&mut self, delay: Duration) {
-        let until = tokio::time::Instant::now() + delay;
-        loop {
-            let slice = (tokio::time::Instant::now() + EXPIRY_INTERVAL).min(until);
-            tokio::time::sleep_until(slice).await;
-            if slice == until {
-                return;
-            }
-            if let Err(error) = self.expire().await {
-                tracing::error!(server = %self.server, %error, "expiry of waiting mail failed");
-            }
+    async fn fetch_stale_manifest(&self) {
+        let peer = self.node.peers.get(&self.server);
+        let Some(peer) = peer.filter(|peer| peer.agreed == Some(PeerState::Active)) else {
+            return;
+        };
+        if self.link.stale_manifest.swap(false, Ordering::AcqRel)
+            && let Err(error) = self.fetch_manifest(&peer).await
+        {
+            self.link.stale_manifest.store(true, Ordering::Release);
+            tracing::debug!(server = %self.server, %error, "its manifest could not be fetched");
         }
     }
 
@@ -149,6 +213,8 @@ impl Worker {
     /// There may be new mail.
     pub(super) fn mail(&mut self) {
         self.queue.mail(self.link.take_news());
+        self.next_expiry
+            .get_or_insert_with(|| Instant::now() + EXPIRY_INTERVAL);
     }
 
     /// Does one thing.
@@ -157,7 +223,11 @@ impl Worker {
             return Ok(Step::Gone);
         };
         let now_ms = self.node.clock.now_ms();
-        match peer.state {
+        // What both have signed counts: an offer that is under way neither ends nor replaces it yet.
+        let Some(agreed) = peer.agreed else {
+            return Ok(Step::Idle);
+        };
+        match agreed {
             PeerState::Active if now_ms >= peer.agreement.expires_ms => {
                 peers::expire(&self.node, &self.server).await?;
                 Ok(Step::Again)
@@ -165,11 +235,8 @@ impl Worker {
             PeerState::Active => self.step_active(&peer, now_ms).await,
             PeerState::Suspended => {
                 self.version = None;
-                Ok(if self.expire().await? {
-                    Step::Mail(EXPIRY_INTERVAL)
-                } else {
-                    Step::Idle
-                })
+                self.next_expiry.get_or_insert_with(Instant::now);
+                Ok(Step::Idle)
             }
             PeerState::Offered | PeerState::Accepted => Ok(Step::Idle),
             PeerState::Expired | PeerState::Revoked => self.step_ended(&peer).await,
@@ -210,12 +277,14 @@ impl Worker {
         if self.link.stale_manifest.swap(false, Ordering::AcqRel)
             && let Err(error) = self.fetch_manifest(peer).await
         {
+            self.link.stale_manifest.store(true, Ordering::Release);
             return self.failed(&error).await;
         }
         if self.queue.fill(&self.node.store).await? == Filled::OutOfStep {
             return Ok(self.start_over(peer));
         }
-        match self.queue.next(&self.node.store, now_ms).await? {
+        let limits = self.limits(now_ms);
+        match self.queue.next(&self.node.store, now_ms, limits).await? {
             Next::Load(load) => self.send(peer, load, now_ms).await,
             Next::OutOfStep => Ok(self.start_over(peer)),
             Next::Nothing if self.queue.fill(&self.node.store).await? == Filled::Something => {
@@ -238,13 +307,7 @@ impl Worker {
         let ended = ended_rows(peer, &load.rows, now_ms);
         if !ended.is_empty() {
             self.queue.put_back(load);
-            let Some(buried) = settle::bury(&self.node, &self.server, &ended).await? else {
-                return Ok(self.start_over(peer));
-            };
-            return Ok(match self.queue.buried(buried) {
-                Ok(()) => Step::Again,
-                Err(_) => self.start_over(peer),
-            });
+            return self.give_up(peer, &ended).await;
         }
         let Some(version) = self.version else {
             // Nothing is sent before the peer has said what it speaks: greet it first.
@@ -269,11 +332,90 @@ impl Worker {
         };
         match self.exchange(peer, &link, &signed).await {
             Ok(receipt) => self.answered(peer, load, &signed, &receipt).await,
+            Err(error) if error.worth_splitting() => self.split(peer, load, &error, now_ms).await,
             Err(error) => {
                 self.queue.put_back(load);
                 self.failed(&error).await
             }
         }
+    }
+
+    /// How large a transaction may be.
+    fn limits(&mut self, now_ms: u64) -> BatchLimits {
+        let over = |suspicion: &Suspicion| now_ms.abs_diff(suspicion.since_ms) > SMALL_MS;
+        if self.suspicion.as_ref().is_some_and(over) {
+            self.suspicion = None;
+        }
+        let limits = BatchLimits::default();
+        match &self.suspicion {
+            Some(suspicion) => BatchLimits {
+                envelopes_max: limits.envelopes_max.min(suspicion.envelopes_max),
+                ..limits
+            },
+            None => limits,
+        }
+    }
+
+    /// A transaction was refused whole: sends half as many at once, until the one that is to blame is
+    /// alone, and in the end gives that one up.
+    async fn split(
+        &mut self,
+        peer: &PeerView,
+        load: Load,
+        error: &RequestError,
+        now_ms: u64,
+    ) -> Result<Step, StoreError> {
+        let count = load.rows.len();
+        let suspicion = self.suspicion.get_or_insert_with(|| Suspicion {
+            since_ms: now_ms,
+            envelopes_max: count,
+            others_pass: false,
+            strikes: HashMap::new(),
+        });
+        suspicion.since_ms = now_ms;
+        suspicion.envelopes_max = (count / 2).max(1);
+        let unreadable = error.unreadable();
+        let (Some(code), [alone]) = (unreadable, load.rows.as_slice()) else {
+            self.queue.put_back(load);
+            return match unreadable {
+                Some(_) => Ok(Step::Again),
+                None => self.failed(error).await,
+            };
+        };
+        let strikes = suspicion
+            .strikes
+            .entry((alone.lane, alone.number))
+            .or_default();
+        *strikes = strikes.saturating_add(1);
+        let enough = if suspicion.others_pass {
+            STRIKES_MAX
+        } else {
+            STRIKES_ALONE_MAX
+        };
+        if *strikes < enough {
+            self.queue.put_back(load);
+            return self.failed(error).await;
+        }
+        self.suspicion = None;
+        let refusal = Refusal::new(code, format!("the other server can't read it: {error}"));
+        let ended = [(alone.clone(), refusal)];
+        self.queue.put_back(load);
+        self.give_up(peer, &ended).await
+    }
+
+    /// Gives up rows that were put back.
+    async fn give_up(
+        &mut self,
+        peer: &PeerView,
+        ended: &[(WaitingRow, Refusal)],
+    ) -> Result<Step, StoreError> {
+        let Some(buried) = settle::bury(&self.node, &self.server, ended).await? else {
+            return Ok(self.start_over(peer));
+        };
+        Ok(match self.queue.buried(buried) {
+            Ok(()) => Step::Again,
+            Err(_) => self.start_over(peer),
+        })
     }
 
     async fn exchange(
@@ -337,10 +479,13 @@ impl Worker {
         for anomaly in &settled.anomalies {
             self.report(anomaly).await?;
         }
-        if !settle::settle(&self.node, &self.server, &settled, rows).await? {
+        if !settle::settle(&self.node, peer, &settled, rows).await? {
             return Ok(self.start_over(peer));
         }
         self.backoff.reset();
+        if let Some(suspicion) = &mut self.suspicion {
+            suspicion.others_pass = true;
+        }
         let done = u64::try_from(settled.done.len()).unwrap_or(u64::MAX);
         let problem = settled
             .deferred
@@ -486,8 +631,10 @@ impl Worker {
         Ok(Step::Delay(delay))
     }
 
-    /// Gives up rows that have expired, a part of the queue at a time. Whether anything waits.
-    async fn expire(&mut self) -> Result<bool, StoreError> {
+    /// Gives up rows that have expired, a page of the queue at a time, and says when to look on.
+    async fn expire(&mut self) -> Result<(), StoreError> {
+        // Should the store fail now, it is tried again then.
+        self.next_expiry = Some(Instant::now() + EXPIRY_INTERVAL);
         let now_ms = self.node.clock.now_ms();
         let rows = outbox::rows_after(
             &self.node.store,
@@ -496,10 +643,13 @@ impl Worker {
             EXPIRY_ROWS,
         )
         .await?;
-        let any = !rows.is_empty() || self.expiry_cursor.is_some();
-        self.expiry_cursor = match rows.last() {
-            Some(last) if rows.len() == EXPIRY_ROWS => Some((last.lane, last.number)),
-            Some(_) | None => None,
+        let looked_through = self.expiry_cursor.take();
+        self.expiry_cursor = rows.last().map(|last| (last.lane, last.number));
+        self.next_expiry = match (self.expiry_cursor, looked_through) {
+            (Some(_), _) => Some(Instant::now() + EXPIRY_PAUSE),
+            (None, Some(_)) => Some(Instant::now() + EXPIRY_INTERVAL),
+            // Nothing waits.
+            (None, None) => None,
         };
         let expired: Vec<_> = rows
             .into_iter()
@@ -507,14 +657,14 @@ impl Worker {
             .map(|waits| (waits, expired()))
             .collect();
         if expired.is_empty() {
-            return Ok(any);
+            return Ok(());
         }
         let buried = settle::bury(&self.node, &self.server, &expired).await?;
         let in_step = buried.is_some_and(|buried| self.queue.buried(buried).is_ok());
         if !in_step {
             self.queue = Queue::new(self.server.clone(), self.queue.link_epoch());
         }
-        Ok(any)
+        Ok(())
     }
 }
 
@@ -538,6 +688,14 @@ fn ended_rows(peer: &PeerView, rows: &[WaitingRow], now_ms: u64) -> Vec<(Waiting
             refusal.map(|refusal| (waits.clone(), refusal))
         })
         .collect()
+}
+
+/// Waits until this moment (`None`: for ever).
+async fn reached(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
 }
 
 fn has_expired(waits: &WaitingRow, now_ms: u64) -> bool {

@@ -27,6 +27,9 @@ pub struct PeerView {
     pub server: ServerName,
     /// Where its agreement stands.
     pub state: PeerState,
+    /// Where the agreement stands that both have signed, whatever ceremony is under way; `None`: there
+    /// has been none.
+    pub agreed: Option<PeerState>,
     /// What it allows, as policy sees it.
     pub agreement: Agreement,
     /// The peer's root certificate (DER); empty while only we have signed.

@@ -73,7 +73,9 @@ pub(super) fn of(server: &ServerName, record: &PeerRecord) -> Result<PeerView, S
     Ok(PeerView {
         server: server.clone(),
         state: state(shown),
-        agreement: agreement(shown),
+        agreed: restored.current.as_ref().map(state),
+        // What both have signed decides, also while a new agreement is under way.
+        agreement: agreement(restored.current.as_ref().unwrap_or(shown)),
         root: known
             .as_ref()
             .map_or_else(Vec::new, |known| known.root.to_vec()),

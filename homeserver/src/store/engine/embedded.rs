@@ -24,8 +24,8 @@ use fjall::{
     Snapshot,
 };
 
-use super::Engine;
 use super::changes::Changes;
+use super::{Engine, up_to};
 use crate::store::{Key, Order, Part, PartOutcome, StoreError, Value};
 
 const KEYSPACE: &str = "entente";
@@ -200,6 +200,7 @@ impl Engine for EmbeddedEngine {
         from: &[u8],
         to: &[u8],
         limit: usize,
+        bytes_max: usize,
         order: Order,
     ) -> Result<Vec<(Key, Value)>, StoreError> {
         // The engine panics on a range that ends before it starts.
@@ -212,8 +213,8 @@ impl Engine for EmbeddedEngine {
             Ok((Key::from(key), Value::from(value)))
         };
         match order {
-            Order::Ascending => entries.take(limit).map(pair).collect(),
-            Order::Descending => entries.rev().take(limit).map(pair).collect(),
+            Order::Ascending => up_to(entries.map(pair), limit, bytes_max),
+            Order::Descending => up_to(entries.rev().map(pair), limit, bytes_max),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::changes::Changes;
-use crate::store::engine::Engine;
+use crate::store::engine::{Engine, up_to};
 use crate::store::{Key, Order, Part, PartOutcome, StoreError, Value};
 
 /// An ordered map behind a lock. What `apply` has answered survives a crash of whoever holds it, as
@@ -48,6 +48,7 @@ impl Engine for MemoryEngine {
         from: &[u8],
         to: &[u8],
         limit: usize,
+        bytes_max: usize,
         order: Order,
     ) -> Result<Vec<(Key, Value)>, StoreError> {
         if from >= to {
@@ -55,10 +56,10 @@ impl Engine for MemoryEngine {
         }
         let entries = self.lock();
         let range = entries.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to)));
-        let pair = |(key, value): (&Key, &Value)| (key.clone(), value.clone());
-        Ok(match order {
-            Order::Ascending => range.map(pair).take(limit).collect(),
-            Order::Descending => range.rev().map(pair).take(limit).collect(),
-        })
+        let pair = |(key, value): (&Key, &Value)| Ok((key.clone(), value.clone()));
+        match order {
+            Order::Ascending => up_to(range.map(pair), limit, bytes_max),
+            Order::Descending => up_to(range.rev().map(pair), limit, bytes_max),
+        }
     }
 }

@@ -18,12 +18,33 @@ pub trait Engine: Send + Sync + 'static {
     /// The value at `key`.
     fn get(&self, key: &[u8]) -> Result<Option<Value>, StoreError>;
 
-    /// Up to `limit` entries with `from <= key < to`, from one snapshot.
+    /// Up to `limit` entries with `from <= key < to`, from one snapshot; no further one once the values
+    /// have `bytes_max` together.
     fn range(
         &self,
         from: &[u8],
         to: &[u8],
         limit: usize,
+        bytes_max: usize,
         order: Order,
     ) -> Result<Vec<(Key, Value)>, StoreError>;
+}
+
+/// The first of `entries`, up to `limit` of them, and none once those before have `bytes_max` together.
+fn up_to(
+    entries: impl Iterator<Item = Result<(Key, Value), StoreError>>,
+    limit: usize,
+    bytes_max: usize,
+) -> Result<Vec<(Key, Value)>, StoreError> {
+    let mut found = Vec::new();
+    let mut bytes = 0_usize;
+    for entry in entries.take(limit) {
+        let (key, value) = entry?;
+        bytes = bytes.saturating_add(value.len());
+        found.push((key, value));
+        if bytes >= bytes_max {
+            break;
+        }
+    }
+    Ok(found)
 }

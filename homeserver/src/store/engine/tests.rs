@@ -79,7 +79,7 @@ fn get(engine: &dyn Engine, name: &str) -> Option<String> {
 
 fn everything(engine: &dyn Engine) -> Vec<(Key, Value)> {
     engine
-        .range(b"\x01", b"\xff", usize::MAX, Order::Ascending)
+        .range(b"\x01", b"\xff", usize::MAX, usize::MAX, Order::Ascending)
         .unwrap()
 }
 
@@ -148,7 +148,7 @@ fn append(value: &str) -> Part {
 }
 
 fn entries(engine: &dyn Engine) -> Vec<(u64, String)> {
-    let entries = engine.range(b"entry", b"entrz", usize::MAX, Order::Ascending);
+    let entries = engine.range(b"entry", b"entrz", usize::MAX, usize::MAX, Order::Ascending);
     let number = |key: &Key| u64::from_be_bytes(key[5..].try_into().unwrap());
     let text = |value: &Value| String::from_utf8(value.to_vec()).unwrap();
     entries
@@ -198,7 +198,7 @@ fn ranges(place: &dyn Place) {
     engine.apply(&parts).unwrap();
     let names = |from: &str, to: &str, limit, order| -> Vec<String> {
         let entries = engine
-            .range(from.as_bytes(), to.as_bytes(), limit, order)
+            .range(from.as_bytes(), to.as_bytes(), limit, usize::MAX, order)
             .unwrap();
         entries
             .iter()

@@ -4,7 +4,7 @@ use federation_proto::limits::LINK_LANES_MAX;
 
 use super::*;
 use crate::federation::outbound::round;
-use crate::store::link_position;
+use crate::store::link_position::{self, LaneCount};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -67,10 +67,14 @@ async fn lanes_are_limited() {
     let [a, b] = sides(["a.example", "b.example"]);
     peered(&a, &b).await;
     let store = &b.node.store;
-    let before = link_position::lanes(store, &a.node.server).await.unwrap();
+    let server = &a.node.server;
+    let before = link_position::lane_count(store, server).await.unwrap();
     let mut part = Part::default();
-    let almost = LINK_LANES_MAX - 1;
-    link_position::put_lanes(&mut part, &a.node.server, &before, almost).unwrap();
+    let almost = LaneCount {
+        link_epoch: a.node.peers.get(&b.node.server).unwrap().link_epoch,
+        lanes: LINK_LANES_MAX - 1,
+    };
+    link_position::put_lane_count(&mut part, server, &before, &almost).unwrap();
     store.commit(part).await.unwrap();
     let (first, second) = (Lane::from_bytes([1; 16]), Lane::from_bytes([2; 16]));
     let put_off = |result: &ItemResult| {
@@ -90,8 +94,8 @@ async fn lanes_are_limited() {
     );
     let stored = link_position::position(store, &a.node.server, second).await;
     assert_eq!(stored.unwrap().record, None);
-    let count = link_position::lanes(store, &a.node.server).await.unwrap();
-    assert_eq!(count.record, Some(LINK_LANES_MAX));
+    let count = link_position::lane_count(store, server).await.unwrap();
+    assert_eq!(count.record.unwrap().lanes, LINK_LANES_MAX);
 }
 
 /// Goal: mail of a homeserver that was restored from an old copy is not taken for what the peer had got
