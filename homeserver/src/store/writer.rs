@@ -386,7 +386,7 @@ mod tests {
         let waits = loop {
             let queueing = store.clone();
             let mut next = Box::pin(async move { queueing.enqueue(put("a")).await });
-            match futures_util::poll!(&mut next) {
+            match futures_util::poll!(tokio::task::unconstrained(&mut next)) {
                 std::task::Poll::Ready(queued) => pending.push(queued),
                 std::task::Poll::Pending => break next,
             }

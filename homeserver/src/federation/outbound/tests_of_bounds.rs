@@ -207,13 +207,14 @@ async fn mail_expires_while_a_peer_is_away() {
     let (mut alice, _) = acquainted(&a, &b).await;
     a.network.set_down(true);
     alice.say(&a, ROOM, b"short", 60).await;
-    let serving = tokio::spawn(worker(&a, &b).run());
-    tokio::time::sleep(Duration::from_secs(30)).await;
+    let mut worker = worker(&a, &b);
+    worker.mail();
+    while worker.go_on().await.unwrap() == Step::Again {}
     assert!(!returned(&alice, &a, 2, RefusalCode::Expired).await);
     a.clock.advance_ms(61_000);
-    tokio::time::sleep(Duration::from_secs(15)).await;
+    tokio::time::advance(Duration::from_secs(6)).await;
+    assert!(matches!(worker.go_on().await.unwrap(), Step::Delay(_)));
     assert!(returned(&alice, &a, 2, RefusalCode::Expired).await);
-    serving.abort();
 }
 
 /// A network whose far end can't read a transaction with these bytes in it.
@@ -271,7 +272,7 @@ async fn what_cannot_be_read_is_found() {
 }
 
 /// Goal: a stored row that does not decode is given up alone; by damaging one of two.
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn damaged_rows_block_nothing() {
     let [a, b] = sides(["a.example", "b.example"]);
     let (mut alice, bob) = acquainted(&a, &b).await;
@@ -282,9 +283,9 @@ async fn damaged_rows_block_nothing() {
     let mut part = Part::default();
     part.put(key, Bytes::from_static(b"?"));
     a.node.store.commit(part).await.unwrap();
-    let serving = tokio::spawn(worker(&a, &b).run());
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    serving.abort();
+    let mut worker = worker(&a, &b);
+    worker.mail();
+    while worker.go_on().await.unwrap() == Step::Again {}
     assert_eq!((bob.heard(&b).await, waiting(&a, &b).await), (1, 0));
     assert_eq!(
         dead_letters::newest(&a.node.store, 9).await.unwrap().len(),

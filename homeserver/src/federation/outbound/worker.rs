@@ -151,7 +151,7 @@ impl Worker {
     }
 
     /// Does one thing; gives up what has expired when it is time for that, whatever else there is.
-    async fn go_on(&mut self) -> Result<Step, StoreError> {
+    pub(super) async fn go_on(&mut self) -> Result<Step, StoreError> {
         if self.next_expiry.is_some_and(|at| at <= Instant::now()) {
             self.expire().await?;
         }
