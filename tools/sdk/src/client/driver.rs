@@ -119,7 +119,11 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 fn refuses_device(error: &Error) -> bool {
     match error {
         Error::Problem(problem) => matches!(problem.status, 401 | 403),
-        Error::StaleStore | Error::Untrusted(_) | Error::Store(_) | Error::Closed => true,
+        Error::StaleStore
+        | Error::RestoredServer
+        | Error::Untrusted(_)
+        | Error::Store(_)
+        | Error::Closed => true,
         _ => false,
     }
 }
@@ -135,7 +139,8 @@ fn jittered(pause: Duration) -> Duration {
 /// One session from its beginning to its end.
 async fn session(shared: &Arc<Shared>) -> Result<(), Error> {
     let (session, hello) = Session::open(&shared.endpoint, &shared.identity.token).await?;
-    check_hello(shared, &hello).await?;
+    let Hello { last_counter, .. } = hello;
+    shared.run(move |core| core.greeted(last_counter)).await?;
     shared.link.send_replace(Link::Up);
     shared.emit(&Event::Connected);
     tokio::spawn(upkeep::if_due(Arc::clone(shared)));
@@ -157,22 +162,6 @@ async fn session(shared: &Arc<Shared>) -> Result<(), Error> {
         ended = writer => ended,
         ended = reader.read(receiver) => ended,
     }
-}
-
-/// Holds the homeserver's memory against the device's own.
-async fn check_hello(shared: &Arc<Shared>, hello: &Hello) -> Result<(), Error> {
-    let (first, last) = shared.run(|core| Ok(core.outbox_bounds())).await?;
-    // The homeserver has seen submissions that this store never made: an older copy of it was put
-    // back. Its ratchets would use keys twice, so the device must not go on.
-    if hello.last_counter > last {
-        return Err(Error::StaleStore);
-    }
-    if first.is_some_and(|first| hello.last_counter + 1 < first) {
-        return Err(Error::Protocol(
-            "the homeserver has forgotten what it accepted from this device".to_owned(),
-        ));
-    }
-    Ok(())
 }
 
 async fn write(

@@ -52,11 +52,8 @@ impl Core {
             self.state.last_delivery = delivery.number;
             let room = room_of(&delivery.body);
             match self.take(delivery.body) {
-                Ok(()) => {
-                    if let Some(room) = room {
-                        self.save_group(room)?;
-                    }
-                }
+                // Any group may have changed: what a later delivery undoes must not be this one's.
+                Ok(()) => self.save_groups()?,
                 Err(error @ Error::UnknownOrganisation(_)) if !self.roots_are_fresh => {
                     return Err(error);
                 }

@@ -1,3 +1,5 @@
+use std::fs;
+
 use super::*;
 
 const KEY: StoreKey = StoreKey::Key([7; 32]);

@@ -86,6 +86,20 @@ impl Network {
         }
     }
 
+    /// What a renewed certificate does to what waits.
+    pub(crate) fn withdraw_key_packages(&mut self, member: &Member) {
+        let device = self.devices.get_mut(member).unwrap();
+        device.key_packages.clear();
+        device.last_resort = None;
+    }
+
+    /// What is handed out next, the last-resort one included.
+    pub(crate) fn waiting_key_packages(&self, member: &Member) -> Vec<Bytes> {
+        let device = &self.devices[member];
+        let single_use = device.key_packages.iter();
+        single_use.chain(&device.last_resort).cloned().collect()
+    }
+
     pub(crate) fn key_package_count(&self, member: &Member) -> (usize, bool) {
         let device = &self.devices[member];
         (device.key_packages.len(), device.last_resort.is_some())
