@@ -279,11 +279,16 @@ impl Core {
         }
     }
 
-    /// Starts a message's burn time, once.
+    /// Starts a message's burn time, once. A message whose time is over is not there any more, deleted
+    /// or not.
     pub(crate) fn mark_shown(&mut self, id: MessageId) -> Result<(), Error> {
         let place = self.place(id)?;
         let mut meta = self.meta(place)?.ok_or(Error::UnknownMessage(id))?;
-        if meta.burn_seconds > 0 && meta.burns_ms.is_none() {
+        if meta.deadline_ms().is_some_and(|at| at <= self.now_ms()) {
+            return Err(Error::UnknownMessage(id));
+        }
+        let own = meta.progress != ProgressRecord::Received;
+        if !own && meta.burn_seconds > 0 && meta.burns_ms.is_none() {
             let lifetime_ms = u64::from(meta.burn_seconds).saturating_mul(1000);
             meta.burns_ms = Some(self.now_ms().saturating_add(lifetime_ms));
             self.put_meta(place, &meta)?;

@@ -3,14 +3,12 @@
 //! Its key file is named `enrolling` until then, so an enrolment that a crash interrupts at any
 //! point leaves a folder in which no device is enrolled: the next enrolment starts afresh there.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use redb::backends::FileBackend;
-
-use super::{Paths, Sealer, Store, StoreKey, file_error, private_file, unlock};
+use super::{Paths, Sealer, Store, StoreKey, file_error, unlock};
 use crate::error::Error;
 
 /// A store without a device. Dropping it takes away everything that was made.
@@ -18,6 +16,7 @@ pub(crate) struct NewStore {
     store: Option<Store>,
     folder: PathBuf,
     made_folder: bool,
+    _lock: File,
 }
 
 impl NewStore {
@@ -33,11 +32,12 @@ impl NewStore {
             .create(folder)
             .map_err(|e| file_error(folder, &e))?;
         let paths = Paths::new(folder);
-        in_nobodys_use(folder, &paths)?;
+        let lock = lock(folder)?;
         let mut new = Self {
             store: None,
             folder: folder.to_owned(),
             made_folder,
+            _lock: lock,
         };
         // Leftovers of an interrupted enrolment: nobody waits for what is in them.
         remove(&[&paths.enrolling, &paths.records, &paths.salts])?;
@@ -82,13 +82,13 @@ impl Drop for NewStore {
     }
 }
 
-/// Another process may be enrolling into the same folder at this moment.
-fn in_nobodys_use(folder: &Path, paths: &Paths) -> Result<(), Error> {
-    let file = private_file(&paths.records).map_err(|e| file_error(&paths.records, &e))?;
-    match FileBackend::new(file) {
-        Ok(_) => Ok(()),
-        Err(redb::DatabaseError::DatabaseAlreadyOpen) => Err(Error::InUse(folder.to_owned())),
-        Err(error) => Err(Error::Store(error.to_string())),
+/// Locks the folder: another process may be enrolling into it at this moment.
+fn lock(folder: &Path) -> Result<File, Error> {
+    let file = File::open(folder).map_err(|e| file_error(folder, &e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::InUse(folder.to_owned())),
+        Err(TryLockError::Error(error)) => Err(file_error(folder, &error)),
     }
 }
 

@@ -160,6 +160,25 @@ fn burnt_messages_are_unreadable() {
     assert_eq!(world.alice.texts(room).len(), 1, "burning is the reader's");
 }
 
+/// Goal: what is due must not be shown, even while it is not deleted yet, and a sender's own message
+/// does not burn by being looked at.
+#[test]
+fn due_messages_are_not_shown() {
+    let mut world = World::new();
+    let room = world.conversation();
+    let id = send(&mut world.alice, room, 60, 10);
+    world.settle();
+    world.alice.run(|core| core.mark_shown(id));
+    world.clock.advance(59_000);
+    world.alice.run(|core| core.mark_shown(id));
+    world.bob.run(|core| core.mark_shown(id));
+    world.clock.advance(1000);
+    for device in [&mut world.alice, &mut world.bob] {
+        let late = device.try_run(|core| core.mark_shown(id));
+        assert_eq!(late, Err(Error::UnknownMessage(id)));
+    }
+}
+
 /// Goal: no server can stretch a message's life by what it says about time.
 #[test]
 fn servers_may_only_shorten() {
