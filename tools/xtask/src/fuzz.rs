@@ -18,7 +18,11 @@ const CARGO_FUZZ: (&str, &str) = ("cargo-fuzz", "0.13.2");
 /// Memory that a target may take.
 const MEMORY_MAX_MIB: u32 = 256;
 /// Folders that may hold targets.
-const FOLDERS: [&str; 2] = ["federation-proto/fuzz", "homeserver/fuzz"];
+const FOLDERS: [&str; 3] = [
+    "federation-proto/fuzz",
+    "homeserver/fuzz",
+    "tools/sdk/fuzz",
+];
 
 /// How long.
 #[derive(Args)]

@@ -15,6 +15,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub use enrol::Enrolment;
+#[cfg(feature = "fuzzing")]
+pub(crate) use files::open_any_chunk;
 
 use crate::clock::{Clock, SystemClock};
 use crate::content::Part;

@@ -31,6 +31,8 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 
 pub use detached::DetachedRoom;
 pub(crate) use records::Identity;
+#[cfg(feature = "fuzzing")]
+pub(crate) use records::read_any;
 use records::{Operation, OutboxEntry, Purpose, RoomRecord, State};
 pub(crate) use results::Again;
 

@@ -503,6 +503,34 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     }
 }
 
+/// What can be read as a record can be written and read again, and is the same.
+#[cfg(any(test, feature = "fuzzing"))]
+#[expect(
+    clippy::expect_used,
+    reason = "tests and fuzzing stop at the first surprise"
+)]
+pub(crate) fn survives_writing<T: Serialize + DeserializeOwned>(bytes: &[u8]) {
+    let headed = [&[RECORD_VERSION], bytes].concat();
+    let Ok(record) = decode::<T>(&headed) else {
+        return;
+    };
+    let written = postcard::to_extend(&record, vec![RECORD_VERSION]).expect("it can be written");
+    let read: T = decode(&written).expect("it can be read again");
+    let again = postcard::to_extend(&read, vec![RECORD_VERSION]).expect("it can be written again");
+    assert_eq!(written, again);
+}
+
+/// Reads bytes as a sealed record and as the file `unlock`; neither opens.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn open_any(bytes: &[u8]) {
+    let sealer = Sealer::new(&Zeroizing::new([1; 32]));
+    let key = sealer.key(Family::Room, b"a", 1);
+    let opened = sealer.open(&key, bytes, |_| Ok(Zeroizing::default()));
+    assert!(opened.is_err());
+    let _ = seal::slot(bytes);
+    assert!(unlock::open_bytes(bytes, &StoreKey::Key([1; 32])).is_err());
+}
+
 fn failed() -> Error {
     Error::Store("an earlier write failed; open the device again".to_owned())
 }
