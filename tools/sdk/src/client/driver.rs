@@ -75,10 +75,14 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
 const NAP: Duration = Duration::from_secs(60);
 /// How long replaced records may stay readable to whoever has the store's key.
 const REPLACED_FOR_MAX: Duration = Duration::from_secs(1);
+/// How often a session that stands is looked after as if it had just begun.
+const UPKEEP_EVERY_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// Deletes what expires and makes unreadable what was replaced, also while there is no session.
+/// Deletes what expires and makes unreadable what was replaced, also while there is no session; once a
+/// day, while there is one, looks after the certificate and the rest.
 pub(super) async fn keep(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
     let mut forget_at: Option<Instant> = None;
+    let mut upkeep_at_ms = shared.clock.now_ms().saturating_add(UPKEEP_EVERY_MS);
     loop {
         if shared.replaced.load(Ordering::Acquire) {
             forget_at.get_or_insert_with(|| Instant::now() + REPLACED_FOR_MAX);
@@ -92,6 +96,11 @@ pub(super) async fn keep(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
             () = sleep_until(forget_at.map_or(delete_at, |at| at.min(delete_at))) => {}
             () = shared.keeper.notified() => {}
             () = stopped(&mut stop) => return,
+        }
+        let now_ms = shared.clock.now_ms();
+        if upkeep_at_ms <= now_ms && matches!(*shared.link.borrow(), Link::Up) {
+            upkeep_at_ms = now_ms.saturating_add(UPKEEP_EVERY_MS);
+            tokio::spawn(upkeep::if_due(Arc::clone(&shared)));
         }
         let deadline = shared.next_deadline.load(Ordering::Acquire);
         if deadline <= shared.clock.now_ms()

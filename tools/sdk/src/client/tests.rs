@@ -217,6 +217,45 @@ async fn renewals_replace_key_packages() {
     .await;
 }
 
+/// Goal: a job that panics ends the client; nobody waits for ever. By one that does, and what comes after.
+#[tokio::test]
+async fn panics_end_the_client() {
+    within(async {
+        let homeserver = Loopback::start("a.example").await;
+        let mut alice = person(&homeserver, "alice").await;
+        let shared = &alice.client.shared;
+        let panicked: Result<(), Error> = shared.run(|_| panic!("on purpose")).await;
+        assert_eq!(panicked, Err(Error::Closed));
+        assert_eq!(alice.client.rooms().await.err(), Some(Error::Closed));
+        while alice.events.next().await.is_some() {}
+        assert_eq!(alice.client.connected().await, Err(Error::Closed));
+    })
+    .await;
+}
+
+/// Goal: a session that stands for weeks renews the certificate all the same; by a clock that jumps.
+#[tokio::test]
+async fn long_sessions_are_looked_after() {
+    within(async {
+        let homeserver = Loopback::start("a.example").await;
+        let Person { folder, client, .. } = person(&homeserver, "alice").await;
+        client.close().await;
+        let clock = Arc::new(homeserver.clock.clone());
+        let client = Client::open_with_clock(folder.path(), KEY, clock)
+            .await
+            .unwrap();
+        client.connect();
+        client.connected().await.unwrap();
+        let mut renewals = homeserver.renewals.subscribe();
+        assert_eq!(*renewals.borrow_and_update(), 0);
+        homeserver.clock.advance(21 * 86_400_000);
+        client.shared.keeper.notify_one();
+        renewals.changed().await.unwrap();
+        client.close().await;
+    })
+    .await;
+}
+
 /// Goal: the background deletes what expires, without a session, and what it deletes is unreadable.
 /// Method: a client whose homeserver is gone, on a clock and timers that the test moves; the content
 /// record's sealed bytes and salt are kept while the message lives.

@@ -107,7 +107,7 @@ impl Core {
             let stale =
                 record.sent_in_epoch >= REFRESH_AFTER_MESSAGES || (old && record.sent_in_epoch > 0);
             if stale && !self.commit_in_flight(room) {
-                self.refresh(room)?;
+                self.refresh_if_possible(room)?;
             }
             if record.sent_in_epoch >= HOLD_AFTER_MESSAGES {
                 break;
@@ -212,7 +212,9 @@ impl Core {
         if meta.accepted_ms.is_none() {
             let lifetime_ms = u64::from(meta.ttl_seconds).saturating_mul(1000);
             meta.accepted_ms = Some(accepted_ms);
-            meta.expires_ms = Some(accepted_ms.saturating_add(lifetime_ms));
+            // A homeserver whose clock is ahead must not stretch the message's life here.
+            let began_ms = accepted_ms.min(self.now_ms());
+            meta.expires_ms = Some(began_ms.saturating_add(lifetime_ms));
             self.effects.answers.push((meta.id, Ok(accepted_ms)));
             self.effects.events.push(Event::Accepted {
                 message: meta.id,

@@ -93,6 +93,10 @@ pub(crate) struct Core {
     /// When which message may be due for deletion. A hint: the message's record decides, so an
     /// entry too many is harmless.
     schedule: BTreeSet<(u64, RoomId, u64)>,
+    /// What this job has looked after: it leaves the schedule when the job has succeeded.
+    deleted: Vec<(u64, RoomId, u64)>,
+    /// Rooms whose own leaf could not be renewed, and when that is tried again.
+    refresh_after: BTreeMap<RoomId, u64>,
     effects: Effects,
     /// Key packages used up since the last refill.
     key_packages_used: usize,
@@ -157,6 +161,8 @@ impl Core {
             sent_at_most: None,
             groups: HashMap::new(),
             schedule: BTreeSet::new(),
+            deleted: Vec::new(),
+            refresh_after: BTreeMap::new(),
             effects: Effects::default(),
             key_packages_used: 0,
             roots_are_fresh: true,
@@ -164,8 +170,13 @@ impl Core {
         core.reload()?;
         core.sent_at_most = Some(core.state.last_counter);
         core.load_schedule()?;
-        core.job(Self::delete_due)?;
-        core.commit()?;
+        while core
+            .next_deadline_ms()
+            .is_some_and(|at| at <= core.now_ms())
+        {
+            core.job(Self::delete_due)?;
+            core.commit()?;
+        }
         Ok(core)
     }
 
@@ -211,8 +222,13 @@ impl Core {
     ) -> Result<T, Error> {
         self.store.mark();
         let before = self.effects.lengths();
+        self.deleted.clear();
         let outcome = job(self).and_then(|value| self.save().map(|()| value));
-        if outcome.is_err() {
+        if outcome.is_ok() {
+            for entry in self.deleted.drain(..) {
+                self.schedule.remove(&entry);
+            }
+        } else {
             self.store.undo();
             self.effects.truncate(before);
             self.reload()?;

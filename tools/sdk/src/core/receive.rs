@@ -278,6 +278,13 @@ impl Core {
             .join_group(None, &message, None)
             .map_err(mls::error)?;
         self.check_joined(room, &group)?;
+        // Nobody is drawn back into what this device has left: its keys there are spent.
+        let ended = known.as_ref().and_then(|record| record.ended_epoch);
+        if ended.is_some_and(|ended| group.current_epoch() <= ended) {
+            return Err(Error::Mls(
+                "a welcome to an epoch that this device was in before".to_owned(),
+            ));
+        }
         let number = match &known {
             Some(record) => record.number,
             None => {
@@ -291,6 +298,7 @@ impl Core {
             hub,
             standing: Standing::Joined,
             sent_in_epoch: 0,
+            ended_epoch: known.and_then(|record| record.ended_epoch),
             epoch_began_ms: self.now_ms(),
         })?;
         self.set_group(room, group, true);

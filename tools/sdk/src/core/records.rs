@@ -67,6 +67,8 @@ pub(crate) struct RoomRecord {
     pub(crate) standing: Standing,
     /// Messages that this device has encrypted in the present epoch.
     pub(crate) sent_in_epoch: u32,
+    /// The last epoch that this device was in when the room ended for it.
+    pub(crate) ended_epoch: Option<u64>,
     /// When the present epoch began here, milliseconds since the Unix epoch.
     pub(crate) epoch_began_ms: u64,
 }

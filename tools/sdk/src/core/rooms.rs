@@ -167,8 +167,10 @@ impl Core {
                 _ => "this device was removed from the room".to_owned(),
             },
         );
+        let epoch = self.group(room).ok().map(|group| group.current_epoch());
         let mut record = self.room(room)?.clone();
         record.standing = standing;
+        record.ended_epoch = record.ended_epoch.max(epoch);
         self.put_room(record)?;
         self.delete_group(room)?;
         let operations: Vec<u64> = self

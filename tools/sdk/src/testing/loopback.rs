@@ -52,6 +52,8 @@ pub(crate) struct Loopback {
     /// Answers `GET /v1/files` with "not yet" this often.
     pub(crate) fetches: Mutex<u32>,
     stop: watch::Sender<u32>,
+    /// How many certificates were renewed.
+    pub(crate) renewals: watch::Sender<u32>,
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -82,6 +84,7 @@ impl Loopback {
             tls: TlsAcceptor::from(Arc::new(tls)),
             fetches: Mutex::default(),
             stop: watch::Sender::new(0),
+            renewals: watch::Sender::new(0),
         });
         this.serve(listener);
         this
@@ -279,6 +282,7 @@ impl Loopback {
         let now_ms = self.clock.now_ms();
         let key = csr.public_key.der_bytes();
         let chain = self.organisation.issue(member, &address, key, now_ms);
+        self.renewals.send_modify(|renewals| *renewals += 1);
         json(
             200,
             &RenewResponse {

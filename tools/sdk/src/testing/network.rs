@@ -41,6 +41,8 @@ pub(crate) struct Network {
     pub(crate) refuse_claims: BTreeMap<Address, Refusal>,
     /// What the next messages are answered instead of being taken.
     pub(crate) refuse_messages: Vec<Refusal>,
+    /// What every commit is answered instead of being ordered.
+    pub(crate) refuse_commits: Option<Refusal>,
     /// What the next message is answered, to be tried again later.
     pub(crate) defer_next: Option<u64>,
     /// Keys that are handed out for an address in place of its own.
@@ -58,6 +60,7 @@ impl Network {
             commits: Vec::new(),
             refuse_claims: BTreeMap::new(),
             refuse_messages: Vec::new(),
+            refuse_commits: None,
             defer_next: None,
             swap_claims: BTreeMap::new(),
         }
@@ -181,6 +184,10 @@ impl Network {
                 let result = self.claim(from, address);
                 let request = *request;
                 self.deliver(from, DeliveryBody::KeyMaterial { request, result });
+            }
+            SubmissionBody::Commit(_) if self.refuse_commits.is_some() => {
+                let refusal = self.refuse_commits.clone();
+                return refusal.map_or(Outcome::Accepted { accepted_ms }, Outcome::Refused);
             }
             SubmissionBody::Commit(commit) => self.order(from, submission.counter, commit),
             SubmissionBody::Message { room, message } => {
