@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::certificate::{AnchorSet, Validity};
+use crate::clock::tests::TestClock;
 use crate::event::Event;
 use crate::message::{Body, Progress};
 use crate::store::{Family, NewStore};
@@ -191,10 +192,9 @@ async fn renewals_replace_key_packages() {
         let Person { folder, client, .. } = person(&homeserver, "alice").await;
         client.close().await;
         let clock = Arc::new(homeserver.clock.clone());
-        let client =
-            Client::open_with_clock(folder.path(), KEY, Arc::clone(&clock) as Arc<dyn Clock>)
-                .await
-                .unwrap();
+        let client = Client::open_with_clock(folder.path(), KEY, Arc::<TestClock>::clone(&clock))
+            .await
+            .unwrap();
         let own = &homeserver.organisation;
         let anchors = AnchorSet::own(own.server.clone(), own.root.clone());
         for _ in 0..3 {
@@ -304,9 +304,9 @@ async fn the_keeper_deletes_what_expires() {
     client.connect();
     clock.advance(3_601_000);
     loop {
-        match events.next().await.unwrap() {
-            Event::Deleted { message, .. } => break assert_eq!(message, id),
-            _ => {}
+        if let Event::Deleted { message, .. } = events.next().await.unwrap() {
+            assert_eq!(message, id);
+            break;
         }
     }
     let left = fs::read(alice.folder.path().join("salts")).unwrap();
