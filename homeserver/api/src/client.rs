@@ -7,7 +7,7 @@
 //! | `GET /v1/account` | – | [`AccountInfo`] |
 //! | `DELETE /v1/devices/{device}` | – | 204; one of the account's own devices |
 //! | `POST /v1/certificate` | [`RenewRequest`] | [`RenewResponse`]; this device |
-//! | `PUT /v1/key-packages` | [`KeyPackages`] | [`KeyPackageCount`]; this device, adds to what waits |
+//! | `PUT /v1/key-packages` | [`KeyPackages`] | [`KeyPackageCount`]; this device, adds to what waits; a renewed certificate takes all back |
 //! | `GET /v1/key-packages` | – | [`KeyPackageCount`] |
 //! | `GET /v1/anchors` | – | [`Anchors`] |
 //! | `POST /v1/files` | the encrypted bytes; `Content-Length` and [`TTL_HEADER`] | 201 [`FileInfo`] |

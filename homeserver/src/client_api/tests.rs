@@ -9,8 +9,8 @@ use federation_proto::ids::Handle;
 use futures_util::StreamExt as _;
 use homeserver_api::admin::{ChangeUserRequest, CreateUserRequest};
 use homeserver_api::client::{
-    AccountInfo, Anchors, EnrolResponse, FileInfo, KeyPackageCount, RenewResponse, ServerInfo,
-    TTL_HEADER,
+    AccountInfo, Anchors, EnrolResponse, FileInfo, KEY_PACKAGES_MAX, KeyPackageCount,
+    RenewResponse, ServerInfo, TTL_HEADER,
 };
 use homeserver_api::policy::UserTypePolicy;
 use homeserver_api::problem::{PROBLEM_JSON, Problem};
@@ -23,6 +23,7 @@ use crate::audit::Actor;
 use crate::identity::{self, Remote, accounts, user_types};
 use crate::node::Node;
 use crate::node::testing::{ManualClock, node};
+use crate::store::key_package;
 
 const PASSWORD: &str = "a long password";
 
@@ -301,6 +302,37 @@ async fn renewal() {
     let renewed: RenewResponse = read(renewed.await).await;
     assert!(renewed.not_after_ms > device.not_after_ms);
     assert_eq!(renewed.chain.len(), 2);
+}
+
+/// Goal: key packages never outlive their certificate's renewal, and renewals never use up their
+/// number; by renewing every 20 days with as many as may wait, and looking at what is handed out.
+#[tokio::test]
+async fn renewal_replaces_key_packages() {
+    let world = World::new().await;
+    let key = device_key();
+    let body = enrol_body("alice", PASSWORD, &csr(&key));
+    let device: EnrolResponse = read(world.json("POST", "/v1/devices", "", &body).await).await;
+    let renew = json!({ "csr": homeserver_api::Base64(csr(&key)) });
+    for round in 1..4_u8 {
+        let one = homeserver_api::Base64(vec![round]);
+        let body = json!({ "single_use": vec![&one; KEY_PACKAGES_MAX], "last_resort": one });
+        let put = world.json("PUT", "/v1/key-packages", &device.token, &body);
+        let count: KeyPackageCount = read(put.await).await;
+        assert_eq!(
+            (count.single_use, count.last_resort),
+            (KEY_PACKAGES_MAX, true)
+        );
+        let store = &world.node.store;
+        let oldest = key_package::single_use(store, device.device, 1)
+            .await
+            .unwrap();
+        assert_eq!(oldest[0].1.as_ref(), [round]);
+        world.clock.advance_ms(20 * 24 * 3_600_000);
+        let renewed = world.json("POST", "/v1/certificate", &device.token, &renew);
+        assert_eq!(renewed.await.status(), StatusCode::OK);
+        let count: KeyPackageCount = read(world.get("/v1/key-packages", &device.token).await).await;
+        assert_eq!((count.single_use, count.last_resort), (0, false));
+    }
 }
 
 /// Goal: a removed device and a suspended account are signed out at once; the latter comes back.

@@ -150,7 +150,8 @@ async fn attempt(
     }))
 }
 
-/// Issues a new certificate for the same key.
+/// Issues a new certificate for the same key. The device's key packages carry the old one, which ends
+/// sooner, so they go with it; the device puts new ones.
 pub async fn renew(
     node: &Node,
     of: DeviceOf,
@@ -180,6 +181,9 @@ pub async fn renew(
         let mut part = Part::default();
         part.require(Precondition::Equals(device::key(of), read));
         device::put(&mut part, of, &device)?;
+        let waiting = key_package::single_use(&node.store, of.device, usize::MAX).await?;
+        let keys = waiting.into_iter().map(|(key, _)| key).collect();
+        key_package::withdraw(&mut part, of.device, keys);
         let actor = Actor::Device(of.device);
         record(
             node,

@@ -79,8 +79,12 @@ async fn take(
 ) -> Result<Vec<ClaimedDevice>, StoreError> {
     let store = batch.node.store.clone();
     let mut claimed = Vec::new();
-    for (device, _) in device::of_account(&store, account).await? {
+    for (device, record) in device::of_account(&store, account).await? {
         if matches!(claimant, Claimant::Own(asking) if asking == device) {
+            continue;
+        }
+        // Nobody could add it: its key packages end with its certificate.
+        if record.not_after_ms <= batch.now_ms {
             continue;
         }
         if claimed.len() == CLAIMED_DEVICES_MAX {

@@ -56,6 +56,15 @@ pub fn put_last_resort(part: &mut Part, device: DeviceId, key_package: &[u8]) {
     part.put(prefix(LAST_RESORT, device), versioned(key_package));
 }
 
+/// Takes back all key packages of a device that goes on, given its single-use ones' keys. The tail
+/// stays: whoever has seen one of them must not find another in its place.
+pub fn withdraw(part: &mut Part, device: DeviceId, single_use: Vec<Key>) {
+    for key in single_use {
+        part.delete(key);
+    }
+    part.delete(prefix(LAST_RESORT, device));
+}
+
 /// Deletes all key packages of a removed device, given its single-use ones' keys.
 pub fn delete_all(part: &mut Part, device: DeviceId, single_use: Vec<Key>) {
     for key in single_use {

@@ -42,6 +42,11 @@ impl Failure {
         self.exit == 0
     }
 
+    /// What a program gets.
+    pub(crate) fn object(&self) -> serde_json::Value {
+        serde_json::json!({"type": "error", "code": self.code, "message": self.sentence})
+    }
+
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(self.exit)
     }

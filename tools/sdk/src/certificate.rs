@@ -204,7 +204,7 @@ fn only_uri(certificate: &X509Certificate<'_>) -> Result<String, Error> {
 }
 
 /// `entente://SERVER/account/ACCOUNT/device/DEVICE`, and no other spelling.
-fn parse_uri(uri: &str) -> Result<Member, Error> {
+pub(crate) fn parse_uri(uri: &str) -> Result<Member, Error> {
     let wrong = || refused("its URI does not name a device");
     let rest = uri.strip_prefix("entente://").ok_or_else(wrong)?;
     match rest.split('/').collect::<Vec<_>>().as_slice() {

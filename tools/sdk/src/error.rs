@@ -58,6 +58,12 @@ pub enum Error {
          would use the same keys twice"
     )]
     StaleStore,
+    /// The homeserver is older than what it has accepted from this device already.
+    #[error(
+        "the homeserver has forgotten what it accepted from this device, as after it was put back \
+         from a backup: enrol the device again, and tell your administrator"
+    )]
+    RestoredServer,
     /// There is no enrolled device in the folder.
     #[error("no device is enrolled in {}", .0.display())]
     NotEnrolled(PathBuf),
@@ -107,6 +113,7 @@ impl Error {
             Self::Certificate(_) => "certificate",
             Self::UnknownOrganisation(_) => "unknown-organisation",
             Self::StaleStore => "stale-store",
+            Self::RestoredServer => "restored-server",
             Self::WrongKey => "wrong-key",
             Self::NotEnrolled(_) => "not-enrolled",
             Self::AlreadyEnrolled(_) => "already-enrolled",

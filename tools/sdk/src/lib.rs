@@ -14,6 +14,9 @@ mod content;
 mod core;
 mod error;
 mod event;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod message;
 mod mls;
 mod padding;

@@ -30,7 +30,7 @@ pub(super) async fn run(common: &Common, arguments: &Enrol, output: &Output) -> 
         "type": "enrolled",
         "address": client.address(),
         "member": client.member(),
-        "dir": folder,
+        "dir": folder.display().to_string(),
     }))?;
     output.line(&format!(
         "This is now a device of {address}. Its messages and keys are in {}.",

@@ -48,7 +48,7 @@ pub(super) async fn save(common: &Common, arguments: &SaveFile, output: &Output)
         output.object(&json!({
             "type": "saved",
             "message": message.id,
-            "path": path,
+            "path": path.display().to_string(),
             "bytes": bytes,
         }))?;
         let size = describe_bytes(*bytes);

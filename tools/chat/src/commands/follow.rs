@@ -81,8 +81,10 @@ async fn show(
     }
     match event {
         Event::Refused { message, .. } | Event::Returned { message, .. } => {
-            let message = client.message(*message).await?;
-            history::print(client, &message, output).await
+            match history::if_there(client, *message).await? {
+                Some(message) => history::print(client, &message, output).await,
+                None => Ok(()),
+            }
         }
         event => {
             if let Some(news) = event::news(event) {

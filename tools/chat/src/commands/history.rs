@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use entente_sdk::{Client, Event, Message, Progress};
+use entente_sdk::{Client, Error, Event, Message, MessageId};
 
 use crate::cli::{Common, History, OneMessage};
 use crate::commands::{reader, rooms};
@@ -95,14 +95,32 @@ async fn show(client: &Client, arguments: &History, output: &Output) -> Result {
     Ok(())
 }
 
-/// Prints one message and notes that it was shown.
+/// Notes that a message is about to be shown; whether it is still there to be shown.
+pub(crate) async fn is_shown(client: &Client, message: &Message) -> Result<bool> {
+    match client.mark_shown(message.id).await {
+        Ok(()) => Ok(true),
+        Err(Error::UnknownMessage(_)) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// One message, unless it has expired or burnt meanwhile.
+pub(crate) async fn if_there(client: &Client, message: MessageId) -> Result<Option<Message>> {
+    match client.message(message).await {
+        Ok(message) => Ok(Some(message)),
+        Err(Error::UnknownMessage(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Prints one message, unless it has expired or burnt meanwhile, and notes that it was shown.
 pub(crate) async fn print(client: &Client, message: &Message, output: &Output) -> Result {
+    if !is_shown(client, message).await? {
+        return Ok(());
+    }
     output.object(&MessageObject::from(message))?;
     for line in reader(client, output).lines(message) {
         output.line(&line)?;
-    }
-    if message.progress == Progress::Received {
-        client.mark_shown(message.id).await?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ mod account;
 mod enrol;
 mod files;
 mod follow;
-mod history;
+pub(crate) mod history;
 mod members;
 mod rooms;
 mod send;

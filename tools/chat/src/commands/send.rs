@@ -2,7 +2,7 @@
 
 use std::io::Read as _;
 
-use entente_sdk::{Client, MessageId};
+use entente_sdk::{Client, Error, MessageId};
 
 use crate::cli::{Common, Send};
 use crate::commands::{start, with_session};
@@ -44,7 +44,13 @@ pub(super) async fn accepted(
     for_ever: bool,
     output: &Output,
 ) -> Result {
-    let acceptance = client.wait_accepted(message);
+    // A device that the homeserver refuses would wait in vain.
+    let acceptance = async {
+        tokio::select! {
+            outcome = client.wait_accepted(message) => outcome,
+            error = refused(client) => Err(error),
+        }
+    };
     let outcome = if for_ever {
         acceptance.await
     } else {
@@ -76,6 +82,14 @@ pub(super) async fn accepted(
         format!(" · expires {}", output.clock.date_and_time(expires_ms))
     });
     output.line(&format!("accepted · {}{expires}", short_id(&message)))
+}
+
+/// Why the homeserver refuses this device, once it does; a session that stands is no answer.
+async fn refused(client: &Client) -> Error {
+    match client.connected().await {
+        Err(error) => error,
+        Ok(()) => std::future::pending().await,
+    }
 }
 
 fn text(argument: &str) -> Result<String> {

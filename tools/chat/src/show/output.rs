@@ -5,7 +5,6 @@
 use std::io::{self, IsTerminal as _, Write as _};
 
 use serde::Serialize;
-use serde_json::json;
 
 use crate::failure::{Failure, Result};
 use crate::show::clock::LocalClock;
@@ -92,11 +91,9 @@ impl Output {
         if failure.is_silent() {
             return;
         }
-        let Failure { code, sentence, .. } = failure;
-        let object = json!({"type": "error", "code": code, "message": sentence});
         // Nothing is left to be done when even this can't be printed.
-        let _ = self.object(&object);
-        eprintln!("{} {sentence}", self.paint.alarm("chat:"));
+        let _ = self.object(&failure.object());
+        eprintln!("{} {}", self.paint.alarm("chat:"), failure.sentence);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Standard input, read by a thread of its own: the runtime has no way to stop a read.
 
-use std::io::{BufRead as _, Read as _};
+use std::io::{BufRead, Read as _};
 
 use tokio::sync::mpsc;
 
@@ -17,6 +17,8 @@ pub(super) enum Line {
     Keys(Vec<u8>),
     /// A line from a pipe or a file, without its end.
     Text(String),
+    /// A line that can't be sent, and why.
+    Bad(String),
     /// There is no more.
     End,
 }
@@ -36,7 +38,7 @@ impl Input {
                 if keys {
                     read_keys(&sender)
                 } else {
-                    read_lines(&sender)
+                    read_lines(std::io::stdin().lock(), &sender)
                 }
             })?;
         Ok(Self { lines })
@@ -59,14 +61,62 @@ fn read_keys(sender: &mpsc::Sender<Line>) {
     }
 }
 
-fn read_lines(sender: &mpsc::Sender<Line>) {
-    for line in std::io::stdin()
-        .lock()
-        .lines()
-        .map_while(std::result::Result::ok)
-    {
-        if sender.blocking_send(Line::Text(line)).is_err() {
+fn read_lines(mut from: impl BufRead, sender: &mpsc::Sender<Line>) {
+    let mut number: u64 = 0;
+    loop {
+        number += 1;
+        let mut bytes = Vec::new();
+        let (line, ends) = match from.read_until(b'\n', &mut bytes) {
+            Ok(0) => return,
+            Ok(_) => (text(bytes, number), false),
+            Err(error) => {
+                let why = format!("Line {number} can't be read, nor what follows: {error}.");
+                (Line::Bad(why), true)
+            }
+        };
+        if sender.blocking_send(line).is_err() || ends {
             return;
         }
+    }
+}
+
+/// A line without its end; one that is no text is told, because the reader meant to send it.
+fn text(mut bytes: Vec<u8>, number: u64) -> Line {
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+        if bytes.last() == Some(&b'\r') {
+            bytes.pop();
+        }
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => Line::Text(text),
+        Err(_) => Line::Bad(format!(
+            "Line {number} is not UTF-8 text and was not sent: convert it, or send it as a file."
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a line that is no text is told and ends nothing; by one between two others, with each kind
+    /// of line end and none.
+    #[test]
+    fn lines_that_are_no_text() {
+        let (sender, mut lines) = mpsc::channel(WAITING_MAX);
+        read_lines(b"one\n\xff\xfe\ntwo\r\nthree".as_slice(), &sender);
+        drop(sender);
+        let mut got = Vec::new();
+        while let Some(line) = lines.blocking_recv() {
+            got.push(match line {
+                Line::Text(text) => text,
+                Line::Bad(why) => format!("bad: {why}"),
+                Line::Keys(_) | Line::End => panic!("neither keys nor an end"),
+            });
+        }
+        assert_eq!(got.len(), 4);
+        assert!(got[1].starts_with("bad: Line 2 "), "{}", got[1]);
+        assert_eq!([&got[0], &got[2], &got[3]], ["one", "two", "three"]);
     }
 }

@@ -16,15 +16,16 @@ use entente_sdk::ids::RoomId;
 use entente_sdk::{Body, Client, Event, Events, MessageId, Progress, SendOptions};
 
 use crate::cli::{self, Common};
-use crate::commands::{reader, start};
+use crate::commands::{history, reader, start};
 use crate::device;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::place;
 use crate::show::clock::heading;
 use crate::show::duration::{describe_seconds, parse_seconds};
 use crate::show::event;
 use crate::show::message::{MessageObject, Reader};
 use crate::show::output::Output;
+use crate::show::safe;
 use crate::talk::input::{Input, Line};
 use crate::talk::screen::Screen;
 
@@ -57,6 +58,7 @@ pub(crate) async fn run(common: &Common, arguments: &cli::Talk, output: &Output)
                 None
             },
             under_way: Vec::new(),
+            failures: 0,
             online: false,
             day: None,
         };
@@ -77,6 +79,8 @@ struct Talk<'a> {
     screen: Option<Screen>,
     /// Own messages that the homeserver has not taken yet.
     under_way: Vec<MessageId>,
+    /// Lines that were not carried out, and own messages that did not get through.
+    failures: u32,
     online: bool,
     day: Option<time::Date>,
 }
@@ -114,17 +118,28 @@ impl Talk<'_> {
                             break;
                         }
                     }
+                    Line::Bad(why) => self.alarm(&Failure::new("input", why))?,
                     Line::End => break,
                 },
                 event = events.next() => {
-                    let Some(event) = event else { break };
+                    let Some(event) = event else { return Err(behind()) };
                     self.event(&event).await?;
                     self.prompt()?;
                 }
                 _ = tokio::signal::ctrl_c() => return Ok(()),
             }
         }
-        self.finish(&mut events, linger).await
+        let taken = self.finish(&mut events, linger).await;
+        if self.failures > 0 && self.screen.is_none() {
+            return Err(Failure::new(
+                "not-all-done",
+                format!(
+                    "{} of the lines or messages did not get through: the errors above say why.",
+                    self.failures
+                ),
+            ));
+        }
+        taken
     }
 
     /// After the last line of a script: what it sent must be taken before the program ends.
@@ -135,10 +150,10 @@ impl Talk<'_> {
             tokio::select! {
                 event = events.next() => match event {
                     Some(event) => self.event(&event).await?,
-                    None => break,
+                    None => return Err(behind()),
                 },
                 () = &mut until => {
-                    return Err(crate::failure::Failure::not_now(
+                    return Err(Failure::not_now(
                         "waiting",
                         format!(
                             "{} messages are kept on this device and go out the next time chat \
@@ -192,9 +207,13 @@ impl Talk<'_> {
             Event::Refused { message, .. } | Event::Returned { message, .. } => {
                 self.under_way.retain(|waiting| waiting != message);
                 self.output.object(&event::object(event))?;
-                let message = self.client.message(*message).await?;
-                if message.room == self.room && !self.output.json {
-                    return self.message(&message).await;
+                if let Some(message) = history::if_there(self.client, *message).await?
+                    && message.room == self.room
+                {
+                    self.failures += 1;
+                    if !self.output.json {
+                        return self.message(&message).await;
+                    }
                 }
                 return Ok(());
             }
@@ -226,14 +245,17 @@ impl Talk<'_> {
         }
         match self.client.send_text(self.room, text, self.options).await {
             Ok(message) => self.sent(message).await?,
-            Err(error) => self.alarm(&error.to_string())?,
+            Err(error) => self.alarm(&error.into())?,
         }
         Ok(Next::GoOn)
     }
 
     async fn sent(&mut self, message: MessageId) -> Result {
         self.under_way.push(message);
-        let message = self.client.message(message).await?;
+        let Some(message) = history::if_there(self.client, message).await? else {
+            self.under_way.retain(|waiting| *waiting != message);
+            return Ok(());
+        };
         if message.progress != Progress::Waiting {
             self.under_way.retain(|waiting| *waiting != message.id);
         }
@@ -258,11 +280,17 @@ impl Talk<'_> {
                     .await;
                 match sent {
                     Ok(message) => self.sent(message).await?,
-                    Err(error) => self.alarm(&error.to_string())?,
+                    Err(error) => self.alarm(&error.into())?,
                 }
             }
             "save" => self.save(argument).await?,
-            _ => self.alarm(&format!("/{name} is not a command: see /help"))?,
+            _ => self.alarm(&Failure::new(
+                "input",
+                format!(
+                    "/{name} is not a command: see /help. A text that begins with a slash is typed \
+                     with two."
+                ),
+            ))?,
         }
         Ok(Next::GoOn)
     }
@@ -281,7 +309,7 @@ impl Talk<'_> {
                     ))
                 }
             }
-            Err(sentence) => self.alarm(&sentence),
+            Err(sentence) => self.alarm(&Failure::new("input", sentence)),
         }
     }
 
@@ -290,10 +318,7 @@ impl Talk<'_> {
         let saved = async {
             let message = place::message(self.client, digits).await?;
             let Body::File { name, .. } = &message.body else {
-                return Err(crate::failure::Failure::new(
-                    "no-file",
-                    "That message has no file.",
-                ));
+                return Err(Failure::new("no-file", "That message has no file."));
             };
             let path = if path.is_empty() {
                 crate::commands::own_name(name)?
@@ -305,11 +330,14 @@ impl Talk<'_> {
         };
         match saved.await {
             Ok(path) => self.faint(&format!("{} is saved.", path.display())),
-            Err(failure) => self.alarm(&failure.sentence),
+            Err(failure) => self.alarm(&failure),
         }
     }
 
     async fn message(&mut self, message: &entente_sdk::Message) -> Result {
+        if !history::is_shown(self.client, message).await? {
+            return Ok(());
+        }
         self.output.object(&MessageObject::from(message))?;
         if !self.output.json {
             let at_ms = message.accepted_ms.unwrap_or(message.sent_ms);
@@ -322,9 +350,6 @@ impl Talk<'_> {
                 self.line(&line)?;
             }
         }
-        if message.progress == Progress::Received {
-            self.client.mark_shown(message.id).await?;
-        }
         Ok(())
     }
 
@@ -333,8 +358,11 @@ impl Talk<'_> {
         self.line(&line)
     }
 
-    fn alarm(&mut self, line: &str) -> Result {
-        let line = self.output.paint.alarm(line);
+    /// Something that was asked for and not done: told at once, and by the exit status of a script.
+    fn alarm(&mut self, failure: &Failure) -> Result {
+        self.failures += 1;
+        self.output.object(&failure.object())?;
+        let line = self.output.paint.alarm(&safe::one_line(&failure.sentence));
         self.line(&line)
     }
 
@@ -357,6 +385,14 @@ impl Talk<'_> {
         };
         screen.prompt(&format!("{state}{}> ", self.reader.address.handle))
     }
+}
+
+fn behind() -> Failure {
+    Failure::new(
+        "behind",
+        "The client ended, or this program was too slow for what came in. Run chat talk again; \
+         what was sent and not taken yet goes out then.",
+    )
 }
 
 const HELP: [&str; 7] = [

@@ -75,10 +75,14 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
 const NAP: Duration = Duration::from_secs(60);
 /// How long replaced records may stay readable to whoever has the store's key.
 const REPLACED_FOR_MAX: Duration = Duration::from_secs(1);
+/// How often a session that stands is looked after as if it had just begun.
+const UPKEEP_EVERY_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// Deletes what expires and makes unreadable what was replaced, also while there is no session.
+/// Deletes what expires and makes unreadable what was replaced, also while there is no session; once a
+/// day, while there is one, looks after the certificate and the rest.
 pub(super) async fn keep(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
     let mut forget_at: Option<Instant> = None;
+    let mut upkeep_at_ms = shared.clock.now_ms().saturating_add(UPKEEP_EVERY_MS);
     loop {
         if shared.replaced.load(Ordering::Acquire) {
             forget_at.get_or_insert_with(|| Instant::now() + REPLACED_FOR_MAX);
@@ -92,6 +96,11 @@ pub(super) async fn keep(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
             () = sleep_until(forget_at.map_or(delete_at, |at| at.min(delete_at))) => {}
             () = shared.keeper.notified() => {}
             () = stopped(&mut stop) => return,
+        }
+        let now_ms = shared.clock.now_ms();
+        if upkeep_at_ms <= now_ms && matches!(*shared.link.borrow(), Link::Up) {
+            upkeep_at_ms = now_ms.saturating_add(UPKEEP_EVERY_MS);
+            tokio::spawn(upkeep::if_due(Arc::clone(&shared)));
         }
         let deadline = shared.next_deadline.load(Ordering::Acquire);
         if deadline <= shared.clock.now_ms()
@@ -119,7 +128,11 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 fn refuses_device(error: &Error) -> bool {
     match error {
         Error::Problem(problem) => matches!(problem.status, 401 | 403),
-        Error::StaleStore | Error::Untrusted(_) | Error::Store(_) | Error::Closed => true,
+        Error::StaleStore
+        | Error::RestoredServer
+        | Error::Untrusted(_)
+        | Error::Store(_)
+        | Error::Closed => true,
         _ => false,
     }
 }
@@ -135,7 +148,8 @@ fn jittered(pause: Duration) -> Duration {
 /// One session from its beginning to its end.
 async fn session(shared: &Arc<Shared>) -> Result<(), Error> {
     let (session, hello) = Session::open(&shared.endpoint, &shared.identity.token).await?;
-    check_hello(shared, &hello).await?;
+    let Hello { last_counter, .. } = hello;
+    shared.run(move |core| core.greeted(last_counter)).await?;
     shared.link.send_replace(Link::Up);
     shared.emit(&Event::Connected);
     tokio::spawn(upkeep::if_due(Arc::clone(shared)));
@@ -157,22 +171,6 @@ async fn session(shared: &Arc<Shared>) -> Result<(), Error> {
         ended = writer => ended,
         ended = reader.read(receiver) => ended,
     }
-}
-
-/// Holds the homeserver's memory against the device's own.
-async fn check_hello(shared: &Arc<Shared>, hello: &Hello) -> Result<(), Error> {
-    let (first, last) = shared.run(|core| Ok(core.outbox_bounds())).await?;
-    // The homeserver has seen submissions that this store never made: an older copy of it was put
-    // back. Its ratchets would use keys twice, so the device must not go on.
-    if hello.last_counter > last {
-        return Err(Error::StaleStore);
-    }
-    if first.is_some_and(|first| hello.last_counter + 1 < first) {
-        return Err(Error::Protocol(
-            "the homeserver has forgotten what it accepted from this device".to_owned(),
-        ));
-    }
-    Ok(())
 }
 
 async fn write(

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::mls::DeviceKey;
 use crate::requests;
 use crate::session::Endpoint;
-use crate::store::{Store, StoreKey};
+use crate::store::{NewStore, StoreKey};
 use crate::tls::RootPin;
 
 /// What a person types to enrol a device.
@@ -39,16 +39,14 @@ impl std::fmt::Debug for Enrolment {
     }
 }
 
-/// Enrols with the homeserver, then makes the store. A password that is refused leaves nothing.
+/// Makes the store, enrols with the homeserver, and fills the store. A password that is refused leaves
+/// nothing, and a folder that can't be written to is noticed before the homeserver hears anything.
 pub(super) async fn enrol(
     folder: &Path,
     key: StoreKey,
     enrolment: Enrolment,
     clock: Arc<dyn Clock>,
 ) -> Result<Core, Error> {
-    if Store::exists(folder) {
-        return Err(Error::AlreadyEnrolled(folder.to_owned()));
-    }
     let name = &enrolment.device_name;
     if name.is_empty() || name.len() > DEVICE_NAME_BYTES_MAX {
         return Err(Error::InvalidArgument(format!(
@@ -62,6 +60,10 @@ pub(super) async fn enrol(
         pin,
     )?;
     let device_key = DeviceKey::generate()?;
+    let folder = folder.to_owned();
+    let store_folder = folder.clone();
+    // Deriving the key from a passphrase takes a while on purpose.
+    let store = blocking(move || NewStore::create(&store_folder, &key)).await?;
     let request = EnrolRequest {
         handle: enrolment.address.handle.clone(),
         password: enrolment.password.clone(),
@@ -74,9 +76,13 @@ pub(super) async fn enrol(
         requests::send(&endpoint, None, Method::POST, "/v1/devices", &request).await?;
     let now_ms = clock.now_ms();
     let (identity, anchors) = check(&enrolment, pin, device_key, answer, now_ms)?;
-    let folder = folder.to_owned();
-    // Deriving the key from a passphrase takes a while on purpose.
-    tokio::task::spawn_blocking(move || Core::create(&folder, &key, clock, &identity, &anchors))
+    blocking(move || Core::create(&folder, store, clock, &identity, &anchors)).await
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work)
         .await
         .map_err(|e| Error::Store(e.to_string()))?
 }

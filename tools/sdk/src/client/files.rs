@@ -180,17 +180,11 @@ async fn open_to(
         }
         let mut chunk = buffer.split_to(length);
         hash.update(&chunk);
-        let nonce = chunk_nonce(number, number + 1 == shape.chunks()?);
-        let plain = key
-            .open_in_place(nonce, Aad::empty(), &mut chunk)
-            .map_err(|_| not_the_file())?;
-        // What follows the file is padding.
-        let take = usize::try_from(left).unwrap_or(usize::MAX).min(plain.len());
-        let (content, _) = plain.split_at(take);
+        let content = open_chunk(&key, shape, number, left, &mut chunk)?;
         file.write_all(content)
             .await
             .map_err(|e| file_error(path, e))?;
-        left = left.saturating_sub(u64::try_from(take).unwrap_or(u64::MAX));
+        left = left.saturating_sub(u64::try_from(content.len()).unwrap_or(u64::MAX));
     }
     if !buffer.is_empty() || hash.finish().as_ref() != reference.sha256 {
         return Err(not_the_file());
@@ -260,13 +254,8 @@ impl Sealing {
             .left
             .saturating_sub(u64::try_from(take).unwrap_or(u64::MAX));
         chunk.resize(length, 0);
-        self.key
-            .seal_in_place_append_tag(
-                chunk_nonce(self.next, self.next + 1 == chunks),
-                Aad::empty(),
-                &mut chunk,
-            )
-            .map_err(|_| std::io::Error::other("a chunk can't be sealed"))?;
+        seal_chunk(&self.key, self.next, self.next + 1 == chunks, &mut chunk)
+            .map_err(std::io::Error::other)?;
         self.hash
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -274,6 +263,50 @@ impl Sealing {
         self.next += 1;
         Ok(Some((Frame::data(chunk.into()), self)))
     }
+}
+
+fn seal_chunk(
+    key: &LessSafeKey,
+    number: u32,
+    last: bool,
+    chunk: &mut Vec<u8>,
+) -> Result<(), Error> {
+    key.seal_in_place_append_tag(chunk_nonce(number, last), Aad::empty(), chunk)
+        .map_err(|_| Error::Protocol("a chunk can't be sealed".to_owned()))
+}
+
+/// Opens a chunk in place: what of it belongs to a file of which `left` bytes are to come. What follows
+/// the file is padding.
+fn open_chunk<'a>(
+    key: &LessSafeKey,
+    shape: Shape,
+    number: u32,
+    left: u64,
+    chunk: &'a mut [u8],
+) -> Result<&'a [u8], Error> {
+    let last = number.saturating_add(1) == shape.chunks()?;
+    let plain = key
+        .open_in_place(chunk_nonce(number, last), Aad::empty(), chunk)
+        .map_err(|_| not_the_file())?;
+    let take = usize::try_from(left).unwrap_or(usize::MAX).min(plain.len());
+    Ok(plain.split_at(take).0)
+}
+
+/// Reads bytes as a file's chunks; none opens.
+#[cfg(any(test, feature = "fuzzing"))]
+#[expect(
+    clippy::expect_used,
+    reason = "tests and fuzzing stop at the first surprise"
+)]
+pub(crate) fn open_any_chunk(bytes: &[u8], length: u64, number: u32) {
+    let Ok(shape) = Shape::new(length) else {
+        return;
+    };
+    let _ = shape.encrypted_chunk(number);
+    let key = chunk_key(&[1; 32]).expect("a key of the right length");
+    let mut chunk = bytes.to_vec();
+    let opened = open_chunk(&key, shape, number, length, &mut chunk);
+    assert!(opened.is_err());
 }
 
 fn chunk_key(key: &[u8; 32]) -> Result<LessSafeKey, Error> {
@@ -296,5 +329,44 @@ fn file_error(path: &Path, reason: impl std::fmt::Display) -> Error {
     Error::File {
         path: path.to_owned(),
         reason: reason.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        /// Goal: a chunk comes back as it was in its place only; no bytes and no length make the reader
+        /// panic, and the chunks of every length add up to what is announced.
+        #[test]
+        fn chunks(
+            content in proptest::collection::vec(0_u8.., 1..2000),
+            number in 0_u32..3,
+            length in 0_u64..(8 << 20),
+            any in 0_u64..,
+            flip in 0_usize..4000,
+        ) {
+            open_any_chunk(&content, length, number);
+            open_any_chunk(&content, any, number);
+            let shape = Shape::new(length).unwrap();
+            let chunks = shape.chunks().unwrap();
+            let sum: usize = (0..chunks).map(|n| shape.encrypted_chunk(n).unwrap()).sum();
+            proptest::prop_assert_eq!(u64::try_from(sum).unwrap(), shape.encrypted_bytes());
+
+            let key = chunk_key(&[2; 32]).unwrap();
+            let left = u64::try_from(content.len()).unwrap();
+            let last = number + 1 == chunks;
+            let mut sealed = content.clone();
+            seal_chunk(&key, number, last, &mut sealed).unwrap();
+            let open = |number, mut bytes: Vec<u8>| {
+                open_chunk(&key, shape, number, left, &mut bytes).map(<[u8]>::to_vec)
+            };
+            proptest::prop_assert_eq!(open(number, sealed.clone()).unwrap(), content);
+            proptest::prop_assert!(open(number + 1, sealed.clone()).is_err());
+            let at = flip % sealed.len();
+            sealed[at] ^= 1;
+            proptest::prop_assert!(open(number, sealed).is_err());
+        }
     }
 }

@@ -15,6 +15,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub use enrol::Enrolment;
+#[cfg(feature = "fuzzing")]
+pub(crate) use files::open_any_chunk;
 
 use crate::clock::{Clock, SystemClock};
 use crate::content::Part;
@@ -330,10 +332,10 @@ impl Client {
             .await
     }
 
-    /// Tells that a message was shown: its burn time runs from the first call.
+    /// Tells that a message is about to be shown: a received one's burn time runs from the first call.
     ///
     /// # Errors
-    /// When there is no such message, or the store fails.
+    /// When there is no such message any more, which must not be shown then; or when the store fails.
     pub async fn mark_shown(&self, message: MessageId) -> Result<(), Error> {
         self.shared.run(move |core| core.mark_shown(message)).await
     }

@@ -212,6 +212,10 @@ impl Shared {
     }
 
     fn drain(&self) {
+        let mut draining = Draining {
+            shared: self,
+            done: false,
+        };
         while let Some(mut jobs) = self.next_jobs() {
             let mut committed = Err(Error::Closed);
             let mut effects = Effects::default();
@@ -230,6 +234,7 @@ impl Shared {
             }
             self.tell(effects);
         }
+        draining.done = true;
     }
 
     fn next_jobs(&self) -> Option<Vec<Box<dyn Job>>> {
@@ -288,6 +293,33 @@ impl Shared {
         lock(&self.listeners).clear();
         lock(&self.operations).clear();
         lock(&self.answers).clear();
+    }
+}
+
+/// Sees to it that a job that panics ends the client instead of leaving everybody waiting: what its
+/// batch has done is unknown, so nothing goes on from there.
+struct Draining<'a> {
+    shared: &'a Shared,
+    done: bool,
+}
+
+impl Drop for Draining<'_> {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        drop(lock(&self.shared.core).take());
+        let jobs = {
+            let mut queue = lock(&self.shared.queue);
+            queue.running = false;
+            std::mem::take(&mut queue.jobs)
+        };
+        // Whoever waits hears that the client is closed.
+        drop(jobs);
+        lock(&self.shared.operations).clear();
+        lock(&self.shared.answers).clear();
+        lock(&self.shared.listeners).clear();
+        self.shared.link.send_replace(Link::Closed);
     }
 }
 

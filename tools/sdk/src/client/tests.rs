@@ -4,8 +4,11 @@ use std::fs;
 use std::sync::Arc;
 
 use super::*;
+use crate::certificate::{AnchorSet, Validity};
+use crate::clock::tests::TestClock;
 use crate::event::Event;
 use crate::message::{Body, Progress};
+use crate::store::{Family, NewStore};
 use crate::testing::loopback::{Loopback, PASSWORD, within};
 
 const KEY: StoreKey = StoreKey::Key([3; 32]);
@@ -135,6 +138,191 @@ async fn enrolments_that_fail() {
         assert_eq!(error.code(), "unreachable");
     })
     .await;
+}
+
+/// Goal: what can't be written is noticed before the homeserver hears of it; an enrolment that a crash
+/// interrupts leaves no device, and the next one starts afresh with another key; two at once are told
+/// apart. Method: a folder below a file; a copy of a folder as it is in mid-enrolment.
+#[tokio::test]
+async fn enrolments_that_are_interrupted() {
+    within(async {
+        let homeserver = Loopback::start("a.example").await;
+        let parent = tempfile::tempdir().unwrap();
+        let file = parent.path().join("file");
+        fs::write(&file, b"").unwrap();
+        let error = Client::enrol(file.join("device"), KEY, enrolment(&homeserver, "alice"))
+            .await
+            .unwrap_err();
+        assert_eq!(error.code(), "file");
+        assert_eq!(homeserver.network().device_count(), 0);
+
+        let (folder, crashed) = (parent.path().join("device"), tempfile::tempdir().unwrap());
+        let unfinished = NewStore::create(&folder, &KEY).unwrap();
+        for entry in fs::read_dir(&folder).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), crashed.path().join(entry.file_name())).unwrap();
+        }
+        let busy = Client::enrol(&folder, KEY, enrolment(&homeserver, "alice")).await;
+        assert_eq!(busy.unwrap_err().code(), "in-use");
+        drop(unfinished);
+        assert!(!folder.exists());
+
+        let none = Client::open(crashed.path(), KEY).await.unwrap_err();
+        assert_eq!(none.code(), "not-enrolled");
+        let other = StoreKey::Key([9; 32]);
+        let enrolled = Client::enrol(
+            crashed.path(),
+            other.clone(),
+            enrolment(&homeserver, "alice"),
+        );
+        enrolled.await.unwrap().close().await;
+        let client = Client::open(crashed.path(), other).await.unwrap();
+        assert_eq!(client.address().to_string(), "alice@a.example");
+        assert_eq!(homeserver.network().device_count(), 1);
+    })
+    .await;
+}
+
+/// Goal: key packages that wait for others never end before the certificate that is shown now, however
+/// often it is renewed; by moving the clock from renewal to renewal.
+#[tokio::test]
+async fn renewals_replace_key_packages() {
+    within(async {
+        let homeserver = Loopback::start("a.example").await;
+        let Person { folder, client, .. } = person(&homeserver, "alice").await;
+        client.close().await;
+        let clock = Arc::new(homeserver.clock.clone());
+        let client = Client::open_with_clock(folder.path(), KEY, Arc::<TestClock>::clone(&clock))
+            .await
+            .unwrap();
+        let own = &homeserver.organisation;
+        let anchors = AnchorSet::own(own.server.clone(), own.root.clone());
+        for _ in 0..3 {
+            let before = homeserver.network().waiting_key_packages(&client.member());
+            homeserver.clock.advance(21 * 86_400_000);
+            upkeep::if_due(Arc::clone(&client.shared)).await;
+            let after = homeserver.network().waiting_key_packages(&client.member());
+            assert_eq!((before.len(), after.len()), (41, 41));
+            for bytes in after {
+                assert!(!before.contains(&bytes));
+                let message = crate::mls::parse(&bytes).unwrap();
+                let identity = message.as_key_package().unwrap().signing_identity();
+                let chain = identity.credential.as_x509().unwrap().to_vec();
+                let chain: Vec<Vec<u8>> = chain.into_iter().map(|c| c.into_vec()).collect();
+                let later = Validity::At(clock.now_ms() / 1000 + 20 * 86_400);
+                anchors.verify(&chain, later).unwrap();
+            }
+        }
+    })
+    .await;
+}
+
+/// Goal: a job that panics ends the client; nobody waits for ever. By one that does, and what comes after.
+#[tokio::test]
+async fn panics_end_the_client() {
+    within(async {
+        let homeserver = Loopback::start("a.example").await;
+        let mut alice = person(&homeserver, "alice").await;
+        let shared = &alice.client.shared;
+        let panicked: Result<(), Error> = shared.run(|_| panic!("on purpose")).await;
+        assert_eq!(panicked, Err(Error::Closed));
+        assert_eq!(alice.client.rooms().await.err(), Some(Error::Closed));
+        while alice.events.next().await.is_some() {}
+        assert_eq!(alice.client.connected().await, Err(Error::Closed));
+    })
+    .await;
+}
+
+/// Goal: a session that stands for weeks renews the certificate all the same; by a clock that jumps.
+#[tokio::test]
+async fn long_sessions_are_looked_after() {
+    within(async {
+        let homeserver = Loopback::start("a.example").await;
+        let Person { folder, client, .. } = person(&homeserver, "alice").await;
+        client.close().await;
+        let clock = Arc::new(homeserver.clock.clone());
+        let client = Client::open_with_clock(folder.path(), KEY, clock)
+            .await
+            .unwrap();
+        client.connect();
+        client.connected().await.unwrap();
+        let mut renewals = homeserver.renewals.subscribe();
+        assert_eq!(*renewals.borrow_and_update(), 0);
+        homeserver.clock.advance(21 * 86_400_000);
+        client.shared.keeper.notify_one();
+        renewals.changed().await.unwrap();
+        client.close().await;
+    })
+    .await;
+}
+
+/// Goal: the background deletes what expires, without a session, and what it deletes is unreadable.
+/// Method: a client whose homeserver is gone, on a clock and timers that the test moves; the content
+/// record's sealed bytes and salt are kept while the message lives.
+#[tokio::test]
+async fn the_keeper_deletes_what_expires() {
+    let homeserver = Loopback::start("a.example").await;
+    let alice = person(&homeserver, "alice").await;
+    let bob = person(&homeserver, "bob").await;
+    let room = alice
+        .client
+        .start_conversation(&[bob.client.address()])
+        .await
+        .unwrap();
+    let options = SendOptions {
+        ttl_seconds: Some(3600),
+        ..SendOptions::default()
+    };
+    let id = alice
+        .client
+        .send_text(room, "soon gone", options)
+        .await
+        .unwrap();
+    alice.client.wait_accepted(id).await.unwrap();
+    alice.client.close().await;
+    bob.client.close().await;
+    homeserver.kill();
+
+    let clock = homeserver.clock.clone();
+    let client = Client::open_with_clock(alice.folder.path(), KEY, Arc::new(clock.clone()))
+        .await
+        .unwrap();
+    let number = client.message(id).await.unwrap().number;
+    let content = Family::MessageContent;
+    let (sealed, salt) = client
+        .shared
+        .run(move |core| {
+            Ok(core
+                .store()
+                .sealed(content, room.as_bytes(), number)
+                .unwrap())
+        })
+        .await
+        .unwrap();
+    let mut events = client.events();
+    tokio::time::pause();
+    client.connect();
+    clock.advance(3_601_000);
+    loop {
+        if let Event::Deleted { message, .. } = events.next().await.unwrap() {
+            assert_eq!(message, id);
+            break;
+        }
+    }
+    let left = fs::read(alice.folder.path().join("salts")).unwrap();
+    client
+        .shared
+        .run(move |core| {
+            let (store, scope) = (core.store(), room.as_bytes());
+            assert!(store.sealed(content, scope, number).is_none());
+            assert!(store.opens(content, scope, number, &sealed, &salt));
+            for other in left.chunks(salt.len()) {
+                assert!(!store.opens(content, scope, number, &sealed, other));
+            }
+            Ok(())
+        })
+        .await
+        .unwrap();
 }
 
 /// Goal: a file arrives as it was sent, also when the homeserver fetches it first; a changed one is

@@ -25,8 +25,9 @@ pub(super) const REFILL_AFTER_USED: usize = 10;
 /// Everything, when a session begins.
 pub(super) async fn if_due(shared: Arc<Shared>) {
     log("the account", account_now(&shared).await);
-    log("key packages", key_packages_now(&shared).await);
+    // The certificate first: with a new one the homeserver takes all key packages back.
     log("the certificate", certificate_now(&shared).await);
+    log("key packages", key_packages_now(&shared).await);
     log("old keys", shared.run(Core::tidy).await);
 }
 
@@ -142,7 +143,10 @@ async fn upload(shared: &Arc<Shared>, single_use: usize, last_resort: bool) -> R
         .await
 }
 
+/// Renews the certificate when it is time. Key packages that carry the old one are gone from the
+/// homeserver then, and none may be put while this device still has the old one here.
 async fn certificate_now(shared: &Arc<Shared>) -> Result<(), Error> {
+    let _one_at_a_time = shared.upkeep.lock().await;
     let Some(csr) = shared.run(|core| core.renewal_request()).await? else {
         return Ok(());
     };
@@ -155,7 +159,5 @@ async fn certificate_now(shared: &Arc<Shared>) -> Result<(), Error> {
     )
     .await?;
     let chain = renewed.chain.into_iter().map(|der| der.0).collect();
-    shared.run(move |core| core.renewed(chain)).await?;
-    // Key packages carry the certificate: others must find ones with the new one.
-    upload(shared, KEY_PACKAGES_TARGET, true).await
+    shared.run(move |core| core.renewed(chain)).await
 }

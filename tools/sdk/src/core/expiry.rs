@@ -38,7 +38,7 @@ impl Core {
                 Some(meta) => self.schedule_deletion(place, meta.deadline_ms()),
                 None => {}
             }
-            self.schedule.remove(&(deadline, room, number));
+            self.deleted.push((deadline, room, number));
         }
         Ok(())
     }

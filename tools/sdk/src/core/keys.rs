@@ -49,12 +49,14 @@ impl Core {
         self.key_packages_used = 0;
     }
 
-    /// Deletes what nobody can need any more.
+    /// Deletes what nobody can need any more, and tries again what was put off.
     pub(crate) fn tidy(&mut self) -> Result<(), Error> {
         self.storage.delete_expired_key_packages()?;
         let rooms: Vec<RoomId> = self.rooms.keys().copied().collect();
         for room in rooms {
             self.storage.delete_old_epochs(room.as_bytes())?;
+            // What waits for a leaf that could not be renewed.
+            self.send_queued(room)?;
         }
         Ok(())
     }

@@ -107,7 +107,7 @@ impl Core {
             let stale =
                 record.sent_in_epoch >= REFRESH_AFTER_MESSAGES || (old && record.sent_in_epoch > 0);
             if stale && !self.commit_in_flight(room) {
-                self.refresh(room)?;
+                self.refresh_if_possible(room)?;
             }
             if record.sent_in_epoch >= HOLD_AFTER_MESSAGES {
                 break;
@@ -212,7 +212,9 @@ impl Core {
         if meta.accepted_ms.is_none() {
             let lifetime_ms = u64::from(meta.ttl_seconds).saturating_mul(1000);
             meta.accepted_ms = Some(accepted_ms);
-            meta.expires_ms = Some(accepted_ms.saturating_add(lifetime_ms));
+            // A homeserver whose clock is ahead must not stretch the message's life here.
+            let began_ms = accepted_ms.min(self.now_ms());
+            meta.expires_ms = Some(began_ms.saturating_add(lifetime_ms));
             self.effects.answers.push((meta.id, Ok(accepted_ms)));
             self.effects.events.push(Event::Accepted {
                 message: meta.id,
@@ -279,11 +281,16 @@ impl Core {
         }
     }
 
-    /// Starts a message's burn time, once.
+    /// Starts a message's burn time, once. A message whose time is over is not there any more, deleted
+    /// or not.
     pub(crate) fn mark_shown(&mut self, id: MessageId) -> Result<(), Error> {
         let place = self.place(id)?;
         let mut meta = self.meta(place)?.ok_or(Error::UnknownMessage(id))?;
-        if meta.burn_seconds > 0 && meta.burns_ms.is_none() {
+        if meta.deadline_ms().is_some_and(|at| at <= self.now_ms()) {
+            return Err(Error::UnknownMessage(id));
+        }
+        let own = meta.progress != ProgressRecord::Received;
+        if !own && meta.burn_seconds > 0 && meta.burns_ms.is_none() {
             let lifetime_ms = u64::from(meta.burn_seconds).saturating_mul(1000);
             meta.burns_ms = Some(self.now_ms().saturating_add(lifetime_ms));
             self.put_meta(place, &meta)?;

@@ -31,6 +31,8 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 
 pub use detached::DetachedRoom;
 pub(crate) use records::Identity;
+#[cfg(feature = "fuzzing")]
+pub(crate) use records::read_any;
 use records::{Operation, OutboxEntry, Purpose, RoomRecord, State};
 pub(crate) use results::Again;
 
@@ -40,7 +42,7 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::message::MessageId;
 use crate::mls::{self, Group, Identities, MlsClient, MlsStorage};
-use crate::store::{Family, Store, StoreKey};
+use crate::store::{Family, NewStore, Store, StoreKey};
 
 /// Most groups kept in memory.
 const GROUPS_CACHED_MAX: usize = 64;
@@ -84,10 +86,17 @@ pub(crate) struct Core {
     rooms: BTreeMap<RoomId, RoomRecord>,
     operations: BTreeMap<u64, Operation>,
     outbox: BTreeSet<u64>,
+    /// Highest counter that this store can have sent: what it knew when it was opened, until the
+    /// homeserver's first hello was held against that.
+    sent_at_most: Option<u64>,
     groups: HashMap<RoomId, CachedGroup>,
     /// When which message may be due for deletion. A hint: the message's record decides, so an
     /// entry too many is harmless.
     schedule: BTreeSet<(u64, RoomId, u64)>,
+    /// What this job has looked after: it leaves the schedule when the job has succeeded.
+    deleted: Vec<(u64, RoomId, u64)>,
+    /// Rooms whose own leaf could not be renewed, and when that is tried again.
+    refresh_after: BTreeMap<RoomId, u64>,
     effects: Effects,
     /// Key packages used up since the last refill.
     key_packages_used: usize,
@@ -102,18 +111,18 @@ impl std::fmt::Debug for Core {
 }
 
 impl Core {
-    /// Makes the store of a device that has just enrolled.
+    /// Takes over the store of a device that has just enrolled.
     pub(crate) fn create(
         folder: &Path,
-        key: &StoreKey,
+        store: NewStore,
         clock: Arc<dyn Clock>,
         identity: &Identity,
         anchors: &AnchorSet,
     ) -> Result<Self, Error> {
-        let store = Store::create(folder, key)?;
-        store.put(Family::Identity, b"", 0, identity)?;
-        store.put(Family::Anchors, b"", 0, anchors)?;
-        store.commit()?;
+        let store = store.finish(|store| {
+            store.put(Family::Identity, b"", 0, identity)?;
+            store.put(Family::Anchors, b"", 0, anchors)
+        })?;
         Self::with_store(folder, store, clock)
     }
 
@@ -149,16 +158,25 @@ impl Core {
             rooms: BTreeMap::new(),
             operations: BTreeMap::new(),
             outbox: BTreeSet::new(),
+            sent_at_most: None,
             groups: HashMap::new(),
             schedule: BTreeSet::new(),
+            deleted: Vec::new(),
+            refresh_after: BTreeMap::new(),
             effects: Effects::default(),
             key_packages_used: 0,
             roots_are_fresh: true,
         };
         core.reload()?;
+        core.sent_at_most = Some(core.state.last_counter);
         core.load_schedule()?;
-        core.job(Self::delete_due)?;
-        core.commit()?;
+        while core
+            .next_deadline_ms()
+            .is_some_and(|at| at <= core.now_ms())
+        {
+            core.job(Self::delete_due)?;
+            core.commit()?;
+        }
         Ok(core)
     }
 
@@ -204,8 +222,13 @@ impl Core {
     ) -> Result<T, Error> {
         self.store.mark();
         let before = self.effects.lengths();
+        self.deleted.clear();
         let outcome = job(self).and_then(|value| self.save().map(|()| value));
-        if outcome.is_err() {
+        if outcome.is_ok() {
+            for entry in self.deleted.drain(..) {
+                self.schedule.remove(&entry);
+            }
+        } else {
             self.store.undo();
             self.effects.truncate(before);
             self.reload()?;
@@ -227,10 +250,7 @@ impl Core {
 
     /// Writes what the job changed in memory into the batch.
     fn save(&mut self) -> Result<(), Error> {
-        for cached in self.groups.values_mut().filter(|cached| cached.dirty) {
-            cached.group.write_to_storage().map_err(mls::error)?;
-            cached.dirty = false;
-        }
+        self.save_groups()?;
         if self.groups.len() > GROUPS_CACHED_MAX {
             self.groups.clear();
         }
@@ -272,6 +292,25 @@ impl Core {
     /// Counters of the submissions without an answer: the lowest, and the last one made.
     pub(crate) fn outbox_bounds(&self) -> (Option<u64>, u64) {
         (self.outbox.first().copied(), self.state.last_counter)
+    }
+
+    /// Holds the homeserver's memory, the last counter that it took, against this store's own.
+    ///
+    /// # Errors
+    /// When one of the two is an older copy of itself.
+    pub(crate) fn greeted(&mut self, last_counter: u64) -> Result<(), Error> {
+        // What was written since the store was opened has not been sent before the first hello, so
+        // it says nothing about what an older copy's original has sent.
+        let sent_at_most = self.sent_at_most.unwrap_or(self.state.last_counter);
+        if last_counter > sent_at_most {
+            return Err(Error::StaleStore);
+        }
+        let next = self.outbox.first().copied();
+        if last_counter + 1 < next.unwrap_or(self.state.last_counter + 1) {
+            return Err(Error::RestoredServer);
+        }
+        self.sent_at_most = None;
+        Ok(())
     }
 
     /// The next submissions after `counter`, at most `count`, as many as fit a frame.

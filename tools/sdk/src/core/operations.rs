@@ -23,6 +23,8 @@ use crate::store::Family;
 
 /// How often a commit may lose before its operation is given up.
 const LOST_COMMITS_MAX: u32 = 32;
+/// How long a leaf that could not be renewed is left alone, unless its certificate was renewed.
+const REFRESH_AGAIN_AFTER_MS: u64 = 60 * 1000;
 /// Most accounts in one operation.
 const ACCOUNTS_MAX: usize = 256;
 
@@ -83,6 +85,20 @@ impl Core {
             return Err(Error::InvalidArgument("name somebody to remove".to_owned()));
         }
         self.start_operation(room, OperationKind::Remove(addresses), BTreeSet::new())
+    }
+
+    /// Begins to renew this device's leaf in a room, unless that has just failed.
+    pub(super) fn refresh_if_possible(&mut self, room: RoomId) -> Result<(), Error> {
+        let again = self.refresh_after.get(&room);
+        if again.is_some_and(|at| *at > self.now_ms()) || self.certificate_has_expired() {
+            return Ok(());
+        }
+        self.refresh(room)
+    }
+
+    /// Whether nobody would take this device's certificate any more; it is renewed first.
+    fn certificate_has_expired(&self) -> bool {
+        self.identity.not_after_ms <= self.now_ms()
     }
 
     /// Begins to renew this device's leaf in a room, unless that is under way.
@@ -161,6 +177,10 @@ impl Core {
     fn fail_operation(&mut self, number: u64, error: Error) -> Result<(), Error> {
         if let Some(operation) = self.operations.get(&number) {
             let (room, create) = (operation.room, operation.kind == OperationKind::Create);
+            if operation.kind == OperationKind::Refresh {
+                let again = self.now_ms().saturating_add(REFRESH_AGAIN_AFTER_MS);
+                self.refresh_after.insert(room, again);
+            }
             self.end_operation(number, Err(error));
             if create {
                 self.delete_room(room)?;
@@ -233,6 +253,9 @@ impl Core {
             let Some(operation) = next.cloned() else {
                 break;
             };
+            // Messages may have been encrypted in this job: a commit that fails must not take their
+            // ratchet back, or keys would be used twice.
+            self.save_group(room)?;
             match self.make_commit(&operation) {
                 Ok(true) => return Ok(()),
                 Ok(false) => self.end_operation(operation.number, Ok(room)),
@@ -276,6 +299,10 @@ impl Core {
         let leaves = self.admit_members(room)?;
         let plan = self.plan(operation, &leaves)?;
         let refresh = operation.kind == OperationKind::Refresh;
+        // Its renewal begins a new one.
+        if refresh && self.certificate_has_expired() {
+            return Ok(false);
+        }
         if plan.adds.is_empty() && plan.removes.is_empty() && !refresh {
             return if operation.kind == OperationKind::Create {
                 Err(no_key_packages())
@@ -346,6 +373,7 @@ impl Core {
             hub: self.identity.member.server.clone(),
             standing: Standing::Creating,
             sent_in_epoch: 0,
+            ended_epoch: None,
             epoch_began_ms: now,
         })?;
         self.set_group(room, group, true);
@@ -383,7 +411,10 @@ impl Core {
                             plan.adds.push((device.member.clone(), key_package));
                         }
                     }
-                    Err(error @ Error::UnknownOrganisation(_)) => return Err(error),
+                    // The roots may be out of date: the whole job runs again with fresh ones.
+                    Err(error @ Error::UnknownOrganisation(_)) if !self.roots_are_fresh => {
+                        return Err(error);
+                    }
                     // One device with a stale certificate must not keep the others out.
                     Err(error) => refused = Some(error),
                 }

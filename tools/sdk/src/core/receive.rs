@@ -52,11 +52,8 @@ impl Core {
             self.state.last_delivery = delivery.number;
             let room = room_of(&delivery.body);
             match self.take(delivery.body) {
-                Ok(()) => {
-                    if let Some(room) = room {
-                        self.save_group(room)?;
-                    }
-                }
+                // Any group may have changed: what a later delivery undoes must not be this one's.
+                Ok(()) => self.save_groups()?,
                 Err(error @ Error::UnknownOrganisation(_)) if !self.roots_are_fresh => {
                     return Err(error);
                 }
@@ -281,6 +278,13 @@ impl Core {
             .join_group(None, &message, None)
             .map_err(mls::error)?;
         self.check_joined(room, &group)?;
+        // Nobody is drawn back into what this device has left: its keys there are spent.
+        let ended = known.as_ref().and_then(|record| record.ended_epoch);
+        if ended.is_some_and(|ended| group.current_epoch() <= ended) {
+            return Err(Error::Mls(
+                "a welcome to an epoch that this device was in before".to_owned(),
+            ));
+        }
         let number = match &known {
             Some(record) => record.number,
             None => {
@@ -294,6 +298,7 @@ impl Core {
             hub,
             standing: Standing::Joined,
             sent_in_epoch: 0,
+            ended_epoch: known.and_then(|record| record.ended_epoch),
             epoch_began_ms: self.now_ms(),
         })?;
         self.set_group(room, group, true);

@@ -125,6 +125,15 @@ impl Core {
         Ok(())
     }
 
+    /// Writes every changed group into the batch, as the state to come back to.
+    pub(super) fn save_groups(&mut self) -> Result<(), Error> {
+        for cached in self.groups.values_mut().filter(|cached| cached.dirty) {
+            cached.group.write_to_storage().map_err(mls::error)?;
+            cached.dirty = false;
+        }
+        Ok(())
+    }
+
     /// Drops what a failed step may have done to the group in memory.
     pub(super) fn drop_group(&mut self, room: RoomId) {
         self.groups.remove(&room);
@@ -158,8 +167,10 @@ impl Core {
                 _ => "this device was removed from the room".to_owned(),
             },
         );
+        let epoch = self.group(room).ok().map(|group| group.current_epoch());
         let mut record = self.room(room)?.clone();
         record.standing = standing;
+        record.ended_epoch = record.ended_epoch.max(epoch);
         self.put_room(record)?;
         self.delete_group(room)?;
         let operations: Vec<u64> = self

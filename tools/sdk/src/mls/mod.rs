@@ -25,6 +25,8 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 pub(crate) use identity::Identities;
 use rules::Rules;
 pub(crate) use storage::MlsStorage;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use storage::read_any;
 
 use crate::error::Error;
 

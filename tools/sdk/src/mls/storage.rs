@@ -214,3 +214,12 @@ impl KeyPackageStorage for MlsStorage {
             .transpose()
     }
 }
+
+/// Reads bytes as what is kept of a group and of a key package.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn read_any(bytes: &[u8]) {
+    use crate::store::survives_writing;
+    survives_writing::<StoredEpoch>(bytes);
+    survives_writing::<StoredKeyPackage>(bytes);
+    let _ = KeyPackageData::mls_decode(&mut &*bytes);
+}

@@ -5,7 +5,7 @@
 //! that a crash leaves either all of a batch or nothing of it.
 //!
 //! What is in the folder:
-//! - `unlock`: the master key, sealed;
+//! - `unlock`: the master key, sealed (`enrolling` until the device is enrolled);
 //! - `records.redb`: sealed values under hidden names ([`seal`]);
 //! - `salts`: the salts of the records that must become unreadable ([`slots`]).
 //!
@@ -18,14 +18,15 @@
 //! session notices that, because the homeserver knows a higher counter.
 
 mod family;
+mod new;
 mod seal;
 mod slots;
 mod unlock;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -37,6 +38,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
+pub(crate) use new::NewStore;
 pub use unlock::StoreKey;
 
 use crate::error::Error;
@@ -98,27 +100,9 @@ impl Store {
     }
 
     /// Makes a store in a folder that holds none.
+    #[cfg(test)]
     pub(crate) fn create(folder: &Path, key: &StoreKey) -> Result<Self, Error> {
-        if Self::exists(folder) {
-            return Err(Error::AlreadyEnrolled(folder.to_owned()));
-        }
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(|e| file_error(folder, &e))?;
-        let paths = Paths::new(folder);
-        // Leftovers of an interrupted enrolment: without `unlock` nobody can read them.
-        for path in [&paths.records, &paths.salts] {
-            match fs::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(file_error(path, &error));
-                }
-                _ => {}
-            }
-        }
-        let master = unlock::create(&paths.unlock, key)?;
-        Self::open_with(folder, &paths, &Sealer::new(&master))
+        NewStore::create(folder, key)?.finish(|_| Ok(()))
     }
 
     /// Opens the store in a folder.
@@ -416,6 +400,39 @@ impl Store {
         })
     }
 
+    /// A record as it lies on disk, and the salt that its key is made of.
+    #[cfg(test)]
+    pub(crate) fn sealed(
+        &self,
+        family: Family,
+        scope: &[u8],
+        number: u64,
+    ) -> Option<(Vec<u8>, Vec<u8>)> {
+        let key = self.sealer.key(family, scope, number);
+        let reading = self.database.begin_read().unwrap();
+        let table = reading.open_table(RECORDS).unwrap();
+        let sealed = table.get(key.0.as_slice()).unwrap()?.value().to_vec();
+        let slot = seal::slot(&sealed).unwrap().unwrap();
+        let salt = self.slots().read(slot).unwrap().to_vec();
+        Some((sealed, salt))
+    }
+
+    /// Whether a record's sealed bytes can be opened with a salt.
+    #[cfg(test)]
+    pub(crate) fn opens(
+        &self,
+        family: Family,
+        scope: &[u8],
+        number: u64,
+        sealed: &[u8],
+        salt: &[u8],
+    ) -> bool {
+        let key = self.sealer.key(family, scope, number);
+        let salt: [u8; slots::SALT_BYTES] = salt.try_into().unwrap();
+        let opened = self.sealer.open(&key, sealed, |_| Ok(Zeroizing::new(salt)));
+        opened.is_ok()
+    }
+
     #[cfg(test)]
     fn crash(&self, point: CrashPoint) -> Result<(), Error> {
         let mut planned = self.crash_at.lock().unwrap_or_else(PoisonError::into_inner);
@@ -456,6 +473,8 @@ impl Drop for Store {
 }
 
 struct Paths {
+    /// What `unlock` is until the device is enrolled.
+    enrolling: PathBuf,
     unlock: PathBuf,
     records: PathBuf,
     salts: PathBuf,
@@ -464,6 +483,7 @@ struct Paths {
 impl Paths {
     fn new(folder: &Path) -> Self {
         Self {
+            enrolling: folder.join("enrolling"),
             unlock: folder.join("unlock"),
             records: folder.join("records.redb"),
             salts: folder.join("salts"),
@@ -481,6 +501,34 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
         },
         _ => Err(damaged()),
     }
+}
+
+/// What can be read as a record can be written and read again, and is the same.
+#[cfg(any(test, feature = "fuzzing"))]
+#[expect(
+    clippy::expect_used,
+    reason = "tests and fuzzing stop at the first surprise"
+)]
+pub(crate) fn survives_writing<T: Serialize + DeserializeOwned>(bytes: &[u8]) {
+    let headed = [&[RECORD_VERSION], bytes].concat();
+    let Ok(record) = decode::<T>(&headed) else {
+        return;
+    };
+    let written = postcard::to_extend(&record, vec![RECORD_VERSION]).expect("it can be written");
+    let read: T = decode(&written).expect("it can be read again");
+    let again = postcard::to_extend(&read, vec![RECORD_VERSION]).expect("it can be written again");
+    assert_eq!(written, again);
+}
+
+/// Reads bytes as a sealed record and as the file `unlock`; neither opens.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn open_any(bytes: &[u8]) {
+    let sealer = Sealer::new(&Zeroizing::new([1; 32]));
+    let key = sealer.key(Family::Room, b"a", 1);
+    let opened = sealer.open(&key, bytes, |_| Ok(Zeroizing::default()));
+    assert!(opened.is_err());
+    let _ = seal::slot(bytes);
+    assert!(unlock::open_bytes(bytes, &StoreKey::Key([1; 32])).is_err());
 }
 
 fn failed() -> Error {

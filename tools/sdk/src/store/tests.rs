@@ -1,3 +1,5 @@
+use std::fs;
+
 use super::*;
 
 const KEY: StoreKey = StoreKey::Key([7; 32]);
@@ -227,6 +229,26 @@ fn undo_takes_back() {
 }
 
 proptest::proptest! {
+    /// Goal: no bytes make the readers of sealed records and of `unlock` panic, nor does a damaged
+    /// `unlock` open or ask for more memory than is allowed; no text makes a key file's reader panic.
+    #[test]
+    fn any_bytes(
+        bytes in proptest::collection::vec(0_u8.., 0..200),
+        text in ".{0,80}",
+        flip in 0_usize..400,
+    ) {
+        open_any(&bytes);
+        let _ = StoreKey::from_text(&text);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("unlock");
+        let master = unlock::create(&path, &KEY).unwrap();
+        let mut file = fs::read(&path).unwrap();
+        proptest::prop_assert_eq!(&unlock::open_bytes(&file, &KEY).unwrap(), &master);
+        let at = flip % file.len();
+        file[at] ^= 1;
+        proptest::prop_assert!(unlock::open_bytes(&file, &KEY).is_err());
+    }
+
     /// Goal: no bytes make the record reader panic, and a sealed value opens under its own name only.
     #[test]
     fn sealed_values(bytes in proptest::collection::vec(0_u8.., 0..200), flip in 0_usize..400) {

@@ -55,10 +55,14 @@ impl StoreKey {
             reason,
         };
         let text = Zeroizing::new(fs::read_to_string(path).map_err(|e| file_error(e.to_string()))?);
+        Self::from_text(&text)
+            .ok_or_else(|| file_error("a key file holds 64 hexadecimal digits".to_owned()))
+    }
+
+    pub(crate) fn from_text(text: &str) -> Option<Self> {
         let mut key = [0; 32];
-        hex::decode_to_slice(text.trim(), &mut key)
-            .map_err(|_| file_error("a key file holds 64 hexadecimal digits".to_owned()))?;
-        Ok(Self::Key(key))
+        hex::decode_to_slice(text.trim(), &mut key).ok()?;
+        Some(Self::Key(key))
     }
 }
 
@@ -127,13 +131,18 @@ pub(super) fn create(path: &Path, key: &StoreKey) -> Result<MasterKey, Error> {
 
 /// The master key in the file.
 pub(super) fn open(path: &Path, key: &StoreKey) -> Result<MasterKey, Error> {
-    let damaged = || Error::Store("the file `unlock` is damaged".to_owned());
     let bytes = fs::read(path).map_err(|e| Error::File {
         path: path.to_owned(),
         reason: e.to_string(),
     })?;
+    open_bytes(&bytes, key)
+}
+
+/// The master key in the file's bytes.
+pub(super) fn open_bytes(bytes: &[u8], key: &StoreKey) -> Result<MasterKey, Error> {
+    let damaged = || Error::Store("the file `unlock` is damaged".to_owned());
     let (mut file, rest): (UnlockFile, _) =
-        postcard::take_from_bytes(&bytes).map_err(|_| damaged())?;
+        postcard::take_from_bytes(bytes).map_err(|_| damaged())?;
     if file.version != VERSION || !rest.is_empty() {
         return Err(damaged());
     }

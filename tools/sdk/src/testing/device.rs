@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::message::{Body, MessageId, SendOptions};
 use crate::mls::DeviceKey;
-use crate::store::StoreKey;
+use crate::store::{NewStore, StoreKey};
 
 pub(crate) const KEY: StoreKey = StoreKey::Key([5; 32]);
 
@@ -94,7 +94,7 @@ impl TestDevice {
         );
         let core = Core::create(
             folder.path(),
-            &KEY,
+            NewStore::create(folder.path(), &KEY).unwrap(),
             Arc::new(clock.clone()),
             &identity,
             &anchors,

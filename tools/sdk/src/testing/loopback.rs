@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use homeserver_api::client::{
     AccountInfo, Anchor, Anchors, EnrolRequest, EnrolResponse, FileInfo, KeyPackageCount,
-    KeyPackages,
+    KeyPackages, RenewRequest, RenewResponse,
 };
 use homeserver_api::ids::{AccountId, Address, DeviceId, FileId, Member};
 use homeserver_api::policy::UserTypePolicy;
@@ -43,6 +43,7 @@ pub(crate) const PASSWORD: &str = "correct horse";
 pub(crate) struct Loopback {
     pub(crate) organisation: Organisation,
     pub(crate) address: SocketAddr,
+    pub(crate) clock: TestClock,
     network: Mutex<Network>,
     files: Mutex<BTreeMap<FileId, Bytes>>,
     /// Something was put into an inbox.
@@ -51,6 +52,8 @@ pub(crate) struct Loopback {
     /// Answers `GET /v1/files` with "not yet" this often.
     pub(crate) fetches: Mutex<u32>,
     stop: watch::Sender<u32>,
+    /// How many certificates were renewed.
+    pub(crate) renewals: watch::Sender<u32>,
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -70,15 +73,18 @@ impl Loopback {
             )
             .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let clock = TestClock::at(SystemClock.now_ms());
         let this = Arc::new(Self {
             organisation,
             address: listener.local_addr().unwrap(),
-            network: Mutex::new(Network::new(&TestClock::at(SystemClock.now_ms()))),
+            network: Mutex::new(Network::new(&clock)),
+            clock,
             files: Mutex::default(),
             mail: Notify::new(),
             tls: TlsAcceptor::from(Arc::new(tls)),
             fetches: Mutex::default(),
             stop: watch::Sender::new(0),
+            renewals: watch::Sender::new(0),
         });
         this.serve(listener);
         this
@@ -166,6 +172,11 @@ impl Loopback {
                 );
                 json(200, &self.count(&member))
             }
+            (Method::POST, "/v1/certificate") => {
+                let body: RenewRequest = read(request).await;
+                self.network().withdraw_key_packages(&member);
+                self.renew(&member, &body)
+            }
             (Method::POST, "/v1/files") => {
                 assert!(request.headers().contains_key("entente-ttl-seconds"));
                 let body = request.into_body().collect().await.unwrap().to_bytes();
@@ -248,7 +259,7 @@ impl Loopback {
             device: DeviceId::from_bytes([number; 16]),
         };
         network.enrol(&address, &member);
-        let now_ms = SystemClock.now_ms();
+        let now_ms = self.clock.now_ms();
         let key = csr.public_key.der_bytes();
         let chain = self.organisation.issue(&member, &address, key, now_ms);
         json(
@@ -260,6 +271,22 @@ impl Loopback {
                 token: member.device.to_string(),
                 chain: chain.into_iter().map(Into::into).collect(),
                 root: self.organisation.root.clone().into(),
+                not_after_ms: now_ms + 30 * 86_400_000,
+            },
+        )
+    }
+
+    fn renew(&self, member: &Member, body: &RenewRequest) -> Answer {
+        let csr = CertificateSigningRequestParams::from_der(&body.csr.0.as_slice().into()).unwrap();
+        let address = self.network().address(member);
+        let now_ms = self.clock.now_ms();
+        let key = csr.public_key.der_bytes();
+        let chain = self.organisation.issue(member, &address, key, now_ms);
+        self.renewals.send_modify(|renewals| *renewals += 1);
+        json(
+            200,
+            &RenewResponse {
+                chain: chain.into_iter().map(Into::into).collect(),
                 not_after_ms: now_ms + 30 * 86_400_000,
             },
         )

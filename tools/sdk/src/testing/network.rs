@@ -41,6 +41,8 @@ pub(crate) struct Network {
     pub(crate) refuse_claims: BTreeMap<Address, Refusal>,
     /// What the next messages are answered instead of being taken.
     pub(crate) refuse_messages: Vec<Refusal>,
+    /// What every commit is answered instead of being ordered.
+    pub(crate) refuse_commits: Option<Refusal>,
     /// What the next message is answered, to be tried again later.
     pub(crate) defer_next: Option<u64>,
     /// Keys that are handed out for an address in place of its own.
@@ -58,6 +60,7 @@ impl Network {
             commits: Vec::new(),
             refuse_claims: BTreeMap::new(),
             refuse_messages: Vec::new(),
+            refuse_commits: None,
             defer_next: None,
             swap_claims: BTreeMap::new(),
         }
@@ -84,6 +87,20 @@ impl Network {
         if let Some(last_resort) = last_resort {
             device.last_resort = Some(last_resort.into());
         }
+    }
+
+    /// What a renewed certificate does to what waits.
+    pub(crate) fn withdraw_key_packages(&mut self, member: &Member) {
+        let device = self.devices.get_mut(member).unwrap();
+        device.key_packages.clear();
+        device.last_resort = None;
+    }
+
+    /// What is handed out next, the last-resort one included.
+    pub(crate) fn waiting_key_packages(&self, member: &Member) -> Vec<Bytes> {
+        let device = &self.devices[member];
+        let single_use = device.key_packages.iter();
+        single_use.chain(&device.last_resort).cloned().collect()
     }
 
     pub(crate) fn key_package_count(&self, member: &Member) -> (usize, bool) {
@@ -167,6 +184,10 @@ impl Network {
                 let result = self.claim(from, address);
                 let request = *request;
                 self.deliver(from, DeliveryBody::KeyMaterial { request, result });
+            }
+            SubmissionBody::Commit(_) if self.refuse_commits.is_some() => {
+                let refusal = self.refuse_commits.clone();
+                return refusal.map_or(Outcome::Accepted { accepted_ms }, Outcome::Refused);
             }
             SubmissionBody::Commit(commit) => self.order(from, submission.counter, commit),
             SubmissionBody::Message { room, message } => {

@@ -254,3 +254,48 @@ fn certificates_are_renewed() {
     assert_eq!(world.bob.run(Core::rooms)[0].members.len(), 2);
     assert_eq!(world.bob.unreadable(), Vec::<&str>::new());
 }
+
+/// Goal: a leaf that can't be renewed is tried again now and then, not without end; what is beyond the
+/// epoch's bound waits and goes out when it can. An expired certificate is not shown to anybody.
+#[test]
+fn refused_renewals_are_put_off() {
+    let mut world = World::new();
+    let room = world.conversation();
+    world.network.refuse_commits = Some(refusal(RefusalCode::RateLimited));
+    for number in 0..1100 {
+        world.alice.send(room, &number.to_string());
+    }
+    let before = world.network.last_counter(&world.alice.member);
+    world.settle();
+    let commits = world.network.last_counter(&world.alice.member) - before - 1000;
+    assert_eq!(commits, 1);
+    assert_eq!(world.bob.texts(room).len(), 1000);
+
+    world.network.refuse_commits = None;
+    world.clock.advance(40 * 86_400_000);
+    world.alice.run(Core::tidy);
+    world.settle();
+    assert_eq!(
+        world.alice.run(Core::rooms)[0].epoch,
+        1,
+        "its certificate is over"
+    );
+    let identity = world.alice.core().identity().clone();
+    let now_ms = crate::clock::Clock::now_ms(&world.clock);
+    let public = identity.key.public().unwrap();
+    let chain = world
+        .a
+        .issue(&identity.member, &identity.address, &public, now_ms);
+    world.alice.run(|core| core.renewed(chain));
+    world.settle();
+    assert_eq!(world.alice.run(Core::rooms)[0].epoch, 2);
+    assert!(
+        world
+            .alice
+            .core()
+            .submissions_after(0, 10)
+            .unwrap()
+            .is_empty()
+    );
+    assert!(world.bob.unreadable().is_empty());
+}

@@ -5,6 +5,7 @@ use super::*;
 use crate::content::Part;
 use crate::event::Event;
 use crate::message::{MessageId, SendOptions};
+use crate::store::Family;
 
 const SECRET: &str = "a text that must be gone from every file on this device";
 
@@ -45,40 +46,77 @@ fn send(device: &mut TestDevice, room: RoomId, ttl: u32, burn: u32) -> MessageId
     })
 }
 
-/// Goal: an expired message is gone from both devices, from the history as from the disk: neither
-/// its text nor any salt from which its key, or an earlier ratchet state, could be had is in any
-/// file. Method: collect every salt that was ever on disk while the message lived; after its time
-/// the salts in use are all new or belong to records that still stand.
+/// What could still open a message's content: where it lies, its sealed bytes, and its salt.
+struct Witness {
+    room: RoomId,
+    number: u64,
+    sealed: Vec<u8>,
+    salt: Vec<u8>,
+}
+
+impl Witness {
+    fn of(device: &mut TestDevice, room: RoomId, id: MessageId) -> Self {
+        let number = device.run(|core| core.message(id)).number;
+        let content = Family::MessageContent;
+        let store = device.core().store();
+        let (sealed, salt) = store.sealed(content, room.as_bytes(), number).unwrap();
+        assert!(store.opens(content, room.as_bytes(), number, &sealed, &salt));
+        assert!(salts(device.folder.path()).contains(&salt));
+        Self {
+            room,
+            number,
+            sealed,
+            salt,
+        }
+    }
+
+    /// The salt is in no file, and no salt that is left opens the bytes.
+    fn is_unreadable(&self, device: &mut TestDevice) {
+        let bytes = every_file(device.folder.path());
+        assert!(!contains(&bytes, SECRET.as_bytes()));
+        assert!(!contains(&bytes, &self.salt), "the salt is still there");
+        let left = salts(device.folder.path());
+        let scope = self.room.as_bytes();
+        let content = Family::MessageContent;
+        let store = device.core().store();
+        for salt in left {
+            assert!(!store.opens(content, scope, self.number, &self.sealed, &salt));
+        }
+        assert!(store.sealed(content, scope, self.number).is_none());
+    }
+}
+
+/// Goal: an expired message is gone from both devices, from the history as from the disk. Method:
+/// keep its content record's sealed bytes and salt while it lives; after its time the salt is in no
+/// file and no salt that is left opens the bytes, nor is any ratchet state's salt from before.
 #[test]
 fn expired_messages_are_unreadable() {
     let mut world = World::new();
     let room = world.conversation();
     let mut seen: [Vec<Vec<u8>>; 2] = [Vec::new(), Vec::new()];
     let id = send(&mut world.alice, room, 60, 0);
-    let content_salts: Vec<Vec<Vec<u8>>> = {
-        // Which salt holds the content: the one that appears with it and stays while it lives.
-        for _ in 0..4 {
-            world.alice.try_step(&mut world.network).unwrap();
-            world.bob.try_step(&mut world.network).unwrap();
-            seen[0].extend(salts(world.alice.folder.path()));
-            seen[1].extend(salts(world.bob.folder.path()));
-        }
-        vec![
-            salts(world.alice.folder.path()),
-            salts(world.bob.folder.path()),
-        ]
-    };
-    assert_eq!(world.bob.texts(room).len(), 1);
+    for _ in 0..4 {
+        world.alice.try_step(&mut world.network).unwrap();
+        world.bob.try_step(&mut world.network).unwrap();
+        seen[0].extend(salts(world.alice.folder.path()));
+        seen[1].extend(salts(world.bob.folder.path()));
+    }
+    let witnesses = [
+        Witness::of(&mut world.alice, room, id),
+        Witness::of(&mut world.bob, room, id),
+    ];
     world.clock.advance(61_000);
-    for (device, alive) in [&mut world.alice, &mut world.bob]
+    for ((device, witness), seen) in [&mut world.alice, &mut world.bob]
         .into_iter()
-        .zip(&content_salts)
+        .zip(witnesses)
+        .zip(seen)
     {
         assert!(
             device.texts(room).is_empty(),
             "not shown even before it is deleted"
         );
         device.run(crate::core::Core::delete_due);
+        witness.is_unreadable(device);
         device.core().forget_replaced().unwrap();
         assert!(
             device
@@ -86,17 +124,6 @@ fn expired_messages_are_unreadable() {
                 .contains(&Event::Deleted { room, message: id })
         );
         assert!(device.try_run(|core| core.message(id)).is_err());
-        let left = salts(device.folder.path());
-        let gone: Vec<_> = alive.iter().filter(|salt| !left.contains(salt)).collect();
-        assert!(!gone.is_empty(), "the content's salt is gone");
-        let bytes = every_file(device.folder.path());
-        assert!(!contains(&bytes, SECRET.as_bytes()));
-        for salt in gone {
-            assert!(!contains(&bytes, salt));
-        }
-    }
-    // Ratchet states from before the message was read are gone with it.
-    for (device, seen) in [&world.alice, &world.bob].into_iter().zip(seen) {
         let bytes = every_file(device.folder.path());
         let left = salts(device.folder.path());
         for salt in seen.iter().filter(|salt| !left.contains(salt)) {
@@ -106,7 +133,7 @@ fn expired_messages_are_unreadable() {
 }
 
 /// Goal: a burning message goes its burn time after it was first shown, not before, also across a
-/// restart, and unreadably.
+/// restart, and unreadably; by its content record's sealed bytes and salt.
 #[test]
 fn burnt_messages_are_unreadable() {
     let mut world = World::new();
@@ -116,7 +143,7 @@ fn burnt_messages_are_unreadable() {
     world.clock.advance(120_000);
     world.bob.run(crate::core::Core::delete_due);
     assert_eq!(world.bob.texts(room).len(), 1, "it was not shown yet");
-    let before = salts(world.bob.folder.path());
+    let witness = Witness::of(&mut world.bob, room, id);
     world.bob.run(|core| core.mark_shown(id));
     world.clock.advance(20_000);
     world.bob.run(|core| core.mark_shown(id));
@@ -129,12 +156,27 @@ fn burnt_messages_are_unreadable() {
     );
     // Deleted by opening the store.
     world.bob.restart();
-    let bytes = every_file(world.bob.folder.path());
-    let left = salts(world.bob.folder.path());
-    let gone = before.iter().filter(|salt| !left.contains(salt)).count();
-    assert!(gone >= 1);
-    assert!(!contains(&bytes, SECRET.as_bytes()));
+    witness.is_unreadable(&mut world.bob);
     assert_eq!(world.alice.texts(room).len(), 1, "burning is the reader's");
+}
+
+/// Goal: what is due must not be shown, even while it is not deleted yet, and a sender's own message
+/// does not burn by being looked at.
+#[test]
+fn due_messages_are_not_shown() {
+    let mut world = World::new();
+    let room = world.conversation();
+    let id = send(&mut world.alice, room, 60, 10);
+    world.settle();
+    world.alice.run(|core| core.mark_shown(id));
+    world.clock.advance(59_000);
+    world.alice.run(|core| core.mark_shown(id));
+    world.bob.run(|core| core.mark_shown(id));
+    world.clock.advance(1000);
+    for device in [&mut world.alice, &mut world.bob] {
+        let late = device.try_run(|core| core.mark_shown(id));
+        assert_eq!(late, Err(Error::UnknownMessage(id)));
+    }
 }
 
 /// Goal: no server can stretch a message's life by what it says about time.

@@ -164,14 +164,80 @@ fn missing_commits_are_told() {
     assert_eq!(world.bob.texts(other), ["alice: fine here"]);
 }
 
-/// Goal: a store that is put back from an older copy is noticed: the homeserver has seen counters
-/// that it never made.
+/// Goal: a store that is put back from an older copy is noticed, also when it wrote a lot before its
+/// first session: the homeserver has taken counters that it never sent. The original goes on.
 #[test]
 fn older_copies_are_noticed() {
     let mut world = World::new();
     let room = world.conversation();
-    let (_, before) = world.alice.core().outbox_bounds();
+    let copy = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(world.alice.folder.path()).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+    }
     world.alice.send(room, "after the copy");
     world.settle();
-    assert!(world.network.last_counter(&world.alice.member) > before);
+    let last = world.network.last_counter(&world.alice.member);
+    world.alice.restart();
+    world.alice.run(|core| core.greeted(last));
+    world.alice.send(room, "sent before the answer was lost");
+    world.alice.run(|core| core.greeted(last + 1));
+
+    world.alice.folder = copy;
+    world.alice.restart();
+    for _ in 0..3 {
+        world.alice.send(room, "from the copy");
+    }
+    let refused = world.alice.try_run(|core| core.greeted(last));
+    assert_eq!(refused, Err(Error::StaleStore));
+    let again = world.alice.try_run(|core| core.greeted(last));
+    assert_eq!(again, Err(Error::StaleStore));
+}
+
+/// Goal: a homeserver that was put back from an older copy is named as such, with mail waiting and
+/// without; its own last counter is fine.
+#[test]
+fn older_homeservers_are_noticed() {
+    let mut world = World::new();
+    let room = world.conversation();
+    world.alice.send(room, "taken, then forgotten");
+    world.settle();
+    world.alice.restart();
+    let last = world.network.last_counter(&world.alice.member);
+    let older = world.alice.try_run(|core| core.greeted(last - 1));
+    assert_eq!(older, Err(Error::RestoredServer));
+    world.alice.send(room, "waiting");
+    let older = world.alice.try_run(|core| core.greeted(last - 1));
+    assert_eq!(older, Err(Error::RestoredServer));
+    world.alice.run(|core| core.greeted(last));
+    // It took this one and its answer was lost.
+    world.alice.run(|core| core.greeted(last + 1));
+}
+
+/// Goal: a commit that is on its way survives what else comes with the answer that it was made for;
+/// by a frame with the key packages of a newcomer and a message of that room that nobody can read.
+#[test]
+fn commits_survive_garbage_in_the_same_frame() {
+    let mut world = World::new();
+    let room = world.conversation();
+    let mut carol = world.device('a', "carol", 3);
+    let with = [carol.address.clone()];
+    let number = world.alice.run(|core| core.add_members(room, &with));
+    world.alice.submit(&mut world.network).unwrap();
+    world.network.deliver(
+        &world.alice.member,
+        DeliveryBody::Message {
+            room,
+            message: vec![1, 2, 3].into(),
+            accepted_ms: crate::clock::Clock::now_ms(&world.clock),
+            expires_ms: u64::MAX,
+        },
+    );
+    assert!(world.network.inbox(&world.alice.member).len() >= 2);
+    world.settle_with(&mut [&mut carol]);
+    assert_eq!(world.alice.unreadable().len(), 1);
+    assert_eq!(world.alice.ended(number), Ok(room));
+    carol.send(room, "here");
+    world.settle_with(&mut [&mut carol]);
+    assert_eq!(world.alice.texts(room), ["carol: here"]);
 }

@@ -185,3 +185,32 @@ fn key_packages_run_out() {
     assert_eq!(world.bob.core().key_packages_used(), 8);
     assert_eq!(world.bob.unreadable(), Vec::<&str>::new());
 }
+
+/// Goal: nobody is drawn back into a room by the welcome of once, and a new one is taken; by removing
+/// Bob, delivering his first welcome again, and adding him again.
+#[test]
+fn old_welcomes_are_refused() {
+    let mut world = World::new();
+    let mut carol = world.device('a', "carol", 3);
+    let with = [world.bob.address.clone(), carol.address.clone()];
+    let number = world.alice.run(|core| core.start_conversation(&with));
+    world.alice.submit(&mut world.network).unwrap();
+    world.alice.receive(&mut world.network).unwrap();
+    world.alice.submit(&mut world.network).unwrap();
+    let welcome = world.network.inbox(&world.bob.member)[0].body.clone();
+    world.settle_with(&mut [&mut carol]);
+    let room = world.alice.ended(number).unwrap();
+    let bob = [world.bob.address.clone()];
+    world.alice.run(|core| core.remove_members(room, &bob));
+    world.settle_with(&mut [&mut carol]);
+    assert!(world.bob.run(crate::core::Core::rooms).is_empty());
+
+    world.network.deliver(&world.bob.member, welcome);
+    world.settle_with(&mut [&mut carol]);
+    assert!(world.bob.run(crate::core::Core::rooms).is_empty());
+    assert_eq!(world.bob.unreadable().len(), 1);
+
+    world.alice.run(|core| core.add_members(room, &bob));
+    world.settle_with(&mut [&mut carol]);
+    assert_eq!(world.bob.run(crate::core::Core::rooms).len(), 1);
+}

@@ -5,6 +5,7 @@ mod crashes;
 mod expiry;
 mod hostile;
 mod membership;
+mod outsiders;
 
 use crate::clock::tests::TestClock;
 use crate::error::Error;

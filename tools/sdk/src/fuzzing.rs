@@ -1,0 +1,60 @@
+//! What the fuzz targets in `fuzz/` call: each decoder of the client library, without its types.
+
+use rustls_pki_types::CertificateDer;
+
+use crate::certificate::{self, AnchorSet, Validity};
+use crate::client;
+use crate::content::Content;
+use crate::{core, mls, store};
+
+/// A message's content has one encoding.
+#[expect(clippy::expect_used, reason = "fuzzing stops at the first surprise")]
+pub fn content(bytes: &[u8]) {
+    if let Ok(content) = Content::decode(bytes) {
+        assert_eq!(content.encode().expect("it can be written"), bytes);
+    }
+}
+
+/// Certificates, their names, and chains of two, of an organisation whose root is such bytes as well.
+pub fn certificates(bytes: &[u8]) {
+    let _ = certificate::read(bytes);
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = certificate::parse_uri(text);
+    }
+    let (first, second) = bytes.split_at(bytes.len() / 2);
+    if let Ok(server) = "a.example".parse() {
+        let anchors = AnchorSet::own(server, second.to_vec());
+        let chain = [CertificateDer::from(first), CertificateDer::from(second)];
+        assert!(anchors.verify(&chain, Validity::NotJudged).is_err());
+    }
+}
+
+/// MLS messages.
+pub fn mls_message(bytes: &[u8]) {
+    let _ = mls::parse(bytes);
+}
+
+/// Sealed records and the file `unlock`.
+pub fn sealed(bytes: &[u8]) {
+    store::open_any(bytes);
+}
+
+/// Key files.
+pub fn key_file(text: &str) {
+    let _ = store::StoreKey::from_text(text);
+}
+
+/// Everything that is kept in the store.
+pub fn records(bytes: &[u8]) {
+    core::read_any(bytes);
+}
+
+/// A file's chunks, with the file's length and the chunk's number in front.
+pub fn file_chunks(bytes: &[u8]) {
+    if let Some((length, rest)) = bytes.split_first_chunk()
+        && let Some((number, chunk)) = rest.split_first_chunk()
+    {
+        let number = u32::from_be_bytes(*number);
+        client::open_any_chunk(chunk, u64::from_be_bytes(*length), number);
+    }
+}
