@@ -88,6 +88,7 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "federation/outbound",
         &[
+            "audit",
             "clock",
             "delivery",
             "faults",

@@ -4,17 +4,20 @@
 //! was acknowledged leaves the outbox in the step that learnt of it; a process that dies before
 //! sends it again, and the peer answers that it has it.
 
-use std::collections::{BTreeSet, HashMap};
+mod expiry;
+mod splitting;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use federation_proto::codec::Wire;
-use federation_proto::envelope::{Kind, Lane};
+use federation_proto::envelope::Lane;
 use federation_proto::ids::ServerName;
 use federation_proto::limits::{MANIFEST_BYTES_MAX, RECEIPT_BYTES_MAX};
-use federation_proto::link::{Anomaly, BatchLimits};
+use federation_proto::link::Anomaly;
 use federation_proto::receipt::{self, Receipt};
 use federation_proto::refusal::{Refusal, RefusalCode};
 use federation_proto::transaction::{self, Link, SignedTransaction, VerifyError};
@@ -22,6 +25,8 @@ use federation_proto::version::{Version, VersionSet, negotiate};
 use http::Method;
 use tokio::time::Instant;
 
+use self::expiry::{EXPIRY_INTERVAL, EXPIRY_PAUSE, ended_rows};
+use self::splitting::Suspicion;
 use super::backoff::Backoff;
 use super::links::{self, News};
 use super::network::Network;
@@ -32,25 +37,11 @@ use crate::audit::{self, Actor, Event};
 use crate::federation::paths;
 use crate::federation::peers::{self, Direction, Operation, PeerState, PeerView};
 use crate::node::Node;
-use crate::store::outbox::{self, WaitingRow};
+use crate::store::outbox;
 use crate::store::{Part, StoreError};
 
-/// A queue is looked through for what has expired, whatever else goes on, this long after the last
-/// time,
-const EXPIRY_INTERVAL: Duration = Duration::from_secs(5);
-/// a page at a time, with this pause in between.
-const EXPIRY_PAUSE: Duration = Duration::from_millis(200);
-/// Rows in a page.
-const EXPIRY_ROWS: usize = 2048;
 /// Lanes whose being held is audited by one process.
 const HELD_LANES_AUDITED_MAX: usize = 1024;
-/// How long after a transaction that was refused whole they stay as small as that made them.
-const SMALL_MS: u64 = 60 * 1000;
-/// An envelope is given up when it, alone in a transaction, could not be read this often while others
-/// could be,
-const STRIKES_MAX: u32 = 3;
-/// or this often when there were no others.
-const STRIKES_ALONE_MAX: u32 = 20;
 /// How long the task waits after a failure of the store, at most.
 const STORE_DELAY_MAX: Duration = Duration::from_secs(60);
 
@@ -70,17 +61,6 @@ pub(super) struct Worker {
     next_expiry: Option<Instant>,
     expiry_cursor: Option<(Lane, u64)>,
     suspicion: Option<Suspicion>,
-}
-
-/// A transaction was refused whole: which of its envelopes is to blame?
-struct Suspicion {
-    since_ms: u64,
-    /// Transactions have at most so many envelopes meanwhile.
-    envelopes_max: usize,
-    /// Whether a transaction was taken since.
-    others_pass: bool,
-    /// How often the first one of a lane could not be read alone.
-    strikes: HashMap<(Lane, u64), u32>,
 }
 
 /// What a step asks for.
@@ -340,84 +320,6 @@ impl Worker {
         }
     }
 
-    /// How large a transaction may be.
-    fn limits(&mut self, now_ms: u64) -> BatchLimits {
-        let over = |suspicion: &Suspicion| now_ms.abs_diff(suspicion.since_ms) > SMALL_MS;
-        if self.suspicion.as_ref().is_some_and(over) {
-            self.suspicion = None;
-        }
-        let limits = BatchLimits::default();
-        match &self.suspicion {
-            Some(suspicion) => BatchLimits {
-                envelopes_max: limits.envelopes_max.min(suspicion.envelopes_max),
-                ..limits
-            },
-            None => limits,
-        }
-    }
-
-    /// A transaction was refused whole: sends half as many at once, until the one that is to blame is
-    /// alone, and in the end gives that one up.
-    async fn split(
-        &mut self,
-        peer: &PeerView,
-        load: Load,
-        error: &RequestError,
-        now_ms: u64,
-    ) -> Result<Step, StoreError> {
-        let count = load.rows.len();
-        let suspicion = self.suspicion.get_or_insert_with(|| Suspicion {
-            since_ms: now_ms,
-            envelopes_max: count,
-            others_pass: false,
-            strikes: HashMap::new(),
-        });
-        suspicion.since_ms = now_ms;
-        suspicion.envelopes_max = (count / 2).max(1);
-        let unreadable = error.unreadable();
-        let (Some(code), [alone]) = (unreadable, load.rows.as_slice()) else {
-            self.queue.put_back(load);
-            return match unreadable {
-                Some(_) => Ok(Step::Again),
-                None => self.failed(error).await,
-            };
-        };
-        let strikes = suspicion
-            .strikes
-            .entry((alone.lane, alone.number))
-            .or_default();
-        *strikes = strikes.saturating_add(1);
-        let enough = if suspicion.others_pass {
-            STRIKES_MAX
-        } else {
-            STRIKES_ALONE_MAX
-        };
-        if *strikes < enough {
-            self.queue.put_back(load);
-            return self.failed(error).await;
-        }
-        self.suspicion = None;
-        let refusal = Refusal::new(code, format!("the other server can't read it: {error}"));
-        let ended = [(alone.clone(), refusal)];
-        self.queue.put_back(load);
-        self.give_up(peer, &ended).await
-    }
-
-    /// Gives up rows that were put back.
-    async fn give_up(
-        &mut self,
-        peer: &PeerView,
-        ended: &[(WaitingRow, Refusal)],
-    ) -> Result<Step, StoreError> {
-        let Some(buried) = settle::bury(&self.node, &self.server, ended).await? else {
-            return Ok(self.start_over(peer));
-        };
-        Ok(match self.queue.buried(buried) {
-            Ok(()) => Step::Again,
-            Err(_) => self.start_over(peer),
-        })
-    }
-
     async fn exchange(
         &self,
         peer: &PeerView,
@@ -630,64 +532,6 @@ impl Worker {
         tracing::debug!(server = %self.server, %error, ?delay, "sending failed");
         Ok(Step::Delay(delay))
     }
-
-    /// Gives up rows that have expired, a page of the queue at a time, and says when to look on.
-    async fn expire(&mut self) -> Result<(), StoreError> {
-        // Should the store fail now, it is tried again then.
-        self.next_expiry = Some(Instant::now() + EXPIRY_INTERVAL);
-        let now_ms = self.node.clock.now_ms();
-        let rows = outbox::rows_after(
-            &self.node.store,
-            &self.server,
-            self.expiry_cursor,
-            EXPIRY_ROWS,
-        )
-        .await?;
-        let looked_through = self.expiry_cursor.take();
-        self.expiry_cursor = rows.last().map(|last| (last.lane, last.number));
-        self.next_expiry = match (self.expiry_cursor, looked_through) {
-            (Some(_), _) => Some(Instant::now() + EXPIRY_PAUSE),
-            (None, Some(_)) => Some(Instant::now() + EXPIRY_INTERVAL),
-            // Nothing waits.
-            (None, None) => None,
-        };
-        let expired: Vec<_> = rows
-            .into_iter()
-            .filter(|waits| has_expired(waits, now_ms))
-            .map(|waits| (waits, expired()))
-            .collect();
-        if expired.is_empty() {
-            return Ok(());
-        }
-        let buried = settle::bury(&self.node, &self.server, &expired).await?;
-        let in_step = buried.is_some_and(|buried| self.queue.buried(buried).is_ok());
-        if !in_step {
-            self.queue = Queue::new(self.server.clone(), self.queue.link_epoch());
-        }
-        Ok(())
-    }
-}
-
-/// The rows that must not be sent any more, and why: expired, or no longer granted. Handshakes and
-/// answers always go: without them rooms break.
-fn ended_rows(peer: &PeerView, rows: &[WaitingRow], now_ms: u64) -> Vec<(WaitingRow, Refusal)> {
-    let judged = |operation| {
-        peer.judge(Direction::Outbound, operation, None, now_ms)
-            .err()
-    };
-    let message = judged(Operation::Message);
-    let invite = judged(Operation::Invite);
-    rows.iter()
-        .filter_map(|waits| {
-            let refusal = match waits.row.kind {
-                _ if has_expired(waits, now_ms) => Some(expired()),
-                Kind::Message | Kind::Relay => message.clone(),
-                Kind::KeyRequest => invite.clone(),
-                _ => None,
-            };
-            refusal.map(|refusal| (waits.clone(), refusal))
-        })
-        .collect()
 }
 
 /// Waits until this moment (`None`: for ever).
@@ -696,15 +540,4 @@ async fn reached(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-fn has_expired(waits: &WaitingRow, now_ms: u64) -> bool {
-    waits.row.expires_ms != 0 && waits.row.expires_ms <= now_ms
-}
-
-fn expired() -> Refusal {
-    Refusal::new(
-        RefusalCode::Expired,
-        "its time-to-live ran out before the other server could be reached",
-    )
 }

@@ -1,0 +1,97 @@
+//! Waiting mail that must not be sent any more: expired, or no longer granted.
+
+use std::time::Duration;
+
+use federation_proto::envelope::Kind;
+use federation_proto::refusal::{Refusal, RefusalCode};
+use tokio::time::Instant;
+
+use super::Worker;
+use crate::federation::outbound::queue::Queue;
+use crate::federation::outbound::settle;
+use crate::federation::peers::{Direction, Operation, PeerView};
+use crate::store::StoreError;
+use crate::store::outbox::{self, WaitingRow};
+
+/// A queue is looked through for what has expired, whatever else goes on, this long after the last
+/// time,
+pub(super) const EXPIRY_INTERVAL: Duration = Duration::from_secs(5);
+/// a page at a time, with this pause in between.
+pub(super) const EXPIRY_PAUSE: Duration = Duration::from_millis(200);
+/// Rows in a page.
+const EXPIRY_ROWS: usize = 2048;
+
+impl Worker {
+    /// Gives up rows that have expired, a page of the queue at a time, and says when to look on.
+    pub(super) async fn expire(&mut self) -> Result<(), StoreError> {
+        // Should the store fail now, it is tried again then.
+        self.next_expiry = Some(Instant::now() + EXPIRY_INTERVAL);
+        let now_ms = self.node.clock.now_ms();
+        let rows = outbox::rows_after(
+            &self.node.store,
+            &self.server,
+            self.expiry_cursor,
+            EXPIRY_ROWS,
+        )
+        .await?;
+        let looked_through = self.expiry_cursor.take();
+        self.expiry_cursor = rows.last().map(|last| (last.lane, last.number));
+        self.next_expiry = match (self.expiry_cursor, looked_through) {
+            (Some(_), _) => Some(Instant::now() + EXPIRY_PAUSE),
+            (None, Some(_)) => Some(Instant::now() + EXPIRY_INTERVAL),
+            // Nothing waits.
+            (None, None) => None,
+        };
+        let expired: Vec<_> = rows
+            .into_iter()
+            .filter(|waits| has_expired(waits, now_ms))
+            .map(|waits| (waits, expired()))
+            .collect();
+        if expired.is_empty() {
+            return Ok(());
+        }
+        let buried = settle::bury(&self.node, &self.server, &expired).await?;
+        let in_step = buried.is_some_and(|buried| self.queue.buried(buried).is_ok());
+        if !in_step {
+            self.queue = Queue::new(self.server.clone(), self.queue.link_epoch());
+        }
+        Ok(())
+    }
+}
+
+/// The rows that must not be sent any more, and why: expired, or no longer granted. Handshakes and
+/// answers always go: without them rooms break.
+pub(super) fn ended_rows(
+    peer: &PeerView,
+    rows: &[WaitingRow],
+    now_ms: u64,
+) -> Vec<(WaitingRow, Refusal)> {
+    let judged = |operation| {
+        peer.judge(Direction::Outbound, operation, None, now_ms)
+            .err()
+    };
+    let message = judged(Operation::Message);
+    let invite = judged(Operation::Invite);
+    rows.iter()
+        .filter_map(|waits| {
+            let refusal = match waits.row.kind {
+                _ if has_expired(waits, now_ms) => Some(expired()),
+                Kind::Message | Kind::Relay => message.clone(),
+                Kind::KeyRequest => invite.clone(),
+                _ => None,
+            };
+            refusal.map(|refusal| (waits.clone(), refusal))
+        })
+        .collect()
+}
+
+fn has_expired(waits: &WaitingRow, now_ms: u64) -> bool {
+    waits.row.expires_ms != 0 && waits.row.expires_ms <= now_ms
+}
+
+fn expired() -> Refusal {
+    Refusal::new(
+        RefusalCode::Expired,
+        "its time-to-live ran out before the other server could be reached",
+    )
+}
