@@ -104,6 +104,9 @@ impl Settings {
 
     /// Takes up the text of a file.
     pub(super) fn read_text(&mut self, file: &str, text: &str) {
+        if self.main.is_empty() {
+            file.clone_into(&mut self.main);
+        }
         let line = |at: usize| {
             let before = text.get(..at).unwrap_or(text);
             format!("{file}:{}", before.matches('\n').count() + 1)

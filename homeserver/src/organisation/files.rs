@@ -39,6 +39,7 @@ const TLS_BACKUP: (&str, &str) = ("tls-backup.pem", "tls-backup-key.pem");
 const ENVELOPE_KEY: &str = "envelope-key.pem";
 const MANIFEST: (&str, &str) = ("manifest.pem", "ENTENTE MANIFEST");
 const FILE_BYTES_MAX: u64 = 64 * 1024;
+const ROOT_UID: u32 = 0;
 
 /// The folder that holds an organisation's keys.
 pub struct KeyFolder(PathBuf);
@@ -189,7 +190,6 @@ impl KeyFolder {
         }
         let text = std::fs::read_to_string(&path).map_err(|error| wrong(error.to_string()))?;
         pem::decode(label, &Zeroizing::new(text))
-            .map(Zeroizing::new)
             .ok_or_else(|| wrong(format!("it is not one PEM block of a {label}")))
     }
 
@@ -282,13 +282,20 @@ impl KeyFolder {
             problem,
         };
         let about = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?;
-        if about.mode() & 0o077 == 0 {
-            Ok(())
-        } else {
-            Err(wrong(format!(
+        if about.mode() & 0o077 != 0 {
+            return Err(wrong(format!(
                 "others can read it: chmod {mode:o} {}",
                 path.display()
-            )))
+            )));
+        }
+        match own_uid() {
+            Some(own) if !is_trusted_owner(about.uid(), own) => Err(wrong(format!(
+                "it belongs to the user {}, who can change it: run the homeserver as that user, or \
+                 chown {own} {}",
+                about.uid(),
+                path.display()
+            ))),
+            _ => Ok(()),
         }
     }
 
@@ -298,6 +305,18 @@ impl KeyFolder {
             problem,
         }
     }
+}
+
+/// The user that this process runs as; `None` where the system does not say.
+fn own_uid() -> Option<u32> {
+    std::fs::metadata("/proc/self")
+        .ok()
+        .map(|about| about.uid())
+}
+
+/// Whoever owns a file can change it; root can anyway.
+const fn is_trusted_owner(owner: u32, own: u32) -> bool {
+    owner == own || owner == ROOT_UID
 }
 
 /// Writes a new file that only its owner can read, durably; refuses one that exists.
@@ -322,5 +341,24 @@ fn only_dns_name(certificate: &X509Certificate<'_>) -> Option<String> {
     match names.value.general_names.as_slice() {
         [GeneralName::DNSName(name)] => Some((*name).to_owned()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: keys that another user can change are refused, also when root runs the homeserver. Method: owners
+    /// by example; one's own is what a new file gets.
+    #[test]
+    fn keys_of_another_user_are_refused() {
+        assert!(is_trusted_owner(1000, 1000));
+        assert!(is_trusted_owner(ROOT_UID, 1000));
+        assert!(!is_trusted_owner(1001, 1000));
+        assert!(!is_trusted_owner(1000, ROOT_UID));
+
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let owner = file.as_file().metadata().unwrap().uid();
+        assert!(own_uid().is_none_or(|own| own == owner));
     }
 }

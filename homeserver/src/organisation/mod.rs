@@ -9,7 +9,8 @@ mod create;
 mod files;
 pub mod init;
 mod keys;
-mod pem;
+#[doc(hidden)]
+pub mod pem;
 pub mod root_key;
 mod signing;
 #[cfg(test)]

@@ -2,13 +2,22 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
 
 const LINE_CHARACTERS: usize = 64;
 
 /// `bytes` between the lines that name `label`.
-pub(super) fn encode(label: &str, bytes: &[u8]) -> String {
-    let mut text = format!("-----BEGIN {label}-----\n");
-    let encoded = STANDARD.encode(bytes);
+///
+/// What holds a private key is wiped when it is dropped; the capacity is right from the start, because a
+/// text that grows leaves copies behind.
+pub fn encode(label: &str, bytes: &[u8]) -> Zeroizing<String> {
+    let encoded = Zeroizing::new(STANDARD.encode(bytes));
+    let lines = encoded.len().div_ceil(LINE_CHARACTERS);
+    let around = 2 * (label.len() + "-----BEGIN -----\n".len());
+    let mut text = Zeroizing::new(String::with_capacity(encoded.len() + lines + around));
+    for part in ["-----BEGIN ", label, "-----\n"] {
+        text.push_str(part);
+    }
     let mut rest = encoded.as_str();
     while !rest.is_empty() {
         let (line, more) = rest.split_at_checked(LINE_CHARACTERS).unwrap_or((rest, ""));
@@ -16,18 +25,21 @@ pub(super) fn encode(label: &str, bytes: &[u8]) -> String {
         text.push('\n');
         rest = more;
     }
-    text.push_str(&format!("-----END {label}-----\n"));
+    for part in ["-----END ", label, "-----\n"] {
+        text.push_str(part);
+    }
     text
 }
 
 /// What stands between the lines that name `label`: one block, nothing around it but white space.
-pub(super) fn decode(label: &str, text: &str) -> Option<Vec<u8>> {
+pub fn decode(label: &str, text: &str) -> Option<Zeroizing<Vec<u8>>> {
     let body = text
         .trim()
         .strip_prefix(&format!("-----BEGIN {label}-----"))?
         .strip_suffix(&format!("-----END {label}-----"))?;
-    let encoded: String = body.chars().filter(|c| !c.is_ascii_whitespace()).collect();
-    STANDARD.decode(encoded).ok()
+    let mut encoded = Zeroizing::new(String::with_capacity(body.len()));
+    encoded.extend(body.chars().filter(|c| !c.is_ascii_whitespace()));
+    STANDARD.decode(&*encoded).ok().map(Zeroizing::new)
 }
 
 #[cfg(test)]
@@ -41,9 +53,10 @@ mod tests {
             let bytes: Vec<u8> = (0..=255).cycle().take(length).collect();
             let text = encode("THING", &bytes);
             assert!(text.lines().all(|line| line.len() <= LINE_CHARACTERS));
-            assert_eq!(decode("THING", &text), Some(bytes));
+            assert_eq!(decode("THING", &text), Some(Zeroizing::new(bytes)));
+            assert!(text.capacity() - text.len() <= 2, "it grew");
             assert_eq!(decode("OTHER", &text), None);
-            assert_eq!(decode("THING", &format!("x{text}")), None);
+            assert_eq!(decode("THING", &format!("x{}", *text)), None);
         }
     }
 }

@@ -46,16 +46,14 @@ pub fn seal(
     let mut sealed = Zeroizing::new(pkcs8.to_vec());
     key.seal_in_place_append_tag(nonce, Aad::from(&header), &mut *sealed)
         .map_err(|_| OrganisationError::Crypto("sealing failed".to_owned()))?;
-    Ok(pem::encode(LABEL, &[header, sealed.to_vec()].concat()))
+    header.extend_from_slice(&sealed);
+    Ok(pem::encode(LABEL, &header).to_string())
 }
 
 /// Opens what [`seal`] made.
 pub fn open(text: &str, passphrase: &str) -> Result<Zeroizing<Vec<u8>>, OrganisationError> {
-    let bytes = pem::decode(LABEL, text).ok_or_else(|| unusable("it is not a root key file"))?;
-    let (header, sealed) = bytes
-        .split_at_checked(HEADER_BYTES)
-        .filter(|(header, _)| header.first() == Some(&VERSION))
-        .ok_or_else(|| unusable("it is of an unknown version"))?;
+    let bytes = armoured(text)?;
+    let (header, sealed) = parts(&bytes)?;
     let (key, nonce) = sealing_key(header, passphrase)?;
     let mut sealed = Zeroizing::new(sealed.to_vec());
     let length = key
@@ -66,13 +64,41 @@ pub fn open(text: &str, passphrase: &str) -> Result<Zeroizing<Vec<u8>>, Organisa
     Ok(sealed)
 }
 
-/// The key and the nonce that `header` and `passphrase` name.
-fn sealing_key(header: &[u8], passphrase: &str) -> Result<(LessSafeKey, Nonce), OrganisationError> {
+/// Whether a text is a root key file, as far as that shows without the passphrase.
+#[doc(hidden)]
+pub fn is_well_formed(text: &str) -> bool {
+    armoured(text).is_ok_and(|bytes| {
+        parts(&bytes)
+            .and_then(|(header, _)| demands(header))
+            .is_ok()
+    })
+}
+
+fn armoured(text: &str) -> Result<Zeroizing<Vec<u8>>, OrganisationError> {
+    pem::decode(LABEL, text).ok_or_else(|| unusable("it is not a root key file"))
+}
+
+/// The header and the sealed key.
+fn parts(bytes: &[u8]) -> Result<(&[u8], &[u8]), OrganisationError> {
+    bytes
+        .split_at_checked(HEADER_BYTES)
+        .filter(|(header, _)| header.first() == Some(&VERSION))
+        .ok_or_else(|| unusable("it is of an unknown version"))
+}
+
+/// What `header` says, and what it asks of the machine.
+fn demands(header: &[u8]) -> Result<(Header<'_>, Params), OrganisationError> {
     let header = Header::read(header)
         .filter(Header::is_bearable)
         .ok_or_else(|| unusable("its header is not acceptable"))?;
     let parameters = Params::new(header.memory_kib, header.passes, header.lanes, Some(32))
         .map_err(|error| unusable(&error.to_string()))?;
+    Ok((header, parameters))
+}
+
+/// The key and the nonce that `header` and `passphrase` name.
+fn sealing_key(header: &[u8], passphrase: &str) -> Result<(LessSafeKey, Nonce), OrganisationError> {
+    let (header, parameters) = demands(header)?;
     let mut key = Zeroizing::new([0_u8; 32]);
     Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters)
         .hash_password_into(passphrase.as_bytes(), header.salt, &mut *key)
@@ -152,5 +178,8 @@ mod tests {
         assert!(open(&cut, "correct horse battery").is_err());
         let greedy = [&[VERSION], &[0xff; 12][..], &[0; 60]].concat();
         assert!(open(&pem::encode(LABEL, &greedy), "correct horse battery").is_err());
+        assert!(!is_well_formed(&pem::encode(LABEL, &greedy)));
+        assert!(!is_well_formed(&cut));
+        assert!(is_well_formed(&sealed));
     }
 }

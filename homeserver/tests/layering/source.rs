@@ -43,18 +43,36 @@ pub fn module_of(relative: &Path) -> Vec<String> {
     module
 }
 
-/// The source with comments, strings and characters blanked, and cut where its tests begin.
+/// The source with comments, strings and characters blanked, and without its test modules.
 pub fn code_of(source: &str) -> String {
-    let blanked = blank(source);
-    // A declaration alone (`mod tests;`) may stand at the top; the code goes on below it.
-    let tests = blanked.match_indices("#[cfg(test)]\n").find(|(at, _)| {
-        let line = blanked[*at..].lines().nth(1).unwrap_or_default();
-        line.contains("mod ") && line.contains('{')
-    });
-    match tests {
-        Some((at, _)) => blanked[..at].to_owned(),
-        None => blanked,
+    let mut code = blank(source);
+    let mut from = 0;
+    while let Some(at) = code[from..].find("#[cfg(test)]\n").map(|at| from + at) {
+        let line = code[at..].lines().nth(1).unwrap_or_default();
+        // A declaration alone (`mod tests;`) has nothing to leave out.
+        if !(line.contains("mod ") && line.contains('{')) {
+            from = at + 1;
+            continue;
+        }
+        let open = at + code[at..].find('{').unwrap();
+        code.replace_range(at..end_of_block(&code, open), "");
+        from = at;
     }
+    code
+}
+
+/// Where the block that opens at `open` is closed; literals are blanked already.
+fn end_of_block(code: &str, open: usize) -> usize {
+    let mut depth = 0_usize;
+    for (at, c) in code[open..].char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 1 => return open + at + 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+    }
+    code.len()
 }
 
 /// Absolute paths that the code names: first the crate (`crate` for its own), then the rest. `super`

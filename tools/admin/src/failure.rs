@@ -47,7 +47,8 @@ fn sentence(problem: &Problem) -> String {
     } else {
         &problem.detail
     };
-    if problem.status == 401 {
+    // The password was wrong just now: to sign in is what failed.
+    if problem.status == 401 && problem.code() != "sign-in-failed" {
         let said = said.trim_end_matches('.');
         format!("{said}; sign in with `hsctl login` [{}]", problem.code())
     } else {

@@ -241,7 +241,7 @@ impl Loopback {
     async fn enrol(&self, request: Request<Incoming>) -> Answer {
         let body: EnrolRequest = read(request).await;
         if body.password != PASSWORD {
-            return problem(403, "sign-in-failed", "the handle or the password is wrong");
+            return problem(401, "sign-in-failed", "the handle or the password is wrong");
         }
         let csr = CertificateSigningRequestParams::from_der(&body.csr.0.as_slice().into()).unwrap();
         let address: Address = format!("{}@{}", body.handle, self.organisation.server)

@@ -1,0 +1,63 @@
+//! Every type that the HTTP interfaces carry as JSON, by name: a new request or answer is added here.
+
+use homeserver_api::{admin, client, policy, problem};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Reads `bytes` as one type; what it reads comes back the same when it is written and read again.
+type Reader = fn(&[u8]) -> bool;
+
+fn round_trip<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> bool {
+    let Ok(value) = serde_json::from_slice::<T>(bytes) else {
+        return false;
+    };
+    let written = serde_json::to_vec(&value).unwrap();
+    let again = serde_json::from_slice::<T>(&written).unwrap();
+    assert_eq!(serde_json::to_vec(&again).unwrap(), written);
+    true
+}
+
+macro_rules! every_type {
+    ($($module:ident :: $name:ident,)*) => {
+        /// Each type's name and its reader.
+        pub const EVERY_TYPE: &[(&str, Reader)] =
+            &[$((stringify!($name), round_trip::<$module::$name>),)*];
+    };
+}
+
+every_type! {
+    admin::AcceptRequest,
+    admin::AuditPage,
+    admin::ChangeUserRequest,
+    admin::CountersignRequest,
+    admin::CreateUserRequest,
+    admin::CreatedUser,
+    admin::DeadLetters,
+    admin::DocumentSummary,
+    admin::OfferRequest,
+    admin::Outbox,
+    admin::PeerDetail,
+    admin::PeeringDocument,
+    admin::Peers,
+    admin::ReasonRequest,
+    admin::ResetPasswordRequest,
+    admin::ServerStatus,
+    admin::SignInRequest,
+    admin::SignInResponse,
+    admin::UserDetail,
+    admin::UserType,
+    admin::UserTypes,
+    admin::Users,
+    client::AccountInfo,
+    client::Anchors,
+    client::EnrolRequest,
+    client::EnrolResponse,
+    client::FileInfo,
+    client::KeyPackageCount,
+    client::KeyPackages,
+    client::RenewRequest,
+    client::RenewResponse,
+    client::ServerInfo,
+    policy::UserTypePolicy,
+    problem::Problem,
+}

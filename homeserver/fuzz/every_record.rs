@@ -1,0 +1,293 @@
+//! Every reader of the store, given bytes that this homeserver may never have written: a new record family
+//! is added here.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use federation_proto::envelope::Lane;
+use federation_proto::ids::{AccountId, DeviceId, FileId, Handle, RoomId, ServerName};
+use homeserver::store::{
+    self, Engine, Key, Order, Part, PartOutcome, Store, StoreError, Value, Write, account,
+    administrators, audit, dead_letters, device, expiry, file, inbox, key_package, link_position,
+    outbox, payload, peer, policy_serial, room, schema, submit_state, user_type,
+};
+
+/// Entries that one reader finds: more would let a reader that follows the keys go on for ever.
+const FOUND_MAX: u32 = 3;
+
+#[derive(Default)]
+struct Answer {
+    /// What follows the start of the range in each key that is found.
+    suffix: Vec<u8>,
+    value: Value,
+    found: u32,
+}
+
+/// An engine that finds the same value everywhere.
+#[derive(Default)]
+struct Everywhere(Mutex<Answer>);
+
+impl Engine for Everywhere {
+    fn apply(&self, parts: &[Part]) -> Result<Vec<PartOutcome>, StoreError> {
+        Ok(vec![PartOutcome::Committed; parts.len()])
+    }
+
+    fn get(&self, _: &[u8]) -> Result<Option<Value>, StoreError> {
+        Ok(Some(self.0.lock().unwrap().value.clone()))
+    }
+
+    fn range(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+        _: Order,
+    ) -> Result<Vec<(Key, Value)>, StoreError> {
+        let mut answer = self.0.lock().unwrap();
+        let key = [from, &answer.suffix].concat();
+        if limit == 0 || key.as_slice() >= to || answer.found == FOUND_MAX {
+            return Ok(Vec::new());
+        }
+        answer.found += 1;
+        Ok(vec![(key.into(), answer.value.clone())])
+    }
+}
+
+/// A store whose every entry is what it was last told.
+pub struct Records {
+    engine: Arc<Everywhere>,
+    store: Store,
+}
+
+/// A read never waits here: the engine answers at once.
+fn now<T>(read: impl Future<Output = T>) -> T {
+    match pin!(read).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => answer,
+        Poll::Pending => panic!("a reader waits for something other than the engine"),
+    }
+}
+
+/// The value that a part writes last.
+fn written(write: impl FnOnce(&mut Part) -> Result<(), StoreError>) -> Value {
+    let mut part = Part::default();
+    write(&mut part).unwrap();
+    match part.writes.into_iter().next_back().unwrap() {
+        Write::Put(_, value) | Write::Append { value, .. } => value,
+        Write::Delete(_) => panic!("a put deletes"),
+    }
+}
+
+impl Default for Records {
+    fn default() -> Self {
+        let engine = Arc::new(Everywhere::default());
+        let store = Store::new(Arc::<Everywhere>::clone(&engine)).unwrap();
+        Self { engine, store }
+    }
+}
+
+impl Records {
+    fn find(&self, suffix: &[u8], value: Value) {
+        *self.engine.0.lock().unwrap() = Answer {
+            suffix: suffix.to_vec(),
+            value,
+            found: 0,
+        };
+    }
+
+    /// A record that is read comes back the same when it is written and read again.
+    fn round_trip<T: PartialEq>(
+        &self,
+        read: impl Fn(&Store) -> Option<T>,
+        write: impl Fn(&mut Part, &T) -> Result<(), StoreError>,
+    ) -> bool {
+        self.engine.0.lock().unwrap().found = 0;
+        let Some(record) = read(&self.store) else {
+            return false;
+        };
+        let before = self.engine.0.lock().unwrap().suffix.clone();
+        let value = self.engine.0.lock().unwrap().value.clone();
+        self.find(&before, written(|part| write(part, &record)));
+        assert!(read(&self.store).is_some_and(|again| again == record));
+        self.find(&before, value);
+        true
+    }
+
+    /// Gives every reader keys that end in `suffix` and the value `value`; tells how many record types
+    /// the value was read as.
+    pub fn read_every(&self, suffix: &[u8], value: &[u8]) -> usize {
+        self.find(suffix, value.to_vec().into());
+        let (account, device) = (
+            AccountId::from_bytes([1; 16]),
+            DeviceId::from_bytes([2; 16]),
+        );
+        let (room, file) = (RoomId::from_bytes([3; 16]), FileId::from_bytes([4; 16]));
+        let lane = Lane::from_bytes([5; 16]);
+        let server: ServerName = "a.example".parse().unwrap();
+        let handle: Handle = "anna".parse().unwrap();
+        let of = device::DeviceOf { account, device };
+        let mut read = 0;
+        let mut count = |was_read: bool| read += usize::from(was_read);
+
+        count(self.round_trip(
+            |store| Some(now(account::get(store, account)).ok()??.0),
+            |part, record| account::put(part, account, record),
+        ));
+        count(self.round_trip(
+            |store| now(administrators::get(store, &handle)).ok()?,
+            |part, record| administrators::create(part, &handle, record),
+        ));
+        count(self.round_trip(
+            |store| now(administrators::session(store, &[6; 32])).ok()?,
+            |part, record| administrators::put_session(part, &[6; 32], record),
+        ));
+        count(self.round_trip(
+            |store| Some(now(audit::head(store)).ok()?.0),
+            audit::put_head,
+        ));
+        count(self.round_trip(
+            |store| Some(now(audit::pending(store, 1)).ok()?.pop()?.1),
+            audit::put_pending,
+        ));
+        count(self.round_trip(
+            |store| Some(now(audit::entries(store, 0, 1)).ok()?.pop()?.1),
+            |part, entry| audit::put_entry(part, 1, entry),
+        ));
+        count(self.round_trip(
+            |store| now(dead_letters::newest(store, 1)).ok()?.pop(),
+            dead_letters::append,
+        ));
+        count(self.round_trip(
+            |store| Some(now(device::get(store, of)).ok()??.0),
+            |part, record| device::put(part, of, record),
+        ));
+        count(self.round_trip(
+            |store| Some(now(file::get(store, file)).ok()??.0),
+            |part, record| file::put(part, file, record),
+        ));
+        count(self.round_trip(
+            |store| Some(now(file::usage(store, account)).ok()?.0),
+            |part, bytes| file::put_usage(part, account, None, *bytes),
+        ));
+        count(self.round_trip(
+            |store| Some(now(inbox::range(store, device, 1, 1)).ok()?.pop()?.1),
+            |part, record| {
+                inbox::append(part, device, inbox::value(record)?);
+                Ok(())
+            },
+        ));
+        count(self.round_trip(
+            |store| now(link_position::epoch(store, &server)).ok()?.record,
+            |part, epoch| link_position::put_epoch(part, &server, &Default::default(), *epoch),
+        ));
+        count(self.round_trip(
+            |store| {
+                now(link_position::position(store, &server, lane))
+                    .ok()?
+                    .record
+            },
+            |part, at| {
+                let before = now(link_position::position(&self.store, &server, lane))?;
+                link_position::put_position(part, &server, lane, &before, at)
+            },
+        ));
+        count(self.round_trip(
+            |store| now(link_position::lanes(store, &server)).ok()?.record,
+            |part, lanes| link_position::put_lanes(part, &server, &Default::default(), *lanes),
+        ));
+        count(self.round_trip(
+            |store| now(link_position::recent(store, &server, lane, 1)).ok()?,
+            |part, recent| link_position::put_recent(part, &server, lane, recent),
+        ));
+        count(self.round_trip(
+            |store| {
+                Some(
+                    now(outbox::lane(store, &server, lane, 1, 1))
+                        .ok()?
+                        .pop()?
+                        .row,
+                )
+            },
+            |part, row| outbox::append(part, &server, lane, row),
+        ));
+        count(self.round_trip(
+            |store| Some(now(room::get(store, room)).ok()??.0),
+            |part, record| room::put(part, room, record),
+        ));
+        count(self.round_trip(
+            |store| Some(now(submit_state::get(store, device)).ok()?.0),
+            |part, state| state.clone().put(part, device),
+        ));
+        count(self.round_trip(
+            |store| now(user_type::get(store, "standard")).ok()?,
+            |part, policy| user_type::put(part, "standard", policy),
+        ));
+        if let Ok(Some((record, _))) = now(peer::get(&self.store, &server)) {
+            // Its serial grows with each write, and is written beside it.
+            let mut part = Part::default();
+            let _ = peer::put(&mut part, &server, record, None);
+            count(true);
+        }
+        count(now(key_package::last_resort(&self.store, device)).is_ok());
+        count(now(payload::get(&self.store, payload::PayloadId([7; 16]))).is_ok());
+        drop(self.read_the_rest(suffix, of, &server, lane, &handle));
+        read
+    }
+
+    /// Readers of keys, and of values that have no writer of their own.
+    fn read_the_rest(
+        &self,
+        suffix: &[u8],
+        of: device::DeviceOf,
+        server: &ServerName,
+        lane: Lane,
+        handle: &Handle,
+    ) -> Result<(), StoreError> {
+        let store = &self.store;
+        let value = self.engine.0.lock().unwrap().value.clone();
+        let again = || self.find(suffix, value.clone());
+        let mut part = Part::default();
+        let _ = now(schema::check(store));
+        let _ = now(account::by_handle(store, handle));
+        again();
+        let _ = now(account::handles(store, None, 10));
+        again();
+        let _ = now(administrators::delete_ended_sessions(
+            store, &mut part, 1, 10,
+        ));
+        again();
+        let _ = now(dead_letters::delete_old(store, &mut part, 1, 10));
+        let _ = now(device::account_of(store, of.device));
+        let _ = now(device::by_token(store, &[6; 32]));
+        again();
+        let _ = now(device::of_account(store, of.account));
+        again();
+        let _ = now(expiry::due(store, u64::MAX - 1, 10));
+        again();
+        let _ = now(expiry::next_ms(store));
+        let _ = now(file::chunk(store, FileId::from_bytes([4; 16]), 1));
+        again();
+        let _ = now(key_package::single_use(store, of.device, 10));
+        again();
+        let _ = now(outbox::rows_after(store, server, None, 10));
+        again();
+        let _ = now(outbox::next_lane(store, server, Some(lane)));
+        again();
+        let _ = now(outbox::tails(store, server, 10));
+        again();
+        let _ = now(outbox::destinations(store));
+        again();
+        let _ = now(payload::is_awaited(store, payload::PayloadId([7; 16])));
+        again();
+        let _ = now(peer::all(store));
+        let _ = policy_serial::number(now(policy_serial::get(store))?.as_ref());
+        let (state, _) = now(submit_state::get(store, of.device))?;
+        let _ = now(state.outcome(store, of.device, 1));
+        again();
+        let _ = now(user_type::all(store));
+        again();
+        let _ = now(store::check::check(store));
+        Ok(())
+    }
+}
