@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use federation_proto::envelope::Lane;
-use federation_proto::ids::{AccountId, DeviceId, FileId, Handle, RoomId, ServerName};
+use federation_proto::ids::{AccountId, DeviceId, FileId, Handle, RequestId, RoomId, ServerName};
 use homeserver::store::{
     self, Engine, Key, Order, Part, PartOutcome, Store, StoreError, Value, Write, account,
-    administrators, audit, dead_letters, device, expiry, file, inbox, key_package, link_position,
-    outbox, payload, peer, policy_serial, room, schema, submit_state, user_type,
+    administrators, audit, dead_letters, device, expiry, file, inbox, key_package, key_request,
+    link_position, outbox, payload, peer, policy_serial, relayed, room, schema, submit_state,
+    user_type,
 };
 
 /// Entries that one reader finds: more would let a reader that follows the keys go on for ever.
@@ -43,6 +44,7 @@ impl Engine for Everywhere {
         from: &[u8],
         to: &[u8],
         limit: usize,
+        _: usize,
         _: Order,
     ) -> Result<Vec<(Key, Value)>, StoreError> {
         let mut answer = self.0.lock().unwrap();
@@ -127,6 +129,7 @@ impl Records {
         let server: ServerName = "a.example".parse().unwrap();
         let handle: Handle = "anna".parse().unwrap();
         let of = device::DeviceOf { account, device };
+        let whose = file::Whose::Account(account);
         let mut read = 0;
         let mut count = |was_read: bool| read += usize::from(was_read);
 
@@ -164,11 +167,11 @@ impl Records {
         ));
         count(self.round_trip(
             |store| Some(now(file::get(store, file)).ok()??.0),
-            |part, record| file::put(part, file, record),
+            |part, record| file::put(part, file, record).map(drop),
         ));
         count(self.round_trip(
-            |store| Some(now(file::usage(store, account)).ok()?.0),
-            |part, bytes| file::put_usage(part, account, None, *bytes),
+            |store| Some(now(file::usage(store, &whose)).ok()?.0),
+            |part, bytes| file::put_usage(part, &whose, None, *bytes),
         ));
         count(self.round_trip(
             |store| Some(now(inbox::range(store, device, 1, 1)).ok()?.pop()?.1),
@@ -193,8 +196,8 @@ impl Records {
             },
         ));
         count(self.round_trip(
-            |store| now(link_position::lanes(store, &server)).ok()?.record,
-            |part, lanes| link_position::put_lanes(part, &server, &Default::default(), *lanes),
+            |store| now(link_position::lane_count(store, &server)).ok()?.record,
+            |part, count| link_position::put_lane_count(part, &server, &Default::default(), count),
         ));
         count(self.round_trip(
             |store| now(link_position::recent(store, &server, lane, 1)).ok()?,
@@ -214,6 +217,21 @@ impl Records {
         count(self.round_trip(
             |store| Some(now(room::get(store, room)).ok()??.0),
             |part, record| room::put(part, room, record),
+        ));
+        count(self.round_trip(
+            |store| Some(now(relayed::get(store, room, &server)).ok()??.0),
+            |part, last| relayed::put(part, room, &server, None, *last),
+        ));
+        let request = RequestId::from_bytes([8; 16]);
+        count(self.round_trip(
+            |store| Some(now(key_request::get(store, device, request)).ok()??.0),
+            |part, record| {
+                // Written last, where a round trip looks: `put` notes the expiry after the record.
+                let mut noted = Part::default();
+                key_request::put(&mut noted, device, request, record)?;
+                part.writes.extend(noted.writes.into_iter().take(1));
+                Ok(())
+            },
         ));
         count(self.round_trip(
             |store| Some(now(submit_state::get(store, device)).ok()?.0),

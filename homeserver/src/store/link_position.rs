@@ -53,7 +53,7 @@ pub fn require_epoch(part: &mut Part, origin: &ServerName, read: &Read<u64>) {
 }
 
 /// How many lanes a peer has begun in a link epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LaneCount {
     /// The link epoch.
     pub link_epoch: u64,
