@@ -26,11 +26,21 @@ pub enum Kind {
     Acceptance,
     /// A countersignature.
     Countersignature,
+    /// An amendment.
+    Amendment,
+    /// A consent to an amendment.
+    Consent,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Offer, Self::Acceptance, Self::Countersignature];
+    pub const ALL: [Self; 5] = [
+        Self::Offer,
+        Self::Acceptance,
+        Self::Countersignature,
+        Self::Amendment,
+        Self::Consent,
+    ];
 
     /// As in `offer`.
     #[must_use]
@@ -39,6 +49,8 @@ impl Kind {
             Self::Offer => "offer",
             Self::Acceptance => "acceptance",
             Self::Countersignature => "countersignature",
+            Self::Amendment => "amendment",
+            Self::Consent => "consent",
         }
     }
 
@@ -47,6 +59,8 @@ impl Kind {
             Self::Offer => "an offer",
             Self::Acceptance => "an acceptance",
             Self::Countersignature => "a countersignature",
+            Self::Amendment => "an amendment",
+            Self::Consent => "a consent",
         }
     }
 
@@ -55,6 +69,8 @@ impl Kind {
             Self::Offer => "ENTENTE OFFER",
             Self::Acceptance => "ENTENTE ACCEPTANCE",
             Self::Countersignature => "ENTENTE COUNTERSIGNATURE",
+            Self::Amendment => "ENTENTE AMENDMENT",
+            Self::Consent => "ENTENTE CONSENT",
         }
     }
 }

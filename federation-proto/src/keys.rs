@@ -33,6 +33,11 @@ pub(crate) const ACCEPTANCE_LABEL: &[u8] = b"entente acceptance";
 /// Label of what an issuing key signs for a countersignature.
 pub(crate) const COUNTERSIGNATURE_LABEL: &[u8] = b"entente countersignature";
 
+/// Label of what an issuing key signs for an amendment.
+pub(crate) const AMENDMENT_LABEL: &[u8] = b"entente amendment";
+/// Label of what an issuing key signs for a consent to an amendment.
+pub(crate) const CONSENT_LABEL: &[u8] = b"entente consent";
+
 /// Why a key can't be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {

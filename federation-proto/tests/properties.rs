@@ -12,8 +12,9 @@ use std::fmt::Debug;
 
 use bytes::Bytes;
 use federation_proto::agreement::{
-    Acceptance, AcceptanceBody, Countersignature, CountersignatureBody, Endpoint, Grants, Offer,
-    OfferBody, Operation, Statement, Terms, TtlBounds, UserTypes,
+    Acceptance, AcceptanceBody, AmendmentBody, Consent, ConsentBody, Countersignature,
+    CountersignatureBody, Endpoint, Grants, Offer, OfferBody, Operation, Statement, Terms,
+    TtlBounds, UserTypes,
 };
 use federation_proto::armor;
 use federation_proto::codec::{Wire, Writer};
@@ -493,6 +494,36 @@ proptest! {
         let other = damaged(&bytes, damage);
         if let Ok(accepted) = receipt::decode(other.clone()) {
             prop_assert_eq!(accepted.to_bytes().unwrap(), other);
+        }
+    }
+
+    /// Goal: amendments and consents have one encoding; by round trip, damage and re-encoding.
+    #[test]
+    fn amendments_and_consents(
+        statement in statement(),
+        time in any::<u64>(),
+        hash in digest(),
+        signature in opaque(72),
+        damage in damage(),
+    ) {
+        let consent = ConsentBody {
+            from: statement.to.clone(),
+            to: statement.from.clone(),
+            manifest: Bytes::copy_from_slice(hash.as_bytes()),
+            amendment_sha256: hash,
+            made_ms: time,
+        };
+        check_wire(&AmendmentBody { statement, agreement_sha256: hash }, damage.clone());
+        check_wire(&consent, damage.clone());
+        let mut writer = Writer::new();
+        consent.write(&mut writer);
+        writer.opaque8("signature", 72, &signature);
+        let bytes = writer.finish().unwrap();
+        let decoded = Consent::decode(bytes.clone()).unwrap();
+        prop_assert_eq!(decoded.body(), &consent);
+        let other = damaged(&bytes, damage);
+        if let Ok(accepted) = Consent::decode(other.clone()) {
+            prop_assert_eq!(accepted.bytes(), &other);
         }
     }
 

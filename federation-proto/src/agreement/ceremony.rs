@@ -2,6 +2,7 @@
 
 use ring::rand::SecureRandom;
 
+use crate::agreement::amendment::Amendments;
 use crate::agreement::documents::{
     Acceptance, AcceptanceBody, Countersignature, CountersignatureBody, Document, DocumentBody,
     DocumentError, Offer, OfferBody, Statement,
@@ -78,6 +79,18 @@ pub enum AgreementError {
     /// Not the first statement between the two.
     #[error("the document amends an earlier one that is not known here")]
     NotTheFirst,
+    /// Both have not signed, or it has ended.
+    #[error("there is no agreement to amend: both must have signed, and it must not have ended")]
+    NotSigned,
+    /// An amendment out of order.
+    #[error(
+        "the amendment does not follow the maker's last statement that is known here: \
+         ask for the one before it, or for a new one"
+    )]
+    NotTheNext,
+    /// Nothing waits for consent.
+    #[error("there is no proposal that this consents to: was another one made since?")]
+    NothingProposed,
     /// The terms are not in order.
     #[error(transparent)]
     Terms(#[from] TermsError),
@@ -187,6 +200,8 @@ impl Offered {
                     acceptance,
                     countersignature,
                     since_ms: now_ms,
+                    by_offerer: Amendments::default(),
+                    by_accepter: Amendments::default(),
                 },
             }),
             Err(error) => Err(Rejected {
@@ -296,6 +311,8 @@ impl Accepted {
                     acceptance: self.acceptance,
                     countersignature,
                     since_ms: now_ms,
+                    by_offerer: Amendments::default(),
+                    by_accepter: Amendments::default(),
                 },
             }),
             Err(error) => Err(Rejected {

@@ -22,7 +22,7 @@ use crate::text::is_unseen;
 use crate::version::VersionSet;
 
 /// The format of peering documents.
-const FORMAT: u16 = 1;
+pub(super) const FORMAT: u16 = 1;
 
 /// Where a homeserver is reached: `host:port`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -121,7 +121,7 @@ pub struct Statement {
 }
 
 impl Statement {
-    fn write(&self, writer: &mut Writer) {
+    pub(super) fn write(&self, writer: &mut Writer) {
         writer.u16(FORMAT);
         writer.server_name(&self.from);
         writer.server_name(&self.to);
@@ -148,7 +148,7 @@ impl Statement {
         writer.u64(self.expires_ms);
     }
 
-    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+    pub(super) fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
         let format = reader.u16("format")?;
         if format != FORMAT {
             return Err(DecodeError::UnsupportedVersion(format));
@@ -311,7 +311,7 @@ pub trait DocumentBody: Wire + sealed::Sealed {
     fn statement(&self) -> &Statement;
 }
 
-mod sealed {
+pub(super) mod sealed {
     pub trait Sealed {}
     impl Sealed for super::OfferBody {}
     impl Sealed for super::AcceptanceBody {}
@@ -555,7 +555,7 @@ impl Countersignature {
     }
 }
 
-fn attach_signature(
+pub(super) fn attach_signature(
     label: &[u8],
     body: &[u8],
     key: &IssuingKey,
@@ -568,7 +568,7 @@ fn attach_signature(
     Ok(writer.finish()?)
 }
 
-fn signed_bytes(label: &[u8], body: &[u8]) -> Result<Bytes, EncodeError> {
+pub(super) fn signed_bytes(label: &[u8], body: &[u8]) -> Result<Bytes, EncodeError> {
     let mut writer = Writer::with_capacity(body.len() + 32);
     writer.opaque8("label", SIGNATURE_LABEL_BYTES_MAX, label);
     writer.fixed(body);
@@ -586,7 +586,7 @@ fn split<B: DocumentBody>(bytes: &Bytes) -> Result<(B, Bytes, Bytes), DocumentEr
     Ok((body, signed, signature))
 }
 
-fn check_length(bytes: &Bytes) -> Result<Bytes, DecodeError> {
+pub(super) fn check_length(bytes: &Bytes) -> Result<Bytes, DecodeError> {
     if bytes.len() > PEERING_DOCUMENT_BYTES_MAX {
         return Err(DecodeError::TooLong {
             what: "peering document",

@@ -9,22 +9,28 @@
 //! [`Revoked`]); a transition consumes the state it leaves, and no state can be made without the
 //! signatures that it stands for. [`Agreement`] is any of them, and [`Record`] what a store keeps.
 //!
-//! Deliberately absent: amendments. Statements have the fields they need (a serial, the hash of the
-//! statement before), and a first statement has serial 1 and no predecessor.
+//! A side that changes its mind signs an [`Amendment`], its whole new statement: what only tightens is
+//! in force at once, what widens waits for the partner's [`Consent`].
 
+mod amendment;
 mod ceremony;
+mod diff;
 mod documents;
 mod record;
 mod states;
 mod summary;
 mod terms;
 
+pub use amendment::{Amended, Amendment, AmendmentBody, Amendments, Consent, ConsentBody, Effect};
 pub use ceremony::{Accepted, AgreementError, Draft, Offered, Rejected};
+pub use diff::{Change, Tendency};
 pub use documents::{
     Acceptance, AcceptanceBody, Countersignature, CountersignatureBody, Document, DocumentBody,
     DocumentError, Endpoint, EndpointError, Offer, OfferBody, Statement,
 };
-pub use record::{AcceptanceRecord, OfferRecord, PapersRecord, Record, SignedRecord};
+pub use record::{
+    AcceptanceRecord, AmendmentsRecord, OfferRecord, PapersRecord, Record, SignedRecord,
+};
 pub use states::{Active, Agreement, Expired, Papers, Revoked, Side, Signed, State, Suspended};
 pub use terms::{
     Direction, EffectiveTerms, Grants, Operation, Terms, TermsError, TtlBounds, UserTypes,

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::agreement::amendment::{Amended, Amendments, Consent};
 use crate::agreement::ceremony::{Accepted, AgreementError, Offered, check_fit};
 use crate::agreement::documents::{Acceptance, Countersignature, Document, DocumentError, Offer};
 use crate::agreement::states::{
@@ -74,6 +75,19 @@ pub struct SignedRecord {
     pub countersignature: Bytes,
     /// Since when it has been signed by both, milliseconds since the Unix epoch.
     pub since_ms: u64,
+    /// The offerer's amendments.
+    pub by_offerer: AmendmentsRecord,
+    /// The accepter's amendments.
+    pub by_accepter: AmendmentsRecord,
+}
+
+/// One side's amendments.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AmendmentsRecord {
+    /// The amendment in force, and the consent to it.
+    pub in_force: Option<(Bytes, Option<Bytes>)>,
+    /// The amendment that waits for consent.
+    pub proposed: Option<Bytes>,
 }
 
 /// What had been signed when an agreement ended.
@@ -84,7 +98,7 @@ pub enum PapersRecord {
     /// Their offer and our acceptance.
     Acceptance(AcceptanceRecord),
     /// All of it.
-    Signed(SignedRecord),
+    Signed(Box<SignedRecord>),
 }
 
 impl Agreement {
@@ -169,6 +183,8 @@ fn signed_record(signed: &Signed) -> SignedRecord {
         acceptance: signed.acceptance.bytes().clone(),
         countersignature: signed.countersignature.bytes().clone(),
         since_ms: signed.since_ms,
+        by_offerer: amendments_record(&signed.by_offerer),
+        by_accepter: amendments_record(&signed.by_accepter),
     }
 }
 
@@ -185,7 +201,7 @@ fn papers_record(papers: &Papers) -> PapersRecord {
             offer: offer.bytes().clone(),
         }),
         Papers::Acceptance(accepted) => PapersRecord::Acceptance(acceptance_record(accepted)),
-        Papers::Signed(signed) => PapersRecord::Signed(signed_record(signed)),
+        Papers::Signed(signed) => PapersRecord::Signed(Box::new(signed_record(signed))),
     }
 }
 
@@ -199,6 +215,41 @@ fn restore_signed(record: &SignedRecord) -> Result<Signed, DocumentError> {
         acceptance,
         countersignature,
         since_ms: record.since_ms,
+        by_offerer: restore_amendments(&record.by_offerer)?,
+        by_accepter: restore_amendments(&record.by_accepter)?,
+    })
+}
+
+fn amendments_record(amendments: &Amendments) -> AmendmentsRecord {
+    AmendmentsRecord {
+        in_force: amendments.in_force().map(|amended| {
+            let consent = amended.consent().map(|consent| consent.bytes().clone());
+            (amended.amendment().bytes().clone(), consent)
+        }),
+        proposed: amendments.proposed().map(|made| made.bytes().clone()),
+    }
+}
+
+/// The keys behind a consent may have changed since it was checked, so only what it is of is checked again.
+fn restore_amendments(record: &AmendmentsRecord) -> Result<Amendments, DocumentError> {
+    let restore = |bytes: &Bytes| Document::restore(bytes.clone()).map(Box::new);
+    let in_force = match &record.in_force {
+        None => None,
+        Some((amendment, consent)) => {
+            let amendment = restore(amendment)?;
+            let consent = consent.clone().map(Consent::decode).transpose()?;
+            if consent
+                .as_ref()
+                .is_some_and(|consent| !consent.fits(&amendment))
+            {
+                return Err(DocumentError::OtherDocuments);
+            }
+            Some(Amended { amendment, consent })
+        }
+    };
+    Ok(Amendments {
+        in_force,
+        proposed: record.proposed.as_ref().map(restore).transpose()?,
     })
 }
 

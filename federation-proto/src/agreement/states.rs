@@ -2,9 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::agreement::ceremony::{Accepted, Offered};
+use crate::agreement::amendment::Amendments;
+use crate::agreement::ceremony::{Accepted, AgreementError, Offered, Rejected};
 use crate::agreement::documents::{Acceptance, Countersignature, Offer, Statement};
 use crate::agreement::terms::EffectiveTerms;
+use crate::hash::Digest;
 use crate::ids::ServerName;
 use crate::manifest::Manifest;
 
@@ -17,6 +19,17 @@ pub enum Side {
     Accepter,
 }
 
+impl Side {
+    /// The partner's.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Offerer => Self::Accepter,
+            Self::Accepter => Self::Offerer,
+        }
+    }
+}
+
 /// An agreement that both sides signed, whatever became of it since.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signed {
@@ -25,6 +38,8 @@ pub struct Signed {
     pub(super) acceptance: Acceptance,
     pub(super) countersignature: Countersignature,
     pub(super) since_ms: u64,
+    pub(super) by_offerer: Amendments,
+    pub(super) by_accepter: Amendments,
 }
 
 impl Signed {
@@ -58,31 +73,82 @@ impl Signed {
         self.since_ms
     }
 
-    /// What we stated.
+    /// SHA-256 of the countersignature: names the agreement.
+    #[must_use]
+    pub fn sha256(&self) -> Digest {
+        Digest::of(self.countersignature.bytes())
+    }
+
+    /// What we state, as amended.
     #[must_use]
     pub fn ours(&self) -> &Statement {
-        match self.side {
-            Side::Offerer => self.offer.statement(),
-            Side::Accepter => self.acceptance.statement(),
-        }
+        self.statement_of(self.side)
     }
 
-    /// What the partner stated.
+    /// What the partner states, as amended.
     #[must_use]
     pub fn theirs(&self) -> &Statement {
-        match self.side {
-            Side::Offerer => self.acceptance.statement(),
-            Side::Accepter => self.offer.statement(),
+        self.statement_of(self.side.other())
+    }
+
+    /// What a side states, as amended.
+    #[must_use]
+    pub fn statement_of(&self, side: Side) -> &Statement {
+        match (self.amendments(side).in_force(), side) {
+            (Some(amended), _) => amended.amendment().statement(),
+            (None, Side::Offerer) => self.offer.statement(),
+            (None, Side::Accepter) => self.acceptance.statement(),
         }
     }
 
-    /// The partner's keys at the time of the ceremony: the first known manifest, never the last.
+    /// A side's amendments.
     #[must_use]
-    pub const fn partner_manifest(&self) -> &Manifest {
-        match self.side {
-            Side::Offerer => self.acceptance.manifest(),
-            Side::Accepter => self.offer.manifest(),
+    pub const fn amendments(&self, side: Side) -> &Amendments {
+        match side {
+            Side::Offerer => &self.by_offerer,
+            Side::Accepter => &self.by_accepter,
         }
+    }
+
+    pub(super) const fn amendments_mut(&mut self, side: Side) -> &mut Amendments {
+        match side {
+            Side::Offerer => &mut self.by_offerer,
+            Side::Accepter => &mut self.by_accepter,
+        }
+    }
+
+    /// SHA-256 of the document that a side's statement stands in: what its next amendment follows.
+    #[must_use]
+    pub fn document_sha256(&self, side: Side) -> Digest {
+        match (self.amendments(side).in_force(), side) {
+            (Some(amended), _) => amended.amendment().sha256(),
+            (None, Side::Offerer) => self.offer.sha256(),
+            (None, Side::Accepter) => self.acceptance.sha256(),
+        }
+    }
+
+    /// Which side a server is.
+    #[must_use]
+    pub fn side_of(&self, server: &ServerName) -> Option<Side> {
+        [Side::Offerer, Side::Accepter]
+            .into_iter()
+            .find(|side| self.statement_of(*side).from == *server)
+    }
+
+    /// A side's keys as its statement in force names them: the first known manifest, never the last.
+    #[must_use]
+    pub fn manifest_of(&self, side: Side) -> &Manifest {
+        match (self.amendments(side).in_force(), side) {
+            (Some(amended), _) => amended.amendment().manifest(),
+            (None, Side::Offerer) => self.offer.manifest(),
+            (None, Side::Accepter) => self.acceptance.manifest(),
+        }
+    }
+
+    /// The partner's keys: [`Signed::manifest_of`] its side.
+    #[must_use]
+    pub fn partner_manifest(&self) -> &Manifest {
+        self.manifest_of(self.side.other())
     }
 
     /// What both statements together allow.
@@ -98,7 +164,7 @@ impl Signed {
     }
 
     fn expires_ms(&self) -> u64 {
-        expiry(&self.offer, &self.acceptance)
+        self.ours().expires_ms.min(self.theirs().expires_ms)
     }
 }
 
@@ -349,6 +415,48 @@ impl Agreement {
             Self::Active(Active { signed }) | Self::Suspended(Suspended { signed, .. }) => {
                 &signed.theirs().from
             }
+        }
+    }
+
+    /// Changes the papers of an agreement that stands, active or suspended.
+    ///
+    /// # Errors
+    /// When the change is refused, or both have not signed: the agreement is as it was.
+    pub fn change<T>(
+        self,
+        change: impl FnOnce(Signed) -> Result<(Signed, T), Rejected<Signed>>,
+    ) -> Result<(Self, T), Rejected<Self>> {
+        let refused = |state: Self, error| Rejected {
+            state: Box::new(state),
+            error,
+        };
+        match self {
+            Self::Active(Active { signed }) => match change(signed) {
+                Ok((signed, made)) => Ok((Self::Active(Active { signed }), made)),
+                Err(Rejected { state, error }) => {
+                    Err(refused(Self::Active(Active { signed: *state }), error))
+                }
+            },
+            Self::Suspended(Suspended {
+                signed,
+                reason,
+                at_ms,
+            }) => {
+                let suspended = |signed, reason| {
+                    Self::Suspended(Suspended {
+                        signed,
+                        reason,
+                        at_ms,
+                    })
+                };
+                match change(signed) {
+                    Ok((signed, made)) => Ok((suspended(signed, reason), made)),
+                    Err(Rejected { state, error }) => {
+                        Err(refused(suspended(*state, reason), error))
+                    }
+                }
+            }
+            other => Err(refused(other, AgreementError::NotSigned)),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Statements in plain language: what an administrator reads before signing. What the other side chose
 //! freely stands in quotation marks, so that it can't pass for a sentence of ours.
 
+use crate::agreement::amendment::Amendment;
 use crate::agreement::documents::{Acceptance, Offer, Statement};
 use crate::agreement::states::Signed;
 use crate::agreement::terms::{Direction, Grants, Operation, TtlBounds, UserTypes};
@@ -37,6 +38,20 @@ impl Acceptance {
     }
 }
 
+impl Amendment {
+    /// What the amendment says, a sentence a line; what it changes, [`Statement::changes_to`] says.
+    #[must_use]
+    pub fn summary(&self) -> Vec<String> {
+        let statement = self.statement();
+        let mut lines = vec![format!(
+            "{} amends its agreement with {}: statement {}.",
+            statement.from, statement.to, statement.serial
+        )];
+        lines.extend(statement.summary());
+        lines
+    }
+}
+
 impl Statement {
     /// What the maker states, a sentence a line.
     #[must_use]
@@ -47,18 +62,13 @@ impl Statement {
         lines.push(ttl_line(terms.ttl));
         lines.push(format!(
             "Up to {} for people of {from} may wait there.",
-            bytes(terms.waiting_bytes_max)
+            bytes_text(terms.waiting_bytes_max)
         ));
         lines.push(file_line(terms.file_bytes_max));
         lines.push(format!("It ends on {}.", date(self.expires_ms)));
-        lines.push(if self.endpoints.is_empty() {
-            format!("{from} is reached where DNS says.")
-        } else {
-            let endpoints: Vec<_> = self.endpoints.iter().map(|e| e.as_str()).collect();
-            format!("{from} is reached at {}.", endpoints.join(", "))
-        });
+        lines.push(endpoints_line(self));
         if !self.contact.is_empty() {
-            lines.push(format!("Contact: {}.", Quoted(&self.contact)));
+            lines.push(contact_line(self));
         }
         lines.push(format!("{from} speaks protocol version {}.", self.versions));
         lines
@@ -83,7 +93,7 @@ impl Signed {
             None => "No message may pass: the time-to-live bounds do not overlap.".to_owned(),
         });
         for (direction, server) in [(Direction::Inbound, us), (Direction::Outbound, them)] {
-            let most = bytes(effective.waiting_bytes_max(direction));
+            let most = bytes_text(effective.waiting_bytes_max(direction));
             lines.push(format!(
                 "Up to {most} for people of {server} may wait there."
             ));
@@ -108,19 +118,38 @@ fn grant_lines(
     }
     grants
         .iter()
-        .map(|(operation, user_types)| {
-            let what = match operation {
-                Operation::Message => format!("exchange messages with people of {target}"),
-                Operation::Invite => format!("add people of {target} to rooms"),
-                Operation::Directory => format!("look up people of {target}"),
-                Operation::Files => format!("send files to people of {target}"),
-            };
-            format!(
-                "People of {actor} may {what}{}.",
-                restriction(stating, user_types)
-            )
-        })
+        .map(|(operation, user_types)| grant_line(actor, target, *operation, user_types, stating))
         .collect()
+}
+
+pub(super) fn grant_line(
+    actor: &ServerName,
+    target: &ServerName,
+    operation: Operation,
+    user_types: &UserTypes,
+    stating: &ServerName,
+) -> String {
+    let what = match operation {
+        Operation::Message => format!("exchange messages with people of {target}"),
+        Operation::Invite => format!("add people of {target} to rooms"),
+        Operation::Directory => format!("look up people of {target}"),
+        Operation::Files => format!("send files to people of {target}"),
+    };
+    let only = restriction(stating, user_types);
+    format!("People of {actor} may {what}{only}.")
+}
+
+pub(super) fn endpoints_line(statement: &Statement) -> String {
+    let from = &statement.from;
+    if statement.endpoints.is_empty() {
+        return format!("{from} is reached where DNS says.");
+    }
+    let endpoints: Vec<_> = statement.endpoints.iter().map(|e| e.as_str()).collect();
+    format!("{from} is reached at {}.", endpoints.join(", "))
+}
+
+pub(super) fn contact_line(statement: &Statement) -> String {
+    format!("Contact: {}.", Quoted(&statement.contact))
 }
 
 fn restriction(stating: &ServerName, user_types: &UserTypes) -> String {
@@ -134,7 +163,7 @@ fn restriction(stating: &ServerName, user_types: &UserTypes) -> String {
     }
 }
 
-fn ttl_line(ttl: TtlBounds) -> String {
+pub(super) fn ttl_line(ttl: TtlBounds) -> String {
     format!(
         "Messages live between {} and {}.",
         duration(ttl.min_seconds),
@@ -142,10 +171,10 @@ fn ttl_line(ttl: TtlBounds) -> String {
     )
 }
 
-fn file_line(file_bytes_max: u64) -> String {
+pub(super) fn file_line(file_bytes_max: u64) -> String {
     match file_bytes_max {
         0 => "No files.".to_owned(),
-        most => format!("Files of up to {}.", bytes(most)),
+        most => format!("Files of up to {}.", bytes_text(most)),
     }
 }
 
@@ -159,7 +188,7 @@ fn duration(seconds: u32) -> String {
     plural(u64::from(seconds / size), unit)
 }
 
-fn bytes(count: u64) -> String {
+pub(super) fn bytes_text(count: u64) -> String {
     let units = [
         (1 << 40, "TiB"),
         (1 << 30, "GiB"),
@@ -181,7 +210,7 @@ fn plural(count: u64, unit: &str) -> String {
 }
 
 /// A time as `2026-11-22 10:15 UTC`.
-fn date(at_ms: u64) -> String {
+pub(super) fn date(at_ms: u64) -> String {
     let minutes = at_ms / 60_000;
     let (hour, minute) = (minutes / 60 % 24, minutes % 60);
     let (year, month, day) = civil(minutes / (24 * 60));
@@ -234,8 +263,8 @@ mod tests {
         assert_eq!(duration(90), "90 seconds");
         assert_eq!(duration(7200), "2 hours");
         assert_eq!(duration(30 * 86_400), "30 days");
-        assert_eq!(bytes(1), "1 byte");
-        assert_eq!(bytes(1 << 30), "1 GiB");
-        assert_eq!(bytes(1025), "1025 bytes");
+        assert_eq!(bytes_text(1), "1 byte");
+        assert_eq!(bytes_text(1 << 30), "1 GiB");
+        assert_eq!(bytes_text(1025), "1025 bytes");
     }
 }

@@ -72,6 +72,16 @@ impl UserTypes {
         }
     }
 
+    /// Whether `wider` covers whatever this covers.
+    #[must_use]
+    pub fn is_within(&self, wider: &Self) -> bool {
+        match (self, wider) {
+            (_, Self::All) => true,
+            (Self::All, Self::Named(_)) => false,
+            (Self::Named(names), Self::Named(more)) => names.is_subset(more),
+        }
+    }
+
     /// The names; empty: all.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let names = match self {
@@ -93,6 +103,14 @@ pub struct TtlBounds {
     pub min_seconds: u32,
     /// The most.
     pub max_seconds: u32,
+}
+
+impl TtlBounds {
+    /// Whether every time-to-live within these bounds is within `wider`.
+    #[must_use]
+    pub const fn is_within(self, wider: Self) -> bool {
+        wider.min_seconds <= self.min_seconds && self.max_seconds <= wider.max_seconds
+    }
 }
 
 /// What one side states.
@@ -146,6 +164,16 @@ impl Terms {
         Ok(())
     }
 
+    /// Whether these terms allow nothing that `wider` does not: an amendment to them only tightens.
+    #[must_use]
+    pub fn is_within(&self, wider: &Self) -> bool {
+        grants_within(&self.outbound, &wider.outbound)
+            && grants_within(&self.inbound, &wider.inbound)
+            && self.ttl.is_within(wider.ttl)
+            && self.waiting_bytes_max <= wider.waiting_bytes_max
+            && self.file_bytes_max <= wider.file_bytes_max
+    }
+
     pub(super) fn write(&self, writer: &mut Writer) {
         if self.check().is_err() {
             writer.fail("terms", GRANT_USER_TYPES_MAX);
@@ -175,6 +203,14 @@ impl Terms {
             Err(DecodeError::Invalid("time-to-live bounds"))
         }
     }
+}
+
+fn grants_within(grants: &Grants, wider: &Grants) -> bool {
+    grants.iter().all(|(operation, user_types)| {
+        wider
+            .get(operation)
+            .is_some_and(|more| user_types.is_within(more))
+    })
 }
 
 const fn ttl_in_order(ttl: TtlBounds) -> bool {
