@@ -63,6 +63,7 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("faults", &["store"]),
+    ("federation/discovery", &["config", "node"]),
     (
         "federation/files",
         &[
@@ -187,8 +188,8 @@ const CRATES: &[(&[&str], &[&str], &str)] = &[
     ),
     (
         &["hickory_resolver"],
-        &["federation/outbound", "http_client"],
-        "only the outbound resolver asks the DNS",
+        &["federation/discovery", "federation/outbound"],
+        "only discovery asks the DNS",
     ),
 ];
 

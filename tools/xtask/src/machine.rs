@@ -49,6 +49,16 @@ pub(crate) const FOR_TESTS: &[Tool] = &[
         package: "strace",
         purpose: "watches and breaks what reaches the disk",
     },
+    Tool {
+        program: "knotd",
+        package: "knot",
+        purpose: "answers the DNS questions of discovery",
+    },
+    Tool {
+        program: "kzonesign",
+        package: "knot-dnssecutils",
+        purpose: "signs the zones",
+    },
 ];
 
 /// What the trials run.
