@@ -89,7 +89,9 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "federation/outbound",
         &[
+            "config",
             "delivery",
+            "federation/discovery",
             "federation/files",
             "federation/paths",
             "federation/peers",
@@ -188,7 +190,7 @@ const CRATES: &[(&[&str], &[&str], &str)] = &[
     ),
     (
         &["hickory_resolver"],
-        &["federation/discovery", "federation/outbound"],
+        &["federation/discovery"],
         "only discovery asks the DNS",
     ),
 ];
