@@ -236,7 +236,6 @@ fn bound(options: &mut ResolverOpts) {
     options.attempts = QUESTION_REPEATS_MAX;
     options.cache_size = 0;
     options.preserve_intermediates = true;
-    options.case_randomization = true;
     // A large signed answer comes over TCP when UDP cuts it short or loses it.
     options.try_tcp_on_error = true;
 }

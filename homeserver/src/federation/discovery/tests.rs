@@ -1,5 +1,10 @@
 //! Discovery as a whole, with answers made up and a clock that is moved.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test hands out randomness as the node does"
+)]
+
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use futures_util::future::BoxFuture;
@@ -95,8 +100,8 @@ impl Case {
         let clock = Arc::<Moved>::default();
         let mut config = DiscoveryConfig::default();
         change(&mut config);
-        let names: Arc<dyn Names> = Arc::clone(&told) as Arc<dyn Names>;
-        let time: Arc<dyn Clock> = Arc::clone(&clock) as Arc<dyn Clock>;
+        let names: Arc<dyn Names> = told.clone();
+        let time: Arc<dyn Clock> = clock.clone();
         let random = Arc::new(SystemRandom::new());
         let discovery = Discovery::with_names(names, &config, time, random);
         Self {
