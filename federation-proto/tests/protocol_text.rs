@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use federation_proto::limits;
 use federation_proto::refusal::RefusalCode;
 
-const TEXT: [(&str, &str); 10] = [
+const TEXT: [(&str, &str); 11] = [
     ("README", include_str!("../../docs/protocol/README.md")),
     ("ENC", include_str!("../../docs/protocol/01-encoding.md")),
     ("ID", include_str!("../../docs/protocol/02-identity.md")),
@@ -18,6 +18,7 @@ const TEXT: [(&str, &str); 10] = [
     ("ROOM", include_str!("../../docs/protocol/07-rooms.md")),
     ("CODE", CODES),
     ("E2E", include_str!("../../docs/protocol/09-end-to-end.md")),
+    ("DISC", include_str!("../../docs/protocol/10-discovery.md")),
 ];
 const CODES: &str = include_str!("../../docs/protocol/08-codes.md");
 

@@ -75,6 +75,7 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("faults", &["store"]),
+    ("federation/discovery", &["config", "node"]),
     (
         "federation/files",
         &[
@@ -102,8 +103,10 @@ const EDGES: &[(&str, &[&str])] = &[
         &[
             "audit",
             "clock",
+            "config",
             "delivery",
             "faults",
+            "federation/discovery",
             "federation/files",
             "federation/paths",
             "federation/peers",
@@ -228,8 +231,8 @@ const CRATES: &[(&[&str], &[&str], &str)] = &[
     ),
     (
         &["hickory_resolver"],
-        &["federation/outbound/resolver"],
-        "only the outbound resolver asks the DNS",
+        &["federation/discovery/dns"],
+        "only discovery asks the DNS",
     ),
 ];
 

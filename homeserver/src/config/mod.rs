@@ -4,6 +4,7 @@
 //! (`ENTENTE_SECTION__KEY`): the later wins, key by key. Every mistake is reported at once, with file,
 //! line and key. A section is a file of this folder.
 
+mod discovery;
 mod federation;
 mod limits;
 mod listen;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use federation_proto::ids::ServerName;
 
+pub use discovery::{DiscoveryConfig, Dnssec};
 pub use federation::FederationConfig;
 pub use limits::LimitsConfig;
 pub use listen::ListenConfig;
@@ -37,6 +39,8 @@ pub struct Config {
     pub listen: ListenConfig,
     /// `[federation]`
     pub federation: FederationConfig,
+    /// `[discovery]`
+    pub discovery: DiscoveryConfig,
     /// `[limits]`
     pub limits: LimitsConfig,
     /// `[telemetry]`
@@ -52,6 +56,7 @@ impl Config {
             server: ServerConfig { name, data_dir },
             listen: ListenConfig::default(),
             federation: FederationConfig::default(),
+            discovery: DiscoveryConfig::default(),
             limits: LimitsConfig::default(),
             telemetry: TelemetryConfig::default(),
             runtime: RuntimeConfig::default(),
@@ -82,6 +87,7 @@ impl Config {
         let server = ServerConfig::read(&mut settings.section("server"));
         let listen = ListenConfig::read(&mut settings.section("listen"));
         let federation = FederationConfig::read(&mut settings.section("federation"));
+        let discovery = DiscoveryConfig::read(&mut settings.section("discovery"));
         let limits = LimitsConfig::read(&mut settings.section("limits"));
         let telemetry = TelemetryConfig::read(&mut settings.section("telemetry"));
         let runtime = RuntimeConfig::read(&mut settings.section("runtime"));
@@ -91,6 +97,7 @@ impl Config {
                 server,
                 listen,
                 federation,
+                discovery,
                 limits,
                 telemetry,
                 runtime,

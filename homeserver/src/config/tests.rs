@@ -30,6 +30,11 @@ fn every_key() {
         metrics = "127.0.0.1:3"
         [federation]
         endpoints = ["chat.a.example:8448", "[::1]:8448"]
+        [discovery]
+        servers = ["127.0.0.1:5353", "::1"]
+        dnssec = "require"
+        private_addresses = false
+        loopback_addresses = true
         [limits]
         client_connections_max = 5
         federation_connections_max = 6
@@ -54,6 +59,15 @@ fn every_key() {
     assert_eq!(config.listen.admin_socket, Path::new("/run/a.sock"));
     assert_eq!(config.listen.metrics, Some("127.0.0.1:3".parse().unwrap()));
     assert_eq!(config.federation.endpoints, ["a.example:1", "a.example:2"]);
+    let servers = ["127.0.0.1:5353", "[::1]:53"].map(|server| server.parse().unwrap());
+    let discovery = DiscoveryConfig {
+        servers: servers.into(),
+        dnssec: Dnssec::Require,
+        trust_anchors: None,
+        private_addresses: false,
+        loopback_addresses: true,
+    };
+    assert_eq!(config.discovery, discovery);
     assert_eq!(config.limits.client_connections_max, 5);
     assert_eq!(config.limits.federation_connections_max, 6);
     assert_eq!(config.limits.handshake_time_max.as_secs(), 7);
@@ -111,6 +125,32 @@ workers = 0
         );
     }
     assert_eq!(mistakes.len(), expected.len(), "{mistakes:#?}");
+}
+
+/// Goal: trust anchors are read at start, and are not without use; by a missing file, one without keys and
+/// validation that is off.
+#[test]
+fn trust_anchors() {
+    let read = |dnssec: &str, file: &str| {
+        let text = format!(
+            "[server]\nname = \"a.example\"\n[discovery]\nservers = [\"dns.example\"]\n\
+             dnssec = \"{dnssec}\"\ntrust_anchors = \"{file}\"\n"
+        );
+        read(&text, &[]).unwrap_err()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("anchors");
+    let path = file.to_str().unwrap();
+    let missing = read("require", path);
+    assert_eq!(missing.len(), 2, "{missing:?}");
+    assert!(
+        missing[0].contains("`dns.example` is not a DNS server"),
+        "{missing:?}"
+    );
+    std::fs::write(&file, "test. A 192.0.2.1\n").unwrap();
+    assert!(read("report", path)[1].contains("no DNSKEY"));
+    std::fs::write(&file, "test. IN DNSKEY 257 3 13 AAAA\n").unwrap();
+    assert!(read("off", path)[1].contains("use report or require"));
 }
 
 /// Goal: broken TOML is reported with its line, beside the mistakes of what could be read.

@@ -1,5 +1,6 @@
 //! Federation: agreements with peers, what comes in from them and what goes out to them.
 
+pub mod discovery;
 pub mod files;
 pub mod inbound;
 pub mod outbound;

@@ -42,6 +42,9 @@ pub enum ConnectionError {
     /// No address.
     #[error("no address to connect to: the agreement names no endpoint that resolves")]
     NoAddress,
+    /// Its address was not found; says what to do.
+    #[error("{0}")]
+    NotFound(String),
     /// Nobody answers at the address.
     #[error("{0}: {1}")]
     Unreachable(SocketAddr, String),

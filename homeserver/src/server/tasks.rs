@@ -63,6 +63,9 @@ pub(super) fn start(tasks: &mut Tasks, node: &Arc<Node>, tls: &Arc<ListenerTls>)
         node.keys.clone(),
         node.peer_roots.clone(),
         node.clock.clone(),
+        node.random.clone(),
+        &node.config.discovery,
+        node.links.clone(),
     );
     tasks.spawn("federation", federation(node.clone(), network));
     tasks.spawn("sweeper", delivery::expiry::run(node.clone()));

@@ -36,6 +36,20 @@ pub(crate) const FOR_GOLDEN_VECTORS: &[Tool] = &[
     },
 ];
 
+/// A real name server, which the tests of discovery ask.
+pub(crate) const FOR_DISCOVERY: &[Tool] = &[
+    Tool {
+        program: "knotd",
+        package: "knot",
+        purpose: "answers the DNS questions of discovery",
+    },
+    Tool {
+        program: "kzonesign",
+        package: "knot-dnssecutils",
+        purpose: "signs the zones",
+    },
+];
+
 /// What the trials run.
 pub(crate) const FOR_TRIALS: &[Tool] = &[
     Tool {

@@ -52,15 +52,22 @@ impl Counts {
     }
 }
 
-/// The one test that runs programs which a machine may lack.
-const NEEDS_OPENSSL: &str = "openssl_and_sha256sum_agree";
+/// The tests that run programs which a machine may lack.
+const NEED_OPENSSL: &[&str] = &["openssl_and_sha256sum_agree"];
+const NEED_KNOT: &[&str] = &[
+    "dnssec_states",
+    "lying_answers",
+    "lame_servers",
+    "a_changed_zone",
+];
 
 /// Runs them all; a part that fails does not keep the others from running.
 pub(crate) fn run(options: &Options) -> Result {
     let workspace = Workspace::find()?;
-    let (golden, network) = process::step("what the tests need", || {
+    let (golden, discovery, network) = process::step("what the tests need", || {
         Ok((
             machine::prepare(machine::FOR_GOLDEN_VECTORS)?,
+            machine::prepare(machine::FOR_DISCOVERY)?,
             machine::prepare(machine::FOR_TRIALS)?,
         ))
     })?;
@@ -73,15 +80,18 @@ pub(crate) fn run(options: &Options) -> Result {
         return Err(Failure::Missing(reason.clone()));
     }
     let mut total = Counts::default();
-    let mut skipped_by_name: &[&str] = &[];
-    if let Ready::No(reason) = golden {
-        eprintln!("{NEEDS_OPENSSL} is skipped: {reason}");
-        skipped_by_name = &["--", "--skip", NEEDS_OPENSSL];
-        total.skipped = 1;
+    let mut skipped_by_name = vec!["--"];
+    for (tests, ready) in [(NEED_OPENSSL, golden), (NEED_KNOT, discovery)] {
+        let Ready::No(reason) = ready else { continue };
+        for test in tests {
+            eprintln!("{test} is skipped: {reason}");
+            skipped_by_name.extend(["--skip", test]);
+            total.skipped = total.skipped.saturating_add(1);
+        }
     }
     workspace.build_as_tests_do()?;
     total.add(process::step("cargo test --workspace", || {
-        cargo_tests(&workspace, skipped_by_name)
+        cargo_tests(&workspace, &skipped_by_name)
     })?);
     if !options.quick {
         total.add(end_to_end("demonstration", || demonstration(&workspace)));

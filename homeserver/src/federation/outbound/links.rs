@@ -34,6 +34,8 @@ pub struct LinkStatus {
     pub last_error: Option<String>,
     /// When the peer is tried next, milliseconds since the Unix epoch.
     pub next_attempt_ms: Option<u64>,
+    /// How the peer's address was found last and what DNSSEC says of it, or why it was not.
+    pub found: Option<String>,
     /// Envelopes that the peer has acknowledged.
     pub acknowledged: u64,
 }

@@ -8,7 +8,6 @@ mod links;
 mod network;
 mod queue;
 mod request;
-mod resolver;
 mod settle;
 #[cfg(test)]
 mod tests;

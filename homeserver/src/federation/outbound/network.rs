@@ -2,6 +2,7 @@
 //! run in one process.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,9 +12,12 @@ use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
+use ring::rand::SecureRandom;
 
-use super::resolver::Resolver;
+use super::Links;
 use crate::clock::Clock;
+use crate::config::DiscoveryConfig;
+use crate::federation::discovery::{self, Discovery};
 use crate::http_client::{Connection, ConnectionError};
 use crate::organisation::Keys;
 use crate::tls::{self, PeerRoots};
@@ -41,7 +45,8 @@ pub struct TlsNetwork {
     keys: Arc<Keys>,
     roots: Arc<PeerRoots>,
     clock: Arc<dyn Clock>,
-    resolver: Resolver,
+    discovery: Discovery,
+    links: Arc<Links>,
     connections: Mutex<HashMap<ServerName, Slot>>,
 }
 
@@ -49,19 +54,46 @@ pub struct TlsNetwork {
 type Slot = Arc<tokio::sync::Mutex<Option<Connection>>>;
 
 impl TlsNetwork {
-    /// A network without connections yet.
-    pub fn new(keys: Arc<Keys>, roots: Arc<PeerRoots>, clock: Arc<dyn Clock>) -> Self {
+    /// A network without connections yet; how peers are found, `links` tells administrators.
+    pub fn new(
+        keys: Arc<Keys>,
+        roots: Arc<PeerRoots>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn SecureRandom + Send + Sync>,
+        config: &DiscoveryConfig,
+        links: Arc<Links>,
+    ) -> Self {
+        let discovery = Discovery::new(config, Arc::clone(&clock), random);
         Self {
             keys,
             roots,
             clock,
-            resolver: Resolver::from_system(),
+            discovery,
+            links,
             connections: Mutex::default(),
         }
     }
 
     fn slot(&self, server: &ServerName) -> Slot {
         Arc::clone(self.slots().entry(server.clone()).or_default())
+    }
+
+    /// The checked addresses of `server`, in the order to try.
+    async fn find(
+        &self,
+        server: &ServerName,
+        endpoints: &[String],
+    ) -> Result<Vec<SocketAddr>, ConnectionError> {
+        let found = self.discovery.find(server, endpoints).await;
+        let shown = found
+            .as_ref()
+            .map_or_else(ToString::to_string, ToString::to_string);
+        let link = self.links.link(server);
+        link.update(|status| status.found = Some(shown));
+        match found {
+            Ok(route) => Ok(route.addresses),
+            Err(error) => Err(ConnectionError::NotFound(error.to_string())),
+        }
     }
 
     fn slots(&self) -> MutexGuard<'_, HashMap<ServerName, Slot>> {
@@ -85,7 +117,7 @@ impl TlsNetwork {
             match slot.as_ref().filter(|connection| connection.is_open()) {
                 Some(connection) => connection.requests(),
                 None => {
-                    let addresses = self.resolver.addresses(endpoints).await;
+                    let addresses = self.find(server, endpoints).await?;
                     let tls = tls::federation_client(
                         &self.keys,
                         server,
@@ -93,7 +125,12 @@ impl TlsNetwork {
                         Arc::clone(&self.clock),
                     )
                     .map_err(|error| ConnectionError::Broken(error.to_string()))?;
-                    let connection = Connection::open(&addresses, server, &tls).await?;
+                    let tls = &tls;
+                    let connect =
+                        |address| async move { Connection::open(&[address], server, tls).await };
+                    let connection = discovery::race(&addresses, connect)
+                        .await
+                        .map_err(|error| error.unwrap_or(ConnectionError::NoAddress))?;
                     let requests = connection.requests();
                     *slot = Some(connection);
                     requests

@@ -493,6 +493,9 @@ async fn over_mutual_tls() {
             Arc::clone(&side.node.keys),
             Arc::clone(&side.node.peer_roots),
             Arc::clone(&side.node.clock),
+            Arc::clone(&side.node.random),
+            &side.node.config.discovery,
+            Arc::clone(&side.node.links),
         );
         let (server, endpoint) = (b.node.server.clone(), endpoint.clone());
         async move {
@@ -506,6 +509,8 @@ async fn over_mutual_tls() {
         }
     };
     assert_eq!(probe(&a).await.unwrap(), StatusCode::OK);
+    let found = a.node.links.status(&b.node.server).found.unwrap();
+    assert_eq!(found, "the agreement's endpoints; the DNS was not asked");
     // c knows b, so that it is b who refuses.
     let anchor = a.node.peer_roots.get(&b.node.server).unwrap();
     let anchors = [(b.node.server.clone(), anchor)];

@@ -410,6 +410,9 @@ async fn revocation_cuts_downloads() {
             Arc::clone(&a.node.keys),
             Arc::clone(&a.node.peer_roots),
             Arc::clone(&a.node.clock),
+            Arc::clone(&a.node.random),
+            &a.node.config.discovery,
+            Arc::clone(&a.node.links),
         ),
     ));
     let file = FileId::from_bytes([1; 16]);

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use federation_proto::agreement::{
-    Acceptance, Accepted, Active, Agreement, Countersignature, Draft, Offer,
+    Acceptance, Accepted, Active, Agreement, Amendment, Consent, Countersignature, Document,
+    DocumentBody, Draft, Offer,
 };
 use federation_proto::armor::{self, Kind};
 use federation_proto::fingerprint::Fingerprint;
@@ -20,7 +21,7 @@ use homeserver_api::admin::{AcceptRequest, CountersignRequest, DocumentSummary, 
 use super::change::{Change, Found, change};
 use super::error::PeeringError;
 use super::statement::statement;
-use super::view::stored_manifest;
+use super::view::{Restored, stored_manifest};
 use crate::audit::{Actor, Event};
 use crate::federation::outbound;
 use crate::node::Node;
@@ -68,54 +69,90 @@ pub async fn offer(
 pub async fn inspect(node: &Node, text: &str) -> Result<DocumentSummary, PeeringError> {
     let now_ms = node.clock.now_ms();
     let kind = armor::detect(text).map_err(|error| PeeringError::Document(error.to_string()))?;
-    let (from, to, fingerprint, lines) = match kind {
-        Kind::Offer => {
-            let offer = Offer::from_armor(text, now_ms)?;
-            let fingerprint = offer.manifest().identity().fingerprint().to_string();
-            let statement = offer.statement();
-            (
-                statement.from.clone(),
-                statement.to.clone(),
-                fingerprint,
-                offer.summary(),
-            )
-        }
-        Kind::Acceptance => {
-            let acceptance = Acceptance::from_armor(text, now_ms)?;
-            let fingerprint = acceptance.manifest().identity().fingerprint().to_string();
-            let statement = acceptance.statement();
-            (
-                statement.from.clone(),
-                statement.to.clone(),
-                fingerprint,
-                acceptance.summary(),
-            )
+    let (from, to, fingerprint, mut lines) = match kind {
+        Kind::Offer => described(&Offer::from_armor(text, now_ms)?, Offer::summary),
+        Kind::Acceptance => described(&Acceptance::from_armor(text, now_ms)?, Acceptance::summary),
+        Kind::Amendment => {
+            let amendment = Amendment::from_armor(text, now_ms)?;
+            let changes = changes(node, &amendment).await?;
+            let mut shown = described(&amendment, Amendment::summary);
+            shown.3.extend(changes);
+            shown
         }
         Kind::Countersignature => {
             let body = Countersignature::from_armor(text)?.body().clone();
-            let known = node
-                .peers
-                .get(&body.from)
-                .and_then(|peer| peer.manifest.clone());
-            let fingerprint = known.map(|known| known.identity().fingerprint().to_string());
             let line = format!(
                 "{} countersigns the acceptance by {}: the agreement is complete.",
                 body.from, body.to
             );
-            (
-                body.from,
-                body.to,
-                fingerprint.unwrap_or_default(),
-                vec![line],
-            )
+            let known = known_fingerprint(node, &body.from);
+            (body.from, body.to, known, vec![line])
+        }
+        Kind::Consent => {
+            let body = Consent::from_armor(text)?.body().clone();
+            let line = format!("{} consents to an amendment by {}.", body.from, body.to);
+            let known = known_fingerprint(node, &body.from);
+            (body.from, body.to, known, vec![line])
         }
     };
+    if let Some(fingerprint) = fingerprint {
+        let words = fingerprint.words().join(" ");
+        lines.push(format!(
+            "The fingerprint of {from}, to read aloud: {words}."
+        ));
+    }
     Ok(DocumentSummary {
         kind: kind.to_string(),
         from,
         to,
-        fingerprint,
+        fingerprint: fingerprint.map_or_else(String::new, |known| known.to_string()),
         lines,
+    })
+}
+
+/// Who states what to whom, and under which root.
+fn described<B: DocumentBody>(
+    document: &Document<B>,
+    summary: impl Fn(&Document<B>) -> Vec<String>,
+) -> (ServerName, ServerName, Option<Fingerprint>, Vec<String>) {
+    let statement = document.statement();
+    (
+        statement.from.clone(),
+        statement.to.clone(),
+        Some(document.manifest().identity().fingerprint()),
+        summary(document),
+    )
+}
+
+fn known_fingerprint(node: &Node, server: &ServerName) -> Option<Fingerprint> {
+    let peer = node.peers.get(server)?;
+    Some(peer.manifest.as_ref()?.identity().fingerprint())
+}
+
+/// What an amendment changes in the agreement that stands here, a sentence a line.
+async fn changes(node: &Node, amendment: &Amendment) -> Result<Vec<String>, PeeringError> {
+    let (ours, from) = (&node.server, &amendment.statement().from);
+    let partner = if from == ours {
+        &amendment.statement().to
+    } else {
+        from
+    };
+    let stored = peer::get(&node.store, partner).await?;
+    let restored = stored
+        .map(|(record, _)| Restored::of(&record))
+        .transpose()?;
+    let signed = restored
+        .as_ref()
+        .and_then(|restored| restored.current.as_ref()?.signed());
+    let changes = signed.and_then(|signed| {
+        let statement = signed.statement_of(signed.side_of(from)?);
+        Some(statement.changes_to(amendment.statement()))
+    });
+    Ok(match changes {
+        Some(changes) => changes.iter().map(ToString::to_string).collect(),
+        None => vec![format!(
+            "There is no agreement with {partner} that it could amend."
+        )],
     })
 }
 

@@ -38,6 +38,9 @@ pub async fn detail(node: &Node, server: &ServerName) -> Result<PeerDetail, Peer
             _ => "We have accepted a new offer that is not countersigned yet.".to_owned(),
         });
     }
+    if let Some(found) = node.links.status(server).found {
+        lines.push(format!("Its address: {found}."));
+    }
     let reason = match shown {
         Some(Agreement::Suspended(suspended)) => Some(suspended.reason().to_owned()),
         Some(Agreement::Revoked(revoked)) => Some(revoked.reason().to_owned()),

@@ -1,0 +1,270 @@
+//! Asking the DNS: the only file that names hickory.
+//!
+//! hickory decodes the bytes and validates DNSSEC; nothing here reads a DNS message. What comes out is
+//! bounded, and a bogus answer never does. Its own cache is off: `Discovery` keeps answers under the
+//! node's clock.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{
+    ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
+};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::dnssec::{Proof, TrustAnchors};
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
+
+use super::error::{DiscoveryError, Security};
+use super::limits::{
+    ADDRESS_RECORDS_MAX, ALIAS_CHAIN_MAX, NAME_BYTES_MAX, QUESTION_REPEATS_MAX, QUESTION_TIME_MAX,
+    SERVICE_RECORDS_MAX,
+};
+use super::select::Service;
+use crate::config::{DiscoveryConfig, Dnssec};
+
+/// What the DNS says to one question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer<T> {
+    /// The records; none when the name or its records do not exist.
+    pub records: Vec<T>,
+    /// How long they may be kept, in seconds.
+    pub ttl_seconds: u32,
+    /// What DNSSEC says of them.
+    pub security: Security,
+}
+
+/// Something that answers questions about names: the DNS, or a test's.
+pub trait Names: Send + Sync + 'static {
+    /// The SRV records at `name`.
+    fn services<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Answer<Service>, DiscoveryError>>;
+
+    /// The addresses of one family at `host`.
+    fn addresses<'a>(
+        &'a self,
+        host: &'a str,
+        v6: bool,
+    ) -> BoxFuture<'a, Result<Answer<IpAddr>, DiscoveryError>>;
+}
+
+/// The DNS, asked through hickory.
+pub struct Dns {
+    /// Or why it can't be asked.
+    resolver: Result<TokioResolver, String>,
+    validates: bool,
+}
+
+impl Dns {
+    /// As configured; with an unusable configuration every question fails and says why, so that peers at
+    /// literal addresses are reached all the same.
+    pub fn new(config: &DiscoveryConfig) -> Self {
+        let resolver = build(config).inspect_err(|error| {
+            tracing::warn!(%error, "no DNS: peers are reached at literal addresses only");
+        });
+        Self {
+            resolver,
+            validates: config.dnssec != Dnssec::Off,
+        }
+    }
+
+    async fn ask<T>(
+        &self,
+        host: &str,
+        kind: RecordType,
+        most: usize,
+        wanted: impl Fn(&RData) -> Option<T>,
+    ) -> Result<Answer<T>, DiscoveryError> {
+        let unusable = |reason: String| DiscoveryError::Unusable {
+            host: host.to_owned(),
+            reason,
+        };
+        let resolver = self.resolver.as_ref().map_err(|e| unusable(e.clone()))?;
+        let name = Name::from_ascii(format!("{host}.")).map_err(|e| unusable(e.to_string()))?;
+        let lookup = match resolver.lookup(name, kind).await {
+            Ok(lookup) => lookup,
+            Err(error) => return none(host, error, self.validates),
+        };
+        let of = |kind| {
+            lookup
+                .answers()
+                .iter()
+                .filter(move |r| r.record_type() == kind)
+        };
+        if of(kind).count() > most || of(RecordType::CNAME).count() > ALIAS_CHAIN_MAX {
+            return Err(DiscoveryError::TooMany(host.to_owned()));
+        }
+        let used = || of(kind).chain(of(RecordType::CNAME));
+        let security = self.security(used());
+        if security == Security::Bogus {
+            return Err(DiscoveryError::Bogus(host.to_owned()));
+        }
+        Ok(Answer {
+            records: of(kind).filter_map(|r| wanted(&r.data)).collect(),
+            ttl_seconds: used().map(|r| r.ttl).min().unwrap_or(0),
+            security,
+        })
+    }
+
+    fn security<'a>(&self, records: impl Iterator<Item = &'a Record>) -> Security {
+        if !self.validates {
+            return Security::Unchecked;
+        }
+        let each = records.map(|record| match record.proof {
+            Proof::Secure => Security::Secure,
+            Proof::Insecure => Security::Insecure,
+            Proof::Bogus => Security::Bogus,
+            Proof::Indeterminate => Security::Indeterminate,
+        });
+        each.min().unwrap_or(Security::Indeterminate)
+    }
+}
+
+impl Names for Dns {
+    fn services<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Answer<Service>, DiscoveryError>> {
+        Box::pin(async move {
+            let wanted = |data: &RData| match data {
+                RData::SRV(srv) => Some(Service {
+                    priority: srv.priority,
+                    weight: srv.weight,
+                    port: srv.port,
+                    target: srv.target.to_ascii(),
+                }),
+                _ => None,
+            };
+            let most = SERVICE_RECORDS_MAX;
+            let mut answer = self.ask(name, RecordType::SRV, most, wanted).await?;
+            for service in &mut answer.records {
+                service.target = host_name(&service.target)
+                    .ok_or_else(|| DiscoveryError::BadTarget(name.to_owned()))?;
+            }
+            Ok(answer)
+        })
+    }
+
+    fn addresses<'a>(
+        &'a self,
+        host: &'a str,
+        v6: bool,
+    ) -> BoxFuture<'a, Result<Answer<IpAddr>, DiscoveryError>> {
+        Box::pin(async move {
+            let wanted = |data: &RData| match data {
+                RData::A(address) => Some(IpAddr::V4(address.0)),
+                RData::AAAA(address) => Some(IpAddr::V6(address.0)),
+                _ => None,
+            };
+            let kind = if v6 { RecordType::AAAA } else { RecordType::A };
+            self.ask(host, kind, ADDRESS_RECORDS_MAX, wanted).await
+        })
+    }
+}
+
+/// A target as it is looked up and shown; empty for ".". What is no host name is not even shown.
+fn host_name(target: &str) -> Option<String> {
+    let host = target.strip_suffix('.').unwrap_or(target);
+    let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let fits = host.len() <= NAME_BYTES_MAX && host.bytes().all(fine);
+    fits.then(|| host.to_ascii_lowercase())
+}
+
+/// What a failed question means; that there is nothing is an answer too.
+fn none<T>(host: &str, error: NetError, validates: bool) -> Result<Answer<T>, DiscoveryError> {
+    let host = host.to_owned();
+    Err(match error {
+        NetError::Dns(DnsError::DnssecBogus) => DiscoveryError::Bogus(host),
+        NetError::Dns(DnsError::Nsec { proof, .. }) if proof.is_bogus() => {
+            DiscoveryError::Bogus(host)
+        }
+        NetError::Dns(DnsError::NoRecordsFound(_) | DnsError::Nsec { .. }) => {
+            return Ok(Answer {
+                records: Vec::new(),
+                ttl_seconds: 0,
+                security: if validates {
+                    Security::Indeterminate
+                } else {
+                    Security::Unchecked
+                },
+            });
+        }
+        NetError::Dns(DnsError::ResponseCode(code)) => DiscoveryError::Lame {
+            host,
+            code: code.to_str().to_owned(),
+        },
+        NetError::Timeout => DiscoveryError::Timeout(host),
+        other => DiscoveryError::Unusable {
+            host,
+            reason: other.to_string(),
+        },
+    })
+}
+
+fn build(config: &DiscoveryConfig) -> Result<TokioResolver, String> {
+    let provider = TokioRuntimeProvider::default();
+    let mut builder = if config.servers.is_empty() {
+        TokioResolver::builder_tokio().map_err(|error| error.to_string())?
+    } else {
+        let servers = config.servers.iter().map(|server| name_server(*server));
+        let servers = ResolverConfig::from_name_servers(servers.collect());
+        let mut builder = TokioResolver::builder_with_config(servers, provider);
+        builder.options_mut().use_hosts_file = ResolveHosts::Never;
+        builder
+    };
+    bound(builder.options_mut());
+    if config.dnssec != Dnssec::Off {
+        // A line of the hosts file is signed by nobody.
+        builder.options_mut().use_hosts_file = ResolveHosts::Never;
+        builder.options_mut().validate = true;
+        let anchors = match &config.trust_anchors {
+            Some(file) => anchors(file)?,
+            None => TrustAnchors::default(),
+        };
+        builder = builder.with_trust_anchor(Arc::new(anchors));
+    }
+    builder.build().map_err(|error| error.to_string())
+}
+
+fn bound(options: &mut ResolverOpts) {
+    options.timeout = QUESTION_TIME_MAX;
+    options.attempts = QUESTION_REPEATS_MAX;
+    options.cache_size = 0;
+    options.preserve_intermediates = true;
+    // A large signed answer comes over TCP when UDP cuts it short or loses it.
+    options.try_tcp_on_error = true;
+}
+
+fn anchors(file: &Path) -> Result<TrustAnchors, String> {
+    TrustAnchors::from_file(file)
+        .map_err(|error| format!("discovery.trust_anchors {}: {error}", file.display()))
+}
+
+fn name_server(address: SocketAddr) -> NameServerConfig {
+    let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
+        connection.port = address.port();
+        connection
+    });
+    NameServerConfig::new(address.ip(), true, connections.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a target that is no host name never reaches a log or another question; by hostile ones.
+    #[test]
+    fn targets() {
+        assert_eq!(host_name("."), Some(String::new()));
+        assert_eq!(host_name("Chat.B.example."), Some("chat.b.example".into()));
+        for hostile in ["a\\032b.", "a/../b.", "\u{1b}[2J.", "a\nb."] {
+            assert_eq!(host_name(hostile), None, "{hostile:?}");
+        }
+        assert_eq!(host_name(&"a".repeat(254)), None);
+    }
+}
