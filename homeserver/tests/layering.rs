@@ -75,7 +75,7 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("faults", &["store"]),
-    ("federation/discovery", &["config", "node"]),
+    ("federation/discovery", &["clock", "config"]),
     (
         "federation/files",
         &[
