@@ -161,6 +161,10 @@ pub(crate) fn instant_and_distance(ms: u64) -> String {
 }
 
 /// This machine's clock, to tell people how long ago something was.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the clock"
+)]
 pub(crate) fn now_ms() -> u64 {
     u64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000).unwrap_or(0)
 }

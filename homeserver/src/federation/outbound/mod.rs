@@ -11,8 +11,6 @@ mod request;
 mod settle;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod tests_of_bounds;
 mod worker;
 
 use std::collections::HashMap;

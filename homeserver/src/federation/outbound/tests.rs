@@ -35,12 +35,13 @@ use crate::store::inbox::InboxBody;
 use crate::store::{Part, dead_letters};
 use crate::tls;
 
+mod bad_peers;
 mod bounds;
 mod mutual_tls;
 
-pub(super) const ROOM: RoomId = RoomId::from_bytes([7; 16]);
+const ROOM: RoomId = RoomId::from_bytes([7; 16]);
 
-pub(super) fn worker(from: &Side, to: &Side) -> Worker {
+fn worker(from: &Side, to: &Side) -> Worker {
     Worker::new(
         Arc::clone(&from.node),
         from.network.clone(),
@@ -49,7 +50,7 @@ pub(super) fn worker(from: &Side, to: &Side) -> Worker {
 }
 
 /// Steps until the worker waits for something: what for.
-pub(super) async fn drain(worker: &mut Worker) -> Step {
+async fn drain(worker: &mut Worker) -> Step {
     worker.mail();
     loop {
         let step = worker.step().await.unwrap();
@@ -59,7 +60,7 @@ pub(super) async fn drain(worker: &mut Worker) -> Step {
     }
 }
 
-pub(super) async fn waiting(from: &Side, to: &Side) -> u64 {
+async fn waiting(from: &Side, to: &Side) -> u64 {
     outbox::waiting(&from.node.store, &to.node.server)
         .await
         .unwrap()
@@ -67,7 +68,7 @@ pub(super) async fn waiting(from: &Side, to: &Side) -> u64 {
 }
 
 /// Alice at `a` and Bob at `b` in a room that `a` hubs.
-pub(super) async fn acquainted(a: &Side, b: &Side) -> (Person, Person) {
+async fn acquainted(a: &Side, b: &Side) -> (Person, Person) {
     peered(a, b).await;
     let mut alice = person(a, "alice").await;
     let bob = person(b, "bob").await;
@@ -480,7 +481,7 @@ async fn files_are_fetched() {
 }
 
 /// Serves `node`'s federation API over mutual TLS.
-pub(super) async fn serve(node: Arc<Node>, listener: TcpListener) {
+async fn serve(node: Arc<Node>, listener: TcpListener) {
     let clock = Arc::clone(&node.clock);
     let config = tls::federation_listener(&node.keys, Arc::clone(&node.peer_roots), clock).unwrap();
     let acceptor = TlsAcceptor::from(config);
@@ -498,23 +499,18 @@ pub(super) async fn serve(node: Arc<Node>, listener: TcpListener) {
     }
 }
 
-pub(super) async fn returned(
-    person: &Person,
-    side: &Side,
-    counter: u64,
-    code: RefusalCode,
-) -> bool {
+async fn returned(person: &Person, side: &Side, counter: u64, code: RefusalCode) -> bool {
     person.inbox(side).await.into_iter().any(|body| {
         matches!(body, InboxBody::Returned { counter: of, refusal, .. }
             if of == counter && refusal.code == code)
     })
 }
 
-pub(super) fn now(side: &Side) -> u64 {
+fn now(side: &Side) -> u64 {
     side.node.clock.now_ms()
 }
 
-pub(super) fn link(from: &Side, to: &Side) -> Link {
+fn link(from: &Side, to: &Side) -> Link {
     Link {
         version: Version::V1,
         origin: from.node.server.clone(),
@@ -534,7 +530,7 @@ fn outgoing(lane: Lane, sequence: u64) -> Outgoing {
     }
 }
 
-pub(super) async fn exchange(from: &Side, to: &Side, envelopes: Vec<Outgoing>) -> Vec<ItemResult> {
+async fn exchange(from: &Side, to: &Side, envelopes: Vec<Outgoing>) -> Vec<ItemResult> {
     let link = link(from, to);
     let key = from.node.keys.envelope_key();
     let signed = transaction::sign(&key, &link, &envelopes).unwrap();
@@ -546,7 +542,7 @@ pub(super) async fn exchange(from: &Side, to: &Side, envelopes: Vec<Outgoing>) -
     receipt.body().results.clone()
 }
 
-pub(super) async fn post(from: &Side, to: &Side, path: &str, body: Bytes) -> (StatusCode, Bytes) {
+async fn post(from: &Side, to: &Side, path: &str, body: Bytes) -> (StatusCode, Bytes) {
     let request = Request::builder()
         .method(Method::POST)
         .uri(path)

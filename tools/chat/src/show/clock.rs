@@ -26,7 +26,7 @@ impl LocalClock {
     }
 
     /// Milliseconds since the Unix epoch.
-    #[allow(
+    #[expect(
         clippy::disallowed_methods,
         reason = "how long a message still lives is shown by the reader's clock"
     )]

@@ -19,11 +19,11 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use super::tests::{ROOM, acquainted, drain, exchange, now, returned, waiting, worker};
-use super::worker::{Step, Worker};
-use super::{Network, ResponseBody, TlsNetwork};
+use super::{ROOM, acquainted, drain, exchange, now, returned, waiting, worker};
 use crate::delivery::files;
 use crate::federation::files::fetch;
+use crate::federation::outbound::worker::{Step, Worker};
+use crate::federation::outbound::{Network, ResponseBody, TlsNetwork};
 use crate::federation::testing::{LocalNetwork, Side, admin, peered, person, sides};
 use crate::federation::{paths, peers};
 use crate::http_client::ConnectionError;
