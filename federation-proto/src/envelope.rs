@@ -280,13 +280,6 @@ impl HashedPayload {
         Self { bytes, sha256 }
     }
 
-    /// A payload whose hash was computed before and stored beside it. A wrong hash harms nobody
-    /// but the sender: the receiver computes it again.
-    #[must_use]
-    pub const fn from_stored(bytes: Bytes, sha256: Digest) -> Self {
-        Self { bytes, sha256 }
-    }
-
     /// The payload.
     #[must_use]
     pub const fn bytes(&self) -> &Bytes {

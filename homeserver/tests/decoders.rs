@@ -10,11 +10,21 @@
 )]
 
 use homeserver::config::Config;
-use homeserver::organisation::{pem, root_key};
+use homeserver::organisation::{self, pem, root_key};
+use homeserver::tls;
 use proptest::prelude::*;
 
 #[path = "../fuzz/every_record.rs"]
 mod every_record;
+
+/// A peer's certificate and a device's request, as they should be.
+fn honest() -> (Vec<u8>, Vec<u8>) {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+    let certificate = params.self_signed(&key).unwrap().der().to_vec();
+    let request = rcgen::CertificateParams::default().serialize_request(&key);
+    (certificate, request.unwrap().der().to_vec())
+}
 
 /// Lines of a configuration, right and wrong, and any text.
 fn configuration() -> impl Strategy<Value = String> {
@@ -50,6 +60,35 @@ proptest! {
         let text = pem::encode(&label, &bytes);
         prop_assert_eq!(pem::decode(&label, &text).unwrap().to_vec(), bytes);
         prop_assert!(pem::decode("another", &text).is_none());
+    }
+
+    /// Goal: whoever connects or enrols with any certificate or request is named or refused. Method: true
+    /// ones with some bytes changed, cut or added, and any bytes.
+    #[test]
+    fn any_bytes_are_a_certificate_or_refused(
+        any: Vec<u8>,
+        at in any::<prop::sample::Index>(),
+        byte: u8,
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let (certificate, request) = honest();
+        for honest in [&certificate, &request] {
+            let mut changed = honest.clone();
+            changed[at.index(honest.len())] ^= byte;
+            let short = &honest[..cut.index(honest.len())];
+            let long = [honest.as_slice(), &any].concat();
+            for bytes in [any.as_slice(), &changed, short, &long] {
+                if let Some(server) = tls::server_of(bytes) {
+                    prop_assert!(!server.as_str().is_empty());
+                }
+                let _ = organisation::request_key(bytes);
+            }
+            prop_assert!(tls::server_of(short).is_none());
+            prop_assert!(organisation::request_key(short).is_none());
+        }
+        let server = tls::server_of(&certificate).unwrap();
+        prop_assert_eq!(server.as_str(), "a.example");
+        prop_assert!(organisation::request_key(&request).is_some());
     }
 
     /// Goal: any text between the lines is bytes or nothing. Method: any text, whole and in armour.

@@ -234,9 +234,20 @@ impl<'p> Lanes<'p> {
     /// Writes the positions that have moved.
     fn close(self, batch: &mut Batch<'_>) -> Result<BTreeMap<Lane, LaneHead>, StoreError> {
         let mut heads = BTreeMap::new();
+        // A lane of which nothing is stored has not begun: it may come again and again.
+        let begun = |lane: &&OpenLane| {
+            let position = lane.receiver.position();
+            let before = lane.read.record.as_ref();
+            let known = before.is_some_and(|before| before.link_epoch == position.link_epoch);
+            !known && position.sequence > 0
+        };
+        let begun = self.lanes.values().filter(begun).count();
+        let known = self.known.record;
+        let known = known.filter(|known| known.link_epoch == self.link_epoch);
+        let lanes = known.map_or(0, |known| known.lanes);
         let count = LaneCount {
             link_epoch: self.link_epoch,
-            lanes: self.count,
+            lanes: lanes.saturating_add(u64::try_from(begun).unwrap_or(u64::MAX)),
         };
         if self.known.record != Some(count) {
             link_position::put_lane_count(&mut batch.part, self.peer, &self.known, &count)?;

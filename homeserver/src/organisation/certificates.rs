@@ -114,23 +114,7 @@ pub(super) fn device(
     now_ms: u64,
     random: &dyn SecureRandom,
 ) -> Result<DeviceCertificate, OrganisationError> {
-    if request.csr.len() > REQUEST_BYTES_MAX {
-        return Err(OrganisationError::Request(format!(
-            "it is larger than {REQUEST_BYTES_MAX} bytes"
-        )));
-    }
-    // Parsing checks the request's signature too: proof that the device holds the key.
-    let csr = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(
-        request.csr.as_slice(),
-    ))
-    .map_err(|error| OrganisationError::Request(error.to_string()))?;
-    let public_key: [u8; 32] = csr
-        .public_key
-        .der_bytes()
-        .try_into()
-        .ok()
-        .filter(|_| PublicKeyData::algorithm(&csr.public_key) == &rcgen::PKCS_ED25519)
-        .ok_or_else(|| OrganisationError::Request("its key is not Ed25519".to_owned()))?;
+    let (csr, public_key) = read_request(&request.csr)?;
 
     let uri = device_uri(&request.address.server, request.account, request.device);
     let mut params = leaf(request.address.to_string());
@@ -143,6 +127,28 @@ pub(super) fn device(
         public_key,
         not_after_ms: millis(params.not_after),
     })
+}
+
+/// A device's certificate request, and its key.
+pub(super) fn read_request(
+    csr: &[u8],
+) -> Result<(CertificateSigningRequestParams, [u8; 32]), OrganisationError> {
+    if csr.len() > REQUEST_BYTES_MAX {
+        return Err(OrganisationError::Request(format!(
+            "it is larger than {REQUEST_BYTES_MAX} bytes"
+        )));
+    }
+    // Parsing checks the request's signature too: proof that the device holds the key.
+    let csr = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr))
+        .map_err(|error| OrganisationError::Request(error.to_string()))?;
+    let public_key: [u8; 32] = csr
+        .public_key
+        .der_bytes()
+        .try_into()
+        .ok()
+        .filter(|_| PublicKeyData::algorithm(&csr.public_key) == &rcgen::PKCS_ED25519)
+        .ok_or_else(|| OrganisationError::Request("its key is not Ed25519".to_owned()))?;
+    Ok((csr, public_key))
 }
 
 fn authority(name: &str, constraints: BasicConstraints) -> CertificateParams {

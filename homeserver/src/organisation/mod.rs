@@ -41,6 +41,12 @@ pub enum OrganisationError {
     Crypto(String),
 }
 
+/// The key in a certificate request of anybody's making, for tests with any bytes.
+#[doc(hidden)]
+pub fn request_key(csr: &[u8]) -> Option<[u8; 32]> {
+    certificates::read_request(csr).map(|(_, key)| key).ok()
+}
+
 impl From<rcgen::Error> for OrganisationError {
     fn from(error: rcgen::Error) -> Self {
         Self::Crypto(error.to_string())

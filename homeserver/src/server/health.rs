@@ -1,16 +1,16 @@
 //! `/livez`, `/readyz` and `/metrics`, on a listener of their own that only this machine reaches.
 
-use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::extract::State;
+use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use homeserver_api::problem::{PROBLEM_JSON, Problem};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -60,6 +60,8 @@ pub(super) async fn serve(health: Arc<Health>, listener: TcpListener, ending: En
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(unknown_path)
         .with_state(health);
     let listener = Bounded::new(
         listener,
@@ -90,10 +92,7 @@ pub(super) async fn serve(health: Arc<Health>, listener: TcpListener, ending: En
 }
 
 /// `GET /readyz`; `?verbose` tells each check.
-async fn ready(
-    State(health): State<Arc<Health>>,
-    Query(query): Query<HashMap<String, String>>,
-) -> Response {
+async fn ready(State(health): State<Arc<Health>>, uri: Uri) -> Response {
     let store = match health.store.get(b"").await {
         Ok(_) => Ok(()),
         Err(error) => Err(error.to_string()),
@@ -103,10 +102,12 @@ async fn ready(
     } else {
         Err("starting or ending".to_owned())
     };
+    let mut asked = uri.query().unwrap_or_default().split('&');
+    let verbose = asked.any(|part| part.split('=').next() == Some("verbose"));
     let checks = [("store", store), ("listeners", serving)];
     let all = checks.iter().all(|(_, check)| check.is_ok());
     let mut text = String::new();
-    if query.contains_key("verbose") {
+    if verbose {
         for (name, check) in &checks {
             let _ = match check {
                 Ok(()) => writeln!(text, "{name}: ok"),
@@ -121,6 +122,18 @@ async fn ready(
         StatusCode::SERVICE_UNAVAILABLE
     };
     (status, text).into_response()
+}
+
+async fn unknown_path(uri: Uri) -> Response {
+    let status = StatusCode::NOT_FOUND;
+    let detail = format!(
+        "there is no {}: GET /livez, /readyz, /readyz?verbose or /metrics",
+        uri.path()
+    );
+    let problem = Problem::new(status.as_u16(), "no-such-path", "no such path", detail);
+    let headers = [(header::CONTENT_TYPE, PROBLEM_JSON)];
+    let body = serde_json::to_vec(&problem).unwrap_or_default();
+    (status, headers, body).into_response()
 }
 
 /// `GET /metrics`

@@ -109,6 +109,12 @@ pub fn authenticated(connection: &rustls::ServerConnection) -> Option<Authentica
     })
 }
 
+/// The server that a certificate of anybody's making names, for tests with any bytes.
+#[doc(hidden)]
+pub fn server_of(leaf: &[u8]) -> Option<federation_proto::ids::ServerName> {
+    verifier::named(&leaf.into()).ok()
+}
+
 /// The reason in a handshake's error, when it was ours to refuse the peer.
 pub fn refusal_of(error: &io::Error) -> Option<&PeerRefusal> {
     let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;

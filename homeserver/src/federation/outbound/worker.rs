@@ -25,7 +25,7 @@ use federation_proto::version::{Version, VersionSet, negotiate};
 use http::Method;
 use tokio::time::Instant;
 
-use self::expiry::{EXPIRY_INTERVAL, EXPIRY_PAUSE, ended_rows};
+use self::expiry::{EXPIRY_INTERVAL, ended_rows};
 use self::splitting::Suspicion;
 use super::backoff::Backoff;
 use super::links::{self, News};
@@ -42,7 +42,9 @@ use crate::store::{Part, StoreError};
 
 /// Lanes whose being held is audited by one process.
 const HELD_LANES_AUDITED_MAX: usize = 1024;
-/// How long the task waits after a failure of the store, at most.
+/// How long the task waits after a failure of the store, at first
+const STORE_DELAY_FIRST: Duration = Duration::from_millis(200);
+/// and at most.
 const STORE_DELAY_MAX: Duration = Duration::from_secs(60);
 
 /// Serves one peer.
@@ -98,11 +100,11 @@ impl Worker {
 
     /// Works until the peer is gone or the store stops.
     pub(super) async fn run(mut self) {
-        let mut store_delay = EXPIRY_PAUSE;
+        let mut store_delay = STORE_DELAY_FIRST;
         loop {
             let step = match self.go_on().await {
                 Ok(step) => {
-                    store_delay = EXPIRY_PAUSE;
+                    store_delay = STORE_DELAY_FIRST;
                     step
                 }
                 Err(StoreError::Stopped) => return,

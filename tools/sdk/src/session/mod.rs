@@ -198,14 +198,6 @@ impl Sender {
         send(&mut self.socket, encode(frame)?).await
     }
 
-    /// Sends one frame that was encoded beforehand.
-    ///
-    /// # Errors
-    /// When the session has ended.
-    pub async fn send_encoded(&mut self, frame: Bytes) -> Result<(), Error> {
-        send(&mut self.socket, frame).await
-    }
-
     /// Asks for a sign of life.
     pub(crate) async fn ping(&mut self) -> Result<(), Error> {
         self.socket
@@ -243,14 +235,6 @@ impl Receiver {
             Some(Ok(Message::Close(_)) | Err(WsError::ConnectionClosed)) | None => Ok(None),
             Some(Err(error)) => Err(lost(error)),
         }
-    }
-
-    /// The next frame's bytes, not decoded; `None` when the homeserver ended the session.
-    ///
-    /// # Errors
-    /// When the session broke.
-    pub async fn next_encoded(&mut self) -> Result<Option<Bytes>, Error> {
-        next(&mut self.socket).await
     }
 }
 

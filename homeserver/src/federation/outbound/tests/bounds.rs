@@ -98,6 +98,21 @@ async fn lanes_are_limited() {
     assert_eq!(count.record.unwrap().lanes, LINK_LANES_MAX);
 }
 
+/// Goal: a lane of which nothing was taken counts for nothing, however often it comes; by an envelope that
+/// is ahead of its lane's first.
+#[tokio::test]
+async fn lanes_that_have_not_begun_do_not_count() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    peered(&a, &b).await;
+    let (begun, gap) = (Lane::from_bytes([1; 16]), Lane::from_bytes([2; 16]));
+    for _ in 0..3 {
+        exchange(&a, &b, vec![outgoing(gap, 2)]).await;
+    }
+    exchange(&a, &b, vec![outgoing(begun, 1), outgoing(gap, 2)]).await;
+    let count = link_position::lane_count(&b.node.store, &a.node.server).await;
+    assert_eq!(count.unwrap().record.unwrap().lanes, 1);
+}
+
 /// Goal: mail of a homeserver that was restored from an old copy is not taken for what the peer had got
 /// at its position: it waits; by a lane that starts its numbering again.
 #[tokio::test]

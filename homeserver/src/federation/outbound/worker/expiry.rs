@@ -17,7 +17,7 @@ use crate::store::outbox::{self, WaitingRow};
 /// time,
 pub(super) const EXPIRY_INTERVAL: Duration = Duration::from_secs(5);
 /// a page at a time, with this pause in between.
-pub(super) const EXPIRY_PAUSE: Duration = Duration::from_millis(200);
+const EXPIRY_PAUSE: Duration = Duration::from_millis(200);
 /// Rows in a page.
 const EXPIRY_ROWS: usize = 2048;
 
