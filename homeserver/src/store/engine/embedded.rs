@@ -34,8 +34,9 @@ const JOURNAL_BYTES_MAX: u64 = 128 * 1024 * 1024;
 const MEMTABLE_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// Blocks kept in memory.
 const CACHE_BYTES_MAX: u64 = 32 * 1024 * 1024;
-/// Background threads that flush and compact; one flushes while the other compacts.
-const WORKERS: usize = 2;
+/// Background threads that flush and compact. Of two, the first hands a compaction back to the queue
+/// for as long as the second is busy with one, and takes it out again at once: a core is lost.
+const WORKERS: usize = 1;
 /// Most values that the writer remembers, and the largest of them.
 const REMEMBERED_MAX: usize = 16 * 1024;
 const REMEMBERED_BYTES_MAX: usize = 256;
