@@ -142,7 +142,8 @@ pub(crate) fn countersignature(
 /// The envelope keys that a manifest lists.
 pub(crate) fn envelope_keys(manifest: &[u8]) -> Option<Vec<[u8; 32]>> {
     let mut input = Decoder::new(manifest);
-    if input.u16()? != 1 {
+    // The second format says at its end which keys are revoked.
+    if !matches!(input.u16()?, 1 | 2) {
         return None;
     }
     let _server = input.text(1)?;

@@ -53,8 +53,9 @@ pub const RETRY_AFTER_MS_MAX: u32 = 300_000;
 pub const NO_PROGRESS_WAIT_MS: u64 = 1000;
 /// Largest certificate.
 pub const CERTIFICATE_BYTES_MAX: usize = 4096;
-/// Most envelope keys in a manifest.
-pub const ENVELOPE_KEYS_MAX: usize = 8;
+/// Most envelope keys in a manifest: the current one, the next, and former ones whose mail is still on its
+/// way, however often they were changed.
+pub const ENVELOPE_KEYS_MAX: usize = 48;
 /// Most TLS pins in a manifest.
 pub const TLS_PINS_MAX: usize = 8;
 /// Largest key manifest.
@@ -101,7 +102,16 @@ const LARGEST_ROOM_NAME_BYTES: usize = 150;
 
 const _: () = assert!(TRANSACTION_ENVELOPES_MAX == 1 << PROOF_PATH_MAX);
 const _: () = assert!(RELAYED_ENVELOPE_BYTES_MAX < PAYLOAD_BYTES_MAX);
-const _: () = assert!(CERTIFICATE_BYTES_MAX < MANIFEST_BYTES_MAX);
+// The largest manifest, with every key revoked.
+const _: () = assert!(
+    SERVER_NAME_WIRE_BYTES_MAX
+        + CERTIFICATE_BYTES_MAX
+        + ENVELOPE_KEYS_MAX * (32 + 2 * 8 + 8 + 8)
+        + TLS_PINS_MAX * 32
+        + ISSUING_SIGNATURE_BYTES_MAX
+        + SMALL_FIELDS_BYTES_MAX
+        <= MANIFEST_BYTES_MAX
+);
 const _: () = assert!(CERTIFICATE_BYTES_MAX + MANIFEST_BYTES_MAX < PEERING_DOCUMENT_BYTES_MAX);
 const _: () = assert!(HANDLE_BYTES_MAX + 3 * 16 < SMALL_FIELDS_BYTES_MAX);
 const _: () = assert!(REFUSAL_WIRE_BYTES_MAX < KEY_PACKAGE_BYTES_MAX);

@@ -573,11 +573,24 @@ proptest! {
         certificate in opaque(60),
         keys in prop::collection::vec((any::<[u8; 32]>(), 0..10_u64, 5..15_u64), 1..4),
         pins in prop::collection::vec(digest(), 1..4),
+        // Which of the keys are revoked, since when, and whether by their ids' order.
+        revoked in prop::collection::vec((any::<prop::sample::Index>(), 0..15_u64), 0..3),
+        sorted in any::<bool>(),
         signature in opaque(72),
         damage in damage(),
     ) {
+        let mut revoked: Vec<_> = revoked
+            .into_iter()
+            .map(|(index, since)| {
+                let (public, _, until) = index.get(&keys);
+                (KeyId::of(public), since, *until)
+            })
+            .collect();
+        if sorted {
+            revoked.sort_unstable();
+        }
         let mut writer = Writer::new();
-        writer.u16(1);
+        writer.u16(if revoked.is_empty() { 1 } else { 2 });
         writer.server_name(&server);
         writer.u64(serial);
         writer.u64(serial);
@@ -588,9 +601,17 @@ proptest! {
             writer.u64(*until);
         });
         writer.list("pins", 8, &pins, |writer, pin| writer.fixed(pin.as_bytes()));
+        if !revoked.is_empty() {
+            writer.list("revoked", 8, &revoked, |writer, (id, since, _)| {
+                writer.fixed(&id.0);
+                writer.u64(*since);
+            });
+        }
         writer.opaque8("signature", 72, &signature);
         let bytes = writer.finish().unwrap();
-        let in_order = keys.is_sorted_by(|a, b| a.0 < b.0)
+        let in_order = revoked.is_sorted_by(|a, b| a.0 < b.0)
+            && revoked.iter().all(|(_, since, until)| since < until)
+            && keys.is_sorted_by(|a, b| a.0 < b.0)
             && keys.iter().all(|key| key.1 < key.2)
             && pins.is_sorted_by(|a, b| a < b);
         prop_assert_eq!(manifest::decode(bytes.clone()).is_ok(), in_order);

@@ -33,6 +33,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "federation/peers",
             "identity",
             "node",
+            "organisation",
             "store",
         ],
     ),
@@ -122,6 +123,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &[
             "audit",
             "federation/outbound",
+            "federation/paths",
             "node",
             "policy",
             "store",

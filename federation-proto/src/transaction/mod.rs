@@ -14,6 +14,7 @@ mod two_versions;
 mod verified;
 
 pub use proof::EnvelopeProof;
+pub(crate) use verified::key_at;
 pub use verified::{
     UnverifiedTransaction, VerifiedEnvelope, VerifiedTransaction, VerifyError, decode,
 };

@@ -50,6 +50,9 @@ pub enum VerifyError {
     /// The key is not valid at the time of receipt.
     #[error("key {0} is not valid at the time of receipt")]
     KeyNotValid(KeyId),
+    /// The key is revoked at the time of receipt.
+    #[error("key {0} was revoked before this was received")]
+    KeyRevoked(KeyId),
     /// The signature is not by the key over these bytes.
     #[error("the signature does not verify")]
     BadSignature,
@@ -86,6 +89,18 @@ pub(super) struct RawEnvelope {
 impl fmt::Debug for RawEnvelope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.header.fmt(f)
+    }
+}
+
+impl VerifyError {
+    /// Whether it is only the key that does not count here and now: what was signed may be signed again with
+    /// another, and a newer manifest may say otherwise.
+    #[must_use]
+    pub const fn is_of_key(&self) -> bool {
+        matches!(
+            self,
+            Self::UnknownKey(_) | Self::KeyNotValid(_) | Self::KeyRevoked(_)
+        )
     }
 }
 
@@ -290,11 +305,22 @@ pub(super) fn key_for<'m>(
             found: manifest.server().clone(),
         });
     }
+    key_at(manifest, key_id, at_ms)
+}
+
+/// The key of this name, when it counts at this time.
+pub(crate) fn key_at(
+    manifest: &Manifest,
+    key_id: KeyId,
+    at_ms: u64,
+) -> Result<&[u8; 32], VerifyError> {
     let key = manifest
         .envelope_key(key_id)
         .ok_or(VerifyError::UnknownKey(key_id))?;
     if key.valid_at(at_ms) {
         Ok(&key.public)
+    } else if key.revoked_at(at_ms) {
+        Err(VerifyError::KeyRevoked(key_id))
     } else {
         Err(VerifyError::KeyNotValid(key_id))
     }

@@ -84,6 +84,7 @@ impl Organisation {
                 public: *self.envelope_key.public(),
                 not_before_ms: NOW_MS - DAY_MS,
                 not_after_ms: NOW_MS + 89 * DAY_MS,
+                revoked_ms: None,
             }],
             tls_pins: vec![Digest::of(b"current"), Digest::of(b"backup")],
         }

@@ -28,10 +28,20 @@
 //! | `POST /admin/v1/peers/{server}/suspend` | [`ReasonRequest`] | [`PeerDetail`] |
 //! | `POST /admin/v1/peers/{server}/resume` | – | [`PeerDetail`] |
 //! | `POST /admin/v1/peers/{server}/revoke` | [`ReasonRequest`] | [`PeerDetail`] |
+//! | `GET /admin/v1/keys` | – | [`KeysStatus`] |
+//! | `POST /admin/v1/keys/envelope/rotate` | [`RotateKeyRequest`] | [`KeysStatus`] |
+//! | `POST /admin/v1/keys/envelope/revoke` | [`RevokeEnvelopeKeyRequest`] | [`KeysStatus`] |
+//! | `POST /admin/v1/keys/tls/rotate` | [`RotateKeyRequest`] | [`KeysStatus`] |
+//! | `POST /admin/v1/keys/tls/revoke` | [`RevokeTlsKeyRequest`] | [`KeysStatus`] |
 //! | `GET /admin/v1/outbox` | – | [`Outbox`] |
 //! | `POST /admin/v1/outbox/{server}/retry` | – | 202; tries at once |
 //! | `GET /admin/v1/dead-letters` | `?limit=` | [`DeadLetters`], newest first |
 //! | `GET /admin/v1/audit` | `?after=&limit=` | [`AuditPage`], oldest first |
+//!
+//! [`KeysStatus`]: crate::keys::KeysStatus
+//! [`RotateKeyRequest`]: crate::keys::RotateKeyRequest
+//! [`RevokeEnvelopeKeyRequest`]: crate::keys::RevokeEnvelopeKeyRequest
+//! [`RevokeTlsKeyRequest`]: crate::keys::RevokeTlsKeyRequest
 
 use federation_proto::ids::{AccountId, Address, DeviceId, Handle, RoomId, ServerName};
 use federation_proto::refusal::Refusal;

@@ -12,4 +12,4 @@ pub mod peers;
 pub use outbound::run;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

@@ -34,9 +34,9 @@ use crate::store::inbox::{self, InboxBody};
 use crate::tls::Peer;
 
 /// One organisation.
-pub(super) struct Side {
-    pub(super) node: Arc<Node>,
-    pub(super) clock: Arc<ManualClock>,
+pub(crate) struct Side {
+    pub(crate) node: Arc<Node>,
+    pub(crate) clock: Arc<ManualClock>,
     pub(super) network: Arc<LocalNetwork>,
 }
 
@@ -55,6 +55,11 @@ pub(super) struct LocalNetwork {
 impl LocalNetwork {
     pub(super) fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::SeqCst);
+    }
+
+    /// This one is not reached any more; others are.
+    pub(super) fn lose(&self, server: &ServerName) {
+        self.routers.lock().unwrap().remove(server);
     }
 
     pub(super) fn mute_from(&self, path: &'static str) {
@@ -108,7 +113,7 @@ impl Network for LocalNetwork {
 }
 
 /// Nodes that can reach each other, without agreements.
-pub(super) fn sides<const N: usize>(names: [&str; N]) -> [Side; N] {
+pub(crate) fn sides<const N: usize>(names: [&str; N]) -> [Side; N] {
     let sides = names.map(|name| {
         let (node, clock) = node(name);
         let network = Arc::new(LocalNetwork {
@@ -134,7 +139,7 @@ pub(super) fn sides<const N: usize>(names: [&str; N]) -> [Side; N] {
     sides
 }
 
-pub(super) fn admin() -> Actor {
+pub(crate) fn admin() -> Actor {
     Actor::Local(0)
 }
 
@@ -184,7 +189,7 @@ pub(super) async fn countersigned(a: &Side, acceptance: String) -> String {
 }
 
 /// An agreement in force on both sides.
-pub(super) async fn peered(a: &Side, b: &Side) {
+pub(crate) async fn peered(a: &Side, b: &Side) {
     let acceptance = accepted(a, b, None).await;
     let countersignature = countersigned(a, acceptance).await;
     peers::activate(&b.node, &admin(), &countersignature)

@@ -49,6 +49,20 @@ impl PeerRoots {
         self.anchors.load().get(server).cloned()
     }
 
+    /// Whether `server` may still be talked to over a connection that showed the key with this pin when
+    /// `root` was pinned: keys that are added end nothing.
+    pub fn still_admit(
+        &self,
+        server: &ServerName,
+        root: &CertificateDer<'_>,
+        pin: &[u8; 32],
+    ) -> bool {
+        let anchors = self.anchors.load();
+        anchors
+            .get(server)
+            .is_some_and(|anchor| anchor.root == *root && anchor.pins.contains(pin))
+    }
+
     /// Changes whenever the anchors were replaced.
     pub fn replaced(&self) -> watch::Receiver<()> {
         self.replaced.subscribe()

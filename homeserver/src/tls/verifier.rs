@@ -64,11 +64,22 @@ pub(super) fn authenticate(
         None,
     )
     .map_err(|error| chain(error.to_string()))?;
-    let pin = digest(&SHA256, &leaf.subject_public_key_info());
-    if !anchor.pins.iter().any(|pinned| pinned == pin.as_ref()) {
+    if !anchor
+        .pins
+        .contains(&pin_of(&leaf.subject_public_key_info()))
+    {
         return Err(PeerRefusal::Pin(server));
     }
     Ok(server)
+}
+
+/// What a manifest lists of a TLS key: SHA-256 of its SubjectPublicKeyInfo.
+pub(super) fn pin_of(spki: &[u8]) -> [u8; 32] {
+    let mut pin = [0; 32];
+    for (to, from) in pin.iter_mut().zip(digest(&SHA256, spki).as_ref()) {
+        *to = *from;
+    }
+    pin
 }
 
 /// The one server that a certificate names.

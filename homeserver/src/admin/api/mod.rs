@@ -9,6 +9,7 @@
 mod authentication;
 mod error;
 mod extract;
+mod keys;
 mod peers;
 mod records;
 mod server_status;
@@ -68,6 +69,11 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/admin/v1/peers/{server}/suspend", post(peers::suspend::handle))
         .route("/admin/v1/peers/{server}/resume", post(peers::resume::handle))
         .route("/admin/v1/peers/{server}/revoke", post(peers::revoke::handle))
+        .route("/admin/v1/keys", get(keys::show::handle))
+        .route("/admin/v1/keys/envelope/rotate", post(keys::rotate_envelope::handle))
+        .route("/admin/v1/keys/envelope/revoke", post(keys::revoke_envelope::handle))
+        .route("/admin/v1/keys/tls/rotate", post(keys::rotate_tls::handle))
+        .route("/admin/v1/keys/tls/revoke", post(keys::revoke_tls::handle))
         .route("/admin/v1/outbox", get(records::outbox::handle))
         .route("/admin/v1/outbox/{server}/retry", post(records::retry::handle))
         .route("/admin/v1/dead-letters", get(records::dead_letters::handle))

@@ -9,10 +9,13 @@ mod files;
 mod gate;
 mod manifest;
 mod probe;
+mod room_manifest;
+mod serial;
 mod transactions;
 
 use std::sync::Arc;
 
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 
@@ -29,11 +32,13 @@ pub fn router(node: Arc<Node>) -> Router {
     Router::new()
         .route(paths::TRANSACTIONS, post(transactions::handle))
         .route(paths::MANIFEST, get(manifest::handle))
+        .route(paths::ROOM_MANIFEST, get(room_manifest::handle))
         .route(paths::COUNTERSIGNATURE, post(countersignature::handle))
         .route(paths::PROBE, get(probe::handle))
         .route(paths::FILE, get(files::handle))
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_path)
         .layer(Extension(Arc::new(Gates::default())))
+        .layer(from_fn_with_state(Arc::clone(&node), serial::exchange))
         .with_state(node)
 }

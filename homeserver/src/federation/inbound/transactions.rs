@@ -129,12 +129,17 @@ async fn verify(
         .ok_or_else(|| Refusal::new(RefusalCode::NoAgreement, "there is no agreement with you"))?;
     match unverified.verify(manifest, peer, &node.server, node.clock.now_ms()) {
         Ok(verified) => Ok(verified),
-        Err(VerifyError::UnknownKey(id)) => {
-            node.links.fetch_manifest(peer, node.clock.now_ms());
+        // Nothing is wrong with the mail: the peer signs it again, with the key of then. Perhaps it has
+        // changed its keys already.
+        Err(error) if error.is_of_key() => {
+            node.links.fetch_manifest(peer);
+            if !matches!(error, VerifyError::UnknownKey(_)) {
+                refuse(node, gates, peer, &error.to_string()).await?;
+            }
             Err(FederationError::Later {
                 code: RefusalCode::UnknownKey,
                 detail: format!(
-                    "your manifest as it is known here does not list the key {id}: it is being fetched"
+                    "by your manifest as it is known here: {error}. A newer one is being fetched"
                 ),
                 retry_after_s: 1,
             })

@@ -8,6 +8,7 @@ mod links;
 mod network;
 mod queue;
 mod request;
+mod serials;
 mod settle;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ pub use links::{LinkStatus, Links};
 pub use network::{Network, ResponseBody, TlsNetwork};
 pub(super) use settle::clear;
 
+use serials::Serials;
 use worker::Worker;
 
 /// How often agreements, and offers under way, are looked through for those whose last day is past, and old dead letters are
@@ -43,7 +45,9 @@ const DEAD_LETTERS_DELETED: usize = 1000;
 
 /// Serves all peers, and fetches files from them, until it is dropped.
 pub async fn run(node: Arc<Node>, network: Arc<dyn Network>) -> Result<(), StoreError> {
+    let network: Arc<dyn Network> = Arc::new(Serials::over(Arc::clone(&node), network));
     let mut hints = node.hints();
+    let mut keys = node.keys.changed();
     node.peers.refresh(&node).await?;
     let mut tasks = JoinSet::new();
     // Files that are asked for are fetched beside the mail, and must not wait for it.
@@ -68,6 +72,11 @@ pub async fn run(node: Arc<Node>, network: Arc<dyn Network>) -> Result<(), Store
         tokio::select! {
             // Whoever made the change may have gone before taking the snapshot anew.
             () = changed(&mut hints) => node.peers.refresh(&node).await?,
+            Ok(()) = keys.changed() => {
+                for peer in node.peers.all() {
+                    node.links.announce(&peer.server);
+                }
+            }
             _ = rounds.tick() => round(&node).await?,
             // Not at once: what has just failed most likely fails again.
             Some(_) = tasks.join_next() => tokio::time::sleep(RESPAWN_DELAY).await,

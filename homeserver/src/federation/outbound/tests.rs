@@ -37,6 +37,7 @@ use crate::tls;
 
 mod bad_peers;
 mod bounds;
+mod keys;
 mod mutual_tls;
 
 const ROOM: RoomId = RoomId::from_bytes([7; 16]);
@@ -423,28 +424,6 @@ async fn deferred_lane_holds_up_no_other() {
     assert!(matches!(drain(&mut worker(&a, &b)).await, Step::Mail(_)));
     assert_eq!(bob.heard(&b).await, 1);
     assert_eq!(waiting(&a, &b).await, 1);
-}
-
-/// Goal: a peer's new envelope key is learnt from its manifest, and nothing is lost meanwhile; by
-/// renewing a's keys and sending.
-#[tokio::test]
-async fn new_envelope_key_is_fetched() {
-    let [a, b] = sides(["a.example", "b.example"]);
-    let (mut alice, bob) = acquainted(&a, &b).await;
-    let first = a.node.keys.envelope_key().id();
-    // Keys last 90 days and overlap; agreements last a year.
-    while a.node.keys.envelope_key().id() == first {
-        a.clock.advance_ms(20 * 24 * 60 * 60 * 1000);
-        b.clock.advance_ms(20 * 24 * 60 * 60 * 1000);
-        a.node.keys.renew(now(&a), a.node.random.as_ref()).unwrap();
-    }
-    alice.say(&a, ROOM, b"new key", 3600).await;
-    let mut to_b = worker(&a, &b);
-    let step = drain(&mut to_b).await;
-    assert!(matches!(step, Step::Delay(_)), "{step:?}");
-    drain(&mut worker(&b, &a)).await;
-    assert_eq!(drain(&mut to_b).await, Step::Idle);
-    assert_eq!(bob.heard(&b).await, 1);
 }
 
 /// Goal: a file uploaded at one side is fetched by the other, whole, and expires there no later; one

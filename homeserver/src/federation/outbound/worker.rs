@@ -20,7 +20,7 @@ use federation_proto::limits::{MANIFEST_BYTES_MAX, RECEIPT_BYTES_MAX};
 use federation_proto::link::Anomaly;
 use federation_proto::receipt::{self, Receipt};
 use federation_proto::refusal::{Refusal, RefusalCode};
-use federation_proto::transaction::{self, Link, SignedTransaction, VerifyError};
+use federation_proto::transaction::{self, Link, SignedTransaction};
 use federation_proto::version::{Version, VersionSet, negotiate};
 use http::Method;
 use tokio::time::Instant;
@@ -28,13 +28,13 @@ use tokio::time::Instant;
 use self::expiry::{EXPIRY_INTERVAL, ended_rows};
 use self::splitting::Suspicion;
 use super::backoff::Backoff;
-use super::links::{self, News};
+use super::links::{self, News, RING_EVERY_MS};
 use super::network::Network;
 use super::queue::{Filled, Load, Next, Queue};
 use super::request::{self, RequestError};
 use super::settle;
 use crate::audit::{self, Actor, Event};
-use crate::federation::paths;
+use crate::federation::paths::{self, room_manifest};
 use crate::federation::peers::{self, Direction, Operation, PeerState, PeerView};
 use crate::node::Node;
 use crate::store::outbox;
@@ -151,7 +151,12 @@ impl Worker {
 
     /// Waits for `delay` (`None`: for ever), for an administrator and, when `for_mail`, for mail.
     async fn wait(&mut self, delay: Option<Duration>, for_mail: bool) {
-        let until = delay.map(|delay| Instant::now() + delay);
+        let mut until = delay.map(|delay| Instant::now() + delay);
+        if for_mail && self.link.stale_manifest.load(Ordering::Acquire) {
+            // It was asked for a moment ago, and is missed again.
+            let again = Instant::now() + Duration::from_millis(RING_EVERY_MS);
+            until = Some(until.map_or(again, |until| until.min(again)));
+        }
         let link = Arc::clone(&self.link);
         loop {
             tokio::select! {
@@ -179,12 +184,34 @@ impl Worker {
         let Some(peer) = peer.filter(|peer| peer.agreed == Some(PeerState::Active)) else {
             return;
         };
-        if self.link.stale_manifest.swap(false, Ordering::AcqRel)
-            && let Err(error) = self.fetch_manifest(&peer).await
-        {
-            self.link.stale_manifest.store(true, Ordering::Release);
+        if let Err(error) = self.renew_manifest(&peer).await {
             tracing::debug!(server = %self.server, %error, "its manifest could not be fetched");
         }
+    }
+
+    /// Fetches the peer's manifest when a newer one is missed: from itself, else from a hub that has
+    /// relayed its mail.
+    pub(super) async fn renew_manifest(&self, peer: &PeerView) -> Result<(), RequestError> {
+        let is_stale = self.link.stale_manifest.load(Ordering::Acquire);
+        if !is_stale || !self.link.may_ask_for_manifest(self.node.clock.now_ms()) {
+            return Ok(());
+        }
+        self.link.stale_manifest.store(false, Ordering::Release);
+        let Err(error) = self.fetch_manifest(peer).await else {
+            return Ok(());
+        };
+        let known = |peer: &PeerView| peer.manifest.as_ref().map(|manifest| manifest.serial());
+        if let Some((hub, room)) = self.link.hub()
+            && let Some(hub) = self.node.peers.get(&hub)
+            && let Ok(taken) = self
+                .fetch_manifest_of(&hub, &room_manifest(room, &self.server))
+                .await
+            && Some(taken.serial()) > known(peer)
+        {
+            return Ok(());
+        }
+        self.link.stale_manifest.store(true, Ordering::Release);
+        Err(error)
     }
 
     fn retry_now(&mut self) {
@@ -251,15 +278,16 @@ impl Worker {
                 .deliver_countersignature(peer, countersignature.clone())
                 .await;
         }
+        if self.link.to_announce.swap(false, Ordering::AcqRel) {
+            // A greeting says which manifest is the newest.
+            self.version = None;
+        }
         if self.version.is_none()
             && let Err(error) = self.greet(peer).await
         {
             return self.failed(&error).await;
         }
-        if self.link.stale_manifest.swap(false, Ordering::AcqRel)
-            && let Err(error) = self.fetch_manifest(peer).await
-        {
-            self.link.stale_manifest.store(true, Ordering::Release);
+        if let Err(error) = self.renew_manifest(peer).await {
             return self.failed(&error).await;
         }
         if self.queue.fill(&self.node.store).await? == Filled::OutOfStep {
@@ -346,7 +374,7 @@ impl Worker {
             .ok_or_else(|| unusable(&"its keys are not known"))?;
         let now_ms = self.node.clock.now_ms();
         match receipt.clone().verify(known, link, now_ms) {
-            Err(VerifyError::UnknownKey(_)) => {
+            Err(error) if error.is_of_key() => {
                 // The peer has changed its keys: its new manifest says so.
                 let manifest = self.fetch_manifest(peer).await?;
                 receipt.verify(&manifest, link, now_ms)
@@ -491,11 +519,20 @@ impl Worker {
         &self,
         peer: &PeerView,
     ) -> Result<Arc<federation_proto::manifest::Manifest>, RequestError> {
+        self.fetch_manifest_of(peer, paths::MANIFEST).await
+    }
+
+    /// The peer's manifest, from whoever keeps it under `path`.
+    async fn fetch_manifest_of(
+        &self,
+        keeper: &PeerView,
+        path: &str,
+    ) -> Result<Arc<federation_proto::manifest::Manifest>, RequestError> {
         let bytes = request::send(
             self.network.as_ref(),
-            peer,
+            keeper,
             Method::GET,
-            paths::MANIFEST,
+            path,
             Bytes::new(),
             MANIFEST_BYTES_MAX,
         )

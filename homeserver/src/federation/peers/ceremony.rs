@@ -46,7 +46,7 @@ pub async fn offer(
     )?;
     let answer_by_ms = statement.made_ms.saturating_add(OFFER_VALID_MS);
     let offered = Draft::new(statement, answer_by_ms)?
-        .offer(node.keys.issuing_key(), node.random.as_ref())
+        .offer(&node.keys.issuing_key(), node.random.as_ref())
         .map_err(|rejected| rejected.error)?;
     let text = offered.offer().to_armor();
     let ceremony = Agreement::Offered(offered).record();
@@ -187,7 +187,7 @@ pub async fn accept(
         offer,
         &confirmed,
         statement,
-        node.keys.issuing_key(),
+        &node.keys.issuing_key(),
         node.random.as_ref(),
         now_ms,
     )?;
@@ -236,7 +236,7 @@ pub async fn countersign(
             .countersign(
                 acceptance.clone(),
                 &confirmed,
-                node.keys.issuing_key(),
+                &node.keys.issuing_key(),
                 node.random.as_ref(),
                 now_ms,
             )

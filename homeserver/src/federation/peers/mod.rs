@@ -7,6 +7,7 @@ mod ceremony;
 mod change;
 mod directory;
 mod error;
+mod serials;
 mod show;
 mod standing;
 mod statement;

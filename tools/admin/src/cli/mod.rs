@@ -1,5 +1,6 @@
 //! The command line: every command, its flags and its help.
 
+mod keys;
 mod peer;
 mod policy;
 
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use homeserver_api::ids::{DeviceId, Handle, ServerName};
 
+pub(crate) use self::keys::{KeyKind, KeysCommand, RevokeKeyArguments};
 pub(crate) use self::peer::{ConfirmArguments, DocumentOutput, PeerCommand, StatementArguments};
 pub(crate) use self::policy::{UserTypeCommand, UserTypeSetArguments};
 use crate::failure::EXIT_CODES;
@@ -108,6 +110,9 @@ pub(crate) enum Command {
     /// telephone.
     #[command(subcommand)]
     Peer(PeerCommand),
+    /// The organisation's keys: shown, changed by hand, revoked.
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// What waits for other organisations.
     #[command(subcommand)]
     Outbox(OutboxCommand),
@@ -287,6 +292,11 @@ mod tests {
             "hsctl peer suspend b.example --reason drill",
             "hsctl peer resume b.example",
             "hsctl peer revoke b.example --reason over --yes",
+            "hsctl keys show",
+            "hsctl keys rotate envelope",
+            "hsctl keys rotate tls --json",
+            "hsctl keys revoke envelope 0011223344556677 --since 2d --yes",
+            "hsctl keys revoke tls 00ff --yes",
             "hsctl outbox list",
             "hsctl outbox retry b.example",
             "hsctl dead-letters --limit 5",
@@ -318,6 +328,8 @@ mod tests {
             ),
             ("hsctl peer offer b.example --outbound talk", "talk"),
             ("hsctl device remove alice 12", "12"),
+            ("hsctl keys rotate root", "root"),
+            ("hsctl keys revoke envelope all --since soon", "soon"),
             ("hsctl audit --limit 0", "0"),
             ("hsctl --root-sha256 00 --root f status", "--root"),
         ] {

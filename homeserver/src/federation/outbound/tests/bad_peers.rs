@@ -127,44 +127,6 @@ async fn answers_are_taken_once() {
     assert_eq!(code(&results[0]), Some(RefusalCode::Malformed));
 }
 
-/// Goal: a relay signed with a key that the follower does not know yet waits for the origin's newer
-/// manifest and arrives then; by renewing the origin's keys in a room of three.
-#[tokio::test]
-async fn relays_wait_for_a_new_key() {
-    let [a, b, c] = sides(["a.example", "b.example", "c.example"]);
-    peered(&a, &b).await;
-    peered(&a, &c).await;
-    peered(&b, &c).await;
-    let mut alice = person(&a, "alice").await;
-    let mut bob = person(&b, "bob").await;
-    let carol = person(&c, "carol").await;
-    alice.create_room(&a, ROOM, &[&bob, &carol]).await;
-    let mut to_c = worker(&a, &c);
-    drain(&mut worker(&a, &b)).await;
-    drain(&mut to_c).await;
-    let first = b.node.keys.envelope_key().id();
-    while b.node.keys.envelope_key().id() == first {
-        for side in [&a, &b, &c] {
-            side.clock.advance_ms(20 * 24 * 60 * 60 * 1000);
-        }
-        b.node.keys.renew(now(&b), b.node.random.as_ref()).unwrap();
-    }
-    bob.say(&b, ROOM, b"with the new key", 3600).await;
-    let mut b_to_a = worker(&b, &a);
-    drain(&mut b_to_a).await;
-    drain(&mut worker(&a, &b)).await;
-    drain(&mut b_to_a).await;
-    assert_eq!(alice.heard(&a).await, 1);
-
-    assert!(matches!(drain(&mut to_c).await, Step::Mail(_)));
-    assert_eq!((carol.heard(&c).await, waiting(&a, &c).await), (0, 1));
-    drain(&mut worker(&c, &b)).await;
-    a.clock.advance_ms(5_000);
-    c.clock.advance_ms(5_000);
-    assert_eq!(drain(&mut to_c).await, Step::Idle);
-    assert_eq!((carol.heard(&c).await, waiting(&a, &c).await), (1, 0));
-}
-
 /// Goal: a hub can't show a member's message twice; by sending the same relay again in a new envelope.
 #[tokio::test]
 async fn relays_are_taken_once() {

@@ -38,7 +38,7 @@ async fn keys_never_go_back() {
     peered(&a, &b).await;
     let mut body = b.node.keys.manifest().body().clone();
     body.serial += 1;
-    let newer = body.sign(b.node.keys.issuing_key(), b.node.random.as_ref());
+    let newer = body.sign(&b.node.keys.issuing_key(), b.node.random.as_ref());
     peers::take_manifest(&a.node, &b.node.server, newer.unwrap())
         .await
         .unwrap();
