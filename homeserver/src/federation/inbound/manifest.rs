@@ -2,12 +2,23 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use bytes::Bytes;
 
+use super::error::FederationError;
+use super::gate::Gates;
 use crate::node::Node;
+use crate::tls::Peer;
 
 /// `GET /federation/v1/manifest`: this homeserver's key manifest; for every peer that TLS lets in.
-pub(super) async fn handle(State(node): State<Arc<Node>>) -> Bytes {
-    node.keys.manifest().bytes().clone()
+pub(super) async fn handle(
+    State(node): State<Arc<Node>>,
+    Extension(Peer(peer)): Extension<Peer>,
+    Extension(gates): Extension<Arc<Gates>>,
+) -> Result<Bytes, FederationError> {
+    gates
+        .ask(&peer, node.clock.now_ms())
+        .map_err(|wait_s| FederationError::too_fast(wait_s, "more requests in a second"))?;
+    Ok(node.keys.manifest().bytes().clone())
 }
