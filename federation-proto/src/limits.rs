@@ -16,6 +16,10 @@ pub const PAYLOAD_BYTES_MAX: usize = 3 * HANDSHAKE_BYTES_MAX;
 pub const TRANSACTION_ENVELOPES_MAX: usize = 1024;
 /// Largest transaction.
 pub const TRANSACTION_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Most transactions of one link that are under way at the same time,
+pub const TRANSACTIONS_UNDER_WAY_MAX: usize = 4;
+/// and most bytes of them, unless it is one alone.
+pub const TRANSACTIONS_UNDER_WAY_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Longest reason text in a refusal.
 pub const REASON_BYTES_MAX: usize = 512;
 /// Most devices in one answer to a key request.
@@ -48,8 +52,8 @@ pub const IDLE_LANES_MAX: usize = 4096;
 pub const TOMBSTONE_COUNT_MAX: u32 = 1_000_000;
 /// Longest wait that a receiver may ask for, in milliseconds.
 pub const RETRY_AFTER_MS_MAX: u32 = 300_000;
-/// Least wait of a lane of whose envelopes none was taken, in milliseconds: a receiver that asks for
-/// no wait and never takes them is not asked in a tight loop.
+/// Least wait of a lane of whose envelopes none was taken, in milliseconds; it doubles with each such
+/// answer, up to [`RETRY_AFTER_MS_MAX`].
 pub const NO_PROGRESS_WAIT_MS: u64 = 1000;
 /// Largest certificate.
 pub const CERTIFICATE_BYTES_MAX: usize = 4096;

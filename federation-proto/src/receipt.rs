@@ -125,6 +125,12 @@ impl UnverifiedReceipt {
         self.key_id
     }
 
+    /// What it says, whoever signed it.
+    #[must_use]
+    pub const fn claims(&self) -> &ReceiptBody {
+        &self.body
+    }
+
     /// The receipt encoded again from its parts: the bytes that it was read from.
     ///
     /// # Errors

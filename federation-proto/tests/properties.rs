@@ -19,6 +19,7 @@ use federation_proto::agreement::{
 use federation_proto::armor;
 use federation_proto::codec::{Wire, Writer};
 use federation_proto::envelope::{HashedPayload, Header, Kind, Lane, Outgoing, Suite};
+use federation_proto::exchange::ExchangeProof;
 use federation_proto::fingerprint::Fingerprint;
 use federation_proto::hash::Digest;
 use federation_proto::ids::{
@@ -33,7 +34,7 @@ use federation_proto::payload::{
 };
 use federation_proto::receipt::{self, ItemResult, LaneHead, ReceiptBody};
 use federation_proto::refusal::{Refusal, RefusalCode};
-use federation_proto::transaction::{self, EnvelopeProof, Link, sign};
+use federation_proto::transaction::{self, EnvelopeProof, Link, RootSignature, sign};
 use federation_proto::version::{Version, VersionSet};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -497,6 +498,22 @@ proptest! {
         }
     }
 
+    /// Goal: proofs of an exchange have one encoding; by round trip, damage and re-encoding.
+    #[test]
+    fn exchange_proofs(body in receipt_body(), key_id in any::<[u8; 8]>(), damage in damage()) {
+        let key = EnvelopeKey::from_seed(&[1; 32]).unwrap();
+        let proof = ExchangeProof {
+            signature: RootSignature { key_id: KeyId(key_id), signature: [7; 64] },
+            receipt: body.sign(&key).unwrap(),
+        };
+        let bytes = proof.to_bytes().unwrap();
+        prop_assert_eq!(&ExchangeProof::from_bytes(bytes.clone()).unwrap(), &proof);
+        let other = damaged(&bytes, damage);
+        if let Ok(accepted) = ExchangeProof::from_bytes(other.clone()) {
+            prop_assert_eq!(accepted.to_bytes().unwrap(), other);
+        }
+    }
+
     /// Goal: amendments and consents have one encoding; by round trip, damage and re-encoding.
     #[test]
     fn amendments_and_consents(
@@ -757,6 +774,7 @@ proptest! {
         let bytes = Bytes::from(bytes);
         let _ = transaction::decode(bytes.clone());
         let _ = receipt::decode(bytes.clone());
+        let _ = ExchangeProof::from_bytes(bytes.clone());
         let _ = manifest::decode(bytes.clone());
         let _ = Countersignature::decode(bytes.clone());
         let _ = Header::from_bytes(bytes.clone());

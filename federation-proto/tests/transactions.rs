@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use federation_proto::codec::{DecodeError, Wire};
+use federation_proto::exchange::ExchangeProof;
 use federation_proto::hash::Digest;
 use federation_proto::ids::ServerName;
 use federation_proto::keys::{EnvelopeKey, IssuingKey};
@@ -70,6 +71,57 @@ fn signed_is_verified_and_each_envelope_is_proved_alone() {
             assert_eq!(alone.proof(), proof);
         }
     }
+}
+
+/// Goal: a stranger who has both manifests and nothing else is convinced that one server sent a
+/// transaction and the other took it, and by nothing that was changed or put together; by flipping a bit of
+/// each byte of the proof, by the wrong manifests, and by another transaction's signature.
+#[test]
+fn an_exchange_is_proved_to_a_stranger() {
+    let (a, b) = pair();
+    let (origin, destination) = (a.manifest(1), b.manifest(1));
+    let exchange = |count: u64| {
+        let envelopes: Vec<_> = (1..=count).map(|n| outgoing(lane(1), n, b"x")).collect();
+        let signed = sign(&a.envelope_key, &link(&a, &b, 5), &envelopes).unwrap();
+        let head = LaneHead {
+            sequence: count,
+            chain_hash: Digest::of(b"chain"),
+        };
+        let receipt = ReceiptBody {
+            link: link(&a, &b, 5),
+            root: signed.root,
+            at_ms: NOW_MS,
+            results: vec![ItemResult::Accepted; envelopes.len()],
+            lanes: BTreeMap::from([(lane(1), head)]),
+        };
+        ExchangeProof {
+            signature: signed.signature,
+            receipt: receipt.sign(&b.envelope_key).unwrap(),
+        }
+    };
+    let proof = exchange(3);
+    let bytes = proof.to_bytes().unwrap();
+    let read = ExchangeProof::from_bytes(bytes.clone()).unwrap();
+    let receipt = read.verify(&origin, &destination).unwrap();
+    assert_eq!(receipt.body().lanes[&lane(1)].sequence, 3);
+    for at in 0..bytes.len() {
+        let mut changed = bytes.to_vec();
+        changed[at] ^= 1;
+        let accepted = ExchangeProof::from_bytes(changed)
+            .ok()
+            .and_then(|proof| proof.verify(&origin, &destination).ok());
+        assert!(accepted.is_none(), "byte {at}");
+    }
+    assert!(proof.verify(&destination, &origin).is_err());
+    assert!(proof.verify(&origin, &origin).is_err());
+    let mixed = ExchangeProof {
+        signature: exchange(2).signature,
+        ..proof
+    };
+    assert_eq!(
+        mixed.verify(&origin, &destination),
+        Err(VerifyError::BadSignature)
+    );
 }
 
 /// Goal: no byte of a transaction can be changed; by flipping one bit of each byte in turn.

@@ -40,6 +40,7 @@ every_type! {
     admin::PeeringDocument,
     admin::Peers,
     admin::ReasonRequest,
+    admin::Receipts,
     admin::ResetPasswordRequest,
     admin::ServerStatus,
     admin::SignInRequest,

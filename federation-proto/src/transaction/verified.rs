@@ -6,14 +6,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::codec::{DecodeError, EncodeError, Reader, Wire, Writer};
-use crate::envelope::{Header, Suite, position_hash};
+use crate::envelope::{Header, Lane, Suite, position_hash};
 use crate::hash::Digest;
 use crate::ids::ServerName;
 use crate::keys::{ENVELOPE_SIGNATURE_BYTES, KeyId, verify_envelope_signature};
 use crate::limits::{TRANSACTION_BYTES_MAX, TRANSACTION_ENVELOPES_MAX};
 use crate::manifest::Manifest;
 use crate::merkle::{self, Tree};
-use crate::transaction::proof::EnvelopeProof;
+use crate::transaction::proof::{EnvelopeProof, RootSignature};
 use crate::transaction::{Link, encode, signed_bytes};
 use crate::version::Version;
 
@@ -203,6 +203,11 @@ impl UnverifiedTransaction {
         self.key_id
     }
 
+    /// The lane of each envelope, in their order.
+    pub fn lanes(&self) -> impl Iterator<Item = Lane> + '_ {
+        self.envelopes.iter().map(|envelope| envelope.header.lane)
+    }
+
     /// How many envelopes it holds.
     #[must_use]
     pub const fn size(&self) -> usize {
@@ -274,6 +279,10 @@ impl UnverifiedTransaction {
         Ok(VerifiedTransaction {
             link: self.link,
             root,
+            signature: RootSignature {
+                key_id: self.key_id,
+                signature: self.signature,
+            },
             envelopes,
         })
     }
@@ -331,6 +340,7 @@ pub(crate) fn key_at(
 pub struct VerifiedTransaction {
     link: Link,
     root: Digest,
+    signature: RootSignature,
     envelopes: Vec<VerifiedEnvelope>,
 }
 
@@ -345,6 +355,12 @@ impl VerifiedTransaction {
     #[must_use]
     pub const fn root(&self) -> Digest {
         self.root
+    }
+
+    /// The origin's signature over it.
+    #[must_use]
+    pub const fn signature(&self) -> RootSignature {
+        self.signature
     }
 
     /// The envelopes, in their order.

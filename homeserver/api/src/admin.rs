@@ -47,6 +47,7 @@ use federation_proto::ids::{AccountId, Address, DeviceId, Handle, RoomId, Server
 use federation_proto::refusal::Refusal;
 use serde::{Deserialize, Serialize};
 
+use crate::Base64;
 use crate::client::DeviceInfo;
 use crate::policy::{Bounds, UserTypePolicy};
 
@@ -413,7 +414,7 @@ pub struct OutboxState {
     pub server: ServerName,
     /// Envelopes that wait.
     pub waiting: u64,
-    /// Their payloads' bytes.
+    /// Their stored bytes, which the agreement bounds.
     pub waiting_bytes: u64,
     /// When the oldest was queued, milliseconds since the Unix epoch.
     pub oldest_ms: Option<u64>,
@@ -423,6 +424,47 @@ pub struct OutboxState {
     pub next_attempt_ms: Option<u64>,
     /// Envelopes that the peer has acknowledged since this process started.
     pub acknowledged: u64,
+}
+
+/// The last receipts of the links with one peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipts {
+    /// Newest first.
+    pub receipts: Vec<ReceiptState>,
+}
+
+/// Who signed a receipt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReceiptDirection {
+    /// The peer, for what it was sent.
+    Given,
+    /// This homeserver, for what the peer has sent.
+    Signed,
+}
+
+/// One transaction and its receipt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiptState {
+    /// Who signed it.
+    pub direction: ReceiptDirection,
+    /// When, by the clock of whoever signed, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// The link epoch.
+    pub link_epoch: u64,
+    /// The root of the transaction.
+    pub transaction: String,
+    /// Envelopes that were taken, now or before.
+    pub taken: u64,
+    /// Envelopes that were refused.
+    pub refused: u64,
+    /// Envelopes that were put off.
+    pub deferred: u64,
+    /// Lanes whose position it states.
+    pub lanes: u64,
+    /// The proof for a stranger who has both key manifests: the origin's signature and the receipt, as
+    /// the protocol encodes them.
+    pub proof: Base64,
 }
 
 /// What was given up.

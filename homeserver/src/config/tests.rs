@@ -38,6 +38,8 @@ fn every_key() {
         [limits]
         client_connections_max = 5
         federation_connections_max = 6
+        peer_envelopes_per_second_max = 9
+        peer_refusals_per_second_max = 10
         handshake_seconds_max = 7
         head_seconds_max = 8
         [telemetry]
@@ -70,6 +72,8 @@ fn every_key() {
     assert_eq!(config.discovery, discovery);
     assert_eq!(config.limits.client_connections_max, 5);
     assert_eq!(config.limits.federation_connections_max, 6);
+    assert_eq!(config.limits.peer_envelopes_per_second_max, 9);
+    assert_eq!(config.limits.peer_refusals_per_second_max, 10);
     assert_eq!(config.limits.handshake_time_max.as_secs(), 7);
     assert_eq!(config.limits.head_time_max.as_secs(), 8);
     assert_eq!(config.telemetry.format, LogFormat::Text);

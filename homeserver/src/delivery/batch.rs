@@ -7,14 +7,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use federation_proto::envelope::Lane;
+use federation_proto::envelope::{Kind, Lane};
 use federation_proto::ids::{AccountId, DeviceId, RoomId, ServerName};
 use federation_proto::payload::Payload;
 use federation_proto::refusal::{Refusal, RefusalCode};
 
 use super::inbox;
 use super::mailboxes::{Fill, Ring};
-use super::outbox::{self, OriginRef, OutboxItem, SenderRef};
+use super::outbox::{OriginRef, OutboxItem, SenderRef};
+use super::waiting::{self, Waiting};
 use crate::audit::{self, Actor, Event};
 use crate::federation::peers::PeerView;
 use crate::identity::LocalAccount;
@@ -24,7 +25,8 @@ use crate::store::expiry::{self, Place};
 use crate::store::relayed;
 use crate::store::room::{self, RoomRecord};
 use crate::store::{
-    Key, Part, PartOutcome, Precondition, StoreError, Value, agreement_serial, policy_serial,
+    Key, Part, PartOutcome, Precondition, StoreError, Value, agreement_serial, outbox,
+    policy_serial,
 };
 
 /// Why an item was not taken.
@@ -75,6 +77,7 @@ struct Tracked {
 pub(super) struct Mark {
     writes: usize,
     filled: usize,
+    waiting: waiting::Mark,
 }
 
 /// A part in the making.
@@ -95,6 +98,7 @@ pub struct Batch<'n> {
     filled: Vec<(DeviceId, usize)>,
     sweeps: BTreeSet<(u64, DeviceId)>,
     woken_peers: BTreeMap<ServerName, BTreeSet<Lane>>,
+    waiting: Waiting,
 }
 
 impl<'n> Batch<'n> {
@@ -117,6 +121,7 @@ impl<'n> Batch<'n> {
             filled: Vec::new(),
             sweeps: BTreeSet::new(),
             woken_peers: BTreeMap::new(),
+            waiting: Waiting::default(),
         })
     }
 
@@ -194,6 +199,7 @@ impl<'n> Batch<'n> {
         Mark {
             writes: self.part.writes.len(),
             filled: self.filled.len(),
+            waiting: self.waiting.mark(),
         }
     }
 
@@ -202,6 +208,33 @@ impl<'n> Batch<'n> {
     pub(super) fn roll_back(&mut self, mark: &Mark) {
         self.part.writes.truncate(mark.writes);
         self.filled.truncate(mark.filled);
+        self.waiting.roll_back(mark.waiting);
+    }
+
+    /// What the batch takes from now on was brought by this peer: what of it waits here is counted, and
+    /// held to the agreement by [`Batch::may_bring`].
+    pub(super) async fn brought_by(&mut self, view: &PeerView) -> Result<(), StoreError> {
+        let bytes_max = view
+            .waiting
+            .map_or(u64::MAX, |bounds| bounds.inbound_bytes_max);
+        self.waiting
+            .begin(&self.node.store, &view.server, bytes_max)
+            .await
+    }
+
+    /// The peer that brought what the batch takes; `None`: it comes from here.
+    pub(super) fn source(&self) -> Option<&ServerName> {
+        self.waiting.source()
+    }
+
+    /// Whether the agreement lets an envelope of this kind and length wait here too.
+    pub(super) fn may_bring(&mut self, kind: Kind, bytes: usize) -> bool {
+        self.waiting.may_bring(kind, bytes)
+    }
+
+    /// Notes what the part stores of what was brought, beside the items in inboxes.
+    pub(super) fn note_brought(&mut self, bytes: usize) {
+        self.waiting.brought(bytes);
     }
 
     /// How far the room's hub has come with relaying what `origin` wrote.
@@ -242,12 +275,14 @@ impl<'n> Batch<'n> {
             fill.add(bytes);
         }
         self.filled.push((device, bytes));
+        self.waiting.brought(bytes);
         self.sweeps
             .insert((expiry::sweep_ms(self.now_ms, expires_ms), device));
     }
 
-    /// Queues an envelope for another server, in the room's lane or (`None`) the control lane.
-    pub fn send(
+    /// Queues an envelope for another server, in the room's lane or (`None`) the control lane, unless as
+    /// much waits for that as the agreement allows.
+    pub async fn send(
         &mut self,
         destination: &ServerName,
         room: Option<RoomId>,
@@ -256,10 +291,11 @@ impl<'n> Batch<'n> {
         sender: Option<SenderRef>,
     ) -> Result<(), NotTaken> {
         self.send_for(destination, room, payload, times, (sender, None))
+            .await
     }
 
     /// As [`Batch::send`], also for a device of another server.
-    pub fn send_for(
+    pub async fn send_for(
         &mut self,
         destination: &ServerName,
         room: Option<RoomId>,
@@ -283,7 +319,14 @@ impl<'n> Batch<'n> {
             return Ok(());
         }
         let lane = room.map_or(Lane::CONTROL, Lane::from);
-        outbox::append(&mut self.part, destination, lane, &item)?;
+        let value = outbox::value(&item)?;
+        // Before there is an agreement, and after it, nothing is sent; then nothing is bounded.
+        if let Some(bounds) = self.peer(destination).and_then(|view| view.waiting) {
+            let bound = waiting::bound(item.kind, bounds.outbound_bytes_max);
+            let (store, bytes) = (&self.node.store, value.len());
+            self.waiting.send(store, destination, bytes, bound).await?;
+        }
+        outbox::append(&mut self.part, destination, lane, value);
         let woken = self.woken_peers.entry(destination.clone());
         woken.or_default().insert(lane);
         Ok(())
@@ -329,6 +372,7 @@ impl<'n> Batch<'n> {
                 relayed::put(&mut self.part, room, &origin, read, last)?;
             }
         }
+        self.waiting.require(&mut self.part);
         for (at_ms, device) in &self.sweeps {
             expiry::put(&mut self.part, *at_ms, Place::Inbox(*device));
         }

@@ -135,7 +135,9 @@ async fn tell_unreached(
             accepted_ms: batch.now_ms,
             expires_ms: 0,
         };
-        batch.send(peer, Some(message.room), &notice, times, None)?;
+        batch
+            .send(peer, Some(message.room), &notice, times, None)
+            .await?;
     }
     Ok(())
 }
@@ -314,7 +316,7 @@ async fn take_key_request(
             .now_ms
             .saturating_add(super::limits::KEY_REQUEST_TTL_MS),
     };
-    batch.send(peer, None, &response, times, None)
+    batch.send(peer, None, &response, times, None).await
 }
 
 async fn take_key_response(

@@ -18,7 +18,7 @@ use federation_proto::transaction::{VerifiedEnvelope, VerifiedTransaction};
 
 use super::batch::{Batch, NotTaken};
 use super::envelope;
-use super::limits::{CONFLICT_ATTEMPTS_MAX, DAMAGED_RETRY_MS};
+use super::limits::{CONFLICT_ATTEMPTS_MAX, DAMAGED_RETRY_MS, WAITING_FULL_RETRY_MS};
 use crate::audit::Actor;
 use crate::node::Node;
 use crate::store::expiry::{self, Place};
@@ -60,6 +60,7 @@ pub async fn receive(
             Refusal::new(RefusalCode::NoAgreement, "there is no agreement with you")
         })?;
         view.in_force(batch.now_ms)?;
+        batch.brought_by(&view).await?;
         let mut lanes = Lanes::open(&mut batch, peer, transaction.link().link_epoch).await?;
         let mut results = Vec::with_capacity(transaction.envelopes().len());
         for envelope in transaction.envelopes() {
@@ -194,6 +195,13 @@ impl<'p> Lanes<'p> {
                 return Ok(other.settled().unwrap_or(ItemResult::Duplicate));
             }
         };
+        let (kind, bytes) = (envelope.header().kind, envelope.payload().len());
+        if !batch.may_bring(kind, bytes) {
+            return Ok(ItemResult::Deferred {
+                code: RefusalCode::Quota,
+                retry_after_ms: WAITING_FULL_RETRY_MS,
+            });
+        }
         let mark = batch.mark();
         let (consumed, result) = match envelope::apply(batch, self.peer, envelope).await {
             Ok(()) => (next.accept(), ItemResult::Accepted),

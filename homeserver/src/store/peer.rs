@@ -27,6 +27,8 @@ pub struct PeerRecord {
     pub ceremony: Option<Record>,
     /// The epoch of our numbering towards the peer; 0 before there was an agreement.
     pub link_epoch: u64,
+    /// Whether that epoch was begun with mail waiting: lanes start where [`super::lane_base`] says.
+    pub renumbered: bool,
     /// The newest key manifest ever known, kept when an agreement ends: the next one must not go back
     /// behind it.
     pub manifest: Option<StoredManifest>,

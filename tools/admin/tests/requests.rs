@@ -235,6 +235,15 @@ async fn peer_verbs() {
         ),
         ("POST /admin/v1/peers/b.example/resume", 200, peer("active")),
         ("POST /admin/v1/outbox/b.example/retry", 202, Value::Null),
+        (
+            "GET /admin/v1/outbox/b.example/receipts",
+            200,
+            json!({"receipts": [{
+                "direction": "given", "at_ms": 1, "link_epoch": 2, "transaction": "00ff",
+                "taken": 3, "refused": 0, "deferred": 1, "lanes": 1, "proof": "AA==",
+            }]}),
+        ),
+        ("POST /admin/v1/outbox/b.example/renumber", 202, Value::Null),
     ]);
     let listed = fake.hsctl("peer list").await;
     assert!(
@@ -254,6 +263,10 @@ async fn peer_verbs() {
     );
     assert_eq!(fake.hsctl("peer resume b.example").await.code, 0);
     assert_eq!(fake.hsctl("outbox retry b.example").await.code, 0);
+    let receipts = fake.hsctl("outbox receipts b.example").await;
+    assert!(receipts.stdout.contains("the peer"), "{receipts:?}");
+    assert!(receipts.stdout.contains("00ff"), "{receipts:?}");
+    assert_eq!(fake.hsctl("outbox renumber b.example").await.code, 0);
 }
 
 /// Goal: a rotation names the key that it replaces, a revocation its key and since when, and nothing is revoked

@@ -76,6 +76,8 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/admin/v1/keys/tls/revoke", post(keys::revoke_tls::handle))
         .route("/admin/v1/outbox", get(records::outbox::handle))
         .route("/admin/v1/outbox/{server}/retry", post(records::retry::handle))
+        .route("/admin/v1/outbox/{server}/renumber", post(records::renumber::handle))
+        .route("/admin/v1/outbox/{server}/receipts", get(records::receipts::handle))
         .route("/admin/v1/dead-letters", get(records::dead_letters::handle))
         .route("/admin/v1/audit", get(records::audit::handle))
         .route_layer(from_fn_with_state(Arc::clone(&node), authentication::require_administrator));

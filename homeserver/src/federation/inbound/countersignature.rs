@@ -6,6 +6,7 @@ use axum::Extension;
 use axum::extract::{Request, State};
 
 use super::error::FederationError;
+use super::gate::Gates;
 use super::transactions::read_body;
 use crate::federation::peers::{self, PeeringError};
 use crate::node::Node;
@@ -19,8 +20,12 @@ const BODY_BYTES_MAX: usize = 4096;
 pub(super) async fn handle(
     State(node): State<Arc<Node>>,
     Extension(Peer(peer)): Extension<Peer>,
+    Extension(gates): Extension<Arc<Gates>>,
     request: Request,
 ) -> Result<(), FederationError> {
+    gates
+        .ask(&peer, node.clock.now_ms())
+        .map_err(|wait_s| FederationError::too_fast(wait_s, "more requests in a second"))?;
     let document = read_body(request, BODY_BYTES_MAX).await?;
     peers::activate_online(&node, &peer, document)
         .await

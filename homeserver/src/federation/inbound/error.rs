@@ -60,6 +60,15 @@ impl From<StoreError> for FederationError {
 }
 
 impl FederationError {
+    /// The peer asks for too much at once.
+    pub(super) fn too_fast(retry_after_s: u64, what: &str) -> Self {
+        Self::Later {
+            code: RefusalCode::RateLimited,
+            detail: format!("{what} than this server takes from one peer"),
+            retry_after_s,
+        }
+    }
+
     fn problem(&self) -> Problem {
         let new = |status: StatusCode, code: &str, title: &str| {
             Problem::new(status.as_u16(), code, title, self.to_string())

@@ -6,6 +6,8 @@ use axum::Extension;
 use axum::extract::State;
 use bytes::Bytes;
 
+use super::error::FederationError;
+use super::gate::Gates;
 use crate::node::Node;
 use crate::tls::Peer;
 
@@ -13,8 +15,12 @@ use crate::tls::Peer;
 pub(super) async fn handle(
     State(node): State<Arc<Node>>,
     Extension(Peer(peer)): Extension<Peer>,
-) -> Bytes {
+    Extension(gates): Extension<Arc<Gates>>,
+) -> Result<Bytes, FederationError> {
+    gates
+        .ask(&peer, node.clock.now_ms())
+        .map_err(|wait_s| FederationError::too_fast(wait_s, "more requests in a second"))?;
     let manifest = node.keys.manifest();
     node.links.knows_our_manifest(&peer, manifest.serial());
-    manifest.bytes().clone()
+    Ok(manifest.bytes().clone())
 }

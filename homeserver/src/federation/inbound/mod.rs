@@ -29,6 +29,8 @@ use gate::Gates;
 /// body may be, stands at the top of each handler.
 #[rustfmt::skip]
 pub fn router(node: Arc<Node>) -> Router {
+    let limits = &node.config.limits;
+    let gates = Gates::new(limits.peer_envelopes_per_second_max, limits.peer_refusals_per_second_max);
     Router::new()
         .route(paths::TRANSACTIONS, post(transactions::handle))
         .route(paths::MANIFEST, get(manifest::handle))
@@ -38,7 +40,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route(paths::FILE, get(files::handle))
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_path)
-        .layer(Extension(Arc::new(Gates::default())))
+        .layer(Extension(Arc::new(gates)))
         .layer(from_fn_with_state(Arc::clone(&node), serial::exchange))
         .with_state(node)
 }

@@ -7,9 +7,11 @@ use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::header;
 use bytes::Bytes;
+use federation_proto::codec::Wire;
+use federation_proto::exchange::ExchangeProof;
 use federation_proto::ids::ServerName;
 use federation_proto::limits::TRANSACTION_BYTES_MAX;
-use federation_proto::receipt::ReceiptBody;
+use federation_proto::receipt::{ItemResult, ReceiptBody};
 use federation_proto::refusal::{Refusal, RefusalCode};
 use federation_proto::transaction::{self, VerifiedTransaction, VerifyError};
 use http_body_util::{BodyExt, Limited};
@@ -20,6 +22,7 @@ use crate::audit::{self, Actor, Event};
 use crate::delivery::receive::{self, ReceiveError};
 use crate::federation::peers::PeerView;
 use crate::node::Node;
+use crate::store::exchange::{self, Direction, ExchangeRecord};
 use crate::store::{Part, StoreError};
 use crate::tls::Peer;
 
@@ -49,16 +52,16 @@ pub(super) async fn handle(
             u64::try_from(length).unwrap_or(u64::MAX),
             node.clock.now_ms(),
         )
-        .map_err(|retry_after_s| FederationError::Later {
-            code: RefusalCode::RateLimited,
-            detail: "more transactions at once, or more bytes per second, than this server takes \
-                     from one peer"
-                .to_owned(),
-            retry_after_s,
+        .map_err(|wait_s| {
+            let what =
+                "more transactions at once, or more bytes, envelopes or rubbish in a second,";
+            FederationError::too_fast(wait_s, what)
         })?;
     let body = read_body(request, TRANSACTION_BYTES_MAX).await?;
     node.links.heard_from(&peer, node.clock.now_ms());
     let transaction = verify(&node, &gates, &view, body).await?;
+    let count = transaction.envelopes().len();
+    gates.count_envelopes(&peer, count, node.clock.now_ms());
     let received =
         receive::receive(&node, &peer, &transaction)
             .await
@@ -71,6 +74,9 @@ pub(super) async fn handle(
                 },
                 ReceiveError::Store(error) => error.into(),
             })?;
+    let refused = received.results.iter();
+    let refused = refused.filter(|result| matches!(result, ItemResult::Refused(_)));
+    gates.count_refusals(&peer, refused.count(), node.clock.now_ms());
     let receipt = ReceiptBody {
         link: transaction.link().clone(),
         root: transaction.root(),
@@ -78,9 +84,41 @@ pub(super) async fn handle(
         results: received.results,
         lanes: received.lanes,
     };
-    receipt
+    let receipt = receipt
         .sign(&node.keys.envelope_key())
-        .map_err(|error| FederationError::Internal(error.to_string()))
+        .map_err(|error| FederationError::Internal(error.to_string()))?;
+    keep(&node, &peer, &transaction, &receipt).await?;
+    Ok(receipt)
+}
+
+/// Keeps what proves the exchange. The answer does not wait for that to be durable: should it get lost, the
+/// peer has the same.
+async fn keep(
+    node: &Node,
+    peer: &ServerName,
+    transaction: &VerifiedTransaction,
+    receipt: &Bytes,
+) -> Result<(), FederationError> {
+    let proof = ExchangeProof {
+        signature: transaction.signature(),
+        receipt: receipt.clone(),
+    };
+    let proof = proof
+        .to_bytes()
+        .map_err(|error| FederationError::Internal(error.to_string()))?;
+    let record = ExchangeRecord { proof };
+    let mut part = Part::default();
+    exchange::put(
+        &mut part,
+        Direction::Inbound,
+        peer,
+        &transaction.root(),
+        &record,
+    )?;
+    if !part.writes.is_empty() {
+        drop(node.store.enqueue(part).await);
+    }
+    Ok(())
 }
 
 /// Reads a request's body, which may be neither large nor slow.
@@ -132,6 +170,7 @@ async fn verify(
         // Nothing is wrong with the mail: the peer signs it again, with the key of then. Perhaps it has
         // changed its keys already.
         Err(error) if error.is_of_key() => {
+            gates.count_refusals(peer, 1, node.clock.now_ms());
             node.links.fetch_manifest(peer);
             if !matches!(error, VerifyError::UnknownKey(_)) {
                 refuse(node, gates, peer, &error.to_string()).await?;

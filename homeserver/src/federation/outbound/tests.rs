@@ -39,6 +39,9 @@ mod bad_peers;
 mod bounds;
 mod keys;
 mod mutual_tls;
+mod proofs;
+mod shares;
+mod waiting;
 
 const ROOM: RoomId = RoomId::from_bytes([7; 16]);
 
@@ -54,9 +57,21 @@ fn worker(from: &Side, to: &Side) -> Worker {
 async fn drain(worker: &mut Worker) -> Step {
     worker.mail();
     loop {
-        let step = worker.step().await.unwrap();
-        if step != Step::Again {
-            return step;
+        match worker.step().await.unwrap() {
+            Step::Again => {}
+            Step::Answer => worker.answer().await,
+            step => return step,
+        }
+    }
+}
+
+/// As [`drain`], with all that a running worker does beside its steps.
+async fn go_on(worker: &mut Worker) {
+    loop {
+        match worker.go_on().await.unwrap() {
+            Step::Again => {}
+            Step::Answer => worker.answer().await,
+            _ => return,
         }
     }
 }
@@ -66,6 +81,12 @@ async fn waiting(from: &Side, to: &Side) -> u64 {
         .await
         .unwrap()
         .envelopes
+}
+
+/// Puts a row into the outbox, whatever is agreed.
+fn queue_up(part: &mut Part, to: &Side, lane: Lane, row: &OutboxItem) {
+    let value = crate::store::outbox::value(row).unwrap();
+    crate::store::outbox::append(part, &to.node.server, lane, value);
 }
 
 /// Alice at `a` and Bob at `b` in a room that `a` hubs.
@@ -305,7 +326,7 @@ async fn poison_is_refused_alone() {
         origin: None,
     };
     let mut part = Part::default();
-    outbox::append(&mut part, &b.node.server, ROOM.into(), &poison).unwrap();
+    queue_up(&mut part, &b, ROOM.into(), &poison);
     a.node.store.commit(part).await.unwrap();
     alice.say(&a, ROOM, b"after", 3600).await;
 
@@ -416,8 +437,8 @@ async fn deferred_lane_holds_up_no_other() {
         origin: None,
     };
     let mut part = Part::default();
-    outbox::append(&mut part, &b.node.server, stuck, &row).unwrap();
-    outbox::append(&mut part, &b.node.server, stuck, &row).unwrap();
+    queue_up(&mut part, &b, stuck, &row);
+    queue_up(&mut part, &b, stuck, &row);
     crate::store::outbox::delete(&mut part, &b.node.server, stuck, 1);
     a.node.store.commit(part).await.unwrap();
     alice.say(&a, ROOM, b"passes by", 3600).await;

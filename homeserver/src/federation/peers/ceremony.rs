@@ -378,6 +378,7 @@ fn in_force(record: PeerRecord, active: Active, now_ms: u64) -> PeerRecord {
         } else {
             now_ms.max(record.link_epoch.saturating_add(1))
         },
+        renumbered: goes_on && record.renumbered,
         manifest: Some(manifest),
         ..record
     }

@@ -40,11 +40,24 @@ pub struct PeerView {
     pub endpoints: Vec<String>,
     /// The epoch of our numbering towards it.
     pub link_epoch: u64,
+    /// Whether that epoch was begun with mail waiting.
+    pub renumbered: bool,
+    /// How many bytes of mail may wait; `None`: nothing is agreed.
+    pub waiting: Option<WaitingBounds>,
     /// When the offer or acceptance that is under way ends, milliseconds since the Unix epoch.
     pub ceremony_ends_ms: Option<u64>,
     /// Our countersignature, while it has yet to reach the peer.
     pub countersignature_to_deliver: Option<Bytes>,
     pub(super) serial: (Key, Option<Value>),
+}
+
+/// How many bytes of mail an agreement lets wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WaitingBounds {
+    /// In our outbox: the peer would let no more wait at its side.
+    pub outbound_bytes_max: u64,
+    /// In inboxes here, brought by the peer.
+    pub inbound_bytes_max: u64,
 }
 
 impl PeerView {

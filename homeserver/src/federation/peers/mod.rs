@@ -7,6 +7,7 @@ mod ceremony;
 mod change;
 mod directory;
 mod error;
+mod link_epoch;
 mod serials;
 mod show;
 mod standing;
@@ -15,8 +16,9 @@ mod view;
 
 pub use crate::policy::Direction;
 pub use ceremony::{accept, activate, activate_online, countersign, inspect, offer};
-pub use directory::{Directory, PeerView};
+pub use directory::{Directory, PeerView, WaitingBounds};
 pub use error::PeeringError;
 pub use homeserver_api::admin::{Operation, PeerState};
+pub use link_epoch::begin_link_epoch;
 pub use show::{detail, summaries};
 pub use standing::{countersignature_delivered, expire, resume, revoke, suspend, take_manifest};

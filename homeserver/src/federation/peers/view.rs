@@ -8,7 +8,7 @@ use federation_proto::ids::ServerName;
 use federation_proto::manifest::{self, Manifest};
 use homeserver_api::admin::{Grant, Operation, PeerState};
 
-use super::directory::PeerView;
+use super::directory::{PeerView, WaitingBounds};
 use crate::policy::{Agreement, Standing};
 use crate::store::peer::{PeerRecord, StoredManifest};
 use crate::store::{StoreError, agreement_serial};
@@ -82,6 +82,8 @@ pub(super) fn of(server: &ServerName, record: &PeerRecord) -> Result<PeerView, S
         endpoints: known.map_or_else(Vec::new, |known| known.endpoints),
         manifest,
         link_epoch: record.link_epoch,
+        renumbered: record.renumbered,
+        waiting: restored.current.as_ref().and_then(waiting),
         ceremony_ends_ms: restored.ceremony.as_ref().and_then(ceremony_ends_ms),
         countersignature_to_deliver: to_deliver
             .map(|signed| signed.countersignature().bytes().clone()),
@@ -89,6 +91,14 @@ pub(super) fn of(server: &ServerName, record: &PeerRecord) -> Result<PeerView, S
             agreement_serial::key(server),
             Some(agreement_serial::value(record.serial)),
         ),
+    })
+}
+
+fn waiting(current: &Stored) -> Option<WaitingBounds> {
+    let effective = current.signed()?.effective();
+    Some(WaitingBounds {
+        outbound_bytes_max: effective.waiting_bytes_max(agreement::Direction::Outbound),
+        inbound_bytes_max: effective.waiting_bytes_max(agreement::Direction::Inbound),
     })
 }
 

@@ -163,15 +163,18 @@ impl Writer {
         if self.remembered.len() + read.len() > REMEMBERED_MAX {
             self.remembered.clear();
         }
+        // What is gone now does not come back: rows have numbers.
+        let gone = |key: &Key| matches!(changed.get(key), Some(None));
+        let read = read.into_iter().filter(|(key, _)| !gone(key));
         let small = |value: &Option<Value>| {
             value
                 .as_ref()
                 .is_none_or(|value| value.len() <= REMEMBERED_BYTES_MAX)
         };
         self.remembered
-            .extend(read.into_iter().filter(|(_, value)| small(value)));
+            .extend(read.filter(|(_, value)| small(value)));
         for (key, value) in changed {
-            if !small(&value) {
+            if value.is_none() || !small(&value) {
                 self.remembered.remove(&key);
             } else if let Some(known) = self.remembered.get_mut(&key) {
                 // A copy: a slice would keep all of a larger buffer alive.

@@ -229,6 +229,17 @@ pub(crate) enum OutboxCommand {
         /// The peer.
         server: ServerName,
     },
+    /// The last receipts of a peer, and for it; `--json` with the proof of each.
+    Receipts {
+        /// The peer.
+        server: ServerName,
+    },
+    /// Number anew what waits for a peer: after a restored copy, when lanes are held because the peer is
+    /// ahead. What had arrived unanswered is sent again.
+    Renumber {
+        /// The peer.
+        server: ServerName,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -19,7 +19,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use super::{ROOM, acquainted, drain, exchange, now, returned, waiting, worker};
+use super::{ROOM, acquainted, drain, exchange, go_on, now, returned, waiting, worker};
 use crate::delivery::files;
 use crate::federation::files::fetch;
 use crate::federation::outbound::worker::{Step, Worker};
@@ -171,7 +171,7 @@ async fn mail_expires_while_a_peer_is_away() {
     alice.say(&a, ROOM, b"short", 60).await;
     let mut worker = worker(&a, &b);
     worker.mail();
-    while worker.go_on().await.unwrap() == Step::Again {}
+    go_on(&mut worker).await;
     assert!(!returned(&alice, &a, 2, RefusalCode::Expired).await);
     a.clock.advance_ms(61_000);
     tokio::time::advance(Duration::from_secs(6)).await;
@@ -247,7 +247,7 @@ async fn damaged_rows_block_nothing() {
     a.node.store.commit(part).await.unwrap();
     let mut worker = worker(&a, &b);
     worker.mail();
-    while worker.go_on().await.unwrap() == Step::Again {}
+    go_on(&mut worker).await;
     assert_eq!((bob.heard(&b).await, waiting(&a, &b).await), (1, 0));
     assert_eq!(
         dead_letters::newest(&a.node.store, 9).await.unwrap().len(),
