@@ -187,7 +187,7 @@ pub(super) async fn countersigned(a: &Side, acceptance: String) -> String {
 pub(super) async fn peered(a: &Side, b: &Side) {
     let acceptance = accepted(a, b, None).await;
     let countersignature = countersigned(a, acceptance).await;
-    peers::activate(&b.node, &admin(), &countersignature)
+    peers::take(&b.node, &admin(), &countersignature)
         .await
         .unwrap();
 }

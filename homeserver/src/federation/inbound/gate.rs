@@ -14,6 +14,10 @@ const FILES_UNDER_WAY_MAX: usize = 8;
 const BYTES_PER_SECOND: u64 = 64 * 1024 * 1024;
 /// and at once.
 const BYTES_BURST: u64 = 2 * BYTES_PER_SECOND;
+/// Documents of one peer that are read and written to the audit log: so many at once,
+const DOCUMENTS_BURST: u64 = 32;
+/// and then one in this time.
+const DOCUMENT_EVERY_MS: u64 = 10_000;
 /// Of a peer's transactions that are refused whole, one in this time is audited.
 const REFUSAL_NOTED_EVERY_MS: u64 = 10_000;
 
@@ -32,6 +36,8 @@ struct Gate {
     bytes: u64,
     filled_ms: u64,
     refusal_noted_ms: Option<u64>,
+    /// When the peer will have its whole burst of documents again.
+    documents_idle_ms: u64,
 }
 
 impl Gate {
@@ -42,6 +48,7 @@ impl Gate {
             bytes: BYTES_BURST,
             filled_ms: now_ms,
             refusal_noted_ms: None,
+            documents_idle_ms: 0,
         }
     }
 }
@@ -103,6 +110,21 @@ impl Gates {
         Ok(self.pass(peer, What::File))
     }
 
+    /// Lets a document of the peer be read, or says after how many seconds to come again.
+    pub(super) fn take_document(&self, peer: &ServerName, now_ms: u64) -> Result<(), u64> {
+        let mut gates = self.lock();
+        let gate = gates
+            .entry(peer.clone())
+            .or_insert_with(|| Gate::new(now_ms));
+        let idle_ms = gate.documents_idle_ms.max(now_ms) + DOCUMENT_EVERY_MS;
+        let latest_ms = now_ms + DOCUMENTS_BURST * DOCUMENT_EVERY_MS;
+        if idle_ms > latest_ms {
+            return Err((idle_ms - latest_ms).div_ceil(1000));
+        }
+        gate.documents_idle_ms = idle_ms;
+        Ok(())
+    }
+
     fn pass(self: &Arc<Self>, peer: &ServerName, what: What) -> Pass {
         Pass {
             gates: Arc::clone(self),
@@ -162,5 +184,20 @@ mod tests {
         drop((first, second));
         assert_eq!(gates.enter(&a, BYTES_PER_SECOND * 2, 0).err(), Some(2));
         assert!(gates.enter(&a, BYTES_PER_SECOND, 1000).is_ok());
+    }
+
+    /// Goal: a peer brings documents in a burst and then slowly, whatever another does; by more than that.
+    #[test]
+    fn documents_come_slowly() {
+        let gates = Gates::default();
+        let a: ServerName = "a.example".parse().unwrap();
+        let b: ServerName = "b.example".parse().unwrap();
+        for _ in 0..DOCUMENTS_BURST {
+            assert_eq!(gates.take_document(&a, 0), Ok(()));
+        }
+        assert_eq!(gates.take_document(&a, 0), Err(10));
+        assert_eq!(gates.take_document(&b, 0), Ok(()));
+        assert_eq!(gates.take_document(&a, DOCUMENT_EVERY_MS - 1), Err(1));
+        assert_eq!(gates.take_document(&a, DOCUMENT_EVERY_MS), Ok(()));
     }
 }

@@ -4,6 +4,7 @@
 //! was acknowledged leaves the outbox in the step that learnt of it; a process that dies before
 //! sends it again, and the peer answers that it has it.
 
+mod documents;
 mod expiry;
 mod splitting;
 
@@ -63,6 +64,8 @@ pub(super) struct Worker {
     next_expiry: Option<Instant>,
     expiry_cursor: Option<(Lane, u64)>,
     suspicion: Option<Suspicion>,
+    /// When documents are tried again that the peer did not take.
+    documents_at: Option<Instant>,
 }
 
 /// What a step asks for.
@@ -95,6 +98,7 @@ impl Worker {
             next_expiry: None,
             expiry_cursor: None,
             suspicion: None,
+            documents_at: None,
         }
     }
 
@@ -218,7 +222,8 @@ impl Worker {
             PeerState::Suspended => {
                 self.version = None;
                 self.next_expiry.get_or_insert_with(Instant::now);
-                Ok(Step::Idle)
+                let told = self.deliver_documents(&peer).await?;
+                Ok(told.unwrap_or_else(|| self.idle()))
             }
             PeerState::Offered | PeerState::Accepted => Ok(Step::Idle),
             PeerState::Expired | PeerState::Revoked => self.step_ended(&peer).await,
@@ -239,7 +244,9 @@ impl Worker {
         settle::clear(&self.node, &self.server, &refusal).await?;
         self.queue = Queue::new(self.server.clone(), 0);
         self.link.update(|status| status.next_attempt_ms = None);
-        Ok(Step::Idle)
+        // The last word: nothing is owed to the peer any more, but to say so.
+        let told = self.deliver_documents(peer).await?;
+        Ok(told.unwrap_or_else(|| self.idle()))
     }
 
     async fn step_active(&mut self, peer: &PeerView, now_ms: u64) -> Result<Step, StoreError> {
@@ -250,6 +257,9 @@ impl Worker {
             return self
                 .deliver_countersignature(peer, countersignature.clone())
                 .await;
+        }
+        if let Some(step) = self.deliver_documents(peer).await? {
+            return Ok(step);
         }
         if self.version.is_none()
             && let Err(error) = self.greet(peer).await
@@ -274,7 +284,7 @@ impl Worker {
             }
             Next::Nothing => Ok(match self.queue.next_lane_ms() {
                 Some(at_ms) => Step::Mail(Duration::from_millis(at_ms.saturating_sub(now_ms))),
-                None => Step::Idle,
+                None => self.idle(),
             }),
         }
     }
