@@ -66,6 +66,7 @@ pub(crate) fn offer(peer: &Organisation, to: &str, endpoint: &str) -> Result<Vec
         .u32(2_592_000)
         .u64(1 << 30)
         .u64(100 << 20)
+        .u8(u8::MAX)
         .vector(2, b"the conformance suite")
         .fixed(&nonce)
         .u64(now)
@@ -112,7 +113,7 @@ fn parse_acceptance(bytes: &[u8]) -> Option<(Vec<u8>, [u8; 32])> {
     let _outbound = input.vector(4)?;
     let _inbound = input.vector(4)?;
     let _bounds = (input.u32()?, input.u32()?);
-    let _limits = (input.u64()?, input.u64()?);
+    let _limits = (input.u64()?, input.u64()?, input.u8()?);
     let _contact = input.text(2)?;
     let _nonce: [u8; 16] = input.fixed()?;
     let _times = (input.u64()?, input.u64()?);

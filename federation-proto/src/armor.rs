@@ -30,16 +30,19 @@ pub enum Kind {
     Amendment,
     /// A consent to an amendment.
     Consent,
+    /// What a side has decided about an agreement.
+    Declaration,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Offer,
         Self::Acceptance,
         Self::Countersignature,
         Self::Amendment,
         Self::Consent,
+        Self::Declaration,
     ];
 
     /// As in `offer`.
@@ -51,6 +54,7 @@ impl Kind {
             Self::Countersignature => "countersignature",
             Self::Amendment => "amendment",
             Self::Consent => "consent",
+            Self::Declaration => "declaration",
         }
     }
 
@@ -61,6 +65,7 @@ impl Kind {
             Self::Countersignature => "a countersignature",
             Self::Amendment => "an amendment",
             Self::Consent => "a consent",
+            Self::Declaration => "a declaration",
         }
     }
 
@@ -71,6 +76,7 @@ impl Kind {
             Self::Countersignature => "ENTENTE COUNTERSIGNATURE",
             Self::Amendment => "ENTENTE AMENDMENT",
             Self::Consent => "ENTENTE CONSENT",
+            Self::Declaration => "ENTENTE DECLARATION",
         }
     }
 }

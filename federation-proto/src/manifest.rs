@@ -362,6 +362,12 @@ impl UnverifiedManifest {
         self.body.serial
     }
 
+    /// The issuing CA that it says signed it, DER.
+    #[must_use]
+    pub const fn issuing_certificate(&self) -> &Bytes {
+        &self.body.issuing_certificate
+    }
+
     /// Checks that the organisation with this root signed it for `server`, and that it does not go
     /// back behind `current`: the manifest with the highest serial that was ever known of that server
     /// under this root, also one of an agreement that has ended.

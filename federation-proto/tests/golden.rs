@@ -11,15 +11,17 @@ mod support;
 
 use std::process::Command;
 
-use federation_proto::agreement::{Acceptance, Countersignature, Offer};
+use federation_proto::agreement::{
+    Acceptance, Amendment, Consent, Countersignature, Declaration, Offer,
+};
 use federation_proto::codec::Wire;
 use federation_proto::fingerprint::Fingerprint;
 use federation_proto::payload::{Payload, Relay};
 use federation_proto::receipt;
 use support::NOW_MS;
 use support::golden::{
-    acceptance_body, both, documents, folder, link_ab, manifest_of, offer_body, payloads, read,
-    relay, reproducible, verified,
+    acceptance_body, amendment_body, both, consent_body, declaration_body, documents, folder,
+    link_ab, manifest_of, offer_body, payloads, read, relay, reproducible, verified,
 };
 
 /// Goal: the wire format has not changed; by making every vector again whose signature is
@@ -91,6 +93,23 @@ fn documents_say_what_they_said() {
         fingerprint.parse::<Fingerprint>().unwrap(),
         offer.manifest().identity().fingerprint()
     );
+}
+
+/// Goal: what follows a ceremony keeps its format; by comparing what an amendment, a consent and a
+/// declaration say, as bytes and as text. That their signatures hold, the script checks.
+#[test]
+fn later_documents_say_what_they_said() {
+    let (a, b) = both();
+    let text = |name: &str| String::from_utf8(read(name).to_vec()).unwrap();
+    let amendment = Amendment::open(read("amendment.bin"), NOW_MS).unwrap();
+    assert_eq!(*amendment.body(), amendment_body(&a, &b));
+    assert_eq!(amendment.to_armor(), text("amendment.txt"));
+    let consent = Consent::decode(read("consent.bin")).unwrap();
+    assert_eq!(*consent.body(), consent_body(&a, &b));
+    assert_eq!(consent.to_armor(), text("consent.txt"));
+    let declaration = Declaration::decode(read("declaration.bin")).unwrap();
+    assert_eq!(*declaration.body(), declaration_body(&a, &b));
+    assert_eq!(declaration.to_armor(), text("declaration.txt"));
 }
 
 /// Goal: the vectors hold without any of this code; by the script, which uses OpenSSL and sha256sum

@@ -13,8 +13,8 @@ use std::fmt::Debug;
 use bytes::Bytes;
 use federation_proto::agreement::{
     Acceptance, AcceptanceBody, AmendmentBody, Consent, ConsentBody, Countersignature,
-    CountersignatureBody, Endpoint, Grants, Offer, OfferBody, Operation, Statement, Terms,
-    TtlBounds, UserTypes,
+    CountersignatureBody, Decided, Declaration, DeclarationBody, Endpoint, Grants, Offer,
+    OfferBody, Operation, Statement, Terms, TtlBounds, UserTypes,
 };
 use federation_proto::armor;
 use federation_proto::codec::{Wire, Writer};
@@ -388,7 +388,7 @@ fn terms() -> impl Strategy<Value = Terms> {
         grants(),
         1..1000_u32,
         1000..=u32::MAX,
-        any::<(u64, u64)>(),
+        any::<(u64, u64, u8)>(),
     )
         .prop_map(
             |(outbound, inbound, min_seconds, max_seconds, limits)| Terms {
@@ -400,6 +400,7 @@ fn terms() -> impl Strategy<Value = Terms> {
                 },
                 waiting_bytes_max: limits.0,
                 file_bytes_max: limits.1,
+                label_max: limits.2,
             },
         )
 }
@@ -540,6 +541,44 @@ proptest! {
         prop_assert_eq!(decoded.body(), &consent);
         let other = damaged(&bytes, damage);
         if let Ok(accepted) = Consent::decode(other.clone()) {
+            prop_assert_eq!(accepted.bytes(), &other);
+        }
+    }
+
+    /// Goal: declarations have one encoding; by round trip, damage and re-encoding.
+    #[test]
+    fn declarations(
+        names in (server_name(), server_name()),
+        decided in prop_oneof![
+            Just(Decided::Suspended),
+            Just(Decided::Resumed),
+            Just(Decided::Revoked),
+            digest().prop_map(Decided::Refused),
+        ],
+        reason in "[a-z ]{0,20}",
+        time in any::<u64>(),
+        hash in digest(),
+        signature in opaque(72),
+        damage in damage(),
+    ) {
+        let body = DeclarationBody {
+            from: names.0,
+            to: names.1,
+            manifest: Bytes::copy_from_slice(hash.as_bytes()),
+            agreement_sha256: hash,
+            decided,
+            reason,
+            made_ms: time,
+        };
+        check_wire(&body, damage.clone());
+        let mut writer = Writer::new();
+        body.write(&mut writer);
+        writer.opaque8("signature", 72, &signature);
+        let bytes = writer.finish().unwrap();
+        let decoded = Declaration::decode(bytes.clone()).unwrap();
+        prop_assert_eq!(decoded.body(), &body);
+        let other = damaged(&bytes, damage);
+        if let Ok(accepted) = Declaration::decode(other.clone()) {
             prop_assert_eq!(accepted.bytes(), &other);
         }
     }

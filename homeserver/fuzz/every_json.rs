@@ -27,8 +27,11 @@ macro_rules! every_type {
 
 every_type! {
     admin::AcceptRequest,
+    admin::AmendRequest,
+    admin::Amended,
     admin::AuditPage,
     admin::ChangeUserRequest,
+    admin::ConsentRequest,
     admin::CountersignRequest,
     admin::CreateUserRequest,
     admin::CreatedUser,
@@ -41,6 +44,7 @@ every_type! {
     admin::Peers,
     admin::ReasonRequest,
     admin::Receipts,
+    admin::RefuseAmendmentRequest,
     admin::ResetPasswordRequest,
     admin::ServerStatus,
     admin::SignInRequest,

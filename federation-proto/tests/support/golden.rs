@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use federation_proto::agreement::{Acceptance, AcceptanceBody, Offer, OfferBody, Statement};
+use federation_proto::agreement::{
+    Acceptance, AcceptanceBody, AmendmentBody, ConsentBody, Decided, DeclarationBody, Offer,
+    OfferBody, Statement,
+};
 use federation_proto::codec::Wire;
 use federation_proto::envelope::{HashedPayload, Lane, Outgoing};
 use federation_proto::hash::Digest;
@@ -316,6 +319,42 @@ pub fn acceptance_body(a: &Organisation, b: &Organisation, offer: &Offer) -> Acc
     AcceptanceBody {
         statement: statement(b, a, "b"),
         offer_sha256: offer.sha256(),
+    }
+}
+
+/// a's amendment: larger files.
+pub fn amendment_body(a: &Organisation, b: &Organisation) -> AmendmentBody {
+    let mut statement = statement(a, b, "a");
+    statement.serial = 2;
+    statement.previous = Digest::of(&read("offer.bin"));
+    statement.terms.file_bytes_max *= 2;
+    AmendmentBody {
+        statement,
+        agreement_sha256: Digest::of(&read("countersignature.bin")),
+    }
+}
+
+/// b's consent to it.
+pub fn consent_body(a: &Organisation, b: &Organisation) -> ConsentBody {
+    ConsentBody {
+        from: b.name.clone(),
+        to: a.name.clone(),
+        manifest: read("b-manifest.bin"),
+        amendment_sha256: Digest::of(&read("amendment.bin")),
+        made_ms: NOW_MS,
+    }
+}
+
+/// b's declaration that it has paused the agreement.
+pub fn declaration_body(a: &Organisation, b: &Organisation) -> DeclarationBody {
+    DeclarationBody {
+        from: b.name.clone(),
+        to: a.name.clone(),
+        manifest: read("b-manifest.bin"),
+        agreement_sha256: Digest::of(&read("countersignature.bin")),
+        decided: Decided::Suspended,
+        reason: "an audit".to_owned(),
+        made_ms: NOW_MS,
     }
 }
 

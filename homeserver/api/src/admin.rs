@@ -24,7 +24,10 @@
 //! | `POST /admin/v1/peers/inspections` | [`PeeringDocument`] | [`DocumentSummary`]; changes nothing |
 //! | `POST /admin/v1/peers/acceptances` | [`AcceptRequest`] | 201 [`PeeringDocument`] |
 //! | `POST /admin/v1/peers/countersignatures` | [`CountersignRequest`] | 201 [`PeeringDocument`] |
-//! | `POST /admin/v1/peers/activations` | [`PeeringDocument`] | [`PeerDetail`]; where the countersignature can't arrive online |
+//! | `POST /admin/v1/peers/activations` | [`PeeringDocument`] | [`PeerDetail`]; a countersignature, amendment, consent or declaration that can't arrive online |
+//! | `POST /admin/v1/peers/{server}/amendments` | [`AmendRequest`] | 201 [`Amended`]; 200 when it only says what would change |
+//! | `POST /admin/v1/peers/{server}/consents` | [`ConsentRequest`] | 201 [`PeeringDocument`] |
+//! | `POST /admin/v1/peers/{server}/amendment-refusals` | [`RefuseAmendmentRequest`] | [`PeerDetail`] |
 //! | `POST /admin/v1/peers/{server}/suspend` | [`ReasonRequest`] | [`PeerDetail`] |
 //! | `POST /admin/v1/peers/{server}/resume` | – | [`PeerDetail`] |
 //! | `POST /admin/v1/peers/{server}/revoke` | [`ReasonRequest`] | [`PeerDetail`] |
@@ -46,6 +49,12 @@
 use federation_proto::ids::{AccountId, Address, DeviceId, Handle, RoomId, ServerName};
 use federation_proto::refusal::Refusal;
 use serde::{Deserialize, Serialize};
+
+pub use self::amendments::{
+    AmendRequest, Amended, AmendmentEffect, ConsentRequest, Proposal, RefuseAmendmentRequest,
+};
+
+mod amendments;
 
 use crate::Base64;
 use crate::client::DeviceInfo;
@@ -90,6 +99,9 @@ pub struct ServerStatus {
     pub devices: u64,
     /// Open device sessions.
     pub sessions: u64,
+    /// What an administrator should look at, a sentence each.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// A named policy.
@@ -230,6 +242,9 @@ pub struct Terms {
     pub waiting_bytes_max: u64,
     /// Largest file, in bytes.
     pub file_bytes_max: u64,
+    /// Highest classification label of a message; absent: any.
+    #[serde(default = "any_label")]
+    pub label_max: u8,
     /// Days until the agreement expires.
     pub valid_days: u32,
 }
@@ -260,9 +275,14 @@ impl Default for Terms {
             },
             waiting_bytes_max: 1024 * 1024 * 1024,
             file_bytes_max: 100 * 1024 * 1024,
+            label_max: any_label(),
             valid_days: 365,
         }
     }
+}
+
+const fn any_label() -> u8 {
+    u8::MAX
 }
 
 /// Ask for an offer to a partner.
@@ -314,7 +334,7 @@ pub struct CountersignRequest {
     pub fingerprint: String,
 }
 
-/// An armored offer, acceptance or countersignature.
+/// An armored document of two peers: an offer, an acceptance, or what follows them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PeeringDocument {
@@ -325,7 +345,7 @@ pub struct PeeringDocument {
 /// A peering document in plain language.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DocumentSummary {
-    /// `offer`, `acceptance` or `countersignature`.
+    /// `offer`, `acceptance`, `countersignature`, `amendment`, `consent` or `declaration`.
     pub kind: String,
     /// Who made it.
     pub from: ServerName,
@@ -373,6 +393,9 @@ pub struct PeerSummary {
     pub reachable: Option<Result<(), String>>,
     /// When the agreement expires, milliseconds since the Unix epoch.
     pub expires_ms: Option<u64>,
+    /// What an administrator should look at, a sentence each.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// A peer in full.
@@ -387,8 +410,14 @@ pub struct PeerDetail {
     pub endpoints: Vec<String>,
     /// What both statements together allow, a sentence a line.
     pub lines: Vec<String>,
-    /// Why it was suspended or revoked, when we did it.
+    /// Why it was suspended or revoked, and by which side.
     pub reason: Option<String>,
+    /// What the partner proposes, and what waits for a consent here.
+    #[serde(default)]
+    pub proposal: Option<Proposal>,
+    /// What we propose.
+    #[serde(default)]
+    pub own_proposal: Option<Proposal>,
 }
 
 /// Why an administrator does something; goes into the audit log.

@@ -10,6 +10,12 @@ pub const MANIFEST: &str = "/federation/v1/manifest";
 pub const ROOM_MANIFEST: &str = "/federation/v1/rooms/{room}/manifests/{server}";
 /// `POST`: a countersignature.
 pub const COUNTERSIGNATURE: &str = "/federation/v1/countersignature";
+/// `POST`: an amendment.
+pub const AMENDMENT: &str = "/federation/v1/amendment";
+/// `POST`: a consent to an amendment.
+pub const CONSENT: &str = "/federation/v1/consent";
+/// `POST`: what the peer has decided about the agreement.
+pub const DECLARATION: &str = "/federation/v1/declaration";
 /// `GET`: the protocol versions spoken.
 pub const PROBE: &str = "/federation/v1/probe";
 /// `GET`, followed by a file's id: the file.

@@ -192,7 +192,7 @@ pub(super) async fn countersigned(a: &Side, acceptance: String) -> String {
 pub(crate) async fn peered(a: &Side, b: &Side) {
     let acceptance = accepted(a, b, None).await;
     let countersignature = countersigned(a, acceptance).await;
-    peers::activate(&b.node, &admin(), &countersignature)
+    peers::take(&b.node, &admin(), &countersignature)
         .await
         .unwrap();
 }

@@ -53,17 +53,27 @@ fn standing() -> impl Strategy<Value = Standing> {
 
 fn agreement() -> impl Strategy<Value = Agreement> {
     let expires = prop_oneof![5 => Just(NOW + 1), 1 => Just(NOW), 1 => Just(NOW - 1)];
-    (standing(), expires, grants(), grants(), bounds(), 0_u64..8).prop_map(
-        |(standing, expires_ms, outbound, inbound, ttl, file_bytes_max)| Agreement {
-            standing,
-            expires_ms,
-            outbound,
-            inbound,
-            ttl_min_seconds: ttl.min_seconds,
-            ttl_max_seconds: ttl.max_seconds,
-            file_bytes_max,
-        },
+    (
+        standing(),
+        expires,
+        grants(),
+        grants(),
+        bounds(),
+        0_u64..8,
+        0_u8..4,
     )
+        .prop_map(
+            |(standing, expires_ms, outbound, inbound, ttl, file_bytes_max, label_max)| Agreement {
+                standing,
+                expires_ms,
+                outbound,
+                inbound,
+                ttl_min_seconds: ttl.min_seconds,
+                ttl_max_seconds: ttl.max_seconds,
+                file_bytes_max,
+                label_max,
+            },
+        )
 }
 
 fn external() -> impl Strategy<Value = ExternalScope> {
@@ -147,11 +157,13 @@ fn allowed(rules: &Rules<'_>, input: &Input) -> bool {
             Input::Send(a) => {
                 all.push(has(&agreement.outbound, Operation::Message));
                 all.push(!a.file || has(&agreement.outbound, Operation::Files));
+                all.push((0..=agreement.label_max).any(|label| label == a.label));
                 all.push(ttl.contains(&a.ttl_seconds));
             }
             Input::Receive(a) => {
                 all.push(has(&agreement.inbound, Operation::Message));
                 all.push(!a.file || has(&agreement.inbound, Operation::Files));
+                all.push((0..=agreement.label_max).any(|label| label == a.label));
                 all.push(ttl.contains(&a.ttl_seconds));
             }
             Input::Invite => all.push(has(&agreement.outbound, Operation::Invite)),

@@ -39,6 +39,8 @@ const RESETS_MAX: usize = 32;
 /// A silent peer is asked whether it is there, and cut when it does not answer.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
 const PING_TIME_MAX: Duration = Duration::from_secs(10);
+/// A connection that is cut may finish answering within this time; nothing of it is accepted any more.
+const LAST_ANSWER_TIME_MAX: Duration = Duration::from_millis(300);
 /// How often it is looked whether the certificate that opened a connection is still valid.
 const CERTIFICATE_LOOK_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -122,6 +124,9 @@ async fn talk(
         result = connection.as_mut() => result,
         reason = no_longer_welcome(node, &authenticated) => {
             tracing::info!(peer = %peer.0, reason, "connection cut");
+            // What it has just been told may be the reason: it gets that answer.
+            connection.as_mut().graceful_shutdown();
+            let _ = timeout(LAST_ANSWER_TIME_MAX, connection).await;
             return;
         }
         // What is under way on it is answered; the peer's next request comes over a new one.

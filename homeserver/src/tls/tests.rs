@@ -90,7 +90,12 @@ fn judge(peers: &PeerRoots, leaf: &CertificateDer<'_>) -> Result<String, PeerRef
         others: &others,
         now,
     };
-    authenticate(peers, &presented, KeyUsage::client_auth()).map(|server| server.to_string())
+    authenticate(
+        |server| peers.get(server),
+        &presented,
+        KeyUsage::client_auth(),
+    )
+    .map(|server| server.to_string())
 }
 
 /// Goal: a certificate's holder is a peer only with exactly one dNSName, the root pinned for that very

@@ -8,7 +8,7 @@ use axum::extract::{Request, State};
 use super::error::FederationError;
 use super::gate::Gates;
 use super::transactions::read_body;
-use crate::federation::peers::{self, PeeringError};
+use crate::federation::peers;
 use crate::node::Node;
 use crate::tls::Peer;
 
@@ -27,16 +27,5 @@ pub(super) async fn handle(
         .ask(&peer, node.clock.now_ms())
         .map_err(|wait_s| FederationError::too_fast(wait_s, "more requests in a second"))?;
     let document = read_body(request, BODY_BYTES_MAX).await?;
-    peers::activate_online(&node, &peer, document)
-        .await
-        .map_err(|error| match error {
-            PeeringError::Document(_) | PeeringError::Statement(_) => {
-                FederationError::Malformed(error.to_string())
-            }
-            PeeringError::State(_) | PeeringError::Busy | PeeringError::UnknownPeer(_) => {
-                FederationError::Conflict(error.to_string())
-            }
-            PeeringError::Internal(text) => FederationError::Internal(text),
-            PeeringError::Store(error) => error.into(),
-        })
+    Ok(peers::activate_online(&node, &peer, document).await?)
 }

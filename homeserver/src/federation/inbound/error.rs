@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use federation_proto::refusal::{Refusal, RefusalCode};
 use homeserver_api::problem::{PROBLEM_JSON, Problem};
 
+use crate::federation::peers::PeeringError;
 use crate::store::StoreError;
 
 /// Why a request failed.
@@ -56,6 +57,26 @@ impl From<Refusal> for FederationError {
 impl From<StoreError> for FederationError {
     fn from(error: StoreError) -> Self {
         Self::Internal(error.to_string())
+    }
+}
+
+impl From<PeeringError> for FederationError {
+    fn from(error: PeeringError) -> Self {
+        match error {
+            PeeringError::Document(_) | PeeringError::Statement(_) => {
+                Self::Malformed(error.to_string())
+            }
+            PeeringError::State(_) | PeeringError::UnknownPeer(_) => {
+                Self::Conflict(error.to_string())
+            }
+            PeeringError::Busy => Self::Later {
+                code: RefusalCode::Unavailable,
+                detail: error.to_string(),
+                retry_after_s: 1,
+            },
+            PeeringError::Internal(text) => Self::Internal(text),
+            PeeringError::Store(error) => error.into(),
+        }
     }
 }
 

@@ -25,6 +25,10 @@ const BURST_SECONDS: u64 = 2;
 const REFUSALS_BURST_SECONDS: u64 = 20;
 /// A transaction that is refused whole costs as much as so many envelopes that are refused.
 const REFUSED_WHOLE: u64 = 10;
+/// Documents of one peer that are read and written to the audit log: so many at once,
+const DOCUMENTS_BURST: u64 = 32;
+/// and then one in this time.
+const DOCUMENT_EVERY_MS: u64 = 10_000;
 /// Of a peer's transactions that are refused whole, one in this time is audited.
 const REFUSAL_NOTED_EVERY_MS: u64 = 10_000;
 
@@ -44,6 +48,8 @@ struct Gate {
     refusals: Bucket,
     small_requests: Bucket,
     refusal_noted_ms: Option<u64>,
+    /// When the peer will have its whole burst of documents again.
+    documents_idle_ms: u64,
 }
 
 /// What is left of a rate.
@@ -168,6 +174,19 @@ impl Gates {
         })
     }
 
+    /// Lets a document of the peer be read, or says after how many seconds to come again.
+    pub(super) fn take_document(&self, peer: &ServerName, now_ms: u64) -> Result<(), u64> {
+        self.with(peer, now_ms, |gate| {
+            let idle_ms = gate.documents_idle_ms.max(now_ms) + DOCUMENT_EVERY_MS;
+            let latest_ms = now_ms + DOCUMENTS_BURST * DOCUMENT_EVERY_MS;
+            if idle_ms > latest_ms {
+                return Err((idle_ms - latest_ms).div_ceil(1000));
+            }
+            gate.documents_idle_ms = idle_ms;
+            Ok(())
+        })
+    }
+
     fn pass(self: &Arc<Self>, peer: &ServerName, what: What) -> Pass {
         Pass {
             gates: Arc::clone(self),
@@ -217,6 +236,7 @@ impl Gates {
             refusals: Bucket::new(self.refusals_per_second, REFUSALS_BURST_SECONDS, now_ms),
             small_requests: Bucket::new(SMALL_REQUESTS_PER_SECOND, BURST_SECONDS, now_ms),
             refusal_noted_ms: None,
+            documents_idle_ms: 0,
         });
         act(gate)
     }
@@ -324,5 +344,19 @@ mod tests {
         assert_eq!(gates.ask(&a, 0), Err(1));
         assert!(gates.enter(&a, 1, 0).is_ok());
         assert_eq!(gates.ask(&a, 1_000), Ok(()));
+    }
+
+    /// Goal: a peer brings documents in a burst and then slowly, whatever another does; by more than that.
+    #[test]
+    fn documents_come_slowly() {
+        let gates = gates();
+        let [a, b] = names();
+        for _ in 0..DOCUMENTS_BURST {
+            assert_eq!(gates.take_document(&a, 0), Ok(()));
+        }
+        assert_eq!(gates.take_document(&a, 0), Err(10));
+        assert_eq!(gates.take_document(&b, 0), Ok(()));
+        assert_eq!(gates.take_document(&a, DOCUMENT_EVERY_MS - 1), Err(1));
+        assert_eq!(gates.take_document(&a, DOCUMENT_EVERY_MS), Ok(()));
     }
 }

@@ -3,7 +3,11 @@
 //! Who asks is known from the TLS handshake before a byte of a request is read; whether the agreement
 //! lets it ask is judged before a byte of the request's body is read.
 
+mod amendment;
+mod consent;
 mod countersignature;
+mod declaration;
+mod documents;
 mod error;
 mod files;
 mod gate;
@@ -36,6 +40,9 @@ pub fn router(node: Arc<Node>) -> Router {
         .route(paths::MANIFEST, get(manifest::handle))
         .route(paths::ROOM_MANIFEST, get(room_manifest::handle))
         .route(paths::COUNTERSIGNATURE, post(countersignature::handle))
+        .route(paths::AMENDMENT, post(amendment::handle))
+        .route(paths::CONSENT, post(consent::handle))
+        .route(paths::DECLARATION, post(declaration::handle))
         .route(paths::PROBE, get(probe::handle))
         .route(paths::FILE, get(files::handle))
         .fallback(error::no_such_path)

@@ -38,6 +38,8 @@ use worker::Worker;
 /// How often agreements, and offers under way, are looked through for those whose last day is past, and old dead letters are
 /// deleted.
 const ROUND: Duration = Duration::from_secs(30);
+/// An agreement whose end could not be noted is looked at again after this time.
+const LOOK_AGAIN_MS: u64 = 100;
 /// How long a task that has ended stays away.
 const RESPAWN_DELAY: Duration = Duration::from_millis(500);
 /// Dead letters deleted in one round.
@@ -54,6 +56,8 @@ pub async fn run(node: Arc<Node>, network: Arc<dyn Network>) -> Result<(), Store
     tasks.spawn(files::run(Arc::clone(&node), Arc::clone(&network)));
     let mut workers: HashMap<ServerName, AbortHandle> = HashMap::new();
     let mut rounds = tokio::time::interval(ROUND);
+    // As which each peer was cut off last.
+    let mut cut: HashMap<ServerName, Option<PeerState>> = HashMap::new();
     loop {
         for peer in node.peers.all() {
             let busy = workers
@@ -64,8 +68,11 @@ pub async fn run(node: Arc<Node>, network: Arc<dyn Network>) -> Result<(), Store
                     Worker::new(Arc::clone(&node), Arc::clone(&network), peer.server.clone());
                 workers.insert(peer.server.clone(), tasks.spawn(worker.run()));
             }
-            if peer.agreed != Some(PeerState::Active) {
-                // What is under way there ends now, not when it is answered.
+            if peer.agreed == Some(PeerState::Active) {
+                cut.remove(&peer.server);
+            } else if cut.insert(peer.server.clone(), peer.agreed) != Some(peer.agreed) {
+                // What is under way there ends now, not when it is answered. Once: what follows is that the
+                // peer is told.
                 network.cut(&peer.server);
             }
         }
@@ -78,6 +85,7 @@ pub async fn run(node: Arc<Node>, network: Arc<dyn Network>) -> Result<(), Store
                 }
             }
             _ = rounds.tick() => round(&node).await?,
+            () = first_end(&node) => round(&node).await?,
             // Not at once: what has just failed most likely fails again.
             Some(_) = tasks.join_next() => tokio::time::sleep(RESPAWN_DELAY).await,
         }
@@ -96,17 +104,31 @@ async fn changed(hints: &mut tokio::sync::broadcast::Receiver<Hint>) {
     }
 }
 
+/// Waits until the first of the agreements ends, while that is nearer than the next round: nothing of it
+/// passes after its last day, and connections are cut then.
+async fn first_end(node: &Node) {
+    let now_ms = node.clock.now_ms();
+    let ends = node
+        .peers
+        .all()
+        .into_iter()
+        .filter_map(|peer| peer.ends_ms());
+    let left_ms = ends
+        .min()
+        .map(|ends_ms| ends_ms.saturating_sub(now_ms).max(LOOK_AGAIN_MS));
+    match left_ms.map(Duration::from_millis) {
+        Some(left) if left < ROUND => tokio::time::sleep(left).await,
+        Some(_) | None => std::future::pending().await,
+    }
+}
+
 async fn round(node: &Arc<Node>) -> Result<(), StoreError> {
     let now_ms = node.clock.now_ms();
     for peer in node.peers.all() {
-        let in_force = matches!(peer.agreed, Some(PeerState::Active | PeerState::Suspended));
-        let ended = in_force && now_ms >= peer.agreement.expires_ms;
-        if ended
-            || peer
-                .ceremony_ends_ms
-                .is_some_and(|ends_ms| now_ms >= ends_ms)
-        {
+        if peer.ends_ms().is_some_and(|ends_ms| now_ms >= ends_ms) {
             peers::expire(node, &peer.server).await?;
+        } else if peer.is_signed() {
+            peers::warn(node, &peer).await?;
         }
     }
     let mut part = Part::default();

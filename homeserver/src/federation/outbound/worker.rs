@@ -5,6 +5,7 @@
 //! outbox in the step that learnt of it; a process that dies before sends it again, and the peer answers
 //! that it has it.
 
+mod documents;
 mod exchange;
 mod expiry;
 mod greeting;
@@ -59,6 +60,8 @@ pub(super) struct Worker {
     next_expiry: Option<Instant>,
     expiry_cursor: Option<(Lane, u64)>,
     suspicion: Option<Suspicion>,
+    /// When documents are tried again that the peer did not take.
+    documents_at: Option<Instant>,
 }
 
 /// What a step asks for.
@@ -95,6 +98,7 @@ impl Worker {
             next_expiry: None,
             expiry_cursor: None,
             suspicion: None,
+            documents_at: None,
         }
     }
 
@@ -217,7 +221,8 @@ impl Worker {
             PeerState::Suspended => {
                 self.version = None;
                 self.next_expiry.get_or_insert_with(Instant::now);
-                Ok(Step::Idle)
+                let told = self.deliver_documents(&peer).await?;
+                Ok(told.unwrap_or_else(|| self.idle()))
             }
             PeerState::Offered | PeerState::Accepted => Ok(Step::Idle),
             PeerState::Expired | PeerState::Revoked => self.step_ended(&peer).await,
@@ -238,7 +243,9 @@ impl Worker {
         settle::clear(&self.node, &self.server, &refusal).await?;
         self.read_afresh(0);
         self.link.update(|status| status.next_attempt_ms = None);
-        Ok(Step::Idle)
+        // The last word: nothing is owed to the peer any more, but to say so.
+        let told = self.deliver_documents(peer).await?;
+        Ok(told.unwrap_or_else(|| self.idle()))
     }
 
     async fn step_active(&mut self, peer: &Arc<PeerView>, now_ms: u64) -> Result<Step, StoreError> {
@@ -259,6 +266,9 @@ impl Worker {
         if self.link.to_announce.swap(false, Ordering::AcqRel) {
             // A greeting says which manifest is the newest.
             self.version = None;
+        }
+        if let Some(step) = self.deliver_documents(peer).await? {
+            return Ok(step);
         }
         if self.version.is_none()
             && let Err(error) = self.greet(peer).await
@@ -286,7 +296,7 @@ impl Worker {
             Next::Nothing if !self.under_way.is_empty() => Ok(Step::Answer),
             Next::Nothing => Ok(match self.queue.next_lane_ms() {
                 Some(at_ms) => Step::Mail(Duration::from_millis(at_ms.saturating_sub(now_ms))),
-                None => Step::Idle,
+                None => self.idle(),
             }),
         }
     }

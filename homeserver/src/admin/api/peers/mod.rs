@@ -2,10 +2,13 @@
 
 pub(super) mod accept;
 pub(super) mod activate;
+pub(super) mod amend;
+pub(super) mod consent;
 pub(super) mod countersign;
 pub(super) mod inspect;
 pub(super) mod list;
 pub(super) mod offer;
+pub(super) mod refuse_amendment;
 pub(super) mod resume;
 pub(super) mod revoke;
 pub(super) mod show;
