@@ -20,8 +20,8 @@ use std::io;
 use federation_proto::agreement::{Accepted, Countersignature, Draft};
 use federation_proto::fingerprint::Fingerprint;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
-use support::golden;
 use support::{NOW_MS, Organisation, random};
+use support::{golden, worked_examples};
 
 fn main() -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(golden::folder().join("keys"))?;
@@ -45,6 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "countersignature.txt",
         countersignature.to_armor().as_bytes(),
     )?;
+    fs::write(worked_examples::path(), worked_examples::render())?;
     Ok(())
 }
 

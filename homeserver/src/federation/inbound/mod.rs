@@ -2,17 +2,22 @@
 //!
 //! Who asks is known from the TLS handshake before a byte of a request is read; whether the agreement
 //! lets it ask is judged before a byte of the request's body is read.
+//!
+//! Every body is padded, so that the network does not learn its length; files have been padded by those
+//! who encrypted them.
 
 mod countersignature;
 mod error;
 mod files;
 mod gate;
 mod manifest;
+mod padded;
 mod probe;
 mod transactions;
 
 use std::sync::Arc;
 
+use axum::middleware::map_response;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 
@@ -31,6 +36,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route(paths::MANIFEST, get(manifest::handle))
         .route(paths::COUNTERSIGNATURE, post(countersignature::handle))
         .route(paths::PROBE, get(probe::handle))
+        .layer(map_response(padded::answer))
         .route(paths::FILE, get(files::handle))
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_path)

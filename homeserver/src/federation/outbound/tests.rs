@@ -7,6 +7,8 @@ use axum::Extension;
 use bytes::Bytes;
 use federation_proto::envelope::{HashedPayload, Kind, Lane, Outgoing};
 use federation_proto::ids::{FileId, RequestId, RoomId};
+use federation_proto::limits::RECEIPT_BYTES_MAX;
+use federation_proto::padding;
 use federation_proto::receipt::{self, ItemResult};
 use federation_proto::refusal::RefusalCode;
 use federation_proto::transaction::{self, Link};
@@ -38,6 +40,7 @@ use crate::tls;
 mod bad_peers;
 mod bounds;
 mod mutual_tls;
+mod on_the_wire;
 
 const ROOM: RoomId = RoomId::from_bytes([7; 16]);
 
@@ -546,7 +549,7 @@ async fn post(from: &Side, to: &Side, path: &str, body: Bytes) -> (StatusCode, B
     let request = Request::builder()
         .method(Method::POST)
         .uri(path)
-        .body(body)
+        .body(padding::pad(&body))
         .unwrap();
     let response = from
         .network
@@ -555,5 +558,8 @@ async fn post(from: &Side, to: &Side, path: &str, body: Bytes) -> (StatusCode, B
         .unwrap();
     let status = response.status();
     let body = response.into_body().collect().await.unwrap().to_bytes();
+    if status == StatusCode::OK {
+        return (status, padding::unpad(&body, RECEIPT_BYTES_MAX).unwrap());
+    }
     (status, body)
 }
