@@ -22,8 +22,8 @@ use federation_proto::agreement::{
 };
 use federation_proto::fingerprint::Fingerprint;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
-use support::golden;
 use support::{NOW_MS, Organisation, random};
+use support::{golden, worked_examples};
 
 fn main() -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(golden::folder().join("keys"))?;
@@ -53,6 +53,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     write("consent.txt", consent.to_armor().as_bytes())?;
     let declaration = Declaration::decode(golden::read("declaration.bin"))?;
     write("declaration.txt", declaration.to_armor().as_bytes())?;
+    fs::write(worked_examples::path(), worked_examples::render())?;
     Ok(())
 }
 

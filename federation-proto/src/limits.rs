@@ -14,12 +14,14 @@ pub const HANDSHAKE_BYTES_MAX: usize = 1024 * 1024;
 pub const PAYLOAD_BYTES_MAX: usize = 3 * HANDSHAKE_BYTES_MAX;
 /// Most envelopes in a transaction.
 pub const TRANSACTION_ENVELOPES_MAX: usize = 1024;
-/// Largest transaction.
-pub const TRANSACTION_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Largest transaction: with its length it fills the largest padded body.
+pub const TRANSACTION_BYTES_MAX: usize = 8 * 1024 * 1024 - 4;
 /// Most transactions of one link that are under way at the same time,
 pub const TRANSACTIONS_UNDER_WAY_MAX: usize = 4;
-/// and most bytes of them, unless it is one alone.
+/// and most bytes of them, as padded, unless it is one alone.
 pub const TRANSACTIONS_UNDER_WAY_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Shortest padded body; longer ones are powers of two.
+pub const PADDED_BYTES_MIN: usize = 2048;
 /// Longest reason text in a refusal.
 pub const REASON_BYTES_MAX: usize = 512;
 /// Most devices in one answer to a key request.

@@ -18,11 +18,11 @@ use federation_proto::codec::Wire;
 use federation_proto::fingerprint::Fingerprint;
 use federation_proto::payload::{Payload, Relay};
 use federation_proto::receipt;
-use support::NOW_MS;
 use support::golden::{
     acceptance_body, amendment_body, both, consent_body, declaration_body, documents, folder,
     link_ab, manifest_of, offer_body, payloads, read, relay, reproducible, verified,
 };
+use support::{NOW_MS, worked_examples};
 
 /// Goal: the wire format has not changed; by making every vector again whose signature is
 /// deterministic.
@@ -32,6 +32,16 @@ fn made_again_they_are_the_same() {
     for (name, bytes) in reproducible(&a, &b) {
         assert_eq!(read(&name), bytes, "{name}");
     }
+}
+
+/// Goal: the worked examples of the protocol's text are the vectors' bytes; by rendering them again.
+#[test]
+fn worked_examples_are_of_these_bytes() {
+    let text = std::fs::read_to_string(worked_examples::path()).unwrap();
+    assert!(
+        text == worked_examples::render(),
+        "docs/protocol/11-worked-examples.md is not what `write_golden` renders"
+    );
 }
 
 /// Goal: the vectors decode to what they were made of; by decoding each.

@@ -12,6 +12,7 @@
 )]
 
 pub mod golden;
+pub mod worked_examples;
 
 use bytes::Bytes;
 use federation_proto::agreement::{

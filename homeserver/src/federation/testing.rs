@@ -9,6 +9,8 @@ use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
 use federation_proto::ids::{Member, RoomId, ServerName};
+use federation_proto::limits::TRANSACTION_BYTES_MAX;
+use federation_proto::padding;
 use futures_util::future::BoxFuture;
 use homeserver_api::admin::{
     AcceptRequest, CountersignRequest, CreateUserRequest, OfferRequest, Terms,
@@ -48,7 +50,7 @@ pub(super) struct LocalNetwork {
     down: AtomicBool,
     /// Requests to this path arrive, their answers don't.
     mute: Mutex<Option<&'static str>>,
-    /// Bodies of what was sent, for replays.
+    /// What the bodies held that were sent, for replays.
     pub(super) sent: Mutex<Vec<(String, Bytes)>>,
 }
 
@@ -83,7 +85,7 @@ impl LocalNetwork {
         self.sent
             .lock()
             .unwrap()
-            .push((path.clone(), request.body().clone()));
+            .push((path.clone(), held(request.body())));
         let router = self.routers.lock().unwrap().get(server).cloned();
         let mut request = request.map(Body::from);
         request.extensions_mut().insert(Peer(self.us.clone()));
@@ -96,6 +98,14 @@ impl LocalNetwork {
                 .boxed_unsync()
         }))
     }
+}
+
+/// What a body holds: it is padded, unless it is empty.
+fn held(body: &Bytes) -> Bytes {
+    if body.is_empty() {
+        return Bytes::new();
+    }
+    padding::unpad(body, TRANSACTION_BYTES_MAX).unwrap()
 }
 
 impl Network for LocalNetwork {

@@ -2,6 +2,9 @@
 //!
 //! Who asks is known from the TLS handshake before a byte of a request is read; whether the agreement
 //! lets it ask is judged before a byte of the request's body is read.
+//!
+//! Every body is padded, so that the network does not learn its length; files have been padded by those
+//! who encrypted them.
 
 mod amendment;
 mod consent;
@@ -12,6 +15,7 @@ mod error;
 mod files;
 mod gate;
 mod manifest;
+mod padded;
 mod probe;
 mod room_manifest;
 mod serial;
@@ -19,7 +23,7 @@ mod transactions;
 
 use std::sync::Arc;
 
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 
@@ -44,6 +48,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route(paths::CONSENT, post(consent::handle))
         .route(paths::DECLARATION, post(declaration::handle))
         .route(paths::PROBE, get(probe::handle))
+        .layer(map_response(padded::answer))
         .route(paths::FILE, get(files::handle))
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_path)

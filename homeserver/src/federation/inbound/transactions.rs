@@ -7,10 +7,11 @@ use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::header;
 use bytes::Bytes;
-use federation_proto::codec::Wire;
+use federation_proto::codec::{DecodeError, Wire};
 use federation_proto::exchange::ExchangeProof;
 use federation_proto::ids::ServerName;
 use federation_proto::limits::TRANSACTION_BYTES_MAX;
+use federation_proto::padding;
 use federation_proto::receipt::{ItemResult, ReceiptBody};
 use federation_proto::refusal::{Refusal, RefusalCode};
 use federation_proto::transaction::{self, VerifiedTransaction, VerifyError};
@@ -46,7 +47,7 @@ pub(super) async fn handle(
         return Err(told_to_peer(refusal, &node.server).into());
     }
     let length = content_length(&request).unwrap_or(TRANSACTION_BYTES_MAX);
-    let _pass = gates
+    let pass = gates
         .enter(
             &peer,
             u64::try_from(length).unwrap_or(u64::MAX),
@@ -88,6 +89,8 @@ pub(super) async fn handle(
         .sign(&node.keys.envelope_key())
         .map_err(|error| FederationError::Internal(error.to_string()))?;
     keep(&node, &peer, &transaction, &receipt).await?;
+    drop(pass);
+    tokio::time::sleep(receipt_delay(&node)?).await;
     Ok(receipt)
 }
 
@@ -121,17 +124,35 @@ async fn keep(
     Ok(())
 }
 
-/// Reads a request's body, which may be neither large nor slow.
+/// How long a receipt is held back: the time that an answer takes would tell how much was to be done
+/// here for what it answers. Nothing waits for it but the peer's next transaction.
+fn receipt_delay(node: &Node) -> Result<Duration, StoreError> {
+    let most_ms = node.config.federation.receipt_delay_max.as_millis();
+    let steps = u64::try_from(most_ms)
+        .unwrap_or(u64::MAX)
+        .saturating_mul(1000);
+    let [a, b, c, d, ..] = node.random_id()?;
+    let random = u64::from(u32::from_be_bytes([a, b, c, d]));
+    // A uniform choice: the bias of the remainder is below one in a thousand.
+    Ok(Duration::from_micros(random % steps.saturating_add(1)))
+}
+
+/// Reads what a request's padded body holds, which may be neither large nor slow.
 pub(super) async fn read_body(
     request: Request,
     bytes_max: usize,
 ) -> Result<Bytes, FederationError> {
-    if content_length(&request).is_some_and(|length| length > bytes_max) {
+    let padded_max = padding::padded_length(bytes_max);
+    if content_length(&request).is_some_and(|length| length > padded_max) {
         return Err(FederationError::TooLarge(bytes_max));
     }
-    let body = Limited::new(request.into_body(), bytes_max).collect();
+    let body = Limited::new(request.into_body(), padded_max).collect();
     match tokio::time::timeout(BODY_TIMEOUT, body).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Ok(body)) => match padding::unpad(&body.to_bytes(), bytes_max) {
+            Ok(content) => Ok(content),
+            Err(DecodeError::TooLong { .. }) => Err(FederationError::TooLarge(bytes_max)),
+            Err(error) => Err(FederationError::Malformed(error.to_string())),
+        },
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
             Err(FederationError::TooLarge(bytes_max))
         }

@@ -7,6 +7,8 @@ use axum::Extension;
 use bytes::Bytes;
 use federation_proto::envelope::{HashedPayload, Kind, Lane, Outgoing};
 use federation_proto::ids::{FileId, RequestId, RoomId};
+use federation_proto::limits::RECEIPT_BYTES_MAX;
+use federation_proto::padding;
 use federation_proto::receipt::{self, ItemResult};
 use federation_proto::refusal::RefusalCode;
 use federation_proto::transaction::{self, Link};
@@ -41,6 +43,7 @@ mod bounds;
 mod declarations;
 mod keys;
 mod mutual_tls;
+mod on_the_wire;
 mod proofs;
 mod shares;
 mod waiting;
@@ -548,7 +551,7 @@ async fn post(from: &Side, to: &Side, path: &str, body: Bytes) -> (StatusCode, B
     let request = Request::builder()
         .method(Method::POST)
         .uri(path)
-        .body(body)
+        .body(padding::pad(&body))
         .unwrap();
     let response = from
         .network
@@ -557,5 +560,8 @@ async fn post(from: &Side, to: &Side, path: &str, body: Bytes) -> (StatusCode, B
         .unwrap();
     let status = response.status();
     let body = response.into_body().collect().await.unwrap().to_bytes();
+    if status == StatusCode::OK {
+        return (status, padding::unpad(&body, RECEIPT_BYTES_MAX).unwrap());
+    }
     (status, body)
 }

@@ -102,7 +102,7 @@ impl Prepared {
             ));
         }
         let amendment =
-            signed.amendment(statement, node.keys.issuing_key(), node.random.as_ref())?;
+            signed.amendment(statement, &node.keys.issuing_key(), node.random.as_ref())?;
         let (agreement, effect) = agreement
             .change(|signed| signed.amend(amendment.clone(), now_ms))
             .map_err(|rejected| rejected.error)?;
@@ -150,7 +150,7 @@ pub async fn consent(
                 signed.consent(
                     confirmed.as_ref(),
                     &node.keys.manifest(),
-                    node.keys.issuing_key(),
+                    &node.keys.issuing_key(),
                     node.random.as_ref(),
                     now_ms,
                 )
@@ -192,7 +192,7 @@ pub async fn refuse(
                     Decided::Refused(refused),
                     &request.reason,
                     &node.keys.manifest(),
-                    node.keys.issuing_key(),
+                    &node.keys.issuing_key(),
                     node.random.as_ref(),
                     now_ms,
                 )

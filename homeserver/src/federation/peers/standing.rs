@@ -226,7 +226,7 @@ fn declared(
             decided,
             reason,
             &node.keys.manifest(),
-            node.keys.issuing_key(),
+            &node.keys.issuing_key(),
             node.random.as_ref(),
             now_ms,
         )

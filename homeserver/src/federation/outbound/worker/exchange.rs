@@ -13,6 +13,7 @@ use federation_proto::limits::{
     RECEIPT_BYTES_MAX, TRANSACTIONS_UNDER_WAY_BYTES_MAX, TRANSACTIONS_UNDER_WAY_MAX,
 };
 use federation_proto::link::Anomaly;
+use federation_proto::padding::padded_length;
 use federation_proto::receipt::{self, Receipt};
 use federation_proto::transaction::{self, Link, SignedTransaction};
 use futures_util::FutureExt as _;
@@ -104,8 +105,9 @@ impl UnderWay {
     }
 }
 
+/// As it is on the wire.
 fn length(signed: &SignedTransaction) -> u64 {
-    u64::try_from(signed.bytes.len()).unwrap_or(u64::MAX)
+    u64::try_from(padded_length(signed.bytes.len())).unwrap_or(u64::MAX)
 }
 
 impl Worker {
