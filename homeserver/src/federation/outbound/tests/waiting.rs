@@ -21,7 +21,7 @@ async fn acquainted_within(a: &Side, b: &Side, bytes_max: u64) -> (Person, Perso
     };
     let acceptance = accepted(a, b, Some(terms)).await;
     let countersignature = countersigned(a, acceptance).await;
-    peers::activate(&b.node, &admin(), &countersignature)
+    peers::take(&b.node, &admin(), &countersignature)
         .await
         .unwrap();
     let mut alice = person(a, "alice").await;

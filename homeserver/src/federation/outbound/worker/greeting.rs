@@ -76,7 +76,7 @@ impl Worker {
         }
     }
 
-    pub(super) async fn fetch_stale_manifest(&self) {
+    pub(super) async fn fetch_stale_manifest(&mut self) {
         let peer = self.node.peers.get(&self.server);
         let Some(peer) = peer.filter(|peer| peer.agreed == Some(PeerState::Active)) else {
             return;
@@ -88,7 +88,10 @@ impl Worker {
 
     /// Fetches the peer's manifest when a newer one is missed: from itself, else from a hub that has
     /// relayed its mail.
-    pub(in crate::federation::outbound) async fn renew_manifest(&self, peer: &PeerView) -> Result<(), RequestError> {
+    pub(in crate::federation::outbound) async fn renew_manifest(
+        &mut self,
+        peer: &PeerView,
+    ) -> Result<(), RequestError> {
         let is_stale = self.link.stale_manifest.load(Ordering::Acquire);
         if !is_stale || !self.link.may_ask_for_manifest(self.node.clock.now_ms()) {
             return Ok(());
