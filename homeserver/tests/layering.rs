@@ -31,6 +31,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "audit",
             "delivery",
             "federation/peers",
+            "federation/quarantine",
             "identity",
             "node",
             "store",
@@ -93,6 +94,8 @@ const EDGES: &[(&str, &[&str])] = &[
             "delivery",
             "federation/paths",
             "federation/peers",
+            "federation/quarantine",
+            "identity",
             "node",
             "store",
             "tls",
@@ -127,6 +130,10 @@ const EDGES: &[(&str, &[&str])] = &[
             "store",
             "tls",
         ],
+    ),
+    (
+        "federation/quarantine",
+        &["audit", "federation/peers", "node", "store"],
     ),
     (
         "identity",

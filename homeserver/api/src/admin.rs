@@ -31,6 +31,10 @@
 //! | `POST /admin/v1/peers/{server}/suspend` | [`ReasonRequest`] | [`PeerDetail`] |
 //! | `POST /admin/v1/peers/{server}/resume` | – | [`PeerDetail`] |
 //! | `POST /admin/v1/peers/{server}/revoke` | [`ReasonRequest`] | [`PeerDetail`] |
+//! | `GET /admin/v1/quarantine` | – | [`Quarantine`], oldest first |
+//! | `GET /admin/v1/quarantine/{document}` | – | [`QuarantinedDetail`] |
+//! | `POST /admin/v1/quarantine/{document}/take` | – | [`PeeringDocument`]; it is no longer there |
+//! | `DELETE /admin/v1/quarantine/{document}` | – | 204 |
 //! | `GET /admin/v1/outbox` | – | [`Outbox`] |
 //! | `POST /admin/v1/outbox/{server}/retry` | – | 202; tries at once |
 //! | `GET /admin/v1/dead-letters` | `?limit=` | [`DeadLetters`], newest first |
@@ -43,8 +47,10 @@ use serde::{Deserialize, Serialize};
 pub use self::amendments::{
     AmendRequest, Amended, AmendmentEffect, ConsentRequest, Proposal, RefuseAmendmentRequest,
 };
+pub use self::quarantine::{Quarantine, Quarantined, QuarantinedDetail};
 
 mod amendments;
+mod quarantine;
 
 use crate::client::DeviceInfo;
 use crate::policy::{Bounds, UserTypePolicy};

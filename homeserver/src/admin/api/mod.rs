@@ -10,6 +10,7 @@ mod authentication;
 mod error;
 mod extract;
 mod peers;
+mod quarantine;
 mod records;
 mod server_status;
 mod sign_in;
@@ -71,6 +72,10 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/admin/v1/peers/{server}/suspend", post(peers::suspend::handle))
         .route("/admin/v1/peers/{server}/resume", post(peers::resume::handle))
         .route("/admin/v1/peers/{server}/revoke", post(peers::revoke::handle))
+        .route("/admin/v1/quarantine", get(quarantine::list::handle))
+        .route("/admin/v1/quarantine/{document}", get(quarantine::show::handle))
+        .route("/admin/v1/quarantine/{document}", delete(quarantine::discard::handle))
+        .route("/admin/v1/quarantine/{document}/take", post(quarantine::take::handle))
         .route("/admin/v1/outbox", get(records::outbox::handle))
         .route("/admin/v1/outbox/{server}/retry", post(records::retry::handle))
         .route("/admin/v1/dead-letters", get(records::dead_letters::handle))

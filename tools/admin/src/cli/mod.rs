@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use homeserver_api::ids::{DeviceId, Handle, ServerName};
 
-pub(crate) use self::peer::{ConfirmArguments, DocumentOutput, PeerCommand, StatementArguments};
+pub(crate) use self::peer::{
+    ConfirmArguments, DocumentOutput, PeerCommand, QuarantineCommand, StatementArguments,
+};
 pub(crate) use self::policy::{UserTypeCommand, UserTypeSetArguments};
 use crate::failure::EXIT_CODES;
 use crate::output::Format;

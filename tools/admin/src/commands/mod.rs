@@ -3,7 +3,9 @@
 mod audit;
 mod outbox;
 mod peer;
+mod peer_amendment;
 mod peering_document;
+mod quarantine;
 mod session;
 mod status;
 mod user;
