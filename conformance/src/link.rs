@@ -139,7 +139,7 @@ impl Reply {
     }
 }
 
-/// What a padded body holds, when it is padded as it must be (NET-040).
+/// What a padded body holds, when it is padded as it must be (NET-050).
 fn unpadded(body: &[u8]) -> Option<Vec<u8>> {
     let (length, rest) = body.split_first_chunk::<4>()?;
     let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
@@ -148,7 +148,7 @@ fn unpadded(body: &[u8]) -> Option<Vec<u8>> {
     (steps && zeros.iter().all(|byte| *byte == 0)).then(|| content.to_vec())
 }
 
-/// Content with its length before it and zeros after it, up to the next power of two (NET-040).
+/// Content with its length before it and zeros after it, up to the next power of two (NET-050).
 fn padded(content: &[u8]) -> Vec<u8> {
     let length = u32::try_from(content.len()).unwrap_or(u32::MAX);
     let mut whole = length.to_be_bytes().to_vec();
@@ -201,7 +201,7 @@ pub(crate) async fn request(
         }
         match unpadded(&body) {
             Some(body) => Ok(Reply { status, body }),
-            None => Err("its answer is not padded as NET-040 says".to_owned()),
+            None => Err("its answer is not padded as NET-050 says".to_owned()),
         }
     };
     Ok(timeout(PATIENCE, exchange)

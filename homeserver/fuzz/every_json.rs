@@ -42,6 +42,8 @@ every_type! {
     admin::PeerDetail,
     admin::PeeringDocument,
     admin::Peers,
+    admin::Quarantine,
+    admin::QuarantinedDetail,
     admin::ReasonRequest,
     admin::Receipts,
     admin::RefuseAmendmentRequest,

@@ -12,8 +12,8 @@ use federation_proto::ids::{AccountId, DeviceId, FileId, Handle, RequestId, Room
 use homeserver::store::{
     self, Engine, Key, Order, Part, PartOutcome, Store, StoreError, Value, Write, account,
     administrators, audit, dead_letters, device, exchange, expiry, file, inbox, key_package,
-    key_request, lane_base, link_position, outbox, payload, peer, policy_serial, relayed, room,
-    schema, submit_state, tally, user_type,
+    key_request, lane_base, link_position, outbox, payload, peer, policy_serial, quarantine,
+    relayed, room, schema, submit_state, tally, user_type,
 };
 
 /// Entries that one reader finds: more would let a reader that follows the keys go on for ever.
@@ -235,6 +235,10 @@ impl Records {
             |part, record| room::put(part, room, record),
         ));
         count(self.round_trip(
+            |store| now(quarantine::get(store, &[9; 32])).ok()?,
+            |part, record| quarantine::put(part, &[9; 32], record),
+        ));
+        count(self.round_trip(
             |store| Some(now(relayed::get(store, room, &server)).ok()??.0),
             |part, last| relayed::put(part, room, &server, None, *last),
         ));
@@ -318,6 +322,8 @@ impl Records {
         let _ = now(payload::is_awaited(store, payload::PayloadId([7; 16])));
         again();
         let _ = now(peer::all(store));
+        again();
+        let _ = now(quarantine::all(store, 10));
         let _ = policy_serial::number(now(policy_serial::get(store))?.as_ref());
         let (state, _) = now(submit_state::get(store, of.device))?;
         let _ = now(state.outcome(store, of.device, 1));

@@ -31,6 +31,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "audit",
             "delivery",
             "federation/peers",
+            "federation/quarantine",
             "identity",
             "node",
             "organisation",
@@ -94,6 +95,8 @@ const EDGES: &[(&str, &[&str])] = &[
             "delivery",
             "federation/paths",
             "federation/peers",
+            "federation/quarantine",
+            "identity",
             "node",
             "store",
             "tls",
@@ -129,6 +132,10 @@ const EDGES: &[(&str, &[&str])] = &[
             "store",
             "tls",
         ],
+    ),
+    (
+        "federation/quarantine",
+        &["audit", "federation/peers", "node", "store"],
     ),
     (
         "identity",

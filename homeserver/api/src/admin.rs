@@ -36,6 +36,10 @@
 //! | `POST /admin/v1/keys/envelope/revoke` | [`RevokeEnvelopeKeyRequest`] | [`KeysStatus`] |
 //! | `POST /admin/v1/keys/tls/rotate` | [`RotateKeyRequest`] | [`KeysStatus`] |
 //! | `POST /admin/v1/keys/tls/revoke` | [`RevokeTlsKeyRequest`] | [`KeysStatus`] |
+//! | `GET /admin/v1/quarantine` | – | [`Quarantine`], oldest first |
+//! | `GET /admin/v1/quarantine/{document}` | – | [`QuarantinedDetail`] |
+//! | `POST /admin/v1/quarantine/{document}/take` | – | [`PeeringDocument`]; it is no longer there |
+//! | `DELETE /admin/v1/quarantine/{document}` | – | 204 |
 //! | `GET /admin/v1/outbox` | – | [`Outbox`] |
 //! | `POST /admin/v1/outbox/{server}/retry` | – | 202; tries at once |
 //! | `GET /admin/v1/dead-letters` | `?limit=` | [`DeadLetters`], newest first |
@@ -53,8 +57,10 @@ use serde::{Deserialize, Serialize};
 pub use self::amendments::{
     AmendRequest, Amended, AmendmentEffect, ConsentRequest, Proposal, RefuseAmendmentRequest,
 };
+pub use self::quarantine::{Quarantine, Quarantined, QuarantinedDetail};
 
 mod amendments;
+mod quarantine;
 
 use crate::Base64;
 use crate::client::DeviceInfo;

@@ -28,6 +28,7 @@ fn every_key() {
         federation = "[::1]:2"
         admin_socket = "/run/a.sock"
         metrics = "127.0.0.1:3"
+        offers = "127.0.0.1:4"
         [federation]
         endpoints = ["chat.a.example:8448", "[::1]:8448"]
         [discovery]
@@ -60,6 +61,7 @@ fn every_key() {
     assert_eq!(config.listen.federation, "[::1]:2".parse().unwrap());
     assert_eq!(config.listen.admin_socket, Path::new("/run/a.sock"));
     assert_eq!(config.listen.metrics, Some("127.0.0.1:3".parse().unwrap()));
+    assert_eq!(config.listen.offers, Some("127.0.0.1:4".parse().unwrap()));
     assert_eq!(config.federation.endpoints, ["a.example:1", "a.example:2"]);
     let servers = ["127.0.0.1:5353", "[::1]:53"].map(|server| server.parse().unwrap());
     let discovery = DiscoveryConfig {

@@ -6,6 +6,7 @@ pub mod inbound;
 pub mod outbound;
 pub mod paths;
 pub mod peers;
+pub mod quarantine;
 
 /// Everything of federation that goes on in the background: what waits is sent, files that are asked for
 /// are fetched, agreements expire.

@@ -16,6 +16,8 @@ pub const AMENDMENT: &str = "/federation/v1/amendment";
 pub const CONSENT: &str = "/federation/v1/consent";
 /// `POST`: what the peer has decided about the agreement.
 pub const DECLARATION: &str = "/federation/v1/declaration";
+/// `POST`, on the listener for strangers: an offer or an acceptance, armored.
+pub const OFFERS: &str = "/federation/v1/offers";
 /// `GET`: the protocol versions spoken.
 pub const PROBE: &str = "/federation/v1/probe";
 /// `GET`, followed by a file's id: the file.

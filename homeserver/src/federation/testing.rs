@@ -296,6 +296,17 @@ impl Person {
             label: 0,
             file: false,
         };
+        self.say_with(side, room, text, attributes).await
+    }
+
+    /// Sends a message with these attributes.
+    pub(super) async fn say_with(
+        &mut self,
+        side: &Side,
+        room: RoomId,
+        text: &[u8],
+        attributes: MessageAttributes,
+    ) -> Outcome {
         let message = application_message(room, 1, attributes, text).into();
         self.submit(side, SubmissionBody::Message { room, message })
             .await

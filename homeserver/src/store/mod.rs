@@ -26,6 +26,7 @@ pub mod outbox;
 pub mod payload;
 pub mod peer;
 pub mod policy_serial;
+pub mod quarantine;
 pub mod record;
 pub mod relayed;
 pub mod room;

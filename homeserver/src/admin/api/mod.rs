@@ -11,6 +11,7 @@ mod error;
 mod extract;
 mod keys;
 mod peers;
+mod quarantine;
 mod records;
 mod server_status;
 mod sign_in;
@@ -77,6 +78,10 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/admin/v1/keys/envelope/revoke", post(keys::revoke_envelope::handle))
         .route("/admin/v1/keys/tls/rotate", post(keys::rotate_tls::handle))
         .route("/admin/v1/keys/tls/revoke", post(keys::revoke_tls::handle))
+        .route("/admin/v1/quarantine", get(quarantine::list::handle))
+        .route("/admin/v1/quarantine/{document}", get(quarantine::show::handle))
+        .route("/admin/v1/quarantine/{document}", delete(quarantine::discard::handle))
+        .route("/admin/v1/quarantine/{document}/take", post(quarantine::take::handle))
         .route("/admin/v1/outbox", get(records::outbox::handle))
         .route("/admin/v1/outbox/{server}/retry", post(records::retry::handle))
         .route("/admin/v1/outbox/{server}/renumber", post(records::renumber::handle))

@@ -67,9 +67,9 @@ impl From<PeeringError> for FederationError {
             PeeringError::Document(_) | PeeringError::Statement(_) => {
                 Self::Malformed(error.to_string())
             }
-            PeeringError::State(_) | PeeringError::UnknownPeer(_) => {
-                Self::Conflict(error.to_string())
-            }
+            PeeringError::State(_)
+            | PeeringError::UnknownPeer(_)
+            | PeeringError::NotInQuarantine(_) => Self::Conflict(error.to_string()),
             PeeringError::Busy => Self::Later {
                 code: RefusalCode::Unavailable,
                 detail: error.to_string(),

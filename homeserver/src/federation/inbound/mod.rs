@@ -19,6 +19,7 @@ mod padded;
 mod probe;
 mod room_manifest;
 mod serial;
+mod strangers;
 mod transactions;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use axum::routing::{get, post};
 use axum::{Extension, Router};
 
 use crate::federation::paths;
+use crate::identity::RateLimit;
 use crate::node::Node;
 
 use gate::Gates;
@@ -54,5 +56,20 @@ pub fn router(node: Arc<Node>) -> Router {
         .method_not_allowed_fallback(error::no_such_path)
         .layer(Extension(Arc::new(gates)))
         .layer(from_fn_with_state(Arc::clone(&node), serial::exchange))
+        .with_state(node)
+}
+
+/// Documents of one address: at once, and then per second.
+const STRANGER_DOCUMENTS_BURST: u64 = 8;
+const STRANGER_DOCUMENTS_PER_SECOND: u64 = 1;
+
+/// What the listener for strangers takes. Each request carries [`crate::identity::Remote`] as an extension.
+pub fn strangers(node: Arc<Node>) -> Router {
+    let limit = RateLimit::new(STRANGER_DOCUMENTS_BURST, STRANGER_DOCUMENTS_PER_SECOND);
+    Router::new()
+        .route(paths::OFFERS, post(strangers::handle))
+        .fallback(error::no_such_path)
+        .method_not_allowed_fallback(error::no_such_path)
+        .layer(Extension(Arc::new(limit)))
         .with_state(node)
 }

@@ -11,7 +11,9 @@ use clap::{Args, Parser, Subcommand};
 use homeserver_api::ids::{DeviceId, Handle, ServerName};
 
 pub(crate) use self::keys::{KeyKind, KeysCommand, RevokeKeyArguments};
-pub(crate) use self::peer::{ConfirmArguments, DocumentOutput, PeerCommand, StatementArguments};
+pub(crate) use self::peer::{
+    ConfirmArguments, DocumentOutput, PeerCommand, QuarantineCommand, StatementArguments,
+};
 pub(crate) use self::policy::{UserTypeCommand, UserTypeSetArguments};
 use crate::failure::EXIT_CODES;
 use crate::output::Format;

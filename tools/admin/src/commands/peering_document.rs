@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use homeserver_api::admin::{DocumentSummary, PeeringDocument};
+use homeserver_api::ids::ServerName;
 
 use super::{confirm, read_file};
 use crate::cli::{ConfirmArguments, DocumentOutput};
@@ -50,31 +51,46 @@ pub(super) fn confirm_origin(
     summary: &DocumentSummary,
     arguments: &ConfirmArguments,
 ) -> Result<String, Failure> {
+    if arguments.fingerprint.is_none() {
+        // On standard error: standard output carries the next document.
+        writeln!(io::stderr().lock(), "{}\n", sheet(summary))
+            .map_err(|error| Failure::Other(format!("the terminal does not answer: {error}")))?;
+    }
+    confirm_fingerprint(
+        &summary.kind,
+        &summary.from,
+        &summary.fingerprint,
+        arguments,
+    )
+}
+
+/// Makes sure that a fingerprint is the one that the administrator of `from` reads aloud. Returns it.
+pub(super) fn confirm_fingerprint(
+    kind: &str,
+    from: &ServerName,
+    fingerprint: &str,
+    arguments: &ConfirmArguments,
+) -> Result<String, Failure> {
     if let Some(given) = &arguments.fingerprint {
-        return if digits(given) == digits(&summary.fingerprint) {
-            Ok(summary.fingerprint.clone())
+        return if digits(given) == digits(fingerprint) {
+            Ok(fingerprint.to_owned())
         } else if given.split_whitespace().count() == FINGERPRINT_WORDS {
             // The homeserver knows the words, and refuses those that are not of this document.
             Ok(given.clone())
         } else {
             Err(Failure::Other(format!(
-                "the {} is not what {} sent: its fingerprint is {}, not the one given. Nothing was changed; ask the \
-                 partner's administrator to send it again another way",
-                summary.kind, summary.from, summary.fingerprint
+                "the {kind} is not what {from} sent: its fingerprint is {fingerprint}, not the one given. Nothing \
+                 was changed; ask the partner's administrator to send it again another way"
             )))
         };
     }
-    // On standard error: standard output carries the next document.
-    writeln!(io::stderr().lock(), "{}\n", sheet(summary))
-        .map_err(|error| Failure::Other(format!("the terminal does not answer: {error}")))?;
     confirm(
         &format!(
-            "Call the administrator of {}. Do they read this fingerprint aloud, {}?",
-            summary.from, summary.fingerprint
+            "Call the administrator of {from}. Do they read this fingerprint aloud, {fingerprint}?"
         ),
         "--fingerprint with what they read",
     )?;
-    Ok(summary.fingerprint.clone())
+    Ok(fingerprint.to_owned())
 }
 
 fn digits(fingerprint: &str) -> String {

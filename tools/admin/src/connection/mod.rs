@@ -3,6 +3,7 @@
 //! Every request has its own connection: an administrator's commands are few, and a connection
 //! that is not kept can't be stale.
 
+mod deliver;
 mod pinned_root;
 mod session_file;
 
@@ -25,6 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
+pub(crate) use self::deliver::deliver;
 pub(crate) use self::pinned_root::RootPin;
 pub(crate) use self::session_file::{SavedSession, SessionFile};
 use crate::cli::ConnectionArguments;
@@ -298,23 +300,10 @@ fn socket_failure(path: &Path, error: &io::Error) -> Failure {
 impl Remote {
     /// The homeserver at `url`, recognised as the flags say, else as at the last sign-in.
     pub(crate) fn new(url: &str, arguments: &ConnectionArguments) -> Result<Self, Failure> {
-        let usage = || {
-            Failure::Usage(format!(
-                "--server {url}: write https://HOST:PORT, without a path"
-            ))
-        };
-        let uri: Uri = url.parse().map_err(|_| usage())?;
-        let (Some("https"), Some(authority), "" | "/") =
-            (uri.scheme_str(), uri.authority(), uri.path())
-        else {
-            return Err(usage());
-        };
-        if authority.as_str().contains('@') {
-            return Err(usage());
-        }
-        let port = authority.port_u16().unwrap_or(443);
-        let host = authority.host();
-        let url = format!("https://{host}:{port}");
+        let (url, authority) = parse_url(url, "--server")?;
+        let host = authority
+            .rsplit_once(':')
+            .map_or(authority.as_str(), |(host, _)| host);
         let saved = SessionFile::open(arguments.session.as_deref())?.get(&url)?;
         let name = match (&arguments.server_name, &saved) {
             (Some(name), _) => name.clone(),
@@ -341,10 +330,22 @@ impl Remote {
         let config = pinned_root::client_config(&pin)?;
         Ok(Self {
             url,
-            authority: format!("{host}:{port}"),
+            authority,
             name,
             pin,
             config: Arc::new(config),
+        })
+    }
+
+    /// The homeserver at `url` (given with `flag`), which must prove to be `name` under this root.
+    fn pinned(url: &str, flag: &str, name: ServerName, pin: RootPin) -> Result<Self, Failure> {
+        let (url, authority) = parse_url(url, flag)?;
+        Ok(Self {
+            config: Arc::new(pinned_root::client_config(&pin)?),
+            url,
+            authority,
+            name,
+            pin,
         })
     }
 
@@ -375,6 +376,30 @@ impl Remote {
                 }
             })
     }
+}
+
+/// `https://host:port` and `host:port` of an address without a path, given with `flag`.
+fn parse_url(url: &str, flag: &str) -> Result<(String, String), Failure> {
+    let usage = || {
+        Failure::Usage(format!(
+            "{flag} {url}: write https://HOST:PORT, without a path"
+        ))
+    };
+    let uri: Uri = url.parse().map_err(|_| usage())?;
+    let (Some("https"), Some(authority), "" | "/") =
+        (uri.scheme_str(), uri.authority(), uri.path())
+    else {
+        return Err(usage());
+    };
+    if authority.as_str().contains('@') {
+        return Err(usage());
+    }
+    let authority = format!(
+        "{}:{}",
+        authority.host(),
+        authority.port_u16().unwrap_or(443)
+    );
+    Ok((format!("https://{authority}"), authority))
 }
 
 /// A name as one segment of a path.

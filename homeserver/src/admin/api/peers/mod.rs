@@ -20,7 +20,9 @@ use crate::federation::peers::PeeringError;
 impl From<PeeringError> for AdminError {
     fn from(error: PeeringError) -> Self {
         match error {
-            PeeringError::UnknownPeer(_) => Self::NotFound(error.to_string()),
+            PeeringError::UnknownPeer(_) | PeeringError::NotInQuarantine(_) => {
+                Self::NotFound(error.to_string())
+            }
             PeeringError::Document(_) | PeeringError::Statement(_) => {
                 Self::Malformed(error.to_string())
             }

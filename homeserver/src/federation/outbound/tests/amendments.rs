@@ -5,6 +5,7 @@ use federation_proto::hash::Digest;
 use homeserver_api::admin::{
     AmendRequest, Amended, AmendmentEffect, ConsentRequest, PeerDetail, RefuseAmendmentRequest,
 };
+use homeserver_api::attributes::MessageAttributes;
 
 use super::*;
 use crate::audit;
@@ -259,4 +260,48 @@ async fn foreign_amendments_are_refused() {
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert_ne!(in_force(&b, &a).await, before, "the new agreement");
     assert_eq!(in_force(&b, &a).await, in_force(&a, &b).await);
+}
+
+/// Goal: the bounds of labels and of the time-to-live hold where a message is sent and where it is received,
+/// though only one of the two knows of them yet; by a tightening that has not reached the sender.
+#[tokio::test]
+async fn bounds_hold_at_both_ends() {
+    for (request, ttl_seconds, label, code) in [
+        (tighter(), 61, 0, RefusalCode::TtlOutOfBounds),
+        (
+            AmendRequest {
+                label_max: Some(1),
+                ..AmendRequest::default()
+            },
+            60,
+            2,
+            RefusalCode::OutOfScope,
+        ),
+    ] {
+        let [a, b] = sides(["a.example", "b.example"]);
+        let (mut alice, bob) = acquainted(&a, &b).await;
+        amend(&b, &a, &request).await;
+        let attributes = |ttl_seconds, label| MessageAttributes {
+            ttl_seconds,
+            burn_seconds: 0,
+            label,
+            file: false,
+        };
+        let beyond = attributes(ttl_seconds, label);
+        let said = alice.say_with(&a, ROOM, b"beyond", beyond).await;
+        assert!(matches!(said, Outcome::Accepted { .. }), "{said:?}");
+        drain(&mut worker(&a, &b)).await;
+        assert!(returned(&alice, &a, 2, code).await, "{code}");
+        drain(&mut worker(&b, &a)).await;
+        let said = alice.say_with(&a, ROOM, b"beyond", beyond).await;
+        assert!(
+            matches!(&said, Outcome::Refused(refusal) if refusal.code == code),
+            "{said:?}"
+        );
+        let within = attributes(60, 1);
+        let said = alice.say_with(&a, ROOM, b"within", within).await;
+        assert!(matches!(said, Outcome::Accepted { .. }), "{said:?}");
+        drain(&mut worker(&a, &b)).await;
+        assert_eq!(bob.heard(&b).await, 1, "{code}");
+    }
 }
