@@ -35,8 +35,10 @@ use crate::store::inbox::InboxBody;
 use crate::store::{Part, dead_letters};
 use crate::tls;
 
+mod bad_input;
 mod bad_peers;
 mod bounds;
+mod faulty_wires;
 mod mutual_tls;
 
 const ROOM: RoomId = RoomId::from_bytes([7; 16]);
