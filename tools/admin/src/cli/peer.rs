@@ -176,9 +176,9 @@ pub(crate) struct DocumentOutput {
 /// How it is known that the document is the partner's.
 #[derive(Debug, Args)]
 pub(crate) struct ConfirmArguments {
-    /// The fingerprint that the partner's administrator read aloud; without it hsctl shows the
-    /// document's own and asks on the terminal whether it is the same.
-    #[arg(long, value_name = "HEX")]
+    /// The fingerprint that the partner's administrator read aloud, its 24 words or its digits; without it hsctl
+    /// shows the document's own and asks on the terminal whether it is the same.
+    #[arg(long, value_name = "WORDS")]
     pub(crate) fingerprint: Option<String>,
 }
 

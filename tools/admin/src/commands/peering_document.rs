@@ -42,9 +42,6 @@ pub(super) fn sheet(summary: &DocumentSummary) -> String {
     text
 }
 
-/// Words that a fingerprint has when it is read aloud.
-const FINGERPRINT_WORDS: usize = 24;
-
 /// Makes sure that the document is the partner's: the given fingerprint must be its own, or a
 /// person at the terminal says that it is. Returns the fingerprint.
 pub(super) fn confirm_origin(
@@ -74,8 +71,9 @@ pub(super) fn confirm_fingerprint(
     if let Some(given) = &arguments.fingerprint {
         return if digits(given) == digits(fingerprint) {
             Ok(fingerprint.to_owned())
-        } else if given.split_whitespace().count() == FINGERPRINT_WORDS {
-            // The homeserver knows the words, and refuses those that are not of this document.
+        } else if is_spoken(given) {
+            // The homeserver knows the words: it refuses those that are not of this document, and says which one
+            // was misheard.
             Ok(given.clone())
         } else {
             Err(Failure::Other(format!(
@@ -91,6 +89,13 @@ pub(super) fn confirm_fingerprint(
         "--fingerprint with what they read",
     )?;
     Ok(fingerprint.to_owned())
+}
+
+/// Whether these are words, not digits. How they are separated and how many there are, the homeserver judges.
+fn is_spoken(fingerprint: &str) -> bool {
+    fingerprint
+        .chars()
+        .any(|c| c.is_alphabetic() && !c.is_ascii_hexdigit())
 }
 
 fn digits(fingerprint: &str) -> String {
@@ -164,6 +169,26 @@ mod tests {
                 same,
                 "{given}"
             );
+        }
+    }
+
+    /// Goal: words go to the homeserver however they are separated, for they alone decide there; by the separators
+    /// that people use, and by words that digits could be mistaken for.
+    #[test]
+    fn spoken_fingerprints() {
+        let words = ["ability"; 24];
+        for separator in [" ", "  ", "-", ":", ", ", "\n"] {
+            let given = words.join(separator);
+            let arguments = ConfirmArguments {
+                fingerprint: Some(given.clone()),
+            };
+            assert_eq!(
+                confirm_origin(&summary(), &arguments).expect("it is for the homeserver"),
+                given
+            );
+        }
+        for digits in ["00ff-1234", "dead beef", "add face"] {
+            assert!(!is_spoken(digits), "{digits}");
         }
     }
 
