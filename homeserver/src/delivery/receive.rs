@@ -176,6 +176,8 @@ impl<'p> Lanes<'p> {
                 family: "link position",
             });
         };
+        #[cfg(feature = "faults")]
+        forget_consumed(&mut lane.receiver, self.link_epoch, sequence);
         let record = match self.recent.get(&(id, Recent::slot(sequence))) {
             Some(record) => Some(*record),
             None if lane.receiver.needs_record(sequence) => {
@@ -205,6 +207,14 @@ impl<'p> Lanes<'p> {
         let mark = batch.mark();
         let (consumed, result) = match envelope::apply(batch, self.peer, envelope).await {
             Ok(()) => (next.accept(), ItemResult::Accepted),
+            #[cfg(feature = "faults")]
+            Err(NotTaken::Refused(refusal)) if crate::faults::is_on("poison-blocks") => {
+                batch.roll_back(&mark);
+                return Ok(ItemResult::Deferred {
+                    code: refusal.code,
+                    retry_after_ms: 0,
+                });
+            }
             Err(NotTaken::Refused(refusal)) => {
                 note_refusal(batch, self.peer, id, &refusal);
                 (next.refuse(refusal.code), ItemResult::Refused(refusal))
@@ -268,5 +278,18 @@ impl<'p> Lanes<'p> {
             }
         }
         Ok(heads)
+    }
+}
+
+/// The fault `accept-again`: a position that was consumed is the lane's next.
+#[cfg(feature = "faults")]
+fn forget_consumed(receiver: &mut Receiver, link_epoch: u64, sequence: u64) {
+    let position = *receiver.position();
+    if sequence <= position.sequence && crate::faults::is_on("accept-again") {
+        let before = LanePosition {
+            sequence: sequence.saturating_sub(1),
+            ..position
+        };
+        *receiver = Receiver::resume(link_epoch, Some(before));
     }
 }

@@ -95,6 +95,8 @@ pub(super) async fn send(
         .header(header::CONTENT_LENGTH, body.len())
         .body(body)
         .map_err(|error| RequestError::Unusable(error.to_string()))?;
+    #[cfg(feature = "faults")]
+    let _turn = crate::faults::turn().await;
     let response = network
         .send(&peer.server, &peer.endpoints, request, ANSWER_TIMEOUT)
         .await?;

@@ -38,9 +38,11 @@ use crate::store::{Part, dead_letters};
 use crate::tls;
 
 mod amendments;
+mod bad_input;
 mod bad_peers;
 mod bounds;
 mod declarations;
+mod faulty_wires;
 mod keys;
 mod mutual_tls;
 mod on_the_wire;

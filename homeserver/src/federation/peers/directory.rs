@@ -203,6 +203,8 @@ impl Directory {
                 Some(view) => Arc::clone(view),
                 None => Arc::new(view::of(&server, &record)?),
             };
+            #[cfg(feature = "faults")]
+            let view = keep_revoked(before.get(&server), view);
             if let Some(anchor) = view.anchor(now_ms) {
                 anchors.insert(server.clone(), anchor);
             }
@@ -218,5 +220,21 @@ impl Directory {
             *known = anchors;
         }
         Ok(())
+    }
+}
+
+/// The fault `keep-revoked`: the view before, as if it were of today.
+#[cfg(feature = "faults")]
+fn keep_revoked(before: Option<&Arc<PeerView>>, after: Arc<PeerView>) -> Arc<PeerView> {
+    match before {
+        Some(before)
+            if after.state == PeerState::Revoked && crate::faults::is_on("keep-revoked") =>
+        {
+            Arc::new(PeerView {
+                serial: after.serial.clone(),
+                ..PeerView::clone(before)
+            })
+        }
+        _ => after,
     }
 }

@@ -405,7 +405,7 @@ async fn revocation_cuts_downloads() {
 }
 
 /// A network to one address.
-struct To(String, TlsNetwork);
+pub(super) struct To(pub(super) String, pub(super) TlsNetwork);
 
 impl Network for To {
     fn send<'a>(
