@@ -231,7 +231,7 @@ async fn the_hub_knows_a_new_key_too() {
 
     c.network.lose(&b.node.server);
     assert!(matches!(drain(&mut to_c).await, Step::Mail(_)));
-    let to_b = worker(&c, &b);
+    let mut to_b = worker(&c, &b);
     let view = c.node.peers.get(&b.node.server).unwrap();
     to_b.renew_manifest(&view).await.unwrap();
     assert_eq!(serial_known(&c, &b), b.node.keys.manifest().serial());

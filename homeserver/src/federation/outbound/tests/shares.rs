@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use federation_proto::ids::ServerName;
 use federation_proto::limits::{
-    TRANSACTION_ENVELOPES_MAX, TRANSACTIONS_UNDER_WAY_BYTES_MAX, TRANSACTIONS_UNDER_WAY_MAX,
+    TRANSACTION_BYTES_MAX, TRANSACTION_ENVELOPES_MAX, TRANSACTIONS_UNDER_WAY_BYTES_MAX,
+    TRANSACTIONS_UNDER_WAY_MAX,
 };
 use futures_util::future::BoxFuture;
 use http::{Response, header};
@@ -36,7 +37,8 @@ impl Holding {
     fn lanes(&self) -> Vec<Vec<Lane>> {
         let held = self.held.lock().unwrap();
         let lanes = held.iter().map(|(bytes, _)| {
-            let transaction = transaction::decode(bytes.clone()).unwrap();
+            let content = padding::unpad(bytes, TRANSACTION_BYTES_MAX).unwrap();
+            let transaction = transaction::decode(content).unwrap();
             transaction.lanes().collect()
         });
         lanes.collect()
@@ -197,7 +199,7 @@ async fn a_flood_of_rubbish_costs_the_others_nothing() {
         let key = c.node.keys.envelope_key();
         let signed = transaction::sign(&key, &link(&c, &a), &rubbish.collect::<Vec<_>>());
         let request = Request::post(paths::TRANSACTIONS)
-            .body(signed.unwrap().bytes)
+            .body(padding::pad(&signed.unwrap().bytes))
             .unwrap();
         let response = c.network.request(&a.node.server, request).await.unwrap();
         if response.status() != StatusCode::OK {
