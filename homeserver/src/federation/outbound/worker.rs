@@ -433,29 +433,11 @@ impl Worker {
     }
 
     /// Both ends disagree: an operator has to know. A lane that is held is tried again and again, and
-    /// each is audited once by each process.
+    /// is audited once by each process.
     async fn report(&mut self, anomaly: &Anomaly) -> Result<(), StoreError> {
         tracing::warn!(server = %self.server, ?anomaly, "both ends of the link disagree");
-        let (lane, action, detail) = match *anomaly {
-            Anomaly::PeerAhead { lane, theirs, ours } => (
-                lane,
-                "link.held",
-                format!(
-                    "lane {lane}: {} has position {theirs}, and {ours} is the last that was given out: this \
-                     homeserver may have been restored from an old copy. The lane's mail waits",
-                    self.server
-                ),
-            ),
-            Anomaly::ChainMismatch { lane, sequence } => (
-                lane,
-                "link.mismatch",
-                format!(
-                    "lane {lane}: up to position {sequence} {} has other envelopes than this homeserver has \
-                     sent: somebody else may have its keys",
-                    self.server
-                ),
-            ),
-            Anomaly::PeerBehind { .. } => return Ok(()),
+        let Anomaly::PeerAhead { lane, theirs, ours } = *anomaly else {
+            return Ok(());
         };
         if self.held.len() >= HELD_LANES_AUDITED_MAX || !self.held.insert(lane) {
             return Ok(());
@@ -464,9 +446,13 @@ impl Worker {
         let event = Event {
             at_ms: self.node.clock.now_ms(),
             actor: Actor::System,
-            action,
+            action: "link.held",
             subject: self.server.to_string(),
-            detail,
+            detail: format!(
+                "lane {lane}: {} has position {theirs}, and {ours} is the last that was given out: this \
+                 homeserver may have been restored from an old copy. The lane's mail waits",
+                self.server
+            ),
         };
         audit::record(&mut part, &event);
         self.node.store.commit(part).await?;
