@@ -364,7 +364,12 @@ fn is_test_module(file: &Path) -> bool {
     let declared = || {
         let name = file.file_stem()?.to_str()?;
         let parent = fs::read_to_string(file.parent()?.join("mod.rs")).ok()?;
-        Some(parent.contains(&format!("#[cfg(test)]\nmod {name};")))
+        let shown = ["", "pub(crate) "];
+        Some(
+            shown
+                .iter()
+                .any(|shown| parent.contains(&format!("#[cfg(test)]\n{shown}mod {name};"))),
+        )
     };
     file.components().any(|part| part.as_os_str() == "tests") || declared().unwrap_or(false)
 }

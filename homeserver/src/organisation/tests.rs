@@ -225,11 +225,15 @@ fn a_renewal_is_written_whole() {
 
     // Complete, and moved in part: it is finished.
     folder.replace(&after).unwrap();
-    let new = std::fs::read_dir(&path)
+    let new: Vec<_> = std::fs::read_dir(&path)
         .unwrap()
-        .map(|entry| entry.unwrap());
+        .map(|entry| entry.unwrap())
+        .collect();
     std::fs::create_dir(path.join("renewal")).unwrap();
-    for entry in new.filter(|entry| entry.file_name().to_string_lossy().starts_with("tls")) {
+    for entry in new {
+        if !entry.file_name().to_string_lossy().starts_with("tls") {
+            continue;
+        }
         std::fs::rename(entry.path(), path.join("renewal").join(entry.file_name())).unwrap();
     }
     let loaded = folder.load(keys.server(), NOW_MS, &random()).unwrap();
