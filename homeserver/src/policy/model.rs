@@ -98,14 +98,14 @@ fn user_type() -> impl Strategy<Value = UserTypePolicy> {
 }
 
 fn attributes() -> impl Strategy<Value = MessageAttributes> {
-    (1_u32..12, 0_u32..12, any::<bool>()).prop_map(|(ttl_seconds, burn_seconds, file)| {
-        MessageAttributes {
+    (1_u32..12, 0_u32..12, 0_u8..5, any::<bool>()).prop_map(
+        |(ttl_seconds, burn_seconds, label, file)| MessageAttributes {
             ttl_seconds,
             burn_seconds,
-            label: 0,
+            label,
             file,
-        }
-    })
+        },
+    )
 }
 
 fn input() -> impl Strategy<Value = Input> {
