@@ -122,7 +122,7 @@ impl PeerView {
 
     /// What TLS pins for the peer when we call it to tell it that the agreement has ended.
     fn farewell(&self) -> Option<PeerAnchor> {
-        let told = self.state == PeerState::Revoked && !self.outgoing.is_empty();
+        let told = self.agreed == Some(PeerState::Revoked) && !self.outgoing.is_empty();
         self.pinned().filter(|_| told)
     }
 

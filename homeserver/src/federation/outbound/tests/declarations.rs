@@ -128,6 +128,10 @@ async fn a_farewell_ends() {
         .unwrap();
     let mut to_b = worker(&a, &b);
     assert!(matches!(drain(&mut to_b).await, Step::Delay(_)));
+    // A new offer under way changes nothing of that.
+    accepted(&a, &b, None).await;
+    assert_eq!(state(&a, &b), PeerState::Offered);
+    assert!(a.node.peer_roots.get_to_call(&b.node.server).is_some());
     a.clock.advance_ms(DAY_MS);
     assert_eq!(drain(&mut to_b).await, Step::Idle);
     assert_eq!(a.node.peer_roots.get_to_call(&b.node.server), None);
