@@ -31,6 +31,7 @@ pub mod link;
 pub mod manifest;
 pub mod merkle;
 pub mod organisation;
+pub mod padding;
 pub mod payload;
 pub mod receipt;
 pub mod refusal;

@@ -16,6 +16,10 @@ pub const PAYLOAD_BYTES_MAX: usize = 3 * HANDSHAKE_BYTES_MAX;
 pub const TRANSACTION_ENVELOPES_MAX: usize = 1024;
 /// Largest transaction.
 pub const TRANSACTION_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Least length of a padded body, and the first of the buckets, which are powers of two
+pub const PADDED_BYTES_MIN: usize = 1024;
+/// up to this one; beyond it they are its multiples.
+pub const PADDED_STEP_BYTES: usize = 1024 * 1024;
 /// Longest reason text in a refusal.
 pub const REASON_BYTES_MAX: usize = 512;
 /// Most devices in one answer to a key request.
@@ -23,6 +27,7 @@ pub const CLAIMED_DEVICES_MAX: usize = 32;
 /// Largest key package.
 pub const KEY_PACKAGE_BYTES_MAX: usize = 8 * 1024;
 
+const _: () = assert!(PADDED_BYTES_MIN.is_power_of_two() && PADDED_STEP_BYTES.is_power_of_two());
 const _: () = assert!(MESSAGE_BYTES_MAX < HANDSHAKE_BYTES_MAX);
 const _: () = assert!(PAYLOAD_BYTES_MAX < TRANSACTION_BYTES_MAX);
 

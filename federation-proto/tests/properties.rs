@@ -27,6 +27,7 @@ use federation_proto::ids::{
 use federation_proto::keys::{EnvelopeKey, KeyId};
 use federation_proto::manifest;
 use federation_proto::organisation::{OrganisationIdentity, tls_pin};
+use federation_proto::padding;
 use federation_proto::payload::{
     About, ClaimedKey, Handshake, KeyRequest, KeyResponse, Message, Notice, Payload, Relay, Sender,
     Tombstone, Welcome,
@@ -482,6 +483,17 @@ proptest! {
         let other = damaged(&bytes, damage);
         if let Ok(accepted) = transaction::decode(other.clone()) {
             prop_assert_eq!(accepted.to_bytes().unwrap(), other);
+        }
+    }
+
+    /// Goal: a padded body has one form, and gives back what was padded; by round trip, damage and padding again.
+    #[test]
+    fn padded_bodies(content in prop::collection::vec(any::<u8>(), 0..5000), damage in damage()) {
+        let padded = padding::pad(&content);
+        prop_assert_eq!(padding::unpad(padded.clone(), content.len()).unwrap(), content);
+        let other = damaged(&padded, damage);
+        if let Ok(accepted) = padding::unpad(other.clone(), usize::MAX) {
+            prop_assert_eq!(padding::pad(&accepted), other);
         }
     }
 

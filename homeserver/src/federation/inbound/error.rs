@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use federation_proto::limits::PADDED_BYTES_MIN;
 use federation_proto::refusal::{Refusal, RefusalCode};
 use homeserver_api::problem::{PROBLEM_JSON, Problem};
 
@@ -121,7 +122,9 @@ impl IntoResponse for FederationError {
         let problem = self.problem();
         let status =
             StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let mut body = serde_json::to_vec(&problem).unwrap_or_default();
+        // Spaces are nothing to JSON: which error it is does not show in its length.
+        body.resize(body.len().max(PADDED_BYTES_MIN), b' ');
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = status;
         let headers = response.headers_mut();

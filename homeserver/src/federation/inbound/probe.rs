@@ -6,6 +6,7 @@ use axum::Extension;
 use axum::extract::State;
 use bytes::Bytes;
 use federation_proto::codec::Wire;
+use federation_proto::padding;
 use federation_proto::version::VersionSet;
 
 use super::error::FederationError;
@@ -20,5 +21,6 @@ pub(super) async fn handle(
     node.links.heard_from(&peer, node.clock.now_ms());
     VersionSet::ours()
         .to_bytes()
+        .map(|versions| padding::pad(&versions))
         .map_err(|error| FederationError::Internal(error.to_string()))
 }

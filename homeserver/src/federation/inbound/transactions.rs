@@ -7,12 +7,15 @@ use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::header;
 use bytes::Bytes;
+use federation_proto::codec::DecodeError;
 use federation_proto::ids::ServerName;
 use federation_proto::limits::TRANSACTION_BYTES_MAX;
+use federation_proto::padding;
 use federation_proto::receipt::ReceiptBody;
 use federation_proto::refusal::{Refusal, RefusalCode};
 use federation_proto::transaction::{self, VerifiedTransaction, VerifyError};
 use http_body_util::{BodyExt, Limited};
+use ring::rand::SecureRandom;
 
 use super::error::FederationError;
 use super::gate::Gates;
@@ -25,6 +28,8 @@ use crate::tls::Peer;
 
 /// Longest that a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest that a receipt is held back: more would be felt by whoever waits for the next message.
+const RECEIPT_HELD_MAX: Duration = Duration::from_millis(2);
 
 /// `POST /federation/v1/transactions`: takes a transaction and answers with its signed receipt. The
 /// agreement must be in force.
@@ -78,30 +83,48 @@ pub(super) async fn handle(
         results: received.results,
         lanes: received.lanes,
     };
-    receipt
+    let receipt = receipt
         .sign(&node.keys.envelope_key())
-        .map_err(|error| FederationError::Internal(error.to_string()))
+        .map_err(|error| FederationError::Internal(error.to_string()))?;
+    // How long the work took is nobody's business on the wire.
+    tokio::time::sleep(jitter(node.random.as_ref())).await;
+    Ok(padding::pad(&receipt))
 }
 
-/// Reads a request's body, which may be neither large nor slow.
+/// How long a receipt is held back.
+fn jitter(random: &(dyn SecureRandom + Send + Sync)) -> Duration {
+    let mut drawn = [0; 4];
+    // Without randomness there is no jitter; that harms nobody.
+    let _ = random.fill(&mut drawn);
+    RECEIPT_HELD_MAX.mul_f64(f64::from(u32::from_be_bytes(drawn)) / f64::from(u32::MAX))
+}
+
+/// Reads a request's padded body, whose content may be neither large nor slow.
 pub(super) async fn read_body(
     request: Request,
     bytes_max: usize,
 ) -> Result<Bytes, FederationError> {
-    if content_length(&request).is_some_and(|length| length > bytes_max) {
+    let padded_max = padding::padded_length(bytes_max);
+    if content_length(&request).is_some_and(|length| length > padded_max) {
         return Err(FederationError::TooLarge(bytes_max));
     }
-    let body = Limited::new(request.into_body(), bytes_max).collect();
-    match tokio::time::timeout(BODY_TIMEOUT, body).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
+    let body = Limited::new(request.into_body(), padded_max).collect();
+    let padded = match tokio::time::timeout(BODY_TIMEOUT, body).await {
+        Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            Err(FederationError::TooLarge(bytes_max))
+            return Err(FederationError::TooLarge(bytes_max));
         }
-        Ok(Err(error)) => Err(FederationError::Malformed(format!(
-            "the body broke off: {error}"
-        ))),
-        Err(_) => Err(FederationError::TooSlow(BODY_TIMEOUT.as_secs())),
-    }
+        Ok(Err(error)) => {
+            return Err(FederationError::Malformed(format!(
+                "the body broke off: {error}"
+            )));
+        }
+        Err(_) => return Err(FederationError::TooSlow(BODY_TIMEOUT.as_secs())),
+    };
+    padding::unpad(padded, bytes_max).map_err(|error| match error {
+        DecodeError::TooLong { .. } => FederationError::TooLarge(bytes_max),
+        error => FederationError::Malformed(format!("the body's padding: {error}")),
+    })
 }
 
 fn content_length(request: &Request) -> Option<usize> {

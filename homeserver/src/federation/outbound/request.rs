@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use federation_proto::padding;
 use federation_proto::refusal::RefusalCode;
 use homeserver_api::problem::Problem;
 use http::{Method, Request, StatusCode, header};
@@ -82,6 +83,11 @@ pub(super) async fn send(
     body: Bytes,
     bytes_max: usize,
 ) -> Result<Bytes, RequestError> {
+    let body = if body.is_empty() {
+        body
+    } else {
+        padding::pad(&body)
+    };
     let request = Request::builder()
         .method(method)
         .uri(format!("https://{}{path}", peer.server))
@@ -96,7 +102,7 @@ pub(super) async fn send(
         .await?;
     let (head, body) = response.into_parts();
     let limit = if head.status == StatusCode::OK {
-        bytes_max
+        padding::padded_length(bytes_max)
     } else {
         PROBLEM_BYTES_MAX
     };
@@ -106,7 +112,11 @@ pub(super) async fn send(
         .map_err(|error| RequestError::Unusable(error.to_string()))?
         .to_bytes();
     if head.status == StatusCode::OK {
-        return Ok(body);
+        if body.is_empty() {
+            return Ok(body);
+        }
+        return padding::unpad(body, bytes_max)
+            .map_err(|error| RequestError::Unusable(format!("its padding: {error}")));
     }
     let problem = serde_json::from_slice::<Problem>(&body).ok();
     let retry_after = head

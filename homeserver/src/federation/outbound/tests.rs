@@ -7,6 +7,7 @@ use axum::Extension;
 use bytes::Bytes;
 use federation_proto::envelope::{HashedPayload, Kind, Lane, Outgoing};
 use federation_proto::ids::{FileId, RequestId, RoomId};
+use federation_proto::padding;
 use federation_proto::receipt::{self, ItemResult};
 use federation_proto::refusal::RefusalCode;
 use federation_proto::transaction::{self, Link};
@@ -39,6 +40,7 @@ mod bad_input;
 mod bad_peers;
 mod bounds;
 mod faulty_wires;
+mod metadata;
 mod mutual_tls;
 
 const ROOM: RoomId = RoomId::from_bytes([7; 16]);
@@ -496,6 +498,7 @@ async fn serve(node: Arc<Node>, listener: TcpListener) {
         let router = inbound::router(Arc::clone(&node)).layer(Extension(peer));
         let service = TowerToHyperService::new(router);
         let connection = http2::Builder::new(TokioExecutor::new())
+            .auto_date_header(false)
             .serve_connection(TokioIo::new(stream), service);
         tokio::spawn(connection);
     }
@@ -548,7 +551,7 @@ async fn post(from: &Side, to: &Side, path: &str, body: Bytes) -> (StatusCode, B
     let request = Request::builder()
         .method(Method::POST)
         .uri(path)
-        .body(body)
+        .body(padding::pad(&body))
         .unwrap();
     let response = from
         .network
@@ -557,5 +560,14 @@ async fn post(from: &Side, to: &Side, path: &str, body: Bytes) -> (StatusCode, B
         .unwrap();
     let status = response.status();
     let body = response.into_body().collect().await.unwrap().to_bytes();
-    (status, body)
+    (status, unpadded(status, body))
+}
+
+/// The content of an answer.
+fn unpadded(status: StatusCode, body: Bytes) -> Bytes {
+    if status == StatusCode::OK && !body.is_empty() {
+        padding::unpad(body, usize::MAX).unwrap()
+    } else {
+        body
+    }
 }
