@@ -91,6 +91,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &[
             "audit",
             "delivery",
+            "faults",
             "federation/paths",
             "federation/peers",
             "node",
