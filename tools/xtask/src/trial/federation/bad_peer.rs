@@ -200,7 +200,9 @@ impl Crowd {
             }
         }
         thread::sleep(DRAIN);
-        Ok(noticed(&self.record.entries(), &begins))
+        let found = noticed(&self.record.entries(), &begins);
+        eprintln!("{found}");
+        Ok(found)
     }
 }
 
