@@ -12,6 +12,7 @@
 //! | `accept-again` | an envelope at a position that was consumed has its effect anew | replays |
 //! | `keep-revoked` | the agreement with a peer that is revoked stays in force until the next start | revoking a peer that sends |
 //! | `poison-blocks` | what would be refused for good is put off instead, and its lane waits behind it | one bad envelope among many |
+//! | `stale-manifest` | peers are shown the key manifest that was first asked for, for ever | keys that change |
 //! | `one-peer-at-a-time` | a request to one peer waits for the answers of all others | a peer that stalls |
 
 use std::collections::BTreeSet;
@@ -65,6 +66,16 @@ pub fn answered() {
     *UNANSWERED_SINCE
         .lock()
         .unwrap_or_else(PoisonError::into_inner) = None;
+}
+
+/// The fault `stale-manifest`: the manifest that peers are shown.
+pub fn stale_manifest(newest: bytes::Bytes) -> bytes::Bytes {
+    static FIRST: OnceLock<bytes::Bytes> = OnceLock::new();
+    if is_on("stale-manifest") {
+        FIRST.get_or_init(|| newest).clone()
+    } else {
+        newest
+    }
 }
 
 /// The fault `one-peer-at-a-time`: the turn to send, if senders take turns.

@@ -93,6 +93,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &[
             "audit",
             "delivery",
+            "faults",
             "federation/paths",
             "federation/peers",
             "federation/quarantine",

@@ -22,5 +22,8 @@ pub(super) async fn handle(
         .map_err(|wait_s| FederationError::too_fast(wait_s, "more requests in a second"))?;
     let manifest = node.keys.manifest();
     node.links.knows_our_manifest(&peer, manifest.serial());
-    Ok(manifest.bytes().clone())
+    let bytes = manifest.bytes().clone();
+    #[cfg(feature = "faults")]
+    let bytes = crate::faults::stale_manifest(bytes);
+    Ok(bytes)
 }

@@ -6,6 +6,7 @@
 mod bad_peer;
 mod hostile;
 mod partition;
+mod rotations;
 
 use clap::ValueEnum;
 
@@ -28,6 +29,8 @@ pub(super) enum Wanted {
     Partition,
     /// One bad peer of ten.
     BadPeer,
+    /// Twenty rotations of keys.
+    Rotations,
 }
 
 impl Wanted {
@@ -38,6 +41,7 @@ impl Wanted {
             Self::Poison => "one bad envelope among many",
             Self::Partition => "a long partition",
             Self::BadPeer => "one bad peer of ten",
+            Self::Rotations => "keys change under traffic",
         }
     }
 
@@ -48,6 +52,7 @@ impl Wanted {
             Self::Poison => hostile::poison(ground),
             Self::Partition => partition::check(ground),
             Self::BadPeer => bad_peer::check(ground),
+            Self::Rotations => rotations::check(ground),
         }
     }
 }
