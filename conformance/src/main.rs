@@ -13,6 +13,7 @@ mod failure;
 mod link;
 mod mls;
 mod organisation;
+mod padding;
 mod receipt;
 mod report;
 mod room;

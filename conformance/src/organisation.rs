@@ -119,6 +119,9 @@ impl Organisation {
         keys: &[&Ed25519KeyPair],
         now_ms: u64,
     ) -> Result<Vec<u8>> {
+        let mut keys = keys.to_vec();
+        // A set: strictly ascending.
+        keys.sort_by(|a, b| a.public_key().as_ref().cmp(b.public_key().as_ref()));
         let key = keys
             .iter()
             .fold(Encoder::new(), |list, key| {

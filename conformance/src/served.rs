@@ -17,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::failure::{Failure, Result};
 use crate::organisation::Organisation;
+use crate::padding::pad;
 use crate::wire::Encoder;
 
 /// The fake peer's listener; ended when dropped.
@@ -103,6 +104,7 @@ fn answer(path: &str, manifest: &Manifest) -> Response<Full<Bytes>> {
         "/federation/v1/probe" => Some(Encoder::new().vector(4, &1_u16.to_be_bytes()).finish()),
         _ => None,
     };
+    let body = body.map(|body| pad(&body));
     let status = match body {
         Some(_) => StatusCode::OK,
         None => StatusCode::SERVICE_UNAVAILABLE,

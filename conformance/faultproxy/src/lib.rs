@@ -10,7 +10,9 @@
 mod fault;
 mod line;
 mod proxy;
+mod tape;
 
 pub use fault::{Fault, FaultError};
 pub use line::{Line, Next};
 pub use proxy::{Direction, Proxy};
+pub use tape::Seen;

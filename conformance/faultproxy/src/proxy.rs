@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::fault::Fault;
 use crate::line::{Line, Next};
+use crate::tape::{Seen, Tape};
 
 /// Most bytes read at once.
 const PIECE_BYTES_MAX: usize = 16 * 1024;
@@ -33,6 +34,7 @@ pub struct Proxy {
     back: watch::Sender<Fault>,
     /// How often all connections were cut.
     cuts: watch::Sender<u64>,
+    tape: Tape,
     task: JoinHandle<()>,
 }
 
@@ -46,10 +48,12 @@ impl Proxy {
         let address = listener.local_addr()?;
         let (out, back) = (watch::Sender::default(), watch::Sender::default());
         let cuts = watch::Sender::new(0);
+        let tape = Tape::default();
         let faults = Faults {
             out: out.subscribe(),
             back: back.subscribe(),
             cuts: cuts.subscribe(),
+            tape: tape.clone(),
         };
         let task = tokio::spawn(accept(listener, target, faults));
         Ok(Self {
@@ -57,6 +61,7 @@ impl Proxy {
             out,
             back,
             cuts,
+            tape,
             task,
         })
     }
@@ -73,6 +78,17 @@ impl Proxy {
             Direction::Out => self.out.send_replace(fault),
             Direction::Back => self.back.send_replace(fault),
         };
+    }
+
+    /// Keeps what comes in, in both directions, from now on.
+    pub fn record(&self) {
+        self.tape.start();
+    }
+
+    /// Stops keeping, and says what came in meanwhile.
+    #[must_use]
+    pub fn recorded(&self) -> Vec<Seen> {
+        self.tape.stop()
     }
 
     /// Ends every open connection; new ones are taken as before.
@@ -92,6 +108,7 @@ struct Faults {
     out: watch::Receiver<Fault>,
     back: watch::Receiver<Fault>,
     cuts: watch::Receiver<u64>,
+    tape: Tape,
 }
 
 async fn accept(listener: TcpListener, target: SocketAddr, faults: Faults) {
@@ -110,6 +127,7 @@ async fn accept(listener: TcpListener, target: SocketAddr, faults: Faults) {
 
 async fn connect(caller: TcpStream, target: SocketAddr, mut faults: Faults) {
     faults.cuts.mark_unchanged();
+    let tape = faults.tape;
     let copying = async {
         let target = TcpStream::connect(target).await?;
         for stream in [&caller, &target] {
@@ -118,8 +136,10 @@ async fn connect(caller: TcpStream, target: SocketAddr, mut faults: Faults) {
         let (from_caller, to_caller) = caller.into_split();
         let (from_target, to_target) = target.into_split();
         tokio::try_join!(
-            copy(from_caller, to_target, faults.out),
-            copy(from_target, to_caller, faults.back),
+            copy(from_caller, to_target, faults.out, |bytes| tape
+                .note(Direction::Out, bytes)),
+            copy(from_target, to_caller, faults.back, |bytes| tape
+                .note(Direction::Back, bytes)),
         )
     };
     // However it ends, both sockets are closed by being dropped; whoever is concerned sees that.
@@ -134,6 +154,7 @@ pub(crate) async fn copy(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     mut faults: watch::Receiver<Fault>,
+    seen: impl Fn(&[u8]),
 ) -> io::Result<()> {
     let start = Instant::now();
     let mut line = Line::default();
@@ -167,6 +188,7 @@ pub(crate) async fn copy(
                     has_ended = true;
                     line.ended();
                 } else {
+                    seen(&piece);
                     line.take(std::mem::take(&mut piece), start.elapsed());
                     piece.reserve(PIECE_BYTES_MAX);
                 }
@@ -201,7 +223,7 @@ mod tests {
         let (near, from) = duplex(1024);
         let (to, far) = duplex(1024);
         let switch = watch::Sender::new(fault);
-        tokio::spawn(copy(from, to, switch.subscribe()));
+        tokio::spawn(copy(from, to, switch.subscribe(), |_| ()));
         (near, far, switch)
     }
 
@@ -268,7 +290,7 @@ mod tests {
     }
 
     /// Goal: over real sockets both directions pass and are spoilt apart; a truncation ends both; a cut ends what is
-    /// open and nothing else. Method: an echo behind the proxy.
+    /// open and nothing else; what passes is recorded. Method: an echo behind the proxy.
     #[tokio::test]
     async fn over_real_sockets() {
         let local = "127.0.0.1:0".parse().unwrap();
@@ -276,9 +298,16 @@ mod tests {
         let call = async || TcpStream::connect(proxy.address()).await.unwrap();
         let mut heard = [0; 4];
         let mut first = call().await;
+        proxy.record();
         first.write_all(b"abcd").await.unwrap();
         first.read_exact(&mut heard).await.unwrap();
         assert_eq!(&heard, b"abcd");
+        let seen = proxy.recorded();
+        for direction in [Direction::Out, Direction::Back] {
+            let bytes = seen.iter().filter(|seen| seen.direction == direction);
+            let bytes: Vec<u8> = bytes.flat_map(|seen| seen.bytes.clone()).collect();
+            assert_eq!(bytes, b"abcd");
+        }
 
         proxy.set(Direction::Back, Fault::Duplicate);
         let mut second = call().await;

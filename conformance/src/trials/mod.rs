@@ -18,6 +18,7 @@ use crate::ceremony::{CeremonyArguments, agree};
 use crate::failure::{Failure, Result};
 use crate::link::{Reply, Target};
 use crate::organisation::Organisation;
+use crate::padding::{pad, unpad};
 use crate::receipt::{Answer, Receipt};
 use crate::room::{Device, MESSAGE, Room, WELCOME};
 use crate::served::Served;
@@ -176,7 +177,7 @@ impl Hostile {
 
     /// Sends a transaction of so many envelopes.
     async fn send(&mut self, bytes: Vec<u8>, count: u64) -> Fates {
-        fates(&self.session.post(TRANSACTIONS, bytes).await, count)
+        fates(&self.session.post(TRANSACTIONS, pad(&bytes)).await, count)
     }
 }
 
@@ -196,7 +197,9 @@ fn signed_by(key: &Ed25519KeyPair, envelopes: &[Envelope]) -> Vec<u8> {
 /// What became of a transaction's envelopes.
 fn fates(reply: &std::result::Result<Reply, String>, count: u64) -> Fates {
     let receipt = match reply {
-        Ok(reply) if reply.status == 200 => Receipt::decode(&reply.body),
+        Ok(reply) if reply.status == 200 => {
+            unpad(&reply.body).and_then(|receipt| Receipt::decode(&receipt))
+        }
         _ => None,
     };
     let Some(receipt) = receipt else {

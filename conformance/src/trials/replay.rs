@@ -10,6 +10,7 @@ use crate::agreement::now_ms;
 use crate::ceremony::agree;
 use crate::failure::{Failure, Result};
 use crate::organisation::{Organisation, new_envelope_key};
+use crate::padding::pad;
 use crate::transaction::{Envelope, key_id};
 
 /// Envelopes of one transaction.
@@ -132,7 +133,7 @@ async fn other_link(
             (one.bytes.clone(), &mut as_sent),
             (signed_by(&other.envelope_key, &own), &mut as_own),
         ] {
-            let reply = session.post(super::TRANSACTIONS, bytes).await;
+            let reply = session.post(super::TRANSACTIONS, pad(&bytes)).await;
             *sum += super::fates(&reply, one.size());
         }
     }

@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{Fates, Hostile, TRANSACTIONS, fates, say, told};
 use crate::failure::Result;
+use crate::padding::pad;
 use crate::session::Session;
 
 /// Between two transactions.
@@ -93,7 +94,7 @@ async fn send(
     let before = hostile.next;
     let envelopes = hostile.messages(count);
     let bytes = hostile.signed(&envelopes);
-    let reply = hostile.session.post(TRANSACTIONS, bytes).await;
+    let reply = hostile.session.post(TRANSACTIONS, pad(&bytes)).await;
     let one = fates(&reply, count);
     if one.accepted == 0 {
         // Nothing of it was taken: the lane goes on from there.

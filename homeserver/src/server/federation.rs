@@ -110,6 +110,8 @@ async fn talk(
     };
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
+        // Its digits have several lengths on the wire, and nobody needs it.
+        .auto_date_header(false)
         .max_concurrent_streams(STREAMS_MAX)
         .initial_stream_window_size(STREAM_BYTES_MAX)
         .initial_connection_window_size(CONNECTION_BYTES_MAX)
