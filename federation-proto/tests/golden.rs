@@ -4,7 +4,8 @@
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_types,
-    reason = "tests fail by panicking, and one of them runs the script"
+    clippy::disallowed_methods,
+    reason = "tests fail by panicking; some read files, and one runs the script"
 )]
 
 mod support;

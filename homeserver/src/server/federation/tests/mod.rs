@@ -1,5 +1,7 @@
 //! TLS keys that change while peers talk, over real sockets.
 
+mod endings;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
