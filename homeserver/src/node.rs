@@ -155,6 +155,7 @@ pub(crate) mod testing {
     //! A node in memory whose clock stands still until a test moves it.
 
     use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
 
     use ring::rand::SystemRandom;
 
@@ -189,7 +190,9 @@ pub(crate) mod testing {
             .keys;
         let keys = Arc::new(keys);
         let store = Store::new(Arc::new(MemoryEngine::default())).unwrap();
-        let config = Config::minimal(server, "/nonexistent".into());
+        let mut config = Config::minimal(server, "/nonexistent".into());
+        // Nobody watches the wires of a test.
+        config.federation.receipt_delay_max = Duration::ZERO;
         let mut node = Node::new(config, Arc::clone(&keys), store, clock.clone(), random);
         node.keeper = Keeper::in_memory(keys);
         (Arc::new(node), clock)

@@ -10,13 +10,22 @@ const RECEIPT_DELAY_MAX: Duration = Duration::from_millis(5);
 const RECEIPT_DELAY_MS_LIMIT: u64 = 1000;
 
 /// `[federation]`
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FederationConfig {
     /// `host:port` each, as stated in offers and acceptances.
     pub endpoints: Vec<String>,
     /// A receipt is held back for a random time of at most this: how long the work behind it took is
     /// nobody's business.
     pub receipt_delay_max: Duration,
+}
+
+impl Default for FederationConfig {
+    fn default() -> Self {
+        Self {
+            endpoints: Vec::new(),
+            receipt_delay_max: RECEIPT_DELAY_MAX,
+        }
+    }
 }
 
 impl FederationConfig {

@@ -9,7 +9,7 @@ use federation_proto::limits::PEERING_DOCUMENT_BYTES_MAX;
 use federation_proto::refusal::RefusalCode;
 
 use super::error::FederationError;
-use super::transactions::read_body;
+use super::transactions::read_as_it_is;
 use crate::federation::quarantine::{self, QuarantineError};
 use crate::identity::{RateLimit, Remote, network};
 use crate::node::Node;
@@ -36,7 +36,7 @@ pub(super) async fn handle(
         let detail = "you bring documents too often".to_owned();
         return Err(later(RefusalCode::RateLimited, detail));
     }
-    let body = read_body(request, BODY_BYTES_MAX).await?;
+    let body = read_as_it_is(request, BODY_BYTES_MAX).await?;
     let text = std::str::from_utf8(&body).map_err(|_| {
         FederationError::Malformed("the body is not an armored document".to_owned())
     })?;

@@ -142,17 +142,25 @@ pub(super) async fn read_body(
     request: Request,
     bytes_max: usize,
 ) -> Result<Bytes, FederationError> {
-    let padded_max = padding::padded_length(bytes_max);
-    if content_length(&request).is_some_and(|length| length > padded_max) {
+    let body = read_as_it_is(request, padding::padded_length(bytes_max)).await?;
+    match padding::unpad(&body, bytes_max) {
+        Ok(content) => Ok(content),
+        Err(DecodeError::TooLong { .. }) => Err(FederationError::TooLarge(bytes_max)),
+        Err(error) => Err(FederationError::Malformed(error.to_string())),
+    }
+}
+
+/// Reads a request's body without taking a padding off.
+pub(super) async fn read_as_it_is(
+    request: Request,
+    bytes_max: usize,
+) -> Result<Bytes, FederationError> {
+    if content_length(&request).is_some_and(|length| length > bytes_max) {
         return Err(FederationError::TooLarge(bytes_max));
     }
-    let body = Limited::new(request.into_body(), padded_max).collect();
+    let body = Limited::new(request.into_body(), bytes_max).collect();
     match tokio::time::timeout(BODY_TIMEOUT, body).await {
-        Ok(Ok(body)) => match padding::unpad(&body.to_bytes(), bytes_max) {
-            Ok(content) => Ok(content),
-            Err(DecodeError::TooLong { .. }) => Err(FederationError::TooLarge(bytes_max)),
-            Err(error) => Err(FederationError::Malformed(error.to_string())),
-        },
+        Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
             Err(FederationError::TooLarge(bytes_max))
         }
@@ -244,4 +252,25 @@ fn told_to_peer(refusal: Refusal, us: &ServerName) -> Refusal {
         _ => return refusal,
     };
     Refusal::new(refusal.code, reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::testing;
+
+    /// Goal: receipts are held back for times that differ, none longer than configured, and not at all when that is
+    /// nothing; by drawing many.
+    #[test]
+    fn receipts_are_held_back() {
+        let (node, _) = testing::node("a.example");
+        assert_eq!(receipt_delay(&node).unwrap(), Duration::ZERO);
+        let mut node = Arc::into_inner(node).unwrap();
+        let most = Duration::from_millis(5);
+        node.config.federation.receipt_delay_max = most;
+        let mut delays: Vec<Duration> = (0..100).map(|_| receipt_delay(&node).unwrap()).collect();
+        delays.sort_unstable();
+        delays.dedup();
+        assert!(delays.len() > 50 && delays.iter().all(|delay| *delay <= most));
+    }
 }

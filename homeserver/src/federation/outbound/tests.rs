@@ -501,6 +501,7 @@ async fn serve(node: Arc<Node>, listener: TcpListener) {
         let router = inbound::router(Arc::clone(&node)).layer(Extension(peer));
         let service = TowerToHyperService::new(router);
         let connection = http2::Builder::new(TokioExecutor::new())
+            .auto_date_header(false)
             .serve_connection(TokioIo::new(stream), service);
         tokio::spawn(connection);
     }

@@ -52,7 +52,7 @@ fn signed(from: &Side, to: &Side, envelopes: &[Outgoing]) -> Bytes {
 /// The answer of `node` to a transaction on the connection of `peer`.
 async fn answer(node: &Arc<Node>, peer: &Side, body: Bytes) -> (StatusCode, Bytes) {
     let mut request = Request::post(paths::TRANSACTIONS)
-        .body(Body::from(body))
+        .body(Body::from(padding::pad(&body)))
         .unwrap();
     request
         .extensions_mut()
@@ -61,6 +61,9 @@ async fn answer(node: &Arc<Node>, peer: &Side, body: Bytes) -> (StatusCode, Byte
     let response = router.oneshot(request).await.unwrap();
     let status = response.status();
     let body = response.into_body().collect().await.unwrap().to_bytes();
+    if status == StatusCode::OK {
+        return (status, padding::unpad(&body, body.len()).unwrap());
+    }
     (status, body)
 }
 
