@@ -246,6 +246,7 @@ mod tests {
             .u32(seconds(ttl_max))
             .u64(limit)
             .u64(other_limit)
+            .u8(0)
             .vector(2, contact.as_bytes())
             .fixed(&[0; 16])
             .u64(created)
