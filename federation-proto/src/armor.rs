@@ -12,7 +12,9 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
 use crate::hash::Digest;
-use crate::limits::{ARMORED_BYTES_MAX, PEERING_DOCUMENT_BYTES_MAX};
+use crate::limits::{
+    ARMORED_BYTES_MAX, CHARTER_FILE_BYTES_MAX, INTRODUCTION_BYTES_MAX, PEERING_DOCUMENT_BYTES_MAX,
+};
 
 const LINE_CHARACTERS: usize = 64;
 const CHECKSUM: &str = "SHA-256:";
@@ -30,16 +32,22 @@ pub enum Kind {
     Amendment,
     /// A consent to an amendment.
     Consent,
+    /// A member's introduction to a consortium.
+    Introduction,
+    /// A consortium's charter, with signatures.
+    Charter,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Offer,
         Self::Acceptance,
         Self::Countersignature,
         Self::Amendment,
         Self::Consent,
+        Self::Introduction,
+        Self::Charter,
     ];
 
     /// As in `offer`.
@@ -51,6 +59,8 @@ impl Kind {
             Self::Countersignature => "countersignature",
             Self::Amendment => "amendment",
             Self::Consent => "consent",
+            Self::Introduction => "introduction",
+            Self::Charter => "charter",
         }
     }
 
@@ -61,6 +71,8 @@ impl Kind {
             Self::Countersignature => "a countersignature",
             Self::Amendment => "an amendment",
             Self::Consent => "a consent",
+            Self::Introduction => "an introduction",
+            Self::Charter => "a charter",
         }
     }
 
@@ -71,6 +83,21 @@ impl Kind {
             Self::Countersignature => "ENTENTE COUNTERSIGNATURE",
             Self::Amendment => "ENTENTE AMENDMENT",
             Self::Consent => "ENTENTE CONSENT",
+            Self::Introduction => "ENTENTE INTRODUCTION",
+            Self::Charter => "ENTENTE CHARTER",
+        }
+    }
+
+    /// Largest document of the kind.
+    const fn bytes_max(self) -> usize {
+        match self {
+            Self::Offer
+            | Self::Acceptance
+            | Self::Countersignature
+            | Self::Amendment
+            | Self::Consent => PEERING_DOCUMENT_BYTES_MAX,
+            Self::Introduction => INTRODUCTION_BYTES_MAX,
+            Self::Charter => CHARTER_FILE_BYTES_MAX,
         }
     }
 }
@@ -104,7 +131,7 @@ pub enum ArmorError {
     #[error("the document was damaged on its way (its checksum does not fit): ask for it again")]
     Damaged,
     /// Over the limit.
-    #[error("the text is too long for a peering document")]
+    #[error("the text is too long for such a document")]
     TooLong,
     /// More than one document.
     #[error("the text holds more than one document: pass one")]
@@ -175,7 +202,7 @@ pub fn read(expected: Kind, text: &str) -> Result<Bytes, ArmorError> {
         }
     }
     let document = STANDARD.decode(encoded).map_err(|_| ArmorError::Damaged)?;
-    if document.len() > PEERING_DOCUMENT_BYTES_MAX {
+    if document.len() > expected.bytes_max() {
         return Err(ArmorError::TooLong);
     }
     if checksum == Some(Digest::of(&document).to_string().as_str()) {

@@ -37,6 +37,8 @@ pub(crate) const COUNTERSIGNATURE_LABEL: &[u8] = b"entente countersignature";
 pub(crate) const AMENDMENT_LABEL: &[u8] = b"entente amendment";
 /// Label of what an issuing key signs for a consent to an amendment.
 pub(crate) const CONSENT_LABEL: &[u8] = b"entente consent";
+/// Label of what an issuing key signs for a charter.
+pub(crate) const CHARTER_LABEL: &[u8] = b"entente charter";
 
 /// Why a key can't be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

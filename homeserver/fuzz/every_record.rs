@@ -7,12 +7,14 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use federation_proto::envelope::Lane;
-use federation_proto::ids::{AccountId, DeviceId, FileId, Handle, RequestId, RoomId, ServerName};
+use federation_proto::ids::{
+    AccountId, ConsortiumId, DeviceId, FileId, Handle, RequestId, RoomId, ServerName,
+};
 use homeserver::store::{
     self, Engine, Key, Order, Part, PartOutcome, Store, StoreError, Value, Write, account,
-    administrators, audit, dead_letters, device, expiry, file, inbox, key_package, key_request,
-    link_position, outbox, payload, peer, policy_serial, relayed, room, schema, submit_state,
-    user_type,
+    administrators, audit, consortium, dead_letters, device, expiry, file, inbox, key_package,
+    key_request, link_position, outbox, payload, peer, policy_serial, relayed, room, schema,
+    submit_state, user_type,
 };
 
 /// Entries that one reader finds: more would let a reader that follows the keys go on for ever.
@@ -157,6 +159,11 @@ impl Records {
             |store| Some(now(audit::entries(store, 0, 1)).ok()?.pop()?.1),
             |part, entry| audit::put_entry(part, 1, entry),
         ));
+        let id = ConsortiumId::from_bytes([9; 16]);
+        count(self.round_trip(
+            |store| Some(now(consortium::get(store, id)).ok()??.0),
+            |part, record| consortium::put(part, id, record, None),
+        ));
         count(self.round_trip(
             |store| now(dead_letters::newest(store, 1)).ok()?.pop(),
             dead_letters::append,
@@ -274,6 +281,8 @@ impl Records {
         let _ = now(administrators::delete_ended_sessions(
             store, &mut part, 1, 10,
         ));
+        again();
+        let _ = now(consortium::all(store));
         again();
         let _ = now(dead_letters::delete_old(store, &mut part, 1, 10));
         let _ = now(device::account_of(store, of.device));

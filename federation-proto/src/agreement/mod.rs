@@ -11,11 +11,15 @@
 //!
 //! A side that changes its mind signs an [`Amendment`], its whole new statement: what only tightens is
 //! in force at once, what widens waits for the partner's [`Consent`].
+//!
+//! Many organisations may sign one [`Charter`] instead: the agreement of each two follows from it.
 
 mod amendment;
 mod ceremony;
+mod consortium;
 mod diff;
 mod documents;
+mod endpoint;
 mod record;
 mod states;
 mod summary;
@@ -23,11 +27,13 @@ mod terms;
 
 pub use amendment::{Amended, Amendment, AmendmentBody, Amendments, Consent, ConsentBody, Effect};
 pub use ceremony::{Accepted, AgreementError, Draft, Offered, Rejected};
+pub use consortium::{Charter, CharterBody, CharterMember, ConsortiumError, Introduction};
 pub use diff::{Change, Tendency};
 pub use documents::{
     Acceptance, AcceptanceBody, Countersignature, CountersignatureBody, Document, DocumentBody,
-    DocumentError, Endpoint, EndpointError, Offer, OfferBody, Statement,
+    DocumentError, Offer, OfferBody, Statement,
 };
+pub use endpoint::{Endpoint, EndpointError};
 pub use record::{
     AcceptanceRecord, AmendmentsRecord, OfferRecord, PapersRecord, Record, SignedRecord,
 };

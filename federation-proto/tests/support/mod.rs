@@ -15,7 +15,8 @@ pub mod golden;
 
 use bytes::Bytes;
 use federation_proto::agreement::{
-    Acceptance, Accepted, Draft, Offer, Offered, Operation, Statement, Terms, TtlBounds, UserTypes,
+    Acceptance, Accepted, Draft, Introduction, Offer, Offered, Operation, Statement, Terms,
+    TtlBounds, UserTypes,
 };
 use federation_proto::envelope::{HashedPayload, Kind, Lane, Outgoing};
 use federation_proto::hash::Digest;
@@ -100,6 +101,17 @@ impl Organisation {
             .unwrap()
             .verify(&self.name, &self.root, None, NOW_MS)
             .unwrap()
+    }
+
+    pub fn introduction(&self) -> Introduction {
+        Introduction {
+            server: self.name.clone(),
+            versions: VersionSet::ours(),
+            root: self.root.clone(),
+            manifest: self.manifest_bytes(1),
+            endpoints: vec![format!("{}:8448", self.name).parse().unwrap()],
+            contact: format!("admin at {}", self.name),
+        }
     }
 
     pub fn statement(&self, to: &ServerName) -> Statement {

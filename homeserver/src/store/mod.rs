@@ -11,6 +11,7 @@ pub mod administrators;
 pub mod agreement_serial;
 pub mod audit;
 pub mod check;
+pub mod consortium;
 pub mod dead_letters;
 pub mod device;
 pub mod engine;

@@ -37,6 +37,7 @@ use crate::tls;
 
 mod bad_peers;
 mod bounds;
+mod consortium;
 mod mutual_tls;
 
 const ROOM: RoomId = RoomId::from_bytes([7; 16]);

@@ -94,6 +94,11 @@ pub async fn inspect(node: &Node, text: &str) -> Result<DocumentSummary, Peering
             let known = known_fingerprint(node, &body.from);
             (body.from, body.to, known, vec![line])
         }
+        Kind::Introduction | Kind::Charter => {
+            return Err(PeeringError::Document(format!(
+                "this is of a consortium ({kind}): `hsctl consortium show` reads charters"
+            )));
+        }
     };
     if let Some(fingerprint) = fingerprint {
         let words = fingerprint.words().join(" ");
@@ -367,7 +372,7 @@ async fn take_checked(
 }
 
 /// The record once both have signed.
-fn in_force(record: PeerRecord, active: Active, now_ms: u64) -> PeerRecord {
+pub(super) fn in_force(record: PeerRecord, active: Active, now_ms: u64) -> PeerRecord {
     let goes_on = is_in_force(&record);
     let manifest = newest(&record, active.signed().partner_manifest(), now_ms);
     PeerRecord {
@@ -383,7 +388,7 @@ fn in_force(record: PeerRecord, active: Active, now_ms: u64) -> PeerRecord {
     }
 }
 
-fn is_in_force(record: &PeerRecord) -> bool {
+pub(super) fn is_in_force(record: &PeerRecord) -> bool {
     use federation_proto::agreement::Record;
     matches!(
         record.current,
@@ -392,7 +397,7 @@ fn is_in_force(record: &PeerRecord) -> bool {
 }
 
 /// Before a new link epoch begins, nothing of the old one may wait any more.
-async fn clear_ended(node: &Node, server: &ServerName) -> Result<(), PeeringError> {
+pub(super) async fn clear_ended(node: &Node, server: &ServerName) -> Result<(), PeeringError> {
     let record = peer::get(&node.store, server).await?;
     if record.is_some_and(|(record, _)| !is_in_force(&record)) {
         let refusal = Refusal::new(
@@ -420,7 +425,11 @@ fn same_root(found: &Found, root: &Bytes) -> Result<(), PeeringError> {
 
 /// A partner's keys never go back, not even over the end of an agreement: an older manifest may list
 /// keys that were given up because somebody else has them.
-fn not_older(record: &PeerRecord, manifest: &Manifest, now_ms: u64) -> Result<(), PeeringError> {
+pub(super) fn not_older(
+    record: &PeerRecord,
+    manifest: &Manifest,
+    now_ms: u64,
+) -> Result<(), PeeringError> {
     let (server, root) = (manifest.server(), manifest.identity().root());
     let stored = record.manifest.as_ref();
     let Some(known) = stored.and_then(|stored| stored_manifest(server, root, stored)) else {
@@ -450,7 +459,7 @@ fn newest(record: &PeerRecord, manifest: &Manifest, now_ms: u64) -> StoredManife
     })
 }
 
-fn parse_fingerprint(text: &str) -> Result<Fingerprint, PeeringError> {
+pub(super) fn parse_fingerprint(text: &str) -> Result<Fingerprint, PeeringError> {
     text.parse()
         .map_err(|error| PeeringError::Statement(format!("`fingerprint`: {error}")))
 }

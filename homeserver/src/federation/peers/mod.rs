@@ -5,6 +5,7 @@
 
 mod ceremony;
 mod change;
+pub mod consortium;
 mod directory;
 mod error;
 mod show;

@@ -25,12 +25,8 @@ pub(super) fn statement(
 ) -> Result<Statement, PeeringError> {
     let default = Terms::default();
     let terms = terms.unwrap_or(&default);
-    if !(1..=VALID_DAYS_MAX).contains(&terms.valid_days) {
-        return Err(PeeringError::Statement(format!(
-            "`valid_days` must be between 1 and {VALID_DAYS_MAX}"
-        )));
-    }
     let made_ms = node.clock.now_ms();
+    let expires_ms = expires_ms(terms, made_ms)?;
     let mut nonce = [0; 16];
     node.random
         .fill(&mut nonce)
@@ -48,11 +44,24 @@ pub(super) fn statement(
         contact: contact.to_owned(),
         nonce,
         made_ms,
-        expires_ms: made_ms.saturating_add(u64::from(terms.valid_days).saturating_mul(DAY_MS)),
+        expires_ms,
     })
 }
 
-fn parse_endpoints(node: &Node, asked: &[String]) -> Result<Vec<Endpoint>, PeeringError> {
+/// When what is stated at `made_ms` ends.
+pub(super) fn expires_ms(terms: &Terms, made_ms: u64) -> Result<u64, PeeringError> {
+    if !(1..=VALID_DAYS_MAX).contains(&terms.valid_days) {
+        return Err(PeeringError::Statement(format!(
+            "`valid_days` must be between 1 and {VALID_DAYS_MAX}"
+        )));
+    }
+    Ok(made_ms.saturating_add(u64::from(terms.valid_days).saturating_mul(DAY_MS)))
+}
+
+pub(super) fn parse_endpoints(
+    node: &Node,
+    asked: &[String],
+) -> Result<Vec<Endpoint>, PeeringError> {
     let stated = if asked.is_empty() {
         &node.config.federation.endpoints
     } else {
@@ -75,7 +84,7 @@ fn parse_endpoints(node: &Node, asked: &[String]) -> Result<Vec<Endpoint>, Peeri
         .collect()
 }
 
-fn proto_terms(terms: &Terms) -> agreement::Terms {
+pub(super) fn proto_terms(terms: &Terms) -> agreement::Terms {
     agreement::Terms {
         outbound: proto_grants(&terms.outbound),
         inbound: proto_grants(&terms.inbound),
