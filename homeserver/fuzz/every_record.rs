@@ -12,9 +12,9 @@ use federation_proto::ids::{
 };
 use homeserver::store::{
     self, Engine, Key, Order, Part, PartOutcome, Store, StoreError, Value, Write, account,
-    administrators, audit, consortium, dead_letters, device, expiry, file, inbox, key_package,
-    key_request, link_position, outbox, payload, peer, policy_serial, relayed, room, schema,
-    submit_state, user_type,
+    administrators, audit, consortium, dead_letters, device, expiry, file, inbox, key_claims,
+    key_package, key_request, link_position, outbox, payload, peer, policy_serial, relayed, room,
+    schema, submit_state, user_type,
 };
 
 /// Entries that one reader finds: more would let a reader that follows the keys go on for ever.
@@ -229,6 +229,10 @@ impl Records {
             |store| Some(now(relayed::get(store, room, &server)).ok()??.0),
             |part, last| relayed::put(part, room, &server, None, *last),
         ));
+        count(self.round_trip(
+            |store| Some(now(key_claims::get(store, device, &server)).ok()??.0),
+            |part, claims| key_claims::put(part, device, &server, *claims, None),
+        ));
         let request = RequestId::from_bytes([8; 16]);
         count(self.round_trip(
             |store| Some(now(key_request::get(store, device, request)).ok()??.0),
@@ -296,6 +300,8 @@ impl Records {
         let _ = now(file::chunk(store, FileId::from_bytes([4; 16]), 1));
         again();
         let _ = now(key_package::single_use(store, of.device, 10));
+        again();
+        let _ = now(key_claims::delete_all(store, &mut part, of.device));
         again();
         let _ = now(outbox::rows_after(store, server, None, 10));
         again();

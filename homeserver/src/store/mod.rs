@@ -18,6 +18,7 @@ pub mod engine;
 pub mod expiry;
 pub mod file;
 pub mod inbox;
+pub mod key_claims;
 pub mod key_package;
 pub mod key_request;
 pub mod link_position;

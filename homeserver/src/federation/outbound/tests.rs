@@ -37,6 +37,7 @@ use crate::tls;
 
 mod bad_peers;
 mod bounds;
+mod claims;
 mod consortium;
 mod mutual_tls;
 
