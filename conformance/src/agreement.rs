@@ -66,6 +66,7 @@ pub(crate) fn offer(peer: &Organisation, to: &str, endpoint: &str) -> Result<Vec
         .u32(2_592_000)
         .u64(1 << 30)
         .u64(100 << 20)
+        .u8(u8::MAX)
         .vector(2, b"the conformance suite")
         .fixed(&nonce)
         .u64(now)
@@ -96,7 +97,7 @@ const fn unreadable(problem: &'static str) -> Failure {
 }
 
 /// The manifest that is stated, and the hash of the offer that is accepted.
-fn parse_acceptance(bytes: &[u8]) -> Option<(Vec<u8>, [u8; 32])> {
+pub(crate) fn parse_acceptance(bytes: &[u8]) -> Option<(Vec<u8>, [u8; 32])> {
     let mut input = Decoder::new(bytes);
     if input.u16()? != 1 {
         return None;
@@ -112,7 +113,7 @@ fn parse_acceptance(bytes: &[u8]) -> Option<(Vec<u8>, [u8; 32])> {
     let _outbound = input.vector(4)?;
     let _inbound = input.vector(4)?;
     let _bounds = (input.u32()?, input.u32()?);
-    let _limits = (input.u64()?, input.u64()?);
+    let _limits = (input.u64()?, input.u64()?, input.u8()?);
     let _contact = input.text(2)?;
     let _nonce: [u8; 16] = input.fixed()?;
     let _times = (input.u64()?, input.u64()?);
@@ -142,7 +143,8 @@ pub(crate) fn countersignature(
 /// The envelope keys that a manifest lists.
 pub(crate) fn envelope_keys(manifest: &[u8]) -> Option<Vec<[u8; 32]>> {
     let mut input = Decoder::new(manifest);
-    if input.u16()? != 1 {
+    // The second format says at its end which keys are revoked.
+    if !matches!(input.u16()?, 1 | 2) {
         return None;
     }
     let _server = input.text(1)?;
@@ -180,7 +182,8 @@ pub(crate) fn armored(kind: &str, document: &[u8]) -> String {
     text
 }
 
-fn unarmored(kind: &str, text: &str) -> Option<Vec<u8>> {
+/// The document in such a text.
+pub(crate) fn unarmored(kind: &str, text: &str) -> Option<Vec<u8>> {
     let (_, after) = text.split_once(&format!("-----BEGIN ENTENTE {kind}-----"))?;
     let (inside, _) = after.split_once(&format!("-----END ENTENTE {kind}-----"))?;
     let (encoded, checksum) = inside.split_once("SHA-256:")?;
@@ -192,6 +195,8 @@ fn unarmored(kind: &str, text: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Goal: what is armored is read back, and damage is noticed. Method: one document, one changed digit.
@@ -204,5 +209,100 @@ mod tests {
             unarmored("ACCEPTANCE", &text.replacen("AAEC", "AAED", 1)),
             None
         );
+    }
+
+    /// An acceptance with this manifest, of the offer with this hash, field by field.
+    fn acceptance(
+        texts: &[String; 3],
+        numbers: [u64; 8],
+        manifest: &[u8],
+        offer: &[u8; 32],
+    ) -> Vec<u8> {
+        let [from, to, contact] = texts;
+        let [
+            serial,
+            inside,
+            limit,
+            other_limit,
+            created,
+            expires,
+            ttl_min,
+            ttl_max,
+        ] = numbers;
+        let seconds = |number: u64| u32::try_from(number >> 32).unwrap();
+        Encoder::new()
+            .u16(1)
+            .vector(1, from.as_bytes())
+            .vector(1, to.as_bytes())
+            .u64(serial)
+            .fixed(&[0; 32])
+            .vector(4, &inside.to_be_bytes())
+            .vector(2, b"root")
+            .vector(2, manifest)
+            .vector(4, b"")
+            .vector(4, b"")
+            .vector(4, b"")
+            .u32(seconds(ttl_min))
+            .u32(seconds(ttl_max))
+            .u64(limit)
+            .u64(other_limit)
+            .vector(2, contact.as_bytes())
+            .fixed(&[0; 16])
+            .u64(created)
+            .u64(expires)
+            .fixed(offer)
+            .vector(1, b"signature")
+            .finish()
+    }
+
+    proptest! {
+        /// Goal: any document comes back from its armor, and any text is a document or none. Method: round trip,
+        /// and true armor with something in its midst.
+        #[test]
+        fn any_armor(document: Vec<u8>, text: String, at in any::<prop::sample::Index>()) {
+            let good = armored("ACCEPTANCE", &document);
+            prop_assert_eq!(unarmored("ACCEPTANCE", &good), Some(document));
+            prop_assert_eq!(unarmored("OFFER", &good), None);
+            let _ = unarmored("ACCEPTANCE", &text);
+            if let Some((before, after)) = good.split_at_checked(at.index(good.len())) {
+                let _ = unarmored("ACCEPTANCE", &format!("{before}{text}{after}"));
+            }
+        }
+
+        /// Goal: an acceptance is read whole, to its last byte. Method: any fields; the bytes cut and lengthened.
+        #[test]
+        fn acceptances_are_read_whole(
+            texts: [String; 3],
+            numbers: [u64; 8],
+            manifest in prop::collection::vec(any::<u8>(), 0..200),
+            offer: [u8; 32],
+            cut in any::<prop::sample::Index>(),
+        ) {
+            prop_assume!(texts.iter().all(|text| text.len() < 256));
+            let mut bytes = acceptance(&texts, numbers, &manifest, &offer);
+            prop_assert_eq!(parse_acceptance(&bytes), Some((manifest, offer)));
+            prop_assert_eq!(parse_acceptance(&bytes[..cut.index(bytes.len())]), None);
+            bytes.push(0);
+            prop_assert_eq!(parse_acceptance(&bytes), None);
+        }
+
+        /// Goal: a manifest's keys are read in their order, and half a list is none. Method: any keys.
+        #[test]
+        fn manifests_list_their_keys(keys: Vec<[u8; 32]>, cut in 1..48_usize) {
+            let list = keys.iter().fold(Encoder::new(), |list, key| list.fixed(key).u64(1).u64(2)).finish();
+            let manifest = |list: &[u8]| {
+                Encoder::new().u16(1).vector(1, b"a.example").u64(1).u64(2).vector(2, b"issuing").vector(4, list).finish()
+            };
+            let half = list.len().saturating_sub(cut);
+            prop_assert_eq!(envelope_keys(&manifest(&list)), Some(keys.clone()));
+            prop_assert!(keys.is_empty() || envelope_keys(&manifest(&list[..half])).is_none());
+        }
+
+        /// Goal: any bytes are a document or none. Method: any bytes.
+        #[test]
+        fn any_bytes(bytes: Vec<u8>) {
+            let _ = parse_acceptance(&bytes);
+            let _ = envelope_keys(&bytes);
+        }
     }
 }

@@ -22,7 +22,7 @@ use crate::failure::{Failure, Result};
 use crate::organisation::Identity;
 
 /// Nothing that the suite waits for takes longer.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The HTTP/2 connection preface and an empty SETTINGS frame: what a client may send first.
 const HTTP2_GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -180,7 +180,7 @@ pub(crate) async fn request(
         .unwrap_or_else(|_| Err("no answer in time".to_owned())))
 }
 
-async fn connect(
+pub(crate) async fn connect(
     target: &Target,
     identity: Option<&Identity>,
 ) -> Result<std::result::Result<TlsStream<TcpStream>, io::Error>> {

@@ -51,7 +51,6 @@ pub(crate) struct Organisation {
 
 impl Organisation {
     /// A new one.
-    #[expect(clippy::disallowed_methods, reason = "keys are drawn here")]
     pub(crate) fn new(name: &str) -> Result<Self> {
         let root_key = new_key()?;
         let mut params = authority(&format!("{name} root"), 1);
@@ -69,12 +68,7 @@ impl Organisation {
             .map_err(Failure::certificate)?
             .der()
             .clone();
-        let mut seed = [0; 32];
-        SystemRandom::new()
-            .fill(&mut seed)
-            .map_err(|_| Failure::Randomness)?;
-        let envelope_key =
-            Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| Failure::Randomness)?;
+        let envelope_key = new_envelope_key()?;
         let tls = leaf(&issuing, &issuing_key, &[dns(name)?], None)?;
         Ok(Self {
             name: name.to_owned(),
@@ -113,17 +107,33 @@ impl Organisation {
             .to_vec())
     }
 
-    /// The key manifest: one envelope key, one TLS key.
+    /// The first key manifest: one envelope key, one TLS key.
     pub(crate) fn manifest(&self, now_ms: u64) -> Result<Vec<u8>> {
-        let key = Encoder::new()
-            .fixed(self.envelope_key.public_key().as_ref())
-            .u64(now_ms.saturating_sub(CLOCK_BEHIND_MS))
-            .u64(now_ms.saturating_add(KEY_VALIDITY_MS))
+        self.manifest_of(1, &[&self.envelope_key], now_ms)
+    }
+
+    /// A key manifest with this serial and these envelope keys.
+    pub(crate) fn manifest_of(
+        &self,
+        serial: u64,
+        keys: &[&Ed25519KeyPair],
+        now_ms: u64,
+    ) -> Result<Vec<u8>> {
+        let mut keys = keys.to_vec();
+        // A set: strictly ascending.
+        keys.sort_by(|a, b| a.public_key().as_ref().cmp(b.public_key().as_ref()));
+        let key = keys
+            .iter()
+            .fold(Encoder::new(), |list, key| {
+                list.fixed(key.public_key().as_ref())
+                    .u64(now_ms.saturating_sub(CLOCK_BEHIND_MS))
+                    .u64(now_ms.saturating_add(KEY_VALIDITY_MS))
+            })
             .finish();
         let body = Encoder::new()
             .u16(1)
             .vector(1, self.name.as_bytes())
-            .u64(1)
+            .u64(serial)
             .u64(now_ms)
             .vector(2, &self.issuing)
             .vector(4, &key)
@@ -139,6 +149,16 @@ pub(crate) fn dns(name: &str) -> Result<SanType> {
     Ok(SanType::DnsName(
         name.to_owned().try_into().map_err(Failure::certificate)?,
     ))
+}
+
+/// A new key to sign transactions with.
+#[expect(clippy::disallowed_methods, reason = "keys are drawn here")]
+pub(crate) fn new_envelope_key() -> Result<Ed25519KeyPair> {
+    let mut seed = [0; 32];
+    SystemRandom::new()
+        .fill(&mut seed)
+        .map_err(|_| Failure::Randomness)?;
+    Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| Failure::Randomness)
 }
 
 fn new_key() -> Result<KeyPair> {

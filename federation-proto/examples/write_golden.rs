@@ -17,11 +17,13 @@ use std::error::Error;
 use std::fs;
 use std::io;
 
-use federation_proto::agreement::{Accepted, Charter, Countersignature, Draft};
+use federation_proto::agreement::{
+    Accepted, Amendment, Charter, Consent, Countersignature, Decided, Declaration, Draft,
+};
 use federation_proto::fingerprint::Fingerprint;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
-use support::golden;
 use support::{NOW_MS, Organisation, random};
+use support::{golden, worked_examples};
 
 fn main() -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(golden::folder().join("keys"))?;
@@ -58,6 +60,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         "countersignature.txt",
         countersignature.to_armor().as_bytes(),
     )?;
+    let amendment = Amendment::open(golden::read("amendment.bin"), NOW_MS)?;
+    write("amendment.txt", amendment.to_armor().as_bytes())?;
+    let consent = Consent::decode(golden::read("consent.bin"))?;
+    write("consent.txt", consent.to_armor().as_bytes())?;
+    let declaration = Declaration::decode(golden::read("declaration.bin"))?;
+    write("declaration.txt", declaration.to_armor().as_bytes())?;
+    fs::write(worked_examples::path(), worked_examples::render())?;
     Ok(())
 }
 
@@ -84,7 +93,26 @@ fn write_ceremony(a: &Organisation, b: &Organisation) -> Result<(), Box<dyn Erro
     write("offer.bin", signed.offer().bytes())?;
     write("acceptance.bin", signed.acceptance().bytes())?;
     write("countersignature.bin", signed.countersignature().bytes())?;
-    Ok(())
+    let at_b = accepted.activate(signed.countersignature().clone(), NOW_MS)?;
+    let amendment = signed.amendment(
+        golden::amendment_body(a, b).statement,
+        &a.issuing_key,
+        &random(),
+    )?;
+    write("amendment.bin", amendment.bytes())?;
+    let (at_b, _) = at_b.signed().clone().amend(amendment, NOW_MS)?;
+    let manifest = golden::manifest_of(b, "b");
+    let (at_b, consent) = at_b.consent(None, &manifest, &b.issuing_key, &random(), NOW_MS)?;
+    write("consent.bin", consent.bytes())?;
+    let (_, declaration) = at_b.declare(
+        Decided::Suspended,
+        &golden::declaration_body(a, b).reason,
+        &manifest,
+        &b.issuing_key,
+        &random(),
+        NOW_MS,
+    )?;
+    write("declaration.bin", declaration.bytes()).map_err(Into::into)
 }
 
 fn write_charter(a: &Organisation, b: &Organisation) -> Result<(), Box<dyn Error>> {

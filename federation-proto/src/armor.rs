@@ -32,6 +32,8 @@ pub enum Kind {
     Amendment,
     /// A consent to an amendment.
     Consent,
+    /// What a side has decided about an agreement.
+    Declaration,
     /// A member's introduction to a consortium.
     Introduction,
     /// A consortium's charter, with signatures.
@@ -40,12 +42,13 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Offer,
         Self::Acceptance,
         Self::Countersignature,
         Self::Amendment,
         Self::Consent,
+        Self::Declaration,
         Self::Introduction,
         Self::Charter,
     ];
@@ -59,6 +62,7 @@ impl Kind {
             Self::Countersignature => "countersignature",
             Self::Amendment => "amendment",
             Self::Consent => "consent",
+            Self::Declaration => "declaration",
             Self::Introduction => "introduction",
             Self::Charter => "charter",
         }
@@ -71,6 +75,7 @@ impl Kind {
             Self::Countersignature => "a countersignature",
             Self::Amendment => "an amendment",
             Self::Consent => "a consent",
+            Self::Declaration => "a declaration",
             Self::Introduction => "an introduction",
             Self::Charter => "a charter",
         }
@@ -83,6 +88,7 @@ impl Kind {
             Self::Countersignature => "ENTENTE COUNTERSIGNATURE",
             Self::Amendment => "ENTENTE AMENDMENT",
             Self::Consent => "ENTENTE CONSENT",
+            Self::Declaration => "ENTENTE DECLARATION",
             Self::Introduction => "ENTENTE INTRODUCTION",
             Self::Charter => "ENTENTE CHARTER",
         }
@@ -95,7 +101,8 @@ impl Kind {
             | Self::Acceptance
             | Self::Countersignature
             | Self::Amendment
-            | Self::Consent => PEERING_DOCUMENT_BYTES_MAX,
+            | Self::Consent
+            | Self::Declaration => PEERING_DOCUMENT_BYTES_MAX,
             Self::Introduction => INTRODUCTION_BYTES_MAX,
             Self::Charter => CHARTER_FILE_BYTES_MAX,
         }

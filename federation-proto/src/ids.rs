@@ -329,6 +329,30 @@ mod tests {
         assert!(long.parse::<ServerName>().is_err());
     }
 
+    /// Goal: no name looks like another one: letters beyond ASCII are no part of a name, and A-labels show themselves as
+    /// such. Method: look-alikes of one name in other scripts, widths and signs, and unseen characters in it.
+    #[test]
+    fn homographs_are_no_names() {
+        for look_alike in [
+            "\u{430}.example", // Cyrillic a
+            "a.ex\u{430}mple",
+            "\u{251}.example",   // Latin alpha
+            "\u{ff41}.example",  // full width
+            "\u{1d41a}.example", // mathematical bold
+            "a\u{301}.example",  // with a combining accent
+            "a\u{200b}.example", // with a space of no width
+            "a\u{ad}.example",   // with a soft hyphen
+            "\u{202e}elpmaxe.a", // turned around
+            "a\u{3002}example",  // an ideographic full stop
+            "a\u{2024}example",  // a one dot leader
+            "a%2eexample",
+        ] {
+            assert!(look_alike.parse::<ServerName>().is_err(), "{look_alike}");
+        }
+        let a_label: ServerName = "xn--80a.example".parse().unwrap();
+        assert_eq!(a_label.to_string(), "xn--80a.example");
+    }
+
     /// Goal: an opaque id has one text form; upper case and wrong lengths are refused.
     #[test]
     fn opaque_ids() {

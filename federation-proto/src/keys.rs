@@ -39,6 +39,8 @@ pub(crate) const AMENDMENT_LABEL: &[u8] = b"entente amendment";
 pub(crate) const CONSENT_LABEL: &[u8] = b"entente consent";
 /// Label of what an issuing key signs for a charter.
 pub(crate) const CHARTER_LABEL: &[u8] = b"entente charter";
+/// Label of what an issuing key signs for a declaration about an agreement.
+pub(crate) const DECLARATION_LABEL: &[u8] = b"entente declaration";
 
 /// Why a key can't be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

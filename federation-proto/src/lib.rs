@@ -7,7 +7,8 @@
 //! - [`ids`], [`limits`], [`refusal`]: what every other crate shares.
 //! - [`codec`], [`version`]: strict encoding (one encoding per value) and version negotiation.
 //! - [`hash`], [`keys`], [`merkle`]: SHA-256 digests, signing keys, the tree of a transaction.
-//! - [`envelope`], [`transaction`], [`payload`], [`receipt`]: what travels on a link, and its proofs.
+//! - [`envelope`], [`transaction`], [`payload`], [`receipt`], [`exchange`]: what travels on a link, and its proofs.
+//! - [`padding`]: what hides a body's length from the network.
 //! - [`link`]: which envelope is next, which is a duplicate, which waits: both ends of a link.
 //! - [`organisation`], [`manifest`], [`fingerprint`]: who a server is and which keys it uses.
 //! - [`agreement`], [`armor`]: peering, from an offer to an active agreement.
@@ -22,6 +23,7 @@ pub mod agreement;
 pub mod armor;
 pub mod codec;
 pub mod envelope;
+pub mod exchange;
 pub mod fingerprint;
 pub mod hash;
 pub mod ids;
@@ -31,6 +33,7 @@ pub mod link;
 pub mod manifest;
 pub mod merkle;
 pub mod organisation;
+pub mod padding;
 pub mod payload;
 pub mod receipt;
 pub mod refusal;

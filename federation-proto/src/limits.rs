@@ -14,8 +14,14 @@ pub const HANDSHAKE_BYTES_MAX: usize = 1024 * 1024;
 pub const PAYLOAD_BYTES_MAX: usize = 3 * HANDSHAKE_BYTES_MAX;
 /// Most envelopes in a transaction.
 pub const TRANSACTION_ENVELOPES_MAX: usize = 1024;
-/// Largest transaction.
-pub const TRANSACTION_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Largest transaction: with its length it fills the largest padded body.
+pub const TRANSACTION_BYTES_MAX: usize = 8 * 1024 * 1024 - 4;
+/// Most transactions of one link that are under way at the same time,
+pub const TRANSACTIONS_UNDER_WAY_MAX: usize = 4;
+/// and most bytes of them, as padded, unless it is one alone.
+pub const TRANSACTIONS_UNDER_WAY_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Shortest padded body; longer ones are powers of two.
+pub const PADDED_BYTES_MIN: usize = 2048;
 /// Longest reason text in a refusal.
 pub const REASON_BYTES_MAX: usize = 512;
 /// Most devices in one answer to a key request.
@@ -48,13 +54,14 @@ pub const IDLE_LANES_MAX: usize = 4096;
 pub const TOMBSTONE_COUNT_MAX: u32 = 1_000_000;
 /// Longest wait that a receiver may ask for, in milliseconds.
 pub const RETRY_AFTER_MS_MAX: u32 = 300_000;
-/// Least wait of a lane of whose envelopes none was taken, in milliseconds: a receiver that asks for
-/// no wait and never takes them is not asked in a tight loop.
+/// Least wait of a lane of whose envelopes none was taken, in milliseconds; it doubles with each such
+/// answer, up to [`RETRY_AFTER_MS_MAX`].
 pub const NO_PROGRESS_WAIT_MS: u64 = 1000;
 /// Largest certificate.
 pub const CERTIFICATE_BYTES_MAX: usize = 4096;
-/// Most envelope keys in a manifest.
-pub const ENVELOPE_KEYS_MAX: usize = 8;
+/// Most envelope keys in a manifest: the current one, the next, and former ones whose mail is still on its
+/// way, however often they were changed.
+pub const ENVELOPE_KEYS_MAX: usize = 48;
 /// Most TLS pins in a manifest.
 pub const TLS_PINS_MAX: usize = 8;
 /// Largest key manifest.
@@ -109,7 +116,16 @@ const LARGEST_ROOM_NAME_BYTES: usize = 150;
 
 const _: () = assert!(TRANSACTION_ENVELOPES_MAX == 1 << PROOF_PATH_MAX);
 const _: () = assert!(RELAYED_ENVELOPE_BYTES_MAX < PAYLOAD_BYTES_MAX);
-const _: () = assert!(CERTIFICATE_BYTES_MAX < MANIFEST_BYTES_MAX);
+// The largest manifest, with every key revoked.
+const _: () = assert!(
+    SERVER_NAME_WIRE_BYTES_MAX
+        + CERTIFICATE_BYTES_MAX
+        + ENVELOPE_KEYS_MAX * (32 + 2 * 8 + 8 + 8)
+        + TLS_PINS_MAX * 32
+        + ISSUING_SIGNATURE_BYTES_MAX
+        + SMALL_FIELDS_BYTES_MAX
+        <= MANIFEST_BYTES_MAX
+);
 const _: () = assert!(CERTIFICATE_BYTES_MAX + MANIFEST_BYTES_MAX < PEERING_DOCUMENT_BYTES_MAX);
 const _: () = assert!(
     CERTIFICATE_BYTES_MAX

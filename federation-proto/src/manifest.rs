@@ -3,6 +3,11 @@
 //! A manifest has a serial number that never decreases. It carries the issuing certificate, so a
 //! verifier needs the pinned root and nothing else. [`Manifest`] is made by
 //! [`UnverifiedManifest::verify`] alone.
+//!
+//! What a stolen key can do ends by a manifest: an envelope key is revoked since a time, a TLS key is no
+//! longer listed, and whatever an issuing CA signs counts no more once a manifest of a younger one is known.
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use ring::rand::SecureRandom;
@@ -17,8 +22,10 @@ use crate::limits::{
 };
 use crate::organisation::{CertificateError, OrganisationIdentity};
 
-/// The format of manifests.
+/// The format of manifests that revoke nothing,
 const FORMAT: u16 = 1;
+/// and of those that revoke envelope keys.
+const FORMAT_REVOKING: u16 = 2;
 
 /// An envelope key and when it may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +36,9 @@ pub struct EnvelopeKeyEntry {
     pub not_before_ms: u64,
     /// Until when, exclusive, milliseconds since the Unix epoch.
     pub not_after_ms: u64,
+    /// Since when it is revoked, milliseconds since the Unix epoch: what is received from then on does not
+    /// count, what was accepted before stays.
+    pub revoked_ms: Option<u64>,
 }
 
 impl EnvelopeKeyEntry {
@@ -38,14 +48,27 @@ impl EnvelopeKeyEntry {
         KeyId::of(&self.public)
     }
 
-    const fn is_ever_valid(&self) -> bool {
-        self.not_before_ms < self.not_after_ms
+    const fn is_well_formed(&self) -> bool {
+        let revoked_in_time = match self.revoked_ms {
+            Some(since_ms) => since_ms < self.not_after_ms,
+            None => true,
+        };
+        self.not_before_ms < self.not_after_ms && revoked_in_time
+    }
+
+    /// Whether it is revoked at this time.
+    #[must_use]
+    pub const fn revoked_at(&self, at_ms: u64) -> bool {
+        match self.revoked_ms {
+            Some(since_ms) => since_ms <= at_ms,
+            None => false,
+        }
     }
 
     /// Whether what is received at this time may be signed with the key.
     #[must_use]
     pub const fn valid_at(&self, at_ms: u64) -> bool {
-        self.not_before_ms <= at_ms && at_ms < self.not_after_ms
+        self.not_before_ms <= at_ms && at_ms < self.not_after_ms && !self.revoked_at(at_ms)
     }
 }
 
@@ -81,8 +104,8 @@ impl ManifestBody {
     /// Signs and encodes the manifest.
     ///
     /// # Errors
-    /// When a part is over its limit, a key or a pin is listed twice, or a key is never valid: every
-    /// decoder would refuse that.
+    /// When a part is over its limit, a key or a pin is listed twice, or a key is never valid or revoked
+    /// after its end: every decoder would refuse that.
     pub fn sign(&self, key: &IssuingKey, random: &dyn SecureRandom) -> Result<Bytes, SignError> {
         let mut writer = Writer::new();
         self.write(&mut writer);
@@ -98,8 +121,21 @@ impl ManifestBody {
         Ok(bytes)
     }
 
+    /// The keys that are revoked, by id: since when.
+    fn revoked(&self) -> BTreeMap<KeyId, u64> {
+        self.envelope_keys
+            .iter()
+            .filter_map(|key| Some((key.id(), key.revoked_ms?)))
+            .collect()
+    }
+
     fn write(&self, writer: &mut Writer) {
-        writer.u16(FORMAT);
+        let revoked = self.revoked();
+        writer.u16(if revoked.is_empty() {
+            FORMAT
+        } else {
+            FORMAT_REVOKING
+        });
         writer.server_name(&self.server);
         writer.u64(self.serial);
         writer.u64(self.issued_ms);
@@ -111,7 +147,7 @@ impl ManifestBody {
         let mut keys = self.envelope_keys.clone();
         keys.sort_unstable();
         let once = keys.is_sorted_by(|left, right| left.public < right.public);
-        if keys.is_empty() || !once || !keys.iter().all(EnvelopeKeyEntry::is_ever_valid) {
+        if keys.is_empty() || !once || !keys.iter().all(EnvelopeKeyEntry::is_well_formed) {
             writer.fail("envelope keys", ENVELOPE_KEYS_MAX);
         }
         writer.list("envelope keys", ENVELOPE_KEYS_MAX, &keys, |writer, key| {
@@ -127,18 +163,30 @@ impl ManifestBody {
         writer.list("TLS pins", TLS_PINS_MAX, &pins, |writer, pin| {
             writer.fixed(pin.as_bytes());
         });
+        if !revoked.is_empty() {
+            let revoked: Vec<_> = revoked.into_iter().collect();
+            writer.list(
+                "revoked keys",
+                ENVELOPE_KEYS_MAX,
+                &revoked,
+                |writer, (id, since_ms)| {
+                    writer.fixed(&id.0);
+                    writer.u64(*since_ms);
+                },
+            );
+        }
     }
 
     fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
         let format = reader.u16("format")?;
-        if format != FORMAT {
+        if format != FORMAT && format != FORMAT_REVOKING {
             return Err(DecodeError::UnsupportedVersion(format));
         }
         let server = reader.server_name("server")?;
         let serial = reader.u64("serial")?;
         let issued_ms = reader.u64("time of issue")?;
         let issuing_certificate = reader.opaque16("issuing certificate", CERTIFICATE_BYTES_MAX)?;
-        let envelope_keys = reader.list("envelope keys", ENVELOPE_KEYS_MAX, read_key)?;
+        let mut envelope_keys = reader.list("envelope keys", ENVELOPE_KEYS_MAX, read_key)?;
         // By public key alone: one key has one validity.
         if !envelope_keys.is_sorted_by(|left, right| left.public < right.public) {
             return Err(DecodeError::NotAscending("envelope keys"));
@@ -151,6 +199,9 @@ impl ManifestBody {
         }
         if tls_pins.is_empty() {
             return Err(DecodeError::Empty("TLS pins"));
+        }
+        if format == FORMAT_REVOKING {
+            read_revoked(reader, &mut envelope_keys)?;
         }
         Ok(Self {
             server,
@@ -168,12 +219,38 @@ fn read_key(reader: &mut Reader) -> Result<EnvelopeKeyEntry, DecodeError> {
         public: reader.fixed("envelope key")?,
         not_before_ms: reader.u64("validity")?,
         not_after_ms: reader.u64("validity")?,
+        revoked_ms: None,
     };
-    if key.is_ever_valid() {
+    if key.is_well_formed() {
         Ok(key)
     } else {
         Err(DecodeError::Invalid("validity of an envelope key"))
     }
+}
+
+/// Marks which of `keys` are revoked. Each is listed, once, and revoked before its end.
+fn read_revoked(reader: &mut Reader, keys: &mut [EnvelopeKeyEntry]) -> Result<(), DecodeError> {
+    let revoked = reader.list("revoked keys", ENVELOPE_KEYS_MAX, |reader| {
+        let id = reader.fixed("revoked key").map(KeyId)?;
+        Ok((id, reader.u64("time of revocation")?))
+    })?;
+    if revoked.is_empty() {
+        return Err(DecodeError::Empty("revoked keys"));
+    }
+    if !revoked.is_sorted_by(|(left, _), (right, _)| left < right) {
+        return Err(DecodeError::NotAscending("revoked keys"));
+    }
+    for (id, since_ms) in revoked {
+        let key = keys
+            .iter_mut()
+            .find(|key| key.id() == id)
+            .ok_or(DecodeError::Invalid("a revoked key that is not listed"))?;
+        key.revoked_ms = Some(since_ms);
+        if !key.is_well_formed() {
+            return Err(DecodeError::Invalid("time of revocation"));
+        }
+    }
+    Ok(())
 }
 
 fn attach(body: &[u8], signature: &[u8]) -> Result<Bytes, EncodeError> {
@@ -221,6 +298,15 @@ pub enum ManifestError {
     /// Another one with the same serial: two servers use one identity, or one lies.
     #[error("another manifest with serial {0} is known already")]
     Fork(u64),
+    /// Its number is ahead of its time: whoever signed it wants no later one to be taken.
+    #[error("the manifest's serial {0} is ahead of the time at which it was signed")]
+    SerialAhead(u64),
+    /// An issuing CA that another has followed signed it.
+    #[error("the manifest is signed by an older issuing CA than the one that is known already")]
+    FormerIssuer,
+    /// It takes a revocation back, or moves it to a later time.
+    #[error("the manifest no longer revokes key {0} since the time that is known already")]
+    RevocationWithdrawn(KeyId),
 }
 
 /// A manifest whose signature nobody has checked yet.
@@ -276,6 +362,12 @@ impl UnverifiedManifest {
         self.body.serial
     }
 
+    /// The issuing CA that it says signed it, DER.
+    #[must_use]
+    pub const fn issuing_certificate(&self) -> &Bytes {
+        &self.body.issuing_certificate
+    }
+
     /// Checks that the organisation with this root signed it for `server`, and that it does not go
     /// back behind `current`: the manifest with the highest serial that was ever known of that server
     /// under this root, also one of an agreement that has ended.
@@ -312,14 +404,11 @@ impl UnverifiedManifest {
         if self.body.issued_ms > at_ms.saturating_add(CLOCK_SKEW_MS_MAX) {
             return Err(ManifestError::FromTheFuture);
         }
+        if self.body.serial > self.body.issued_ms.saturating_add(CLOCK_SKEW_MS_MAX) {
+            return Err(ManifestError::SerialAhead(self.body.serial));
+        }
         if let Some(current) = current {
-            let (known, found) = (current.serial(), self.body.serial);
-            if found < known {
-                return Err(ManifestError::Rollback { known, found });
-            }
-            if found == known && self.bytes != current.bytes {
-                return Err(ManifestError::Fork(known));
-            }
+            self.follows(&identity, current)?;
         }
         let keys = self.body.envelope_keys.iter();
         Ok(Manifest {
@@ -328,6 +417,34 @@ impl UnverifiedManifest {
             body: self.body,
             bytes: self.bytes,
         })
+    }
+}
+
+impl UnverifiedManifest {
+    /// Checks that it goes back behind `current` in nothing.
+    fn follows(
+        &self,
+        identity: &OrganisationIdentity,
+        current: &Manifest,
+    ) -> Result<(), ManifestError> {
+        let (known, found) = (current.serial(), self.body.serial);
+        if found < known {
+            return Err(ManifestError::Rollback { known, found });
+        }
+        if found == known && self.bytes != current.bytes {
+            return Err(ManifestError::Fork(known));
+        }
+        if identity.issuing_since() < current.identity.issuing_since() {
+            return Err(ManifestError::FormerIssuer);
+        }
+        let revoked = self.body.revoked();
+        for (id, known_ms) in current.body.revoked() {
+            let is_listed = self.body.envelope_keys.iter().any(|key| key.id() == id);
+            if is_listed && revoked.get(&id).is_none_or(|since_ms| *since_ms > known_ms) {
+                return Err(ManifestError::RevocationWithdrawn(id));
+            }
+        }
+        Ok(())
     }
 }
 

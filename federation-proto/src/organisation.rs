@@ -48,6 +48,7 @@ pub struct OrganisationIdentity {
     root: Bytes,
     issuing: Bytes,
     issuing_public: Vec<u8>,
+    issuing_since: i64,
 }
 
 impl OrganisationIdentity {
@@ -60,7 +61,7 @@ impl OrganisationIdentity {
     pub fn parse(root: Bytes, issuing: Bytes, at_ms: u64) -> Result<Self, CertificateError> {
         const ROOT: &str = "root certificate";
         const ISSUING: &str = "issuing certificate";
-        let issuing_public = {
+        let (issuing_public, issuing_since) = {
             let root = parse_certificate(&root, ROOT)?;
             let issuing = parse_certificate(&issuing, ISSUING)?;
             check_authority(&root, ROOT, at_ms)?;
@@ -75,12 +76,14 @@ impl OrganisationIdentity {
             if depth != Some(0) {
                 return Err(CertificateError::NotAnAuthority(ISSUING));
             }
-            public_point(&issuing).to_vec()
+            let since = issuing.validity().not_before.timestamp();
+            (public_point(&issuing).to_vec(), since)
         };
         Ok(Self {
             root,
             issuing,
             issuing_public,
+            issuing_since,
         })
     }
 
@@ -94,6 +97,13 @@ impl OrganisationIdentity {
     #[must_use]
     pub const fn issuing(&self) -> &Bytes {
         &self.issuing
+    }
+
+    /// When the issuing certificate's validity begins, in seconds since the Unix epoch: of two issuing CAs
+    /// the one that begins later follows the other.
+    #[must_use]
+    pub const fn issuing_since(&self) -> i64 {
+        self.issuing_since
     }
 
     /// What administrators read to each other.

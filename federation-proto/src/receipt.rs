@@ -20,7 +20,7 @@ use crate::limits::{
 use crate::manifest::Manifest;
 use crate::payload::{read_refusal, write_refusal};
 use crate::refusal::{Refusal, RefusalCode};
-use crate::transaction::{Link, VerifyError};
+use crate::transaction::{Link, VerifyError, key_at};
 use crate::version::Version;
 
 /// What became of one envelope.
@@ -125,6 +125,12 @@ impl UnverifiedReceipt {
         self.key_id
     }
 
+    /// What it says, whoever signed it.
+    #[must_use]
+    pub const fn claims(&self) -> &ReceiptBody {
+        &self.body
+    }
+
     /// The receipt encoded again from its parts: the bytes that it was read from.
     ///
     /// # Errors
@@ -172,16 +178,11 @@ impl UnverifiedReceipt {
                 found: manifest.server().clone(),
             });
         }
-        let key = manifest
-            .envelope_key(self.key_id)
-            .ok_or(VerifyError::UnknownKey(self.key_id))?;
-        if !key.valid_at(now_ms) {
-            return Err(VerifyError::KeyNotValid(self.key_id));
-        }
+        let public = key_at(manifest, self.key_id, now_ms)?;
         let body_bytes = self.bytes.len() - ENVELOPE_SIGNATURE_BYTES;
         let signed = signed_bytes(self.bytes.get(..body_bytes).unwrap_or_default())
             .map_err(|_| VerifyError::BadSignature)?;
-        if !verify_envelope_signature(&key.public, &signed, &self.signature) {
+        if !verify_envelope_signature(public, &signed, &self.signature) {
             return Err(VerifyError::BadSignature);
         }
         Ok(Receipt {

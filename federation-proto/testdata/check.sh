@@ -236,6 +236,25 @@ hashes=$((size - length - 1 - 8 - 64))
 equal "offer in the countersignature" "$(slice countersignature.bin "$hashes" 32 | hex)" "$(sha256 <offer.bin)"
 equal "acceptance in the countersignature" \
   "$(slice countersignature.bin $((hashes + 32)) 32 | hex)" "$(sha256 <acceptance.bin)"
+# What follows: an amendment of that agreement after that offer, the consent to it, a declaration.
+signed_document "amendment" amendment.bin "entente amendment" "$work/a-issuing.PEM"
+end=$(($(stat -c %s amendment.bin) - $(stat -c %s "$work/signature") - 1))
+agreement=$(sha256 <countersignature.bin)
+equal "agreement in the amendment" "$(slice amendment.bin $((end - 32)) 32 | hex)" "$agreement"
+previous=$((2 + 2 * (1 + $(number amendment.bin 2 1)) + 8))
+equal "serial of the amendment" "$(number amendment.bin $((previous - 8)) 8)" 2
+equal "offer in the amendment" "$(slice amendment.bin "$previous" 32 | hex)" "$(sha256 <offer.bin)"
+signed_document "consent" consent.bin "entente consent" "$work/b-issuing.PEM"
+end=$(($(stat -c %s consent.bin) - $(stat -c %s "$work/signature") - 1))
+equal "amendment in the consent" "$(slice consent.bin $((end - 8 - 32)) 32 | hex)" "$(sha256 <amendment.bin)"
+signed_document "declaration" declaration.bin "entente declaration" "$work/b-issuing.PEM"
+end=$(($(stat -c %s declaration.bin) - $(stat -c %s "$work/signature") - 1))
+equal "decision and reason in the declaration" "$(slice declaration.bin $((end - 8 - 11)) 11 | hex)" \
+  "010008$(printf 'an audit' | hex)"
+equal "agreement in the declaration" "$(slice declaration.bin $((end - 8 - 11 - 32)) 32 | hex)" "$agreement"
+for name in amendment consent declaration; do
+  armor "$name.txt" "${name^^}" "$name.bin"
+done
 armor offer.txt OFFER offer.bin
 armor acceptance.txt ACCEPTANCE acceptance.bin
 armor countersignature.txt COUNTERSIGNATURE countersignature.bin

@@ -10,41 +10,10 @@
 mod support;
 
 use federation_proto::agreement::{
-    Active, Agreement, AgreementError, Amendment, Consent, Direction, DocumentError, Effect,
-    Operation, Record, Side, Signed, Statement, Tendency, UserTypes,
+    Agreement, AgreementError, Amendment, Consent, Decided, Declaration, Direction, DocumentError,
+    Effect, Operation, Record, Side, Signed, Statement, Tendency, UserTypes,
 };
-use federation_proto::fingerprint::Fingerprint;
-use support::{DAY_MS, NOW_MS, Organisation, accept, offer, random};
-
-fn pair() -> (Organisation, Organisation) {
-    (
-        Organisation::new("a.example", 1),
-        Organisation::new("b.example", 2),
-    )
-}
-
-fn fingerprint(of: &Organisation) -> Fingerprint {
-    Fingerprint::of_root(&of.root)
-}
-
-/// Both sides of a finished ceremony.
-fn active(a: &Organisation, b: &Organisation) -> (Active, Active) {
-    let offered = offer(a, b);
-    let accepted = accept(offered.offer().clone(), b);
-    let acceptance = accepted.acceptance().clone();
-    let at_a = offered
-        .countersign(
-            acceptance,
-            &fingerprint(b),
-            &a.issuing_key,
-            &random(),
-            NOW_MS,
-        )
-        .unwrap();
-    let countersignature = at_a.signed().countersignature().clone();
-    let at_b = accepted.activate(countersignature, NOW_MS).unwrap();
-    (at_a, at_b)
-}
+use support::{DAY_MS, NOW_MS, Organisation, active, fingerprint, pair, random};
 
 /// Both ends of an agreement whose statements grant everything but are narrower than what can be said.
 fn signed(a: &Organisation, b: &Organisation) -> (Signed, Signed) {
@@ -205,14 +174,30 @@ fn amendments_keep_their_order() {
 fn proposals_give_way() {
     let (a, b) = pair();
     let (at_a, _) = signed(&a, &b);
-    let wide = amended(&a, &at_a, |statement| statement.terms.file_bytes_max += 1);
-    let wider = amended(&a, &at_a, |statement| statement.terms.file_bytes_max += 2);
-    let tight = amended(&a, &at_a, |statement| statement.terms.file_bytes_max = 0);
+    let file_max = |most: u64, made_ms: u64| {
+        amended(&a, &at_a, |statement| {
+            statement.terms.file_bytes_max = most;
+            statement.made_ms = made_ms;
+        })
+    };
+    let most = at_a.ours().terms.file_bytes_max;
+    let wide = file_max(most + 1, NOW_MS);
+    let wider = file_max(most + 2, NOW_MS + 1);
+    let tight = file_max(0, NOW_MS + 2);
+    let at_a = at_a.clone();
     let (at_a, _) = at_a.amend(wide, NOW_MS).unwrap();
     let (at_a, effect) = at_a.amend(wider.clone(), NOW_MS).unwrap();
     assert_eq!(effect, Effect::Proposed);
+    let (_, effect) = at_a.clone().amend(wider.clone(), NOW_MS).unwrap();
+    assert_eq!(effect, Effect::Known);
     assert_eq!(at_a.amendments(Side::Offerer).proposed(), Some(&wider));
-    let back = at_a.clone().without_proposal(Side::Offerer);
+    let back = amended(&a, &at_a, |_| {});
+    let (back, effect) = at_a.clone().amend(back, NOW_MS).unwrap();
+    assert_eq!(
+        effect,
+        Effect::InForce,
+        "what is restated allows nothing new"
+    );
     assert_eq!(back.amendments(Side::Offerer).proposed(), None);
     let (at_a, effect) = at_a.amend(tight, NOW_MS).unwrap();
     assert_eq!(effect, Effect::InForce);
@@ -307,5 +292,163 @@ fn changes_in_plain_language() {
         old.changes_to(&new)
             .iter()
             .all(|change| change.tendency != Tendency::Widens)
+    );
+}
+
+/// Goal: both sides may amend at the same serial, each arriving after the other was made, and both ends come
+/// to the same; by a tightening of the one that crosses a widening of the other.
+#[test]
+fn amendments_of_both_sides_cross() {
+    let (a, b) = pair();
+    let (at_a, at_b) = signed(&a, &b);
+    let by_a = amended(&a, &at_a, |statement| {
+        statement.terms.ttl.max_seconds = 3600
+    });
+    let by_b = amended(&b, &at_b, |statement| statement.terms.file_bytes_max *= 2);
+    assert_eq!(by_a.statement().serial, by_b.statement().serial);
+    let (at_a, _) = at_a.amend(by_a.clone(), NOW_MS).unwrap();
+    let (at_b, _) = at_b.amend(by_b.clone(), NOW_MS).unwrap();
+    let (at_a, _) = at_a.amend(by_b, NOW_MS).unwrap();
+    let (at_b, _) = at_b.amend(by_a, NOW_MS).unwrap();
+    let (at_a, consent) = at_a
+        .consent(None, &a.manifest(1), &a.issuing_key, &random(), NOW_MS)
+        .unwrap();
+    let at_b = at_b.consented(consent, NOW_MS).unwrap();
+    assert_eq!(at_a.ours(), at_b.theirs());
+    assert_eq!(at_a.theirs(), at_b.ours());
+    assert_eq!(at_a.ours().terms.ttl.max_seconds, 3600);
+    assert_eq!(at_a.theirs().terms.file_bytes_max, 2 * (100 << 20));
+}
+
+/// Goal: when a maker amends while the consent to its proposal is on its way, the later amendment counts at
+/// both ends, and neither is stuck; once the consent has arrived, nothing is undone any more; by every order
+/// of the two documents.
+#[test]
+fn a_consent_that_crosses_is_undone() {
+    let (a, b) = pair();
+    let (at_a, at_b) = signed(&a, &b);
+    let wide = amended(&a, &at_a, |statement| {
+        statement.terms.file_bytes_max *= 2;
+        statement.terms.ttl.max_seconds = 60;
+    });
+    let (at_a, _) = at_a.amend(wide.clone(), NOW_MS).unwrap();
+    let (at_b, _) = at_b.amend(wide, NOW_MS).unwrap();
+    let (consented, consent) = at_b
+        .consent(None, &b.manifest(1), &b.issuing_key, &random(), NOW_MS)
+        .unwrap();
+    // Not within what b consented to, but within what was in force before.
+    let later = amended(&a, &at_a, |statement| statement.terms.file_bytes_max = 5);
+    assert_eq!(later.statement().serial, consented.theirs().serial);
+    let (at_a, effect) = at_a.amend(later.clone(), NOW_MS).unwrap();
+    assert_eq!(effect, Effect::InForce);
+    let error = at_a.clone().consented(consent.clone(), NOW_MS);
+    assert_eq!(error.unwrap_err().error, AgreementError::NothingProposed);
+
+    // The store keeps what may come back.
+    let record = Record::Active(record_of(&consented));
+    let restored = Agreement::restore(&record).unwrap();
+    assert_eq!(restored.signed(), Some(&consented));
+    let (at_b, effect) = consented.clone().amend(later.clone(), NOW_MS).unwrap();
+    assert_eq!(effect, Effect::InForce);
+    assert_eq!(at_b.theirs(), at_a.ours());
+    assert_eq!(at_b.theirs().terms.ttl.max_seconds, 30 * 86_400);
+    let next = amended(&a, &at_a, |statement| statement.terms.file_bytes_max = 4);
+    assert_eq!(at_b.amend(next, NOW_MS).unwrap().1, Effect::InForce);
+
+    let arrived = consented.consent_arrived(&consent);
+    let error = arrived.amend(later, NOW_MS).unwrap_err().error;
+    assert_eq!(error, AgreementError::NotTheNext);
+}
+
+/// Goal: a refused proposal is gone at both ends and stays gone when it comes again, and the refusal says
+/// why; by refusing one, and by refusing what is not proposed.
+#[test]
+fn a_proposal_is_refused() {
+    let (a, b) = pair();
+    let (at_a, at_b) = signed(&a, &b);
+    let wide = amended(&a, &at_a, |statement| statement.terms.file_bytes_max *= 2);
+    let (at_a, _) = at_a.amend(wide.clone(), NOW_MS).unwrap();
+    let (at_b, _) = at_b.amend(wide.clone(), NOW_MS).unwrap();
+    let other = declare(&b, at_b.clone(), Decided::Refused(at_b.sha256()));
+    assert_eq!(other.unwrap_err(), AgreementError::NothingProposed);
+    let (at_b, refusal) = declare(&b, at_b, Decided::Refused(wide.sha256())).unwrap();
+    assert_eq!(at_b.amendments(Side::Offerer).proposed(), None);
+    let (at_b, effect) = at_b.amend(wide.clone(), NOW_MS).unwrap();
+    assert_eq!(effect, Effect::Known);
+    assert_eq!(at_b.amendments(Side::Offerer).proposed(), None);
+    let (at_a, news) = at_a.hear(refusal, NOW_MS).unwrap();
+    assert!(news);
+    assert_eq!(at_a.amendments(Side::Offerer).proposed(), None);
+    assert_eq!(at_a.heard().refusal().unwrap().reason, "drill");
+    assert_eq!(at_a.ours(), at_b.theirs());
+}
+
+fn declare(
+    by: &Organisation,
+    at: Signed,
+    decided: Decided,
+) -> Result<(Signed, Declaration), AgreementError> {
+    let (manifest, key) = (by.manifest(1), &by.issuing_key);
+    at.declare(decided, "drill", &manifest, key, &random(), NOW_MS)
+        .map_err(|rejected| rejected.error)
+}
+
+/// Goal: what a side declares is taken once, in its order, and only from that side about that agreement; by
+/// pausing, taking up and ending, with repetitions, replays, and declarations of others in between.
+#[test]
+fn declarations_keep_their_order() {
+    let (a, b) = pair();
+    let (at_a, at_b) = signed(&a, &b);
+    let maker = at_a.clone();
+    let (at_a, pause) = declare(&a, at_a, Decided::Suspended).unwrap();
+    let (at_a, resume) = declare(&a, at_a, Decided::Resumed).unwrap();
+    let (_, end) = declare(&a, at_a, Decided::Revoked).unwrap();
+    let text = pause.to_armor();
+    let pause = Declaration::from_armor(&text).unwrap();
+
+    let (paused, news) = at_b.clone().hear(pause.clone(), NOW_MS).unwrap();
+    assert!(news && paused.heard().pause().unwrap().reason == "drill");
+    let (paused, news) = paused.hear(pause.clone(), NOW_MS).unwrap();
+    assert!(!news, "a second delivery changes nothing");
+    let restored = Agreement::restore(&Record::Active(record_of(&paused))).unwrap();
+    assert_eq!(restored.signed(), Some(&paused));
+    let (taken_up, _) = paused.hear(resume, NOW_MS).unwrap();
+    assert_eq!(taken_up.heard().pause(), None);
+    let replayed = taken_up.clone().hear(pause.clone(), NOW_MS).unwrap_err();
+    assert_eq!(replayed.error, AgreementError::Overtaken);
+    let (ended, _) = taken_up.clone().hear(end.clone(), NOW_MS).unwrap();
+    assert!(ended.heard().end().is_some());
+
+    let refused = |declaration: Declaration, now_ms| {
+        let refused = taken_up.clone().hear(declaration, now_ms).unwrap_err();
+        assert_eq!(*refused.state, taken_up);
+        refused.error
+    };
+    assert_eq!(
+        refused(end, NOW_MS - DAY_MS),
+        DocumentError::FromTheFuture.into()
+    );
+    let (elsewhere, _) = signed(&a, &b);
+    let (_, other) = declare(&a, elsewhere, Decided::Revoked).unwrap();
+    assert_eq!(refused(other, NOW_MS), DocumentError::OtherDocuments.into());
+    let (_, own) = declare(&b, at_b.clone(), Decided::Revoked).unwrap();
+    assert_eq!(refused(own, NOW_MS), DocumentError::OtherDocuments.into());
+    let mallory = Organisation::new("a.example", 3);
+    let forge = |manifest_of: &Organisation| {
+        let manifest = manifest_of.manifest(1);
+        let key = &mallory.issuing_key;
+        let forged = maker
+            .clone()
+            .declare(Decided::Revoked, "", &manifest, key, &random(), NOW_MS);
+        forged.unwrap().1
+    };
+    assert_eq!(
+        refused(forge(&a), NOW_MS),
+        DocumentError::BadSignature.into()
+    );
+    let error = refused(forge(&mallory), NOW_MS);
+    assert!(
+        matches!(error, AgreementError::Document(DocumentError::Manifest(_))),
+        "{error}"
     );
 }

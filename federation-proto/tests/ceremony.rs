@@ -9,47 +9,20 @@
 mod support;
 
 use federation_proto::agreement::{
-    Acceptance, Accepted, Active, Agreement, AgreementError, Countersignature,
-    CountersignatureBody, Direction, Document, DocumentError, Draft, Offer, OfferBody, Offered,
-    Operation, Record, Side, State, Statement, TermsError, UserTypes,
+    Acceptance, Accepted, Agreement, AgreementError, Countersignature, CountersignatureBody,
+    Direction, Document, DocumentError, Draft, Offer, OfferBody, Offered, Operation, Record, Side,
+    State, Statement, TermsError, UserTypes,
 };
 use federation_proto::armor::{self, ArmorError};
 use federation_proto::codec::Wire;
-use federation_proto::fingerprint::Fingerprint;
 use federation_proto::hash::Digest;
 use federation_proto::version::{Version, VersionSet};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
-use support::{DAY_MS, NOW_MS, Organisation, accept, acceptance, offer, random, server};
-
-fn pair() -> (Organisation, Organisation) {
-    (
-        Organisation::new("a.example", 1),
-        Organisation::new("b.example", 2),
-    )
-}
-
-fn fingerprint(of: &Organisation) -> Fingerprint {
-    Fingerprint::of_root(&of.root)
-}
-
-/// Both sides of a finished ceremony.
-fn active(a: &Organisation, b: &Organisation) -> (Active, Active) {
-    let offered = offer(a, b);
-    let accepted = accept(offered.offer().clone(), b);
-    let at_a = offered
-        .countersign(
-            accepted.acceptance().clone(),
-            &fingerprint(b),
-            &a.issuing_key,
-            &random(),
-            NOW_MS,
-        )
-        .unwrap();
-    let countersignature = at_a.signed().countersignature().clone();
-    let at_b = accepted.activate(countersignature, NOW_MS).unwrap();
-    (at_a, at_b)
-}
+use support::{
+    DAY_MS, NOW_MS, Organisation, accept, acceptance, active, fingerprint, offer, pair, random,
+    server,
+};
 
 fn accept_error(offer: Offer, by: &Organisation, change: fn(&mut Statement)) -> AgreementError {
     let confirmed = offer.manifest().identity().fingerprint();

@@ -4,23 +4,26 @@
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_types,
-    reason = "tests fail by panicking, and one of them runs the script"
+    clippy::disallowed_methods,
+    reason = "tests fail by panicking; some read files, and one runs the script"
 )]
 
 mod support;
 
 use std::process::Command;
 
-use federation_proto::agreement::{Acceptance, Charter, Countersignature, Offer};
+use federation_proto::agreement::{
+    Acceptance, Amendment, Charter, Consent, Countersignature, Declaration, Offer,
+};
 use federation_proto::codec::Wire;
 use federation_proto::fingerprint::Fingerprint;
 use federation_proto::payload::{Payload, Relay};
 use federation_proto::receipt;
-use support::NOW_MS;
 use support::golden::{
-    acceptance_body, both, charter, documents, folder, link_ab, manifest_of, offer_body, payloads,
-    read, relay, reproducible, verified,
+    acceptance_body, amendment_body, both, charter, consent_body, declaration_body, documents,
+    folder, link_ab, manifest_of, offer_body, payloads, read, relay, reproducible, verified,
 };
+use support::{NOW_MS, worked_examples};
 
 /// Goal: the wire format has not changed; by making every vector again whose signature is
 /// deterministic.
@@ -30,6 +33,16 @@ fn made_again_they_are_the_same() {
     for (name, bytes) in reproducible(&a, &b) {
         assert_eq!(read(&name), bytes, "{name}");
     }
+}
+
+/// Goal: the worked examples of the protocol's text are the vectors' bytes; by rendering them again.
+#[test]
+fn worked_examples_are_of_these_bytes() {
+    let text = std::fs::read_to_string(worked_examples::path()).unwrap();
+    assert!(
+        text == worked_examples::render(),
+        "docs/protocol/11-worked-examples.md is not what `write_golden` renders"
+    );
 }
 
 /// Goal: the vectors decode to what they were made of; by decoding each.
@@ -111,6 +124,23 @@ fn a_charter_and_what_follows() {
         let countersignature = read("charter-countersignature.bin");
         assert_eq!(*signed.countersignature().bytes(), countersignature);
     }
+}
+
+/// Goal: what follows a ceremony keeps its format; by comparing what an amendment, a consent and a
+/// declaration say, as bytes and as text. That their signatures hold, the script checks.
+#[test]
+fn later_documents_say_what_they_said() {
+    let (a, b) = both();
+    let text = |name: &str| String::from_utf8(read(name).to_vec()).unwrap();
+    let amendment = Amendment::open(read("amendment.bin"), NOW_MS).unwrap();
+    assert_eq!(*amendment.body(), amendment_body(&a, &b));
+    assert_eq!(amendment.to_armor(), text("amendment.txt"));
+    let consent = Consent::decode(read("consent.bin")).unwrap();
+    assert_eq!(*consent.body(), consent_body(&a, &b));
+    assert_eq!(consent.to_armor(), text("consent.txt"));
+    let declaration = Declaration::decode(read("declaration.bin")).unwrap();
+    assert_eq!(*declaration.body(), declaration_body(&a, &b));
+    assert_eq!(declaration.to_armor(), text("declaration.txt"));
 }
 
 /// Goal: the vectors hold without any of this code; by the script, which uses OpenSSL and sha256sum

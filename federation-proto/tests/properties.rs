@@ -13,12 +13,14 @@ use std::fmt::Debug;
 use bytes::Bytes;
 use federation_proto::agreement::{
     Acceptance, AcceptanceBody, AmendmentBody, Charter, CharterBody, CharterMember, Consent,
-    ConsentBody, Countersignature, CountersignatureBody, Endpoint, Grants, Introduction, Offer,
-    OfferBody, Operation, Statement, Terms, TtlBounds, UserTypes,
+    ConsentBody, Countersignature, CountersignatureBody, Decided, Declaration, DeclarationBody,
+    Endpoint, Grants, Introduction, Offer, OfferBody, Operation, Statement, Terms, TtlBounds,
+    UserTypes,
 };
 use federation_proto::armor;
 use federation_proto::codec::{Wire, Writer};
 use federation_proto::envelope::{HashedPayload, Header, Kind, Lane, Outgoing, Suite};
+use federation_proto::exchange::ExchangeProof;
 use federation_proto::fingerprint::Fingerprint;
 use federation_proto::hash::Digest;
 use federation_proto::ids::{
@@ -34,7 +36,7 @@ use federation_proto::payload::{
 };
 use federation_proto::receipt::{self, ItemResult, LaneHead, ReceiptBody};
 use federation_proto::refusal::{Refusal, RefusalCode};
-use federation_proto::transaction::{self, EnvelopeProof, Link, sign};
+use federation_proto::transaction::{self, EnvelopeProof, Link, RootSignature, sign};
 use federation_proto::version::{Version, VersionSet};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -389,7 +391,7 @@ fn terms() -> impl Strategy<Value = Terms> {
         grants(),
         1..1000_u32,
         1000..=u32::MAX,
-        any::<(u64, u64)>(),
+        any::<(u64, u64, u8)>(),
     )
         .prop_map(
             |(outbound, inbound, min_seconds, max_seconds, limits)| Terms {
@@ -401,6 +403,7 @@ fn terms() -> impl Strategy<Value = Terms> {
                 },
                 waiting_bytes_max: limits.0,
                 file_bytes_max: limits.1,
+                label_max: limits.2,
             },
         )
 }
@@ -499,6 +502,22 @@ proptest! {
         }
     }
 
+    /// Goal: proofs of an exchange have one encoding; by round trip, damage and re-encoding.
+    #[test]
+    fn exchange_proofs(body in receipt_body(), key_id in any::<[u8; 8]>(), damage in damage()) {
+        let key = EnvelopeKey::from_seed(&[1; 32]).unwrap();
+        let proof = ExchangeProof {
+            signature: RootSignature { key_id: KeyId(key_id), signature: [7; 64] },
+            receipt: body.sign(&key).unwrap(),
+        };
+        let bytes = proof.to_bytes().unwrap();
+        prop_assert_eq!(&ExchangeProof::from_bytes(bytes.clone()).unwrap(), &proof);
+        let other = damaged(&bytes, damage);
+        if let Ok(accepted) = ExchangeProof::from_bytes(other.clone()) {
+            prop_assert_eq!(accepted.to_bytes().unwrap(), other);
+        }
+    }
+
     /// Goal: amendments and consents have one encoding; by round trip, damage and re-encoding.
     #[test]
     fn amendments_and_consents(
@@ -582,6 +601,44 @@ proptest! {
         }
     }
 
+    /// Goal: declarations have one encoding; by round trip, damage and re-encoding.
+    #[test]
+    fn declarations(
+        names in (server_name(), server_name()),
+        decided in prop_oneof![
+            Just(Decided::Suspended),
+            Just(Decided::Resumed),
+            Just(Decided::Revoked),
+            digest().prop_map(Decided::Refused),
+        ],
+        reason in "[a-z ]{0,20}",
+        time in any::<u64>(),
+        hash in digest(),
+        signature in opaque(72),
+        damage in damage(),
+    ) {
+        let body = DeclarationBody {
+            from: names.0,
+            to: names.1,
+            manifest: Bytes::copy_from_slice(hash.as_bytes()),
+            agreement_sha256: hash,
+            decided,
+            reason,
+            made_ms: time,
+        };
+        check_wire(&body, damage.clone());
+        let mut writer = Writer::new();
+        body.write(&mut writer);
+        writer.opaque8("signature", 72, &signature);
+        let bytes = writer.finish().unwrap();
+        let decoded = Declaration::decode(bytes.clone()).unwrap();
+        prop_assert_eq!(decoded.body(), &body);
+        let other = damaged(&bytes, damage);
+        if let Ok(accepted) = Declaration::decode(other.clone()) {
+            prop_assert_eq!(accepted.bytes(), &other);
+        }
+    }
+
     /// Goal: offers, acceptances and countersignatures have one encoding; by round trip, damage
     /// and re-encoding.
     #[test]
@@ -628,11 +685,24 @@ proptest! {
         certificate in opaque(60),
         keys in prop::collection::vec((any::<[u8; 32]>(), 0..10_u64, 5..15_u64), 1..4),
         pins in prop::collection::vec(digest(), 1..4),
+        // Which of the keys are revoked, since when, and whether by their ids' order.
+        revoked in prop::collection::vec((any::<prop::sample::Index>(), 0..15_u64), 0..3),
+        sorted in any::<bool>(),
         signature in opaque(72),
         damage in damage(),
     ) {
+        let mut revoked: Vec<_> = revoked
+            .into_iter()
+            .map(|(index, since)| {
+                let (public, _, until) = index.get(&keys);
+                (KeyId::of(public), since, *until)
+            })
+            .collect();
+        if sorted {
+            revoked.sort_unstable();
+        }
         let mut writer = Writer::new();
-        writer.u16(1);
+        writer.u16(if revoked.is_empty() { 1 } else { 2 });
         writer.server_name(&server);
         writer.u64(serial);
         writer.u64(serial);
@@ -643,9 +713,17 @@ proptest! {
             writer.u64(*until);
         });
         writer.list("pins", 8, &pins, |writer, pin| writer.fixed(pin.as_bytes()));
+        if !revoked.is_empty() {
+            writer.list("revoked", 8, &revoked, |writer, (id, since, _)| {
+                writer.fixed(&id.0);
+                writer.u64(*since);
+            });
+        }
         writer.opaque8("signature", 72, &signature);
         let bytes = writer.finish().unwrap();
-        let in_order = keys.is_sorted_by(|a, b| a.0 < b.0)
+        let in_order = revoked.is_sorted_by(|a, b| a.0 < b.0)
+            && revoked.iter().all(|(_, since, until)| since < until)
+            && keys.is_sorted_by(|a, b| a.0 < b.0)
             && keys.iter().all(|key| key.1 < key.2)
             && pins.is_sorted_by(|a, b| a < b);
         prop_assert_eq!(manifest::decode(bytes.clone()).is_ok(), in_order);
@@ -791,6 +869,7 @@ proptest! {
         let bytes = Bytes::from(bytes);
         let _ = transaction::decode(bytes.clone());
         let _ = receipt::decode(bytes.clone());
+        let _ = ExchangeProof::from_bytes(bytes.clone());
         let _ = manifest::decode(bytes.clone());
         let _ = Countersignature::decode(bytes.clone());
         let _ = Header::from_bytes(bytes.clone());

@@ -12,9 +12,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use federation_proto::codec::{DecodeError, Wire};
+use federation_proto::exchange::ExchangeProof;
 use federation_proto::hash::Digest;
 use federation_proto::ids::ServerName;
-use federation_proto::keys::EnvelopeKey;
+use federation_proto::keys::{EnvelopeKey, IssuingKey};
 use federation_proto::manifest::{self, Manifest, ManifestBody, ManifestError, SignError};
 use federation_proto::organisation::{CertificateError, OrganisationIdentity};
 use federation_proto::receipt::{self, ItemResult, LaneHead, ReceiptBody};
@@ -70,6 +71,57 @@ fn signed_is_verified_and_each_envelope_is_proved_alone() {
             assert_eq!(alone.proof(), proof);
         }
     }
+}
+
+/// Goal: a stranger who has both manifests and nothing else is convinced that one server sent a
+/// transaction and the other took it, and by nothing that was changed or put together; by flipping a bit of
+/// each byte of the proof, by the wrong manifests, and by another transaction's signature.
+#[test]
+fn an_exchange_is_proved_to_a_stranger() {
+    let (a, b) = pair();
+    let (origin, destination) = (a.manifest(1), b.manifest(1));
+    let exchange = |count: u64| {
+        let envelopes: Vec<_> = (1..=count).map(|n| outgoing(lane(1), n, b"x")).collect();
+        let signed = sign(&a.envelope_key, &link(&a, &b, 5), &envelopes).unwrap();
+        let head = LaneHead {
+            sequence: count,
+            chain_hash: Digest::of(b"chain"),
+        };
+        let receipt = ReceiptBody {
+            link: link(&a, &b, 5),
+            root: signed.root,
+            at_ms: NOW_MS,
+            results: vec![ItemResult::Accepted; envelopes.len()],
+            lanes: BTreeMap::from([(lane(1), head)]),
+        };
+        ExchangeProof {
+            signature: signed.signature,
+            receipt: receipt.sign(&b.envelope_key).unwrap(),
+        }
+    };
+    let proof = exchange(3);
+    let bytes = proof.to_bytes().unwrap();
+    let read = ExchangeProof::from_bytes(bytes.clone()).unwrap();
+    let receipt = read.verify(&origin, &destination).unwrap();
+    assert_eq!(receipt.body().lanes[&lane(1)].sequence, 3);
+    for at in 0..bytes.len() {
+        let mut changed = bytes.to_vec();
+        changed[at] ^= 1;
+        let accepted = ExchangeProof::from_bytes(changed)
+            .ok()
+            .and_then(|proof| proof.verify(&origin, &destination).ok());
+        assert!(accepted.is_none(), "byte {at}");
+    }
+    assert!(proof.verify(&destination, &origin).is_err());
+    assert!(proof.verify(&origin, &origin).is_err());
+    let mixed = ExchangeProof {
+        signature: exchange(2).signature,
+        ..proof
+    };
+    assert_eq!(
+        mixed.verify(&origin, &destination),
+        Err(VerifyError::BadSignature)
+    );
 }
 
 /// Goal: no byte of a transaction can be changed; by flipping one bit of each byte in turn.
@@ -345,13 +397,105 @@ fn manifests_go_forward_only() {
     }
 }
 
+/// Goal: a key counts for what is received before its revocation and not from then on, also where a hub
+/// stamped the receipt; by one envelope at both times, alone and in its transaction.
+#[test]
+fn revoked_keys_count_for_what_was_received_before() {
+    let (a, b) = pair();
+    let mut body = a.manifest_body(2);
+    body.envelope_keys[0].revoked_ms = Some(NOW_MS);
+    let bytes = body.sign(&a.issuing_key, &random()).unwrap();
+    let manifest = manifest::decode(bytes)
+        .unwrap()
+        .verify(&a.name, &a.root, Some(&a.manifest(1)), NOW_MS)
+        .unwrap();
+    let signed = sign(
+        &a.envelope_key,
+        &link(&a, &b, 1),
+        &[outgoing(lane(1), 1, b"one")],
+    )
+    .unwrap();
+    let verify = |at_ms| {
+        transaction::decode(signed.bytes.clone())
+            .unwrap()
+            .verify(&manifest, &a.name, &b.name, at_ms)
+    };
+    let revoked = VerifyError::KeyRevoked(a.envelope_key.id());
+    let before = verify(NOW_MS - 1).unwrap();
+    assert_eq!(verify(NOW_MS).unwrap_err(), revoked);
+    let envelope = &before.envelopes()[0];
+    let prove = |at_ms| {
+        let bytes = envelope.bytes().clone();
+        envelope
+            .proof()
+            .verify(bytes, &manifest, &a.name, &b.name, at_ms)
+    };
+    assert!(prove(NOW_MS - 1).is_ok());
+    assert_eq!(prove(NOW_MS).unwrap_err(), revoked);
+}
+
+/// Goal: a revocation is never taken back or moved to a later time, an issuing CA that another has followed
+/// signs nothing any more, and no serial is used up ahead of its time; by manifests that each try one.
+#[test]
+fn what_a_thief_may_not_undo() {
+    let (root_key, first_key, second_key) = (
+        KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap(),
+        KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap(),
+        KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap(),
+    );
+    let first = Organisation::with_keys("a.example", 1, &root_key, &first_key);
+    let root_params = authority("a.example root", 1);
+    let mut params = authority("a.example issuing", 0);
+    params.not_before = rcgen::date_time_ymd(2026, 6, 1);
+    let issuer = Issuer::from_params(&root_params, &root_key);
+    let renewed = params.signed_by(&second_key, &issuer).unwrap();
+    let second = Organisation {
+        name: first.name.clone(),
+        root: first.root.clone(),
+        issuing: Bytes::copy_from_slice(renewed.der()),
+        issuing_key: IssuingKey::from_pkcs8(&second_key.serialize_der(), &random()).unwrap(),
+        envelope_key: EnvelopeKey::from_seed(&[2; 32]).unwrap(),
+    };
+    let take = |by: &Organisation, body: &ManifestBody, current: &Manifest| {
+        manifest::decode(body.sign(&by.issuing_key, &random()).unwrap())
+            .unwrap()
+            .verify(&first.name, &first.root, Some(current), NOW_MS)
+    };
+    let id = first.envelope_key.id();
+    let mut revoking = first.manifest_body(2);
+    revoking.envelope_keys[0].revoked_ms = Some(NOW_MS);
+    let known = take(&first, &revoking, &first.manifest(1)).unwrap();
+    let again = |since_ms| {
+        let mut body = first.manifest_body(3);
+        body.envelope_keys[0].revoked_ms = since_ms;
+        take(&first, &body, &known).map(|_| ())
+    };
+    for since_ms in [None, Some(NOW_MS + 1)] {
+        assert_eq!(again(since_ms), Err(ManifestError::RevocationWithdrawn(id)));
+    }
+    assert_eq!(again(Some(NOW_MS - DAY_MS)), Ok(()));
+    let mut without = first.manifest_body(3);
+    without.envelope_keys[0].public = *second.envelope_key.public();
+    assert!(take(&first, &without, &known).is_ok());
+
+    // The renewed CA takes over, whoever holds the former one's key.
+    let renewed = take(&second, &second.manifest_body(3), &first.manifest(1)).unwrap();
+    let by_thief = take(&first, &first.manifest_body(4), &renewed);
+    assert_eq!(by_thief, Err(ManifestError::FormerIssuer));
+
+    let ahead = first.manifest_body(NOW_MS + DAY_MS);
+    let by_thief = take(&first, &ahead, &first.manifest(1));
+    assert_eq!(by_thief, Err(ManifestError::SerialAhead(NOW_MS + DAY_MS)));
+}
+
 /// Goal: no manifest is signed that every decoder would refuse; by bodies that are each wrong in one
 /// thing.
 #[test]
 fn manifests_that_nobody_reads_are_not_signed() {
     let (a, _) = pair();
     type Change = fn(&mut ManifestBody);
-    let wrong: [Change; 7] = [
+    let wrong: [Change; 8] = [
+        |body| body.envelope_keys[0].revoked_ms = Some(body.envelope_keys[0].not_after_ms),
         |body| body.envelope_keys.clear(),
         |body| body.envelope_keys.push(body.envelope_keys[0]),
         |body| {

@@ -1,6 +1,6 @@
 //! Every type that the HTTP interfaces carry as JSON, by name: a new request or answer is added here.
 
-use homeserver_api::{admin, client, consortium, policy, problem};
+use homeserver_api::{admin, client, consortium, keys, policy, problem};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -27,8 +27,11 @@ macro_rules! every_type {
 
 every_type! {
     admin::AcceptRequest,
+    admin::AmendRequest,
+    admin::Amended,
     admin::AuditPage,
     admin::ChangeUserRequest,
+    admin::ConsentRequest,
     admin::CountersignRequest,
     admin::CreateUserRequest,
     admin::CreatedUser,
@@ -39,7 +42,11 @@ every_type! {
     admin::PeerDetail,
     admin::PeeringDocument,
     admin::Peers,
+    admin::Quarantine,
+    admin::QuarantinedDetail,
     admin::ReasonRequest,
+    admin::Receipts,
+    admin::RefuseAmendmentRequest,
     admin::ResetPasswordRequest,
     admin::ServerStatus,
     admin::SignInRequest,
@@ -65,6 +72,10 @@ every_type! {
     consortium::Joined,
     consortium::MergeRequest,
     consortium::SignCharterRequest,
+    keys::KeysStatus,
+    keys::RevokeEnvelopeKeyRequest,
+    keys::RevokeTlsKeyRequest,
+    keys::RotateKeyRequest,
     policy::UserTypePolicy,
     problem::Problem,
 }

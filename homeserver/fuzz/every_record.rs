@@ -7,14 +7,15 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use federation_proto::envelope::Lane;
+use federation_proto::hash::Digest;
 use federation_proto::ids::{
     AccountId, ConsortiumId, DeviceId, FileId, Handle, RequestId, RoomId, ServerName,
 };
 use homeserver::store::{
     self, Engine, Key, Order, Part, PartOutcome, Store, StoreError, Value, Write, account,
-    administrators, audit, consortium, dead_letters, device, expiry, file, inbox, key_claims,
-    key_package, key_request, link_position, outbox, payload, peer, policy_serial, relayed, room,
-    schema, submit_state, user_type,
+    administrators, audit, consortium, dead_letters, device, exchange, expiry, file, inbox,
+    key_claims, key_package, key_request, lane_base, link_position, outbox, payload, peer,
+    policy_serial, quarantine, relayed, room, schema, submit_state, tally, user_type,
 };
 
 /// Entries that one reader finds: more would let a reader that follows the keys go on for ever.
@@ -79,7 +80,9 @@ fn written(write: impl FnOnce(&mut Part) -> Result<(), StoreError>) -> Value {
     write(&mut part).unwrap();
     match part.writes.into_iter().next_back().unwrap() {
         Write::Put(_, value) | Write::Append { value, .. } => value,
-        Write::Delete(_) => panic!("a put deletes"),
+        Write::Delete(_) | Write::Count { .. } | Write::Uncount { .. } => {
+            panic!("a record is not written last")
+        }
     }
 }
 
@@ -183,7 +186,8 @@ impl Records {
         count(self.round_trip(
             |store| Some(now(inbox::range(store, device, 1, 1)).ok()?.pop()?.1),
             |part, record| {
-                inbox::append(part, device, inbox::value(record)?);
+                let source = record.source.as_ref();
+                inbox::append(part, device, source, inbox::value(record)?);
                 Ok(())
             },
         ));
@@ -210,6 +214,15 @@ impl Records {
             |store| now(link_position::recent(store, &server, lane, 1)).ok()?,
             |part, recent| link_position::put_recent(part, &server, lane, recent),
         ));
+        let (outbound, root) = (exchange::Direction::Outbound, Digest::from_bytes([9; 32]));
+        count(self.round_trip(
+            |store| now(exchange::all(store, outbound, &server)).ok()?.pop(),
+            |part, record| exchange::put(part, outbound, &server, &root, record),
+        ));
+        count(self.round_trip(
+            |store| Some(now(lane_base::get(store, &server, lane)).ok()??.0),
+            |part, base| lane_base::put(part, &server, lane, base, None),
+        ));
         count(self.round_trip(
             |store| {
                 Some(
@@ -219,11 +232,18 @@ impl Records {
                         .row,
                 )
             },
-            |part, row| outbox::append(part, &server, lane, row),
+            |part, row| {
+                outbox::append(part, &server, lane, outbox::value(row)?);
+                Ok(())
+            },
         ));
         count(self.round_trip(
             |store| Some(now(room::get(store, room)).ok()??.0),
             |part, record| room::put(part, room, record),
+        ));
+        count(self.round_trip(
+            |store| now(quarantine::get(store, &[9; 32])).ok()?,
+            |part, record| quarantine::put(part, &[9; 32], record),
         ));
         count(self.round_trip(
             |store| Some(now(relayed::get(store, room, &server)).ok()??.0),
@@ -278,6 +298,9 @@ impl Records {
         let again = || self.find(suffix, value.clone());
         let mut part = Part::default();
         let _ = now(schema::check(store));
+        let _ = now(lane_base::delete_some(store, &mut part, server, 10));
+        again();
+        let _ = now(tally::get(store, &tally::inbound(server)));
         let _ = now(account::by_handle(store, handle));
         again();
         let _ = now(account::handles(store, None, 10));
@@ -314,6 +337,8 @@ impl Records {
         let _ = now(payload::is_awaited(store, payload::PayloadId([7; 16])));
         again();
         let _ = now(peer::all(store));
+        again();
+        let _ = now(quarantine::all(store, 10));
         let _ = policy_serial::number(now(policy_serial::get(store))?.as_ref());
         let (state, _) = now(submit_state::get(store, of.device))?;
         let _ = now(state.outcome(store, of.device, 1));

@@ -9,6 +9,11 @@
 //! | `forget-unanswered` | mail for a peer that owes an answer for a second is accepted and dropped | a network that is cut |
 //! | `accept-any-ttl` | no bound of a time-to-live holds | a message that is to live too long |
 //! | `accept-unknown-peer` | a handshake succeeds for names without an agreement | a stranger that knocks |
+//! | `accept-again` | an envelope at a position that was consumed has its effect anew | replays |
+//! | `keep-revoked` | the agreement with a peer that is revoked stays in force until the next start | revoking a peer that sends |
+//! | `poison-blocks` | what would be refused for good is put off instead, and its lane waits behind it | one bad envelope among many |
+//! | `stale-manifest` | peers are shown the key manifest that was first asked for, for ever | keys that change |
+//! | `one-peer-at-a-time` | a request to one peer waits for the answers of all others | a peer that stalls |
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -61,6 +66,25 @@ pub fn answered() {
     *UNANSWERED_SINCE
         .lock()
         .unwrap_or_else(PoisonError::into_inner) = None;
+}
+
+/// The fault `stale-manifest`: the manifest that peers are shown.
+pub fn stale_manifest(newest: bytes::Bytes) -> bytes::Bytes {
+    static FIRST: OnceLock<bytes::Bytes> = OnceLock::new();
+    if is_on("stale-manifest") {
+        FIRST.get_or_init(|| newest).clone()
+    } else {
+        newest
+    }
+}
+
+/// The fault `one-peer-at-a-time`: the turn to send, if senders take turns.
+pub async fn turn() -> Option<tokio::sync::MutexGuard<'static, ()>> {
+    static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    match is_on("one-peer-at-a-time") {
+        true => Some(TURN.lock().await),
+        false => None,
+    }
 }
 
 /// The fault `answer-before-sync`: answers from memory, and hands the parts to the real engine later.

@@ -19,7 +19,7 @@ use crate::delivery::mailboxes::{Mailboxes, Ring};
 use crate::federation::outbound::Links;
 use crate::federation::peers::Directory;
 use crate::identity::{AccountsCache, SignInGuard};
-use crate::organisation::Keys;
+use crate::organisation::{Keeper, KeyFolder, Keys};
 use crate::store::{Store, StoreError};
 use crate::tls::PeerRoots;
 
@@ -48,6 +48,8 @@ pub struct Node {
     pub config: Config,
     /// The organisation's keys.
     pub keys: Arc<Keys>,
+    /// Changes them.
+    pub keeper: Keeper,
     /// The peers that may connect: kept up to date by `federation::peers`.
     pub peer_roots: Arc<PeerRoots>,
     /// What the agreements with peers allow: kept up to date by `federation::peers`.
@@ -84,6 +86,7 @@ impl Node {
     ) -> Self {
         Self {
             server: config.server.name.clone(),
+            keeper: Keeper::new(Arc::clone(&keys), KeyFolder::at(config.server.keys_dir())),
             config,
             keys,
             peer_roots: Arc::default(),
@@ -184,9 +187,11 @@ pub(crate) mod testing {
         let keys = organisation::create(&server, clock.now_ms(), random.as_ref())
             .unwrap()
             .keys;
+        let keys = Arc::new(keys);
         let store = Store::new(Arc::new(MemoryEngine::default())).unwrap();
         let config = Config::minimal(server, "/nonexistent".into());
-        let node = Node::new(config, Arc::new(keys), store, clock.clone(), random);
+        let mut node = Node::new(config, Arc::clone(&keys), store, clock.clone(), random);
+        node.keeper = Keeper::in_memory(keys);
         (Arc::new(node), clock)
     }
 }

@@ -12,6 +12,7 @@ mod federation;
 mod health;
 mod open_files;
 mod refusals;
+mod strangers;
 mod systemd;
 mod tasks;
 
@@ -117,6 +118,10 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
         Some(address) => Some(bind(address).await?),
         None => None,
     };
+    let offers = match listen.offers {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
     let admin = admin_socket::bind(&listen.admin_socket).map_err(system(format!(
         "admin socket {}",
         listen.admin_socket.display()
@@ -139,7 +144,7 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
         federation::serve(
             node.clone(),
             federation,
-            tls,
+            tls.clone(),
             health.federation.clone(),
             ending.clone(),
         ),
@@ -148,6 +153,18 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
         "admin socket",
         admin_socket::serve(node.clone(), admin, ending.clone()),
     );
+    if let Some(offers) = offers {
+        tasks.spawn(
+            "listener for strangers",
+            strangers::serve(
+                node.clone(),
+                offers,
+                tls,
+                health.strangers.clone(),
+                ending.clone(),
+            ),
+        );
+    }
     if let Some(metrics) = metrics {
         tasks.spawn(
             "metrics listener",

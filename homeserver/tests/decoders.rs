@@ -10,7 +10,7 @@
 )]
 
 use homeserver::config::Config;
-use homeserver::organisation::{self, pem, root_key};
+use homeserver::organisation::{self, issuing, pem, root_key};
 use homeserver::tls;
 use proptest::prelude::*;
 
@@ -97,6 +97,10 @@ proptest! {
         let _ = pem::decode("THING", &text);
         let _ = pem::decode("THING", &format!("-----BEGIN THING-----\n{inner}-----END THING-----"));
         root_key::is_well_formed(&text);
+        issuing::is_request(&text);
+        issuing::is_request(&format!(
+            "-----BEGIN CERTIFICATE REQUEST-----\n{inner}-----END CERTIFICATE REQUEST-----"
+        ));
     }
 
     /// Goal: any header of a root key file is judged, and a greedy one refused. Method: any bytes in its armour.

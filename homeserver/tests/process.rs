@@ -297,3 +297,69 @@ fn a_wrong_configuration_is_told_whole() {
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(json["mistakes"][0]["key"], "server.name");
 }
+
+/// Goal: the issuing CA is renewed with the root key on this machine or away from it, the homeserver takes the
+/// new one up, and what the root key does not fit is refused; by the real commands, both ways.
+#[test]
+fn the_issuing_ca_is_renewed() {
+    let place = Place::new();
+    assert_eq!(code(&place.init()), Some(0));
+    let issuing = || std::fs::read(place.path("data/keys/issuing.pem")).unwrap();
+    let path = |name: &str| place.path(name).display().to_string();
+    let run = |words: &[&str]| place.command(words).output().unwrap();
+    let key = [
+        "--root-key",
+        &path("root-key.enc"),
+        "--passphrase-file",
+        &path("passphrase"),
+    ];
+    let begun = now_s();
+    let until_the_next_second = |of| {
+        // Certificates count whole seconds, and the next CA begins later than the one before.
+        while now_s() == of {
+            std::thread::yield_now();
+        }
+    };
+    until_the_next_second(begun);
+    let first = issuing();
+    let renewed = run(&[&["ca", "renew"][..], &key].concat());
+    assert_eq!(code(&renewed), Some(0), "{}", errors(&renewed));
+    assert_eq!(issuing(), first, "the homeserver takes it up");
+    assert_eq!(code(&terminate(place.start())), Some(0));
+    let second = issuing();
+    assert_ne!(second, first);
+    assert!(!place.path("data/keys/issuing-new").exists());
+
+    until_the_next_second(now_s());
+    let request = run(&["ca", "request", "--output-file", &path("request.pem")]);
+    assert_eq!(code(&request), Some(0), "{}", errors(&request));
+    let root = path("data/keys/root.pem");
+    let sign = [
+        "ca",
+        "sign",
+        &path("request.pem"),
+        "--root",
+        &root,
+        "--output-file",
+        &path("issuing.pem"),
+    ];
+    let signed = run(&[&sign[..], &key].concat());
+    assert_eq!(code(&signed), Some(0), "{}", errors(&signed));
+    let other = run(&["ca", "install", &root]);
+    assert_eq!(code(&other), Some(1), "{}", errors(&other));
+    let installed = run(&["ca", "install", &path("issuing.pem")]);
+    assert_eq!(code(&installed), Some(0), "{}", errors(&installed));
+    let again = run(&["ca", "install", &path("issuing.pem")]);
+    assert!(errors(&again).contains("ca request"), "{}", errors(&again));
+    assert_eq!(code(&terminate(place.start())), Some(0));
+    assert_ne!(issuing(), second);
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the commands under test go by the machine's clock"
+)]
+fn now_s() -> u64 {
+    let now = std::time::SystemTime::now();
+    now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+}

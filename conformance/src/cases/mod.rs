@@ -13,6 +13,7 @@ use crate::agreement::now_ms;
 use crate::failure::Result;
 use crate::link::{Reply, Target, request};
 use crate::organisation::Organisation;
+use crate::padding::{pad, unpad};
 use crate::receipt::{Answer, Receipt};
 use crate::report::{Finding, Level, Outcome};
 use crate::transaction::{Envelope, TRANSACTION_LABEL, Transaction, key_id, sign};
@@ -121,13 +122,20 @@ impl World {
 
     /// Sends bytes as a transaction.
     async fn send(&self, bytes: Vec<u8>) -> Result<Sent> {
+        self.send_body(pad(&bytes)).await
+    }
+
+    /// Sends a body as it is.
+    async fn send_body(&self, bytes: Vec<u8>) -> Result<Sent> {
         Ok(
             match request(&self.target, &self.peer.tls, "POST", TRANSACTIONS, bytes).await? {
                 Err(how) => Sent::Cut(how),
-                Ok(reply) if reply.status == 200 => match Receipt::decode(&reply.body) {
-                    Some(receipt) => Sent::Receipt(receipt),
-                    None => Sent::Reply(reply),
-                },
+                Ok(reply) if reply.status == 200 => {
+                    match unpad(&reply.body).and_then(|receipt| Receipt::decode(&receipt)) {
+                        Some(receipt) => Sent::Receipt(receipt),
+                        None => Sent::Reply(reply),
+                    }
+                }
                 Ok(reply) => Sent::Reply(reply),
             },
         )
@@ -144,7 +152,12 @@ impl World {
 
     /// A whole transaction that must be refused without effect: the next right one still fits.
     async fn must_refuse(&self, bytes: Vec<u8>) -> Result<Finding> {
-        let sent = self.send(bytes).await?;
+        self.must_refuse_body(pad(&bytes)).await
+    }
+
+    /// As [`World::must_refuse`], of a body as it is.
+    async fn must_refuse_body(&self, body: Vec<u8>) -> Result<Finding> {
+        let sent = self.send_body(body).await?;
         let without_effect = self.send_good().await?;
         let good = without_effect.answers() == [Answer::Accepted];
         Ok(Finding::new(

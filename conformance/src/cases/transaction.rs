@@ -2,6 +2,7 @@
 
 use super::{Case, Sent, World};
 use crate::failure::Result;
+use crate::padding::pad;
 use crate::receipt::Answer;
 use crate::report::{Finding, Level, Outcome};
 use crate::transaction::{Envelope, RECEIPT_LABEL, TRANSACTION_LABEL, sign};
@@ -24,6 +25,7 @@ pub(super) async fn cases(world: &World) -> Result<Vec<Outcome>> {
             .outcome(finding),
         );
     }
+    outcomes.extend(padding(world).await?);
     outcomes.push(unknown_key(world).await?);
     Ok(outcomes)
 }
@@ -193,6 +195,46 @@ fn wrong(world: &World) -> Result<Vec<Wrong>> {
             one(|e| e.claimed_hash = Some([7; 32])),
         ),
     ])
+}
+
+/// Bodies that are not padded as they must be.
+async fn padding(world: &World) -> Result<Vec<Outcome>> {
+    let right = world.sign(&[world.envelope()]).bytes;
+    let mut not_zero = pad(&right);
+    if let Some(last) = not_zero.last_mut() {
+        *last = 1;
+    }
+    let mut other_bucket = pad(&right);
+    other_bucket.resize(other_bucket.len().saturating_mul(2), 0);
+    let mut outcomes = Vec::new();
+    for (id, must, body) in [
+        (
+            "transaction.not-padded",
+            "a body without padding is refused",
+            right,
+        ),
+        (
+            "transaction.padded-with-ones",
+            "padding of anything but zeros is refused",
+            not_zero,
+        ),
+        (
+            "transaction.other-bucket",
+            "a body of another bucket than its content's is refused",
+            other_bucket,
+        ),
+    ] {
+        let finding = world.must_refuse_body(body).await?;
+        let case = Case {
+            id,
+            requirement: "NET-051",
+            level: Level::Must,
+            must,
+            hint: "a body has one padded form",
+        };
+        outcomes.push(case.outcome(finding));
+    }
+    Ok(outcomes)
 }
 
 /// A key that the manifest does not list: not refused for good, for the peer may have a newer manifest.

@@ -4,27 +4,24 @@
 //! hash of the maker's statement before it, so the two sides may amend at the same time. What only
 //! tightens takes effect at once, alone. What widens, or changes the root, waits as a proposal until the
 //! partner has signed a [`Consent`] to exactly that amendment; a later amendment replaces it.
+//!
+//! A maker may change its mind while a consent is on its way to it: both documents then have the same
+//! serial. The later amendment counts, at both ends: the maker no longer takes the consent, and the partner
+//! undoes what it consented to, for which it keeps what was in force before until the consent has arrived.
 
-use bytes::Bytes;
 use ring::rand::SecureRandom;
 
 use crate::agreement::ceremony::{AgreementError, Rejected};
-use crate::agreement::documents::{
-    Document, DocumentBody, DocumentError, FORMAT, Statement, attach_signature, check_length,
-    sealed, signed_bytes,
-};
+use crate::agreement::consent::{Consent, ConsentBody};
+use crate::agreement::documents::{Document, DocumentBody, DocumentError, Statement, sealed};
 use crate::agreement::states::{Side, Signed};
-use crate::armor::{self, Kind};
+use crate::armor::Kind;
 use crate::codec::{DecodeError, Reader, Wire, Writer};
 use crate::fingerprint::Fingerprint;
 use crate::hash::Digest;
-use crate::ids::ServerName;
-use crate::keys::{AMENDMENT_LABEL, CONSENT_LABEL, IssuingKey};
-use crate::limits::{
-    CLOCK_SKEW_MS_MAX, ISSUING_SIGNATURE_BYTES_MAX, MANIFEST_BYTES_MAX, PEERING_DOCUMENT_BYTES_MAX,
-    SERVER_NAME_WIRE_BYTES_MAX,
-};
-use crate::manifest::{self, Manifest};
+use crate::keys::{AMENDMENT_LABEL, IssuingKey};
+use crate::limits::{CLOCK_SKEW_MS_MAX, PEERING_DOCUMENT_BYTES_MAX};
+use crate::manifest::Manifest;
 use crate::version::negotiate;
 
 /// What an amendment says.
@@ -67,149 +64,20 @@ impl DocumentBody for AmendmentBody {
     }
 }
 
-/// What a consent says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConsentBody {
-    /// Who consents.
-    pub from: ServerName,
-    /// Who made the amendment.
-    pub to: ServerName,
-    /// The consenting side's key manifest, with the issuing certificate that signs this.
-    pub manifest: Bytes,
-    /// SHA-256 of the amendment, signature included.
-    pub amendment_sha256: Digest,
-    /// When it was made, milliseconds since the Unix epoch.
-    pub made_ms: u64,
-}
-
-impl Wire for ConsentBody {
-    const BYTES_MAX: usize = 2 + 2 * SERVER_NAME_WIRE_BYTES_MAX + 2 + MANIFEST_BYTES_MAX + 32 + 8;
-    const NAME: &'static str = "consent";
-
-    fn write(&self, writer: &mut Writer) {
-        writer.u16(FORMAT);
-        writer.server_name(&self.from);
-        writer.server_name(&self.to);
-        writer.opaque16("manifest", MANIFEST_BYTES_MAX, &self.manifest);
-        writer.fixed(self.amendment_sha256.as_bytes());
-        writer.u64(self.made_ms);
-    }
-
-    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
-        let format = reader.u16("format")?;
-        if format != FORMAT {
-            return Err(DecodeError::UnsupportedVersion(format));
-        }
-        Ok(Self {
-            from: reader.server_name("maker")?,
-            to: reader.server_name("partner")?,
-            manifest: reader.opaque16("manifest", MANIFEST_BYTES_MAX)?,
-            amendment_sha256: Digest::from_bytes(reader.fixed("hash of the amendment")?),
-            made_ms: reader.u64("time")?,
-        })
-    }
-}
-
-/// A consent that nobody has checked against its amendment yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Consent {
-    body: ConsentBody,
-    signed: Bytes,
-    signature: Bytes,
-    bytes: Bytes,
-}
-
-impl Consent {
-    fn make(
-        body: &ConsentBody,
-        key: &IssuingKey,
-        random: &dyn SecureRandom,
-    ) -> Result<Self, DocumentError> {
-        Self::decode(attach_signature(
-            CONSENT_LABEL,
-            &body.to_bytes()?,
-            key,
-            random,
-        )?)
-    }
-
-    /// Reads a consent. Its signature is checked where it takes effect, by [`Signed::consented`].
-    ///
-    /// # Errors
-    /// When the bytes are anything but one whole consent.
-    pub fn decode(bytes: Bytes) -> Result<Self, DocumentError> {
-        let mut reader = Reader::new(check_length(&bytes)?);
-        let body = ConsentBody::read(&mut reader)?;
-        let body_bytes = bytes.len() - reader.remaining();
-        let signature = reader.opaque8("signature", ISSUING_SIGNATURE_BYTES_MAX)?;
-        reader.finish()?;
-        let body_slice = bytes.get(..body_bytes).unwrap_or_default();
-        Ok(Self {
-            signed: signed_bytes(CONSENT_LABEL, body_slice)?,
-            body,
-            signature,
-            bytes,
-        })
-    }
-
-    /// Reads an armored consent.
-    ///
-    /// # Errors
-    /// When the text is not one.
-    pub fn from_armor(text: &str) -> Result<Self, DocumentError> {
-        Self::decode(armor::read(Kind::Consent, text)?)
-    }
-
-    /// What it says.
-    #[must_use]
-    pub const fn body(&self) -> &ConsentBody {
-        &self.body
-    }
-
-    /// Its exact bytes.
-    #[must_use]
-    pub const fn bytes(&self) -> &Bytes {
-        &self.bytes
-    }
-
-    /// The consent as text.
-    #[must_use]
-    pub fn to_armor(&self) -> String {
-        armor::write(Kind::Consent, &self.bytes)
-    }
-
-    /// Whether it is to exactly this amendment, by its recipient's name.
-    pub(super) fn fits(&self, amendment: &Amendment) -> bool {
-        self.body.from == amendment.statement().to
-            && self.body.to == amendment.statement().from
-            && self.body.amendment_sha256 == amendment.sha256()
-    }
-
-    /// Checks that the amendment's recipient, whose root is `root`, signed this for exactly it.
-    fn check(&self, amendment: &Amendment, root: &Bytes) -> Result<(), DocumentError> {
-        if !self.fits(amendment) {
-            return Err(DocumentError::OtherDocuments);
-        }
-        let keys = manifest::decode(self.body.manifest.clone())?.verify(
-            &self.body.from,
-            root,
-            None,
-            self.body.made_ms,
-        )?;
-        if keys.identity().verifies(&self.signed, &self.signature) {
-            Ok(())
-        } else {
-            Err(DocumentError::BadSignature)
-        }
-    }
-}
-
 /// One side's amendments: the one in force, and the one that waits for the other side's consent.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Amendments {
     pub(super) in_force: Option<Amended>,
     pub(super) proposed: Option<Box<Amendment>>,
+    /// What was in force before the one in force, while our consent to that one may be too late.
+    pub(super) undo: Option<Undo>,
+    /// The last amendment known, whatever became of it: its hash and its time.
+    pub(super) last: Option<(Digest, u64)>,
 }
+
+/// What was in force before; `None`: the first statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Undo(pub(super) Option<Amended>);
 
 impl Amendments {
     /// The amendment in force; none: the first statement is.
@@ -273,6 +141,9 @@ impl Signed {
         statement.to = self.theirs().from.clone();
         statement.serial = self.statement_of(side).serial.saturating_add(1);
         statement.previous = self.document_sha256(side);
+        if let Some((_, last_ms)) = self.amendments(side).last {
+            statement.made_ms = statement.made_ms.max(last_ms.saturating_add(1));
+        }
         let body = AmendmentBody {
             statement,
             agreement_sha256: self.sha256(),
@@ -299,45 +170,74 @@ impl Signed {
             };
             return Err(self.rejected(error));
         };
-        if self.document_sha256(side) == amendment.sha256()
-            || self.amendments(side).proposed() == Some(&amendment)
-        {
+        let (hash, made_ms) = (amendment.sha256(), amendment.statement().made_ms);
+        let last = self.amendments(side).last;
+        if self.document_sha256(side) == hash || last.is_some_and(|(known, _)| known == hash) {
             return Ok((self, Effect::Known));
         }
-        if let Err(error) = self.check_amendment(&amendment, side) {
-            return Err(self.rejected(error));
-        }
-        let made_ms = amendment.statement().made_ms;
-        let earlier = self.amendments(side).proposed();
-        if earlier.is_some_and(|earlier| earlier.statement().made_ms > made_ms) {
+        if last.is_some_and(|(_, last_ms)| made_ms <= last_ms) {
             return Err(self.rejected(AgreementError::NotTheNext));
+        }
+        let undone = self.overtaken_by(&amendment, side);
+        let before = undone.as_ref().unwrap_or(&self);
+        if let Err(error) = before.check_amendment(&amendment, side) {
+            return Err(self.rejected(error));
         }
         if amendment.statement().expires_ms <= now_ms {
             return Err(self.rejected(AgreementError::Expired));
         }
-        let effect = if self
-            .statement_of(side)
-            .only_tightens_to(amendment.statement())
-        {
-            Effect::InForce
-        } else {
-            Effect::Proposed
-        };
-        let amendments = self.amendments_mut(side);
-        match effect {
-            Effect::InForce => {
-                // What was proposed followed the statement that this one replaces.
-                *amendments = Amendments {
-                    in_force: Some(Amended {
-                        amendment: Box::new(amendment),
-                        consent: None,
-                    }),
-                    proposed: None,
-                };
-            }
-            Effect::Proposed | Effect::Known => amendments.proposed = Some(Box::new(amendment)),
+        if let Some(undone) = undone {
+            self = undone;
         }
-        Ok((self, effect))
+        let tightens = self
+            .statement_of(side)
+            .only_tightens_to(amendment.statement());
+        let amendments = self.amendments_mut(side);
+        amendments.last = Some((hash, made_ms));
+        amendments.undo = None;
+        if tightens {
+            // What was proposed followed the statement that this one replaces.
+            amendments.proposed = None;
+            amendments.in_force = Some(Amended {
+                amendment: Box::new(amendment),
+                consent: None,
+            });
+            Ok((self, Effect::InForce))
+        } else {
+            amendments.proposed = Some(Box::new(amendment));
+            Ok((self, Effect::Proposed))
+        }
+    }
+
+    /// The agreement before our consent to the amendment in force, when `amendment` was made instead of that
+    /// one: the consent comes too late for its maker.
+    fn overtaken_by(&self, amendment: &Amendment, side: Side) -> Option<Self> {
+        let amendments = self.amendments(side);
+        let Undo(before) = amendments.undo.as_ref()?;
+        let (in_force, new) = (self.statement_of(side), amendment.statement());
+        if new.serial != in_force.serial || new.previous != in_force.previous {
+            return None;
+        }
+        let mut undone = self.clone();
+        *undone.amendments_mut(side) = Amendments {
+            in_force: before.clone(),
+            proposed: None,
+            undo: None,
+            last: amendments.last,
+        };
+        Some(undone)
+    }
+
+    /// Our consent has reached the maker of the amendment: nothing can overtake it any more.
+    #[must_use]
+    pub fn consent_arrived(mut self, consent: &Consent) -> Self {
+        let theirs = self.side().other();
+        let amendments = self.amendments_mut(theirs);
+        let of_it = |amended: &Amended| amended.consent.as_ref() == Some(consent);
+        if amendments.in_force.as_ref().is_some_and(of_it) {
+            amendments.undo = None;
+        }
+        self
     }
 
     /// Consents to the partner's proposal: it is in force from now on. A new root needs its
@@ -395,18 +295,21 @@ impl Signed {
     /// # Errors
     /// When nothing is proposed, or the consent is not to exactly that.
     pub fn consented(mut self, consent: Consent, now_ms: u64) -> Result<Self, Rejected<Self>> {
-        let side = match self.side_of(&consent.body.to) {
+        let side = match self.side_of(&consent.body().to) {
             Some(side) => side,
             None => return Err(self.rejected(DocumentError::OtherDocuments.into())),
         };
         let known = self.amendments(side).in_force();
-        if known.is_some_and(|amended| amended.amendment.sha256() == consent.body.amendment_sha256)
-        {
+        let hash = consent.body().amendment_sha256;
+        if known.is_some_and(|amended| amended.amendment.sha256() == hash) {
             return Ok(self);
         }
         match self.check_consent(&consent, side, now_ms) {
             Ok(()) => {
+                let is_ours = side != self.side;
                 let amendments = self.amendments_mut(side);
+                let before = amendments.in_force.take();
+                amendments.undo = is_ours.then_some(Undo(before));
                 amendments.in_force = amendments.proposed.take().map(|amendment| Amended {
                     amendment,
                     consent: Some(consent),
@@ -427,7 +330,7 @@ impl Signed {
             .amendments(side)
             .proposed()
             .ok_or(AgreementError::NothingProposed)?;
-        if consent.body.made_ms > now_ms.saturating_add(CLOCK_SKEW_MS_MAX) {
+        if consent.body().made_ms > now_ms.saturating_add(CLOCK_SKEW_MS_MAX) {
             return Err(DocumentError::FromTheFuture.into());
         }
         consent.check(proposed, &self.statement_of(side.other()).root)?;
@@ -435,13 +338,6 @@ impl Signed {
             return Err(AgreementError::Expired);
         }
         Ok(())
-    }
-
-    /// Drops what the partner proposed, or takes back what we proposed ourselves.
-    #[must_use]
-    pub fn without_proposal(mut self, side: Side) -> Self {
-        self.amendments_mut(side).proposed = None;
-        self
     }
 
     fn check_amendment(&self, amendment: &Amendment, side: Side) -> Result<(), AgreementError> {
@@ -473,7 +369,7 @@ impl Signed {
         Ok(())
     }
 
-    fn rejected(self, error: AgreementError) -> Rejected<Self> {
+    pub(super) fn rejected(self, error: AgreementError) -> Rejected<Self> {
         Rejected {
             state: Box::new(self),
             error,

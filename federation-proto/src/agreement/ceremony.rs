@@ -3,9 +3,10 @@
 use ring::rand::SecureRandom;
 
 use crate::agreement::amendment::Amendments;
+use crate::agreement::declaration::Heard;
+use crate::agreement::detached::{Countersignature, CountersignatureBody};
 use crate::agreement::documents::{
-    Acceptance, AcceptanceBody, Countersignature, CountersignatureBody, Document, DocumentBody,
-    DocumentError, Offer, OfferBody, Statement,
+    Acceptance, AcceptanceBody, Document, DocumentBody, DocumentError, Offer, OfferBody, Statement,
 };
 use crate::agreement::states::{Active, Expired, Papers, Revoked, Side, Signed, expiry};
 use crate::agreement::terms::{EffectiveTerms, TermsError};
@@ -91,6 +92,9 @@ pub enum AgreementError {
     /// Nothing waits for consent.
     #[error("there is no proposal that this consents to: was another one made since?")]
     NothingProposed,
+    /// A declaration that comes again, or late.
+    #[error("the declaration is older than one that is known here")]
+    Overtaken,
     /// The terms are not in order.
     #[error(transparent)]
     Terms(#[from] TermsError),
@@ -203,6 +207,8 @@ impl Offered {
                     since_ms: now_ms,
                     by_offerer: Amendments::default(),
                     by_accepter: Amendments::default(),
+                    declared_ms: 0,
+                    heard: Heard::default(),
                 },
             }),
             Err(error) => Err(Rejected {
@@ -315,6 +321,8 @@ impl Accepted {
                     since_ms: now_ms,
                     by_offerer: Amendments::default(),
                     by_accepter: Amendments::default(),
+                    declared_ms: 0,
+                    heard: Heard::default(),
                 },
             }),
             Err(error) => Err(Rejected {

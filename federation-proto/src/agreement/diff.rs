@@ -4,11 +4,12 @@ use std::fmt;
 
 use crate::agreement::documents::Statement;
 use crate::agreement::summary::{
-    bytes_text, contact_line, date, endpoints_line, file_line, grant_line, ttl_line,
+    bytes_text, contact_line, date, endpoints_line, file_line, grant_line, labels_line, ttl_line,
 };
 use crate::agreement::terms::{Grants, Operation, UserTypes};
 use crate::fingerprint::Fingerprint;
 use crate::ids::ServerName;
+use crate::manifest;
 
 /// What a change does to what may pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -107,6 +108,11 @@ impl Statement {
             file_line(next.terms.file_bytes_max),
             Tendency::of(next.terms.file_bytes_max <= self.terms.file_bytes_max),
         );
+        note(
+            labels_line(self.terms.label_max),
+            labels_line(next.terms.label_max),
+            Tendency::of(next.terms.label_max <= self.terms.label_max),
+        );
         // To the millisecond: two times may be of the same minute.
         let end = |at_ms| format!("It ends on {} ({at_ms} ms).", date(at_ms));
         note(
@@ -121,10 +127,21 @@ impl Statement {
             )
         };
         note(root(self), root(next), Tendency::Widens);
-        for line in [endpoints_line, contact_line, versions_line] {
+        for line in [keys_line, endpoints_line, contact_line, versions_line] {
             note(line(self), line(next), Tendency::Neutral);
         }
         changes
+    }
+}
+
+fn keys_line(statement: &Statement) -> String {
+    let from = &statement.from;
+    match manifest::decode(statement.manifest.clone()) {
+        Ok(manifest) => format!(
+            "The keys of {from} are those of its manifest {}.",
+            manifest.serial()
+        ),
+        Err(_) => format!("The key manifest of {from} can't be read."),
     }
 }
 

@@ -1,4 +1,5 @@
-//! The three documents of the ceremony, each signed by its maker's issuing CA.
+//! The documents that say by themselves who made them: each carries its maker's statement, with the keys
+//! that prove its signature.
 
 use bytes::Bytes;
 use ring::rand::SecureRandom;
@@ -9,11 +10,11 @@ use crate::armor::{self, ArmorError, Kind};
 use crate::codec::{DecodeError, EncodeError, Reader, Wire, Writer};
 use crate::hash::Digest;
 use crate::ids::ServerName;
-use crate::keys::{ACCEPTANCE_LABEL, COUNTERSIGNATURE_LABEL, IssuingKey, KeyError, OFFER_LABEL};
+use crate::keys::{ACCEPTANCE_LABEL, IssuingKey, KeyError, OFFER_LABEL};
 use crate::limits::{
     CERTIFICATE_BYTES_MAX, CLOCK_SKEW_MS_MAX, CONTACT_BYTES_MAX, ENDPOINT_BYTES_MAX, ENDPOINTS_MAX,
     ISSUING_SIGNATURE_BYTES_MAX, MANIFEST_BYTES_MAX, PEERING_DOCUMENT_BYTES_MAX,
-    SERVER_NAME_WIRE_BYTES_MAX, SIGNATURE_LABEL_BYTES_MAX,
+    SIGNATURE_LABEL_BYTES_MAX,
 };
 use crate::manifest::{self, Manifest, ManifestError};
 use crate::text::is_unseen;
@@ -127,21 +128,6 @@ pub struct AcceptanceBody {
     pub offer_sha256: Digest,
 }
 
-/// What a countersignature says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CountersignatureBody {
-    /// The offerer.
-    pub from: ServerName,
-    /// The accepter.
-    pub to: ServerName,
-    /// SHA-256 of the offer, signature included.
-    pub offer_sha256: Digest,
-    /// SHA-256 of the acceptance, signature included.
-    pub acceptance_sha256: Digest,
-    /// When it was made, milliseconds since the Unix epoch.
-    pub made_ms: u64,
-}
-
 impl Wire for OfferBody {
     const BYTES_MAX: usize = PEERING_DOCUMENT_BYTES_MAX;
     const NAME: &'static str = "offer";
@@ -172,34 +158,6 @@ impl Wire for AcceptanceBody {
         Ok(Self {
             statement: Statement::read(reader)?,
             offer_sha256: Digest::from_bytes(reader.fixed("hash of the offer")?),
-        })
-    }
-}
-
-impl Wire for CountersignatureBody {
-    const BYTES_MAX: usize = 2 + 2 * SERVER_NAME_WIRE_BYTES_MAX + 2 * 32 + 8;
-    const NAME: &'static str = "countersignature";
-
-    fn write(&self, writer: &mut Writer) {
-        writer.u16(FORMAT);
-        writer.server_name(&self.from);
-        writer.server_name(&self.to);
-        writer.fixed(self.offer_sha256.as_bytes());
-        writer.fixed(self.acceptance_sha256.as_bytes());
-        writer.u64(self.made_ms);
-    }
-
-    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
-        let format = reader.u16("format")?;
-        if format != FORMAT {
-            return Err(DecodeError::UnsupportedVersion(format));
-        }
-        Ok(Self {
-            from: reader.server_name("maker")?,
-            to: reader.server_name("partner")?,
-            offer_sha256: Digest::from_bytes(reader.fixed("hash of the offer")?),
-            acceptance_sha256: Digest::from_bytes(reader.fixed("hash of the acceptance")?),
-            made_ms: reader.u64("time")?,
         })
     }
 }
@@ -401,109 +359,6 @@ impl<B: DocumentBody> Document<B> {
     }
 }
 
-/// A countersignature that nobody has checked against its offer yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Countersignature {
-    body: CountersignatureBody,
-    signed: Bytes,
-    signature: Bytes,
-    bytes: Bytes,
-}
-
-impl Countersignature {
-    /// Signs a countersignature.
-    ///
-    /// # Errors
-    /// When the source of randomness fails.
-    pub(super) fn make(
-        body: &CountersignatureBody,
-        key: &IssuingKey,
-        random: &dyn SecureRandom,
-    ) -> Result<Self, DocumentError> {
-        let encoded = body.to_bytes()?;
-        Self::decode(attach_signature(
-            COUNTERSIGNATURE_LABEL,
-            &encoded,
-            key,
-            random,
-        )?)
-    }
-
-    /// A countersignature that follows from a charter: it verifies under no key.
-    pub(super) fn derived(body: &CountersignatureBody) -> Result<Self, DocumentError> {
-        Self::decode(without_signature(&body.to_bytes()?)?)
-    }
-
-    /// Reads a countersignature. Its signature is checked where it takes effect, by
-    /// [`crate::agreement::Accepted::activate`].
-    ///
-    /// # Errors
-    /// When the bytes are anything but one whole countersignature.
-    pub fn decode(bytes: Bytes) -> Result<Self, DocumentError> {
-        let mut reader = Reader::new(check_length(&bytes)?);
-        let body = CountersignatureBody::read(&mut reader)?;
-        let body_bytes = bytes.len() - reader.remaining();
-        let signature = reader.opaque8("signature", ISSUING_SIGNATURE_BYTES_MAX)?;
-        reader.finish()?;
-        let body_slice = bytes.get(..body_bytes).unwrap_or_default();
-        Ok(Self {
-            signed: signed_bytes(COUNTERSIGNATURE_LABEL, body_slice)?,
-            body,
-            signature,
-            bytes,
-        })
-    }
-
-    /// Reads an armored countersignature.
-    ///
-    /// # Errors
-    /// When the text is not one.
-    pub fn from_armor(text: &str) -> Result<Self, DocumentError> {
-        Self::decode(armor::read(Kind::Countersignature, text)?)
-    }
-
-    /// What it says.
-    #[must_use]
-    pub const fn body(&self) -> &CountersignatureBody {
-        &self.body
-    }
-
-    /// Its exact bytes.
-    #[must_use]
-    pub const fn bytes(&self) -> &Bytes {
-        &self.bytes
-    }
-
-    /// The countersignature as text.
-    #[must_use]
-    pub fn to_armor(&self) -> String {
-        armor::write(Kind::Countersignature, &self.bytes)
-    }
-
-    /// Checks that the maker of `offer` signed this for exactly these two documents.
-    ///
-    /// # Errors
-    /// When it did not.
-    pub fn check(&self, offer: &Offer, acceptance: &Acceptance) -> Result<(), DocumentError> {
-        let fits = self.body.from == offer.statement().from
-            && self.body.to == offer.statement().to
-            && self.body.offer_sha256 == offer.sha256()
-            && self.body.acceptance_sha256 == acceptance.sha256();
-        if !fits {
-            return Err(DocumentError::OtherDocuments);
-        }
-        if offer
-            .manifest()
-            .identity()
-            .verifies(&self.signed, &self.signature)
-        {
-            Ok(())
-        } else {
-            Err(DocumentError::BadSignature)
-        }
-    }
-}
-
 pub(super) fn attach_signature(
     label: &[u8],
     body: &[u8],
@@ -517,7 +372,7 @@ pub(super) fn attach_signature(
     Ok(writer.finish()?)
 }
 
-fn without_signature(body: &[u8]) -> Result<Bytes, EncodeError> {
+pub(super) fn without_signature(body: &[u8]) -> Result<Bytes, EncodeError> {
     let mut writer = Writer::with_capacity(body.len() + 1);
     writer.fixed(body);
     writer.opaque8("signature", ISSUING_SIGNATURE_BYTES_MAX, &[]);

@@ -10,13 +10,17 @@
 //! signatures that it stands for. [`Agreement`] is any of them, and [`Record`] what a store keeps.
 //!
 //! A side that changes its mind signs an [`Amendment`], its whole new statement: what only tightens is
-//! in force at once, what widens waits for the partner's [`Consent`].
+//! in force at once, what widens waits for the partner's [`Consent`]. What a side decides alone, it tells the
+//! partner in a [`Declaration`].
 //!
 //! Many organisations may sign one [`Charter`] instead: the agreement of each two follows from it.
 
 mod amendment;
 mod ceremony;
+mod consent;
 mod consortium;
+mod declaration;
+mod detached;
 mod diff;
 mod documents;
 mod endpoint;
@@ -25,17 +29,20 @@ mod states;
 mod summary;
 mod terms;
 
-pub use amendment::{Amended, Amendment, AmendmentBody, Amendments, Consent, ConsentBody, Effect};
+pub use amendment::{Amended, Amendment, AmendmentBody, Amendments, Effect};
 pub use ceremony::{Accepted, AgreementError, Draft, Offered, Rejected};
+pub use consent::{Consent, ConsentBody};
 pub use consortium::{Charter, CharterBody, CharterMember, ConsortiumError, Introduction};
+pub use declaration::{Decided, Declaration, DeclarationBody, Heard};
+pub use detached::{Countersignature, CountersignatureBody, Detached, DetachedBody};
 pub use diff::{Change, Tendency};
 pub use documents::{
-    Acceptance, AcceptanceBody, Countersignature, CountersignatureBody, Document, DocumentBody,
-    DocumentError, Offer, OfferBody, Statement,
+    Acceptance, AcceptanceBody, Document, DocumentBody, DocumentError, Offer, OfferBody, Statement,
 };
 pub use endpoint::{Endpoint, EndpointError};
 pub use record::{
-    AcceptanceRecord, AmendmentsRecord, OfferRecord, PapersRecord, Record, SignedRecord,
+    AcceptanceRecord, AmendedRecord, AmendmentsRecord, HeardRecord, OfferRecord, PapersRecord,
+    Record, SignedRecord,
 };
 pub use states::{Active, Agreement, Expired, Papers, Revoked, Side, Signed, State, Suspended};
 pub use terms::{

@@ -3,13 +3,17 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::agreement::amendment::{Amended, Amendments, Consent};
+use crate::agreement::amendment::{Amended, Amendments, Undo};
 use crate::agreement::ceremony::{Accepted, AgreementError, Offered, check_fit};
+use crate::agreement::consent::Consent;
 use crate::agreement::consortium;
-use crate::agreement::documents::{Acceptance, Countersignature, Document, DocumentError, Offer};
+use crate::agreement::declaration::{Declaration, Heard};
+use crate::agreement::detached::Countersignature;
+use crate::agreement::documents::{Acceptance, Document, DocumentError, Offer};
 use crate::agreement::states::{
     Active, Agreement, Expired, Papers, Revoked, Side, Signed, Suspended,
 };
+use crate::hash::Digest;
 
 /// An agreement as a store keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,15 +86,37 @@ pub struct SignedRecord {
     pub by_offerer: AmendmentsRecord,
     /// The accepter's amendments.
     pub by_accepter: AmendmentsRecord,
+    /// The time of our last declaration, milliseconds since the Unix epoch.
+    pub declared_ms: u64,
+    /// What the partner has declared.
+    pub heard: HeardRecord,
 }
+
+/// An amendment, and the consent to it.
+pub type AmendedRecord = (Bytes, Option<Bytes>);
 
 /// One side's amendments.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct AmendmentsRecord {
-    /// The amendment in force, and the consent to it.
-    pub in_force: Option<(Bytes, Option<Bytes>)>,
+    /// The amendment in force.
+    pub in_force: Option<AmendedRecord>,
     /// The amendment that waits for consent.
     pub proposed: Option<Bytes>,
+    /// What was in force before, while that may come back.
+    pub undo: Option<Option<AmendedRecord>>,
+    /// The last amendment known: its SHA-256 and its time.
+    pub last: Option<([u8; 32], u64)>,
+}
+
+/// What the partner has declared.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct HeardRecord {
+    /// The time of the last declaration, milliseconds since the Unix epoch.
+    pub last_ms: u64,
+    /// The last one about the agreement's standing.
+    pub standing: Option<Bytes>,
+    /// The last one that refused a proposal.
+    pub refusal: Option<Bytes>,
 }
 
 /// What had been signed when an agreement ended.
@@ -189,6 +215,12 @@ fn signed_record(signed: &Signed) -> SignedRecord {
         since_ms: signed.since_ms,
         by_offerer: amendments_record(&signed.by_offerer),
         by_accepter: amendments_record(&signed.by_accepter),
+        declared_ms: signed.declared_ms,
+        heard: HeardRecord {
+            last_ms: signed.heard.last_ms,
+            standing: declared(signed.heard.standing.as_ref()),
+            refusal: declared(signed.heard.refusal.as_ref()),
+        },
     }
 }
 
@@ -219,7 +251,7 @@ fn restore_signed(record: &SignedRecord) -> Result<Signed, DocumentError> {
             (offer, acceptance, countersignature)
         }
     };
-    Ok(Signed {
+    let signed = Signed {
         side: record.side,
         offer,
         acceptance,
@@ -228,7 +260,32 @@ fn restore_signed(record: &SignedRecord) -> Result<Signed, DocumentError> {
         since_ms: record.since_ms,
         by_offerer: restore_amendments(&record.by_offerer)?,
         by_accepter: restore_amendments(&record.by_accepter)?,
-    })
+        declared_ms: record.declared_ms,
+        heard: Heard {
+            last_ms: record.heard.last_ms,
+            standing: restore_declaration(record.heard.standing.as_ref())?,
+            refusal: restore_declaration(record.heard.refusal.as_ref())?,
+        },
+    };
+    let heard = [&signed.heard.standing, &signed.heard.refusal];
+    if heard
+        .into_iter()
+        .flatten()
+        .all(|heard| heard.is_between(&signed))
+    {
+        Ok(signed)
+    } else {
+        Err(DocumentError::OtherDocuments)
+    }
+}
+
+fn declared(declaration: Option<&Declaration>) -> Option<Bytes> {
+    declaration.map(|declaration| declaration.bytes().clone())
+}
+
+/// As with a consent, the keys behind it may have changed since it was checked.
+fn restore_declaration(bytes: Option<&Bytes>) -> Result<Option<Declaration>, DocumentError> {
+    bytes.cloned().map(Declaration::decode).transpose()
 }
 
 /// Documents without signatures of their own hold as far as the charter behind them does.
@@ -249,35 +306,50 @@ fn restore_derived(
 
 fn amendments_record(amendments: &Amendments) -> AmendmentsRecord {
     AmendmentsRecord {
-        in_force: amendments.in_force().map(|amended| {
-            let consent = amended.consent().map(|consent| consent.bytes().clone());
-            (amended.amendment().bytes().clone(), consent)
-        }),
+        in_force: amendments.in_force().map(amended_record),
         proposed: amendments.proposed().map(|made| made.bytes().clone()),
+        undo: amendments
+            .undo
+            .as_ref()
+            .map(|Undo(before)| before.as_ref().map(amended_record)),
+        last: amendments
+            .last
+            .map(|(hash, at_ms)| (*hash.as_bytes(), at_ms)),
     }
 }
 
-/// The keys behind a consent may have changed since it was checked, so only what it is of is checked again.
+fn amended_record(amended: &Amended) -> AmendedRecord {
+    let consent = amended.consent().map(|consent| consent.bytes().clone());
+    (amended.amendment().bytes().clone(), consent)
+}
+
 fn restore_amendments(record: &AmendmentsRecord) -> Result<Amendments, DocumentError> {
-    let restore = |bytes: &Bytes| Document::restore(bytes.clone()).map(Box::new);
-    let in_force = match &record.in_force {
+    let undo = match &record.undo {
         None => None,
-        Some((amendment, consent)) => {
-            let amendment = restore(amendment)?;
-            let consent = consent.clone().map(Consent::decode).transpose()?;
-            if consent
-                .as_ref()
-                .is_some_and(|consent| !consent.fits(&amendment))
-            {
-                return Err(DocumentError::OtherDocuments);
-            }
-            Some(Amended { amendment, consent })
-        }
+        Some(before) => Some(Undo(before.as_ref().map(restore_amended).transpose()?)),
     };
+    let proposed = record.proposed.clone().map(Document::restore).transpose()?;
     Ok(Amendments {
-        in_force,
-        proposed: record.proposed.as_ref().map(restore).transpose()?,
+        in_force: record.in_force.as_ref().map(restore_amended).transpose()?,
+        proposed: proposed.map(Box::new),
+        undo,
+        last: record
+            .last
+            .map(|(hash, at_ms)| (Digest::from_bytes(hash), at_ms)),
     })
+}
+
+/// The keys behind a consent may have changed since it was checked, so only what it is of is checked again.
+fn restore_amended((amendment, consent): &AmendedRecord) -> Result<Amended, DocumentError> {
+    let amendment = Box::new(Document::restore(amendment.clone())?);
+    let consent = consent.clone().map(Consent::decode).transpose()?;
+    if consent
+        .as_ref()
+        .is_some_and(|consent| !consent.fits(&amendment))
+    {
+        return Err(DocumentError::OtherDocuments);
+    }
+    Ok(Amended { amendment, consent })
 }
 
 fn restore_accepted(record: &AcceptanceRecord) -> Result<Accepted, DocumentError> {

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::agreement::amendment::Amendments;
 use crate::agreement::ceremony::{Accepted, AgreementError, Offered, Rejected};
-use crate::agreement::documents::{Acceptance, Countersignature, Offer, Statement};
+use crate::agreement::declaration::Heard;
+use crate::agreement::detached::Countersignature;
+use crate::agreement::documents::{Acceptance, Offer, Statement};
 use crate::agreement::terms::EffectiveTerms;
 use crate::hash::Digest;
 use crate::ids::ServerName;
@@ -43,6 +45,9 @@ pub struct Signed {
     pub(super) since_ms: u64,
     pub(super) by_offerer: Amendments,
     pub(super) by_accepter: Amendments,
+    /// The time of our last declaration.
+    pub(super) declared_ms: u64,
+    pub(super) heard: Heard,
 }
 
 impl Signed {
@@ -317,7 +322,7 @@ impl Expired {
     }
 }
 
-/// Ended by this side.
+/// Ended by this side, or by the partner: [`Signed::heard`] says which.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revoked {
     pub(super) papers: Papers,
@@ -379,7 +384,7 @@ pub enum Agreement {
     Suspended(Suspended),
     /// Past its last day.
     Expired(Expired),
-    /// Ended by this side.
+    /// Ended by either side.
     Revoked(Revoked),
 }
 
@@ -396,7 +401,7 @@ pub enum State {
     Suspended,
     /// Past its last day.
     Expired,
-    /// Ended by this side.
+    /// Ended by either side.
     Revoked,
 }
 

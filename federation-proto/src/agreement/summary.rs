@@ -65,6 +65,7 @@ impl Statement {
             bytes_text(terms.waiting_bytes_max)
         ));
         lines.push(file_line(terms.file_bytes_max));
+        lines.extend(label_line(terms.label_max));
         lines.push(format!("It ends on {}.", date(self.expires_ms)));
         lines.push(endpoints_line(self));
         if !self.contact.is_empty() {
@@ -99,6 +100,7 @@ impl Signed {
             ));
         }
         lines.push(file_line(effective.file_bytes_max()));
+        lines.extend(label_line(effective.label_max()));
         lines.push(format!("It ends on {}.", date(effective.expires_ms())));
         if self.charter().is_some() {
             lines.push("It was made by a consortium's charter.".to_owned());
@@ -178,6 +180,19 @@ pub(super) fn file_line(file_bytes_max: u64) -> String {
     match file_bytes_max {
         0 => "No files.".to_owned(),
         most => format!("Files of up to {}.", bytes_text(most)),
+    }
+}
+
+/// Nothing, while every label may pass.
+fn label_line(label_max: u8) -> Option<String> {
+    (label_max < u8::MAX).then(|| labels_line(label_max))
+}
+
+pub(super) fn labels_line(label_max: u8) -> String {
+    match label_max {
+        0 => "Messages without a label only.".to_owned(),
+        u8::MAX => "Messages of any label.".to_owned(),
+        most => format!("Messages labelled {most} at most."),
     }
 }
 

@@ -126,6 +126,8 @@ pub struct Terms {
     pub waiting_bytes_max: u64,
     /// Largest file, in bytes.
     pub file_bytes_max: u64,
+    /// Highest classification label of a message.
+    pub label_max: u8,
 }
 
 /// Why terms can't be stated.
@@ -172,6 +174,7 @@ impl Terms {
             && self.ttl.is_within(wider.ttl)
             && self.waiting_bytes_max <= wider.waiting_bytes_max
             && self.file_bytes_max <= wider.file_bytes_max
+            && self.label_max <= wider.label_max
     }
 
     pub(super) fn write(&self, writer: &mut Writer) {
@@ -184,6 +187,7 @@ impl Terms {
         writer.u32(self.ttl.max_seconds);
         writer.u64(self.waiting_bytes_max);
         writer.u64(self.file_bytes_max);
+        writer.u8(self.label_max);
     }
 
     pub(super) fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
@@ -196,6 +200,7 @@ impl Terms {
             },
             waiting_bytes_max: reader.u64("most waiting bytes")?,
             file_bytes_max: reader.u64("largest file")?,
+            label_max: reader.u8("highest label")?,
         };
         if ttl_in_order(terms.ttl) {
             Ok(terms)
@@ -278,6 +283,7 @@ pub struct EffectiveTerms {
     inbound_waiting_bytes_max: u64,
     outbound_waiting_bytes_max: u64,
     file_bytes_max: u64,
+    label_max: u8,
     expires_ms: u64,
 }
 
@@ -301,6 +307,7 @@ impl EffectiveTerms {
             inbound_waiting_bytes_max: ours.waiting_bytes_max,
             outbound_waiting_bytes_max: theirs.waiting_bytes_max,
             file_bytes_max: ours.file_bytes_max.min(theirs.file_bytes_max),
+            label_max: ours.label_max.min(theirs.label_max),
             expires_ms: our_expiry_ms.min(their_expiry_ms),
         }
     }
@@ -356,6 +363,12 @@ impl EffectiveTerms {
         self.file_bytes_max
     }
 
+    /// Highest classification label of a message.
+    #[must_use]
+    pub const fn label_max(&self) -> u8 {
+        self.label_max
+    }
+
     /// When the agreement expires, milliseconds since the Unix epoch.
     #[must_use]
     pub const fn expires_ms(&self) -> u64 {
@@ -399,6 +412,7 @@ mod tests {
             },
             waiting_bytes_max: 5,
             file_bytes_max: 7,
+            label_max: 3,
         }
     }
 
@@ -438,12 +452,14 @@ mod tests {
         };
         theirs.waiting_bytes_max = 6;
         theirs.file_bytes_max = 8;
+        theirs.label_max = 2;
         let effective = EffectiveTerms::intersection(&ours, 1, &theirs, 2);
         assert!(!effective.allows_ttl(59) && effective.allows_ttl(60));
         assert!(effective.allows_ttl(1000) && !effective.allows_ttl(1001));
         assert_eq!(effective.waiting_bytes_max(Direction::Inbound), 5);
         assert_eq!(effective.waiting_bytes_max(Direction::Outbound), 6);
         assert_eq!(effective.file_bytes_max(), 7);
+        assert_eq!(effective.label_max(), 2);
         theirs.ttl.min_seconds = 1001;
         let nothing = EffectiveTerms::intersection(&ours, 1, &theirs, 2);
         assert!(nothing.is_empty() && !nothing.allows_ttl(1001));

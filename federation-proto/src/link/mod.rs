@@ -11,10 +11,13 @@
 //! by the result that the receiver signed for it. The store is the caller's: it reads a lane's
 //! position, and writes the new one in the same store transaction as the deliveries.
 
+mod backoff;
+mod lane_queue;
 mod progress;
 mod receiver;
 mod sender;
 
+pub use backoff::deferral_wait_ms;
 pub use receiver::{Arrival, Consumed, LanePosition, Next, Receiver, Recent, RecentOutcome};
 pub use sender::{
     Anomaly, Batch, BatchItem, BatchLimits, Item, QueueError, ReceiptError, Renumbered, Sender,

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use crate::envelope::Lane;
 use crate::hash::Digest;
-use crate::limits::NO_PROGRESS_WAIT_MS;
 use crate::link::chain;
 use crate::link::sender::{Batch, BatchItem, ReceiptError};
 use crate::receipt::{ItemResult, Receipt};
@@ -43,14 +42,6 @@ impl Progress {
                     self.blocked_by_gap = self.consumed == 0 && *code == RefusalCode::LaneGap;
                 }
             }
-        }
-    }
-
-    pub(super) fn wait_ms(&self) -> u64 {
-        match self.retry_after_ms {
-            None => 0,
-            Some(asked_ms) if self.consumed == 0 => u64::from(asked_ms).max(NO_PROGRESS_WAIT_MS),
-            Some(asked_ms) => asked_ms.into(),
         }
     }
 }

@@ -8,9 +8,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::envelope::Lane;
 use crate::hash::Digest;
 use crate::limits::{
-    IDLE_LANES_MAX, LANE_RECENT_MAX, RETRY_AFTER_MS_MAX, TOMBSTONE_COUNT_MAX,
-    TRANSACTION_BYTES_MAX, TRANSACTION_ENVELOPES_MAX,
+    IDLE_LANES_MAX, RETRY_AFTER_MS_MAX, TOMBSTONE_COUNT_MAX, TRANSACTION_BYTES_MAX,
+    TRANSACTION_ENVELOPES_MAX,
 };
+use crate::link::backoff::deferral_wait_ms;
+use crate::link::lane_queue::LaneQueue;
 use crate::link::progress::{Progress, check, lanes_of};
 use crate::receipt::{ItemResult, LaneHead, Receipt};
 use crate::refusal::{Refusal, RefusalCode};
@@ -186,20 +188,6 @@ pub struct Renumbered {
     pub to: Option<u64>,
 }
 
-#[derive(Debug, Default)]
-struct LaneQueue {
-    items: VecDeque<Item>,
-    // The first this many items are in an unanswered transaction.
-    in_flight: usize,
-    tail: u64,
-    // The highest position given out, where the caller knows a higher one than the last queued.
-    given_out: u64,
-    wait_until_ms: Option<u64>,
-    head: Option<LaneHead>,
-    // When nothing is queued: its place among the idle lanes.
-    idle_since: Option<u64>,
-}
-
 /// The sending end of a link.
 #[derive(Debug)]
 pub struct Sender {
@@ -251,6 +239,30 @@ impl Sender {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         !self.ready.is_empty()
+    }
+
+    /// How many items could be sent now, as far as `max`.
+    #[must_use]
+    pub fn ready_items(&self, max: usize) -> usize {
+        let mut items = 0_usize;
+        for lane in &self.ready {
+            if items >= max {
+                break;
+            }
+            let queued = self.lanes.get(lane).map_or(0, |queue| queue.items.len());
+            items = items.saturating_add(queued);
+        }
+        items.min(max)
+    }
+
+    /// Whether this position is in an unanswered transaction.
+    #[must_use]
+    pub fn is_in_flight(&self, lane: Lane, sequence: u64) -> bool {
+        self.lanes.get(&lane).is_some_and(|queue| {
+            let last = queue.in_flight.checked_sub(1);
+            let last = last.and_then(|index| queue.items.get(index));
+            last.is_some_and(|last| sequence <= last.last())
+        })
     }
 
     /// When the next deferred lane may be tried again.
@@ -385,7 +397,7 @@ impl Sender {
         }
     }
 
-    /// The receiver answered.
+    /// The receiver answered. `random` spreads the waits of what it puts off.
     ///
     /// # Errors
     /// When the receipt does not answer this batch or contradicts itself; the batch is queued
@@ -396,12 +408,13 @@ impl Sender {
         sent: &SignedTransaction,
         receipt: &Receipt,
         now_ms: u64,
+        random: u32,
     ) -> Result<Settled, ReceiptError> {
         if batch.link_epoch != self.link_epoch {
             return Err(ReceiptError::OtherLinkEpoch);
         }
         match check(&batch, sent, receipt) {
-            Ok(()) => Ok(self.settle(&batch, sent, receipt, now_ms)),
+            Ok(()) => Ok(self.settle(&batch, sent, receipt, (now_ms, random))),
             Err(error) => {
                 self.handle_failure(batch);
                 Err(error)
@@ -414,7 +427,7 @@ impl Sender {
         batch: &Batch,
         sent: &SignedTransaction,
         receipt: &Receipt,
-        now_ms: u64,
+        (now_ms, random): (u64, u32),
     ) -> Settled {
         let mut settled = Settled::default();
         let mut progress: BTreeMap<Lane, Progress> = BTreeMap::new();
@@ -448,7 +461,8 @@ impl Sender {
             else {
                 continue;
             };
-            self.settle_lane(lane, progress, *head, now_ms, &mut settled.anomalies);
+            let now = (now_ms, random);
+            self.settle_lane(lane, progress, *head, now, &mut settled.anomalies);
         }
         self.forget_idle();
         settled
@@ -493,7 +507,7 @@ impl Sender {
         lane: Lane,
         progress: &Progress,
         head: LaneHead,
-        now_ms: u64,
+        (now_ms, random): (u64, u32),
         anomalies: &mut Vec<Anomaly>,
     ) {
         let Some(queue) = self.lanes.get_mut(&lane) else {
@@ -530,7 +544,16 @@ impl Sender {
             self.idle_count = self.idle_count.saturating_add(1);
             return;
         }
-        match progress.wait_ms() {
+        let asked_ms = progress.retry_after_ms.map_or(0, u64::from);
+        let wait_ms = if progress.consumed > 0 || progress.retry_after_ms.is_none() {
+            queue.deferrals = 0;
+            asked_ms
+        } else {
+            let wait_ms = deferral_wait_ms(queue.deferrals, asked_ms, random);
+            queue.deferrals = queue.deferrals.saturating_add(1);
+            wait_ms
+        };
+        match wait_ms {
             0 => self.ready.push_back(lane),
             wait_ms => {
                 let until_ms = now_ms.saturating_add(wait_ms);
@@ -564,35 +587,5 @@ impl Sender {
             }
         }
         (fresh, renumbered)
-    }
-}
-
-impl LaneQueue {
-    /// The highest position known to be given out.
-    fn highest(&self) -> u64 {
-        self.tail.max(self.given_out)
-    }
-
-    /// Moves as many items as there is room for into the batch.
-    fn take(&mut self, lane: Lane, room: &mut BatchLimits, into: &mut Vec<BatchItem>) -> usize {
-        let mut positions = 0_u64;
-        let mut taken = 0;
-        for item in &self.items {
-            let fits = room.envelopes_max > 0 && (item.bytes <= room.bytes_max || into.is_empty());
-            // The receiver remembers what became of so many positions; a longer batch could hide
-            // a refusal behind a lost answer.
-            let remembered =
-                taken == 0 || positions.saturating_add(u64::from(item.count)) <= LANE_RECENT_MAX;
-            if !fits || !remembered {
-                break;
-            }
-            positions = positions.saturating_add(u64::from(item.count));
-            room.envelopes_max -= 1;
-            room.bytes_max = room.bytes_max.saturating_sub(item.bytes);
-            into.push(BatchItem { lane, item: *item });
-            taken += 1;
-        }
-        self.in_flight = taken;
-        taken
     }
 }

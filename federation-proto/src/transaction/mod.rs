@@ -13,7 +13,8 @@ mod proof;
 mod two_versions;
 mod verified;
 
-pub use proof::EnvelopeProof;
+pub use proof::{EnvelopeProof, RootSignature};
+pub(crate) use verified::key_at;
 pub use verified::{
     UnverifiedTransaction, VerifiedEnvelope, VerifiedTransaction, VerifyError, decode,
 };
@@ -51,6 +52,8 @@ pub struct SignedTransaction {
     pub bytes: Bytes,
     /// The Merkle root, which the receipt must name.
     pub root: Digest,
+    /// The signature over it.
+    pub signature: RootSignature,
     /// Each envelope's position hash, in their order.
     pub position_hashes: Vec<Digest>,
 }
@@ -100,6 +103,10 @@ pub fn sign(
     Ok(SignedTransaction {
         bytes,
         root,
+        signature: RootSignature {
+            key_id: key.id(),
+            signature,
+        },
         position_hashes,
     })
 }

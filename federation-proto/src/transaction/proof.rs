@@ -6,9 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::codec::{DecodeError, Reader, Wire, Writer};
+use crate::envelope::Suite;
 use crate::hash::Digest;
 use crate::ids::ServerName;
-use crate::keys::{ENVELOPE_SIGNATURE_BYTES, verify_envelope_signature};
+use crate::keys::{ENVELOPE_SIGNATURE_BYTES, KeyId, verify_envelope_signature};
 use crate::limits::{PROOF_PATH_MAX, TRANSACTION_ENVELOPES_MAX};
 use crate::manifest::Manifest;
 use crate::merkle;
@@ -83,6 +84,41 @@ impl EnvelopeProof {
     #[must_use]
     pub const fn index(&self) -> u32 {
         self.index
+    }
+}
+
+/// An origin's signature over the root of a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RootSignature {
+    /// The key that signed.
+    pub key_id: KeyId,
+    /// The signature.
+    pub signature: [u8; ENVELOPE_SIGNATURE_BYTES],
+}
+
+impl RootSignature {
+    /// Checks that the link's origin signed the root of a transaction of so many envelopes, with a key
+    /// that its manifest lists as valid at `at_ms`.
+    ///
+    /// # Errors
+    /// When it did not.
+    pub fn verify(
+        &self,
+        link: &Link,
+        tree_size: usize,
+        root: Digest,
+        manifest: &Manifest,
+        at_ms: u64,
+    ) -> Result<(), VerifyError> {
+        let (origin, destination) = (&link.origin, &link.destination);
+        let public = key_for(link, self.key_id, manifest, origin, destination, at_ms)?;
+        let message = signed_bytes(link, Suite::Ed25519Sha256, tree_size, root)
+            .map_err(|_| VerifyError::BadProof)?;
+        if verify_envelope_signature(public, &message, &self.signature) {
+            Ok(())
+        } else {
+            Err(VerifyError::BadSignature)
+        }
     }
 }
 

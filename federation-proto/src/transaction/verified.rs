@@ -6,14 +6,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::codec::{DecodeError, EncodeError, Reader, Wire, Writer};
-use crate::envelope::{Header, Suite, position_hash};
+use crate::envelope::{Header, Lane, Suite, position_hash};
 use crate::hash::Digest;
 use crate::ids::ServerName;
 use crate::keys::{ENVELOPE_SIGNATURE_BYTES, KeyId, verify_envelope_signature};
 use crate::limits::{TRANSACTION_BYTES_MAX, TRANSACTION_ENVELOPES_MAX};
 use crate::manifest::Manifest;
 use crate::merkle::{self, Tree};
-use crate::transaction::proof::EnvelopeProof;
+use crate::transaction::proof::{EnvelopeProof, RootSignature};
 use crate::transaction::{Link, encode, signed_bytes};
 use crate::version::Version;
 
@@ -50,6 +50,9 @@ pub enum VerifyError {
     /// The key is not valid at the time of receipt.
     #[error("key {0} is not valid at the time of receipt")]
     KeyNotValid(KeyId),
+    /// The key is revoked at the time of receipt.
+    #[error("key {0} was revoked before this was received")]
+    KeyRevoked(KeyId),
     /// The signature is not by the key over these bytes.
     #[error("the signature does not verify")]
     BadSignature,
@@ -86,6 +89,18 @@ pub(super) struct RawEnvelope {
 impl fmt::Debug for RawEnvelope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.header.fmt(f)
+    }
+}
+
+impl VerifyError {
+    /// Whether it is only the key that does not count here and now: what was signed may be signed again with
+    /// another, and a newer manifest may say otherwise.
+    #[must_use]
+    pub const fn is_of_key(&self) -> bool {
+        matches!(
+            self,
+            Self::UnknownKey(_) | Self::KeyNotValid(_) | Self::KeyRevoked(_)
+        )
     }
 }
 
@@ -188,6 +203,11 @@ impl UnverifiedTransaction {
         self.key_id
     }
 
+    /// The lane of each envelope, in their order.
+    pub fn lanes(&self) -> impl Iterator<Item = Lane> + '_ {
+        self.envelopes.iter().map(|envelope| envelope.header.lane)
+    }
+
     /// How many envelopes it holds.
     #[must_use]
     pub const fn size(&self) -> usize {
@@ -259,6 +279,10 @@ impl UnverifiedTransaction {
         Ok(VerifiedTransaction {
             link: self.link,
             root,
+            signature: RootSignature {
+                key_id: self.key_id,
+                signature: self.signature,
+            },
             envelopes,
         })
     }
@@ -290,11 +314,22 @@ pub(super) fn key_for<'m>(
             found: manifest.server().clone(),
         });
     }
+    key_at(manifest, key_id, at_ms)
+}
+
+/// The key of this name, when it counts at this time.
+pub(crate) fn key_at(
+    manifest: &Manifest,
+    key_id: KeyId,
+    at_ms: u64,
+) -> Result<&[u8; 32], VerifyError> {
     let key = manifest
         .envelope_key(key_id)
         .ok_or(VerifyError::UnknownKey(key_id))?;
     if key.valid_at(at_ms) {
         Ok(&key.public)
+    } else if key.revoked_at(at_ms) {
+        Err(VerifyError::KeyRevoked(key_id))
     } else {
         Err(VerifyError::KeyNotValid(key_id))
     }
@@ -305,6 +340,7 @@ pub(super) fn key_for<'m>(
 pub struct VerifiedTransaction {
     link: Link,
     root: Digest,
+    signature: RootSignature,
     envelopes: Vec<VerifiedEnvelope>,
 }
 
@@ -319,6 +355,12 @@ impl VerifiedTransaction {
     #[must_use]
     pub const fn root(&self) -> Digest {
         self.root
+    }
+
+    /// The origin's signature over it.
+    #[must_use]
+    pub const fn signature(&self) -> RootSignature {
+        self.signature
     }
 
     /// The envelopes, in their order.

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use federation_proto::agreement::{
-    Acceptance, AcceptanceBody, Charter, CharterBody, Introduction, Offer, OfferBody, Statement,
+    Acceptance, AcceptanceBody, AmendmentBody, Charter, CharterBody, ConsentBody, Decided,
+    DeclarationBody, Introduction, Offer, OfferBody, Statement,
 };
 use federation_proto::codec::Wire;
 use federation_proto::envelope::{HashedPayload, Lane, Outgoing};
@@ -341,6 +342,42 @@ pub fn charter(a: &Organisation, b: &Organisation) -> Charter {
         expires_ms: NOW_MS + 365 * DAY_MS,
     };
     Charter::make(body, &[introduction(a, "a"), introduction(b, "b")]).unwrap()
+}
+
+/// a's amendment: larger files.
+pub fn amendment_body(a: &Organisation, b: &Organisation) -> AmendmentBody {
+    let mut statement = statement(a, b, "a");
+    statement.serial = 2;
+    statement.previous = Digest::of(&read("offer.bin"));
+    statement.terms.file_bytes_max *= 2;
+    AmendmentBody {
+        statement,
+        agreement_sha256: Digest::of(&read("countersignature.bin")),
+    }
+}
+
+/// b's consent to it.
+pub fn consent_body(a: &Organisation, b: &Organisation) -> ConsentBody {
+    ConsentBody {
+        from: b.name.clone(),
+        to: a.name.clone(),
+        manifest: read("b-manifest.bin"),
+        amendment_sha256: Digest::of(&read("amendment.bin")),
+        made_ms: NOW_MS,
+    }
+}
+
+/// b's declaration that it has paused the agreement.
+pub fn declaration_body(a: &Organisation, b: &Organisation) -> DeclarationBody {
+    DeclarationBody {
+        from: b.name.clone(),
+        to: a.name.clone(),
+        manifest: read("b-manifest.bin"),
+        agreement_sha256: Digest::of(&read("countersignature.bin")),
+        decided: Decided::Suspended,
+        reason: "an audit".to_owned(),
+        made_ms: NOW_MS,
+    }
 }
 
 /// Everything that comes out the same every time, by file name.

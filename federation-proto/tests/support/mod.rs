@@ -12,13 +12,15 @@
 )]
 
 pub mod golden;
+pub mod worked_examples;
 
 use bytes::Bytes;
 use federation_proto::agreement::{
-    Acceptance, Accepted, Draft, Introduction, Offer, Offered, Operation, Statement, Terms,
+    Acceptance, Accepted, Active, Draft, Introduction, Offer, Offered, Operation, Statement, Terms,
     TtlBounds, UserTypes,
 };
 use federation_proto::envelope::{HashedPayload, Kind, Lane, Outgoing};
+use federation_proto::fingerprint::Fingerprint;
 use federation_proto::hash::Digest;
 use federation_proto::ids::{RoomId, ServerName};
 use federation_proto::keys::{EnvelopeKey, IssuingKey};
@@ -85,6 +87,7 @@ impl Organisation {
                 public: *self.envelope_key.public(),
                 not_before_ms: NOW_MS - DAY_MS,
                 not_after_ms: NOW_MS + 89 * DAY_MS,
+                revoked_ms: None,
             }],
             tls_pins: vec![Digest::of(b"current"), Digest::of(b"backup")],
         }
@@ -162,6 +165,7 @@ pub fn everything() -> Terms {
         },
         waiting_bytes_max: 1 << 30,
         file_bytes_max: 100 << 20,
+        label_max: u8::MAX,
     }
 }
 
@@ -188,6 +192,35 @@ pub fn accept(offer: Offer, by: &Organisation) -> Accepted {
 
 pub fn acceptance(offer: Offer, by: &Organisation) -> Acceptance {
     accept(offer, by).acceptance().clone()
+}
+
+pub fn pair() -> (Organisation, Organisation) {
+    (
+        Organisation::new("a.example", 1),
+        Organisation::new("b.example", 2),
+    )
+}
+
+pub fn fingerprint(of: &Organisation) -> Fingerprint {
+    Fingerprint::of_root(&of.root)
+}
+
+/// Both sides of a finished ceremony.
+pub fn active(a: &Organisation, b: &Organisation) -> (Active, Active) {
+    let offered = offer(a, b);
+    let accepted = accept(offered.offer().clone(), b);
+    let at_a = offered
+        .countersign(
+            accepted.acceptance().clone(),
+            &fingerprint(b),
+            &a.issuing_key,
+            &random(),
+            NOW_MS,
+        )
+        .unwrap();
+    let countersignature = at_a.signed().countersignature().clone();
+    let at_b = accepted.activate(countersignature, NOW_MS).unwrap();
+    (at_a, at_b)
 }
 
 pub fn link(origin: &Organisation, destination: &Organisation, link_epoch: u64) -> Link {

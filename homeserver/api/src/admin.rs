@@ -24,19 +24,45 @@
 //! | `POST /admin/v1/peers/inspections` | [`PeeringDocument`] | [`DocumentSummary`]; changes nothing |
 //! | `POST /admin/v1/peers/acceptances` | [`AcceptRequest`] | 201 [`PeeringDocument`] |
 //! | `POST /admin/v1/peers/countersignatures` | [`CountersignRequest`] | 201 [`PeeringDocument`] |
-//! | `POST /admin/v1/peers/activations` | [`PeeringDocument`] | [`PeerDetail`]; where the countersignature can't arrive online |
+//! | `POST /admin/v1/peers/activations` | [`PeeringDocument`] | [`PeerDetail`]; a countersignature, amendment, consent or declaration that can't arrive online |
+//! | `POST /admin/v1/peers/{server}/amendments` | [`AmendRequest`] | 201 [`Amended`]; 200 when it only says what would change |
+//! | `POST /admin/v1/peers/{server}/consents` | [`ConsentRequest`] | 201 [`PeeringDocument`] |
+//! | `POST /admin/v1/peers/{server}/amendment-refusals` | [`RefuseAmendmentRequest`] | [`PeerDetail`] |
 //! | `POST /admin/v1/peers/{server}/suspend` | [`ReasonRequest`] | [`PeerDetail`] |
 //! | `POST /admin/v1/peers/{server}/resume` | – | [`PeerDetail`] |
 //! | `POST /admin/v1/peers/{server}/revoke` | [`ReasonRequest`] | [`PeerDetail`] |
+//! | `GET /admin/v1/keys` | – | [`KeysStatus`] |
+//! | `POST /admin/v1/keys/envelope/rotate` | [`RotateKeyRequest`] | [`KeysStatus`] |
+//! | `POST /admin/v1/keys/envelope/revoke` | [`RevokeEnvelopeKeyRequest`] | [`KeysStatus`] |
+//! | `POST /admin/v1/keys/tls/rotate` | [`RotateKeyRequest`] | [`KeysStatus`] |
+//! | `POST /admin/v1/keys/tls/revoke` | [`RevokeTlsKeyRequest`] | [`KeysStatus`] |
+//! | `GET /admin/v1/quarantine` | – | [`Quarantine`], oldest first |
+//! | `GET /admin/v1/quarantine/{document}` | – | [`QuarantinedDetail`] |
+//! | `POST /admin/v1/quarantine/{document}/take` | – | [`PeeringDocument`]; it is no longer there |
+//! | `DELETE /admin/v1/quarantine/{document}` | – | 204 |
 //! | `GET /admin/v1/outbox` | – | [`Outbox`] |
 //! | `POST /admin/v1/outbox/{server}/retry` | – | 202; tries at once |
 //! | `GET /admin/v1/dead-letters` | `?limit=` | [`DeadLetters`], newest first |
 //! | `GET /admin/v1/audit` | `?after=&limit=` | [`AuditPage`], oldest first |
+//!
+//! [`KeysStatus`]: crate::keys::KeysStatus
+//! [`RotateKeyRequest`]: crate::keys::RotateKeyRequest
+//! [`RevokeEnvelopeKeyRequest`]: crate::keys::RevokeEnvelopeKeyRequest
+//! [`RevokeTlsKeyRequest`]: crate::keys::RevokeTlsKeyRequest
 
 use federation_proto::ids::{AccountId, Address, DeviceId, Handle, RoomId, ServerName};
 use federation_proto::refusal::Refusal;
 use serde::{Deserialize, Serialize};
 
+pub use self::amendments::{
+    AmendRequest, Amended, AmendmentEffect, ConsentRequest, Proposal, RefuseAmendmentRequest,
+};
+pub use self::quarantine::{Quarantine, Quarantined, QuarantinedDetail};
+
+mod amendments;
+mod quarantine;
+
+use crate::Base64;
 use crate::client::DeviceInfo;
 use crate::policy::{Bounds, UserTypePolicy};
 
@@ -79,6 +105,9 @@ pub struct ServerStatus {
     pub devices: u64,
     /// Open device sessions.
     pub sessions: u64,
+    /// What an administrator should look at, a sentence each.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// A named policy.
@@ -219,6 +248,9 @@ pub struct Terms {
     pub waiting_bytes_max: u64,
     /// Largest file, in bytes.
     pub file_bytes_max: u64,
+    /// Highest classification label of a message; absent: any.
+    #[serde(default = "any_label")]
+    pub label_max: u8,
     /// Days until the agreement expires.
     pub valid_days: u32,
 }
@@ -249,9 +281,14 @@ impl Default for Terms {
             },
             waiting_bytes_max: 1024 * 1024 * 1024,
             file_bytes_max: 100 * 1024 * 1024,
+            label_max: any_label(),
             valid_days: 365,
         }
     }
+}
+
+const fn any_label() -> u8 {
+    u8::MAX
 }
 
 /// Ask for an offer to a partner.
@@ -303,7 +340,7 @@ pub struct CountersignRequest {
     pub fingerprint: String,
 }
 
-/// An armored offer, acceptance or countersignature.
+/// An armored document of two peers: an offer, an acceptance, or what follows them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PeeringDocument {
@@ -314,7 +351,7 @@ pub struct PeeringDocument {
 /// A peering document in plain language.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DocumentSummary {
-    /// `offer`, `acceptance` or `countersignature`.
+    /// `offer`, `acceptance`, `countersignature`, `amendment`, `consent` or `declaration`.
     pub kind: String,
     /// Who made it.
     pub from: ServerName,
@@ -362,6 +399,9 @@ pub struct PeerSummary {
     pub reachable: Option<Result<(), String>>,
     /// When the agreement expires, milliseconds since the Unix epoch.
     pub expires_ms: Option<u64>,
+    /// What an administrator should look at, a sentence each.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// A peer in full.
@@ -376,8 +416,14 @@ pub struct PeerDetail {
     pub endpoints: Vec<String>,
     /// What both statements together allow, a sentence a line.
     pub lines: Vec<String>,
-    /// Why it was suspended or revoked, when we did it.
+    /// Why it was suspended or revoked, and by which side.
     pub reason: Option<String>,
+    /// What the partner proposes, and what waits for a consent here.
+    #[serde(default)]
+    pub proposal: Option<Proposal>,
+    /// What we propose.
+    #[serde(default)]
+    pub own_proposal: Option<Proposal>,
 }
 
 /// Why an administrator does something; goes into the audit log.
@@ -403,7 +449,7 @@ pub struct OutboxState {
     pub server: ServerName,
     /// Envelopes that wait.
     pub waiting: u64,
-    /// Their payloads' bytes.
+    /// Their stored bytes, which the agreement bounds.
     pub waiting_bytes: u64,
     /// When the oldest was queued, milliseconds since the Unix epoch.
     pub oldest_ms: Option<u64>,
@@ -413,6 +459,47 @@ pub struct OutboxState {
     pub next_attempt_ms: Option<u64>,
     /// Envelopes that the peer has acknowledged since this process started.
     pub acknowledged: u64,
+}
+
+/// The last receipts of the links with one peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipts {
+    /// Newest first.
+    pub receipts: Vec<ReceiptState>,
+}
+
+/// Who signed a receipt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReceiptDirection {
+    /// The peer, for what it was sent.
+    Given,
+    /// This homeserver, for what the peer has sent.
+    Signed,
+}
+
+/// One transaction and its receipt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiptState {
+    /// Who signed it.
+    pub direction: ReceiptDirection,
+    /// When, by the clock of whoever signed, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// The link epoch.
+    pub link_epoch: u64,
+    /// The root of the transaction.
+    pub transaction: String,
+    /// Envelopes that were taken, now or before.
+    pub taken: u64,
+    /// Envelopes that were refused.
+    pub refused: u64,
+    /// Envelopes that were put off.
+    pub deferred: u64,
+    /// Lanes whose position it states.
+    pub lanes: u64,
+    /// The proof for a stranger who has both key manifests: the origin's signature and the receipt, as
+    /// the protocol encodes them.
+    pub proof: Base64,
 }
 
 /// What was given up.

@@ -4,6 +4,7 @@
 //! - [`client`]: HTTP + JSON of the client API.
 //! - [`admin`]: HTTP + JSON of the admin API.
 //! - [`consortium`]: its part about consortia.
+//! - [`keys`]: the organisation's keys, of the admin API.
 //! - [`policy`]: what a user type allows, as clients and administrators see it.
 //! - [`attributes`]: what a message says of itself to the servers on its way.
 //! - [`problem`]: the body of every HTTP error (RFC 9457).
@@ -16,6 +17,7 @@ pub mod admin;
 pub mod attributes;
 pub mod client;
 pub mod consortium;
+pub mod keys;
 pub mod policy;
 pub mod problem;
 pub mod session;

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 not understood, 78 wrong configuration.
 
+mod ca;
 mod init;
 
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use homeserver::config::{Config, Mistake};
 use homeserver::store::engine::embedded::EmbeddedEngine;
 use homeserver::store::{Store, StoreError, check};
 use homeserver::{audit, server, telemetry};
+use zeroize::Zeroizing;
 
 const EXIT_FAILURE: u8 = 1;
 /// As `EX_CONFIG` of sysexits.h.
@@ -54,6 +56,9 @@ enum Command {
         #[command(subcommand)]
         command: RootKeyCommand,
     },
+    /// Renew the issuing CA, with the root key that lies off this machine.
+    #[command(subcommand)]
+    Ca(ca::CaCommand),
     /// Look at the store, while no homeserver uses it.
     Store {
         #[command(subcommand)]
@@ -118,6 +123,7 @@ pub(crate) fn run() -> ExitCode {
                     passphrase_file,
                 },
         } => check_root_key(&file, passphrase_file.as_deref()),
+        Command::Ca(command) => ca::run(command, &arguments.config, output),
         Command::Store {
             command: StoreCommand::Check,
         } => check_store(&arguments.config, output),
@@ -189,15 +195,23 @@ fn check_root_key(
     file: &std::path::Path,
     passphrase_file: Option<&std::path::Path>,
 ) -> Result<(), Failure> {
+    open_root_key(file, passphrase_file)?;
+    say("the passphrase opens it");
+    Ok(())
+}
+
+/// The root's private key (PKCS#8) out of its sealed file.
+fn open_root_key(
+    file: &std::path::Path,
+    passphrase_file: Option<&std::path::Path>,
+) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| Failure::new(format!("{}: {error}", file.display())))?;
     let passphrase = match passphrase_file {
         Some(path) => init::read_secret(path)?,
         None => init::ask_secret("Passphrase of the root key")?,
     };
-    homeserver::organisation::root_key::open(&text, &passphrase).map_err(Failure::new)?;
-    say("the passphrase opens it");
-    Ok(())
+    homeserver::organisation::root_key::open(&text, &passphrase).map_err(Failure::new)
 }
 
 fn check_store(path: &std::path::Path, output: Output) -> Result<(), Failure> {

@@ -1,18 +1,31 @@
 //! `[federation]`: how peers reach this homeserver.
 
-use super::settings::Section;
+use std::time::Duration;
+
+use super::settings::{Section, number};
+
+/// Unless the configuration says otherwise.
+const RECEIPT_DELAY_MAX: Duration = Duration::from_millis(5);
+/// Largest that it may say: peers wait for receipts before they send more.
+const RECEIPT_DELAY_MS_LIMIT: u64 = 1000;
 
 /// `[federation]`
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FederationConfig {
     /// `host:port` each, as stated in offers and acceptances.
     pub endpoints: Vec<String>,
+    /// A receipt is held back for a random time of at most this: how long the work behind it took is
+    /// nobody's business.
+    pub receipt_delay_max: Duration,
 }
 
 impl FederationConfig {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
         Self {
             endpoints: section.list("endpoints", endpoint).unwrap_or_default(),
+            receipt_delay_max: section
+                .optional("receipt_delay_ms_max", number(0, RECEIPT_DELAY_MS_LIMIT))
+                .map_or(RECEIPT_DELAY_MAX, Duration::from_millis),
         }
     }
 }

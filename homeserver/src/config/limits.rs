@@ -11,6 +11,10 @@ pub struct LimitsConfig {
     pub client_connections_max: usize,
     /// Most open connections on the federation listener.
     pub federation_connections_max: usize,
+    /// Most envelopes that one peer may send in a second, on average.
+    pub peer_envelopes_per_second_max: u64,
+    /// Most refused envelopes that one peer may send in a second, on average, before it has to wait.
+    pub peer_refusals_per_second_max: u64,
     /// How long a TLS handshake may take.
     pub handshake_time_max: Duration,
     /// How long a request's head may take to arrive.
@@ -22,6 +26,8 @@ impl Default for LimitsConfig {
         Self {
             client_connections_max: 20_000,
             federation_connections_max: 1_024,
+            peer_envelopes_per_second_max: 100_000,
+            peer_refusals_per_second_max: 100,
             handshake_time_max: Duration::from_secs(10),
             head_time_max: Duration::from_secs(10),
         }
@@ -50,6 +56,12 @@ impl LimitsConfig {
                 "federation_connections_max",
                 default.federation_connections_max,
             ),
+            peer_envelopes_per_second_max: section
+                .optional("peer_envelopes_per_second_max", number(1, 1_000_000_000))
+                .unwrap_or(default.peer_envelopes_per_second_max),
+            peer_refusals_per_second_max: section
+                .optional("peer_refusals_per_second_max", number(1, 1_000_000))
+                .unwrap_or(default.peer_refusals_per_second_max),
             handshake_time_max: seconds(
                 section,
                 "handshake_seconds_max",

@@ -18,6 +18,8 @@ pub struct ListenConfig {
     pub federation: SocketAddr,
     /// Administrators on this machine.
     pub admin_socket: PathBuf,
+    /// Strangers who drop offers; none: nobody can.
+    pub offers: Option<SocketAddr>,
     /// Metrics and health, without authentication: loopback only.
     pub metrics: Option<SocketAddr>,
 }
@@ -28,6 +30,7 @@ impl Default for ListenConfig {
             client: SocketAddr::from(([0, 0, 0, 0], 8443)),
             federation: SocketAddr::from(([0, 0, 0, 0], 8448)),
             admin_socket: PathBuf::from("/run/entente/admin.sock"),
+            offers: None,
             metrics: None,
         }
     }
@@ -46,6 +49,7 @@ impl ListenConfig {
             admin_socket: section
                 .optional("admin_socket", socket_path)
                 .unwrap_or(default.admin_socket),
+            offers: section.optional("offers", socket_address),
             metrics: section.optional("metrics", loopback_address),
         };
         if config.client == config.federation && config.client.port() != 0 {
@@ -60,6 +64,16 @@ impl ListenConfig {
         }) {
             section.blame(
                 &["metrics"],
+                "another listener has this address already".to_owned(),
+            );
+        }
+        let taken = [Some(config.client), Some(config.federation), config.metrics];
+        if config
+            .offers
+            .is_some_and(|offers| offers.port() != 0 && taken.contains(&Some(offers)))
+        {
+            section.blame(
+                &["offers"],
                 "another listener has this address already".to_owned(),
             );
         }

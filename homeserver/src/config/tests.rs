@@ -28,6 +28,7 @@ fn every_key() {
         federation = "[::1]:2"
         admin_socket = "/run/a.sock"
         metrics = "127.0.0.1:3"
+        offers = "127.0.0.1:4"
         [federation]
         endpoints = ["chat.a.example:8448", "[::1]:8448"]
         [discovery]
@@ -38,6 +39,8 @@ fn every_key() {
         [limits]
         client_connections_max = 5
         federation_connections_max = 6
+        peer_envelopes_per_second_max = 9
+        peer_refusals_per_second_max = 10
         handshake_seconds_max = 7
         head_seconds_max = 8
         [telemetry]
@@ -58,6 +61,7 @@ fn every_key() {
     assert_eq!(config.listen.federation, "[::1]:2".parse().unwrap());
     assert_eq!(config.listen.admin_socket, Path::new("/run/a.sock"));
     assert_eq!(config.listen.metrics, Some("127.0.0.1:3".parse().unwrap()));
+    assert_eq!(config.listen.offers, Some("127.0.0.1:4".parse().unwrap()));
     assert_eq!(config.federation.endpoints, ["a.example:1", "a.example:2"]);
     let servers = ["127.0.0.1:5353", "[::1]:53"].map(|server| server.parse().unwrap());
     let discovery = DiscoveryConfig {
@@ -70,6 +74,8 @@ fn every_key() {
     assert_eq!(config.discovery, discovery);
     assert_eq!(config.limits.client_connections_max, 5);
     assert_eq!(config.limits.federation_connections_max, 6);
+    assert_eq!(config.limits.peer_envelopes_per_second_max, 9);
+    assert_eq!(config.limits.peer_refusals_per_second_max, 10);
     assert_eq!(config.limits.handshake_time_max.as_secs(), 7);
     assert_eq!(config.limits.head_time_max.as_secs(), 8);
     assert_eq!(config.telemetry.format, LogFormat::Text);

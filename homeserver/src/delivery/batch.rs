@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use federation_proto::envelope::Lane;
+use federation_proto::envelope::{Kind, Lane};
 use federation_proto::ids::{AccountId, DeviceId, RoomId, ServerName};
 use federation_proto::payload::Payload;
 use federation_proto::refusal::{Refusal, RefusalCode};
@@ -15,7 +15,8 @@ use federation_proto::refusal::{Refusal, RefusalCode};
 use super::inbox;
 use super::limits::{PEER_KEY_PACKAGES_MAX, PEER_KEY_PACKAGES_MS};
 use super::mailboxes::{Fill, Ring};
-use super::outbox::{self, OriginRef, OutboxItem, SenderRef};
+use super::outbox::{OriginRef, OutboxItem, SenderRef};
+use super::waiting::{self, Waiting};
 use crate::audit::{self, Actor, Event};
 use crate::federation::peers::PeerView;
 use crate::identity::LocalAccount;
@@ -26,7 +27,8 @@ use crate::store::key_claims::{self, KeyClaims};
 use crate::store::relayed;
 use crate::store::room::{self, RoomRecord};
 use crate::store::{
-    Key, Part, PartOutcome, Precondition, StoreError, Value, agreement_serial, policy_serial,
+    Key, Part, PartOutcome, Precondition, StoreError, Value, agreement_serial, outbox,
+    policy_serial,
 };
 
 /// Why an item was not taken.
@@ -77,6 +79,7 @@ struct Tracked {
 pub(super) struct Mark {
     writes: usize,
     filled: usize,
+    waiting: waiting::Mark,
 }
 
 /// A part in the making.
@@ -98,6 +101,7 @@ pub struct Batch<'n> {
     filled: Vec<(DeviceId, usize)>,
     sweeps: BTreeSet<(u64, DeviceId)>,
     woken_peers: BTreeMap<ServerName, BTreeSet<Lane>>,
+    waiting: Waiting,
 }
 
 impl<'n> Batch<'n> {
@@ -121,6 +125,7 @@ impl<'n> Batch<'n> {
             filled: Vec::new(),
             sweeps: BTreeSet::new(),
             woken_peers: BTreeMap::new(),
+            waiting: Waiting::default(),
         })
     }
 
@@ -198,6 +203,7 @@ impl<'n> Batch<'n> {
         Mark {
             writes: self.part.writes.len(),
             filled: self.filled.len(),
+            waiting: self.waiting.mark(),
         }
     }
 
@@ -206,6 +212,33 @@ impl<'n> Batch<'n> {
     pub(super) fn roll_back(&mut self, mark: &Mark) {
         self.part.writes.truncate(mark.writes);
         self.filled.truncate(mark.filled);
+        self.waiting.roll_back(mark.waiting);
+    }
+
+    /// What the batch takes from now on was brought by this peer: what of it waits here is counted, and
+    /// held to the agreement by [`Batch::may_bring`].
+    pub(super) async fn brought_by(&mut self, view: &PeerView) -> Result<(), StoreError> {
+        let bytes_max = view
+            .waiting
+            .map_or(u64::MAX, |bounds| bounds.inbound_bytes_max);
+        self.waiting
+            .begin(&self.node.store, &view.server, bytes_max)
+            .await
+    }
+
+    /// The peer that brought what the batch takes; `None`: it comes from here.
+    pub(super) fn source(&self) -> Option<&ServerName> {
+        self.waiting.source()
+    }
+
+    /// Whether the agreement lets an envelope of this kind and length wait here too.
+    pub(super) fn may_bring(&mut self, kind: Kind, bytes: usize) -> bool {
+        self.waiting.may_bring(kind, bytes)
+    }
+
+    /// Notes what the part stores of what was brought, beside the items in inboxes.
+    pub(super) fn note_brought(&mut self, bytes: usize) {
+        self.waiting.brought(bytes);
     }
 
     /// How far the room's hub has come with relaying what `origin` wrote.
@@ -282,12 +315,14 @@ impl<'n> Batch<'n> {
             fill.add(bytes);
         }
         self.filled.push((device, bytes));
+        self.waiting.brought(bytes);
         self.sweeps
             .insert((expiry::sweep_ms(self.now_ms, expires_ms), device));
     }
 
-    /// Queues an envelope for another server, in the room's lane or (`None`) the control lane.
-    pub fn send(
+    /// Queues an envelope for another server, in the room's lane or (`None`) the control lane, unless as
+    /// much waits for that as the agreement allows.
+    pub async fn send(
         &mut self,
         destination: &ServerName,
         room: Option<RoomId>,
@@ -296,10 +331,11 @@ impl<'n> Batch<'n> {
         sender: Option<SenderRef>,
     ) -> Result<(), NotTaken> {
         self.send_for(destination, room, payload, times, (sender, None))
+            .await
     }
 
     /// As [`Batch::send`], also for a device of another server.
-    pub fn send_for(
+    pub async fn send_for(
         &mut self,
         destination: &ServerName,
         room: Option<RoomId>,
@@ -323,7 +359,14 @@ impl<'n> Batch<'n> {
             return Ok(());
         }
         let lane = room.map_or(Lane::CONTROL, Lane::from);
-        outbox::append(&mut self.part, destination, lane, &item)?;
+        let value = outbox::value(&item)?;
+        // Before there is an agreement, and after it, nothing is sent; then nothing is bounded.
+        if let Some(bounds) = self.peer(destination).and_then(|view| view.waiting) {
+            let bound = waiting::bound(item.kind, bounds.outbound_bytes_max);
+            let (store, bytes) = (&self.node.store, value.len());
+            self.waiting.send(store, destination, bytes, bound).await?;
+        }
+        outbox::append(&mut self.part, destination, lane, value);
         let woken = self.woken_peers.entry(destination.clone());
         woken.or_default().insert(lane);
         Ok(())
@@ -374,6 +417,7 @@ impl<'n> Batch<'n> {
                 key_claims::put(&mut self.part, device, &peer, claims, read)?;
             }
         }
+        self.waiting.require(&mut self.part);
         for (at_ms, device) in &self.sweeps {
             expiry::put(&mut self.part, *at_ms, Place::Inbox(*device));
         }

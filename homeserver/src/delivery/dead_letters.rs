@@ -39,7 +39,7 @@ pub async fn give_up(
     }
     match &row.sender {
         Some(sender) => tell_device(batch, destination, row, sender, refusal).await,
-        None => tell_origin(batch, destination, row, refusal),
+        None => tell_origin(batch, destination, row, refusal).await,
     }
 }
 
@@ -108,7 +108,7 @@ async fn tell_device(
 }
 
 /// Tells the server whose message or commit this homeserver, as the room's hub, could not pass on.
-fn tell_origin(
+async fn tell_origin(
     batch: &mut Batch<'_>,
     destination: &ServerName,
     row: &OutboxRow,
@@ -130,7 +130,8 @@ fn tell_origin(
         accepted_ms: batch.now_ms,
         expires_ms: 0,
     };
-    match batch.send(&origin.server, Some(origin.room), &notice, times, None) {
+    let room = Some(origin.room);
+    match batch.send(&origin.server, room, &notice, times, None).await {
         Ok(()) | Err(NotTaken::Refused(_) | NotTaken::Deferred { .. }) => Ok(()),
         Err(NotTaken::Store(error)) => Err(error),
     }

@@ -5,8 +5,9 @@
 //! origin's clock and ours.
 
 use federation_proto::codec::{Reader, Wire};
-use federation_proto::envelope::Header;
+use federation_proto::envelope::{Header, Lane};
 use federation_proto::ids::{DeviceId, Member, RoomId, ServerName};
+use federation_proto::keys::KeyId;
 use federation_proto::payload::{
     About, ClaimedKey, Handshake, KeyRequest, KeyResponse, Message, Notice, Payload, Relay, Sender,
     Welcome,
@@ -134,7 +135,9 @@ async fn tell_unreached(
             accepted_ms: batch.now_ms,
             expires_ms: 0,
         };
-        batch.send(peer, Some(message.room), &notice, times, None)?;
+        batch
+            .send(peer, Some(message.room), &notice, times, None)
+            .await?;
     }
     Ok(())
 }
@@ -184,9 +187,8 @@ async fn take_relay(
     let inner = match verdict {
         Ok(inner) => inner,
         // Perhaps the origin has changed its keys, and we have not heard of it yet.
-        Err(VerifyError::UnknownKey(key))
-            if origin != batch.node.server
-                && batch.node.links.await_key(&origin, key, batch.now_ms) =>
+        Err(VerifyError::UnknownKey(key) | VerifyError::KeyNotValid(key))
+            if origin != batch.node.server && await_key(batch, &origin, key, peer, header.lane) =>
         {
             return Err(NotTaken::Deferred {
                 code: RefusalCode::UnknownKey,
@@ -217,6 +219,21 @@ async fn take_relay(
     let unreached = follower::deliver_message(batch, peer, &room_message).await?;
     batch.set_relayed(message.room, &origin, place);
     tell_unreached(batch, &origin, &message, unreached).await
+}
+
+/// Asks for a newer manifest of `origin`, of the room's hub too: whether that is worth waiting for.
+fn await_key(
+    batch: &Batch<'_>,
+    origin: &ServerName,
+    key: KeyId,
+    hub: &ServerName,
+    lane: Lane,
+) -> bool {
+    let links = &batch.node.links;
+    if let Some(room) = lane.room() {
+        links.ask_hub_too(origin, hub, room);
+    }
+    links.await_key(origin, key, batch.now_ms)
 }
 
 async fn take_handshake(
@@ -299,7 +316,7 @@ async fn take_key_request(
             .now_ms
             .saturating_add(super::limits::KEY_REQUEST_TTL_MS),
     };
-    batch.send(peer, None, &response, times, None)
+    batch.send(peer, None, &response, times, None).await
 }
 
 async fn take_key_response(

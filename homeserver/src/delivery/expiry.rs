@@ -79,7 +79,7 @@ pub async fn sweep(node: &Node) -> Result<u64, StoreError> {
         for (at_ms, place) in due {
             match &place {
                 Place::Inbox(device) => inbox::sweep(node, *device, Some(now_ms)).await?,
-                Place::Payload(id) => payload::delete(&mut part, *id),
+                Place::Payload(id, source) => payload::delete(&mut part, *id, source.as_ref()),
                 Place::File(place) => files::sweep(node, *place, now_ms, at_ms).await?,
                 Place::Lanes(peer) => sweep_lanes(node, peer).await?,
                 Place::KeyRequest(device, request) => {

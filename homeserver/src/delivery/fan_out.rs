@@ -76,9 +76,11 @@ pub fn deliver(
         }
         _ => {
             let id = PayloadId(batch.node.random_id()?);
-            payload::put(&mut batch.part, id, ciphertext.bytes());
+            let source = batch.source().cloned();
+            payload::put(&mut batch.part, id, source.as_ref(), ciphertext.bytes());
+            batch.note_brought(ciphertext.len());
             let sweep_ms = expiry::sweep_ms(batch.now_ms, expires_ms);
-            expiry::put(&mut batch.part, sweep_ms, Place::Payload(id));
+            expiry::put(&mut batch.part, sweep_ms, Place::Payload(id, source));
             for device in devices {
                 payload::wait_for(&mut batch.part, id, *device);
                 inbox::put(batch, *device, expires_ms, body(Content::Shared(id)))?;

@@ -1,6 +1,6 @@
 //! A device's inbox: what is put in, read, and taken out when the device has stored it.
 
-use federation_proto::ids::DeviceId;
+use federation_proto::ids::{DeviceId, ServerName};
 use homeserver_api::session::{Delivery, DeliveryBody};
 
 use super::batch::Batch;
@@ -32,9 +32,14 @@ pub(super) fn put(
     expires_ms: u64,
     body: InboxBody,
 ) -> Result<(), StoreError> {
-    let value = inbox::value(&InboxRecord { expires_ms, body })?;
+    let record = InboxRecord {
+        expires_ms,
+        source: batch.source().cloned(),
+        body,
+    };
+    let value = inbox::value(&record)?;
     batch.note_filled(device, value.len(), expires_ms);
-    inbox::append(&mut batch.part, device, value);
+    inbox::append(&mut batch.part, device, record.source.as_ref(), value);
     Ok(())
 }
 
@@ -61,11 +66,12 @@ pub(super) async fn fill(node: &Node, device: DeviceId) -> Result<Fill, StoreErr
 }
 
 /// A delivery sent and not yet acknowledged: what its acknowledgement takes out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sent {
     /// Its number.
     pub number: u64,
     payload: Option<PayloadId>,
+    source: Option<ServerName>,
     bytes: usize,
 }
 
@@ -112,6 +118,7 @@ pub async fn read(
         let sent = Sent {
             number,
             payload: record.body.payload(),
+            source: record.source.clone(),
             bytes,
         };
         if record.expires_ms > now_ms
@@ -234,7 +241,7 @@ pub async fn acknowledge(
     let mut part = Part::default();
     let mut freed = Fill::default();
     for sent in &stored {
-        inbox::delete(&mut part, device, sent.number);
+        inbox::delete(&mut part, device, sent.number, sent.source.as_ref());
         freed.add(sent.bytes);
         if let Some(id) = sent.payload {
             payload::release(&mut part, id, device);
@@ -242,18 +249,21 @@ pub async fn acknowledge(
     }
     node.store.commit(part).await?;
     node.mailboxes.emptied(device, freed);
-    delete_unawaited(node, stored.iter().filter_map(|sent| sent.payload)).await
+    let payloads = stored
+        .iter()
+        .filter_map(|sent| Some((sent.payload?, sent.source.as_ref())));
+    delete_unawaited(node, payloads).await
 }
 
 /// Deletes those payloads that no device waits for any more.
-async fn delete_unawaited(
+async fn delete_unawaited<'a>(
     node: &Node,
-    payloads: impl Iterator<Item = PayloadId>,
+    payloads: impl Iterator<Item = (PayloadId, Option<&'a ServerName>)>,
 ) -> Result<(), StoreError> {
     let mut part = Part::default();
-    for id in payloads {
+    for (id, source) in payloads {
         if !payload::is_awaited(&node.store, id).await? {
-            payload::delete(&mut part, id);
+            payload::delete(&mut part, id, source);
         }
     }
     if !part.writes.is_empty() {
@@ -282,6 +292,7 @@ pub(super) async fn sweep(
             .map(|(number, record, bytes)| Sent {
                 number,
                 payload: record.body.payload(),
+                source: record.source,
                 bytes,
             })
             .collect();

@@ -26,6 +26,11 @@ pub const DAMAGED_RETRY_MS: u32 = 60_000;
 pub const UNKNOWN_KEY_RETRY_MS: u32 = 2_000;
 /// How long a peer keeps back a handshake for an inbox without room.
 pub const INBOX_FULL_RETRY_MS: u32 = 60_000;
+/// Handshakes and answers may wait for a peer, or wait here having come from it, up to this many times the
+/// agreed bytes: without them rooms break.
+pub const WAITING_HANDSHAKE_FACTOR: u64 = 4;
+/// How long a peer keeps back a lane when as much waits here from it as was agreed.
+pub const WAITING_FULL_RETRY_MS: u32 = 10_000;
 /// Most inbox entries read at once while counting or sweeping.
 pub const INBOX_PAGE_ITEMS: usize = 1024;
 /// Most bytes of files held by one homeserver for one account.

@@ -154,7 +154,7 @@ impl Mailboxes {
         lock(&self.fills).get(&device).copied()
     }
 
-    pub(super) fn set_fill(&self, device: DeviceId, fill: Fill) {
+    pub(crate) fn set_fill(&self, device: DeviceId, fill: Fill) {
         lock(&self.fills).insert(device, fill);
     }
 

@@ -17,5 +17,6 @@ pub mod receive;
 pub mod submit;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 pub use batch::{Batch, NotTaken, Times, settle};

@@ -18,7 +18,7 @@ use federation_proto::transaction::{VerifiedEnvelope, VerifiedTransaction};
 
 use super::batch::{Batch, NotTaken};
 use super::envelope;
-use super::limits::{CONFLICT_ATTEMPTS_MAX, DAMAGED_RETRY_MS};
+use super::limits::{CONFLICT_ATTEMPTS_MAX, DAMAGED_RETRY_MS, WAITING_FULL_RETRY_MS};
 use crate::audit::Actor;
 use crate::node::Node;
 use crate::store::expiry::{self, Place};
@@ -60,6 +60,7 @@ pub async fn receive(
             Refusal::new(RefusalCode::NoAgreement, "there is no agreement with you")
         })?;
         view.in_force(batch.now_ms)?;
+        batch.brought_by(&view).await?;
         let mut lanes = Lanes::open(&mut batch, peer, transaction.link().link_epoch).await?;
         let mut results = Vec::with_capacity(transaction.envelopes().len());
         for envelope in transaction.envelopes() {
@@ -175,6 +176,8 @@ impl<'p> Lanes<'p> {
                 family: "link position",
             });
         };
+        #[cfg(feature = "faults")]
+        forget_consumed(&mut lane.receiver, self.link_epoch, sequence);
         let record = match self.recent.get(&(id, Recent::slot(sequence))) {
             Some(record) => Some(*record),
             None if lane.receiver.needs_record(sequence) => {
@@ -194,9 +197,24 @@ impl<'p> Lanes<'p> {
                 return Ok(other.settled().unwrap_or(ItemResult::Duplicate));
             }
         };
+        let (kind, bytes) = (envelope.header().kind, envelope.payload().len());
+        if !batch.may_bring(kind, bytes) {
+            return Ok(ItemResult::Deferred {
+                code: RefusalCode::Quota,
+                retry_after_ms: WAITING_FULL_RETRY_MS,
+            });
+        }
         let mark = batch.mark();
         let (consumed, result) = match envelope::apply(batch, self.peer, envelope).await {
             Ok(()) => (next.accept(), ItemResult::Accepted),
+            #[cfg(feature = "faults")]
+            Err(NotTaken::Refused(refusal)) if crate::faults::is_on("poison-blocks") => {
+                batch.roll_back(&mark);
+                return Ok(ItemResult::Deferred {
+                    code: refusal.code,
+                    retry_after_ms: 0,
+                });
+            }
             Err(NotTaken::Refused(refusal)) => {
                 note_refusal(batch, self.peer, id, &refusal);
                 (next.refuse(refusal.code), ItemResult::Refused(refusal))
@@ -260,5 +278,18 @@ impl<'p> Lanes<'p> {
             }
         }
         Ok(heads)
+    }
+}
+
+/// The fault `accept-again`: a position that was consumed is the lane's next.
+#[cfg(feature = "faults")]
+fn forget_consumed(receiver: &mut Receiver, link_epoch: u64, sequence: u64) {
+    let position = *receiver.position();
+    if sequence <= position.sequence && crate::faults::is_on("accept-again") {
+        let before = LanePosition {
+            sequence: sequence.saturating_sub(1),
+            ..position
+        };
+        *receiver = Receiver::resume(link_epoch, Some(before));
     }
 }

@@ -258,7 +258,9 @@ impl Submitter<'_> {
         };
         let payload = hub::own_message(&message, counter);
         let sender = self.sender_ref(id, counter);
-        batch.send(&room.hub, Some(id), &payload, times, Some(sender))
+        batch
+            .send(&room.hub, Some(id), &payload, times, Some(sender))
+            .await
     }
 
     async fn commit(
@@ -303,13 +305,10 @@ impl Submitter<'_> {
             expires_ms: 0,
         };
         let sender = self.sender_ref(commit.room, counter);
-        batch.send(
-            &commit.hub,
-            Some(commit.room),
-            &payload,
-            times,
-            Some(sender),
-        )
+        let room = Some(commit.room);
+        batch
+            .send(&commit.hub, room, &payload, times, Some(sender))
+            .await
     }
 
     async fn claim_keys(
@@ -347,7 +346,9 @@ impl Submitter<'_> {
         key_request::put(&mut batch.part, self.device.device, request, &open)?;
         // A request is of no room; its sender is found by the request's id.
         let sender = self.sender_ref(RoomId::from_bytes([0; 16]), counter);
-        batch.send(&address.server, None, &payload, times, Some(sender))
+        batch
+            .send(&address.server, None, &payload, times, Some(sender))
+            .await
     }
 }
 

@@ -6,10 +6,11 @@ pub mod inbound;
 pub mod outbound;
 pub mod paths;
 pub mod peers;
+pub mod quarantine;
 
 /// Everything of federation that goes on in the background: what waits is sent, files that are asked for
 /// are fetched, agreements expire.
 pub use outbound::run;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

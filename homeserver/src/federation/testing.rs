@@ -9,6 +9,8 @@ use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
 use federation_proto::ids::{Member, RoomId, ServerName};
+use federation_proto::limits::TRANSACTION_BYTES_MAX;
+use federation_proto::padding;
 use futures_util::future::BoxFuture;
 use homeserver_api::admin::{
     AcceptRequest, CountersignRequest, CreateUserRequest, OfferRequest, Terms,
@@ -34,9 +36,9 @@ use crate::store::inbox::{self, InboxBody};
 use crate::tls::Peer;
 
 /// One organisation.
-pub(super) struct Side {
-    pub(super) node: Arc<Node>,
-    pub(super) clock: Arc<ManualClock>,
+pub(crate) struct Side {
+    pub(crate) node: Arc<Node>,
+    pub(crate) clock: Arc<ManualClock>,
     pub(super) network: Arc<LocalNetwork>,
 }
 
@@ -48,13 +50,18 @@ pub(super) struct LocalNetwork {
     down: AtomicBool,
     /// Requests to this path arrive, their answers don't.
     mute: Mutex<Option<&'static str>>,
-    /// Bodies of what was sent, for replays.
+    /// What the bodies held that were sent, for replays.
     pub(super) sent: Mutex<Vec<(String, Bytes)>>,
 }
 
 impl LocalNetwork {
     pub(super) fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::SeqCst);
+    }
+
+    /// This one is not reached any more; others are.
+    pub(super) fn lose(&self, server: &ServerName) {
+        self.routers.lock().unwrap().remove(server);
     }
 
     pub(super) fn mute_from(&self, path: &'static str) {
@@ -78,7 +85,7 @@ impl LocalNetwork {
         self.sent
             .lock()
             .unwrap()
-            .push((path.clone(), request.body().clone()));
+            .push((path.clone(), held(request.body())));
         let router = self.routers.lock().unwrap().get(server).cloned();
         let mut request = request.map(Body::from);
         request.extensions_mut().insert(Peer(self.us.clone()));
@@ -91,6 +98,14 @@ impl LocalNetwork {
                 .boxed_unsync()
         }))
     }
+}
+
+/// What a body holds: it is padded, unless it is empty.
+fn held(body: &Bytes) -> Bytes {
+    if body.is_empty() {
+        return Bytes::new();
+    }
+    padding::unpad(body, TRANSACTION_BYTES_MAX).unwrap()
 }
 
 impl Network for LocalNetwork {
@@ -108,7 +123,7 @@ impl Network for LocalNetwork {
 }
 
 /// Nodes that can reach each other, without agreements.
-pub(super) fn sides<const N: usize>(names: [&str; N]) -> [Side; N] {
+pub(crate) fn sides<const N: usize>(names: [&str; N]) -> [Side; N] {
     let sides = names.map(|name| {
         let (node, clock) = node(name);
         let network = Arc::new(LocalNetwork {
@@ -134,7 +149,7 @@ pub(super) fn sides<const N: usize>(names: [&str; N]) -> [Side; N] {
     sides
 }
 
-pub(super) fn admin() -> Actor {
+pub(crate) fn admin() -> Actor {
     Actor::Local(0)
 }
 
@@ -184,10 +199,10 @@ pub(super) async fn countersigned(a: &Side, acceptance: String) -> String {
 }
 
 /// An agreement in force on both sides.
-pub(super) async fn peered(a: &Side, b: &Side) {
+pub(crate) async fn peered(a: &Side, b: &Side) {
     let acceptance = accepted(a, b, None).await;
     let countersignature = countersigned(a, acceptance).await;
-    peers::activate(&b.node, &admin(), &countersignature)
+    peers::take(&b.node, &admin(), &countersignature)
         .await
         .unwrap();
 }
@@ -281,6 +296,17 @@ impl Person {
             label: 0,
             file: false,
         };
+        self.say_with(side, room, text, attributes).await
+    }
+
+    /// Sends a message with these attributes.
+    pub(super) async fn say_with(
+        &mut self,
+        side: &Side,
+        room: RoomId,
+        text: &[u8],
+        attributes: MessageAttributes,
+    ) -> Outcome {
         let message = application_message(room, 1, attributes, text).into();
         self.submit(side, SubmissionBody::Message { room, message })
             .await

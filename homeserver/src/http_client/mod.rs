@@ -61,6 +61,7 @@ pub enum ConnectionError {
 
 /// An open connection to a peer; dropping it closes it at once, whatever is still under way on it.
 pub struct Connection {
+    leaf: Vec<u8>,
     requests: SendRequest<Full<Bytes>>,
     tasks: Tasks,
 }
@@ -92,6 +93,11 @@ impl Connection {
             }
         }
         Err(last)
+    }
+
+    /// The certificate (DER) that the peer has shown.
+    pub fn leaf(&self) -> &[u8] {
+        &self.leaf
     }
 
     /// Whether requests can still be sent.
@@ -144,6 +150,8 @@ async fn open_one(
         .connect(name, stream)
         .await
         .map_err(|error| ConnectionError::Tls(address, error.to_string()))?;
+    let shown = stream.get_ref().1.peer_certificates();
+    let leaf = shown.and_then(|chain| Some(chain.first()?.to_vec()));
     let tasks = Tasks::default();
     let (requests, connection) = http2::Builder::new(tasks.clone())
         .timer(TokioTimer::new())
@@ -160,7 +168,11 @@ async fn open_one(
         // How it ended, every request on it has learnt.
         let _ = connection.await;
     });
-    Ok(Connection { requests, tasks })
+    Ok(Connection {
+        leaf: leaf.unwrap_or_default(),
+        requests,
+        tasks,
+    })
 }
 
 /// The error and what caused it: hyper's own text leaves the cause out.

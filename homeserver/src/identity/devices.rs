@@ -9,7 +9,6 @@ use homeserver_api::client::{
     DEVICE_NAME_BYTES_MAX, EnrolRequest, EnrolResponse, RenewRequest, RenewResponse,
 };
 use ring::digest::{SHA256, digest};
-use rustls_pki_types::CertificateDer;
 
 use super::user_types::{ATTEMPTS_MAX, record};
 use super::{IdentityError, accounts, user_types};
@@ -17,7 +16,7 @@ use crate::audit::{Actor, Event};
 use crate::delivery::inbox;
 use crate::delivery::mailboxes::Ring;
 use crate::node::{Node, to_its_end};
-use crate::organisation::DeviceRequest;
+use crate::organisation::{DeviceCertificate, DeviceRequest};
 use crate::store::account;
 use crate::store::device::{self, DeviceOf, DeviceRecord};
 use crate::store::{
@@ -145,7 +144,7 @@ async fn attempt(
         account: id,
         device: of.device,
         token,
-        chain: chain(node, &certificate.der),
+        chain: chain(&certificate),
         root: node.keys.root().to_vec().into(),
         not_after_ms: certificate.not_after_ms,
     }))
@@ -196,7 +195,7 @@ pub async fn renew(
         );
         if node.store.commit(part).await? == PartOutcome::Committed {
             return Ok(RenewResponse {
-                chain: chain(node, &certificate.der),
+                chain: chain(&certificate),
                 not_after_ms: certificate.not_after_ms,
             });
         }
@@ -283,8 +282,8 @@ fn check_name(name: &str) -> Result<(), IdentityError> {
     Ok(())
 }
 
-fn chain(node: &Node, device: &CertificateDer<'_>) -> Vec<homeserver_api::Base64> {
-    vec![device.to_vec().into(), node.keys.issuing().to_vec().into()]
+fn chain(device: &DeviceCertificate) -> Vec<homeserver_api::Base64> {
+    vec![device.der.to_vec().into(), device.issuing.to_vec().into()]
 }
 
 pub(super) fn new_token(node: &Node) -> Result<String, IdentityError> {

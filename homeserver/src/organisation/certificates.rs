@@ -15,6 +15,7 @@ use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer};
 use time::{Duration, OffsetDateTime};
 
 use super::OrganisationError;
+use super::keys::IssuingCa;
 
 /// How far back a certificate's validity starts, for verifiers whose clocks are behind.
 const CLOCK_BEHIND: Duration = Duration::hours(2);
@@ -43,6 +44,8 @@ pub struct DeviceRequest {
 pub struct DeviceCertificate {
     /// The certificate.
     pub der: CertificateDer<'static>,
+    /// The certificate of the CA that issued it.
+    pub issuing: CertificateDer<'static>,
     /// The device's Ed25519 public key.
     pub public_key: [u8; 32],
     /// The end of its validity, milliseconds since the Unix epoch.
@@ -70,7 +73,7 @@ pub(super) fn root(
 /// An issuing CA under `root`.
 pub(super) fn issuing(
     server: &ServerName,
-    key: &KeyPair,
+    key: &impl PublicKeyData,
     root: &CertificateDer<'_>,
     root_key: &KeyPair,
     now_ms: u64,
@@ -110,7 +113,7 @@ pub(super) fn tls_leaf(
 /// A certificate for a device: of its request only the key counts, all names are ours.
 pub(super) fn device(
     request: &DeviceRequest,
-    issuer: &Issuer<'_, impl SigningKey>,
+    issuing: &IssuingCa,
     now_ms: u64,
     random: &dyn SecureRandom,
 ) -> Result<DeviceCertificate, OrganisationError> {
@@ -123,7 +126,11 @@ pub(super) fn device(
     set_validity(&mut params, now_ms, DEVICE_VALIDITY)?;
     params.serial_number = Some(serial(random)?);
     Ok(DeviceCertificate {
-        der: params.signed_by(&csr.public_key, issuer)?.der().clone(),
+        der: params
+            .signed_by(&csr.public_key, &issuing.issuer)?
+            .der()
+            .clone(),
+        issuing: issuing.certificate.clone(),
         public_key,
         not_after_ms: millis(params.not_after),
     })

@@ -1,13 +1,11 @@
 //! Makes everything a new organisation needs.
 
-use arc_swap::ArcSwap;
 use federation_proto::ids::ServerName;
-use rcgen::{Issuer, KeyPair, PKCS_ECDSA_P256_SHA256};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use ring::rand::SecureRandom;
-use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
-use super::keys::{Pieces, TlsKey};
+use super::keys::{IssuingCa, Pieces, TlsKey};
 use super::signing::EnvelopeSeed;
 use super::{Keys, OrganisationError, certificates};
 
@@ -19,7 +17,7 @@ pub struct NewOrganisation {
     pub root_key: Zeroizing<Vec<u8>>,
 }
 
-/// Makes a root, an issuing CA, two TLS keys and an envelope key for `server`.
+/// Makes a root, an issuing CA, two TLS keys and two envelope keys for `server`.
 pub fn create(
     server: &ServerName,
     now_ms: u64,
@@ -29,25 +27,15 @@ pub fn create(
     let root = certificates::root(server, &root_key, now_ms, random)?;
     let issuing_key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let issuing = certificates::issuing(server, &issuing_key, &root, &root_key, now_ms, random)?;
-    let issuer = Issuer::from_ca_cert_der(&issuing, &issuing_key)?;
-    let tls = || -> Result<TlsKey, OrganisationError> {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let leaf: CertificateDer<'static> =
-            certificates::tls_leaf(server, &key, &issuer, now_ms, random)?;
-        Ok(TlsKey {
-            key,
-            leaf: ArcSwap::from_pointee(leaf),
-        })
-    };
-    let (tls_current, tls_backup) = (tls()?, tls()?);
+    let issuing = IssuingCa::new(issuing, issuing_key, random)?;
     let pieces = Pieces {
         server: server.clone(),
         root,
+        tls_current: TlsKey::draw(server, &issuing, now_ms, random)?,
+        tls_backup: TlsKey::draw(server, &issuing, now_ms, random)?,
         issuing,
-        issuing_key,
-        tls_current,
-        tls_backup,
         seed: EnvelopeSeed::draw(random)?,
+        seed_next: EnvelopeSeed::draw(random)?,
         manifest: None,
     };
     Ok(NewOrganisation {

@@ -7,7 +7,12 @@
 //! | `tls-current.pem`, `tls-current-key.pem` | the TLS certificate in use and its private key |
 //! | `tls-backup.pem`, `tls-backup-key.pem` | the pair that takes over when the current one is lost |
 //! | `envelope-key.pem` | the Ed25519 private key that signs what goes to peers |
+//! | `envelope-next-key.pem` | the one that takes over from it, which the manifest lists already |
 //! | `manifest.pem` | the signed list of envelope keys and TLS pins that peers know |
+//!
+//! What is renewed is written as a whole into `renewal/` beside them, and moved from there once it is
+//! complete: a crash leaves the keys as before or as after, never a mixture. For `issuing-next-key.pem` and
+//! `issuing-new/` see [`super::issuing`].
 //!
 //! The folder is 0700, private keys are 0600. The root's private key is never here.
 
@@ -15,8 +20,8 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use federation_proto::ids::ServerName;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
@@ -25,19 +30,24 @@ use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
-use super::keys::{Pieces, Renewal, TlsKey};
+use super::keys::{IssuingCa, Pieces, State, TlsKey};
+use super::renewal::Renewal;
 use super::signing::EnvelopeSeed;
 use super::{Keys, OrganisationError, pem};
 
-const CERTIFICATE: &str = "CERTIFICATE";
-const PRIVATE_KEY: &str = "PRIVATE KEY";
+pub(super) const CERTIFICATE: &str = "CERTIFICATE";
+pub(super) const PRIVATE_KEY: &str = "PRIVATE KEY";
 const ROOT: &str = "root.pem";
-const ISSUING: &str = "issuing.pem";
-const ISSUING_KEY: &str = "issuing-key.pem";
+pub(super) const ISSUING: &str = "issuing.pem";
+pub(super) const ISSUING_KEY: &str = "issuing-key.pem";
 const TLS_CURRENT: (&str, &str) = ("tls-current.pem", "tls-current-key.pem");
 const TLS_BACKUP: (&str, &str) = ("tls-backup.pem", "tls-backup-key.pem");
 const ENVELOPE_KEY: &str = "envelope-key.pem";
+const ENVELOPE_NEXT_KEY: &str = "envelope-next-key.pem";
 const MANIFEST: (&str, &str) = ("manifest.pem", "ENTENTE MANIFEST");
+/// Where a renewal is put together, and its name when it is complete.
+const RENEWAL_DRAFT: &str = "renewal.new";
+const RENEWAL: &str = "renewal";
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 const ROOT_UID: u32 = 0;
 
@@ -53,23 +63,10 @@ impl KeyFolder {
     /// Writes the keys of a new organisation; refuses a folder that exists.
     pub fn create(&self, keys: &Keys) -> io::Result<()> {
         DirBuilder::new().mode(0o700).create(&self.0)?;
-        let certificate = |der: &CertificateDer<'_>| pem::encode(CERTIFICATE, der);
-        let private = |key: &KeyPair| pem::encode(PRIVATE_KEY, key.serialized_der());
-        self.write_new(ROOT, &certificate(&keys.root))?;
-        self.write_new(ISSUING, &certificate(&keys.issuing))?;
-        self.write_new(ISSUING_KEY, &private(keys.issuer.key()))?;
-        for (names, tls) in [
-            (TLS_CURRENT, &keys.tls_current),
-            (TLS_BACKUP, &keys.tls_backup),
-        ] {
-            self.write_new(names.0, &certificate(&tls.leaf.load()))?;
-            self.write_new(names.1, &private(&tls.key))?;
+        self.write_new(ROOT, &pem::encode(CERTIFICATE, &keys.root))?;
+        for (name, text) in texts(&keys.state.load()) {
+            self.write_new(name, &text)?;
         }
-        let signing = keys.signing.load();
-        let seed = pem::encode(PRIVATE_KEY, &signing.seed.to_pkcs8());
-        self.write_new(ENVELOPE_KEY, &seed)?;
-        let manifest = pem::encode(MANIFEST.1, signing.manifest.bytes());
-        self.write_new(MANIFEST.0, &manifest)?;
         sync_folder(&self.0)?;
         self.0.parent().map_or(Ok(()), sync_folder)
     }
@@ -81,6 +78,10 @@ impl KeyFolder {
         now_ms: u64,
         random: &dyn SecureRandom,
     ) -> Result<Keys, Vec<OrganisationError>> {
+        if let Err(error) = self.finish_replacing() {
+            let problem = format!("what was renewed before can't be put in its place: {error}");
+            return Err(vec![self.unusable(RENEWAL, problem)]);
+        }
         let mut problems = Vec::new();
         let mut note = |error| problems.push(error);
         self.check_private(&self.0, 0o700).unwrap_or_else(&mut note);
@@ -89,7 +90,8 @@ impl KeyFolder {
         let issuing_key = self.key(ISSUING_KEY).map_err(&mut note);
         let tls_current = self.tls(TLS_CURRENT, server).map_err(&mut note);
         let tls_backup = self.tls(TLS_BACKUP, server).map_err(&mut note);
-        let seed = self.envelope_seed().map_err(&mut note);
+        let seed = self.envelope_seed(ENVELOPE_KEY).map_err(&mut note);
+        let seed_next = self.next_seed(random).map_err(&mut note);
         let manifest = self.read(MANIFEST.0, MANIFEST.1).map_err(&mut note);
 
         if let (Ok(root), Ok(issuing)) = (&root, &issuing) {
@@ -103,37 +105,27 @@ impl KeyFolder {
                 .unwrap_or_else(&mut note);
             for (names, tls) in [(TLS_CURRENT, &tls_current), (TLS_BACKUP, &tls_backup)] {
                 if let Ok(tls) = tls {
-                    self.check_signed(names.0, &tls.leaf.load(), issuing)
+                    self.check_signed(names.0, &tls.leaf, issuing)
                         .unwrap_or_else(&mut note);
                 }
             }
         }
-        match (
-            root,
-            issuing,
-            issuing_key,
-            tls_current,
-            tls_backup,
-            seed,
-            manifest,
-        ) {
-            (
-                Ok(root),
-                Ok(issuing),
-                Ok(issuing_key),
-                Ok(tls_current),
-                Ok(tls_backup),
-                Ok(seed),
-                Ok(manifest),
-            ) if problems.is_empty() => {
+        let issuing = match (issuing, issuing_key) {
+            (Ok(issuing), Ok(key)) if problems.is_empty() => {
+                IssuingCa::new(issuing, key, random).map_err(|error| vec![error])?
+            }
+            _ => return Err(problems),
+        };
+        match (root, tls_current, tls_backup, seed, seed_next, manifest) {
+            (Ok(root), Ok(tls_current), Ok(tls_backup), Ok(seed), Ok(seed_next), Ok(manifest)) => {
                 let pieces = Pieces {
                     server: server.clone(),
                     root,
                     issuing,
-                    issuing_key,
                     tls_current,
                     tls_backup,
                     seed,
+                    seed_next,
                     manifest: Some(Bytes::copy_from_slice(&manifest)),
                 };
                 Keys::assemble(pieces, now_ms, random)
@@ -143,38 +135,43 @@ impl KeyFolder {
         }
     }
 
-    /// Writes what [`Keys::renewal`] made anew, before it is used. Each file is replaced whole; the
-    /// envelope key comes before the manifest that names it, and a crash between the two is mended by the
-    /// next renewal.
+    /// Writes what was made anew, before it is used: all of it or nothing, whenever the process dies.
     pub fn replace(&self, renewal: &Renewal) -> io::Result<()> {
-        let signing = &renewal.signing;
-        let files = [
-            (
-                TLS_CURRENT.0,
-                pem::encode(CERTIFICATE, &renewal.tls_current),
-            ),
-            (TLS_BACKUP.0, pem::encode(CERTIFICATE, &renewal.tls_backup)),
-            (
-                ENVELOPE_KEY,
-                pem::encode(PRIVATE_KEY, &signing.seed.to_pkcs8()),
-            ),
-            (
-                MANIFEST.0,
-                pem::encode(MANIFEST.1, signing.manifest.bytes()),
-            ),
-        ];
-        for (name, text) in files {
-            let new = format!("{name}.new");
-            // What a crash left behind.
-            match std::fs::remove_file(self.0.join(&new)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            self.write_new(&new, &text)?;
-            std::fs::rename(self.0.join(&new), self.0.join(name))?;
-            sync_folder(&self.0)?;
+        // Of an earlier renewal that was complete; what is written now follows it.
+        self.finish_replacing()?;
+        let draft = self.0.join(RENEWAL_DRAFT);
+        // What a crash left behind.
+        match std::fs::remove_dir_all(&draft) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
-        Ok(())
+        DirBuilder::new().mode(0o700).create(&draft)?;
+        for (name, text) in texts(&renewal.state) {
+            write_private(&draft.join(name), text.as_bytes())?;
+        }
+        sync_folder(&draft)?;
+        std::fs::rename(&draft, self.0.join(RENEWAL))?;
+        sync_folder(&self.0)?;
+        self.finish_replacing()
+    }
+
+    /// Moves the files of a complete renewal to their places.
+    fn finish_replacing(&self) -> io::Result<()> {
+        let complete = self.0.join(RENEWAL);
+        if !complete.try_exists()? {
+            return Ok(());
+        }
+        for entry in std::fs::read_dir(&complete)? {
+            let entry = entry?;
+            std::fs::rename(entry.path(), self.0.join(entry.file_name()))?;
+        }
+        sync_folder(&self.0)?;
+        std::fs::remove_dir(&complete)?;
+        sync_folder(&self.0)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
     }
 
     fn write_new(&self, name: &str, text: &str) -> io::Result<()> {
@@ -193,7 +190,10 @@ impl KeyFolder {
             .ok_or_else(|| wrong(format!("it is not one PEM block of a {label}")))
     }
 
-    fn certificate(&self, name: &str) -> Result<CertificateDer<'static>, OrganisationError> {
+    pub(super) fn certificate(
+        &self,
+        name: &str,
+    ) -> Result<CertificateDer<'static>, OrganisationError> {
         let der = CertificateDer::from(self.read(name, CERTIFICATE)?.to_vec());
         self.parse(name, &der)?;
         Ok(der)
@@ -205,7 +205,7 @@ impl KeyFolder {
         Ok(der)
     }
 
-    fn key(&self, name: &str) -> Result<KeyPair, OrganisationError> {
+    pub(super) fn key(&self, name: &str) -> Result<KeyPair, OrganisationError> {
         let der = self.private(name)?;
         KeyPair::from_pkcs8_der_and_sign_algo(
             &PrivatePkcs8KeyDer::from(der.as_slice()),
@@ -218,6 +218,7 @@ impl KeyFolder {
         let leaf = self.certificate(names.0)?;
         let key = self.key(names.1)?;
         self.check_matches(names.0, &leaf, &key)?;
+        let key = Arc::new(key);
         let name = only_dns_name(&self.parse(names.0, &leaf)?);
         if name.as_deref() != Some(server.as_str()) {
             let problem = format!(
@@ -226,13 +227,21 @@ impl KeyFolder {
             );
             return Err(self.unusable(names.0, problem));
         }
-        let leaf = ArcSwap::from_pointee(leaf);
         Ok(TlsKey { key, leaf })
     }
 
-    fn envelope_seed(&self) -> Result<EnvelopeSeed, OrganisationError> {
-        EnvelopeSeed::from_pkcs8(&self.private(ENVELOPE_KEY)?)
-            .ok_or_else(|| self.unusable(ENVELOPE_KEY, "it is no Ed25519 key (PKCS#8)".to_owned()))
+    fn envelope_seed(&self, name: &str) -> Result<EnvelopeSeed, OrganisationError> {
+        EnvelopeSeed::from_pkcs8(&self.private(name)?)
+            .ok_or_else(|| self.unusable(name, "it is no Ed25519 key (PKCS#8)".to_owned()))
+    }
+
+    /// The next envelope key. One that is missing is drawn: nothing was ever signed with it, and the next
+    /// manifest lists it.
+    fn next_seed(&self, random: &dyn SecureRandom) -> Result<EnvelopeSeed, OrganisationError> {
+        match self.0.join(ENVELOPE_NEXT_KEY).try_exists() {
+            Ok(false) => EnvelopeSeed::draw(random),
+            _ => self.envelope_seed(ENVELOPE_NEXT_KEY),
+        }
     }
 
     fn parse<'a>(
@@ -247,7 +256,7 @@ impl KeyFolder {
         }
     }
 
-    fn check_matches(
+    pub(super) fn check_matches(
         &self,
         name: &str,
         certificate: &CertificateDer<'_>,
@@ -307,8 +316,26 @@ impl KeyFolder {
     }
 }
 
+/// Every file that a renewal may change, with its content.
+fn texts(state: &State) -> [(&'static str, Zeroizing<String>); 9] {
+    let certificate = |der: &CertificateDer<'_>| pem::encode(CERTIFICATE, der);
+    let private = |key: &KeyPair| pem::encode(PRIVATE_KEY, key.serialized_der());
+    let seed = |seed: &EnvelopeSeed| pem::encode(PRIVATE_KEY, &seed.to_pkcs8());
+    [
+        (ISSUING, certificate(&state.issuing.certificate)),
+        (ISSUING_KEY, private(state.issuing.issuer.key())),
+        (TLS_CURRENT.0, certificate(&state.tls_current.leaf)),
+        (TLS_CURRENT.1, private(&state.tls_current.key)),
+        (TLS_BACKUP.0, certificate(&state.tls_backup.leaf)),
+        (TLS_BACKUP.1, private(&state.tls_backup.key)),
+        (ENVELOPE_KEY, seed(&state.envelope.seed)),
+        (ENVELOPE_NEXT_KEY, seed(&state.envelope_next.seed)),
+        (MANIFEST.0, pem::encode(MANIFEST.1, state.manifest.bytes())),
+    ]
+}
+
 /// The user that this process runs as; `None` where the system does not say.
-fn own_uid() -> Option<u32> {
+pub(super) fn own_uid() -> Option<u32> {
     std::fs::metadata("/proc/self")
         .ok()
         .map(|about| about.uid())

@@ -7,24 +7,51 @@ use bytes::Bytes;
 use federation_proto::ids::ServerName;
 use federation_proto::keys::{EnvelopeKey, IssuingKey};
 use federation_proto::manifest::Manifest;
-use rcgen::{Issuer, KeyPair, PublicKeyData};
+use rcgen::{Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
 use ring::digest::{SHA256, digest};
 use ring::rand::SecureRandom;
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use tokio::sync::watch;
 
 use super::OrganisationError;
 use super::certificates::{self, DeviceCertificate, DeviceRequest};
-use super::signing::{Due, EnvelopeSeed, Signer};
+use super::signing::{EnvelopeSeed, Listing};
 
-/// A key pair for TLS and its current certificate.
+/// A key pair for TLS and its certificate.
 pub(super) struct TlsKey {
-    pub(super) key: KeyPair,
-    pub(super) leaf: ArcSwap<CertificateDer<'static>>,
+    pub(super) key: Arc<KeyPair>,
+    pub(super) leaf: CertificateDer<'static>,
 }
 
 impl TlsKey {
-    fn pin(&self) -> [u8; 32] {
+    /// A new key with its certificate.
+    pub(super) fn draw(
+        server: &ServerName,
+        issuing: &IssuingCa,
+        now_ms: u64,
+        random: &dyn SecureRandom,
+    ) -> Result<Self, OrganisationError> {
+        let key = Arc::new(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?);
+        let leaf = certificates::tls_leaf(server, &key, &issuing.issuer, now_ms, random)?;
+        Ok(Self { key, leaf })
+    }
+
+    /// The same key with a new certificate.
+    pub(super) fn renewed(
+        &self,
+        server: &ServerName,
+        issuing: &IssuingCa,
+        now_ms: u64,
+        random: &dyn SecureRandom,
+    ) -> Result<Self, OrganisationError> {
+        let leaf = certificates::tls_leaf(server, &self.key, &issuing.issuer, now_ms, random)?;
+        Ok(Self {
+            key: Arc::clone(&self.key),
+            leaf,
+        })
+    }
+
+    pub(super) fn pin(&self) -> [u8; 32] {
         sha256(&self.key.subject_public_key_info())
     }
 }
@@ -37,27 +64,63 @@ pub struct TlsIdentity {
     pub key: PrivatePkcs8KeyDer<'static>,
 }
 
-/// The envelope key in use and the manifest that names it.
+/// The issuing CA.
+pub(super) struct IssuingCa {
+    pub(super) certificate: CertificateDer<'static>,
+    pub(super) issuer: Issuer<'static, KeyPair>,
+    pub(super) key: Arc<IssuingKey>,
+}
+
+impl IssuingCa {
+    pub(super) fn new(
+        certificate: CertificateDer<'static>,
+        key: KeyPair,
+        random: &dyn SecureRandom,
+    ) -> Result<Self, OrganisationError> {
+        let signs = IssuingKey::from_pkcs8(key.serialized_der(), random)
+            .map_err(|error| OrganisationError::Crypto(error.to_string()))?;
+        Ok(Self {
+            issuer: Issuer::from_ca_cert_der(&certificate, key)?,
+            certificate,
+            key: Arc::new(signs),
+        })
+    }
+}
+
+/// An envelope key with what it is made of.
 pub(super) struct Signing {
     pub(super) seed: EnvelopeSeed,
     pub(super) key: Arc<EnvelopeKey>,
+}
+
+impl Signing {
+    pub(super) fn new(seed: EnvelopeSeed) -> Result<Self, OrganisationError> {
+        let key = Arc::new(seed.key()?);
+        Ok(Self { seed, key })
+    }
+
+    pub(super) fn draw(random: &dyn SecureRandom) -> Result<Self, OrganisationError> {
+        Self::new(EnvelopeSeed::draw(random)?)
+    }
+}
+
+/// Every key but the root's, as of now. Parts that don't change are shared with the state before.
+#[derive(Clone)]
+pub(super) struct State {
+    pub(super) issuing: Arc<IssuingCa>,
+    pub(super) tls_current: Arc<TlsKey>,
+    pub(super) tls_backup: Arc<TlsKey>,
+    /// Pins of former TLS keys whose connections may still be open, the newest last.
+    pub(super) tls_former: Vec<[u8; 32]>,
+    pub(super) envelope: Arc<Signing>,
+    /// Listed in the manifest, and not used before everybody had time to learn of it.
+    pub(super) envelope_next: Arc<Signing>,
     pub(super) manifest: Arc<Manifest>,
 }
 
-/// What is to take the place of keys and certificates that are due. Nothing of it is used before
-/// [`super::KeyFolder::replace`] has written it and [`Keys::take`] has taken it: what the process shows
-/// is what its next start will find.
-pub struct Renewal {
-    pub(super) tls_current: Arc<CertificateDer<'static>>,
-    pub(super) tls_backup: Arc<CertificateDer<'static>>,
-    pub(super) signing: Arc<Signing>,
-    what: Vec<&'static str>,
-}
-
-impl Renewal {
-    /// What is new, in words.
-    pub fn what(&self) -> String {
-        self.what.join(", ")
+impl State {
+    pub(super) fn tls_pins(&self) -> [[u8; 32]; 2] {
+        [self.tls_current.pin(), self.tls_backup.pin()]
     }
 }
 
@@ -65,23 +128,19 @@ impl Renewal {
 pub struct Keys {
     pub(super) server: ServerName,
     pub(super) root: CertificateDer<'static>,
-    pub(super) issuing: CertificateDer<'static>,
-    pub(super) issuer: Issuer<'static, KeyPair>,
-    pub(super) issuing_key: IssuingKey,
-    pub(super) tls_current: TlsKey,
-    pub(super) tls_backup: TlsKey,
-    pub(super) signing: ArcSwap<Signing>,
+    pub(super) state: ArcSwap<State>,
+    changed: watch::Sender<()>,
 }
 
 /// What [`Keys::assemble`] puts together.
 pub(super) struct Pieces {
     pub(super) server: ServerName,
     pub(super) root: CertificateDer<'static>,
-    pub(super) issuing: CertificateDer<'static>,
-    pub(super) issuing_key: KeyPair,
+    pub(super) issuing: IssuingCa,
     pub(super) tls_current: TlsKey,
     pub(super) tls_backup: TlsKey,
     pub(super) seed: EnvelopeSeed,
+    pub(super) seed_next: EnvelopeSeed,
     /// As it was stored; `None` for a new organisation.
     pub(super) manifest: Option<Bytes>,
 }
@@ -92,33 +151,37 @@ impl Keys {
         now_ms: u64,
         random: &dyn SecureRandom,
     ) -> Result<Self, OrganisationError> {
-        let issuing_key = IssuingKey::from_pkcs8(pieces.issuing_key.serialized_der(), random)
-            .map_err(|error| OrganisationError::Crypto(error.to_string()))?;
-        let key = pieces.seed.key()?;
-        let signer = Signer {
+        let envelope = Arc::new(Signing::new(pieces.seed)?);
+        let envelope_next = Arc::new(Signing::new(pieces.seed_next)?);
+        let root = Bytes::copy_from_slice(&pieces.root);
+        let pins = [pieces.tls_current.pin(), pieces.tls_backup.pin()];
+        let listing = Listing {
             server: &pieces.server,
-            root: Bytes::copy_from_slice(&pieces.root),
-            issuing: Bytes::copy_from_slice(&pieces.issuing),
-            issuing_key: &issuing_key,
-            tls_pins: [pieces.tls_current.pin(), pieces.tls_backup.pin()],
+            root: &root,
+            issuing: &pieces.issuing,
+            envelope: &envelope.key,
+            envelope_next: &envelope_next.key,
+            tls_pins: pins.to_vec(),
         };
         let manifest = match pieces.manifest {
-            Some(bytes) => signer.verify(bytes, now_ms)?,
-            None => signer.manifest(None, &key, now_ms, random)?,
+            Some(bytes) => listing.verify(bytes, now_ms)?,
+            None => listing.manifest(None, &[], now_ms, random)?,
+        };
+        let tls_former = manifest.body().tls_pins.iter().map(|pin| *pin.as_bytes());
+        let state = State {
+            tls_former: tls_former.filter(|pin| !pins.contains(pin)).collect(),
+            issuing: Arc::new(pieces.issuing),
+            tls_current: Arc::new(pieces.tls_current),
+            tls_backup: Arc::new(pieces.tls_backup),
+            envelope,
+            envelope_next,
+            manifest: Arc::new(manifest),
         };
         Ok(Self {
-            signing: ArcSwap::from_pointee(Signing {
-                seed: pieces.seed,
-                key: Arc::new(key),
-                manifest: Arc::new(manifest),
-            }),
-            issuer: Issuer::from_ca_cert_der(&pieces.issuing, pieces.issuing_key)?,
             server: pieces.server,
             root: pieces.root,
-            issuing: pieces.issuing,
-            issuing_key,
-            tls_current: pieces.tls_current,
-            tls_backup: pieces.tls_backup,
+            state: ArcSwap::from_pointee(state),
+            changed: watch::Sender::new(()),
         })
     }
 
@@ -137,39 +200,53 @@ impl Keys {
         sha256(&self.root)
     }
 
-    /// The issuing CA's certificate.
-    pub fn issuing(&self) -> &CertificateDer<'static> {
-        &self.issuing
+    /// The issuing CA's certificate now.
+    pub fn issuing(&self) -> CertificateDer<'static> {
+        self.state.load().issuing.certificate.clone()
     }
 
     /// The issuing CA's key: signs manifests and peering documents.
-    pub fn issuing_key(&self) -> &IssuingKey {
-        &self.issuing_key
+    pub fn issuing_key(&self) -> Arc<IssuingKey> {
+        Arc::clone(&self.state.load().issuing.key)
     }
 
     /// SHA-256 of the public keys (SPKI) that TLS connections of this homeserver show: the current
     /// one and the backup.
     pub fn tls_pins(&self) -> [[u8; 32]; 2] {
-        [self.tls_current.pin(), self.tls_backup.pin()]
+        self.state.load().tls_pins()
     }
 
     /// The key that signs transactions and receipts now.
     pub fn envelope_key(&self) -> Arc<EnvelopeKey> {
-        Arc::clone(&self.signing.load().key)
+        Arc::clone(&self.state.load().envelope.key)
     }
 
     /// The manifest that names this homeserver's keys now.
     pub fn manifest(&self) -> Arc<Manifest> {
-        Arc::clone(&self.signing.load().manifest)
+        Arc::clone(&self.state.load().manifest)
     }
 
     /// What this homeserver's TLS connections show now.
     pub fn tls_identity(&self) -> TlsIdentity {
-        let leaf = CertificateDer::clone(&self.tls_current.leaf.load());
+        let state = self.state.load();
+        let (leaf, issuing) = (
+            state.tls_current.leaf.clone(),
+            state.issuing.certificate.clone(),
+        );
         TlsIdentity {
-            chain: vec![leaf, self.issuing.clone(), self.root.clone()],
-            key: PrivatePkcs8KeyDer::from(self.tls_current.key.serialize_der()),
+            chain: vec![leaf, issuing, self.root.clone()],
+            key: PrivatePkcs8KeyDer::from(state.tls_current.key.serialize_der()),
         }
+    }
+
+    /// The certificate that TLS connections show now.
+    pub fn tls_leaf(&self) -> CertificateDer<'static> {
+        self.state.load().tls_current.leaf.clone()
+    }
+
+    /// Changes whenever other keys or certificates are in use than before.
+    pub fn changed(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// Issues a certificate to a device that has signed in.
@@ -179,103 +256,15 @@ impl Keys {
         now_ms: u64,
         random: &dyn SecureRandom,
     ) -> Result<DeviceCertificate, OrganisationError> {
-        certificates::device(request, &self.issuer, now_ms, random)
+        let issuing = Arc::clone(&self.state.load().issuing);
+        certificates::device(request, &issuing, now_ms, random)
     }
 
-    /// Makes whatever is due anew: TLS certificates (for the same keys: pins stay) once less than a third
-    /// of their life is left, the envelope key 30 days before its end, and the manifest with it. `None`
-    /// when nothing is due. Nothing changes yet, so that a renewal that can't be written is made again.
-    pub fn renewal(
-        &self,
-        now_ms: u64,
-        random: &dyn SecureRandom,
-    ) -> Result<Option<Renewal>, OrganisationError> {
-        let mut what = Vec::new();
-        let mut leaf = |tls: &TlsKey, name| {
-            let leaf = tls.leaf.load_full();
-            if !is_due(&leaf, now_ms)? {
-                return Ok::<_, OrganisationError>(leaf);
-            }
-            what.push(name);
-            let new = certificates::tls_leaf(&self.server, &tls.key, &self.issuer, now_ms, random)?;
-            Ok(Arc::new(new))
-        };
-        let tls_current = leaf(&self.tls_current, "current TLS certificate")?;
-        let tls_backup = leaf(&self.tls_backup, "backup TLS certificate")?;
-        let signing = self.signing.load_full();
-        let signer = self.signer();
-        let seed = match signer.is_due(&signing.manifest, &signing.key, now_ms) {
-            Due::Nothing => None,
-            Due::Manifest => Some(signing.seed.clone()),
-            Due::Key => {
-                what.push("envelope key");
-                Some(EnvelopeSeed::draw(random)?)
-            }
-        };
-        let signing = match seed {
-            None => signing,
-            Some(seed) => {
-                what.push("manifest");
-                let key = seed.key()?;
-                let manifest = signer.manifest(Some(&signing.manifest), &key, now_ms, random)?;
-                Arc::new(Signing {
-                    seed,
-                    key: Arc::new(key),
-                    manifest: Arc::new(manifest),
-                })
-            }
-        };
-        Ok((!what.is_empty()).then_some(Renewal {
-            tls_current,
-            tls_backup,
-            signing,
-            what,
-        }))
+    /// From now on this is in use; it has been written before.
+    pub(super) fn put(&self, state: Arc<State>) {
+        self.state.store(state);
+        self.changed.send_replace(());
     }
-
-    /// Uses what was made anew from now on; it has been written before.
-    pub fn take(&self, renewal: Renewal) {
-        self.tls_current.leaf.store(renewal.tls_current);
-        self.tls_backup.leaf.store(renewal.tls_backup);
-        self.signing.store(renewal.signing);
-    }
-
-    /// Renews what is due in memory alone; whether anything was.
-    #[cfg(test)]
-    pub(crate) fn renew(
-        &self,
-        now_ms: u64,
-        random: &dyn SecureRandom,
-    ) -> Result<bool, OrganisationError> {
-        let renewal = self.renewal(now_ms, random)?;
-        let any = renewal.is_some();
-        if let Some(renewal) = renewal {
-            self.take(renewal);
-        }
-        Ok(any)
-    }
-
-    fn signer(&self) -> Signer<'_> {
-        Signer {
-            server: &self.server,
-            root: Bytes::copy_from_slice(&self.root),
-            issuing: Bytes::copy_from_slice(&self.issuing),
-            issuing_key: &self.issuing_key,
-            tls_pins: self.tls_pins(),
-        }
-    }
-}
-
-fn is_due(leaf: &CertificateDer<'_>, now_ms: u64) -> Result<bool, OrganisationError> {
-    let (_, certificate) = X509Certificate::from_der(leaf)
-        .map_err(|error| OrganisationError::Crypto(error.to_string()))?;
-    let validity = certificate.validity();
-    let (from, to) = (
-        validity.not_before.timestamp(),
-        validity.not_after.timestamp(),
-    );
-    let now = i64::try_from(now_ms / 1000).unwrap_or(i64::MAX);
-    Ok(now >= to - (to - from) / 3)
 }
 
 pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {

@@ -1,17 +1,22 @@
 //! The organisation's keys and certificates: made once by `homeserver init`, loaded at every start.
 //!
 //! An offline root signs the issuing CA; the issuing CA signs TLS leafs, device certificates, the key
-//! manifest and peering documents; an Ed25519 envelope key signs what goes to peers. The root's
-//! private key is written once, encrypted, and never read by the homeserver again.
+//! manifest and peering documents; an Ed25519 envelope key signs what goes to peers. Of TLS and envelope keys
+//! there are always two: the one in use, and the one that takes over, which peers know beforehand. The
+//! root's private key is written once, encrypted, and never read by the running homeserver.
 
 mod certificates;
 mod create;
 mod files;
 pub mod init;
+pub mod issuing;
+mod keeper;
 mod keys;
 #[doc(hidden)]
 pub mod pem;
+mod renewal;
 pub mod root_key;
+mod show;
 mod signing;
 #[cfg(test)]
 mod tests;
@@ -20,7 +25,9 @@ pub use certificates::{DeviceCertificate, DeviceRequest};
 pub use create::{NewOrganisation, create};
 pub use files::KeyFolder;
 pub(crate) use files::{sync_folder, write_private};
-pub use keys::{Keys, Renewal, TlsIdentity};
+pub use keeper::{Act, Keeper, KeeperError};
+pub use keys::{Keys, TlsIdentity};
+pub use renewal::{Asked, Renewal};
 
 /// Why keys or certificates could not be made or used.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +43,12 @@ pub enum OrganisationError {
         /// What is wrong with it, and what to do.
         problem: String,
     },
+    /// A key is named that is none of the organisation's.
+    #[error("no key {0} is listed: `hsctl keys show` lists them")]
+    UnknownKey(String),
+    /// What is asked for can't be done.
+    #[error("{0}")]
+    Asked(String),
     /// The cryptographic library refused to work.
     #[error("making a key or certificate failed: {0}")]
     Crypto(String),

@@ -1,21 +1,30 @@
-//! What this homeserver signs with: the envelope key in use, and the manifest that names it.
+//! What this homeserver signs with: the envelope key in use and the next one, and the manifest that lists
+//! both beside every former key whose mail may still be on its way.
 
 use bytes::Bytes;
 use federation_proto::hash::Digest;
 use federation_proto::ids::ServerName;
-use federation_proto::keys::{EnvelopeKey, IssuingKey};
+use federation_proto::keys::{EnvelopeKey, KeyId};
+use federation_proto::limits::{ENVELOPE_KEYS_MAX, TLS_PINS_MAX};
 use federation_proto::manifest::{self, EnvelopeKeyEntry, Manifest, ManifestBody};
 use ring::rand::SecureRandom;
 use zeroize::Zeroizing;
 
 use super::OrganisationError;
+use super::keys::IssuingCa;
+
+const _: () = assert!(TLS_FORMER_MAX + 2 <= TLS_PINS_MAX);
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 /// How long an envelope key may be used.
 const ENVELOPE_KEY_VALIDITY_MS: u64 = 90 * DAY_MS;
-/// The next key takes over when the current one has this much left: until then both are listed, so
-/// that mail signed on the last day still verifies where it arrives weeks later.
-const ENVELOPE_KEY_OVERLAP_MS: u64 = 30 * DAY_MS;
+/// The next key takes over when the current one has this much left, and a former key stays listed for as
+/// long: mail signed on the last day still verifies where it arrives weeks later.
+pub(super) const ENVELOPE_KEY_OVERLAP_MS: u64 = 30 * DAY_MS;
+/// Pins of former TLS keys stay listed for this long after the last change of keys,
+const TLS_FORMER_MS: u64 = DAY_MS;
+/// and no more of them than this: connections that show a key end when its pin is listed no longer.
+pub(super) const TLS_FORMER_MAX: usize = 4;
 /// How far back a key's validity starts, for peers whose clocks are behind.
 const CLOCK_BEHIND_MS: u64 = 2 * 60 * 60 * 1000;
 /// What precedes the seed in an Ed25519 private key (RFC 8410, PKCS#8 version 0).
@@ -50,33 +59,26 @@ impl EnvelopeSeed {
     }
 }
 
-/// What a manifest is made of and signed with.
-pub(super) struct Signer<'a> {
+/// What a manifest lists, and who signs it.
+pub(super) struct Listing<'a> {
     pub(super) server: &'a ServerName,
-    pub(super) root: Bytes,
-    pub(super) issuing: Bytes,
-    pub(super) issuing_key: &'a IssuingKey,
-    pub(super) tls_pins: [[u8; 32]; 2],
+    pub(super) root: &'a Bytes,
+    pub(super) issuing: &'a IssuingCa,
+    pub(super) envelope: &'a EnvelopeKey,
+    pub(super) envelope_next: &'a EnvelopeKey,
+    pub(super) tls_pins: Vec<[u8; 32]>,
 }
 
-impl Signer<'_> {
-    /// The manifest after `former` that lists `key` beside every key whose time is not over.
+impl Listing<'_> {
+    /// The manifest after `former`. Keys of that one stay listed until their time is over; `revoked` are
+    /// revoked from now on, each since its time.
     pub(super) fn manifest(
         &self,
         former: Option<&Manifest>,
-        key: &EnvelopeKey,
+        revoked: &[(KeyId, u64)],
         now_ms: u64,
         random: &dyn SecureRandom,
     ) -> Result<Manifest, OrganisationError> {
-        let mut envelope_keys: Vec<_> = former
-            .map(|former| former.body().envelope_keys.clone())
-            .unwrap_or_default();
-        envelope_keys.retain(|entry| entry.not_after_ms > now_ms && entry.public != *key.public());
-        envelope_keys.push(EnvelopeKeyEntry {
-            public: *key.public(),
-            not_before_ms: now_ms.saturating_sub(CLOCK_BEHIND_MS),
-            not_after_ms: now_ms.saturating_add(ENVELOPE_KEY_VALIDITY_MS),
-        });
         let body = ManifestBody {
             server: self.server.clone(),
             // Of the clock, so that one made again after a crash or from a backup is never a second one
@@ -85,11 +87,11 @@ impl Signer<'_> {
                 former.serial().saturating_add(1).max(now_ms)
             }),
             issued_ms: now_ms,
-            issuing_certificate: self.issuing.clone(),
-            envelope_keys,
-            tls_pins: self.tls_pins.map(Digest::from_bytes).to_vec(),
+            issuing_certificate: self.issuing_certificate(),
+            envelope_keys: self.envelope_keys(former, revoked, now_ms),
+            tls_pins: self.pins(),
         };
-        let bytes = body.sign(self.issuing_key, random).map_err(crypto)?;
+        let bytes = body.sign(&self.issuing.key, random).map_err(crypto)?;
         self.verify(bytes, now_ms)
     }
 
@@ -97,29 +99,100 @@ impl Signer<'_> {
     pub(super) fn verify(&self, bytes: Bytes, now_ms: u64) -> Result<Manifest, OrganisationError> {
         manifest::decode(bytes)
             .map_err(crypto)?
-            .verify(self.server, &self.root, None, now_ms)
+            .verify(self.server, self.root, None, now_ms)
             .map_err(crypto)
     }
 
-    /// Whether `manifest` no longer says what is: the key's end is near, or certificates or pins are
-    /// others.
-    pub(super) fn is_due(&self, manifest: &Manifest, key: &EnvelopeKey, now_ms: u64) -> Due {
-        let listed = manifest.envelope_key(key.id());
-        match listed {
-            Some(entry) if entry.not_after_ms <= now_ms.saturating_add(ENVELOPE_KEY_OVERLAP_MS) => {
-                Due::Key
+    fn envelope_keys(
+        &self,
+        former: Option<&Manifest>,
+        revoked: &[(KeyId, u64)],
+        now_ms: u64,
+    ) -> Vec<EnvelopeKeyEntry> {
+        let known = former.map_or(&[][..], |former| &former.body().envelope_keys);
+        let in_use = [self.envelope, self.envelope_next];
+        let mut rest: Vec<_> = known
+            .iter()
+            .filter(|entry| in_use.iter().all(|key| *key.public() != entry.public))
+            .map(|entry| EnvelopeKeyEntry {
+                not_after_ms: entry
+                    .not_after_ms
+                    .min(now_ms.saturating_add(ENVELOPE_KEY_OVERLAP_MS)),
+                ..*entry
+            })
+            .filter(|entry| entry.not_after_ms > now_ms)
+            .collect();
+        // However often keys were changed, the newest ones stay: those that end last.
+        rest.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.not_after_ms));
+        rest.truncate(ENVELOPE_KEYS_MAX - in_use.len());
+        let mut entries: Vec<_> = in_use
+            .into_iter()
+            .map(|key| in_use_entry(known, key, now_ms))
+            .chain(rest)
+            .collect();
+        for (id, since_ms) in revoked {
+            for entry in entries.iter_mut().filter(|entry| entry.id() == *id) {
+                let known_ms = entry.revoked_ms.unwrap_or(u64::MAX);
+                entry.revoked_ms = Some(known_ms.min(*since_ms));
             }
-            Some(_)
-                if manifest.body().issuing_certificate == self.issuing
-                    && self
-                        .tls_pins
-                        .iter()
-                        .all(|pin| manifest.has_tls_pin(&Digest::from_bytes(*pin))) =>
+        }
+        entries
+    }
+
+    /// Whether `manifest` no longer says what is: the current key's end is near, or certificates, keys or
+    /// pins are others.
+    pub(super) fn is_due(&self, manifest: &Manifest, now_ms: u64) -> Due {
+        let body = manifest.body();
+        let near_ms = now_ms.saturating_add(ENVELOPE_KEY_OVERLAP_MS);
+        let in_time = |key: &EnvelopeKey| {
+            let entry = manifest.envelope_key(key.id());
+            entry.map(|entry| entry.not_after_ms > near_ms)
+        };
+        let former_only = body.tls_pins.len() > 2;
+        let aged = now_ms >= body.issued_ms.saturating_add(TLS_FORMER_MS);
+        match (in_time(self.envelope), in_time(self.envelope_next)) {
+            (Some(false), _) => Due::Key,
+            _ if former_only && aged => Due::Pins,
+            (Some(true), Some(true))
+                if body.issuing_certificate == self.issuing_certificate()
+                    && body.tls_pins == self.pins() =>
             {
                 Due::Nothing
             }
-            Some(_) | None => Due::Manifest,
+            _ => Due::Manifest,
         }
+    }
+
+    fn issuing_certificate(&self) -> Bytes {
+        Bytes::copy_from_slice(&self.issuing.certificate)
+    }
+
+    fn pins(&self) -> Vec<Digest> {
+        let mut pins: Vec<_> = self
+            .tls_pins
+            .iter()
+            .copied()
+            .map(Digest::from_bytes)
+            .collect();
+        pins.sort_unstable();
+        pins
+    }
+}
+
+/// How a key that is in use, or will be next, is listed: as before, unless its end is near.
+fn in_use_entry(known: &[EnvelopeKeyEntry], key: &EnvelopeKey, now_ms: u64) -> EnvelopeKeyEntry {
+    let entry = known.iter().find(|entry| entry.public == *key.public());
+    let near_ms = now_ms.saturating_add(ENVELOPE_KEY_OVERLAP_MS);
+    match entry.copied() {
+        Some(entry) if entry.not_after_ms > near_ms => entry,
+        listed => EnvelopeKeyEntry {
+            public: *key.public(),
+            not_before_ms: listed.map_or(now_ms.saturating_sub(CLOCK_BEHIND_MS), |entry| {
+                entry.not_before_ms
+            }),
+            not_after_ms: now_ms.saturating_add(ENVELOPE_KEY_VALIDITY_MS),
+            revoked_ms: listed.and_then(|entry| entry.revoked_ms),
+        },
     }
 }
 
@@ -128,9 +201,11 @@ impl Signer<'_> {
 pub(super) enum Due {
     /// Nothing.
     Nothing,
-    /// The manifest, for the same key.
+    /// The manifest, for the same keys.
     Manifest,
-    /// The key, and the manifest with it.
+    /// The manifest, without the pins of former TLS keys.
+    Pins,
+    /// The next envelope key takes over.
     Key,
 }
 

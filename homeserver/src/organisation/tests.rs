@@ -1,12 +1,19 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
+use federation_proto::hash::Digest;
 use federation_proto::ids::{AccountId, DeviceId, ServerName};
+use federation_proto::keys::KeyId;
+use federation_proto::manifest::EnvelopeKeyEntry;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519};
 use ring::rand::SystemRandom;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::*;
+use crate::audit::Actor;
+use crate::store::Store;
+use crate::store::engine::memory::MemoryEngine;
 
 const NOW_MS: u64 = 1_795_000_000_000;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -149,8 +156,9 @@ fn tls_certificates_are_renewed_in_time() {
     assert_eq!(u64::try_from(life).unwrap() * 1000, 61 * DAY_MS);
 }
 
-/// Goal: the next envelope key takes over 30 days before the former one's end, and the manifest lists
-/// both until then; by moving the clock. A crash between writing the two is mended.
+/// Goal: the next envelope key is listed from the start, takes over 30 days before the current one's end, and
+/// the former one stays listed until then; by moving the clock. A key that is missing on the disk is drawn and
+/// announced.
 #[test]
 fn envelope_keys_overlap() {
     let place = tempfile::tempdir().unwrap();
@@ -158,6 +166,10 @@ fn envelope_keys_overlap() {
     let keys = organisation("a.example").keys;
     folder.create(&keys).unwrap();
     let (first, manifest) = (keys.envelope_key().id(), keys.manifest());
+    let listed = &manifest.body().envelope_keys;
+    let next = listed.iter().map(EnvelopeKeyEntry::id);
+    let next: Vec<_> = next.filter(|id| *id != first).collect();
+    assert_eq!(next.len(), 1, "announced before it is used");
     assert!(!keys.renew(NOW_MS + 59 * DAY_MS, &random()).unwrap());
     assert_eq!(keys.manifest(), manifest);
 
@@ -169,33 +181,233 @@ fn envelope_keys_overlap() {
         first,
         "not used before it is taken"
     );
-    keys.take(due);
+    keys.take(&due);
     let second = keys.envelope_key().id();
-    assert_ne!(first, second);
+    assert_eq!(vec![second], next, "the one that was announced");
     assert!(keys.manifest().serial() > manifest.serial());
-    assert!(
-        keys.manifest()
-            .envelope_key(first)
-            .unwrap()
-            .valid_at(then + 28 * DAY_MS)
-    );
-    assert!(
-        keys.manifest()
-            .envelope_key(second)
-            .unwrap()
-            .valid_at(then + 89 * DAY_MS)
-    );
+    let entry = |id| *keys.manifest().envelope_key(id).unwrap();
+    assert!(entry(first).valid_at(then + 28 * DAY_MS));
+    assert!(entry(second).valid_at(then + 89 * DAY_MS));
+    assert_eq!(keys.manifest().body().envelope_keys.len(), 3);
     let loaded = folder.load(keys.server(), then, &random()).unwrap();
     assert_eq!(loaded.manifest(), keys.manifest());
     assert!(!loaded.renew(then, &random()).unwrap());
 
-    // As if only the key had been written.
-    let older = pem::encode("ENTENTE MANIFEST", manifest.bytes());
-    std::fs::write(place.path().join("keys/manifest.pem"), older).unwrap();
+    std::fs::remove_file(place.path().join("keys/envelope-next-key.pem")).unwrap();
     let loaded = folder.load(keys.server(), then, &random()).unwrap();
     assert_eq!(loaded.envelope_key().id(), second);
     assert!(loaded.renew(then, &random()).unwrap());
-    assert!(loaded.manifest().envelope_key(second).is_some());
+    assert_eq!(loaded.manifest().body().envelope_keys.len(), 4);
+}
+
+/// Goal: wherever the process dies while keys are written, the next start finds the keys before or those
+/// after, never a mixture; by a renewal that was moved halfway, and one that was not complete.
+#[test]
+fn a_renewal_is_written_whole() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("keys");
+    let folder = KeyFolder::at(&path);
+    let keys = organisation("a.example").keys;
+    folder.create(&keys).unwrap();
+    let rotate = Asked::RotateTls { replaces: None };
+    let after = keys.asked(&rotate, NOW_MS, &random()).unwrap().unwrap();
+
+    // Not complete: it never happened.
+    std::fs::create_dir(path.join("renewal.new")).unwrap();
+    std::fs::write(path.join("renewal.new/tls-current.pem"), "half").unwrap();
+    assert_eq!(
+        folder
+            .load(keys.server(), NOW_MS, &random())
+            .unwrap()
+            .tls_pins(),
+        keys.tls_pins()
+    );
+
+    // Complete, and moved in part: it is finished.
+    folder.replace(&after).unwrap();
+    let new: Vec<_> = std::fs::read_dir(&path)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .collect();
+    std::fs::create_dir(path.join("renewal")).unwrap();
+    for entry in new {
+        if !entry.file_name().to_string_lossy().starts_with("tls") {
+            continue;
+        }
+        std::fs::rename(entry.path(), path.join("renewal").join(entry.file_name())).unwrap();
+    }
+    let loaded = folder.load(keys.server(), NOW_MS, &random()).unwrap();
+    assert_eq!(
+        loaded.tls_pins()[0],
+        keys.tls_pins()[1],
+        "the backup has taken over"
+    );
+    assert!(!path.join("renewal").exists());
+    keys.take(&after);
+    assert_eq!(loaded.manifest(), keys.manifest());
+}
+
+/// Goal: by hand, the backup TLS key takes over, the former pin stays listed for a day and with few others,
+/// and a request that was done already changes nothing; by many rotations.
+#[test]
+fn tls_keys_rotate() {
+    let keys = organisation("a.example").keys;
+    let [first, backup] = keys.tls_pins();
+    let rotate = Asked::RotateTls {
+        replaces: Some(first),
+    };
+    let done = keys.asked(&rotate, NOW_MS, &random()).unwrap().unwrap();
+    keys.take(&done);
+    assert_eq!(keys.tls_pins()[0], backup, "partners knew it");
+    assert!(keys.asked(&rotate, NOW_MS, &random()).unwrap().is_none());
+    let lists = |pin| keys.manifest().has_tls_pin(&Digest::from_bytes(pin));
+    assert!(lists(first), "its connections go on");
+
+    for _ in 0..10 {
+        let rotate = Asked::RotateTls { replaces: None };
+        let done = keys.asked(&rotate, NOW_MS, &random()).unwrap().unwrap();
+        keys.take(&done);
+    }
+    assert!(!lists(first));
+    assert_eq!(keys.manifest().body().tls_pins.len(), 6);
+    assert!(keys.manifest().serial() >= NOW_MS + 11);
+    assert!(!keys.renew(NOW_MS + DAY_MS - 1, &random()).unwrap());
+    assert!(keys.renew(NOW_MS + DAY_MS, &random()).unwrap());
+    assert_eq!(keys.manifest().body().tls_pins.len(), 2);
+}
+
+/// Goal: however often envelope keys change, there is a manifest, the newest keys are in it, and all that were
+/// revoked stay revoked while they are listed; by more rotations than a manifest has room for.
+#[test]
+fn envelope_keys_rotate_without_end() {
+    let keys = organisation("a.example").keys;
+    let act = |asked: Asked, now_ms| {
+        let done = keys.asked(&asked, now_ms, &random()).unwrap();
+        let any = done.is_some();
+        if let Some(done) = done {
+            keys.take(&done);
+        }
+        any
+    };
+    let first = keys.envelope_key().id();
+    let revoke = |key| Asked::RevokeEnvelope {
+        key,
+        since_ms: NOW_MS - 1,
+    };
+    assert!(act(revoke(Some(first)), NOW_MS));
+    assert!(!act(revoke(Some(first)), NOW_MS), "it is revoked already");
+    assert_ne!(keys.envelope_key().id(), first);
+    let entry = *keys.manifest().envelope_key(first).unwrap();
+    assert!(entry.valid_at(NOW_MS - 2) && !entry.valid_at(NOW_MS - 1));
+    let unknown = keys.asked(&revoke(Some(KeyId([9; 8]))), NOW_MS, &random());
+    assert!(matches!(unknown, Err(OrganisationError::UnknownKey(_))));
+    let ahead = Asked::RevokeEnvelope {
+        key: None,
+        since_ms: NOW_MS + 1,
+    };
+    let ahead = keys.asked(&ahead, NOW_MS, &random());
+    assert!(matches!(ahead, Err(OrganisationError::Asked(_))));
+
+    // Every key that was ever listed: what is in use then is none of them.
+    let listed = keys.manifest().body().envelope_keys.clone();
+    assert!(act(revoke(None), NOW_MS));
+    let manifest = keys.manifest();
+    for key in &listed {
+        assert_ne!(keys.envelope_key().id(), key.id());
+        assert!(!manifest.envelope_key(key.id()).unwrap().valid_at(NOW_MS));
+    }
+    let rotate = Asked::RotateEnvelope { replaces: None };
+    for n in 1..=60 {
+        let before = keys.envelope_key().id();
+        assert!(act(rotate.clone(), NOW_MS + n));
+        let manifest = keys.manifest();
+        assert!(manifest.envelope_key(before).unwrap().valid_at(NOW_MS + n));
+        assert!(manifest.envelope_key(keys.envelope_key().id()).is_some());
+        assert!(manifest.bytes().len() < 8 * 1024);
+    }
+}
+
+/// Goal: an issuing CA that the root has signed for a request takes over in the running homeserver, for the same
+/// TLS keys, and partners who pin the root take its manifest; device certificates of the former one hold
+/// until they end; what the root has not signed, or not for this request, is refused. By both ways, with the
+/// root key on the machine and without.
+#[tokio::test]
+async fn the_issuing_ca_is_renewed() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("keys");
+    let made = organisation("a.example");
+    let (keys, root_key) = (Arc::new(made.keys), made.root_key);
+    KeyFolder::at(&path).create(&keys).unwrap();
+    let folder = KeyFolder::at(&path);
+    let store = Store::new(Arc::new(MemoryEngine::default())).unwrap();
+    let keeper = Keeper::new(Arc::clone(&keys), KeyFolder::at(&path));
+    let then = NOW_MS + 600 * DAY_MS;
+    let take = || async {
+        let act = Act::TakeIssuing;
+        keeper
+            .act(&store, &Actor::System, &act, then, &random())
+            .await
+    };
+    let root = pem::encode("CERTIFICATE", keys.root());
+    let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
+    let csr = CertificateParams::default()
+        .serialize_request(&key)
+        .unwrap();
+    let before = keys
+        .issue_device_certificate(&device_request(csr.der().to_vec()), NOW_MS, &random())
+        .unwrap();
+    let (manifest, pins) = (keys.manifest(), keys.tls_pins());
+
+    let request = folder.request_issuing(keys.server()).unwrap();
+    assert!(issuing::is_request(&request));
+    assert!(
+        path.join("issuing-next-key.pem").exists(),
+        "its key stays here"
+    );
+    let answer = issuing::sign(&request, &root, &root_key, then, &random()).unwrap();
+    let other = organisation("a.example");
+    let others_root = pem::encode("CERTIFICATE", other.keys.root());
+    let by_other = issuing::sign(&request, &others_root, &other.root_key, then, &random()).unwrap();
+    assert!(
+        folder.install_issuing(&by_other, then).is_err(),
+        "another root"
+    );
+    assert!(issuing::sign(&request, &root, &other.root_key, then, &random()).is_err());
+    let early = issuing::sign(&request, &root, &root_key, NOW_MS, &random()).unwrap();
+    assert!(
+        folder.install_issuing(&early, then).is_err(),
+        "no later than the present one"
+    );
+    assert!(!take().await.unwrap(), "nothing waits");
+
+    folder.install_issuing(&answer, then).unwrap();
+    assert!(take().await.unwrap());
+    assert!(!take().await.unwrap(), "once");
+    assert_eq!(keys.tls_pins(), pins);
+    let taken = federation_proto::manifest::decode(keys.manifest().bytes().clone())
+        .unwrap()
+        .verify(
+            keys.server(),
+            &keys.root().to_vec().into(),
+            Some(&manifest),
+            then,
+        )
+        .unwrap();
+    assert_ne!(
+        taken.body().issuing_certificate,
+        manifest.body().issuing_certificate
+    );
+    let (_, device) = X509Certificate::from_der(&before.der).unwrap();
+    let (_, issuer) = X509Certificate::from_der(&before.issuing).unwrap();
+    device.verify_signature(Some(issuer.public_key())).unwrap();
+    let loaded = folder.load(keys.server(), then, &random()).unwrap();
+    assert_eq!(loaded.manifest(), keys.manifest());
+    assert!(
+        folder.install_issuing(&answer, then).is_err(),
+        "the request is answered"
+    );
+    let log = crate::audit::page(&store, 0, 9).await.unwrap();
+    assert_eq!(log.entries[0].action, "keys.issuing-renewed");
 }
 
 fn device_request(csr: Vec<u8>) -> DeviceRequest {
@@ -223,7 +435,7 @@ fn a_device_certificate_says_only_what_we_say() {
 
     let (rest, certificate) = X509Certificate::from_der(&issued.der).unwrap();
     assert!(rest.is_empty());
-    let (_, issuing) = X509Certificate::from_der(keys.issuing()).unwrap();
+    let (_, issuing) = X509Certificate::from_der(&issued.issuing).unwrap();
     certificate
         .verify_signature(Some(issuing.public_key()))
         .unwrap();

@@ -43,6 +43,8 @@ pub struct Agreement {
     pub ttl_max_seconds: u32,
     /// Largest file on this link.
     pub file_bytes_max: u64,
+    /// Highest classification label of a message on this link.
+    pub label_max: u8,
 }
 
 impl Agreement {

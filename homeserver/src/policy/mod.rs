@@ -202,6 +202,7 @@ fn on_link(rules: &Rules<'_>, link: &Link<'_>, input: &Input) -> Result<(), Refu
             if attributes.file {
                 need(Direction::Outbound, Operation::Files)?;
             }
+            label_within(link.server, agreement, attributes.label)?;
             // The TTL was held to every link's bounds together with the user type's.
             Ok(())
         }
@@ -210,6 +211,7 @@ fn on_link(rules: &Rules<'_>, link: &Link<'_>, input: &Input) -> Result<(), Refu
             if attributes.file {
                 need(Direction::Inbound, Operation::Files)?;
             }
+            label_within(link.server, agreement, attributes.label)?;
             let bounds = (agreement.ttl_min_seconds, agreement.ttl_max_seconds);
             if ttl_within(attributes.ttl_seconds, bounds) {
                 Ok(())
@@ -234,6 +236,19 @@ fn on_link(rules: &Rules<'_>, link: &Link<'_>, input: &Input) -> Result<(), Refu
         }
         Input::Download => need(Direction::Inbound, Operation::Files),
     }
+}
+
+fn label_within(server: &ServerName, agreement: &Agreement, label: u8) -> Result<(), Refusal> {
+    if label <= agreement.label_max {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        RefusalCode::OutOfScope,
+        format!(
+            "the agreement with {server} lets messages pass up to label {}, and this one has {label}: send it without {server}",
+            agreement.label_max
+        ),
+    ))
 }
 
 /// The agreement, when it is in force at `now_ms`.

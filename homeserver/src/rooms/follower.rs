@@ -143,7 +143,7 @@ async fn barred_additions(
 }
 
 /// Handshakes wait for an inbox to have room for them: without them its device loses the room.
-async fn make_room(
+pub(super) async fn make_room(
     batch: &mut Batch<'_>,
     devices: &[DeviceId],
     bytes: usize,

@@ -17,9 +17,9 @@ use super::{
 };
 use crate::audit::Actor;
 use crate::ciphertext::Ciphertext;
-use crate::delivery::NotTaken;
 use crate::delivery::batch::{Batch, Times};
 use crate::delivery::fan_out::{self, Class};
+use crate::delivery::{NotTaken, settle};
 use crate::policy::{self, Direction};
 use crate::store::room::RoomRecord;
 
@@ -89,10 +89,24 @@ pub async fn order_message(
         ),
         Origin::Follower(relay) => (Payload::Relay(relay(batch.now_ms)), None),
     };
+    let mut reached = !ready.is_empty();
     for server in destinations {
-        batch.send(server, Some(message.room), &payload, times, sender.clone())?;
+        let sent = batch
+            .send(server, Some(message.room), &payload, times, sender.clone())
+            .await;
+        match settle(sent)? {
+            Ok(()) => reached = true,
+            // One peer that takes nothing costs the others nothing.
+            Err(refusal) => unreached.push((server.clone(), refusal)),
+        }
     }
-    Ok(unreached)
+    match unreached.pop() {
+        Some((_, refusal)) if !reached => Err(refusal.into()),
+        last => {
+            unreached.extend(last);
+            Ok(unreached)
+        }
+    }
 }
 
 /// A message of a device of this homeserver, as it goes to a peer.
@@ -149,20 +163,38 @@ pub async fn order_commit(
     after.stamp_ms = batch.now_ms.max(before.stamp_ms);
     check_adds(batch, commit, &after).await?;
 
-    let mut devices = before.devices_of(&batch.node.server, None);
-    let added = commit.adds.iter();
-    devices.extend(
-        added
-            .filter(|member| member.server == batch.node.server)
-            .map(|member| member.device),
-    );
+    make_room(batch, commit, &before, own).await?;
+    write_commit(batch, commit, &before, after).await
+}
+
+/// A commit waits for every inbox here to have room for it: without it a device loses the room. Whom it
+/// removes need not have any, or nobody could remove a device that never comes.
+async fn make_room(
+    batch: &mut Batch<'_>,
+    commit: &RoomCommit,
+    before: &RoomRecord,
+    own: bool,
+) -> Result<(), NotTaken> {
+    let here = &batch.node.server;
+    let added = commit.adds.iter().filter(|member| member.server == *here);
+    let stays = |member: &&Member| !commit.removes.contains(member);
+    let devices: Vec<DeviceId> = before
+        .members_of(here)
+        .filter(stays)
+        .chain(added)
+        .map(|member| member.device)
+        .collect();
     let welcome_bytes = commit.welcome.as_ref().map_or(0, Ciphertext::len);
     let bytes = commit.commit.len().max(welcome_bytes);
-    let (_, full) = fan_out::room_for(batch, &devices, bytes, Class::Handshake).await?;
-    if full > 0 {
-        return Err(fan_out::full_refusal().into());
+    if own {
+        // A device submits in order: to put this off would hold up its other rooms too.
+        let (_, full) = fan_out::room_for(batch, &devices, bytes, Class::Handshake).await?;
+        return match full {
+            0 => Ok(()),
+            _ => Err(fan_out::full_refusal().into()),
+        };
     }
-    write_commit(batch, commit, &before, after).await
+    follower::make_room(batch, &devices, bytes).await
 }
 
 async fn write_commit(
@@ -194,13 +226,14 @@ async fn write_commit(
         .into_iter()
         .filter(|server| **server != own)
     {
-        batch.send_for(
+        let sent = batch.send_for(
             server,
             Some(commit.room),
             &ordered,
             times,
             commit.to_tell(&own),
-        )?;
+        );
+        sent.await?;
     }
 
     let mut added: BTreeMap<&ServerName, Vec<DeviceId>> = BTreeMap::new();
@@ -231,13 +264,14 @@ async fn write_commit(
             welcome: welcome.bytes().clone(),
             stamp_ms: after.stamp_ms,
         });
-        batch.send_for(
+        let sent = batch.send_for(
             server,
             Some(commit.room),
             &payload,
             times,
             commit.to_tell(&own),
-        )?;
+        );
+        sent.await?;
     }
     audit_membership(batch, commit, after.epoch);
     batch.set_room(commit.room, Some(after));

@@ -1,6 +1,10 @@
 //! The federation listener: HTTP/2 over mutual TLS. The handshake has told who the peer is before any
 //! byte of a request is read.
 
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +39,8 @@ const RESETS_MAX: usize = 32;
 /// A silent peer is asked whether it is there, and cut when it does not answer.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
 const PING_TIME_MAX: Duration = Duration::from_secs(10);
+/// A connection that is cut may finish answering within this time; nothing of it is accepted any more.
+const LAST_ANSWER_TIME_MAX: Duration = Duration::from_millis(300);
 /// How often it is looked whether the certificate that opened a connection is still valid.
 const CERTIFICATE_LOOK_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -104,6 +110,8 @@ async fn talk(
     };
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
+        // Its digits have several lengths on the wire, and nobody needs it.
+        .auto_date_header(false)
         .max_concurrent_streams(STREAMS_MAX)
         .initial_stream_window_size(STREAM_BYTES_MAX)
         .initial_connection_window_size(CONNECTION_BYTES_MAX)
@@ -118,16 +126,52 @@ async fn talk(
         result = connection.as_mut() => result,
         reason = no_longer_welcome(node, &authenticated) => {
             tracing::info!(peer = %peer.0, reason, "connection cut");
+            // What it has just been told may be the reason: it gets that answer.
+            connection.as_mut().graceful_shutdown();
+            let _ = timeout(LAST_ANSWER_TIME_MAX, connection).await;
             return;
         }
+        // What is under way on it is answered; the peer's next request comes over a new one.
         () = ending.begun() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            finish(node, &authenticated, connection).await
+        }
+        () = other_certificate(node) => {
+            tracing::debug!(peer = %peer.0, "the connection gives way to one with the new certificate");
+            connection.as_mut().graceful_shutdown();
+            finish(node, &authenticated, connection).await
         }
     };
     if let Err(error) = result {
         tracing::debug!(peer = %peer.0, %error, "connection ended");
     }
+}
+
+/// Lets a connection end in order, for as long as the peer is welcome.
+async fn finish(
+    node: &Node,
+    authenticated: &tls::Authenticated,
+    connection: impl Future<Output = hyper::Result<()>>,
+) -> hyper::Result<()> {
+    tokio::select! {
+        result = connection => result,
+        reason = no_longer_welcome(node, authenticated) => {
+            tracing::info!(peer = %authenticated.peer.0, reason, "connection cut");
+            Ok(())
+        }
+    }
+}
+
+/// Resolves when new connections show another certificate than those until now.
+async fn other_certificate(node: &Node) {
+    let mut changed = node.keys.changed();
+    let shown = node.keys.tls_leaf();
+    while changed.changed().await.is_ok() {
+        if node.keys.tls_leaf() != shown {
+            return;
+        }
+    }
+    std::future::pending().await
 }
 
 /// Resolves when a new connection like this one would be refused.
@@ -141,7 +185,11 @@ async fn no_longer_welcome(node: &Node, authenticated: &tls::Authenticated) -> &
     }
     loop {
         // Looked at first: the roots may have changed since the handshake.
-        if anchor.is_none() || node.peer_roots.get(server) != anchor {
+        let still = anchor.as_ref().is_some_and(|anchor| {
+            let pin = &authenticated.pin;
+            node.peer_roots.still_admit(server, &anchor.root, pin)
+        });
+        if !still {
             return "the agreement has changed";
         }
         if node.clock.now_ms() >= authenticated.not_after_ms {

@@ -31,6 +31,7 @@ pub(super) struct Health {
     store: crate::store::Store,
     pub(super) client: Figures,
     pub(super) federation: Figures,
+    pub(super) strangers: Figures,
 }
 
 impl Health {
@@ -38,11 +39,14 @@ impl Health {
         let mut registry = Registry::with_prefix("entente");
         node.store.register_metrics(&mut registry);
         let (client, federation) = (Figures::default(), Figures::default());
+        let strangers = Figures::default();
+        strangers.register("strangers", &mut registry);
         client.register("client", &mut registry);
         federation.register("federation", &mut registry);
         Self {
             client,
             federation,
+            strangers,
             ready: AtomicBool::new(false),
             registry,
             store: node.store.clone(),

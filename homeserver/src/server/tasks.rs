@@ -5,17 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::{ListenerTls, ServerError, system};
-use crate::audit::{self, Actor, Event};
+use crate::audit::{self, Actor};
 use crate::delivery;
 use crate::federation::outbound::TlsNetwork;
-use crate::node::Node;
-use crate::organisation::KeyFolder;
-use crate::store::{Part, schema};
+use crate::node::{Node, to_its_end};
+use crate::organisation::{Act, KeeperError};
+use crate::store::schema;
 
-/// How often it is looked whether keys and certificates are due.
-const RENEWAL_INTERVAL: Duration = Duration::from_secs(60 * 60);
+/// How often it is looked whether keys and certificates are due, and whether a new issuing CA waits.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
+/// From when on the log tells that the issuing CA ends, which only the root's owner can renew,
+const ISSUING_WARNED_MS: u64 = 90 * 24 * 60 * 60 * 1000;
+/// and how often.
+const WARNING_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Tasks that live as long as the process; dropping this ends them.
 #[derive(Default)]
@@ -51,7 +56,7 @@ impl Tasks {
 pub(super) async fn prepare(node: &Arc<Node>) -> Result<(), ServerError> {
     schema::check(&node.store).await?;
     // Before anyone sees them: what is due is never shown.
-    renew(node, &folder(node)).await?;
+    renew(node).await?;
     node.peers.refresh(node).await?;
     Ok(())
 }
@@ -77,37 +82,25 @@ pub(super) fn start(tasks: &mut Tasks, node: &Arc<Node>, tls: &Arc<ListenerTls>)
     tasks.spawn("audit sequencer", sequencer);
 }
 
-/// Renews keys and certificates that are due: made, written to the audit log and to the folder, and only
-/// then used, so that what can't be written is not used either and is made again the next time.
-async fn renew(node: &Node, folder: &KeyFolder) -> Result<bool, ServerError> {
-    let now_ms = node.clock.now_ms();
-    let renewal = node
-        .keys
-        .renewal(now_ms, node.random.as_ref())
-        .map_err(|error| ServerError::Keys(vec![error]))?;
-    let Some(renewal) = renewal else {
-        return Ok(false);
-    };
-    // The folder is not part of the store. An entry without new keys tells of an attempt that failed; new
-    // keys without an entry there are none.
-    let event = Event {
-        at_ms: now_ms,
-        actor: Actor::System,
-        action: "keys.renewed",
-        subject: node.server.to_string(),
-        detail: renewal.what(),
-    };
-    let mut part = Part::default();
-    audit::record(&mut part, &event);
-    node.store.commit(part).await?;
-    folder.replace(&renewal).map_err(system("keys folder"))?;
-    tracing::info!(what = renewal.what(), "what was due is renewed");
-    node.keys.take(renewal);
-    Ok(true)
-}
-
-fn folder(node: &Node) -> KeyFolder {
-    KeyFolder::at(node.config.server.keys_dir())
+/// Takes up an issuing CA that waits, and renews what is due.
+async fn renew(node: &Arc<Node>) -> Result<(), ServerError> {
+    for act in [Act::TakeIssuing, Act::Due] {
+        let (for_act, now_ms) = (Arc::clone(node), node.clock.now_ms());
+        let done = to_its_end(async move {
+            let (store, random) = (&for_act.store, for_act.random.as_ref());
+            let keeper = &for_act.keeper;
+            keeper
+                .act(store, &Actor::System, &act, now_ms, random)
+                .await
+        });
+        match done.await {
+            Ok(_) => {}
+            Err(KeeperError::Keys(error)) => return Err(ServerError::Keys(vec![error])),
+            Err(KeeperError::Store(error)) => return Err(error.into()),
+            Err(KeeperError::Folder(error)) => return Err(system("keys folder")(error)),
+        }
+    }
+    Ok(())
 }
 
 /// Sends to peers and fetches from them; the store's failure ends the process in any case.
@@ -117,34 +110,53 @@ async fn federation(node: Arc<Node>, network: TlsNetwork) {
     }
 }
 
-/// Keeps keys and certificates valid while the process runs.
-async fn renewals(node: Arc<Node>, tls: Arc<ListenerTls>) {
-    let folder = folder(&node);
-    // Renewed, and not yet shown by the listeners.
-    let mut to_show = false;
+/// Keeps keys and certificates valid while the process runs, and shows the new ones from the moment on that
+/// they are in use.
+pub(super) async fn renewals(node: Arc<Node>, tls: Arc<ListenerTls>) {
+    let mut changed = node.keys.changed();
+    let mut looks = tokio::time::interval(RENEWAL_INTERVAL);
+    let mut warned: Option<Instant> = None;
     loop {
-        tokio::time::sleep(RENEWAL_INTERVAL).await;
-        match renew(&node, &folder).await {
-            Ok(renewed) => to_show |= renewed,
-            Err(error) => {
-                tracing::error!(%error, "keys and certificates could not be renewed; trying again");
-            }
-        }
-        if to_show {
-            match tls.refresh(&node) {
-                Ok(()) => to_show = false,
-                Err(error) => {
-                    tracing::error!(%error, "renewed certificates can't be shown; trying again");
+        tokio::select! {
+            _ = changed.changed() => {}
+            _ = looks.tick() => {
+                if let Err(error) = renew(&node).await {
+                    tracing::error!(%error, "keys and certificates could not be renewed; trying again");
+                }
+                if warned.is_none_or(|at| at.elapsed() >= WARNING_INTERVAL) {
+                    warned = Some(Instant::now());
+                    warn_of_issuing_end(&node);
                 }
             }
         }
+        // Also when nothing has changed: what failed before is tried again.
+        if let Err(error) = tls.refresh(&node) {
+            tracing::error!(%error, "renewed certificates can't be shown; trying again");
+        }
+    }
+}
+
+fn warn_of_issuing_end(node: &Node) {
+    let now_ms = node.clock.now_ms();
+    let left_ms = node
+        .keys
+        .status(now_ms)
+        .issuing_not_after_ms
+        .saturating_sub(now_ms);
+    if left_ms <= ISSUING_WARNED_MS {
+        tracing::warn!(
+            days = left_ms / (24 * 60 * 60 * 1000),
+            "the issuing CA ends soon: renew it with the root key (`homeserver ca --help`)"
+        );
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit;
     use crate::node::testing;
+    use crate::organisation::{Keeper, KeyFolder};
 
     const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -154,28 +166,28 @@ mod tests {
     async fn what_is_not_written_is_renewed_again() {
         let (node, clock) = testing::node("a.example");
         let place = tempfile::tempdir().unwrap();
-        let folder = KeyFolder::at(place.path().join("keys"));
-        assert!(!renew(&node, &folder).await.unwrap(), "nothing is due");
+        let path = place.path().join("keys");
+        let mut node = Arc::into_inner(node).unwrap();
+        node.keeper = Keeper::new(Arc::clone(&node.keys), KeyFolder::at(&path));
+        let (node, folder) = (Arc::new(node), KeyFolder::at(&path));
+        renew(&node).await.unwrap();
         clock.advance_ms(61 * DAY_MS);
         let before = (node.keys.tls_identity().chain, node.keys.manifest());
         for _ in 0..2 {
-            renew(&node, &folder).await.unwrap_err();
+            renew(&node).await.unwrap_err();
             let now = (node.keys.tls_identity().chain, node.keys.manifest());
             assert_eq!(now, before, "in use is what is on the disk");
         }
 
         folder.create(&node.keys).unwrap();
-        assert!(renew(&node, &folder).await.unwrap());
-        let loaded = folder
-            .load(&node.server, node.clock.now_ms(), node.random.as_ref())
-            .unwrap();
-        assert_eq!(loaded.manifest(), node.keys.manifest());
+        renew(&node).await.unwrap();
+        let load = || folder.load(&node.server, node.clock.now_ms(), node.random.as_ref());
+        assert_eq!(load().unwrap().manifest(), node.keys.manifest());
         assert_ne!(node.keys.manifest(), before.1);
         assert_ne!(node.keys.tls_identity().chain, before.0);
-        assert!(
-            !renew(&node, &folder).await.unwrap(),
-            "nothing is due any more"
-        );
+        let now = node.keys.manifest();
+        renew(&node).await.unwrap();
+        assert_eq!(node.keys.manifest(), now, "nothing is due any more");
 
         let log = audit::page(&node.store, 0, 9).await.unwrap();
         let acts: Vec<_> = log.entries.iter().map(|entry| &entry.action).collect();

@@ -22,8 +22,8 @@ const SPANS_IN_TTL: u64 = 64;
 pub enum Place {
     /// Among the items of an inbox.
     Inbox(DeviceId),
-    /// A payload that several devices wait for.
-    Payload(PayloadId),
+    /// A payload that several devices wait for, and which peer brought it.
+    Payload(PayloadId, Option<ServerName>),
     /// A file.
     File(FileId),
     /// The positions of a peer's lanes, of which some may be of a former link epoch.
@@ -80,7 +80,10 @@ pub async fn next_ms(store: &Store) -> Result<Option<u64>, StoreError> {
 fn key(at_ms: u64, place: &Place) -> Key {
     let (kind, id) = match place {
         Place::Inbox(device) => (b'Q', device.as_bytes().to_vec()),
-        Place::Payload(PayloadId(id)) => (b'P', id.to_vec()),
+        Place::Payload(PayloadId(id), source) => {
+            let source = source.as_ref().map_or("", |source| source.as_str());
+            (b'P', [id.as_slice(), source.as_bytes()].concat())
+        }
         Place::File(file) => (b'F', file.as_bytes().to_vec()),
         Place::Lanes(server) => (b'L', server.as_str().as_bytes().to_vec()),
         Place::KeyRequest(device, request) => {
@@ -106,7 +109,14 @@ fn parse(key: &Key) -> Result<(u64, Place), StoreError> {
 fn place(kind: u8, id: &[u8]) -> Option<Place> {
     Some(match kind {
         b'Q' => Place::Inbox(DeviceId::from_bytes(id.try_into().ok()?)),
-        b'P' => Place::Payload(PayloadId(id.try_into().ok()?)),
+        b'P' => {
+            let (id, source) = id.split_first_chunk::<16>()?;
+            let source = match source {
+                [] => None,
+                name => Some(std::str::from_utf8(name).ok()?.parse().ok()?),
+            };
+            Place::Payload(PayloadId(*id), source)
+        }
         b'F' => Place::File(FileId::from_bytes(id.try_into().ok()?)),
         b'L' => Place::Lanes(std::str::from_utf8(id).ok()?.parse().ok()?),
         b'K' => {
@@ -123,6 +133,19 @@ fn place(kind: u8, id: &[u8]) -> Option<Place> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Goal: an entry's key says where to look, and whose payload it is; by reading back what is written.
+    #[test]
+    fn places_come_back() {
+        let server: ServerName = "a.example".parse().unwrap();
+        for place in [
+            Place::Payload(PayloadId([7; 16]), None),
+            Place::Payload(PayloadId([7; 16]), Some(server.clone())),
+            Place::Lanes(server),
+        ] {
+            assert_eq!(parse(&key(5, &place)).unwrap(), (5, place));
+        }
+    }
 
     /// Goal: a sweep comes after the expiry, and soon; by trying many times-to-live.
     #[test]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::payload::PayloadId;
 use super::record::{decode, encode, prefix_end};
-use super::{Key, Order, Part, Store, StoreError, Value};
+use super::{Key, Order, Part, Store, StoreError, Value, tally};
 use crate::ciphertext::Ciphertext;
 
 const FAMILY: &str = "inbox";
@@ -20,6 +20,9 @@ const TAIL: u8 = b'T';
 pub struct InboxRecord {
     /// From when on it is never delivered, milliseconds since the Unix epoch.
     pub expires_ms: u64,
+    /// The peer that brought it, in whose tally it is counted ([`super::tally::inbound`]); `None`: it
+    /// came from here.
+    pub source: Option<ServerName>,
     /// What waits.
     pub body: InboxBody,
 }
@@ -117,7 +120,10 @@ pub fn value(record: &InboxRecord) -> Result<Value, StoreError> {
 }
 
 /// Adds an item (its [`value`]) to the device's inbox.
-pub fn append(part: &mut Part, device: DeviceId, value: Value) {
+pub fn append(part: &mut Part, device: DeviceId, source: Option<&ServerName>, value: Value) {
+    if let Some(source) = source {
+        part.count(tally::inbound(source), value.len());
+    }
     part.append(tail_key(device), prefix(device), value);
 }
 
@@ -150,9 +156,13 @@ pub async fn range(
         .collect()
 }
 
-/// Deletes one item.
-pub fn delete(part: &mut Part, device: DeviceId, number: u64) {
-    part.delete(item_key(device, number));
+/// Deletes one item, which has this source.
+pub fn delete(part: &mut Part, device: DeviceId, number: u64, source: Option<&ServerName>) {
+    let key = item_key(device, number);
+    if let Some(source) = source {
+        part.uncount(tally::inbound(source), key.clone());
+    }
+    part.delete(key);
 }
 
 /// Deletes what remembers a removed device's last number.
@@ -185,13 +195,14 @@ mod tests {
     fn stored_form() {
         let record = InboxRecord {
             expires_ms: 7,
+            source: None,
             body: InboxBody::Message {
                 room: RoomId::from_bytes([2; 16]),
                 accepted_ms: 5,
                 content: Content::Inline(Bytes::from_static(b"x").into()),
             },
         };
-        let mut expected = vec![1, 7, 0];
+        let mut expected = vec![1, 7, 0, 0];
         expected.extend([2; 16]);
         expected.extend([5, 0, 1, b'x']);
         assert_eq!(value(&record).unwrap().as_ref(), expected);

@@ -15,22 +15,26 @@ pub mod consortium;
 pub mod dead_letters;
 pub mod device;
 pub mod engine;
+pub mod exchange;
 pub mod expiry;
 pub mod file;
 pub mod inbox;
 pub mod key_claims;
 pub mod key_package;
 pub mod key_request;
+pub mod lane_base;
 pub mod link_position;
 pub mod outbox;
 pub mod payload;
 pub mod peer;
 pub mod policy_serial;
+pub mod quarantine;
 pub mod record;
 pub mod relayed;
 pub mod room;
 pub mod schema;
 pub mod submit_state;
+pub mod tally;
 pub mod user_type;
 mod writer;
 
@@ -55,6 +59,8 @@ pub enum Precondition {
     Present(Key),
     /// The key has exactly this value.
     Equals(Key, Value),
+    /// The tally at the key (see [`tally`]) stands at no more than this many bytes.
+    Within(Key, u64),
 }
 
 impl Precondition {
@@ -69,7 +75,10 @@ impl Precondition {
     /// The key that the precondition speaks of.
     pub fn key(&self) -> &Key {
         match self {
-            Self::Absent(key) | Self::Present(key) | Self::Equals(key, _) => key,
+            Self::Absent(key)
+            | Self::Present(key)
+            | Self::Equals(key, _)
+            | Self::Within(key, _) => key,
         }
     }
 }
@@ -91,6 +100,21 @@ pub enum Write {
         prefix: Key,
         /// The entry's value.
         value: Value,
+    },
+    /// The tally at `tally` (see [`tally`]) grows by one entry of this many bytes.
+    Count {
+        /// Where the tally lies.
+        tally: Key,
+        /// The bytes of the entry's value.
+        bytes: u64,
+    },
+    /// The tally at `tally` falls by the entry at `entry`, if that has a value at this point: so one
+    /// that is taken out twice is counted out once.
+    Uncount {
+        /// Where the tally lies.
+        tally: Key,
+        /// The entry.
+        entry: Key,
     },
 }
 
@@ -123,6 +147,20 @@ impl Part {
             prefix,
             value,
         });
+        self
+    }
+
+    /// Counts an entry of this many bytes in; see [`Write::Count`].
+    pub fn count(&mut self, tally: Key, bytes: usize) -> &mut Self {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.writes.push(Write::Count { tally, bytes });
+        self
+    }
+
+    /// Counts the entry at `entry` out, as it is before the writes that follow; see
+    /// [`Write::Uncount`].
+    pub fn uncount(&mut self, tally: Key, entry: Key) -> &mut Self {
+        self.writes.push(Write::Uncount { tally, entry });
         self
     }
 

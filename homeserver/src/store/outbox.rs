@@ -2,7 +2,8 @@
 //! last number of each lane.
 //!
 //! A row's number is the sequence that its envelope gets on the link. Rows are written once and
-//! deleted once: when the peer has acknowledged them, or when they are given up.
+//! deleted once: when the peer has acknowledged them, or when they are given up. What waits for a peer
+//! is counted in its tally ([`super::tally::outbound`]).
 
 use bytes::Bytes;
 use federation_proto::envelope::{Kind, Lane};
@@ -10,7 +11,7 @@ use federation_proto::ids::{AccountId, DeviceId, RoomId, ServerName};
 use serde::{Deserialize, Serialize};
 
 use super::record::{decode, encode, prefix_end};
-use super::{Key, Order, Part, Precondition, Store, StoreError, Value};
+use super::{Key, Order, Part, Precondition, Store, StoreError, Value, tally};
 
 /// The record family, as errors name it.
 pub const FAMILY: &str = "outbox";
@@ -79,20 +80,19 @@ pub struct WaitingRow {
     pub row: OutboxRow,
 }
 
-/// Adds a row at the end of a lane.
-pub fn append(
-    part: &mut Part,
-    destination: &ServerName,
-    lane: Lane,
-    row: &OutboxRow,
-) -> Result<(), StoreError> {
-    let value = encode(FAMILY, VERSION, row)?;
+/// The stored form of a row.
+pub fn value(row: &OutboxRow) -> Result<Value, StoreError> {
+    encode(FAMILY, VERSION, row)
+}
+
+/// Adds a row (its [`value`]) at the end of a lane.
+pub fn append(part: &mut Part, destination: &ServerName, lane: Lane, value: Value) {
+    part.count(tally::outbound(destination), value.len());
     part.append(
         tail_key(destination, lane),
         lane_prefix(destination, lane),
         value,
     );
-    Ok(())
 }
 
 /// Puts `row` in the place of one that waits; the part fails when that is gone.
@@ -104,8 +104,11 @@ pub fn replace(
     row: &OutboxRow,
 ) -> Result<(), StoreError> {
     let key = row_key(destination, lane, number);
+    let value = value(row)?;
     part.require(Precondition::Present(key.clone()));
-    part.put(key, encode(FAMILY, VERSION, row)?);
+    part.uncount(tally::outbound(destination), key.clone());
+    part.count(tally::outbound(destination), value.len());
+    part.put(key, value);
     Ok(())
 }
 
@@ -116,7 +119,9 @@ pub fn require(part: &mut Part, destination: &ServerName, lane: Lane, number: u6
 
 /// Deletes one row.
 pub fn delete(part: &mut Part, destination: &ServerName, lane: Lane, number: u64) {
-    part.delete(row_key(destination, lane, number));
+    let key = row_key(destination, lane, number);
+    part.uncount(tally::outbound(destination), key.clone());
+    part.delete(key);
 }
 
 /// A lane's last number, as read.
@@ -347,7 +352,8 @@ mod tests {
     }
 
     /// Goal: lanes number themselves from 1 each, and destinations whose names start alike keep
-    /// apart; by appending to two lanes of `a.example` and one of `a.example2`.
+    /// apart, and what waits is counted; by appending to two lanes of `a.example` and one of
+    /// `a.example2`, and taking out.
     #[tokio::test]
     async fn lanes_and_destinations_keep_apart() {
         let store = Store::new(Arc::new(MemoryEngine::default())).unwrap();
@@ -355,11 +361,19 @@ mod tests {
         let a2: ServerName = "a.example2".parse().unwrap();
         let (one, two) = (Lane::from_bytes([1; 16]), Lane::from_bytes([0xff; 16]));
         let mut part = Part::default();
-        append(&mut part, &a, one, &row("first")).unwrap();
-        append(&mut part, &a, one, &row("second")).unwrap();
-        append(&mut part, &a, two, &row("other lane")).unwrap();
-        append(&mut part, &a2, one, &row("other server")).unwrap();
+        append(&mut part, &a, one, value(&row("first")).unwrap());
+        append(&mut part, &a, one, value(&row("second")).unwrap());
+        append(&mut part, &a, two, value(&row("other lane")).unwrap());
+        append(&mut part, &a2, one, value(&row("other server")).unwrap());
         store.commit(part).await.unwrap();
+
+        let waits = tally::get(&store, &tally::outbound(&a)).await.unwrap();
+        let length = |text| value(&row(text)).unwrap().len();
+        let bytes = length("first") + length("second") + length("other lane");
+        assert_eq!(
+            (waits.entries, waits.bytes),
+            (3, u64::try_from(bytes).unwrap())
+        );
 
         let all = rows_after(&store, &a, None, 10).await.unwrap();
         let places: Vec<_> = all.iter().map(|w| (w.lane, w.number)).collect();
@@ -374,10 +388,28 @@ mod tests {
 
         let mut part = Part::default();
         delete(&mut part, &a, one, 1);
-        append(&mut part, &a, one, &row("third")).unwrap();
+        append(&mut part, &a, one, value(&row("third")).unwrap());
         store.commit(part).await.unwrap();
         let numbers: Vec<_> = lane(&store, &a, one, 1, 10).await.unwrap();
         assert_eq!(numbers.iter().map(|w| w.number).collect::<Vec<_>>(), [2, 3]);
+
+        // Whatever is taken out, twice or replaced before, the tally is what is there.
+        let mut part = Part::default();
+        replace(&mut part, &a, one, 2, &row("much longer than before")).unwrap();
+        delete(&mut part, &a, two, 1);
+        delete(&mut part, &a, two, 1);
+        store.commit(part).await.unwrap();
+        let waits = tally::get(&store, &tally::outbound(&a)).await.unwrap();
+        let bytes = length("much longer than before") + length("third");
+        assert_eq!(
+            (waits.entries, waits.bytes),
+            (2, u64::try_from(bytes).unwrap())
+        );
+        let mut part = Part::default();
+        delete(&mut part, &a, one, 2);
+        delete(&mut part, &a, one, 3);
+        store.commit(part).await.unwrap();
+        assert_eq!(store.get(&tally::outbound(&a)).await.unwrap(), None);
     }
 
     /// Goal: the stored form of a row never changes unseen; by comparing with fixed bytes.

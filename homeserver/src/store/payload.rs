@@ -4,11 +4,11 @@
 //! record. Whoever finds no `C` left deletes the payload, which does no harm when done twice.
 
 use bytes::Bytes;
-use federation_proto::ids::DeviceId;
+use federation_proto::ids::{DeviceId, ServerName};
 use serde::{Deserialize, Serialize};
 
 use super::record::prefix_end;
-use super::{Key, Order, Part, Store, StoreError};
+use super::{Key, Order, Part, Store, StoreError, tally};
 
 const FAMILY: &str = "payload";
 const VERSION: u8 = 1;
@@ -19,9 +19,12 @@ const WAITING: u8 = b'C';
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PayloadId(pub [u8; 16]);
 
-/// Writes the payload.
-pub fn put(part: &mut Part, id: PayloadId, payload: &Bytes) {
+/// Writes the payload, which `source` brought (`None`: it came from here).
+pub fn put(part: &mut Part, id: PayloadId, source: Option<&ServerName>, payload: &Bytes) {
     let value = [&[VERSION][..], payload].concat();
+    if let Some(source) = source {
+        part.count(tally::inbound(source), value.len());
+    }
     part.put(key(id), value.into());
 }
 
@@ -53,8 +56,11 @@ pub async fn is_awaited(store: &Store, id: PayloadId) -> Result<bool, StoreError
     Ok(!found.is_empty())
 }
 
-/// Deletes the payload.
-pub fn delete(part: &mut Part, id: PayloadId) {
+/// Deletes the payload, which has this source.
+pub fn delete(part: &mut Part, id: PayloadId, source: Option<&ServerName>) {
+    if let Some(source) = source {
+        part.uncount(tally::inbound(source), key(id));
+    }
     part.delete(key(id));
 }
 

@@ -27,11 +27,38 @@ pub struct PeerRecord {
     pub ceremony: Option<Record>,
     /// The epoch of our numbering towards the peer; 0 before there was an agreement.
     pub link_epoch: u64,
+    /// Whether that epoch was begun with mail waiting: lanes start where [`super::lane_base`] says.
+    pub renumbered: bool,
     /// The newest key manifest ever known, kept when an agreement ends: the next one must not go back
     /// behind it.
     pub manifest: Option<StoredManifest>,
     /// Whether our countersignature has yet to reach the peer.
     pub to_deliver: bool,
+    /// Documents that have yet to reach the peer, in their order.
+    pub outgoing: Vec<OutgoingDocument>,
+    /// Of which end of the agreement warnings were given, milliseconds since the Unix epoch, and how many
+    /// days before it the last one was.
+    pub warned: Option<(u64, u16)>,
+}
+
+/// A signed document on its way to the peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutgoingDocument {
+    /// Which.
+    pub kind: OutgoingKind,
+    /// Its bytes.
+    pub bytes: Bytes,
+}
+
+/// What is delivered to a peer while an agreement stands, or as its last word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OutgoingKind {
+    /// An amendment of ours.
+    Amendment,
+    /// Our consent to an amendment of the peer's.
+    Consent,
+    /// What we have decided.
+    Declaration,
 }
 
 /// A manifest that was checked when it came.

@@ -203,6 +203,8 @@ fn size(part: &Part) -> usize {
             prefix,
             value,
         } => tail.len() + prefix.len() + value.len(),
+        Write::Count { tally, .. } => tally.len(),
+        Write::Uncount { tally, entry } => tally.len() + entry.len(),
     });
     sizes.sum()
 }

@@ -96,16 +96,23 @@ pub struct Authenticated {
     pub peer: Peer,
     /// The end of its certificate's validity, milliseconds since the Unix epoch.
     pub not_after_ms: u64,
+    /// SHA-256 of the public key (SPKI) that it showed.
+    pub pin: [u8; 32],
 }
 
 /// Who is at the other end of a connection that [`federation_listener`] accepted.
 pub fn authenticated(connection: &rustls::ServerConnection) -> Option<Authenticated> {
-    let leaf = connection.peer_certificates()?.first()?;
+    of_leaf(connection.peer_certificates()?.first()?)
+}
+
+/// Who showed this leaf in a handshake that was accepted.
+pub fn of_leaf(leaf: &[u8]) -> Option<Authenticated> {
     let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
     let not_after = certificate.validity().not_after.timestamp();
     Some(Authenticated {
-        peer: Peer(verifier::named(leaf).ok()?),
+        peer: Peer(verifier::named(&leaf.into()).ok()?),
         not_after_ms: u64::try_from(not_after).ok()?.saturating_mul(1000),
+        pin: verifier::pin_of(certificate.public_key().raw),
     })
 }
 

@@ -24,6 +24,8 @@ pub struct PeerAnchor {
 /// The peers that may connect now: a snapshot that verifiers read and the agreements' owner replaces.
 pub struct PeerRoots {
     anchors: ArcSwap<HashMap<ServerName, PeerAnchor>>,
+    /// Former peers that may not connect, and that are called once more to be told.
+    farewells: ArcSwap<HashMap<ServerName, PeerAnchor>>,
     replaced: watch::Sender<()>,
 }
 
@@ -31,6 +33,7 @@ impl Default for PeerRoots {
     fn default() -> Self {
         Self {
             anchors: ArcSwap::default(),
+            farewells: ArcSwap::default(),
             replaced: watch::Sender::new(()),
         }
     }
@@ -47,6 +50,31 @@ impl PeerRoots {
     /// What is pinned for `server`.
     pub fn get(&self, server: &ServerName) -> Option<PeerAnchor> {
         self.anchors.load().get(server).cloned()
+    }
+
+    /// Whether `server` may still be talked to over a connection that showed the key with this pin when
+    /// `root` was pinned: keys that are added end nothing.
+    pub fn still_admit(
+        &self,
+        server: &ServerName,
+        root: &CertificateDer<'_>,
+        pin: &[u8; 32],
+    ) -> bool {
+        let anchors = self.anchors.load();
+        anchors
+            .get(server)
+            .is_some_and(|anchor| anchor.root == *root && anchor.pins.contains(pin))
+    }
+
+    /// Replaces those who are only called, and may not connect themselves.
+    pub fn replace_farewells(&self, farewells: HashMap<ServerName, PeerAnchor>) {
+        self.farewells.store(farewells.into());
+    }
+
+    /// What is pinned for `server` when we call it.
+    pub fn get_to_call(&self, server: &ServerName) -> Option<PeerAnchor> {
+        let farewell = || self.farewells.load().get(server).cloned();
+        self.get(server).or_else(farewell)
     }
 
     /// Changes whenever the anchors were replaced.

@@ -90,7 +90,12 @@ fn judge(peers: &PeerRoots, leaf: &CertificateDer<'_>) -> Result<String, PeerRef
         others: &others,
         now,
     };
-    authenticate(peers, &presented, KeyUsage::client_auth()).map(|server| server.to_string())
+    authenticate(
+        |server| peers.get(server),
+        &presented,
+        KeyUsage::client_auth(),
+    )
+    .map(|server| server.to_string())
 }
 
 /// Goal: a certificate's holder is a peer only with exactly one dNSName, the root pinned for that very
@@ -217,6 +222,41 @@ fn only_the_peer_itself() {
     let mut trailing = b.leaf(&key, |_| ()).to_vec();
     trailing.push(0);
     assert!(judge(&peers, &CertificateDer::from(trailing)).is_err());
+}
+
+/// Goal: a partner's authority makes nobody us, nor a peer whose name looks like another's. Method: certificates of b's
+/// authority for our own name and for look-alikes of c, as A-labels and as the bytes themselves.
+#[test]
+fn partners_vouch_for_nobody_else() {
+    let (a, b, c) = (Authority::new(), Authority::new(), Authority::new());
+    let key = KeyPair::generate().unwrap();
+    let pins = vec![pin(&key)];
+    // We are a.example, and no peer of ourselves.
+    let peers = peers([("b.example", &b, pins.clone()), ("c.example", &c, pins)]);
+    for (authority, name) in [
+        (&b, "a.example"),
+        (&a, "a.example"),
+        // The Cyrillic letter that looks like c, and c with a diacritic.
+        (&b, "xn--q1a.example"),
+        (&b, "xn--6ca.example"),
+        (&c, "c.exarnple"),
+    ] {
+        let named = |params: &mut CertificateParams| params.subject_alt_names = vec![dns(name)];
+        let refusal = judge(&peers, &authority.leaf(&key, named)).unwrap_err();
+        assert_eq!(refusal, PeerRefusal::Unknown(name.parse().unwrap()));
+    }
+    for name in ["с.example", "ć.example", "ｃ.example", "c.examрle"] {
+        let bytes = name.as_bytes();
+        let length = u8::try_from(bytes.len()).unwrap();
+        let content = [&[0x30, length + 2, 0x82, length][..], bytes].concat();
+        let named = |params: &mut CertificateParams| {
+            params.subject_alt_names = Vec::new();
+            params.custom_extensions =
+                vec![CustomExtension::from_oid_content(&[2, 5, 29, 17], content)];
+        };
+        let refusal = judge(&peers, &b.leaf(&key, named)).unwrap_err();
+        assert!(matches!(refusal, PeerRefusal::Name(_)), "{name}: {refusal}");
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test draws its own randomness")]

@@ -19,7 +19,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyUsage, anchor_from_trusted_cert};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use super::peer::{PeerRefusal, PeerRoots};
+use super::peer::{PeerAnchor, PeerRefusal, PeerRoots};
 
 /// Most certificates beside the leaf; an organisation sends two.
 const CHAIN_CERTIFICATES_MAX: usize = 4;
@@ -33,12 +33,12 @@ pub(super) struct Presented<'a> {
 
 /// The server that a certificate names, proven to be a peer.
 pub(super) fn authenticate(
-    peers: &PeerRoots,
+    anchor_of: impl Fn(&ServerName) -> Option<PeerAnchor>,
     presented: &Presented<'_>,
     usage: impl ExtendedKeyUsageValidator,
 ) -> Result<ServerName, PeerRefusal> {
     let server = named(presented.leaf)?;
-    let Some(anchor) = peers.get(&server) else {
+    let Some(anchor) = anchor_of(&server) else {
         #[cfg(feature = "faults")]
         if crate::faults::is_on("accept-unknown-peer") {
             return Ok(server);
@@ -64,11 +64,22 @@ pub(super) fn authenticate(
         None,
     )
     .map_err(|error| chain(error.to_string()))?;
-    let pin = digest(&SHA256, &leaf.subject_public_key_info());
-    if !anchor.pins.iter().any(|pinned| pinned == pin.as_ref()) {
+    if !anchor
+        .pins
+        .contains(&pin_of(&leaf.subject_public_key_info()))
+    {
         return Err(PeerRefusal::Pin(server));
     }
     Ok(server)
+}
+
+/// What a manifest lists of a TLS key: SHA-256 of its SubjectPublicKeyInfo.
+pub(super) fn pin_of(spki: &[u8]) -> [u8; 32] {
+    let mut pin = [0; 32];
+    for (to, from) in pin.iter_mut().zip(digest(&SHA256, spki).as_ref()) {
+        *to = *from;
+    }
+    pin
 }
 
 /// The one server that a certificate names.
@@ -136,9 +147,13 @@ impl ClientCertVerifier for PeerClientVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let presented = Presented { leaf, others, now };
-        authenticate(&self.peers, &presented, KeyUsage::client_auth())
-            .map(|_| ClientCertVerified::assertion())
-            .map_err(refused)
+        authenticate(
+            |server| self.peers.get(server),
+            &presented,
+            KeyUsage::client_auth(),
+        )
+        .map(|_| ClientCertVerified::assertion())
+        .map_err(refused)
     }
 
     fn verify_tls12_signature(
@@ -203,7 +218,8 @@ impl ServerCertVerifier for PeerServerVerifier {
             let called = self.called.clone();
             return Err(refused(PeerRefusal::Other { called, named }));
         }
-        authenticate(&self.peers, &presented, KeyUsage::server_auth())
+        let anchor_of = |server: &ServerName| self.peers.get_to_call(server);
+        authenticate(anchor_of, &presented, KeyUsage::server_auth())
             .map(|_| ServerCertVerified::assertion())
             .map_err(refused)
     }

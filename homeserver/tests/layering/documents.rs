@@ -106,6 +106,34 @@ fn a_path_that_is_gone_is_caught() {
     assert_eq!(gone(&named, &root()), ["homeserver/src/gone.rs"]);
 }
 
+/// `path::test` between backticks.
+fn tests_named(text: &str) -> Vec<(String, String)> {
+    text.split('`')
+        .skip(1)
+        .step_by(2)
+        .filter_map(|piece| piece.split_once(".rs::"))
+        .map(|(path, name)| (format!("{path}.rs"), name.to_owned()))
+        .collect()
+}
+
+/// Goal: every test that a document names is there. Method: look for each in its file.
+#[test]
+fn documents_name_tests_that_are_there() {
+    let mut gone = Vec::new();
+    let mut count = 0;
+    for document in documents() {
+        for (path, name) in tests_named(&fs::read_to_string(&document).unwrap()) {
+            count += 1;
+            let source = fs::read_to_string(root().join(&path)).unwrap_or_default();
+            if !source.contains(&format!("fn {name}(")) {
+                gone.push(format!("{path}::{name}"));
+            }
+        }
+    }
+    assert!(count > 0, "no document names a test");
+    assert!(gone.is_empty(), "gone: {gone:?}");
+}
+
 /// Goal: no document speaks of one person's machine. Method: search each for such paths.
 #[test]
 fn documents_name_no_machine_paths() {

@@ -38,7 +38,7 @@ fn problem(status: u16, code: &str, detail: &str) -> Value {
 async fn status() {
     let answer = json!({
         "server": "a.example", "version": "0.1.0", "root_sha256": "ab", "server_time_ms": 1_795_342_830_000_u64,
-        "accounts": 3, "devices": 4, "sessions": 2,
+        "accounts": 3, "devices": 4, "sessions": 2, "warnings": [],
     });
     let fake = FakeAdmin::new(&[("GET /admin/v1/server", 200, answer.clone())]);
     let human = fake.hsctl("status").await;
@@ -235,6 +235,15 @@ async fn peer_verbs() {
         ),
         ("POST /admin/v1/peers/b.example/resume", 200, peer("active")),
         ("POST /admin/v1/outbox/b.example/retry", 202, Value::Null),
+        (
+            "GET /admin/v1/outbox/b.example/receipts",
+            200,
+            json!({"receipts": [{
+                "direction": "given", "at_ms": 1, "link_epoch": 2, "transaction": "00ff",
+                "taken": 3, "refused": 0, "deferred": 1, "lanes": 1, "proof": "AA==",
+            }]}),
+        ),
+        ("POST /admin/v1/outbox/b.example/renumber", 202, Value::Null),
     ]);
     let listed = fake.hsctl("peer list").await;
     assert!(
@@ -254,6 +263,64 @@ async fn peer_verbs() {
     );
     assert_eq!(fake.hsctl("peer resume b.example").await.code, 0);
     assert_eq!(fake.hsctl("outbox retry b.example").await.code, 0);
+    let receipts = fake.hsctl("outbox receipts b.example").await;
+    assert!(receipts.stdout.contains("the peer"), "{receipts:?}");
+    assert!(receipts.stdout.contains("00ff"), "{receipts:?}");
+    assert_eq!(fake.hsctl("outbox renumber b.example").await.code, 0);
+}
+
+/// Goal: a rotation names the key that it replaces, a revocation its key and since when, and nothing is revoked
+/// unasked; by a homeserver that has two keys of each kind.
+#[tokio::test]
+async fn keys() {
+    let key = |id: &str, used_as: &str| {
+        json!({"id": id, "used_as": used_as, "not_before_ms": 0,
+               "not_after_ms": 1_795_000_000_000_u64, "revoked_ms": null})
+    };
+    let status = json!({
+        "fingerprint": "0011 2233", "root_not_after_ms": 1, "issuing_not_after_ms": 2,
+        "manifest_serial": 7, "manifest_issued_ms": 4,
+        "envelope": [key("aaaa", "current"), key("bbbb", "next")],
+        "tls": [{"pin": "cccc", "used_as": "current", "certificate_not_after_ms": 1}],
+        "partners": [{"server": "b.example", "manifest_serial": 6}],
+    });
+    let fake = FakeAdmin::new(&[
+        ("GET /admin/v1/keys", 200, status.clone()),
+        ("POST /admin/v1/keys/envelope/rotate", 200, status.clone()),
+        ("POST /admin/v1/keys/tls/rotate", 200, status.clone()),
+        ("POST /admin/v1/keys/envelope/revoke", 200, status.clone()),
+        ("POST /admin/v1/keys/tls/revoke", 200, status),
+    ]);
+    let shown = fake.hsctl("keys show").await;
+    for part in ["aaaa", "in use", "bbbb", "next", "7 of 1970", "not yet: 6"] {
+        assert!(shown.stdout.contains(part), "{part}: {shown:?}");
+    }
+    let refused = fake.hsctl("keys revoke tls cccc").await;
+    assert_eq!(refused.code, 2, "{refused:?}");
+    let refused = fake.hsctl("keys revoke tls cccc --since 1h --yes").await;
+    assert_eq!(refused.code, 2, "{refused:?}");
+    for line in [
+        "keys rotate envelope",
+        "keys rotate tls",
+        "keys revoke envelope all --yes",
+        "keys revoke envelope aaaa --since 1h --yes",
+        "keys revoke tls cccc --yes",
+    ] {
+        let done = fake.hsctl(line).await;
+        assert_eq!(done.code, 0, "{done:?}");
+    }
+    let asked = fake.asked();
+    let bodies: Vec<_> = asked
+        .iter()
+        .filter(|asked| asked.line.starts_with("POST"))
+        .map(|asked| asked.body.clone())
+        .collect();
+    assert_eq!(bodies[0], json!({"replaces": "aaaa"}));
+    assert_eq!(bodies[1], json!({"replaces": "cccc"}));
+    assert_eq!(bodies[2], json!({"key": null, "since_ms": null}));
+    assert_eq!(bodies[3]["key"], json!("aaaa"));
+    assert!(bodies[3]["since_ms"].is_u64());
+    assert_eq!(bodies[4], json!({"pin": "cccc"}));
 }
 
 /// Goal: an error is a sentence with its code, an exit code that says whether waiting helps, and

@@ -60,13 +60,21 @@ impl Inventory {
     pub(crate) fn read(path: &Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| format!("can't read the inventory {}: {error}", path.display()))?;
-        serde_json::from_str(&text)
+        Self::parse(&text)
             .map_err(|error| format!("the inventory {} is not one: {error}", path.display()))
+    }
+
+    /// Reads a file's text.
+    pub(crate) fn parse(text: &str) -> serde_json::Result<Self> {
+        serde_json::from_str(text)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
     use super::*;
 
     /// Goal: the documented form parses, and a misspelt key is named rather than ignored.
@@ -80,10 +88,55 @@ mod tests {
         };
         let (good, bad) = (side("accounts"), side("acounts"));
         let both = |to: &str| format!(r#"{{"from": {good}, "to": {to}}}"#);
-        let inventory: Inventory = serde_json::from_str(&both(&good)).unwrap();
+        let inventory = Inventory::parse(&both(&good)).unwrap();
         assert_eq!(inventory.to.accounts.len(), 1);
         assert!(!format!("{inventory:?}").contains("\"p\""));
-        let error = serde_json::from_str::<Inventory>(&both(&bad)).unwrap_err();
+        let error = Inventory::parse(&both(&bad)).unwrap_err();
         assert!(error.to_string().contains("acounts"), "{error}");
+    }
+
+    fn side() -> impl Strategy<Value = serde_json::Value> {
+        let account = ("[a-z]{1,10}", any::<String>()).prop_map(
+            |(name, password)| json!({"address": format!("{name}@a.example"), "password": password}),
+        );
+        let accounts = prop::collection::vec(account, 0..4);
+        (any::<String>(), any::<String>(), accounts).prop_map(|(endpoint, root, accounts)| {
+            json!({"endpoint": endpoint, "root_sha256": root, "accounts": accounts})
+        })
+    }
+
+    fn shown(side: &Side) -> serde_json::Value {
+        let accounts = side.accounts.iter().map(
+            |account| json!({"address": account.address.to_string(), "password": account.password}),
+        );
+        json!({
+            "endpoint": side.endpoint, "root_sha256": side.root_sha256,
+            "accounts": accounts.collect::<Vec<_>>(),
+        })
+    }
+
+    proptest! {
+        /// Goal: an inventory says what its file says, and half a file is none. Method: any accounts, cut anywhere.
+        #[test]
+        fn nothing_is_lost(from in side(), to in side(), cut in any::<prop::sample::Index>()) {
+            let text = json!({"from": from, "to": to}).to_string();
+            let inventory = Inventory::parse(&text).unwrap();
+            prop_assert_eq!(shown(&inventory.from), from);
+            prop_assert_eq!(shown(&inventory.to), to);
+            let cut = cut.index(text.len());
+            if let Some(half) = text.get(..cut) {
+                prop_assert!(Inventory::parse(half).is_err());
+            }
+        }
+
+        /// Goal: any text is an inventory or an error. Method: any text, and a true one with something in its midst.
+        #[test]
+        fn any_text(from in side(), text: String, at in any::<prop::sample::Index>()) {
+            let _ = Inventory::parse(&text);
+            let good = json!({"from": from, "to": from}).to_string();
+            if let Some((before, after)) = good.split_at_checked(at.index(good.len())) {
+                let _ = Inventory::parse(&format!("{before}{text}{after}"));
+            }
+        }
     }
 }

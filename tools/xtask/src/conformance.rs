@@ -110,7 +110,11 @@ fn suite(workspace: &Workspace) -> Result<(Counts, String)> {
 }
 
 /// The operator's hands, as a program that the suite can call.
-fn operator(binaries: &Path, server: &Homeserver, folder: &Path) -> Result<std::path::PathBuf> {
+pub(crate) fn operator(
+    binaries: &Path,
+    server: &Homeserver,
+    folder: &Path,
+) -> Result<std::path::PathBuf> {
     let script = folder.join("operator");
     let hsctl = format!(
         "'{}' --socket '{}' peer",

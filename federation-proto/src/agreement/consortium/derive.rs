@@ -5,9 +5,10 @@ use bytes::Bytes;
 use crate::agreement::amendment::Amendments;
 use crate::agreement::ceremony::check_fit;
 use crate::agreement::consortium::charter::{Charter, ConsortiumError, Introduced};
+use crate::agreement::declaration::Heard;
+use crate::agreement::detached::{Countersignature, CountersignatureBody};
 use crate::agreement::documents::{
-    Acceptance, AcceptanceBody, Countersignature, CountersignatureBody, Document, DocumentError,
-    Offer, OfferBody, Statement,
+    Acceptance, AcceptanceBody, Document, DocumentError, Offer, OfferBody, Statement,
 };
 use crate::agreement::states::{Active, Side, Signed};
 use crate::hash::Digest;
@@ -64,6 +65,8 @@ impl Charter {
                 since_ms: now_ms,
                 by_offerer: Amendments::default(),
                 by_accepter: Amendments::default(),
+                declared_ms: 0,
+                heard: Heard::default(),
             },
         })
     }

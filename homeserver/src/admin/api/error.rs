@@ -7,6 +7,7 @@ use federation_proto::refusal::RefusalCode;
 use homeserver_api::problem::{PROBLEM_JSON, Problem};
 
 use crate::identity::IdentityError;
+use crate::organisation::{KeeperError, OrganisationError};
 use crate::store::StoreError;
 
 /// Why a request failed.
@@ -74,6 +75,19 @@ impl From<IdentityError> for AdminError {
                 Self::TooManyAttempts(retry_after_ms.div_ceil(1000))
             }
             IdentityError::Organisation(_) | IdentityError::Store(_) | IdentityError::System(_) => {
+                Self::Internal(text)
+            }
+        }
+    }
+}
+
+impl From<KeeperError> for AdminError {
+    fn from(error: KeeperError) -> Self {
+        let text = error.to_string();
+        match error {
+            KeeperError::Keys(OrganisationError::UnknownKey(_)) => Self::NotFound(text),
+            KeeperError::Keys(OrganisationError::Asked(_)) => Self::Malformed(text),
+            KeeperError::Keys(_) | KeeperError::Store(_) | KeeperError::Folder(_) => {
                 Self::Internal(text)
             }
         }

@@ -10,7 +10,9 @@ mod authentication;
 mod consortia;
 mod error;
 mod extract;
+mod keys;
 mod peers;
+mod quarantine;
 mod records;
 mod server_status;
 mod sign_in;
@@ -82,12 +84,26 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/admin/v1/peers/acceptances", post(peers::accept::handle))
         .route("/admin/v1/peers/countersignatures", post(peers::countersign::handle))
         .route("/admin/v1/peers/activations", post(peers::activate::handle))
+        .route("/admin/v1/peers/{server}/amendments", post(peers::amend::handle))
+        .route("/admin/v1/peers/{server}/consents", post(peers::consent::handle))
+        .route("/admin/v1/peers/{server}/amendment-refusals", post(peers::refuse_amendment::handle))
         .route("/admin/v1/peers/{server}/suspend", post(peers::suspend::handle))
         .route("/admin/v1/peers/{server}/resume", post(peers::resume::handle))
         .route("/admin/v1/peers/{server}/revoke", post(peers::revoke::handle))
         .merge(consortia)
+        .route("/admin/v1/keys", get(keys::show::handle))
+        .route("/admin/v1/keys/envelope/rotate", post(keys::rotate_envelope::handle))
+        .route("/admin/v1/keys/envelope/revoke", post(keys::revoke_envelope::handle))
+        .route("/admin/v1/keys/tls/rotate", post(keys::rotate_tls::handle))
+        .route("/admin/v1/keys/tls/revoke", post(keys::revoke_tls::handle))
+        .route("/admin/v1/quarantine", get(quarantine::list::handle))
+        .route("/admin/v1/quarantine/{document}", get(quarantine::show::handle))
+        .route("/admin/v1/quarantine/{document}", delete(quarantine::discard::handle))
+        .route("/admin/v1/quarantine/{document}/take", post(quarantine::take::handle))
         .route("/admin/v1/outbox", get(records::outbox::handle))
         .route("/admin/v1/outbox/{server}/retry", post(records::retry::handle))
+        .route("/admin/v1/outbox/{server}/renumber", post(records::renumber::handle))
+        .route("/admin/v1/outbox/{server}/receipts", get(records::receipts::handle))
         .route("/admin/v1/dead-letters", get(records::dead_letters::handle))
         .route("/admin/v1/audit", get(records::audit::handle))
         .route_layer(from_fn_with_state(Arc::clone(&node), authentication::require_administrator));

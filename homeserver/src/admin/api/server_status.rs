@@ -6,6 +6,7 @@ use axum::extract::State;
 use homeserver_api::admin::{PAGE_ENTRIES_MAX, ServerStatus};
 
 use super::error::AdminError;
+use crate::federation::peers;
 use crate::identity::accounts;
 use crate::node::Node;
 
@@ -32,6 +33,7 @@ pub(super) async fn handle(
         accounts: count,
         devices,
         sessions: wide(node.mailboxes.sessions()),
+        warnings: peers::warnings(&node),
     }))
 }
 

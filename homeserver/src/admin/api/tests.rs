@@ -9,6 +9,7 @@ use homeserver_api::admin::{
     CreatedUser, DocumentSummary, Outbox, PeerDetail, PeerState, PeeringDocument, ServerStatus,
     SignInResponse, Users,
 };
+use homeserver_api::keys::{KeyUse, KeysStatus};
 use homeserver_api::problem::{PROBLEM_JSON, Problem};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
@@ -303,4 +304,94 @@ async fn peering() {
     assert_eq!(detail.summary.state, PeerState::Revoked);
     let unknown = a.local("GET", "/admin/v1/peers/c.example", Value::Null);
     problem(unknown.await, 404, "not-found").await;
+}
+
+/// Goal: keys are shown, changed by hand once for each request, and revoked, under the name of who did it; keys
+/// that do not exist and times to come are refused; by every request of both kinds.
+#[tokio::test]
+async fn keys() {
+    let world = World::new("a.example");
+    let show = || async {
+        let shown = world.local("GET", "/admin/v1/keys", Value::Null).await;
+        read::<KeysStatus>(shown).await
+    };
+    let post = |path: &'static str, body: Value| async { world.local("POST", path, body).await };
+    let before = show().await;
+    let uses: Vec<_> = before.envelope.iter().map(|key| key.used_as).collect();
+    assert_eq!(uses, [KeyUse::Current, KeyUse::Next]);
+    let (first, next) = (&before.envelope[0].id, &before.envelope[1].id);
+
+    let once = json!({"replaces": first});
+    let after: KeysStatus = read(post("/admin/v1/keys/envelope/rotate", once.clone()).await).await;
+    assert_eq!(&after.envelope[0].id, next);
+    assert_eq!(after.envelope[2].used_as, KeyUse::Former);
+    let again: KeysStatus = read(post("/admin/v1/keys/envelope/rotate", once).await).await;
+    assert_eq!(again, after, "it has been done");
+
+    let once = json!({"replaces": before.tls[0].pin});
+    let rotated: KeysStatus = read(post("/admin/v1/keys/tls/rotate", once.clone()).await).await;
+    assert_eq!(rotated.tls[0].pin, before.tls[1].pin);
+    assert_eq!(rotated.tls[2].pin, before.tls[0].pin);
+    let again: KeysStatus = read(post("/admin/v1/keys/tls/rotate", once).await).await;
+    assert_eq!(again, rotated);
+
+    let pin = json!({"pin": before.tls[0].pin});
+    let revoked: KeysStatus = read(post("/admin/v1/keys/tls/revoke", pin.clone()).await).await;
+    assert_eq!(revoked.tls.len(), 2);
+    let gone = post("/admin/v1/keys/tls/revoke", pin).await;
+    problem(gone, 404, "not-found").await;
+    let since = world.node.clock.now_ms() - 1000;
+    let revoke = json!({"key": next, "since_ms": since});
+    let revoked: KeysStatus = read(post("/admin/v1/keys/envelope/revoke", revoke).await).await;
+    let of = |id: &String| revoked.envelope.iter().find(|key| key.id == *id).cloned();
+    let of_next = of(next).unwrap();
+    assert_eq!(
+        (of_next.used_as, of_next.revoked_ms),
+        (KeyUse::Revoked, Some(since))
+    );
+    assert_eq!(of(first).unwrap().used_as, KeyUse::Former);
+
+    for (path, body, status, code) in [
+        (
+            "/admin/v1/keys/envelope/revoke",
+            json!({"key": "00"}),
+            400,
+            "malformed-request",
+        ),
+        (
+            "/admin/v1/keys/envelope/revoke",
+            json!({"key": "00".repeat(8)}),
+            404,
+            "not-found",
+        ),
+        (
+            "/admin/v1/keys/envelope/revoke",
+            json!({"since_ms": u64::MAX}),
+            400,
+            "malformed-request",
+        ),
+        (
+            "/admin/v1/keys/envelope/rotate",
+            json!({"replaces": "x"}),
+            400,
+            "malformed-request",
+        ),
+        (
+            "/admin/v1/keys/tls/rotate",
+            json!({"all": true}),
+            400,
+            "malformed-request",
+        ),
+    ] {
+        problem(post(path, body).await, status, code).await;
+    }
+    let log = audit::page(&world.node.store, 0, 99).await.unwrap();
+    let acts: Vec<_> = log
+        .entries
+        .iter()
+        .map(|entry| entry.action.as_str())
+        .collect();
+    let (rotated, revoked) = ("keys.rotated", "keys.revoked");
+    assert_eq!(acts, [rotated, rotated, revoked, revoked]);
+    assert!(log.entries.iter().all(|entry| entry.actor == "local:1000"));
 }

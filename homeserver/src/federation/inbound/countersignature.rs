@@ -6,8 +6,9 @@ use axum::Extension;
 use axum::extract::{Request, State};
 
 use super::error::FederationError;
+use super::gate::Gates;
 use super::transactions::read_body;
-use crate::federation::peers::{self, PeeringError};
+use crate::federation::peers;
 use crate::node::Node;
 use crate::tls::Peer;
 
@@ -19,19 +20,12 @@ const BODY_BYTES_MAX: usize = 4096;
 pub(super) async fn handle(
     State(node): State<Arc<Node>>,
     Extension(Peer(peer)): Extension<Peer>,
+    Extension(gates): Extension<Arc<Gates>>,
     request: Request,
 ) -> Result<(), FederationError> {
+    gates
+        .ask(&peer, node.clock.now_ms())
+        .map_err(|wait_s| FederationError::too_fast(wait_s, "more requests in a second"))?;
     let document = read_body(request, BODY_BYTES_MAX).await?;
-    peers::activate_online(&node, &peer, document)
-        .await
-        .map_err(|error| match error {
-            PeeringError::Document(_) | PeeringError::Statement(_) => {
-                FederationError::Malformed(error.to_string())
-            }
-            PeeringError::State(_) | PeeringError::Busy | PeeringError::UnknownPeer(_) => {
-                FederationError::Conflict(error.to_string())
-            }
-            PeeringError::Internal(text) => FederationError::Internal(text),
-            PeeringError::Store(error) => error.into(),
-        })
+    Ok(peers::activate_online(&node, &peer, document).await?)
 }

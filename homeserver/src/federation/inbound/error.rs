@@ -3,9 +3,11 @@
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use federation_proto::limits::PADDED_BYTES_MIN;
 use federation_proto::refusal::{Refusal, RefusalCode};
 use homeserver_api::problem::{PROBLEM_JSON, Problem};
 
+use crate::federation::peers::PeeringError;
 use crate::store::StoreError;
 
 /// Why a request failed.
@@ -59,7 +61,36 @@ impl From<StoreError> for FederationError {
     }
 }
 
+impl From<PeeringError> for FederationError {
+    fn from(error: PeeringError) -> Self {
+        match error {
+            PeeringError::Document(_) | PeeringError::Statement(_) => {
+                Self::Malformed(error.to_string())
+            }
+            PeeringError::State(_)
+            | PeeringError::UnknownPeer(_)
+            | PeeringError::NotInQuarantine(_) => Self::Conflict(error.to_string()),
+            PeeringError::Busy => Self::Later {
+                code: RefusalCode::Unavailable,
+                detail: error.to_string(),
+                retry_after_s: 1,
+            },
+            PeeringError::Internal(text) => Self::Internal(text),
+            PeeringError::Store(error) => error.into(),
+        }
+    }
+}
+
 impl FederationError {
+    /// The peer asks for too much at once.
+    pub(super) fn too_fast(retry_after_s: u64, what: &str) -> Self {
+        Self::Later {
+            code: RefusalCode::RateLimited,
+            detail: format!("{what} than this server takes from one peer"),
+            retry_after_s,
+        }
+    }
+
     fn problem(&self) -> Problem {
         let new = |status: StatusCode, code: &str, title: &str| {
             Problem::new(status.as_u16(), code, title, self.to_string())
@@ -121,7 +152,11 @@ impl IntoResponse for FederationError {
         let problem = self.problem();
         let status =
             StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let mut body = serde_json::to_vec(&problem).unwrap_or_default();
+        // White space that follows is no part of it, and its length is that of any other short answer.
+        if body.len() < PADDED_BYTES_MIN {
+            body.resize(PADDED_BYTES_MIN, b' ');
+        }
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = status;
         let headers = response.headers_mut();

@@ -36,11 +36,7 @@ pub(super) async fn handle(
         .judge(&peer, Direction::Outbound, Operation::Files, None, now_ms)?;
     let pass = gates
         .enter_file(&peer, now_ms)
-        .map_err(|retry_after_s| FederationError::Later {
-            code: RefusalCode::RateLimited,
-            detail: "more files at once than this server sends to one peer".to_owned(),
-            retry_after_s,
-        })?;
+        .map_err(|wait_s| FederationError::too_fast(wait_s, "more files at once"))?;
     let file: FileId = file
         .ok()
         .and_then(|Path(file)| file.parse().ok())

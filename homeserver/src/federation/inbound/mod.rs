@@ -2,21 +2,34 @@
 //!
 //! Who asks is known from the TLS handshake before a byte of a request is read; whether the agreement
 //! lets it ask is judged before a byte of the request's body is read.
+//!
+//! Every body is padded, so that the network does not learn its length; files have been padded by those
+//! who encrypted them.
 
+mod amendment;
+mod consent;
 mod countersignature;
+mod declaration;
+mod documents;
 mod error;
 mod files;
 mod gate;
 mod manifest;
+mod padded;
 mod probe;
+mod room_manifest;
+mod serial;
+mod strangers;
 mod transactions;
 
 use std::sync::Arc;
 
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 
 use crate::federation::paths;
+use crate::identity::RateLimit;
 use crate::node::Node;
 
 use gate::Gates;
@@ -26,14 +39,37 @@ use gate::Gates;
 /// body may be, stands at the top of each handler.
 #[rustfmt::skip]
 pub fn router(node: Arc<Node>) -> Router {
+    let limits = &node.config.limits;
+    let gates = Gates::new(limits.peer_envelopes_per_second_max, limits.peer_refusals_per_second_max);
     Router::new()
         .route(paths::TRANSACTIONS, post(transactions::handle))
         .route(paths::MANIFEST, get(manifest::handle))
+        .route(paths::ROOM_MANIFEST, get(room_manifest::handle))
         .route(paths::COUNTERSIGNATURE, post(countersignature::handle))
+        .route(paths::AMENDMENT, post(amendment::handle))
+        .route(paths::CONSENT, post(consent::handle))
+        .route(paths::DECLARATION, post(declaration::handle))
         .route(paths::PROBE, get(probe::handle))
+        .layer(map_response(padded::answer))
         .route(paths::FILE, get(files::handle))
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_path)
-        .layer(Extension(Arc::new(Gates::default())))
+        .layer(Extension(Arc::new(gates)))
+        .layer(from_fn_with_state(Arc::clone(&node), serial::exchange))
+        .with_state(node)
+}
+
+/// Documents of one address: at once, and then per second.
+const STRANGER_DOCUMENTS_BURST: u64 = 8;
+const STRANGER_DOCUMENTS_PER_SECOND: u64 = 1;
+
+/// What the listener for strangers takes. Each request carries [`crate::identity::Remote`] as an extension.
+pub fn strangers(node: Arc<Node>) -> Router {
+    let limit = RateLimit::new(STRANGER_DOCUMENTS_BURST, STRANGER_DOCUMENTS_PER_SECOND);
+    Router::new()
+        .route(paths::OFFERS, post(strangers::handle))
+        .fallback(error::no_such_path)
+        .method_not_allowed_fallback(error::no_such_path)
+        .layer(Extension(Arc::new(limit)))
         .with_state(node)
 }

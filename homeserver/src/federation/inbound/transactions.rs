@@ -7,9 +7,12 @@ use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::header;
 use bytes::Bytes;
+use federation_proto::codec::{DecodeError, Wire};
+use federation_proto::exchange::ExchangeProof;
 use federation_proto::ids::ServerName;
 use federation_proto::limits::TRANSACTION_BYTES_MAX;
-use federation_proto::receipt::ReceiptBody;
+use federation_proto::padding;
+use federation_proto::receipt::{ItemResult, ReceiptBody};
 use federation_proto::refusal::{Refusal, RefusalCode};
 use federation_proto::transaction::{self, VerifiedTransaction, VerifyError};
 use http_body_util::{BodyExt, Limited};
@@ -20,6 +23,7 @@ use crate::audit::{self, Actor, Event};
 use crate::delivery::receive::{self, ReceiveError};
 use crate::federation::peers::PeerView;
 use crate::node::Node;
+use crate::store::exchange::{self, Direction, ExchangeRecord};
 use crate::store::{Part, StoreError};
 use crate::tls::Peer;
 
@@ -43,22 +47,22 @@ pub(super) async fn handle(
         return Err(told_to_peer(refusal, &node.server).into());
     }
     let length = content_length(&request).unwrap_or(TRANSACTION_BYTES_MAX);
-    let _pass = gates
+    let pass = gates
         .enter(
             &peer,
             u64::try_from(length).unwrap_or(u64::MAX),
             node.clock.now_ms(),
         )
-        .map_err(|retry_after_s| FederationError::Later {
-            code: RefusalCode::RateLimited,
-            detail: "more transactions at once, or more bytes per second, than this server takes \
-                     from one peer"
-                .to_owned(),
-            retry_after_s,
+        .map_err(|wait_s| {
+            let what =
+                "more transactions at once, or more bytes, envelopes or rubbish in a second,";
+            FederationError::too_fast(wait_s, what)
         })?;
     let body = read_body(request, TRANSACTION_BYTES_MAX).await?;
     node.links.heard_from(&peer, node.clock.now_ms());
     let transaction = verify(&node, &gates, &view, body).await?;
+    let count = transaction.envelopes().len();
+    gates.count_envelopes(&peer, count, node.clock.now_ms());
     let received =
         receive::receive(&node, &peer, &transaction)
             .await
@@ -71,6 +75,9 @@ pub(super) async fn handle(
                 },
                 ReceiveError::Store(error) => error.into(),
             })?;
+    let refused = received.results.iter();
+    let refused = refused.filter(|result| matches!(result, ItemResult::Refused(_)));
+    gates.count_refusals(&peer, refused.count(), node.clock.now_ms());
     let receipt = ReceiptBody {
         link: transaction.link().clone(),
         root: transaction.root(),
@@ -78,22 +85,74 @@ pub(super) async fn handle(
         results: received.results,
         lanes: received.lanes,
     };
-    receipt
+    let receipt = receipt
         .sign(&node.keys.envelope_key())
-        .map_err(|error| FederationError::Internal(error.to_string()))
+        .map_err(|error| FederationError::Internal(error.to_string()))?;
+    keep(&node, &peer, &transaction, &receipt).await?;
+    drop(pass);
+    tokio::time::sleep(receipt_delay(&node)?).await;
+    Ok(receipt)
 }
 
-/// Reads a request's body, which may be neither large nor slow.
+/// Keeps what proves the exchange. The answer does not wait for that to be durable: should it get lost, the
+/// peer has the same.
+async fn keep(
+    node: &Node,
+    peer: &ServerName,
+    transaction: &VerifiedTransaction,
+    receipt: &Bytes,
+) -> Result<(), FederationError> {
+    let proof = ExchangeProof {
+        signature: transaction.signature(),
+        receipt: receipt.clone(),
+    };
+    let proof = proof
+        .to_bytes()
+        .map_err(|error| FederationError::Internal(error.to_string()))?;
+    let record = ExchangeRecord { proof };
+    let mut part = Part::default();
+    exchange::put(
+        &mut part,
+        Direction::Inbound,
+        peer,
+        &transaction.root(),
+        &record,
+    )?;
+    if !part.writes.is_empty() {
+        drop(node.store.enqueue(part).await);
+    }
+    Ok(())
+}
+
+/// How long a receipt is held back: the time that an answer takes would tell how much was to be done
+/// here for what it answers. Nothing waits for it but the peer's next transaction.
+fn receipt_delay(node: &Node) -> Result<Duration, StoreError> {
+    let most_ms = node.config.federation.receipt_delay_max.as_millis();
+    let steps = u64::try_from(most_ms)
+        .unwrap_or(u64::MAX)
+        .saturating_mul(1000);
+    let [a, b, c, d, ..] = node.random_id()?;
+    let random = u64::from(u32::from_be_bytes([a, b, c, d]));
+    // A uniform choice: the bias of the remainder is below one in a thousand.
+    Ok(Duration::from_micros(random % steps.saturating_add(1)))
+}
+
+/// Reads what a request's padded body holds, which may be neither large nor slow.
 pub(super) async fn read_body(
     request: Request,
     bytes_max: usize,
 ) -> Result<Bytes, FederationError> {
-    if content_length(&request).is_some_and(|length| length > bytes_max) {
+    let padded_max = padding::padded_length(bytes_max);
+    if content_length(&request).is_some_and(|length| length > padded_max) {
         return Err(FederationError::TooLarge(bytes_max));
     }
-    let body = Limited::new(request.into_body(), bytes_max).collect();
+    let body = Limited::new(request.into_body(), padded_max).collect();
     match tokio::time::timeout(BODY_TIMEOUT, body).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Ok(body)) => match padding::unpad(&body.to_bytes(), bytes_max) {
+            Ok(content) => Ok(content),
+            Err(DecodeError::TooLong { .. }) => Err(FederationError::TooLarge(bytes_max)),
+            Err(error) => Err(FederationError::Malformed(error.to_string())),
+        },
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
             Err(FederationError::TooLarge(bytes_max))
         }
@@ -129,12 +188,18 @@ async fn verify(
         .ok_or_else(|| Refusal::new(RefusalCode::NoAgreement, "there is no agreement with you"))?;
     match unverified.verify(manifest, peer, &node.server, node.clock.now_ms()) {
         Ok(verified) => Ok(verified),
-        Err(VerifyError::UnknownKey(id)) => {
-            node.links.fetch_manifest(peer, node.clock.now_ms());
+        // Nothing is wrong with the mail: the peer signs it again, with the key of then. Perhaps it has
+        // changed its keys already.
+        Err(error) if error.is_of_key() => {
+            gates.count_refusals(peer, 1, node.clock.now_ms());
+            node.links.fetch_manifest(peer);
+            if !matches!(error, VerifyError::UnknownKey(_)) {
+                refuse(node, gates, peer, &error.to_string()).await?;
+            }
             Err(FederationError::Later {
                 code: RefusalCode::UnknownKey,
                 detail: format!(
-                    "your manifest as it is known here does not list the key {id}: it is being fetched"
+                    "by your manifest as it is known here: {error}. A newer one is being fetched"
                 ),
                 retry_after_s: 1,
             })

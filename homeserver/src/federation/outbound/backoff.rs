@@ -2,17 +2,15 @@
 
 use std::time::Duration;
 
+use federation_proto::link::deferral_wait_ms;
+
 /// While mail waits for an unreachable peer, it is probed this often,
 const PROBE: Duration = Duration::from_secs(2);
 /// and this often once it has been away for [`PROBE_PATIENCE_MS`].
 const PROBE_SLOW: Duration = Duration::from_secs(30);
 const PROBE_PATIENCE_MS: u64 = 10 * 60 * 1000;
-/// A refusal for the time being is tried again after this long, then twice as long, and so on,
-const DEFER_FIRST: Duration = Duration::from_secs(1);
-/// up to this.
-const DEFER_MAX: Duration = Duration::from_secs(300);
 
-/// Delays towards one peer, or of one lane.
+/// Delays towards one peer; those of its lanes are the business of [`federation_proto::link`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Backoff {
     unreachable_since_ms: Option<u64>,
@@ -45,13 +43,10 @@ impl Backoff {
     /// The peer answered that it does not take this now; `asked` is how long it asks to wait.
     pub(super) fn deferred(&mut self, asked: Duration, random: u32) -> Duration {
         self.unreachable_since_ms = None;
-        let doublings = self.deferrals.min(16);
+        let asked_ms = u64::try_from(asked.as_millis()).unwrap_or(u64::MAX);
+        let wait_ms = deferral_wait_ms(self.deferrals, asked_ms, random);
         self.deferrals = self.deferrals.saturating_add(1);
-        let delay = DEFER_FIRST
-            .saturating_mul(1 << doublings)
-            .max(asked)
-            .min(DEFER_MAX);
-        jittered(delay, random)
+        Duration::from_millis(wait_ms)
     }
 }
 
@@ -66,18 +61,20 @@ fn jittered(delay: Duration, random: u32) -> Duration {
 mod tests {
     use super::*;
 
-    /// Goal: deferrals double from 1 s to 300 s, a longer wish of the peer counts, and success starts
-    /// over; by walking through them without jitter.
+    /// Goal: deferrals double, what the peer asks for is waited for in full, and success starts over; by
+    /// walking through them with the largest and the least spread.
     #[test]
     fn deferrals_double() {
         let mut backoff = Backoff::default();
         let mut delays = Vec::new();
-        for _ in 0..11 {
+        for _ in 0..4 {
             delays.push(backoff.deferred(Duration::ZERO, 0).as_secs());
         }
-        assert_eq!(delays, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+        assert_eq!(delays, [1, 2, 4, 8]);
         backoff.reset();
-        assert_eq!(backoff.deferred(Duration::from_secs(7), 0).as_secs(), 7);
+        let asked = Duration::from_secs(7);
+        assert_eq!(backoff.deferred(asked, u32::MAX), asked);
+        assert_eq!(backoff.deferred(asked, 0), asked);
     }
 
     /// Goal: an unreachable peer is probed every 2 s, and every 30 s once it was away for ten minutes.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use federation_proto::envelope::Lane;
-use federation_proto::ids::ServerName;
+use federation_proto::ids::{RoomId, ServerName};
 use federation_proto::keys::KeyId;
 use federation_proto::refusal::RefusalCode;
 use tokio::sync::Notify;
@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 const NEWS_LANES_MAX: usize = 16 * 1024;
 /// A peer that talks to us ends a delay towards it this often at most, and its manifest is asked for
 /// no more often.
-const RING_EVERY_MS: u64 = 1_000;
+pub(super) const RING_EVERY_MS: u64 = 1_000;
 /// Of a peer's envelopes that are refused with one code in this span, so many are audited one by one.
 const REFUSALS_SPAN_MS: u64 = 60_000;
 const REFUSALS_NOTED_MAX: u32 = 20;
@@ -93,7 +93,13 @@ pub(super) struct Link {
     pub(super) stale_manifest: AtomicBool,
     /// Rings for that.
     pub(super) manifest: Notify,
-    manifest_rung: Limiter,
+    /// The hub that has relayed mail under such a key, and the room: it knows the newer manifest.
+    hub: Mutex<Option<(ServerName, RoomId)>>,
+    /// The serial of our newest manifest that the peer is known to have; 0: it has not said.
+    known_of_us: AtomicU64,
+    /// Our keys have changed, and the peer has yet to hear of it.
+    pub(super) to_announce: AtomicBool,
+    manifest_asked: Limiter,
     /// Whether the task waits only because the peer could not be reached.
     unreachable: AtomicBool,
     heard: Limiter,
@@ -115,6 +121,16 @@ impl Link {
     /// Where new mail came in since the last call.
     pub(super) fn take_news(&self) -> News {
         std::mem::take(&mut lock(&self.news))
+    }
+
+    /// The hub that may know the peer's newer manifest, and the room that they share.
+    pub(super) fn hub(&self) -> Option<(ServerName, RoomId)> {
+        lock(&self.hub).clone()
+    }
+
+    /// Whether the manifest may be asked for again: whoever makes us ask can't make us ask often.
+    pub(super) fn may_ask_for_manifest(&self, now_ms: u64) -> bool {
+        self.manifest_asked.allows(now_ms)
     }
 
     fn add_news(&self, lanes: impl IntoIterator<Item = Lane>) {
@@ -161,12 +177,36 @@ impl Links {
     }
 
     /// `server` signs with a key that its known manifest does not list: the newer one is fetched.
-    pub fn fetch_manifest(&self, server: &ServerName, now_ms: u64) {
+    pub fn fetch_manifest(&self, server: &ServerName) {
         let link = self.link(server);
         link.stale_manifest.store(true, Ordering::Release);
-        if link.manifest_rung.allows(now_ms) {
-            link.manifest.notify_one();
-        }
+        link.manifest.notify_one();
+    }
+
+    /// Should the newer manifest of `server` not be had from itself, this hub of a room with it knows it.
+    pub fn ask_hub_too(&self, server: &ServerName, hub: &ServerName, room: RoomId) {
+        *lock(&self.link(server).hub) = Some((hub.clone(), room));
+    }
+
+    /// `server` knows our manifest with this serial.
+    pub fn knows_our_manifest(&self, server: &ServerName, serial: u64) {
+        self.link(server)
+            .known_of_us
+            .store(serial, Ordering::Release);
+    }
+
+    /// The serial of our newest manifest that `server` knows; `None`: it has not said since this process
+    /// started.
+    pub fn known_of_us(&self, server: &ServerName) -> Option<u64> {
+        let known = self.link(server).known_of_us.load(Ordering::Acquire);
+        (known > 0).then_some(known)
+    }
+
+    /// Our keys have changed: `server` is told at once, or as soon as it is reached.
+    pub(super) fn announce(&self, server: &ServerName) {
+        let link = self.link(server);
+        link.to_announce.store(true, Ordering::Release);
+        link.manifest.notify_one();
     }
 
     /// As [`Links::fetch_manifest`]; whether it is worth waiting for, or has been waited for long
@@ -180,7 +220,7 @@ impl Links {
             }
             *keys.entry(key).or_insert(now_ms)
         };
-        self.fetch_manifest(server, now_ms);
+        self.fetch_manifest(server);
         now_ms.saturating_sub(since_ms) < UNKNOWN_KEY_PATIENCE_MS
     }
 

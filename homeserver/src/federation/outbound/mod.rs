@@ -8,6 +8,7 @@ mod links;
 mod network;
 mod queue;
 mod request;
+mod serials;
 mod settle;
 #[cfg(test)]
 mod tests;
@@ -31,11 +32,14 @@ pub use links::{LinkStatus, Links};
 pub use network::{Network, ResponseBody, TlsNetwork};
 pub(super) use settle::clear;
 
+use serials::Serials;
 use worker::Worker;
 
 /// How often agreements, and offers under way, are looked through for those whose last day is past, and old dead letters are
 /// deleted.
 const ROUND: Duration = Duration::from_secs(30);
+/// An agreement whose end could not be noted is looked at again after this time.
+const LOOK_AGAIN_MS: u64 = 100;
 /// How long a task that has ended stays away.
 const RESPAWN_DELAY: Duration = Duration::from_millis(500);
 /// Dead letters deleted in one round.
@@ -43,13 +47,17 @@ const DEAD_LETTERS_DELETED: usize = 1000;
 
 /// Serves all peers, and fetches files from them, until it is dropped.
 pub async fn run(node: Arc<Node>, network: Arc<dyn Network>) -> Result<(), StoreError> {
+    let network: Arc<dyn Network> = Arc::new(Serials::over(Arc::clone(&node), network));
     let mut hints = node.hints();
+    let mut keys = node.keys.changed();
     node.peers.refresh(&node).await?;
     let mut tasks = JoinSet::new();
     // Files that are asked for are fetched beside the mail, and must not wait for it.
     tasks.spawn(files::run(Arc::clone(&node), Arc::clone(&network)));
     let mut workers: HashMap<ServerName, AbortHandle> = HashMap::new();
     let mut rounds = tokio::time::interval(ROUND);
+    // As which each peer was cut off last.
+    let mut cut: HashMap<ServerName, Option<PeerState>> = HashMap::new();
     loop {
         for peer in node.peers.all() {
             let busy = workers
@@ -60,15 +68,24 @@ pub async fn run(node: Arc<Node>, network: Arc<dyn Network>) -> Result<(), Store
                     Worker::new(Arc::clone(&node), Arc::clone(&network), peer.server.clone());
                 workers.insert(peer.server.clone(), tasks.spawn(worker.run()));
             }
-            if peer.agreed != Some(PeerState::Active) {
-                // What is under way there ends now, not when it is answered.
+            if peer.agreed == Some(PeerState::Active) {
+                cut.remove(&peer.server);
+            } else if cut.insert(peer.server.clone(), peer.agreed) != Some(peer.agreed) {
+                // What is under way there ends now, not when it is answered. Once: what follows is that the
+                // peer is told.
                 network.cut(&peer.server);
             }
         }
         tokio::select! {
             // Whoever made the change may have gone before taking the snapshot anew.
             () = changed(&mut hints) => node.peers.refresh(&node).await?,
+            Ok(()) = keys.changed() => {
+                for peer in node.peers.all() {
+                    node.links.announce(&peer.server);
+                }
+            }
             _ = rounds.tick() => round(&node).await?,
+            () = first_end(&node) => round(&node).await?,
             // Not at once: what has just failed most likely fails again.
             Some(_) = tasks.join_next() => tokio::time::sleep(RESPAWN_DELAY).await,
         }
@@ -87,17 +104,31 @@ async fn changed(hints: &mut tokio::sync::broadcast::Receiver<Hint>) {
     }
 }
 
+/// Waits until the first of the agreements ends, while that is nearer than the next round: nothing of it
+/// passes after its last day, and connections are cut then.
+async fn first_end(node: &Node) {
+    let now_ms = node.clock.now_ms();
+    let ends = node
+        .peers
+        .all()
+        .into_iter()
+        .filter_map(|peer| peer.ends_ms());
+    let left_ms = ends
+        .min()
+        .map(|ends_ms| ends_ms.saturating_sub(now_ms).max(LOOK_AGAIN_MS));
+    match left_ms.map(Duration::from_millis) {
+        Some(left) if left < ROUND => tokio::time::sleep(left).await,
+        Some(_) | None => std::future::pending().await,
+    }
+}
+
 async fn round(node: &Arc<Node>) -> Result<(), StoreError> {
     let now_ms = node.clock.now_ms();
     for peer in node.peers.all() {
-        let in_force = matches!(peer.agreed, Some(PeerState::Active | PeerState::Suspended));
-        let ended = in_force && now_ms >= peer.agreement.expires_ms;
-        if ended
-            || peer
-                .ceremony_ends_ms
-                .is_some_and(|ends_ms| now_ms >= ends_ms)
-        {
+        if peer.ends_ms().is_some_and(|ends_ms| now_ms >= ends_ms) {
             peers::expire(node, &peer.server).await?;
+        } else if peer.is_signed() {
+            peers::warn(node, &peer).await?;
         }
     }
     let mut part = Part::default();

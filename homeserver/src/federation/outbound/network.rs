@@ -13,12 +13,13 @@ use http::{Request, Response};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use ring::rand::SecureRandom;
+use rustls_pki_types::CertificateDer;
 
 use super::Links;
 use crate::clock::Clock;
 use crate::config::DiscoveryConfig;
 use crate::federation::discovery::{self, Discovery};
-use crate::http_client::{Connection, ConnectionError};
+use crate::http_client::{Connection, ConnectionError, Requests};
 use crate::organisation::Keys;
 use crate::tls::{self, PeerRoots};
 
@@ -51,7 +52,26 @@ pub struct TlsNetwork {
 }
 
 /// Where a peer's connection is kept; locked while it is being opened.
-type Slot = Arc<tokio::sync::Mutex<Option<Connection>>>;
+type Slot = Arc<tokio::sync::Mutex<Kept>>;
+
+/// A peer's connections.
+#[derive(Default)]
+struct Kept {
+    open: Option<Open>,
+    /// The one before, which still shows our former certificate: what is under way on it is finished.
+    finishing: Option<Open>,
+}
+
+/// A connection, and what both sides have shown on it.
+struct Open {
+    connection: Connection,
+    /// Our certificate.
+    ours: CertificateDer<'static>,
+    /// The root that was pinned for the peer.
+    root: CertificateDer<'static>,
+    /// The peer's key.
+    pin: [u8; 32],
+}
 
 impl TlsNetwork {
     /// A network without connections yet; how peers are found, `links` tells administrators.
@@ -102,6 +122,62 @@ impl TlsNetwork {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What sends requests to `server`, over its open connection or, as the flag says, a new one.
+    async fn requests(
+        &self,
+        slot: &Slot,
+        server: &ServerName,
+        endpoints: &[String],
+    ) -> Result<(Requests, bool), ConnectionError> {
+        // Held while connecting: whoever comes meanwhile waits for this connection, not his own.
+        // Not held afterwards: the connection must end when it is cut.
+        let mut kept = slot.lock().await;
+        self.tidy(server, &mut kept);
+        if let Some(open) = &kept.open {
+            return Ok((open.connection.requests(), false));
+        }
+        let (anchor, ours) = (self.roots.get(server), self.keys.tls_leaf());
+        let addresses = self.find(server, endpoints).await?;
+        let tls = tls::federation_client(
+            &self.keys,
+            server,
+            Arc::clone(&self.roots),
+            Arc::clone(&self.clock),
+        )
+        .map_err(|error| ConnectionError::Broken(error.to_string()))?;
+        let tls = &tls;
+        let connect = |address| async move { Connection::open(&[address], server, tls).await };
+        let connection = discovery::race(&addresses, connect)
+            .await
+            .map_err(|error| error.unwrap_or(ConnectionError::NoAddress))?;
+        let requests = connection.requests();
+        let pin = tls::of_leaf(connection.leaf()).map(|shown| shown.pin);
+        if let (Some(anchor), Some(pin)) = (anchor, pin) {
+            kept.open = Some(Open {
+                connection,
+                ours,
+                root: anchor.root,
+                pin,
+            });
+        }
+        Ok((requests, true))
+    }
+
+    /// Gives up what can't be used any more: broken connections, those with a key that the peer no longer
+    /// lists, and those that show our former certificate.
+    fn tidy(&self, server: &ServerName, kept: &mut Kept) {
+        let welcome = |open: &Open| {
+            let is_admitted = self.roots.still_admit(server, &open.root, &open.pin);
+            is_admitted && open.connection.is_open()
+        };
+        kept.open = kept.open.take().filter(welcome);
+        kept.finishing = kept.finishing.take().filter(welcome);
+        let leaf = self.keys.tls_leaf();
+        if kept.open.as_ref().is_some_and(|open| open.ours != leaf) {
+            kept.finishing = kept.open.take();
+        }
+    }
+
     async fn send_to(
         &self,
         server: &ServerName,
@@ -109,35 +185,17 @@ impl TlsNetwork {
         request: Request<Bytes>,
         within: Duration,
     ) -> Result<Response<ResponseBody>, ConnectionError> {
-        let mut requests = {
-            let slot = self.slot(server);
-            // Held while connecting: whoever comes meanwhile waits for this connection, not his own.
-            // Not held afterwards: the connection must end when it is cut.
-            let mut slot = slot.lock().await;
-            match slot.as_ref().filter(|connection| connection.is_open()) {
-                Some(connection) => connection.requests(),
-                None => {
-                    let addresses = self.find(server, endpoints).await?;
-                    let tls = tls::federation_client(
-                        &self.keys,
-                        server,
-                        Arc::clone(&self.roots),
-                        Arc::clone(&self.clock),
-                    )
-                    .map_err(|error| ConnectionError::Broken(error.to_string()))?;
-                    let tls = &tls;
-                    let connect =
-                        |address| async move { Connection::open(&[address], server, tls).await };
-                    let connection = discovery::race(&addresses, connect)
-                        .await
-                        .map_err(|error| error.unwrap_or(ConnectionError::NoAddress))?;
-                    let requests = connection.requests();
-                    *slot = Some(connection);
-                    requests
-                }
-            }
-        };
-        let answer = requests.send(request, within).await;
+        let slot = self.slot(server);
+        let (mut requests, is_new) = self.requests(&slot, server, endpoints).await?;
+        let mut answer = requests.send(request.clone(), within).await;
+        let has_broken = matches!(answer, Err(ConnectionError::Broken(_)));
+        // A connection that the peer was just closing. Every request may come twice; after a cut this one
+        // must not.
+        if has_broken && !is_new && Arc::ptr_eq(&slot, &self.slot(server)) {
+            slot.lock().await.open = None;
+            let (mut requests, _) = self.requests(&slot, server, endpoints).await?;
+            answer = requests.send(request, within).await;
+        }
         if matches!(answer, Err(ConnectionError::Silent(_))) {
             // Perhaps nobody is there any more. A connection that has broken says so itself; one that
             // has only dropped this request carries others.

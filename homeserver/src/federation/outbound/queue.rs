@@ -3,6 +3,9 @@
 //! The store's outbox is the truth. Of it, this keeps each lane's first numbers in a
 //! [`link::Sender`], which decides whose turn it is, and the contents of what goes out next. A lane
 //! never waits for another one: a deferred lane keeps its numbers here and costs nothing else.
+//!
+//! Rows have numbers, envelopes have sequences: the same, but in a link epoch that was begun with mail
+//! waiting, where each lane's sequences are counted from its base. Only this file knows both.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
@@ -16,8 +19,10 @@ use federation_proto::transaction::SignedTransaction;
 
 use super::links::News;
 use crate::delivery::outbox::OutboxItem;
+use crate::federation::peers::PeerView;
+use crate::store::lane_base::{self, LaneBase};
 use crate::store::outbox::{self, WaitingRow};
-use crate::store::{Store, StoreError};
+use crate::store::{Part, PartOutcome, Store, StoreError};
 
 /// Numbers of one lane that are kept here.
 const LANE_ITEMS_MAX: usize = 1024;
@@ -55,6 +60,8 @@ pub(super) struct Queue {
 struct Known {
     tail: u64,
     waiting: usize,
+    /// The number before the one whose sequence is 1; `None`: not read or decided yet.
+    base: Option<u64>,
 }
 
 /// What goes into one transaction.
@@ -68,10 +75,11 @@ impl Load {
     pub(super) fn envelopes(&self) -> Vec<Outgoing> {
         self.rows
             .iter()
-            .map(|waits| Outgoing {
+            .zip(self.batch.items())
+            .map(|(waits, item)| Outgoing {
                 kind: waits.row.kind,
                 lane: waits.lane,
-                sequence: waits.number,
+                sequence: item.item.sequence,
                 created_ms: waits.row.created_ms,
                 expires_ms: waits.row.expires_ms,
                 payload: HashedPayload::new(waits.row.payload.clone()),
@@ -133,6 +141,24 @@ impl Queue {
         self.sender.poll_timeout()
     }
 
+    /// How many rows could be sent now, as far as `max`.
+    pub(super) fn ready_items(&self, max: usize) -> usize {
+        self.sender.ready_items(max)
+    }
+
+    /// Whether the row is in a transaction that is not answered.
+    pub(super) fn is_in_flight(&self, lane: Lane, number: u64) -> bool {
+        let sequence = number.saturating_sub(self.base(lane));
+        self.sender.is_in_flight(lane, sequence)
+    }
+
+    fn base(&self, lane: Lane) -> u64 {
+        self.lanes
+            .get(&lane)
+            .and_then(|known| known.base)
+            .unwrap_or(0)
+    }
+
     /// There may be new rows.
     pub(super) fn mail(&mut self, news: News) {
         match news {
@@ -142,15 +168,23 @@ impl Queue {
     }
 
     /// Reads rows that are not known yet, the lanes taking turns.
-    pub(super) async fn fill(&mut self, store: &Store) -> Result<Filled, StoreError> {
+    pub(super) async fn fill(
+        &mut self,
+        store: &Store,
+        peer: &PeerView,
+    ) -> Result<Filled, StoreError> {
         if self.unread {
-            self.fill_from_all(store).await
+            self.fill_from_all(store, peer).await
         } else {
-            self.fill_from_news(store).await
+            self.fill_from_news(store, peer).await
         }
     }
 
-    async fn fill_from_news(&mut self, store: &Store) -> Result<Filled, StoreError> {
+    async fn fill_from_news(
+        &mut self,
+        store: &Store,
+        peer: &PeerView,
+    ) -> Result<Filled, StoreError> {
         let mut filled = Filled::Nothing;
         let mut room = ROWS_READ_MAX;
         let mut again = BTreeSet::new();
@@ -159,7 +193,7 @@ impl Queue {
             && let Some(lane) = self.next_with_news()
         {
             self.cursor = Some(lane);
-            let read = self.read_lane(store, lane, room).await?;
+            let read = self.read_lane(store, peer, lane, room).await?;
             if read.out_of_step {
                 return Ok(Filled::OutOfStep);
             }
@@ -185,7 +219,11 @@ impl Queue {
         self.news.take(&lane)
     }
 
-    async fn fill_from_all(&mut self, store: &Store) -> Result<Filled, StoreError> {
+    async fn fill_from_all(
+        &mut self,
+        store: &Store,
+        peer: &PeerView,
+    ) -> Result<Filled, StoreError> {
         let mut filled = Filled::Nothing;
         let start = self.cursor;
         let mut wrapped = start.is_none();
@@ -205,7 +243,7 @@ impl Queue {
                 continue;
             };
             self.cursor = Some(lane);
-            let read = self.read_lane(store, lane, room).await?;
+            let read = self.read_lane(store, peer, lane, room).await?;
             if read.out_of_step {
                 return Ok(Filled::OutOfStep);
             }
@@ -221,6 +259,7 @@ impl Queue {
     async fn read_lane(
         &mut self,
         store: &Store,
+        peer: &PeerView,
         lane: Lane,
         room: usize,
     ) -> Result<LaneRead, StoreError> {
@@ -235,8 +274,21 @@ impl Queue {
             more: rows.len() == limit,
             out_of_step: false,
         };
+        let Some(first) = rows.first() else {
+            return Ok(read);
+        };
+        let base = match known.base {
+            Some(base) => base,
+            None => match base_of(store, peer, lane, first.number).await? {
+                Some(base) => *known.base.insert(base),
+                None => {
+                    read.out_of_step = true;
+                    return Ok(read);
+                }
+            },
+        };
         for waits in rows {
-            let item = item_of(&waits.row, waits.number);
+            let item = item_of(&waits.row, waits.number.saturating_sub(base));
             if self.sender.enqueue(lane, item).is_err() {
                 read.out_of_step = true;
                 return Ok(read);
@@ -264,7 +316,8 @@ impl Queue {
         };
         let mut rows = Vec::with_capacity(batch.items().len());
         for item in batch.items() {
-            let (lane, number) = (item.lane, item.item.sequence);
+            let lane = item.lane;
+            let number = item.item.sequence.saturating_add(self.base(lane));
             let row = match self.cache.remove(&(lane, number)) {
                 Some(row) => {
                     self.cache_bytes = self.cache_bytes.saturating_sub(row.payload.len());
@@ -297,7 +350,8 @@ impl Queue {
     /// These rows of a load that was put back are tombstones now.
     pub(super) fn buried(&mut self, rows: Vec<WaitingRow>) -> Result<(), link::QueueError> {
         for waits in rows {
-            let item = item_of(&waits.row, waits.number);
+            let sequence = waits.number.saturating_sub(self.base(waits.lane));
+            let item = item_of(&waits.row, sequence);
             self.sender.replace_by_tombstone(waits.lane, item)?;
             if let Some(old) = self.cache.insert((waits.lane, waits.number), waits.row) {
                 self.cache_bytes = self.cache_bytes.saturating_sub(old.payload.len());
@@ -306,26 +360,33 @@ impl Queue {
         Ok(())
     }
 
-    /// The lanes of a load in which the peer says to have positions that were not read here, and which.
+    /// The lanes of a load in which the peer says to have positions that were not read here, and the
+    /// numbers of their rows.
     pub(super) fn ahead(&self, load: &Load, receipt: &Receipt) -> Vec<(Lane, u64)> {
-        self.sender.ahead(&load.batch, receipt)
+        let ahead = self.sender.ahead(&load.batch, receipt).into_iter();
+        ahead
+            .map(|(lane, theirs)| (lane, theirs.saturating_add(self.base(lane))))
+            .collect()
     }
 
     /// The outbox has rows of this number or higher.
     pub(super) fn note_given_out(&mut self, lane: Lane, number: u64) {
-        self.sender.note_given_out(lane, number);
+        let sequence = number.saturating_sub(self.base(lane));
+        self.sender.note_given_out(lane, sequence);
     }
 
-    /// The peer answered the load: what that settles, and the rows it is about.
+    /// The peer answered the load: what that settles, by the rows' numbers, and the rows it is about.
     pub(super) fn answered(
         &mut self,
         load: Load,
         sent: &SignedTransaction,
         receipt: &Receipt,
-        now_ms: u64,
+        (now_ms, random): (u64, u32),
     ) -> Result<(Settled, Vec<WaitingRow>), link::ReceiptError> {
         let Load { batch, rows } = load;
-        let settled = self.sender.handle_receipt(batch, sent, receipt, now_ms)?;
+        let mut settled = self
+            .sender
+            .handle_receipt(batch, sent, receipt, now_ms, random)?;
         let gone = settled
             .done
             .iter()
@@ -336,6 +397,11 @@ impl Queue {
                 known.waiting = known.waiting.saturating_sub(1);
             }
         }
+        let done = settled.done.iter_mut();
+        for item in done.chain(settled.refused.iter_mut().map(|(item, _)| item)) {
+            let base = self.base(item.lane);
+            item.item.sequence = item.item.sequence.saturating_add(base);
+        }
         if self.lanes.len() > LANES_KNOWN_MAX {
             // Their next rows are read from the start of the lane.
             self.lanes.retain(|_, known| known.waiting > 0);
@@ -344,9 +410,34 @@ impl Queue {
     }
 }
 
-fn item_of(row: &OutboxItem, number: u64) -> Item {
+/// Where the sequences of a lane are counted from, whose first row that waits has this number: noted
+/// before anything of the lane is sent. `None`: the agreement is not what it was.
+async fn base_of(
+    store: &Store,
+    peer: &PeerView,
+    lane: Lane,
+    first: u64,
+) -> Result<Option<u64>, StoreError> {
+    if !peer.renumbered {
+        return Ok(Some(0));
+    }
+    let link_epoch = peer.link_epoch;
+    let (known, read) = lane_base::get(store, &peer.server, lane).await?.unzip();
+    if let Some(known) = known.filter(|known| known.link_epoch == link_epoch) {
+        return Ok(Some(known.base));
+    }
+    let base = first.saturating_sub(1);
+    let record = LaneBase { link_epoch, base };
+    let mut part = Part::default();
+    part.require(peer.unchanged());
+    lane_base::put(&mut part, &peer.server, lane, &record, read)?;
+    let written = store.commit(part).await? == PartOutcome::Committed;
+    Ok(written.then_some(base))
+}
+
+fn item_of(row: &OutboxItem, sequence: u64) -> Item {
     Item {
-        sequence: number,
+        sequence,
         count: 1,
         tombstone: row.kind == Kind::Tombstone,
         bytes: row.payload.len() + HEADER_BYTES,

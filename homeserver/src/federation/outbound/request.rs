@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use federation_proto::padding;
 use federation_proto::refusal::RefusalCode;
 use homeserver_api::problem::Problem;
 use http::{Method, Request, StatusCode, header};
@@ -73,7 +74,7 @@ impl RequestError {
     }
 }
 
-/// Sends a request to `peer` and reads at most `bytes_max` of its answer.
+/// Sends a request to `peer`, padded, and reads at most `bytes_max` of what its answer holds.
 pub(super) async fn send(
     network: &dyn Network,
     peer: &PeerView,
@@ -82,6 +83,11 @@ pub(super) async fn send(
     body: Bytes,
     bytes_max: usize,
 ) -> Result<Bytes, RequestError> {
+    let body = if method == Method::GET {
+        body
+    } else {
+        padding::pad(&body)
+    };
     let request = Request::builder()
         .method(method)
         .uri(format!("https://{}{path}", peer.server))
@@ -89,12 +95,14 @@ pub(super) async fn send(
         .header(header::CONTENT_LENGTH, body.len())
         .body(body)
         .map_err(|error| RequestError::Unusable(error.to_string()))?;
+    #[cfg(feature = "faults")]
+    let _turn = crate::faults::turn().await;
     let response = network
         .send(&peer.server, &peer.endpoints, request, ANSWER_TIMEOUT)
         .await?;
     let (head, body) = response.into_parts();
     let limit = if head.status == StatusCode::OK {
-        bytes_max
+        padding::padded_length(bytes_max)
     } else {
         PROBLEM_BYTES_MAX
     };
@@ -104,7 +112,8 @@ pub(super) async fn send(
         .map_err(|error| RequestError::Unusable(error.to_string()))?
         .to_bytes();
     if head.status == StatusCode::OK {
-        return Ok(body);
+        return padding::unpad(&body, bytes_max)
+            .map_err(|error| RequestError::Unusable(error.to_string()));
     }
     let problem = serde_json::from_slice::<Problem>(&body).ok();
     let retry_after = head

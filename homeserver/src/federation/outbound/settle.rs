@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use federation_proto::codec::Wire;
 use federation_proto::envelope::{Kind, Lane};
+use federation_proto::hash::Digest;
 use federation_proto::ids::ServerName;
 use federation_proto::link::Settled;
 use federation_proto::payload::Tombstone;
@@ -16,15 +17,19 @@ use crate::delivery::dead_letters;
 use crate::delivery::limits::CONFLICT_ATTEMPTS_MAX;
 use crate::federation::peers::PeerView;
 use crate::node::Node;
+use crate::store::exchange::{self, Direction, ExchangeRecord};
+use crate::store::lane_base;
 use crate::store::outbox::{self, OutboxRow, WaitingRow};
 use crate::store::{Part, PartOutcome, StoreError};
 
-/// Takes out of the outbox what the peer's answer settled. `false`: somebody else did meanwhile.
+/// Takes out of the outbox what the peer's answer settled, and keeps what proves it. `false`: somebody
+/// else did meanwhile.
 pub(super) async fn settle(
     node: &Node,
     peer: &PeerView,
     settled: &Settled,
     rows: Vec<WaitingRow>,
+    (root, proof): (&Digest, ExchangeRecord),
 ) -> Result<bool, StoreError> {
     #[cfg(feature = "faults")]
     crate::faults::answered();
@@ -36,9 +41,7 @@ pub(super) async fn settle(
         for item in &settled.done {
             outbox::delete(&mut part, destination, item.lane, item.item.sequence);
         }
-        if part.writes.is_empty() {
-            return Ok(true);
-        }
+        exchange::put(&mut part, Direction::Outbound, destination, root, &proof)?;
         return Ok(node.store.commit(part).await? == PartOutcome::Committed);
     }
     let by_place: HashMap<(Lane, u64), WaitingRow> = rows
@@ -48,6 +51,8 @@ pub(super) async fn settle(
     for _ in 0..CONFLICT_ATTEMPTS_MAX {
         let mut batch = Batch::open(node).await?;
         batch.part.require(peer.unchanged());
+        let part = &mut batch.part;
+        exchange::put(part, Direction::Outbound, destination, root, &proof)?;
         for item in &settled.done {
             outbox::delete(&mut batch.part, destination, item.lane, item.item.sequence);
         }
@@ -62,6 +67,8 @@ pub(super) async fn settle(
         if batch.commit().await? == PartOutcome::Committed {
             return Ok(true);
         }
+        // Perhaps an agreement with somebody who is told is no longer what the directory says.
+        node.peers.refresh(node).await?;
     }
     Ok(false)
 }
@@ -89,6 +96,7 @@ pub(super) async fn bury(
         if batch.commit().await? == PartOutcome::Committed {
             return Ok(Some(buried));
         }
+        node.peers.refresh(node).await?;
     }
     Ok(None)
 }
@@ -128,10 +136,12 @@ pub(in crate::federation) async fn clear(
     loop {
         let rows = outbox::rows_after(&node.store, destination, None, PAGE_ROWS).await?;
         let tails = outbox::tails(&node.store, destination, PAGE_ROWS).await?;
-        if rows.is_empty() && tails.is_empty() {
+        let mut batch = Batch::open(node).await?;
+        let part = &mut batch.part;
+        let bases = lane_base::delete_some(&node.store, part, destination, PAGE_ROWS).await?;
+        if rows.is_empty() && tails.is_empty() && bases == 0 {
             return Ok(());
         }
-        let mut batch = Batch::open(node).await?;
         for waits in &rows {
             outbox::require(&mut batch.part, destination, waits.lane, waits.number);
             outbox::delete(&mut batch.part, destination, waits.lane, waits.number);
@@ -143,7 +153,9 @@ pub(in crate::federation) async fn clear(
             }
         }
         // A conflict means only that the rows are read again.
-        batch.commit().await?;
+        if batch.commit().await? == PartOutcome::Conflict {
+            node.peers.refresh(node).await?;
+        }
         tokio::task::yield_now().await;
     }
 }

@@ -1,10 +1,14 @@
-//! The task that serves one peer: one thing at a time, one transaction under way at most.
+//! The task that serves one peer.
 //!
-//! [`Worker::step`] does one thing and says what to wait for; [`Worker::run`] does the waiting. What
-//! was acknowledged leaves the outbox in the step that learnt of it; a process that dies before
-//! sends it again, and the peer answers that it has it.
+//! [`Worker::step`] does one thing and says what to wait for; [`Worker::run`] does the waiting. A few
+//! transactions may be under way meanwhile, each with lanes of its own. What was acknowledged leaves the
+//! outbox in the step that learnt of it; a process that dies before sends it again, and the peer answers
+//! that it has it.
 
+mod documents;
+mod exchange;
 mod expiry;
+mod greeting;
 mod splitting;
 
 use std::collections::BTreeSet;
@@ -12,36 +16,26 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
-use federation_proto::codec::Wire;
 use federation_proto::envelope::Lane;
 use federation_proto::ids::ServerName;
-use federation_proto::limits::{MANIFEST_BYTES_MAX, RECEIPT_BYTES_MAX};
-use federation_proto::link::Anomaly;
-use federation_proto::receipt::{self, Receipt};
 use federation_proto::refusal::{Refusal, RefusalCode};
-use federation_proto::transaction::{self, Link, SignedTransaction, VerifyError};
-use federation_proto::version::{Version, VersionSet, negotiate};
-use http::Method;
+use federation_proto::version::Version;
 use tokio::time::Instant;
 
-use self::expiry::{EXPIRY_INTERVAL, ended_rows};
+use self::exchange::UnderWay;
+use self::expiry::EXPIRY_INTERVAL;
 use self::splitting::Suspicion;
 use super::backoff::Backoff;
-use super::links::{self, News};
+use super::links::{self, News, RING_EVERY_MS};
 use super::network::Network;
-use super::queue::{Filled, Load, Next, Queue};
-use super::request::{self, RequestError};
+use super::queue::{Filled, Next, Queue};
+use super::request::RequestError;
 use super::settle;
-use crate::audit::{self, Actor, Event};
-use crate::federation::paths;
 use crate::federation::peers::{self, Direction, Operation, PeerState, PeerView};
 use crate::node::Node;
+use crate::store::StoreError;
 use crate::store::outbox;
-use crate::store::{Part, StoreError};
 
-/// Lanes whose being held is audited by one process.
-const HELD_LANES_AUDITED_MAX: usize = 1024;
 /// How long the task waits after a failure of the store, at first
 const STORE_DELAY_FIRST: Duration = Duration::from_millis(200);
 /// and at most.
@@ -54,7 +48,10 @@ pub(super) struct Worker {
     server: ServerName,
     link: Arc<links::Link>,
     queue: Queue,
+    under_way: UnderWay,
     backoff: Backoff,
+    /// What is waited for once nothing is under way any more.
+    pause: Option<Duration>,
     /// The version negotiated since the peer was last reached.
     version: Option<Version>,
     /// Lanes that were reported because the peer is ahead.
@@ -63,6 +60,8 @@ pub(super) struct Worker {
     next_expiry: Option<Instant>,
     expiry_cursor: Option<(Lane, u64)>,
     suspicion: Option<Suspicion>,
+    /// When documents are tried again that the peer did not take.
+    documents_at: Option<Instant>,
 }
 
 /// What a step asks for.
@@ -70,6 +69,8 @@ pub(super) struct Worker {
 pub(super) enum Step {
     /// Another step at once.
     Again,
+    /// Nothing to do before something that is under way is answered, unless there is mail.
+    Answer,
     /// Nothing to do until there is mail.
     Idle,
     /// Nothing to do before this has passed, unless there is mail.
@@ -89,12 +90,15 @@ impl Worker {
             node,
             network,
             server,
+            under_way: UnderWay::default(),
             backoff: Backoff::default(),
+            pause: None,
             version: None,
             held: BTreeSet::new(),
             next_expiry: None,
             expiry_cursor: None,
             suspicion: None,
+            documents_at: None,
         }
     }
 
@@ -110,7 +114,7 @@ impl Worker {
                 Err(StoreError::Stopped) => return,
                 Err(error) => {
                     tracing::error!(server = %self.server, %error, "sending is held up");
-                    self.queue = Queue::new(self.server.clone(), self.queue.link_epoch());
+                    self.read_afresh(self.queue.link_epoch());
                     tokio::time::sleep(store_delay).await;
                     store_delay = store_delay.saturating_mul(2).min(STORE_DELAY_MAX);
                     continue;
@@ -119,6 +123,7 @@ impl Worker {
             match step {
                 Step::Again => tokio::task::yield_now().await,
                 Step::Gone => return,
+                Step::Answer => self.answer().await,
                 Step::Idle => self.wait(None, true).await,
                 Step::Mail(delay) => self.wait(Some(delay), true).await,
                 Step::Delay(delay) => {
@@ -141,8 +146,9 @@ impl Worker {
             Err(StoreError::Corrupt {
                 family: outbox::FAMILY,
             }) => {
+                // What is under way might be among it.
+                self.read_afresh(self.queue.link_epoch());
                 settle::bury_undecodable(&self.node, &self.server).await?;
-                self.queue = Queue::new(self.server.clone(), self.queue.link_epoch());
                 Ok(Step::Again)
             }
             other => other,
@@ -151,7 +157,12 @@ impl Worker {
 
     /// Waits for `delay` (`None`: for ever), for an administrator and, when `for_mail`, for mail.
     async fn wait(&mut self, delay: Option<Duration>, for_mail: bool) {
-        let until = delay.map(|delay| Instant::now() + delay);
+        let mut until = delay.map(|delay| Instant::now() + delay);
+        if for_mail && self.link.stale_manifest.load(Ordering::Acquire) {
+            // It was asked for a moment ago, and is missed again.
+            let again = Instant::now() + Duration::from_millis(RING_EVERY_MS);
+            until = Some(until.map_or(again, |until| until.min(again)));
+        }
         let link = Arc::clone(&self.link);
         loop {
             tokio::select! {
@@ -174,19 +185,6 @@ impl Worker {
         }
     }
 
-    async fn fetch_stale_manifest(&self) {
-        let peer = self.node.peers.get(&self.server);
-        let Some(peer) = peer.filter(|peer| peer.agreed == Some(PeerState::Active)) else {
-            return;
-        };
-        if self.link.stale_manifest.swap(false, Ordering::AcqRel)
-            && let Err(error) = self.fetch_manifest(&peer).await
-        {
-            self.link.stale_manifest.store(true, Ordering::Release);
-            tracing::debug!(server = %self.server, %error, "its manifest could not be fetched");
-        }
-    }
-
     fn retry_now(&mut self) {
         self.backoff.reset();
         self.queue.mail(News::Anywhere);
@@ -205,6 +203,11 @@ impl Worker {
             return Ok(Step::Gone);
         };
         let now_ms = self.node.clock.now_ms();
+        if peer.agreed != Some(PeerState::Active) {
+            // What is not answered yet is sent again, should there be a later.
+            self.read_afresh(self.queue.link_epoch());
+            self.pause = None;
+        }
         // What both have signed counts: an offer that is under way neither ends nor replaces it yet.
         let Some(agreed) = peer.agreed else {
             return Ok(Step::Idle);
@@ -218,7 +221,8 @@ impl Worker {
             PeerState::Suspended => {
                 self.version = None;
                 self.next_expiry.get_or_insert_with(Instant::now);
-                Ok(Step::Idle)
+                let told = self.deliver_documents(&peer).await?;
+                Ok(told.unwrap_or_else(|| self.idle()))
             }
             PeerState::Offered | PeerState::Accepted => Ok(Step::Idle),
             PeerState::Expired | PeerState::Revoked => self.step_ended(&peer).await,
@@ -237,279 +241,100 @@ impl Worker {
             .err()
             .unwrap_or_else(|| Refusal::new(RefusalCode::AgreementRevoked, "the agreement ended"));
         settle::clear(&self.node, &self.server, &refusal).await?;
-        self.queue = Queue::new(self.server.clone(), 0);
+        self.read_afresh(0);
         self.link.update(|status| status.next_attempt_ms = None);
-        Ok(Step::Idle)
+        // The last word: nothing is owed to the peer any more, but to say so.
+        let told = self.deliver_documents(peer).await?;
+        Ok(told.unwrap_or_else(|| self.idle()))
     }
 
-    async fn step_active(&mut self, peer: &PeerView, now_ms: u64) -> Result<Step, StoreError> {
+    async fn step_active(&mut self, peer: &Arc<PeerView>, now_ms: u64) -> Result<Step, StoreError> {
         if self.queue.link_epoch() != peer.link_epoch {
-            self.queue = Queue::new(self.server.clone(), peer.link_epoch);
+            self.read_afresh(peer.link_epoch);
+        }
+        if let Some(answered) = self.under_way.take_answered() {
+            return self.answered(peer, answered, now_ms).await;
+        }
+        if self.pause.is_some() {
+            return Ok(self.paused());
         }
         if let Some(countersignature) = &peer.countersignature_to_deliver {
             return self
                 .deliver_countersignature(peer, countersignature.clone())
                 .await;
         }
+        if self.link.to_announce.swap(false, Ordering::AcqRel) {
+            // A greeting says which manifest is the newest.
+            self.version = None;
+        }
+        if let Some(step) = self.deliver_documents(peer).await? {
+            return Ok(step);
+        }
         if self.version.is_none()
             && let Err(error) = self.greet(peer).await
         {
             return self.failed(&error).await;
         }
-        if self.link.stale_manifest.swap(false, Ordering::AcqRel)
-            && let Err(error) = self.fetch_manifest(peer).await
-        {
-            self.link.stale_manifest.store(true, Ordering::Release);
+        if let Err(error) = self.renew_manifest(peer).await {
             return self.failed(&error).await;
         }
-        if self.queue.fill(&self.node.store).await? == Filled::OutOfStep {
+        if self.queue.fill(&self.node.store, peer).await? == Filled::OutOfStep {
             return Ok(self.start_over(peer));
+        }
+        if !self.may_begin() {
+            return Ok(Step::Answer);
         }
         let limits = self.limits(now_ms);
         match self.queue.next(&self.node.store, now_ms, limits).await? {
             Next::Load(load) => self.send(peer, load, now_ms).await,
             Next::OutOfStep => Ok(self.start_over(peer)),
-            Next::Nothing if self.queue.fill(&self.node.store).await? == Filled::Something => {
+            Next::Nothing
+                if self.queue.fill(&self.node.store, peer).await? == Filled::Something =>
+            {
                 Ok(Step::Again)
             }
+            Next::Nothing if !self.under_way.is_empty() => Ok(Step::Answer),
             Next::Nothing => Ok(match self.queue.next_lane_ms() {
                 Some(at_ms) => Step::Mail(Duration::from_millis(at_ms.saturating_sub(now_ms))),
-                None => Step::Idle,
+                None => self.idle(),
             }),
         }
     }
 
     /// The outbox is not as it was read: read it afresh.
     fn start_over(&mut self, peer: &PeerView) -> Step {
-        self.queue = Queue::new(self.server.clone(), peer.link_epoch);
+        self.read_afresh(peer.link_epoch);
         Step::Again
     }
 
-    async fn send(&mut self, peer: &PeerView, load: Load, now_ms: u64) -> Result<Step, StoreError> {
-        let ended = ended_rows(peer, &load.rows, now_ms);
-        if !ended.is_empty() {
-            self.queue.put_back(load);
-            return self.give_up(peer, &ended).await;
-        }
-        let Some(version) = self.version else {
-            // Nothing is sent before the peer has said what it speaks: greet it first.
-            self.queue.put_back(load);
-            return Ok(Step::Again);
-        };
-        let link = Link {
-            version,
-            origin: self.node.server.clone(),
-            destination: self.server.clone(),
-            link_epoch: peer.link_epoch,
-        };
-        let key = self.node.keys.envelope_key();
-        let signed = match transaction::sign(&key, &link, &load.envelopes()) {
-            Ok(signed) => signed,
-            Err(error) => {
-                self.queue.put_back(load);
-                return self
-                    .failed(&RequestError::Unusable(error.to_string()))
-                    .await;
-            }
-        };
-        match self.exchange(peer, &link, &signed).await {
-            Ok(receipt) => self.answered(peer, load, &signed, &receipt).await,
-            Err(error) if error.worth_splitting() => self.split(peer, load, &error, now_ms).await,
-            Err(error) => {
-                self.queue.put_back(load);
-                self.failed(&error).await
-            }
-        }
+    /// Forgets what was read of the outbox, and what is under way: its answers would be about that.
+    fn read_afresh(&mut self, link_epoch: u64) {
+        self.under_way.forget();
+        self.queue = Queue::new(self.server.clone(), link_epoch);
     }
 
-    async fn exchange(
-        &self,
-        peer: &PeerView,
-        link: &Link,
-        signed: &SignedTransaction,
-    ) -> Result<Receipt, RequestError> {
-        let answer = request::send(
-            self.network.as_ref(),
-            peer,
-            Method::POST,
-            paths::TRANSACTIONS,
-            signed.bytes.clone(),
-            RECEIPT_BYTES_MAX,
-        )
-        .await?;
-        let unusable =
-            |error: &dyn std::fmt::Display| RequestError::Unusable(format!("its receipt: {error}"));
-        let receipt = receipt::decode(answer).map_err(|error| unusable(&error))?;
-        let known = peer
-            .manifest
-            .as_ref()
-            .ok_or_else(|| unusable(&"its keys are not known"))?;
-        let now_ms = self.node.clock.now_ms();
-        match receipt.clone().verify(known, link, now_ms) {
-            Err(VerifyError::UnknownKey(_)) => {
-                // The peer has changed its keys: its new manifest says so.
-                let manifest = self.fetch_manifest(peer).await?;
-                receipt.verify(&manifest, link, now_ms)
-            }
-            verdict => verdict,
+    /// Nothing new is sent before a delay; what is under way may be answered first.
+    fn paused(&mut self) -> Step {
+        if !self.under_way.is_empty() {
+            return Step::Answer;
         }
-        .map_err(|error| unusable(&error))
+        self.pause.take().map_or(Step::Again, Step::Delay)
     }
 
-    async fn answered(
-        &mut self,
-        peer: &PeerView,
-        load: Load,
-        signed: &SignedTransaction,
-        receipt: &Receipt,
-    ) -> Result<Step, StoreError> {
-        let now_ms = self.node.clock.now_ms();
-        for (lane, theirs) in self.queue.ahead(&load, receipt) {
-            // After a restart the peer may have taken rows that were not read here yet.
-            let rows = outbox::lane(&self.node.store, &self.server, lane, theirs, 1).await?;
-            if !rows.is_empty() {
-                self.queue.note_given_out(lane, theirs);
-            }
-        }
-        let (settled, rows) = match self.queue.answered(load, signed, receipt, now_ms) {
-            Ok(settled) => settled,
-            Err(error) => {
-                // The batch waits again, but its contents are no longer at hand: read them afresh.
-                self.start_over(peer);
-                let error = RequestError::Unusable(format!("its receipt: {error}"));
-                return self.failed(&error).await;
-            }
-        };
-        for anomaly in &settled.anomalies {
-            self.report(anomaly).await?;
-        }
-        if !settle::settle(&self.node, peer, &settled, rows).await? {
-            return Ok(self.start_over(peer));
-        }
-        self.backoff.reset();
-        if let Some(suspicion) = &mut self.suspicion {
-            suspicion.others_pass = true;
-        }
-        let done = u64::try_from(settled.done.len()).unwrap_or(u64::MAX);
-        let problem = settled
-            .deferred
-            .first()
-            .map(|(_, code)| format!("{} put off a part of the mail: {code}", self.server));
-        self.link.update(|status| {
-            status.reachable = Some(Ok(()));
-            status.last_error = problem;
-            status.next_attempt_ms = None;
-            status.acknowledged = status.acknowledged.saturating_add(done);
-        });
-        Ok(Step::Again)
-    }
-
-    /// Both ends disagree: an operator has to know. A lane that is held is tried again and again, and
-    /// is audited once by each process.
-    async fn report(&mut self, anomaly: &Anomaly) -> Result<(), StoreError> {
-        tracing::warn!(server = %self.server, ?anomaly, "both ends of the link disagree");
-        let Anomaly::PeerAhead { lane, theirs, ours } = *anomaly else {
-            return Ok(());
-        };
-        if self.held.len() >= HELD_LANES_AUDITED_MAX || !self.held.insert(lane) {
-            return Ok(());
-        }
-        let mut part = Part::default();
-        let event = Event {
-            at_ms: self.node.clock.now_ms(),
-            actor: Actor::System,
-            action: "link.held",
-            subject: self.server.to_string(),
-            detail: format!(
-                "lane {lane}: {} has position {theirs}, and {ours} is the last that was given out: this \
-                 homeserver may have been restored from an old copy. The lane's mail waits",
-                self.server
-            ),
-        };
-        audit::record(&mut part, &event);
-        self.node.store.commit(part).await?;
-        Ok(())
-    }
-
-    /// Learns whether the peer is there and which versions it speaks; a starting server greets its
-    /// peers this way, which ends their delays towards it.
-    async fn greet(&mut self, peer: &PeerView) -> Result<(), RequestError> {
-        let answer = request::send(
-            self.network.as_ref(),
-            peer,
-            Method::GET,
-            paths::PROBE,
-            Bytes::new(),
-            VersionSet::BYTES_MAX,
-        )
-        .await?;
-        let theirs = VersionSet::from_bytes(answer)
-            .map_err(|error| RequestError::Unusable(error.to_string()))?;
-        let version = negotiate(&VersionSet::ours(), &theirs).ok_or_else(|| {
-            RequestError::Unusable(format!(
-                "{} speaks the protocol versions {theirs}, this homeserver {}: one of them needs \
-                 an update",
-                self.server,
-                VersionSet::ours()
-            ))
-        })?;
-        self.version = Some(version);
-        self.backoff.reset();
-        self.link.update(|status| {
-            status.reachable = Some(Ok(()));
-            status.last_error = None;
-            status.next_attempt_ms = None;
-        });
-        Ok(())
-    }
-
-    async fn deliver_countersignature(
-        &mut self,
-        peer: &PeerView,
-        document: Bytes,
-    ) -> Result<Step, StoreError> {
-        let sent = request::send(
-            self.network.as_ref(),
-            peer,
-            Method::POST,
-            paths::COUNTERSIGNATURE,
-            document.clone(),
-            0,
-        )
-        .await;
-        match sent {
-            Ok(_) => {
-                peers::countersignature_delivered(&self.node, &self.server, &document).await?;
-                self.backoff.reset();
-                Ok(Step::Again)
-            }
-            Err(error) => self.failed(&error).await,
-        }
-    }
-
-    async fn fetch_manifest(
-        &self,
-        peer: &PeerView,
-    ) -> Result<Arc<federation_proto::manifest::Manifest>, RequestError> {
-        let bytes = request::send(
-            self.network.as_ref(),
-            peer,
-            Method::GET,
-            paths::MANIFEST,
-            Bytes::new(),
-            MANIFEST_BYTES_MAX,
-        )
-        .await?;
-        peers::take_manifest(&self.node, &self.server, bytes)
-            .await
-            .map_err(|error| RequestError::Unusable(error.to_string()))
+    /// What spreads delays.
+    fn random(&self) -> u32 {
+        let mut random = [0_u8; 4];
+        // Without randomness there is no spread; that harms nobody.
+        let _ = self.node.random.fill(&mut random);
+        u32::from_be_bytes(random)
     }
 
     async fn failed(&mut self, error: &RequestError) -> Result<Step, StoreError> {
-        let mut random = [0_u8; 4];
-        // Without randomness there is no jitter; that harms nobody.
-        let _ = self.node.random.fill(&mut random);
-        let random = u32::from_be_bytes(random);
+        if self.pause.is_some() {
+            // What was under way together fails together, and counts once.
+            return Ok(self.paused());
+        }
+        let random = self.random();
         let now_ms = self.node.clock.now_ms();
         let delay = match error {
             RequestError::Unreachable(_) => {
@@ -532,12 +357,13 @@ impl Worker {
             status.next_attempt_ms = Some(now_ms.saturating_add(delay_ms));
         });
         tracing::debug!(server = %self.server, %error, ?delay, "sending failed");
-        Ok(Step::Delay(delay))
+        self.pause = Some(delay);
+        Ok(self.paused())
     }
 }
 
 /// Waits until this moment (`None`: for ever).
-async fn reached(at: Option<Instant>) {
+pub(super) async fn reached(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,

@@ -8,20 +8,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use federation_proto::agreement::{
-    Acceptance, Accepted, Active, Agreement, Amendment, Consent, Countersignature, Document,
-    DocumentBody, Draft, Offer,
+    Acceptance, Accepted, Active, Agreement, Countersignature, Draft, Offer,
 };
-use federation_proto::armor::{self, Kind};
 use federation_proto::fingerprint::Fingerprint;
 use federation_proto::ids::ServerName;
 use federation_proto::manifest::{self, Manifest};
 use federation_proto::refusal::{Refusal, RefusalCode};
-use homeserver_api::admin::{AcceptRequest, CountersignRequest, DocumentSummary, OfferRequest};
+use homeserver_api::admin::{AcceptRequest, CountersignRequest, OfferRequest};
 
 use super::change::{Change, Found, change};
 use super::error::PeeringError;
 use super::statement::statement;
-use super::view::{Restored, stored_manifest};
+use super::view::stored_manifest;
 use crate::audit::{Actor, Event};
 use crate::federation::outbound;
 use crate::node::Node;
@@ -46,7 +44,7 @@ pub async fn offer(
     )?;
     let answer_by_ms = statement.made_ms.saturating_add(OFFER_VALID_MS);
     let offered = Draft::new(statement, answer_by_ms)?
-        .offer(node.keys.issuing_key(), node.random.as_ref())
+        .offer(&node.keys.issuing_key(), node.random.as_ref())
         .map_err(|rejected| rejected.error)?;
     let text = offered.offer().to_armor();
     let ceremony = Agreement::Offered(offered).record();
@@ -63,102 +61,6 @@ pub async fn offer(
     })
     .await?;
     Ok(text)
-}
-
-/// A document in plain language; changes nothing.
-pub async fn inspect(node: &Node, text: &str) -> Result<DocumentSummary, PeeringError> {
-    let now_ms = node.clock.now_ms();
-    let kind = armor::detect(text).map_err(|error| PeeringError::Document(error.to_string()))?;
-    let (from, to, fingerprint, mut lines) = match kind {
-        Kind::Offer => described(&Offer::from_armor(text, now_ms)?, Offer::summary),
-        Kind::Acceptance => described(&Acceptance::from_armor(text, now_ms)?, Acceptance::summary),
-        Kind::Amendment => {
-            let amendment = Amendment::from_armor(text, now_ms)?;
-            let changes = changes(node, &amendment).await?;
-            let mut shown = described(&amendment, Amendment::summary);
-            shown.3.extend(changes);
-            shown
-        }
-        Kind::Countersignature => {
-            let body = Countersignature::from_armor(text)?.body().clone();
-            let line = format!(
-                "{} countersigns the acceptance by {}: the agreement is complete.",
-                body.from, body.to
-            );
-            let known = known_fingerprint(node, &body.from);
-            (body.from, body.to, known, vec![line])
-        }
-        Kind::Consent => {
-            let body = Consent::from_armor(text)?.body().clone();
-            let line = format!("{} consents to an amendment by {}.", body.from, body.to);
-            let known = known_fingerprint(node, &body.from);
-            (body.from, body.to, known, vec![line])
-        }
-        Kind::Introduction | Kind::Charter => {
-            return Err(PeeringError::Document(format!(
-                "this is of a consortium ({kind}): `hsctl consortium show` reads charters"
-            )));
-        }
-    };
-    if let Some(fingerprint) = fingerprint {
-        let words = fingerprint.words().join(" ");
-        lines.push(format!(
-            "The fingerprint of {from}, to read aloud: {words}."
-        ));
-    }
-    Ok(DocumentSummary {
-        kind: kind.to_string(),
-        from,
-        to,
-        fingerprint: fingerprint.map_or_else(String::new, |known| known.to_string()),
-        lines,
-    })
-}
-
-/// Who states what to whom, and under which root.
-fn described<B: DocumentBody>(
-    document: &Document<B>,
-    summary: impl Fn(&Document<B>) -> Vec<String>,
-) -> (ServerName, ServerName, Option<Fingerprint>, Vec<String>) {
-    let statement = document.statement();
-    (
-        statement.from.clone(),
-        statement.to.clone(),
-        Some(document.manifest().identity().fingerprint()),
-        summary(document),
-    )
-}
-
-fn known_fingerprint(node: &Node, server: &ServerName) -> Option<Fingerprint> {
-    let peer = node.peers.get(server)?;
-    Some(peer.manifest.as_ref()?.identity().fingerprint())
-}
-
-/// What an amendment changes in the agreement that stands here, a sentence a line.
-async fn changes(node: &Node, amendment: &Amendment) -> Result<Vec<String>, PeeringError> {
-    let (ours, from) = (&node.server, &amendment.statement().from);
-    let partner = if from == ours {
-        &amendment.statement().to
-    } else {
-        from
-    };
-    let stored = peer::get(&node.store, partner).await?;
-    let restored = stored
-        .map(|(record, _)| Restored::of(&record))
-        .transpose()?;
-    let signed = restored
-        .as_ref()
-        .and_then(|restored| restored.current.as_ref()?.signed());
-    let changes = signed.and_then(|signed| {
-        let statement = signed.statement_of(signed.side_of(from)?);
-        Some(statement.changes_to(amendment.statement()))
-    });
-    Ok(match changes {
-        Some(changes) => changes.iter().map(ToString::to_string).collect(),
-        None => vec![format!(
-            "There is no agreement with {partner} that it could amend."
-        )],
-    })
 }
 
 /// Accepts an offer whose fingerprint the partner's administrator has read aloud. Returns the
@@ -192,7 +94,7 @@ pub async fn accept(
         offer,
         &confirmed,
         statement,
-        node.keys.issuing_key(),
+        &node.keys.issuing_key(),
         node.random.as_ref(),
         now_ms,
     )?;
@@ -241,7 +143,7 @@ pub async fn countersign(
             .countersign(
                 acceptance.clone(),
                 &confirmed,
-                node.keys.issuing_key(),
+                &node.keys.issuing_key(),
                 node.random.as_ref(),
                 now_ms,
             )
@@ -260,18 +162,6 @@ pub async fn countersign(
     .await;
     note_refused(node, actor, &server, &countersigned).await?;
     countersigned
-}
-
-/// Takes a countersignature from a file: the agreement is in force from now on. Returns the peer.
-pub async fn activate(
-    node: &Arc<Node>,
-    actor: &Actor,
-    text: &str,
-) -> Result<ServerName, PeeringError> {
-    let countersignature = Countersignature::from_armor(text)?;
-    let server = countersignature.body().from.clone();
-    take_countersignature(node, actor, &server, countersignature).await?;
-    Ok(server)
 }
 
 /// Takes a countersignature that `peer` itself has brought.
@@ -296,7 +186,7 @@ pub async fn activate_online(
     take_countersignature(node, &actor, peer, own?).await
 }
 
-async fn take_countersignature(
+pub(super) async fn take_countersignature(
     node: &Arc<Node>,
     actor: &Actor,
     server: &ServerName,
@@ -308,7 +198,7 @@ async fn take_countersignature(
 }
 
 /// Audits that a document did not complete the agreement, whoever brought it: somebody may be trying.
-async fn note_refused<T>(
+pub(super) async fn note_refused<T>(
     node: &Node,
     actor: &Actor,
     server: &ServerName,
@@ -378,11 +268,14 @@ pub(super) fn in_force(record: PeerRecord, active: Active, now_ms: u64) -> PeerR
     PeerRecord {
         current: Some(Agreement::Active(active).record()),
         ceremony: None,
+        outgoing: Vec::new(),
+        warned: None,
         link_epoch: if goes_on {
             record.link_epoch
         } else {
             now_ms.max(record.link_epoch.saturating_add(1))
         },
+        renumbered: goes_on && record.renumbered,
         manifest: Some(manifest),
         ..record
     }
@@ -447,7 +340,7 @@ pub(super) fn not_older(
 }
 
 /// The newer one of the agreement's manifest and the one that is stored.
-fn newest(record: &PeerRecord, manifest: &Manifest, now_ms: u64) -> StoredManifest {
+pub(super) fn newest(record: &PeerRecord, manifest: &Manifest, now_ms: u64) -> StoredManifest {
     let (server, root) = (manifest.server(), manifest.identity().root());
     let stored = record.manifest.as_ref().filter(|stored| {
         stored_manifest(server, root, stored)

@@ -17,6 +17,7 @@ use homeserver_api::admin::{Operation, PeerState};
 use super::view;
 use crate::node::Node;
 use crate::policy::{self, Agreement, Direction, Link};
+use crate::store::peer::OutgoingDocument;
 use crate::store::{Key, Precondition, StoreError, Value, agreement_serial, peer};
 use crate::tls::PeerAnchor;
 
@@ -40,11 +41,32 @@ pub struct PeerView {
     pub endpoints: Vec<String>,
     /// The epoch of our numbering towards it.
     pub link_epoch: u64,
+    /// Whether that epoch was begun with mail waiting.
+    pub renumbered: bool,
+    /// How many bytes of mail may wait; `None`: nothing is agreed.
+    pub waiting: Option<WaitingBounds>,
     /// When the offer or acceptance that is under way ends, milliseconds since the Unix epoch.
     pub ceremony_ends_ms: Option<u64>,
     /// Our countersignature, while it has yet to reach the peer.
     pub countersignature_to_deliver: Option<Bytes>,
+    /// Documents that have yet to reach the peer, in their order.
+    pub outgoing: Vec<OutgoingDocument>,
+    /// Whether an amendment of the partner waits for our consent.
+    pub(super) proposed: bool,
+    /// When the agreement was revoked, milliseconds since the Unix epoch; `None`: it was not.
+    pub ended_ms: Option<u64>,
+    /// The last warning of the agreement's end.
+    pub(super) warned: Option<(u64, u16)>,
     pub(super) serial: (Key, Option<Value>),
+}
+
+/// How many bytes of mail an agreement lets wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WaitingBounds {
+    /// In our outbox: the peer would let no more wait at its side.
+    pub outbound_bytes_max: u64,
+    /// In inboxes here, brought by the peer.
+    pub inbound_bytes_max: u64,
 }
 
 impl PeerView {
@@ -66,6 +88,21 @@ impl PeerView {
         policy::evaluate_standing(&self.link(), now_ms).into_result()
     }
 
+    /// Whether both have signed an agreement that has not ended, suspended or not.
+    pub fn is_signed(&self) -> bool {
+        matches!(self.agreed, Some(PeerState::Active | PeerState::Suspended))
+    }
+
+    /// When the agreement ends, or before it the offer or acceptance under way, milliseconds since the Unix
+    /// epoch.
+    pub fn ends_ms(&self) -> Option<u64> {
+        let agreement = self.is_signed().then_some(self.agreement.expires_ms);
+        [agreement, self.ceremony_ends_ms]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
     /// Holds as long as the agreement is as this view says.
     pub fn unchanged(&self) -> Precondition {
         Precondition::unchanged(self.serial.0.clone(), self.serial.1.clone())
@@ -80,15 +117,28 @@ impl PeerView {
 
     /// What TLS pins for the peer; `None`: it may not connect.
     fn anchor(&self, now_ms: u64) -> Option<PeerAnchor> {
-        let may_connect = match self.state {
+        self.pinned().filter(|_| self.may_connect(now_ms))
+    }
+
+    /// What TLS pins for the peer when we call it to tell it that the agreement has ended.
+    fn farewell(&self) -> Option<PeerAnchor> {
+        let told = self.agreed == Some(PeerState::Revoked) && !self.outgoing.is_empty();
+        self.pinned().filter(|_| told)
+    }
+
+    fn may_connect(&self, now_ms: u64) -> bool {
+        match self.state {
             PeerState::Active | PeerState::Suspended => true,
             // It may bring its countersignature, as long as that would be taken.
             PeerState::Accepted => self
                 .ceremony_ends_ms
                 .is_some_and(|ends_ms| now_ms < ends_ms),
             _ => false,
-        };
-        let manifest = self.manifest.as_ref().filter(|_| may_connect)?;
+        }
+    }
+
+    fn pinned(&self) -> Option<PeerAnchor> {
+        let manifest = self.manifest.as_ref()?;
         let pins = manifest.body().tls_pins.iter();
         Some(PeerAnchor {
             root: self.root.clone().into(),
@@ -144,6 +194,7 @@ impl Directory {
         let before = self.views.load_full();
         let mut views = BTreeMap::new();
         let mut anchors = HashMap::new();
+        let mut farewells = HashMap::new();
         for (server, record) in peer::all(&node.store).await? {
             let serial = Some(agreement_serial::value(record.serial));
             // Signatures are checked when a record has changed, not each time it is read.
@@ -152,16 +203,38 @@ impl Directory {
                 Some(view) => Arc::clone(view),
                 None => Arc::new(view::of(&server, &record)?),
             };
+            #[cfg(feature = "faults")]
+            let view = keep_revoked(before.get(&server), view);
             if let Some(anchor) = view.anchor(now_ms) {
                 anchors.insert(server.clone(), anchor);
+            }
+            if let Some(farewell) = view.farewell() {
+                farewells.insert(server.clone(), farewell);
             }
             views.insert(server, view);
         }
         self.views.store(Arc::new(views));
+        node.peer_roots.replace_farewells(farewells);
         if *known != anchors {
             node.peer_roots.replace(anchors.clone());
             *known = anchors;
         }
         Ok(())
+    }
+}
+
+/// The fault `keep-revoked`: the view before, as if it were of today.
+#[cfg(feature = "faults")]
+fn keep_revoked(before: Option<&Arc<PeerView>>, after: Arc<PeerView>) -> Arc<PeerView> {
+    match before {
+        Some(before)
+            if after.state == PeerState::Revoked && crate::faults::is_on("keep-revoked") =>
+        {
+            Arc::new(PeerView {
+                serial: after.serial.clone(),
+                ..PeerView::clone(before)
+            })
+        }
+        _ => after,
     }
 }

@@ -11,6 +11,9 @@ pub enum PeeringError {
     /// Nothing is known of it.
     #[error("there is no peer {0}: `hsctl peer list` shows those that there are")]
     UnknownPeer(ServerName),
+    /// No such document waits.
+    #[error("no document `{0}` waits: `hsctl peer quarantine list` shows those that do")]
+    NotInQuarantine(String),
     /// The document is not what it should be. Whoever passed it is at fault.
     #[error("{0}")]
     Document(String),

@@ -1,12 +1,14 @@
 //! Peers as administrators see them.
 
-use federation_proto::agreement::{Agreement, Papers};
+use federation_proto::agreement::{Agreement, Papers, Signed};
 use federation_proto::fingerprint::Fingerprint;
 use federation_proto::ids::ServerName;
 use homeserver_api::admin::{PeerDetail, PeerSummary};
 
+use super::amendments::proposal;
 use super::directory::PeerView;
 use super::error::PeeringError;
+use super::expiry::due;
 use super::view::{self, Restored};
 use crate::node::Node;
 use crate::store::{StoreError, peer};
@@ -41,18 +43,85 @@ pub async fn detail(node: &Node, server: &ServerName) -> Result<PeerDetail, Peer
     if let Some(found) = node.links.status(server).found {
         lines.push(format!("Its address: {found}."));
     }
-    let reason = match shown {
-        Some(Agreement::Suspended(suspended)) => Some(suspended.reason().to_owned()),
-        Some(Agreement::Revoked(revoked)) => Some(revoked.reason().to_owned()),
-        _ => None,
-    };
+    let signed = shown.and_then(Agreement::signed);
+    lines.extend(signed.into_iter().flat_map(told));
+    let waiting = record.outgoing.len();
+    if waiting > 0 {
+        lines.push(format!("{waiting} of our documents have yet to reach it."));
+    }
     Ok(PeerDetail {
         summary: summary(node, &view),
         fingerprint: (!view.root.is_empty()).then(|| Fingerprint::of_root(&view.root).to_string()),
         endpoints: view.endpoints.clone(),
         lines,
-        reason,
+        reason: shown.and_then(|shown| reason(shown, server)),
+        proposal: signed.and_then(|signed| proposal(signed, false)),
+        own_proposal: signed.and_then(|signed| proposal(signed, true)),
     })
+}
+
+/// What an administrator should look at, of all peers.
+pub fn warnings(node: &Node) -> Vec<String> {
+    let now_ms = node.clock.now_ms();
+    let all = node.peers.all();
+    all.iter()
+        .flat_map(|peer| peer_warnings(peer, now_ms))
+        .collect()
+}
+
+fn peer_warnings(view: &PeerView, now_ms: u64) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let server = &view.server;
+    if view.is_signed() {
+        warnings.extend(match due(view.agreement.expires_ms, now_ms) {
+            Some(1) => Some(format!("The agreement with {server} ends within 1 day.")),
+            Some(days) => Some(format!(
+                "The agreement with {server} ends within {days} days."
+            )),
+            None => None,
+        });
+        if view.proposed {
+            warnings.push(format!(
+                "{server} proposes an amendment that waits for an answer."
+            ));
+        }
+    }
+    warnings
+}
+
+/// What the partner has told us.
+fn told(signed: &Signed) -> Vec<String> {
+    let partner = &signed.theirs().from;
+    let mut lines = Vec::new();
+    if signed.heard().pause().is_some() {
+        lines.push(format!("{partner} has suspended it."));
+    }
+    if let Some(refusal) = signed.heard().refusal() {
+        lines.push(format!(
+            "{partner} did not consent to an amendment of ours: {:?}.",
+            refusal.reason
+        ));
+    }
+    lines
+}
+
+/// Why it was suspended or revoked, when anybody said so.
+fn reason(shown: &Agreement, partner: &ServerName) -> Option<String> {
+    let by_partner = |reason: &str| format!("{partner} says: {reason:?}");
+    match shown {
+        Agreement::Suspended(suspended) => Some(suspended.reason().to_owned()),
+        Agreement::Active(active) => {
+            let pause = active.signed().heard().pause()?;
+            Some(by_partner(&pause.reason))
+        }
+        Agreement::Revoked(revoked) => Some(match revoked.papers() {
+            Papers::Signed(signed) if signed.heard().end().is_some() => {
+                by_partner(revoked.reason())
+            }
+            _ => revoked.reason().to_owned(),
+        }),
+        _ => None,
+    }
 }
 
 fn summary(node: &Node, view: &PeerView) -> PeerSummary {
@@ -60,6 +129,7 @@ fn summary(node: &Node, view: &PeerView) -> PeerSummary {
         server: view.server.clone(),
         state: view.state,
         reachable: node.links.status(&view.server).reachable,
+        warnings: peer_warnings(view, node.clock.now_ms()),
         expires_ms: (view.agreement.expires_ms != 0).then_some(view.agreement.expires_ms),
     }
 }

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use federation_proto::agreement::Agreement;
+use federation_proto::agreement::{Agreement, Decided, Declaration};
 use federation_proto::ids::ServerName;
 use federation_proto::manifest::{self, Manifest};
 
 use super::change::{Change, Found, change};
 use super::error::PeeringError;
+use super::outgoing::push_standing;
 use super::view::stored_manifest;
 use crate::audit::Actor;
 use crate::node::Node;
 use crate::store::StoreError;
-use crate::store::peer::{PeerRecord, StoredManifest};
+use crate::store::peer::{OutgoingDocument, OutgoingKind, PeerRecord, StoredManifest};
 
 /// Pauses the agreement; either side may, alone, always.
 pub async fn suspend(
@@ -24,11 +25,9 @@ pub async fn suspend(
 ) -> Result<(), PeeringError> {
     let now_ms = node.clock.now_ms();
     change(node, actor, server, |found| {
-        let (record, agreement) = current(found, server)?;
-        let after = match agreement {
-            Some(Agreement::Active(active)) => {
-                Agreement::Suspended(active.suspend(reason.to_owned(), now_ms))
-            }
+        let (mut record, agreement) = current(found, server)?;
+        let agreement = match agreement {
+            Some(agreement @ Agreement::Active(_)) => agreement,
             Some(Agreement::Suspended(_)) => {
                 return Err(PeeringError::State(format!(
                     "the agreement with {server} is suspended already"
@@ -36,6 +35,16 @@ pub async fn suspend(
             }
             _ => return Err(not_in_force(server)),
         };
+        let (agreement, declaration) = declared(node, agreement, Decided::Suspended, reason);
+        let after = match agreement {
+            Agreement::Active(active) => {
+                Agreement::Suspended(active.suspend(reason.to_owned(), now_ms))
+            }
+            other => other,
+        };
+        if let Some(declaration) = declaration {
+            push_standing(&mut record.outgoing, &declaration);
+        }
         Ok(Ok(moved(record, &after, "peer.suspended", reason)))
     })
     .await
@@ -48,14 +57,19 @@ pub async fn resume(
     server: &ServerName,
 ) -> Result<(), PeeringError> {
     change(node, actor, server, |found| {
-        let (record, agreement) = current(found, server)?;
+        let (mut record, agreement) = current(found, server)?;
+        let Some(agreement @ Agreement::Suspended(_)) = agreement else {
+            return Err(PeeringError::State(format!(
+                "the agreement with {server} is not suspended by this side"
+            )));
+        };
+        let (agreement, declaration) = declared(node, agreement, Decided::Resumed, "");
+        if let Some(declaration) = declaration {
+            push_standing(&mut record.outgoing, &declaration);
+        }
         let after = match agreement {
-            Some(Agreement::Suspended(suspended)) => Agreement::Active(suspended.resume()),
-            _ => {
-                return Err(PeeringError::State(format!(
-                    "the agreement with {server} is not suspended by this side"
-                )));
-            }
+            Agreement::Suspended(suspended) => Agreement::Active(suspended.resume()),
+            other => other,
         };
         Ok(Ok(moved(record, &after, "peer.resumed", "")))
     })
@@ -75,7 +89,14 @@ pub async fn revoke(
             return Err(PeeringError::UnknownPeer(server.clone()));
         };
         let why = reason.to_owned();
-        let revoked = match (restored.current, restored.ceremony) {
+        let (current, declaration) = match restored.current {
+            Some(agreement @ (Agreement::Active(_) | Agreement::Suspended(_))) => {
+                let (agreement, declaration) = declared(node, agreement, Decided::Revoked, reason);
+                (Some(agreement), declaration)
+            }
+            other => (other, None),
+        };
+        let revoked = match (current, restored.ceremony) {
             (Some(Agreement::Active(active)), _) => active.revoke(why, now_ms),
             (Some(Agreement::Suspended(suspended)), _) => suspended.revoke(why, now_ms),
             (_, Some(Agreement::Accepted(accepted))) => accepted.revoke(why, now_ms),
@@ -90,65 +111,20 @@ pub async fn revoke(
         let record = PeerRecord {
             ceremony: None,
             to_deliver: false,
+            // Nothing else matters any more.
+            outgoing: declaration
+                .map(|declaration| OutgoingDocument {
+                    kind: OutgoingKind::Declaration,
+                    bytes: declaration.bytes().clone(),
+                })
+                .into_iter()
+                .collect(),
             ..found.record
         };
         let after = Agreement::Revoked(revoked);
         Ok(Ok(moved(record, &after, "peer.revoked", reason)))
     })
     .await
-}
-
-/// Notes that the last day of the agreement, or of what is under way, is past.
-pub async fn expire(node: &Arc<Node>, server: &ServerName) -> Result<(), StoreError> {
-    let now_ms = node.clock.now_ms();
-    let expired = change(node, &Actor::System, server, |found| {
-        let Some(restored) = found.restored else {
-            return Err(PeeringError::UnknownPeer(server.clone()));
-        };
-        let record = found.record;
-        let in_force = matches!(
-            restored.current,
-            Some(Agreement::Active(_) | Agreement::Suspended(_))
-        );
-        let current = match restored.current {
-            Some(Agreement::Active(active)) => active.expire(now_ms).ok(),
-            Some(Agreement::Suspended(suspended)) => suspended.expire(now_ms).ok(),
-            _ => None,
-        };
-        if let Some(expired) = current {
-            let after = Agreement::Expired(expired);
-            return Ok(Ok(moved(record, &after, "peer.expired", "")));
-        }
-        let ceremony = match restored.ceremony {
-            Some(Agreement::Offered(offered)) => offered.expire(now_ms).ok(),
-            Some(Agreement::Accepted(accepted)) => accepted.expire(now_ms).ok(),
-            _ => None,
-        };
-        let Some(expired) = ceremony else {
-            return Ok(Err(()));
-        };
-        let record = PeerRecord {
-            ceremony: None,
-            ..record
-        };
-        let action = "peer.offer-expired";
-        Ok(Ok(if in_force {
-            Change {
-                record,
-                action,
-                detail: String::new(),
-                answer: (),
-            }
-        } else {
-            moved(record, &Agreement::Expired(expired), action, "")
-        }))
-    })
-    .await;
-    match expired {
-        Err(PeeringError::Store(error)) => Err(error),
-        // Nothing else can keep a day from passing; whoever asked will ask again.
-        Ok(()) | Err(_) => Ok(()),
-    }
 }
 
 /// Our countersignature has reached the peer.
@@ -236,7 +212,59 @@ pub async fn take_manifest(
     Ok(Arc::new(taken))
 }
 
-fn current(
+/// Signs what was decided, for the partner. Deciding must not fail for want of a signature: without one
+/// the partner sees what follows from the decision, and not why.
+fn declared(
+    node: &Node,
+    agreement: Agreement,
+    decided: Decided,
+    reason: &str,
+) -> (Agreement, Option<Declaration>) {
+    let now_ms = node.clock.now_ms();
+    let signed = agreement.change(|signed| {
+        signed.declare(
+            decided,
+            reason,
+            &node.keys.manifest(),
+            &node.keys.issuing_key(),
+            node.random.as_ref(),
+            now_ms,
+        )
+    });
+    match signed {
+        Ok((agreement, declaration)) => (agreement, Some(declaration)),
+        Err(rejected) => {
+            tracing::error!(error = %rejected.error, "the partner can't be told of a decision");
+            (*rejected.state, None)
+        }
+    }
+}
+
+/// What a document's maker signs with must not be keys that it has given up since, as far as is known here.
+pub(super) fn by_current_keys(
+    record: &PeerRecord,
+    server: &ServerName,
+    bytes: &Bytes,
+) -> Result<(), PeeringError> {
+    let document = |error: &dyn std::fmt::Display| {
+        PeeringError::Document(format!("the key manifest of {server}: {error}"))
+    };
+    let unverified = manifest::decode(bytes.clone()).map_err(|error| document(&error))?;
+    let Some(stored) = &record.manifest else {
+        return Ok(());
+    };
+    let newest = manifest::decode(stored.bytes.clone()).map_err(|error| document(&error))?;
+    // Documents wait for their delivery, so the manifest may have been renewed since: not the issuing CA.
+    let same_issuer = newest.issuing_certificate() == unverified.issuing_certificate();
+    if same_issuer || unverified.serial() >= newest.serial() {
+        return Ok(());
+    }
+    Err(document(
+        &"it was replaced by one with another issuing CA: ask for a new document",
+    ))
+}
+
+pub(super) fn current(
     found: Found,
     server: &ServerName,
 ) -> Result<(PeerRecord, Option<Agreement>), PeeringError> {
@@ -246,7 +274,12 @@ fn current(
     }
 }
 
-fn moved(record: PeerRecord, after: &Agreement, action: &'static str, detail: &str) -> Change<()> {
+pub(super) fn moved(
+    record: PeerRecord,
+    after: &Agreement,
+    action: &'static str,
+    detail: &str,
+) -> Change<()> {
     Change {
         record: PeerRecord {
             current: Some(after.record()),
@@ -258,7 +291,7 @@ fn moved(record: PeerRecord, after: &Agreement, action: &'static str, detail: &s
     }
 }
 
-fn not_in_force(server: &ServerName) -> PeeringError {
+pub(super) fn not_in_force(server: &ServerName) -> PeeringError {
     PeeringError::State(format!(
         "the agreement with {server} is not in force: `hsctl peer show {server}` says where it stands"
     ))

@@ -6,7 +6,7 @@ use federation_proto::agreement::{self, Endpoint, Grants, Statement, TtlBounds, 
 use federation_proto::hash::Digest;
 use federation_proto::ids::ServerName;
 use federation_proto::version::VersionSet;
-use homeserver_api::admin::{Grant, Operation, Terms};
+use homeserver_api::admin::{AmendRequest, Grant, Operation, Terms};
 
 use super::error::PeeringError;
 use crate::node::Node;
@@ -26,11 +26,6 @@ pub(super) fn statement(
     let default = Terms::default();
     let terms = terms.unwrap_or(&default);
     let made_ms = node.clock.now_ms();
-    let expires_ms = expires_ms(terms, made_ms)?;
-    let mut nonce = [0; 16];
-    node.random
-        .fill(&mut nonce)
-        .map_err(|_| PeeringError::Internal("no randomness".to_owned()))?;
     Ok(Statement {
         from: node.server.clone(),
         to: to.clone(),
@@ -42,20 +37,69 @@ pub(super) fn statement(
         endpoints: parse_endpoints(node, endpoints)?,
         terms: proto_terms(terms),
         contact: contact.to_owned(),
-        nonce,
+        nonce: nonce(node)?,
         made_ms,
-        expires_ms,
+        expires_ms: after_days(made_ms, terms.valid_days)?,
     })
 }
 
-/// When what is stated at `made_ms` ends.
-pub(super) fn expires_ms(terms: &Terms, made_ms: u64) -> Result<u64, PeeringError> {
-    if !(1..=VALID_DAYS_MAX).contains(&terms.valid_days) {
+/// `before`, stated anew with what is asked for, and with the keys of today.
+pub(super) fn restated(
+    node: &Node,
+    before: &Statement,
+    request: &AmendRequest,
+) -> Result<Statement, PeeringError> {
+    let made_ms = node.clock.now_ms();
+    let mut statement = Statement {
+        versions: VersionSet::ours(),
+        root: node.keys.root().to_vec().into(),
+        manifest: node.keys.manifest().bytes().clone(),
+        nonce: nonce(node)?,
+        made_ms,
+        ..before.clone()
+    };
+    let terms = &mut statement.terms;
+    if let Some(grants) = &request.outbound {
+        terms.outbound = proto_grants(grants);
+    }
+    if let Some(grants) = &request.inbound {
+        terms.inbound = proto_grants(grants);
+    }
+    let ttl = &mut terms.ttl;
+    ttl.min_seconds = request.ttl_min_seconds.unwrap_or(ttl.min_seconds);
+    ttl.max_seconds = request.ttl_max_seconds.unwrap_or(ttl.max_seconds);
+    let waiting = &mut terms.waiting_bytes_max;
+    *waiting = request.waiting_bytes_max.unwrap_or(*waiting);
+    terms.file_bytes_max = request.file_bytes_max.unwrap_or(terms.file_bytes_max);
+    terms.label_max = request.label_max.unwrap_or(terms.label_max);
+    if let Some(days) = request.valid_days {
+        statement.expires_ms = after_days(made_ms, days)?;
+    }
+    if let Some(endpoints) = &request.endpoints {
+        statement.endpoints = parse_endpoints(node, endpoints)?;
+    }
+    if let Some(contact) = &request.contact {
+        statement.contact.clone_from(contact);
+    }
+    Ok(statement)
+}
+
+fn nonce(node: &Node) -> Result<[u8; 16], PeeringError> {
+    let mut nonce = [0; 16];
+    node.random
+        .fill(&mut nonce)
+        .map_err(|_| PeeringError::Internal("no randomness".to_owned()))?;
+    Ok(nonce)
+}
+
+/// When what is stated at `made_ms` for so many days ends.
+pub(super) fn after_days(made_ms: u64, days: u32) -> Result<u64, PeeringError> {
+    if !(1..=VALID_DAYS_MAX).contains(&days) {
         return Err(PeeringError::Statement(format!(
             "`valid_days` must be between 1 and {VALID_DAYS_MAX}"
         )));
     }
-    Ok(made_ms.saturating_add(u64::from(terms.valid_days).saturating_mul(DAY_MS)))
+    Ok(made_ms.saturating_add(u64::from(days).saturating_mul(DAY_MS)))
 }
 
 pub(super) fn parse_endpoints(
@@ -94,6 +138,7 @@ pub(super) fn proto_terms(terms: &Terms) -> agreement::Terms {
         },
         waiting_bytes_max: terms.waiting_bytes_max,
         file_bytes_max: terms.file_bytes_max,
+        label_max: terms.label_max,
     }
 }
 

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use federation_proto::agreement::{self, Agreement as Stored, Grants, Signed, State};
+use federation_proto::agreement::{self, Agreement as Stored, Grants, Papers, Signed, State};
 use federation_proto::ids::ServerName;
 use federation_proto::manifest::{self, Manifest};
 use homeserver_api::admin::{Grant, Operation, PeerState};
 
-use super::directory::PeerView;
+use super::directory::{PeerView, WaitingBounds};
 use crate::policy::{Agreement, Standing};
 use crate::store::peer::{PeerRecord, StoredManifest};
 use crate::store::{StoreError, agreement_serial};
@@ -48,8 +48,9 @@ impl Restored {
 }
 
 /// The state as the admin API names it.
-pub(super) const fn state(stored: &Stored) -> PeerState {
+pub(super) fn state(stored: &Stored) -> PeerState {
     match stored.state() {
+        State::Active if paused_by_partner(stored) => PeerState::Suspended,
         State::Offered => PeerState::Offered,
         State::Accepted => PeerState::Accepted,
         State::Active => PeerState::Active,
@@ -59,12 +60,22 @@ pub(super) const fn state(stored: &Stored) -> PeerState {
     }
 }
 
+fn paused_by_partner(stored: &Stored) -> bool {
+    stored
+        .signed()
+        .is_some_and(|signed| signed.heard().pause().is_some())
+}
+
 /// The peer as the rest of the house sees it.
 pub(super) fn of(server: &ServerName, record: &PeerRecord) -> Result<PeerView, StoreError> {
     let corrupt = StoreError::Corrupt { family: "peer" };
     let restored = Restored::of(record)?;
     let shown = restored.shown().ok_or(corrupt)?;
-    let known = partner(shown);
+    let told = restored
+        .current
+        .as_ref()
+        .filter(|_| !record.outgoing.is_empty());
+    let known = partner(shown).or_else(|| told.and_then(former_partner));
     let manifest = match (&known, &record.manifest) {
         (Some(known), Some(newer)) => Some(newest(server, known, newer)),
         (known, _) => known.as_ref().map(|known| Arc::new(known.manifest.clone())),
@@ -82,13 +93,33 @@ pub(super) fn of(server: &ServerName, record: &PeerRecord) -> Result<PeerView, S
         endpoints: known.map_or_else(Vec::new, |known| known.endpoints),
         manifest,
         link_epoch: record.link_epoch,
+        renumbered: record.renumbered,
+        waiting: restored.current.as_ref().and_then(waiting),
         ceremony_ends_ms: restored.ceremony.as_ref().and_then(ceremony_ends_ms),
         countersignature_to_deliver: to_deliver
             .map(|signed| signed.countersignature().bytes().clone()),
+        outgoing: record.outgoing.clone(),
+        warned: record.warned,
+        proposed: shown.signed().is_some_and(|signed| {
+            let theirs = signed.amendments(signed.side().other());
+            theirs.proposed().is_some()
+        }),
+        ended_ms: match &restored.current {
+            Some(Stored::Revoked(revoked)) => Some(revoked.at_ms()),
+            _ => None,
+        },
         serial: (
             agreement_serial::key(server),
             Some(agreement_serial::value(record.serial)),
         ),
+    })
+}
+
+fn waiting(current: &Stored) -> Option<WaitingBounds> {
+    let effective = current.signed()?.effective();
+    Some(WaitingBounds {
+        outbound_bytes_max: effective.waiting_bytes_max(agreement::Direction::Outbound),
+        inbound_bytes_max: effective.waiting_bytes_max(agreement::Direction::Inbound),
     })
 }
 
@@ -107,24 +138,40 @@ struct Partner {
     endpoints: Vec<String>,
 }
 
+impl Partner {
+    fn of(statement: &agreement::Statement, manifest: &Manifest) -> Self {
+        Self {
+            root: statement.root.clone(),
+            manifest: manifest.clone(),
+            endpoints: statement
+                .endpoints
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+        }
+    }
+}
+
 fn partner(shown: &Stored) -> Option<Partner> {
-    let of = |statement: &agreement::Statement, manifest: &Manifest| Partner {
-        root: statement.root.clone(),
-        manifest: manifest.clone(),
-        endpoints: statement
-            .endpoints
-            .iter()
-            .map(ToString::to_string)
-            .collect(),
-    };
     match shown {
-        Stored::Accepted(accepted) => Some(of(
+        Stored::Accepted(accepted) => Some(Partner::of(
             accepted.offer().statement(),
             accepted.offer().manifest(),
         )),
         _ => shown
             .signed()
-            .map(|signed| of(signed.theirs(), signed.partner_manifest())),
+            .map(|signed| Partner::of(signed.theirs(), signed.partner_manifest())),
+    }
+}
+
+/// Whose agreement has ended, while it has yet to be told.
+fn former_partner(ended: &Stored) -> Option<Partner> {
+    match ended {
+        Stored::Revoked(revoked) => match revoked.papers() {
+            Papers::Signed(signed) => Some(Partner::of(signed.theirs(), signed.partner_manifest())),
+            Papers::Offer(_) | Papers::Acceptance(_) => None,
+        },
+        _ => None,
     }
 }
 
@@ -162,8 +209,8 @@ pub(super) fn stored_manifest(
 fn agreement(shown: &Stored) -> Agreement {
     let standing = match shown.state() {
         State::Offered | State::Accepted => Standing::Incomplete,
-        State::Active => Standing::Active,
-        State::Suspended => Standing::Suspended,
+        State::Active if !paused_by_partner(shown) => Standing::Active,
+        State::Active | State::Suspended => Standing::Suspended,
         State::Expired => Standing::Expired,
         State::Revoked => Standing::Revoked,
     };
@@ -177,6 +224,7 @@ fn agreement(shown: &Stored) -> Agreement {
             ttl_min_seconds: 0,
             ttl_max_seconds: 0,
             file_bytes_max: 0,
+            label_max: 0,
         },
     }
 }
@@ -195,6 +243,7 @@ fn granted(standing: Standing, signed: &Signed) -> Agreement {
         ttl_min_seconds: min,
         ttl_max_seconds: max,
         file_bytes_max: effective.file_bytes_max(),
+        label_max: effective.label_max(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::store::tally::Tally;
 use crate::store::{Key, Part, PartOutcome, Precondition, StoreError, Value, Write};
 
 /// Reads what was committed before the batch.
@@ -48,6 +49,17 @@ impl<'a> Changes<'a> {
                     let number = Value::copy_from_slice(&number.to_be_bytes());
                     self.changed.insert(tail.clone(), Some(number));
                 }
+                Write::Count { tally, bytes } => {
+                    let counted = self.tally(tally)?.with(*bytes);
+                    self.changed.insert(tally.clone(), counted.value());
+                }
+                Write::Uncount { tally, entry } => {
+                    if let Some(value) = self.current(entry)? {
+                        let bytes = u64::try_from(value.len()).unwrap_or(u64::MAX);
+                        let counted = self.tally(tally)?.without(bytes);
+                        self.changed.insert(tally.clone(), counted.value());
+                    }
+                }
             }
         }
         Ok(PartOutcome::Committed)
@@ -64,7 +76,12 @@ impl<'a> Changes<'a> {
             Precondition::Absent(_) => value.is_none(),
             Precondition::Present(_) => value.is_some(),
             Precondition::Equals(_, expected) => value.as_ref() == Some(expected),
+            Precondition::Within(_, bytes) => Tally::read(value.as_ref())?.bytes <= *bytes,
         })
+    }
+
+    fn tally(&self, key: &Key) -> Result<Tally, StoreError> {
+        Tally::read(self.current(key)?.as_ref())
     }
 
     fn current(&self, key: &Key) -> Result<Option<Value>, StoreError> {

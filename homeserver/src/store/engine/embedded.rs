@@ -34,8 +34,9 @@ const JOURNAL_BYTES_MAX: u64 = 128 * 1024 * 1024;
 const MEMTABLE_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// Blocks kept in memory.
 const CACHE_BYTES_MAX: u64 = 32 * 1024 * 1024;
-/// Background threads that flush and compact; one flushes while the other compacts.
-const WORKERS: usize = 2;
+/// Background threads that flush and compact. Of two, the first hands a compaction back to the queue
+/// for as long as the second is busy with one, and takes it out again at once: a core is lost.
+const WORKERS: usize = 1;
 /// Most values that the writer remembers, and the largest of them.
 const REMEMBERED_MAX: usize = 16 * 1024;
 const REMEMBERED_BYTES_MAX: usize = 256;
@@ -162,15 +163,18 @@ impl Writer {
         if self.remembered.len() + read.len() > REMEMBERED_MAX {
             self.remembered.clear();
         }
+        // What is gone now does not come back: rows have numbers.
+        let gone = |key: &Key| matches!(changed.get(key), Some(None));
+        let read = read.into_iter().filter(|(key, _)| !gone(key));
         let small = |value: &Option<Value>| {
             value
                 .as_ref()
                 .is_none_or(|value| value.len() <= REMEMBERED_BYTES_MAX)
         };
         self.remembered
-            .extend(read.into_iter().filter(|(_, value)| small(value)));
+            .extend(read.filter(|(_, value)| small(value)));
         for (key, value) in changed {
-            if !small(&value) {
+            if value.is_none() || !small(&value) {
                 self.remembered.remove(&key);
             } else if let Some(known) = self.remembered.get_mut(&key) {
                 // A copy: a slice would keep all of a larger buffer alive.

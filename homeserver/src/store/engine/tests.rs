@@ -290,6 +290,7 @@ impl Reference {
                 Precondition::Absent(_) => value.is_none(),
                 Precondition::Present(_) => value.is_some(),
                 Precondition::Equals(_, expected) => value == Some(expected),
+                Precondition::Within(_, bytes) => tally(value).1 <= *bytes,
             }
         });
         if !holds {
@@ -312,17 +313,51 @@ impl Reference {
                     let entry = [prefix.as_ref(), &number].concat();
                     self.0.insert(entry.into(), value.clone());
                 }
+                Write::Count { tally: key, bytes } => {
+                    let (entries, sum) = tally(self.0.get(key));
+                    self.set_tally(key, (entries + 1, sum + bytes));
+                }
+                Write::Uncount { tally: key, entry } => {
+                    if let Some(value) = self.0.get(entry) {
+                        let bytes = u64::try_from(value.len()).unwrap();
+                        let (entries, sum) = tally(self.0.get(key));
+                        self.set_tally(key, (entries.saturating_sub(1), sum.saturating_sub(bytes)));
+                    }
+                }
             }
         }
         PartOutcome::Committed
     }
 }
 
+impl Reference {
+    fn set_tally(&mut self, key: &Key, (entries, bytes): (u64, u64)) {
+        if entries == 0 {
+            self.0.remove(key);
+        } else {
+            let value = [entries.to_be_bytes(), bytes.to_be_bytes()].concat();
+            self.0.insert(key.clone(), value.into());
+        }
+    }
+}
+
+/// Entries and bytes.
+fn tally(value: Option<&Value>) -> (u64, u64) {
+    let number = |at: usize| {
+        value.map_or(0, |value| {
+            u64::from_be_bytes(value[at..at + 8].try_into().unwrap())
+        })
+    };
+    (number(0), number(8))
+}
+
 fn any_part() -> impl Strategy<Value = Part> {
     // Few keys and values, so that parts meet.
     let name = || (0_u8..6).prop_map(|n| Key::copy_from_slice(&[b'k', n]));
     let value = || (0_u8..3).prop_map(|n| Value::copy_from_slice(&[n]));
+    let counted = || (0_u8..2).prop_map(|n| Key::copy_from_slice(&[b'w', n]));
     let precondition = prop_oneof![
+        (counted(), 0_u64..4).prop_map(|(tally, bytes)| Precondition::Within(tally, bytes)),
         name().prop_map(Precondition::Absent),
         name().prop_map(Precondition::Present),
         (name(), value()).prop_map(|(name, value)| Precondition::Equals(name, value)),
@@ -335,6 +370,8 @@ fn any_part() -> impl Strategy<Value = Part> {
             prefix: Key::copy_from_slice(&[b'e', n]),
             value,
         }),
+        (counted(), 0_u64..3).prop_map(|(tally, bytes)| Write::Count { tally, bytes }),
+        (counted(), name()).prop_map(|(tally, entry)| Write::Uncount { tally, entry }),
     ];
     let preconditions = proptest::collection::vec(precondition, 0..2);
     (preconditions, proptest::collection::vec(write, 0..4)).prop_map(|(preconditions, writes)| {

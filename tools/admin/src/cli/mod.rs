@@ -1,6 +1,7 @@
 //! The command line: every command, its flags and its help.
 
 mod consortium;
+mod keys;
 mod peer;
 mod policy;
 
@@ -11,7 +12,10 @@ use clap::{Args, Parser, Subcommand};
 use homeserver_api::ids::{DeviceId, Handle, ServerName};
 
 pub(crate) use self::consortium::ConsortiumCommand;
-pub(crate) use self::peer::{ConfirmArguments, DocumentOutput, PeerCommand, StatementArguments};
+pub(crate) use self::keys::{KeyKind, KeysCommand, RevokeKeyArguments};
+pub(crate) use self::peer::{
+    ConfirmArguments, DocumentOutput, PeerCommand, QuarantineCommand, StatementArguments,
+};
 pub(crate) use self::policy::{UserTypeCommand, UserTypeSetArguments};
 use crate::failure::EXIT_CODES;
 use crate::output::Format;
@@ -117,6 +121,9 @@ pub(crate) enum Command {
     /// file with `consortium merge`; and each runs `consortium join` on that.
     #[command(subcommand)]
     Consortium(ConsortiumCommand),
+    /// The organisation's keys: shown, changed by hand, revoked.
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// What waits for other organisations.
     #[command(subcommand)]
     Outbox(OutboxCommand),
@@ -233,6 +240,17 @@ pub(crate) enum OutboxCommand {
         /// The peer.
         server: ServerName,
     },
+    /// The last receipts of a peer, and for it; `--json` with the proof of each.
+    Receipts {
+        /// The peer.
+        server: ServerName,
+    },
+    /// Number anew what waits for a peer: after a restored copy, when lanes are held because the peer is
+    /// ahead. What had arrived unanswered is sent again.
+    Renumber {
+        /// The peer.
+        server: ServerName,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -304,6 +322,11 @@ mod tests {
             "hsctl consortium sign charter.txt --fingerprint 00ff -o signed.txt",
             "hsctl consortium merge a.txt b.txt -o charter.txt",
             "hsctl consortium join charter.txt",
+            "hsctl keys show",
+            "hsctl keys rotate envelope",
+            "hsctl keys rotate tls --json",
+            "hsctl keys revoke envelope 0011223344556677 --since 2d --yes",
+            "hsctl keys revoke tls 00ff --yes",
             "hsctl outbox list",
             "hsctl outbox retry b.example",
             "hsctl dead-letters --limit 5",
@@ -335,6 +358,8 @@ mod tests {
             ),
             ("hsctl peer offer b.example --outbound talk", "talk"),
             ("hsctl device remove alice 12", "12"),
+            ("hsctl keys rotate root", "root"),
+            ("hsctl keys revoke envelope all --since soon", "soon"),
             ("hsctl audit --limit 0", "0"),
             ("hsctl consortium merge", "DOCUMENTS"),
             (

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Subcommand};
-use homeserver_api::admin::{Grant, Operation, Terms};
+use homeserver_api::admin::{AmendRequest, Grant, Operation, Terms};
 use homeserver_api::ids::ServerName;
 
 use crate::values::{parse_bytes, parse_seconds};
@@ -22,6 +22,12 @@ pub(crate) enum PeerCommand {
     Offer {
         /// The other organisation's server name.
         server: ServerName,
+        /// Drop the offer there too: https://HOST:PORT of the other homeserver's listener for strangers.
+        #[arg(long, value_name = "URL", requires = "deliver_root")]
+        deliver: Option<String>,
+        /// SHA-256 of the other organisation's root certificate, as its administrator has told it.
+        #[arg(long, value_name = "HEX", requires = "deliver")]
+        deliver_root: Option<String>,
         #[command(flatten)]
         statement: StatementArguments,
         #[command(flatten)]
@@ -36,6 +42,10 @@ pub(crate) enum PeerCommand {
     Accept {
         /// The offer (`-`: standard input).
         document: PathBuf,
+        /// Drop the acceptance there too: https://HOST:PORT of the other homeserver's listener for
+        /// strangers.
+        #[arg(long, value_name = "URL")]
+        deliver: Option<String>,
         #[command(flatten)]
         confirm: ConfirmArguments,
         #[command(flatten)]
@@ -55,11 +65,57 @@ pub(crate) enum PeerCommand {
         #[command(flatten)]
         output: DocumentOutput,
     },
-    /// Take a countersignature that could not be delivered online.
+    /// Take a document that the partner could not deliver online: a countersignature, an amendment, a
+    /// consent or a declaration.
+    #[command(visible_alias = "take")]
     Activate {
-        /// The countersignature (`-`: standard input).
+        /// The document (`-`: standard input).
         document: PathBuf,
     },
+    /// Change what this side states in an agreement that stands.
+    ///
+    /// What is not named stays as it is; the keys of today are stated anew. What only tightens is in force
+    /// at once, anything else when the partner consents. The partner is told online.
+    Amend {
+        /// The peer.
+        server: ServerName,
+        #[command(flatten)]
+        change: ChangeArguments,
+        /// Only show what would change.
+        #[arg(long)]
+        dry_run: bool,
+        /// Don't ask.
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        output: DocumentOutput,
+    },
+    /// Consent to what the partner proposes, after reading what it changes.
+    Consent {
+        /// The peer.
+        server: ServerName,
+        /// Consent to this proposal only: its SHA-256, as `peer show` says it.
+        #[arg(long, value_name = "SHA-256")]
+        amendment: Option<String>,
+        /// Don't ask.
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        confirm: ConfirmArguments,
+        #[command(flatten)]
+        output: DocumentOutput,
+    },
+    /// Refuse what the partner proposes.
+    Refuse {
+        /// The peer.
+        server: ServerName,
+        /// Why; the partner's administrator reads it.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// What strangers have dropped here.
+    #[command(subcommand)]
+    Quarantine(QuarantineCommand),
     /// Pause an agreement: new messages are refused, what waits goes on waiting.
     Suspend {
         /// The peer.
@@ -86,6 +142,29 @@ pub(crate) enum PeerCommand {
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum QuarantineCommand {
+    /// All documents, oldest first.
+    List,
+    /// One document in plain language; changes nothing.
+    Show {
+        /// The document, as `list` names it.
+        document: String,
+    },
+    /// Take a document out, to go on with it as with one from the mail.
+    Take {
+        /// The document, as `list` names it.
+        document: String,
+        #[command(flatten)]
+        output: DocumentOutput,
+    },
+    /// Throw a document away.
+    Drop {
+        /// The document, as `list` names it.
+        document: String,
+    },
+}
+
 /// Where a document goes.
 #[derive(Debug, Args)]
 pub(crate) struct DocumentOutput {
@@ -97,10 +176,68 @@ pub(crate) struct DocumentOutput {
 /// How it is known that the document is the partner's.
 #[derive(Debug, Args)]
 pub(crate) struct ConfirmArguments {
-    /// The fingerprint that the partner's administrator read aloud; without it hsctl shows the
-    /// document's own and asks on the terminal whether it is the same.
-    #[arg(long, value_name = "HEX")]
+    /// The fingerprint that the partner's administrator read aloud, its 24 words or its digits; without it hsctl
+    /// shows the document's own and asks on the terminal whether it is the same.
+    #[arg(long, value_name = "WORDS")]
     pub(crate) fingerprint: Option<String>,
+}
+
+/// What changes of this side's statement.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "What changes (nothing: take back what was proposed)")]
+pub(crate) struct ChangeArguments {
+    /// What our people may do towards theirs, all of it anew: `message`, `invite`, `directory`, `files`,
+    /// `none`, each perhaps for some of our user types only: `message:officer,guest`. May be repeated.
+    #[arg(long, value_name = "WHAT[:TYPES]", value_parser = GrantFlag::from_str)]
+    outbound: Vec<GrantFlag>,
+    /// What their people may do towards ours, all of it anew; written like --outbound.
+    #[arg(long = "grant", visible_alias = "inbound", value_name = "WHAT[:TYPES]", value_parser = GrantFlag::from_str)]
+    inbound: Vec<GrantFlag>,
+    /// Shortest time-to-live of a message, such as 1m.
+    #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
+    ttl_min: Option<u32>,
+    /// Longest time-to-live of a message, such as 30d.
+    #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
+    ttl_max: Option<u32>,
+    /// Most that the partner may have waiting here, such as 1GiB.
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    waiting_max: Option<u64>,
+    /// Largest file, such as 100MiB.
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    file_max: Option<u64>,
+    /// Highest label of a message, 0 to 255.
+    #[arg(long, value_name = "LABEL")]
+    label_max: Option<u8>,
+    /// Days from now until the agreement expires.
+    #[arg(long, value_name = "DAYS")]
+    valid_days: Option<u32>,
+    /// Where the partner reaches this homeserver, HOST:PORT; may be repeated.
+    #[arg(long = "endpoint", value_name = "HOST:PORT")]
+    endpoints: Vec<String>,
+    /// Whom the partner's administrator turns to.
+    #[arg(long, value_name = "TEXT")]
+    contact: Option<String>,
+}
+
+impl ChangeArguments {
+    /// What to ask for.
+    pub(crate) fn request(&self) -> AmendRequest {
+        let named = |flags: &[GrantFlag]| (!flags.is_empty()).then(|| grants(flags));
+        AmendRequest {
+            outbound: named(&self.outbound),
+            inbound: named(&self.inbound),
+            ttl_min_seconds: self.ttl_min,
+            ttl_max_seconds: self.ttl_max,
+            waiting_bytes_max: self.waiting_max,
+            file_bytes_max: self.file_max,
+            label_max: self.label_max,
+            valid_days: self.valid_days,
+            endpoints: (!self.endpoints.is_empty()).then(|| self.endpoints.clone()),
+            contact: self.contact.clone(),
+            dry_run: false,
+            follows: None,
+        }
+    }
 }
 
 /// What this side states. Both sides' statements together decide: only what both allow is allowed.
@@ -129,6 +266,9 @@ pub(crate) struct StatementArguments {
     /// Largest file, such as 100MiB.
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     file_max: Option<u64>,
+    /// Highest label of a message, 0 to 255 [default: any].
+    #[arg(long, value_name = "LABEL")]
+    label_max: Option<u8>,
     /// Days until the agreement expires.
     #[arg(long, value_name = "DAYS")]
     valid_days: Option<u32>,
@@ -159,6 +299,7 @@ impl StatementArguments {
             .max(ttl.min_seconds);
         terms.waiting_bytes_max = self.waiting_max.unwrap_or(terms.waiting_bytes_max);
         terms.file_bytes_max = self.file_max.unwrap_or(terms.file_bytes_max);
+        terms.label_max = self.label_max.unwrap_or(terms.label_max);
         terms.valid_days = self.valid_days.unwrap_or(terms.valid_days);
         terms
     }

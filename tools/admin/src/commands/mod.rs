@@ -2,9 +2,12 @@
 
 mod audit;
 mod consortium;
+mod keys;
 mod outbox;
 mod peer;
+mod peer_amendment;
 mod peering_document;
+mod quarantine;
 mod session;
 mod status;
 mod user;
@@ -36,6 +39,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::UserType(command) => user_type::run(&admin()?, command, format).await,
         Command::Peer(command) => peer::run(&admin()?, command, format).await,
         Command::Consortium(command) => consortium::run(&admin()?, command, format).await,
+        Command::Keys(command) => keys::run(&admin()?, command, format).await,
         Command::Outbox(command) => outbox::run(&admin()?, command, format).await,
         Command::DeadLetters { limit } => outbox::dead_letters(&admin()?, limit, format).await,
         Command::Audit(audit) => audit::run(&admin()?, audit, format).await,

@@ -2,7 +2,9 @@
 
 use std::num::NonZeroU32;
 
-use homeserver_api::admin::{DeadLetter, DeadLetters, Outbox, OutboxState};
+use homeserver_api::admin::{
+    DeadLetter, DeadLetters, Outbox, OutboxState, ReceiptDirection, ReceiptState, Receipts,
+};
 
 use crate::cli::OutboxCommand;
 use crate::connection::Admin;
@@ -26,6 +28,20 @@ pub(super) async fn run(
                 .post_nothing(&format!("/admin/v1/outbox/{server}/retry"))
                 .await?;
             format.done(&format!("{server} is being tried now."))
+        }
+        OutboxCommand::Receipts { server } => {
+            let receipts: Receipts = admin
+                .get(&format!("/admin/v1/outbox/{server}/receipts"))
+                .await?;
+            format.show(&receipts, |receipts| receipt_list(&receipts.receipts))
+        }
+        OutboxCommand::Renumber { server } => {
+            admin
+                .post_nothing(&format!("/admin/v1/outbox/{server}/renumber"))
+                .await?;
+            format.done(&format!(
+                "What waits for {server} is numbered anew and sent."
+            ))
         }
     }
 }
@@ -71,6 +87,38 @@ fn outbox_list(destinations: &[OutboxState]) -> String {
         ],
         rows,
         "Nothing waits, and there is no peer it could wait for.",
+    )
+}
+
+fn receipt_list(receipts: &[ReceiptState]) -> String {
+    let rows = receipts
+        .iter()
+        .map(|receipt| {
+            let signed_by = match receipt.direction {
+                ReceiptDirection::Given => "the peer",
+                ReceiptDirection::Signed => "this server",
+            };
+            vec![
+                instant(receipt.at_ms),
+                signed_by.to_owned(),
+                receipt.taken.to_string(),
+                receipt.refused.to_string(),
+                receipt.deferred.to_string(),
+                receipt.transaction.clone(),
+            ]
+        })
+        .collect();
+    list(
+        &[
+            "when",
+            "signed by",
+            "taken",
+            "refused",
+            "put off",
+            "transaction",
+        ],
+        rows,
+        "Nothing was exchanged yet.",
     )
 }
 

@@ -8,8 +8,9 @@ use homeserver_api::ids::ServerName;
 
 use super::peering_document::{confirm_origin, inspect, sheet, write};
 use super::{confirm, read_file};
+use super::{peer_amendment, quarantine};
 use crate::cli::{PeerCommand, StatementArguments};
-use crate::connection::Admin;
+use crate::connection::{self, Admin, RootPin};
 use crate::failure::Failure;
 use crate::output::{Format, facts, list};
 use crate::values::{distance, instant_and_distance, now_ms};
@@ -29,8 +30,11 @@ pub(super) async fn run(
             let peer: PeerDetail = admin.get(&path(&server)).await?;
             format.show(&peer, peer_sheet)
         }
+        PeerCommand::Quarantine(command) => quarantine::run(admin, command, format).await,
         PeerCommand::Offer {
             server,
+            deliver,
+            deliver_root,
             statement,
             output,
         } => {
@@ -41,6 +45,10 @@ pub(super) async fn run(
                 contact: statement.contact,
             };
             let offer: PeeringDocument = admin.post("/admin/v1/peers/offers", &request).await?;
+            if let (Some(url), Some(root)) = (deliver, deliver_root) {
+                let pin = RootPin::from_hex(&root).map_err(Failure::Usage)?;
+                connection::deliver(&url, &request.server, &pin, offer.document.clone()).await?;
+            }
             let next = format!(
                 "Send it to the administrator of {}, who runs `hsctl peer accept` on it.",
                 request.server
@@ -53,6 +61,7 @@ pub(super) async fn run(
         }
         PeerCommand::Accept {
             document,
+            deliver,
             confirm,
             statement,
             output,
@@ -67,6 +76,10 @@ pub(super) async fn run(
             };
             let acceptance: PeeringDocument =
                 admin.post("/admin/v1/peers/acceptances", &request).await?;
+            if let Some(url) = deliver {
+                let pin = RootPin::from_hex(&summary.fingerprint).map_err(Failure::Other)?;
+                connection::deliver(&url, &summary.from, &pin, acceptance.document.clone()).await?;
+            }
             let next = format!(
                 "Send it back to the administrator of {}, who runs `hsctl peer countersign` on it.",
                 summary.from
@@ -100,6 +113,33 @@ pub(super) async fn run(
             let peer: PeerDetail = admin.post("/admin/v1/peers/activations", &request).await?;
             format.show(&peer, peer_sheet)
         }
+        PeerCommand::Amend {
+            server,
+            change,
+            dry_run,
+            yes,
+            output,
+        } => {
+            let request = change.request();
+            if dry_run {
+                return peer_amendment::preview(admin, &server, request, format).await;
+            }
+            peer_amendment::amend(admin, &server, request, yes, &output, format).await
+        }
+        PeerCommand::Consent {
+            server,
+            amendment,
+            yes,
+            confirm,
+            output,
+        } => {
+            let read = peer_amendment::Read { amendment, yes };
+            peer_amendment::consent(admin, &server, read, &confirm, &output, format).await
+        }
+        PeerCommand::Refuse { server, reason } => {
+            let peer = peer_amendment::refuse(admin, &server, reason).await?;
+            format.show(&peer, peer_sheet)
+        }
         PeerCommand::Suspend { server, reason } => {
             act(admin, &server, "suspend", reason, format).await
         }
@@ -127,7 +167,7 @@ pub(super) async fn run(
     }
 }
 
-fn path(server: &ServerName) -> String {
+pub(super) fn path(server: &ServerName) -> String {
     format!("/admin/v1/peers/{server}")
 }
 
@@ -190,11 +230,16 @@ fn peer_list(peers: &[PeerSummary]) -> String {
             ]
         })
         .collect();
-    list(
+    let mut text = list(
         &["peer", "agreement", "link", "expires"],
         rows,
         "No peers yet: make an offer to one with `hsctl peer offer`.",
-    )
+    );
+    for warning in peers.iter().flat_map(|peer| &peer.warnings) {
+        text.push_str("\n! ");
+        text.push_str(warning);
+    }
+    text
 }
 
 fn peer_sheet(peer: &PeerDetail) -> String {
@@ -226,6 +271,18 @@ fn peer_sheet(peer: &PeerDetail) -> String {
     for line in &peer.lines {
         text.push_str("\n- ");
         text.push_str(line);
+    }
+    for warning in &summary.warnings {
+        text.push_str("\n! ");
+        text.push_str(warning);
+    }
+    let ours = "We propose, and wait for their consent";
+    let theirs = "They propose, and wait for `hsctl peer consent` or `hsctl peer refuse`";
+    for (title, proposal) in [(ours, &peer.own_proposal), (theirs, &peer.proposal)] {
+        if let Some(proposal) = proposal {
+            text.push_str("\n\n");
+            text.push_str(&peer_amendment::proposal_sheet(title, proposal));
+        }
     }
     text
 }

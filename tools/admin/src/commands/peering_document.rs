@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use homeserver_api::admin::{DocumentSummary, PeeringDocument};
+use homeserver_api::ids::ServerName;
 
 use super::{confirm, read_file};
 use crate::cli::{ConfirmArguments, DocumentOutput};
@@ -41,40 +42,60 @@ pub(super) fn sheet(summary: &DocumentSummary) -> String {
     text
 }
 
-/// Words that a fingerprint has when it is read aloud.
-const FINGERPRINT_WORDS: usize = 24;
-
 /// Makes sure that the document is the partner's: the given fingerprint must be its own, or a
 /// person at the terminal says that it is. Returns the fingerprint.
 pub(super) fn confirm_origin(
     summary: &DocumentSummary,
     arguments: &ConfirmArguments,
 ) -> Result<String, Failure> {
+    if arguments.fingerprint.is_none() {
+        // On standard error: standard output carries the next document.
+        writeln!(io::stderr().lock(), "{}\n", sheet(summary))
+            .map_err(|error| Failure::Other(format!("the terminal does not answer: {error}")))?;
+    }
+    confirm_fingerprint(
+        &summary.kind,
+        &summary.from,
+        &summary.fingerprint,
+        arguments,
+    )
+}
+
+/// Makes sure that a fingerprint is the one that the administrator of `from` reads aloud. Returns it.
+pub(super) fn confirm_fingerprint(
+    kind: &str,
+    from: &ServerName,
+    fingerprint: &str,
+    arguments: &ConfirmArguments,
+) -> Result<String, Failure> {
     if let Some(given) = &arguments.fingerprint {
-        return if digits(given) == digits(&summary.fingerprint) {
-            Ok(summary.fingerprint.clone())
-        } else if given.split_whitespace().count() == FINGERPRINT_WORDS {
-            // The homeserver knows the words, and refuses those that are not of this document.
+        return if digits(given) == digits(fingerprint) {
+            Ok(fingerprint.to_owned())
+        } else if is_spoken(given) {
+            // The homeserver knows the words: it refuses those that are not of this document, and says which one
+            // was misheard.
             Ok(given.clone())
         } else {
             Err(Failure::Other(format!(
-                "the {} is not what {} sent: its fingerprint is {}, not the one given. Nothing was changed; ask the \
-                 partner's administrator to send it again another way",
-                summary.kind, summary.from, summary.fingerprint
+                "the {kind} is not what {from} sent: its fingerprint is {fingerprint}, not the one given. Nothing \
+                 was changed; ask the partner's administrator to send it again another way"
             )))
         };
     }
-    // On standard error: standard output carries the next document.
-    writeln!(io::stderr().lock(), "{}\n", sheet(summary))
-        .map_err(|error| Failure::Other(format!("the terminal does not answer: {error}")))?;
     confirm(
         &format!(
-            "Call the administrator of {}. Do they read this fingerprint aloud, {}?",
-            summary.from, summary.fingerprint
+            "Call the administrator of {from}. Do they read this fingerprint aloud, {fingerprint}?"
         ),
         "--fingerprint with what they read",
     )?;
-    Ok(summary.fingerprint.clone())
+    Ok(fingerprint.to_owned())
+}
+
+/// Whether these are words, not digits. How they are separated and how many there are, the homeserver judges.
+fn is_spoken(fingerprint: &str) -> bool {
+    fingerprint
+        .chars()
+        .any(|c| c.is_alphabetic() && !c.is_ascii_hexdigit())
 }
 
 fn digits(fingerprint: &str) -> String {
@@ -148,6 +169,26 @@ mod tests {
                 same,
                 "{given}"
             );
+        }
+    }
+
+    /// Goal: words go to the homeserver however they are separated, for they alone decide there; by the separators
+    /// that people use, and by words that digits could be mistaken for.
+    #[test]
+    fn spoken_fingerprints() {
+        let words = ["ability"; 24];
+        for separator in [" ", "  ", "-", ":", ", ", "\n"] {
+            let given = words.join(separator);
+            let arguments = ConfirmArguments {
+                fingerprint: Some(given.clone()),
+            };
+            assert_eq!(
+                confirm_origin(&summary(), &arguments).expect("it is for the homeserver"),
+                given
+            );
+        }
+        for digits in ["00ff-1234", "dead beef", "add face"] {
+            assert!(!is_spoken(digits), "{digits}");
         }
     }
 

@@ -4,7 +4,7 @@ use homeserver_api::admin::{SignInRequest, SignInResponse};
 
 use super::{ask_password, read_password};
 use crate::cli::{ConnectionArguments, LoginArguments};
-use crate::connection::{Admin, Remote, SavedSession, SessionFile};
+use crate::connection::{Admin, Remote, SavedSession, ServerUrl, SessionFile};
 use crate::failure::Failure;
 use crate::output::Format;
 use crate::values::instant_and_distance;
@@ -58,8 +58,8 @@ pub(super) async fn login(
 
 /// Forgets the saved session.
 pub(super) fn logout(connection: &ConnectionArguments, format: Format) -> Result<(), Failure> {
-    let url = server(connection)?.trim_end_matches('/');
-    if SessionFile::open(connection.session.as_deref())?.remove(url)? {
+    let url = ServerUrl::parse(server(connection)?, "--server")?.to_string();
+    if SessionFile::open(connection.session.as_deref())?.remove(&url)? {
         format.done(&format!(
             "The session with {url} is forgotten on this machine."
         ))

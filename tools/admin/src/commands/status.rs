@@ -11,7 +11,7 @@ use crate::values::instant;
 pub(super) async fn status(admin: &Admin, format: Format) -> Result<(), Failure> {
     let status: ServerStatus = admin.get("/admin/v1/server").await?;
     format.show(&status, |status| {
-        facts(vec![
+        let mut text = facts(vec![
             ("server", status.server.to_string()),
             ("version", status.version.clone()),
             ("root SHA-256", status.root_sha256.clone()),
@@ -19,6 +19,11 @@ pub(super) async fn status(admin: &Admin, format: Format) -> Result<(), Failure>
             ("accounts", status.accounts.to_string()),
             ("devices", status.devices.to_string()),
             ("open sessions", status.sessions.to_string()),
-        ])
+        ]);
+        for warning in &status.warnings {
+            text.push_str("\n! ");
+            text.push_str(warning);
+        }
+        text
     })
 }

@@ -3,8 +3,11 @@
 //! Every request has its own connection: an administrator's commands are few, and a connection
 //! that is not kept can't be stale.
 
+mod deliver;
 mod pinned_root;
+mod server_url;
 mod session_file;
+mod sessions;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +16,7 @@ use std::time::Duration;
 
 use homeserver_api::ids::ServerName;
 use homeserver_api::problem::Problem;
-use http::{Method, Request, StatusCode, Uri, header};
+use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
@@ -25,8 +28,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
+pub(crate) use self::deliver::deliver;
 pub(crate) use self::pinned_root::RootPin;
-pub(crate) use self::session_file::{SavedSession, SessionFile};
+pub(crate) use self::server_url::ServerUrl;
+pub(crate) use self::session_file::SessionFile;
+pub(crate) use self::sessions::SavedSession;
 use crate::cli::ConnectionArguments;
 use crate::failure::Failure;
 use crate::values::now_ms;
@@ -298,23 +304,8 @@ fn socket_failure(path: &Path, error: &io::Error) -> Failure {
 impl Remote {
     /// The homeserver at `url`, recognised as the flags say, else as at the last sign-in.
     pub(crate) fn new(url: &str, arguments: &ConnectionArguments) -> Result<Self, Failure> {
-        let usage = || {
-            Failure::Usage(format!(
-                "--server {url}: write https://HOST:PORT, without a path"
-            ))
-        };
-        let uri: Uri = url.parse().map_err(|_| usage())?;
-        let (Some("https"), Some(authority), "" | "/") =
-            (uri.scheme_str(), uri.authority(), uri.path())
-        else {
-            return Err(usage());
-        };
-        if authority.as_str().contains('@') {
-            return Err(usage());
-        }
-        let port = authority.port_u16().unwrap_or(443);
-        let host = authority.host();
-        let url = format!("https://{host}:{port}");
+        let url = ServerUrl::parse(url, "--server")?;
+        let (host, authority, url) = (url.host(), url.authority(), url.to_string());
         let saved = SessionFile::open(arguments.session.as_deref())?.get(&url)?;
         let name = match (&arguments.server_name, &saved) {
             (Some(name), _) => name.clone(),
@@ -341,10 +332,22 @@ impl Remote {
         let config = pinned_root::client_config(&pin)?;
         Ok(Self {
             url,
-            authority: format!("{host}:{port}"),
+            authority,
             name,
             pin,
             config: Arc::new(config),
+        })
+    }
+
+    /// The homeserver at `url` (given with `flag`), which must prove to be `name` under this root.
+    fn pinned(url: &str, flag: &str, name: ServerName, pin: RootPin) -> Result<Self, Failure> {
+        let url = ServerUrl::parse(url, flag)?;
+        Ok(Self {
+            config: Arc::new(pinned_root::client_config(&pin)?),
+            authority: url.authority(),
+            url: url.to_string(),
+            name,
+            pin,
         })
     }
 

@@ -1,38 +1,17 @@
 //! Sessions of `hsctl login`, kept in one file that only its owner may read.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use homeserver_api::ids::{Handle, ServerName};
-use serde::{Deserialize, Serialize};
-
+use super::sessions::{self, FILE_BYTES_MAX, SavedSession, Sessions};
 use crate::failure::Failure;
 
 /// The file, by its path; it need not exist.
 pub(crate) struct SessionFile {
     path: PathBuf,
 }
-
-/// What is known of one homeserver.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct SavedSession {
-    /// Its server name.
-    pub(crate) server_name: ServerName,
-    /// SHA-256 of its organisation's root.
-    pub(crate) root_sha256: String,
-    /// Who signed in.
-    pub(crate) name: Handle,
-    /// The bearer token.
-    pub(crate) token: String,
-    /// When the session ends, milliseconds since the Unix epoch.
-    pub(crate) expires_ms: u64,
-}
-
-/// By `https://host:port`.
-type Sessions = BTreeMap<String, SavedSession>;
 
 impl SessionFile {
     /// The named file, else `entente/hsctl.json` in the user's configuration folder.
@@ -96,7 +75,11 @@ impl SessionFile {
                  again if somebody may have"
             )));
         }
-        serde_json::from_reader(io::BufReader::new(file)).map_err(|error| {
+        let mut bytes = Vec::new();
+        file.take(FILE_BYTES_MAX)
+            .read_to_end(&mut bytes)
+            .map_err(|error| self.unreadable(&error))?;
+        sessions::read(&bytes).map_err(|error| {
             Failure::Configuration(format!(
                 "{name} is damaged ({error}): delete it and sign in again"
             ))
@@ -118,7 +101,7 @@ impl SessionFile {
                 .create(folder)
                 .map_err(failed)?;
         }
-        let bytes = serde_json::to_vec_pretty(sessions)
+        let bytes = sessions::write(sessions)
             .map_err(|error| Failure::Other(format!("the session can't be written: {error}")))?;
         // Another file, renamed over the old one: nobody ever reads half of it.
         let mut name = self.path.clone().into_os_string();

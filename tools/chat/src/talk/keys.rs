@@ -1,5 +1,8 @@
 //! What a terminal's raw bytes mean: characters, and the few keys that a line needs.
 
+/// Longest sequence of one key. A longer one is no key: without an end it would swallow all that is typed after it.
+const SEQUENCE_BYTES_MAX: usize = 32;
+
 /// A key press.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Key {
@@ -42,7 +45,7 @@ enum Step {
 }
 
 impl Keys {
-    /// The keys in `bytes`.
+    /// The keys in `bytes`. What is kept for the next piece is shorter than one sequence.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Vec<Key> {
         self.rest.extend_from_slice(bytes);
         let mut keys = Vec::new();
@@ -82,8 +85,13 @@ fn escape(bytes: &[u8]) -> Step {
     match bytes {
         [_] | [_, b'[' | b'O'] => Step::Incomplete,
         [_, b'[' | b'O', after @ ..] => {
-            let Some(last) = after.iter().position(|b| (0x40..=0x7e).contains(b)) else {
-                return Step::Incomplete;
+            let mut within = after.iter().take(SEQUENCE_BYTES_MAX - 2);
+            let Some(last) = within.position(|b| (0x40..=0x7e).contains(b)) else {
+                return if bytes.len() < SEQUENCE_BYTES_MAX {
+                    Step::Incomplete
+                } else {
+                    Step::Took(SEQUENCE_BYTES_MAX, None)
+                };
             };
             let key = match after.get(..=last) {
                 Some([b'C']) => Some(Key::Right),
@@ -122,6 +130,8 @@ fn character(bytes: &[u8]) -> Step {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Goal: keys come out the same however the terminal cuts its bytes; by cutting one input at
@@ -147,9 +157,56 @@ mod tests {
         }
     }
 
+    /// Goal: a sequence without an end does not swallow what is typed after it. Method: one that is too long, by
+    /// single bytes.
+    #[test]
+    fn endless_sequence() {
+        let mut keys = Keys::default();
+        for byte in b"\x1b[".iter().chain(&[b'1'; SEQUENCE_BYTES_MAX]) {
+            keys.take(&[*byte]);
+        }
+        assert_eq!(keys.take(b"a").last(), Some(&Key::Character('a')));
+    }
+
     /// Goal: bytes that are no text are dropped, and what follows is read; by one such byte.
     #[test]
     fn not_text() {
         assert_eq!(Keys::default().take(b"\xffa"), [Key::Character('a')]);
+    }
+
+    fn pieces() -> impl Strategy<Value = Vec<Vec<u8>>> {
+        let piece = prop_oneof![
+            any::<String>().prop_map(String::into_bytes),
+            prop::collection::vec(any::<u8>(), 0..40),
+            "\u{1b}[\\[O]?[0-9;]{0,40}[A-Z~]?".prop_map(String::into_bytes),
+        ];
+        prop::collection::vec(piece, 0..6)
+    }
+
+    proptest! {
+        /// Goal: typed text comes out as it was typed. Method: any printable text, cut at any place.
+        #[test]
+        fn text_is_kept(text in "\\PC{0,40}", cut in any::<prop::sample::Index>()) {
+            let (before, after) = text.as_bytes().split_at(cut.index(text.len() + 1));
+            let mut keys = Keys::default();
+            let mut got = keys.take(before);
+            got.extend(keys.take(after));
+            let expected: Vec<Key> = text.chars().map(Key::Character).collect();
+            prop_assert_eq!(got, expected);
+        }
+
+        /// Goal: any bytes are keys, the same however they are cut; none is a control character, and little is held
+        /// back. Method: sequences right and wrong, and any bytes, in pieces and at once.
+        #[test]
+        fn any_bytes(pieces in pieces()) {
+            let mut keys = Keys::default();
+            let mut got = Vec::new();
+            for piece in &pieces {
+                got.extend(keys.take(piece));
+                prop_assert!(keys.rest.len() < SEQUENCE_BYTES_MAX);
+            }
+            prop_assert!(!got.iter().any(|key| matches!(key, Key::Character(c) if c.is_control())));
+            prop_assert_eq!(got, Keys::default().take(&pieces.concat()));
+        }
     }
 }

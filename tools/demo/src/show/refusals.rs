@@ -114,6 +114,8 @@ impl Stage<'_> {
             alice
                 .say(room, "from Alice, resumed".to_owned(), false)
                 .await?;
+            // Her homeserver tells his of the resumption before it sends him anything.
+            self.all_shown("the agreement is resumed").await?;
             bob.say(room, "from Bob, resumed".to_owned(), false).await?;
             self.all_shown("the agreement is resumed").await
         };

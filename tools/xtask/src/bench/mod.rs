@@ -26,8 +26,8 @@ use crate::workspace::Workspace;
 const PACKAGES: [&str; 3] = ["homeserver", "hsctl", "load"];
 /// Between the homeservers' start and reading their memory.
 const SETTLE: Duration = Duration::from_secs(3);
-/// Devices that one account may have in this run: idle connections are many devices of few accounts.
-const DEVICES_MAX: &str = "200";
+/// Devices of one account that only holds idle connections.
+const IDLE_DEVICES_PER_ACCOUNT: u32 = 100;
 
 /// How to measure.
 #[derive(Args)]
@@ -153,33 +153,28 @@ fn measure(options: &Options, binaries: &Path, folder: &Path) -> Result<Value> {
         let resident_kib = (a.resident_kib()? + b.resident_kib()?) / 2;
         figures.insert("idle_server_rss_mib".to_owned(), mib(resident_kib));
     }
-    let inventory = process::step("make accounts", || {
-        let mut sides = Map::new();
-        for (side, organisation) in [("from", &a), ("to", &b)] {
-            organisation.hsctl(&["user-type", "set", "standard", "--devices-max", DEVICES_MAX])?;
-            let accounts = organisation.accounts(pairs)?;
-            sides.insert(
-                side.to_owned(),
-                json!({
-                    "endpoint": organisation.client.to_string(),
-                    "root_sha256": organisation.root_sha256()?,
-                    "accounts": accounts,
-                }),
-            );
-        }
-        let path = folder.join("inventory.json");
-        fs::write(&path, Value::Object(sides).to_string()).map_err(failure::at(&path))?;
-        Ok(path)
-    })?;
     let load = Load {
         program: binaries.join("load"),
-        inventory,
         watch: [format!("a={}", a.pid()), format!("b={}", b.pid())],
         folder: folder.to_path_buf(),
     };
     if options.wants(Figure::Idle) {
+        // Accounts of their own: a room takes in all devices of its accounts, and the messages of a
+        // later run would wait for devices that are never there again.
         let report = process::step("idle connections", || {
-            load.run("idle", &["--idle".to_owned(), options.idle.to_string()])
+            let devices_max = IDLE_DEVICES_PER_ACCOUNT.to_string();
+            a.hsctl(&[
+                "user-type",
+                "set",
+                "standard",
+                "--devices-max",
+                &devices_max,
+            ])?;
+            let accounts = options.idle.div_ceil(IDLE_DEVICES_PER_ACCOUNT);
+            let accounts = usize::try_from(accounts).unwrap_or(usize::MAX);
+            let inventory = inventory(&a, &b, "idle", accounts, folder)?;
+            let idle = ["--idle".to_owned(), options.idle.to_string()];
+            load.run("idle", &inventory, &idle)
         })?;
         figures.insert(
             "idle_connection_kib".to_owned(),
@@ -189,7 +184,10 @@ fn measure(options: &Options, binaries: &Path, folder: &Path) -> Result<Value> {
     }
     let arguments = phases(options);
     if !arguments.is_empty() {
-        let report = process::step("messages", || load.run("messages", &arguments))?;
+        let report = process::step("messages", || {
+            let inventory = inventory(&a, &b, "messages", pairs, folder)?;
+            load.run("messages", &inventory, &arguments)
+        })?;
         message_figures(options, &report, &mut figures);
         runs.push(report);
     }
@@ -214,6 +212,30 @@ fn measure(options: &Options, binaries: &Path, folder: &Path) -> Result<Value> {
         "machine": machine,
         "runs": runs,
     }))
+}
+
+/// Makes `count` accounts of either organisation for one run; the file that tells the load generator.
+fn inventory(
+    a: &Organisation,
+    b: &Organisation,
+    run: &str,
+    count: usize,
+    folder: &Path,
+) -> Result<PathBuf> {
+    let mut sides = Map::new();
+    for (side, organisation) in [("from", a), ("to", b)] {
+        sides.insert(
+            side.to_owned(),
+            json!({
+                "endpoint": organisation.client.to_string(),
+                "root_sha256": organisation.root_sha256()?,
+                "accounts": organisation.accounts(run, count)?,
+            }),
+        );
+    }
+    let path = folder.join(format!("inventory-{run}.json"));
+    fs::write(&path, Value::Object(sides).to_string()).map_err(failure::at(&path))?;
+    Ok(path)
 }
 
 /// The load generator's phases.
@@ -262,21 +284,20 @@ fn missing(figures: &Map<String, Value>) -> Vec<&str> {
 
 struct Load {
     program: PathBuf,
-    inventory: PathBuf,
     watch: [String; 2],
     folder: PathBuf,
 }
 
 impl Load {
     /// Runs the load generator; its report, also when messages went astray.
-    fn run(&self, name: &str, arguments: &[String]) -> Result<Value> {
+    fn run(&self, name: &str, inventory: &Path, arguments: &[String]) -> Result<Value> {
         let devices = self.folder.join(format!("devices-{name}"));
         fs::create_dir_all(&devices).map_err(failure::at(&devices))?;
         let mut command = Command::new(&self.program);
         command
             .arg("--json")
             .arg("--inventory")
-            .arg(&self.inventory)
+            .arg(inventory)
             .arg("--folder")
             .arg(&devices)
             .args(arguments)

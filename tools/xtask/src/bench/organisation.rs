@@ -128,12 +128,12 @@ impl Organisation {
             })
     }
 
-    /// Makes accounts; addresses and passwords, as the load generator's inventory has them.
-    pub(super) fn accounts(&self, count: usize) -> Result<Vec<Value>> {
+    /// Makes accounts for one run; addresses and passwords, as the load generator's inventory has them.
+    pub(super) fn accounts(&self, run: &str, count: usize) -> Result<Vec<Value>> {
         let password_file = self.password_file.display().to_string();
         (0..count)
             .map(|number| {
-                let handle = format!("u{number}");
+                let handle = format!("{run}-{number}");
                 self.hsctl(&["user", "create", &handle, "--password-file", &password_file])?;
                 Ok(json!({
                     "address": format!("{handle}@{}", self.name),

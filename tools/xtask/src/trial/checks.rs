@@ -33,6 +33,17 @@ pub(super) struct Control {
 }
 
 impl Check {
+    /// One that this machine can't run.
+    pub(super) fn skipped(id: &'static str, must: String, reason: &str) -> Self {
+        Self {
+            id,
+            must,
+            got: reason.to_owned(),
+            ok: None,
+            control: None,
+        }
+    }
+
     /// Whether the check held and its control did not.
     pub(super) fn holds(&self) -> Option<bool> {
         self.ok

@@ -9,12 +9,17 @@
 //! CI that is an error before anything is tried.
 
 mod checks;
+mod faulty;
+mod federation;
+mod ground;
 mod homeserver;
 mod namespaces;
 mod network;
 mod person;
 mod record;
 mod stage;
+mod traffic;
+mod troubles;
 
 use clap::{Args, ValueEnum};
 
@@ -31,6 +36,9 @@ pub(crate) struct Options {
     /// Its name.
     #[arg(value_enum)]
     name: Name,
+    /// Only this check of the trial `federation`; may be repeated.
+    #[arg(long, value_enum, value_name = "CHECK")]
+    only: Vec<federation::Wanted>,
     /// Print one JSON object with all checks as the last line.
     #[arg(long)]
     json: bool,
@@ -38,8 +46,10 @@ pub(crate) struct Options {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Name {
-    /// Two homeservers, real clients: strangers, bounds, SIGKILL, a network that is cut.
+    /// Two homeservers, real clients: strangers, bounds, SIGKILL, a network in trouble.
     Network,
+    /// Hostile and broken peers: revoked while sending, replays, poison, one bad of ten, a long partition.
+    Federation,
 }
 
 /// Runs it.
@@ -58,6 +68,7 @@ pub(crate) fn run(options: &Options) -> Result {
     workspace.build_as_tests_do()?;
     let report = match options.name {
         Name::Network => network::run(&workspace, network_can_be_cut)?,
+        Name::Federation => federation::run(&workspace, network_can_be_cut, &options.only)?,
     };
     finish(&report, options.json)
 }

@@ -1,5 +1,6 @@
-//! Two hosts on this machine: network namespaces with a wire between them that can be cut.
+//! Two hosts on this machine: network namespaces with a wire between them that fails on command.
 
+use std::fmt;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
@@ -10,11 +11,54 @@ use crate::process::Run as _;
 const WIRE: &str = "wire";
 /// Addresses at both ends, out of the block that RFC 5737 sets aside for examples: they lead nowhere else.
 pub(super) const ADDRESSES: [&str; 2] = ["192.0.2.1", "192.0.2.2"];
-/// Drops everything on the wire, in both directions.
-const CUT: &str = "table inet cut {\n\
-    chain in { type filter hook input priority 0; iifname \"wire\" drop; }\n\
-    chain out { type filter hook output priority 0; oifname \"wire\" drop; }\n\
-}\n";
+/// The table that holds the rules, at host 0.
+const TABLE: &str = "trouble";
+
+/// What is wrong with the wire. Packets are lost; connections stay as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// Everything is lost, in both directions.
+    Cut,
+    /// Everything from host 1 to host 0 is lost, nothing the other way.
+    OneWay,
+    /// One packet in five is lost, in each direction.
+    Loss,
+}
+
+impl Trouble {
+    /// What host 0 drops of what comes in and of what goes out.
+    const fn drops(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Cut => ("drop", "drop"),
+            Self::OneWay => ("drop", "accept"),
+            Self::Loss => (
+                "numgen random mod 100 < 20 drop",
+                "numgen random mod 100 < 20 drop",
+            ),
+        }
+    }
+
+    /// The rules of host 0, as nft reads them.
+    fn rules(self) -> String {
+        let (inward, outward) = self.drops();
+        format!(
+            "table inet {TABLE} {{\n\
+             chain in {{ type filter hook input priority 0; iifname \"{WIRE}\" {inward}; }}\n\
+             chain out {{ type filter hook output priority 0; oifname \"{WIRE}\" {outward}; }}\n\
+             }}\n"
+        )
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cut => "nothing passes",
+            Self::OneWay => "nothing passes from b to a",
+            Self::Loss => "one packet in five is lost each way",
+        })
+    }
+}
 
 /// Two namespaces and the wire; gone when dropped.
 pub(super) struct Hosts {
@@ -22,9 +66,9 @@ pub(super) struct Hosts {
 }
 
 impl Hosts {
-    /// Makes them.
-    pub(super) fn new() -> Result<Self> {
-        let names = ["a", "b"].map(|end| format!("entente-{}-{end}", std::process::id()));
+    /// Makes them; `name` tells those of one run apart.
+    pub(super) fn new(name: &str) -> Result<Self> {
+        let names = ["a", "b"].map(|end| format!("entente-{}-{name}-{end}", std::process::id()));
         let [a, b] = &names;
         ip(&["netns", "add", a])?;
         ip(&["netns", "add", b])?;
@@ -55,8 +99,8 @@ impl Hosts {
         self.names.get(host).map(String::as_str)
     }
 
-    /// Cuts the wire: packets are lost in both directions, connections stay as they are.
-    pub(super) fn cut(&self) -> Result {
+    /// Makes trouble on the wire.
+    pub(super) fn trouble(&self, trouble: Trouble) -> Result {
         let [a, _] = &self.names;
         let mut nft = Command::new("ip");
         nft.args(["netns", "exec", a, "nft", "--file", "-"])
@@ -67,7 +111,7 @@ impl Hosts {
         };
         let mut child = nft.spawn().map_err(start)?;
         if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(CUT.as_bytes()).map_err(start)?;
+            stdin.write_all(trouble.rules().as_bytes()).map_err(start)?;
         }
         let status = child.wait().map_err(start)?;
         if status.success() {
@@ -83,7 +127,7 @@ impl Hosts {
     /// Mends it.
     pub(super) fn heal(&self) -> Result {
         let [a, _] = &self.names;
-        ip(&["netns", "exec", a, "nft", "delete", "table", "inet", "cut"])
+        ip(&["netns", "exec", a, "nft", "delete", "table", "inet", TABLE])
     }
 }
 

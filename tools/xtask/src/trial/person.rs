@@ -19,7 +19,7 @@ const PATIENCE_SECONDS: &str = "60";
 
 /// A person.
 pub(super) struct Person {
-    pub(super) name: &'static str,
+    pub(super) name: String,
     pub(super) address: String,
     chat: PathBuf,
     folder: PathBuf,
@@ -28,7 +28,7 @@ pub(super) struct Person {
 
 impl Person {
     /// Makes the account and enrols a device.
-    pub(super) fn enrol(server: &Homeserver, name: &'static str, binaries: &Path) -> Result<Self> {
+    pub(super) fn enrol(server: &Homeserver, name: &str, binaries: &Path) -> Result<Self> {
         let account = server.account(name)?;
         let folder = server.folder.join(name);
         fs::create_dir_all(&folder).map_err(failure::at(&folder))?;
@@ -40,7 +40,7 @@ impl Person {
         let password = secret("password", &account.password)?;
         secret("passphrase", "a passphrase for this trial alone\n")?;
         let person = Self {
-            name,
+            name: name.to_owned(),
             address: account.address,
             chat: binaries.join("chat"),
             folder,
@@ -137,7 +137,7 @@ impl Person {
             }
         });
         Ok(Talking {
-            name: self.name,
+            name: self.name.clone(),
             child,
             input: Some(input),
             listener: Some(listener),
@@ -148,7 +148,7 @@ impl Person {
 
 /// A client on line; ended when dropped.
 pub(super) struct Talking {
-    name: &'static str,
+    name: String,
     child: Child,
     input: Option<ChildStdin>,
     listener: Option<JoinHandle<()>>,
@@ -159,7 +159,7 @@ impl Talking {
     /// Writes a text with this number.
     pub(super) fn say(&mut self, number: u32) -> Result {
         let text = format!("{number:06} from {}", self.name);
-        self.record.written(&text, self.name);
+        self.record.written(&text, &self.name);
         let input = self
             .input
             .as_mut()

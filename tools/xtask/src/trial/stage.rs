@@ -46,46 +46,19 @@ impl Stage {
             b,
             binaries: setting.binaries.to_path_buf(),
         };
-        stage.agree(&setting.folder)?;
+        agree(&stage.a, &stage.b, &setting.folder, None)?;
         Ok(stage)
-    }
-
-    fn agree(&self, folder: &Path) -> Result {
-        let paper = |name: &str| folder.join(name).display().to_string();
-        let (offer, acceptance, countersignature) = (
-            paper("offer"),
-            paper("acceptance"),
-            paper("countersignature"),
-        );
-        let (a, b) = (&self.a, &self.b);
-        a.hsctl(&["peer", "offer", b.name, "--out", &offer])?;
-        b.hsctl(&[
-            "peer",
-            "accept",
-            &offer,
-            "--fingerprint",
-            &a.root_sha256,
-            "--out",
-            &acceptance,
-        ])?;
-        a.hsctl(&[
-            "peer",
-            "countersign",
-            &acceptance,
-            "--fingerprint",
-            &b.root_sha256,
-            "--out",
-            &countersignature,
-        ])?;
-        wait_until(ACTIVE_MAX, "the agreement is active at both ends", || {
-            Ok(is_active(a, b.name)? && is_active(b, a.name)?)
-        })
     }
 
     /// Alice at a, Bob at b; they have exchanged their first message.
     pub(super) fn people(&self) -> Result<(Person, Person)> {
-        let alice = Person::enrol(&self.a, "alice", &self.binaries)?;
-        let bob = Person::enrol(&self.b, "bob", &self.binaries)?;
+        self.couple(0)
+    }
+
+    /// As [`Stage::people`], with names of their own for each number.
+    pub(super) fn couple(&self, number: usize) -> Result<(Person, Person)> {
+        let alice = Person::enrol(&self.a, &format!("alice{number}"), &self.binaries)?;
+        let bob = Person::enrol(&self.b, &format!("bob{number}"), &self.binaries)?;
         alice.send(&bob.address, "hello")?;
         let received = bob.receive(1)?;
         if received.contains("hello") {
@@ -109,6 +82,46 @@ impl Stage {
             bob.talk(&alice.address, record)?,
         ))
     }
+}
+
+/// Makes an agreement with the steps that administrators take: `a` offers, `b` accepts and says where it is reached,
+/// if that is not as configured.
+pub(super) fn agree(a: &Homeserver, b: &Homeserver, folder: &Path, b_at: Option<&str>) -> Result {
+    let paper = |name: &str| {
+        let name = format!("{name}-{}-{}", a.name, b.name);
+        folder.join(name).display().to_string()
+    };
+    let (offer, acceptance, countersignature) = (
+        paper("offer"),
+        paper("acceptance"),
+        paper("countersignature"),
+    );
+    a.hsctl(&["peer", "offer", b.name, "--out", &offer])?;
+    let mut accept = vec![
+        "peer",
+        "accept",
+        &offer,
+        "--fingerprint",
+        &a.root_sha256,
+        "--out",
+        &acceptance,
+    ];
+    if let Some(endpoint) = b_at {
+        accept.extend(["--endpoint", endpoint]);
+    }
+    b.hsctl(&accept)?;
+    a.hsctl(&[
+        "peer",
+        "countersign",
+        &acceptance,
+        "--fingerprint",
+        &b.root_sha256,
+        "--out",
+        &countersignature,
+    ])?;
+    wait_until(ACTIVE_MAX, "the agreement is active at both ends", || {
+        Ok(is_active(a, b.name)? && is_active(b, a.name)?)
+    })
 }
 
 fn server(setting: &Setting<'_>, host: usize, name: &'static str) -> Result<Homeserver> {

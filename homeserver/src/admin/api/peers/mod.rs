@@ -2,10 +2,13 @@
 
 pub(super) mod accept;
 pub(super) mod activate;
+pub(super) mod amend;
+pub(super) mod consent;
 pub(super) mod countersign;
 pub(super) mod inspect;
 pub(super) mod list;
 pub(super) mod offer;
+pub(super) mod refuse_amendment;
 pub(super) mod resume;
 pub(super) mod revoke;
 pub(super) mod show;
@@ -17,7 +20,9 @@ use crate::federation::peers::PeeringError;
 impl From<PeeringError> for AdminError {
     fn from(error: PeeringError) -> Self {
         match error {
-            PeeringError::UnknownPeer(_) => Self::NotFound(error.to_string()),
+            PeeringError::UnknownPeer(_) | PeeringError::NotInQuarantine(_) => {
+                Self::NotFound(error.to_string())
+            }
             PeeringError::Document(_) | PeeringError::Statement(_) => {
                 Self::Malformed(error.to_string())
             }

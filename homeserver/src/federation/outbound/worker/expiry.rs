@@ -7,7 +7,6 @@ use federation_proto::refusal::{Refusal, RefusalCode};
 use tokio::time::Instant;
 
 use super::Worker;
-use crate::federation::outbound::queue::Queue;
 use crate::federation::outbound::settle;
 use crate::federation::peers::{Direction, Operation, PeerView};
 use crate::store::StoreError;
@@ -23,7 +22,7 @@ const EXPIRY_ROWS: usize = 2048;
 
 impl Worker {
     /// Gives up rows that have expired, a page of the queue at a time, and says when to look on.
-    pub(super) async fn expire(&mut self) -> Result<(), StoreError> {
+    pub(in crate::federation::outbound) async fn expire(&mut self) -> Result<(), StoreError> {
         // Should the store fail now, it is tried again then.
         self.next_expiry = Some(Instant::now() + EXPIRY_INTERVAL);
         let now_ms = self.node.clock.now_ms();
@@ -45,6 +44,8 @@ impl Worker {
         let expired: Vec<_> = rows
             .into_iter()
             .filter(|waits| has_expired(waits, now_ms))
+            // What is under way is answered first: perhaps it has arrived.
+            .filter(|waits| !self.queue.is_in_flight(waits.lane, waits.number))
             .map(|waits| (waits, expired()))
             .collect();
         if expired.is_empty() {
@@ -53,7 +54,7 @@ impl Worker {
         let buried = settle::bury(&self.node, &self.server, &expired).await?;
         let in_step = buried.is_some_and(|buried| self.queue.buried(buried).is_ok());
         if !in_step {
-            self.queue = Queue::new(self.server.clone(), self.queue.link_epoch());
+            self.read_afresh(self.queue.link_epoch());
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use homeserver_api::admin::Terms;
 use homeserver_api::consortium::{CharterRequest, IntroductionRequest, MergeRequest};
 
 use super::super::error::PeeringError;
-use super::super::statement::{expires_ms, parse_endpoints, proto_terms};
+use super::super::statement::{after_days, parse_endpoints, proto_terms};
 use super::known;
 use crate::node::Node;
 
@@ -42,7 +42,7 @@ pub fn charter(node: &Node, request: &CharterRequest) -> Result<String, PeeringE
         },
         members: Vec::new(),
         made_ms: now_ms,
-        expires_ms: expires_ms(asked, now_ms)?,
+        expires_ms: after_days(now_ms, asked.valid_days)?,
     };
     let introductions: Vec<_> = members.into_values().collect();
     Ok(Charter::make(body, &introductions)?.to_armor()?)

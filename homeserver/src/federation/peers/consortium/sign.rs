@@ -61,7 +61,7 @@ async fn sign_checked(
         charter.sign(
             (&node.server, &root),
             &confirmed,
-            node.keys.issuing_key(),
+            &node.keys.issuing_key(),
             node.random.as_ref(),
             now_ms,
         )?;

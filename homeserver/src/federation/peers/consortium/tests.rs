@@ -189,7 +189,7 @@ async fn agreements_that_stand_are_kept() {
     };
     let acceptance = accepted(&a, &b, Some(narrow)).await;
     let countersignature = countersigned(&a, acceptance).await;
-    peers::activate(&b.node, &admin(), &countersignature)
+    peers::take(&b.node, &admin(), &countersignature)
         .await
         .unwrap();
     let acceptance = accepted(&a, &c, None).await;

@@ -1,0 +1,147 @@
+//! The ceremony with the server under test, whose operator does his part by hand or by a program.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::agreement;
+use crate::failure::{Failure, Result};
+use crate::link::Target;
+use crate::organisation::Organisation;
+use crate::transaction::sha256;
+
+/// How long the operator has for the acceptance.
+const OPERATOR_PATIENCE: Duration = Duration::from_secs(600);
+/// How often the exchange folder is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+#[derive(Args)]
+pub(crate) struct TargetArguments {
+    /// Where the server under test listens for peers, HOST:PORT.
+    #[arg(long, value_name = "HOST:PORT")]
+    address: String,
+    /// Its server name.
+    #[arg(long, value_name = "NAME")]
+    server: String,
+}
+
+impl TargetArguments {
+    pub(crate) fn target(&self) -> Target {
+        Target {
+            address: self.address.clone(),
+            server: self.server.clone(),
+        }
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct CeremonyArguments {
+    #[command(flatten)]
+    pub(crate) target: TargetArguments,
+    /// The fake peer's server name.
+    #[arg(long, value_name = "NAME", default_value = "conformance.example")]
+    pub(crate) peer: String,
+    /// Folder through which documents are exchanged with the operator.
+    #[arg(long, value_name = "DIR")]
+    exchange: PathBuf,
+    /// The operator's program, called as `PROGRAM accept OFFER FINGERPRINT ACCEPTANCE` and
+    /// `PROGRAM activate COUNTERSIGNATURE`; without it the suite says what to do and waits.
+    #[arg(long, value_name = "PROGRAM")]
+    operator: Option<PathBuf>,
+}
+
+/// The ceremony; returns the envelope keys of the server under test.
+pub(crate) async fn agree(
+    arguments: &CeremonyArguments,
+    peer: &Organisation,
+    endpoint: &str,
+) -> Result<Vec<[u8; 32]>> {
+    // Papers of several peers lie side by side.
+    let in_exchange = |name: &str| arguments.exchange.join(format!("{}.{name}", peer.name));
+    let server = arguments.target.server.as_str();
+    let offer = agreement::offer(peer, server, endpoint)?;
+    let (offer_file, acceptance_file) = (in_exchange("offer.txt"), in_exchange("acceptance.txt"));
+    write(&offer_file, &agreement::armored("OFFER", &offer))?;
+    let fingerprint = hex::encode(sha256(&peer.root));
+    match &arguments.operator {
+        Some(program) => {
+            operator(
+                program,
+                &[
+                    "accept".as_ref(),
+                    offer_file.as_os_str(),
+                    fingerprint.as_ref(),
+                    acceptance_file.as_os_str(),
+                ],
+            )?;
+        }
+        None => eprintln!(
+            "Accept {} at {server} (fingerprint {fingerprint}) and put the acceptance into {}.",
+            offer_file.display(),
+            acceptance_file.display()
+        ),
+    }
+    let text = wait_for(&acceptance_file).await?;
+    let acceptance = agreement::read_acceptance(&text, &offer)?;
+    let countersignature_file = in_exchange("countersignature.txt");
+    let countersignature = agreement::countersignature(peer, server, &offer, &acceptance)?;
+    write(
+        &countersignature_file,
+        &agreement::armored("COUNTERSIGNATURE", &countersignature),
+    )?;
+    match &arguments.operator {
+        Some(program) => operator(
+            program,
+            &["activate".as_ref(), countersignature_file.as_os_str()],
+        )?,
+        None => {
+            eprintln!(
+                "Activate {} at {server}, then make an empty file `active` beside it.",
+                countersignature_file.display()
+            );
+            wait_for(&in_exchange("active")).await?;
+        }
+    }
+    agreement::envelope_keys(&acceptance.manifest).ok_or(Failure::Document {
+        document: "manifest",
+        problem: "its bytes do not decode",
+    })
+}
+
+fn operator(program: &Path, arguments: &[&std::ffi::OsStr]) -> Result {
+    let problem = |problem: String| Failure::Operator(format!("{}: {problem}", program.display()));
+    let output = std::process::Command::new(program)
+        .args(arguments)
+        .output()
+        .map_err(|error| problem(error.to_string()))?;
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(problem(
+            String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        ))
+    }
+}
+
+async fn wait_for(path: &Path) -> Result<String> {
+    let looking = async {
+        loop {
+            match fs::read_to_string(path) {
+                Ok(text) => return text,
+                Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
+            }
+        }
+    };
+    tokio::time::timeout(OPERATOR_PATIENCE, looking)
+        .await
+        .map_err(|_| Failure::Operator(format!("{} did not come", path.display())))
+}
+
+fn write(path: &Path, text: &str) -> Result {
+    fs::write(path, text).map_err(|source| Failure::File {
+        path: path.display().to_string(),
+        source,
+    })
+}

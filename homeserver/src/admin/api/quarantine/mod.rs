@@ -1,0 +1,6 @@
+//! What strangers have dropped.
+
+pub(super) mod discard;
+pub(super) mod list;
+pub(super) mod show;
+pub(super) mod take;

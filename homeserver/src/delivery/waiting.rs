@@ -1,0 +1,204 @@
+//! How much a part makes wait for peers, and how much of what one peer brought: held to what the
+//! agreements allow, exactly. What was read is judged here; that it still holds when the part is written
+//! is a precondition of the part.
+
+use std::collections::HashMap;
+
+use federation_proto::envelope::Kind;
+use federation_proto::ids::ServerName;
+use federation_proto::refusal::{Refusal, RefusalCode};
+
+use super::batch::NotTaken;
+use super::limits::WAITING_HANDSHAKE_FACTOR;
+use crate::store::{Part, Precondition, Store, StoreError, tally};
+
+/// The bound for an envelope of this kind: handshakes and answers are let in beyond the agreed one, for
+/// without them rooms break, and what says that something will not come always.
+pub(super) const fn bound(kind: Kind, bytes_max: u64) -> u64 {
+    match kind {
+        Kind::Message | Kind::Relay | Kind::KeyRequest => bytes_max,
+        Kind::Tombstone => u64::MAX,
+        _ => bytes_max.saturating_mul(WAITING_HANDSHAKE_FACTOR),
+    }
+}
+
+/// One tally, and what the part adds to it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Usage {
+    /// As it was read.
+    before: u64,
+    /// What the part adds.
+    added: u64,
+    /// How full the tally may be, before the part, for everything that was added to have been let in.
+    before_max: u64,
+}
+
+impl Usage {
+    fn of(before: u64) -> Self {
+        Self {
+            before,
+            added: 0,
+            before_max: u64::MAX,
+        }
+    }
+
+    const fn total(&self) -> u64 {
+        self.before.saturating_add(self.added)
+    }
+
+    /// Adds what may be there up to `bound` in all.
+    fn add(&mut self, bytes: u64, bound: u64) {
+        self.added = self.added.saturating_add(bytes);
+        self.before_max = self.before_max.min(bound.saturating_sub(self.added));
+    }
+}
+
+/// What a part makes wait.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    outbound: HashMap<ServerName, Usage>,
+    /// Every addition to an outbox, in their order, so that they can be taken back.
+    sent: Vec<(ServerName, u64, u64)>,
+    source: Option<Source>,
+}
+
+/// The peer whose transaction the part takes.
+#[derive(Debug)]
+struct Source {
+    server: ServerName,
+    bytes_max: u64,
+    usage: Usage,
+}
+
+/// How far a part had come.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mark {
+    sent: usize,
+    brought: u64,
+}
+
+impl Waiting {
+    /// Everything from now on was brought by `server`, of which this much may wait here.
+    pub(super) async fn begin(
+        &mut self,
+        store: &Store,
+        server: &ServerName,
+        bytes_max: u64,
+    ) -> Result<(), StoreError> {
+        let before = tally::get(store, &tally::inbound(server)).await?.bytes;
+        self.source = Some(Source {
+            server: server.clone(),
+            bytes_max,
+            usage: Usage::of(before),
+        });
+        Ok(())
+    }
+
+    /// Who brought what the part takes; `None`: it comes from here.
+    pub(super) fn source(&self) -> Option<&ServerName> {
+        self.source.as_ref().map(|source| &source.server)
+    }
+
+    /// Whether an envelope of this kind and length may be taken from the source.
+    pub(super) fn may_bring(&mut self, kind: Kind, bytes: usize) -> bool {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let Some(Source {
+            bytes_max, usage, ..
+        }) = &mut self.source
+        else {
+            return true;
+        };
+        let bound = bound(kind, *bytes_max);
+        let may = usage.total().saturating_add(bytes) <= bound;
+        if may {
+            let free = bound.saturating_sub(usage.added).saturating_sub(bytes);
+            usage.before_max = usage.before_max.min(free);
+        }
+        may
+    }
+
+    /// The part puts so many bytes of the source's into inboxes.
+    pub(super) fn brought(&mut self, bytes: usize) {
+        if let Some(source) = &mut self.source {
+            let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+            source.usage.added = source.usage.added.saturating_add(bytes);
+        }
+    }
+
+    /// Lets a row of `bytes` into the outbox for `server`, up to `bound` in all, or says why not.
+    pub(super) async fn send(
+        &mut self,
+        store: &Store,
+        server: &ServerName,
+        bytes: usize,
+        bound: u64,
+    ) -> Result<(), NotTaken> {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let mut usage = match self.outbound.get(server) {
+            Some(usage) => *usage,
+            None => Usage::of(tally::get(store, &tally::outbound(server)).await?.bytes),
+        };
+        if usage.total().saturating_add(bytes) > bound {
+            self.outbound.insert(server.clone(), usage);
+            return Err(full(server).into());
+        }
+        usage.add(bytes, bound);
+        self.outbound.insert(server.clone(), usage);
+        self.sent.push((server.clone(), bytes, bound));
+        Ok(())
+    }
+
+    pub(super) fn mark(&self) -> Mark {
+        Mark {
+            sent: self.sent.len(),
+            brought: self.source.as_ref().map_or(0, |source| source.usage.added),
+        }
+    }
+
+    /// Takes back what was added since.
+    pub(super) fn roll_back(&mut self, mark: Mark) {
+        for (server, bytes, _) in self.sent.drain(mark.sent..) {
+            if let Some(usage) = self.outbound.get_mut(&server) {
+                usage.added = usage.added.saturating_sub(bytes);
+            }
+        }
+        if let Some(source) = &mut self.source {
+            source.usage.added = mark.brought;
+        }
+    }
+
+    /// The part holds only while nobody else has used up what was judged to be free.
+    pub(super) fn require(&self, part: &mut Part) {
+        let mut usages: HashMap<&ServerName, Usage> = HashMap::new();
+        for (server, bytes, bound) in &self.sent {
+            let usage = usages.entry(server).or_insert_with(|| Usage::of(0));
+            usage.add(*bytes, *bound);
+        }
+        for (server, usage) in usages {
+            part.require(Precondition::Within(
+                tally::outbound(server),
+                usage.before_max,
+            ));
+        }
+        if let Some(Source { server, usage, .. }) = &self.source
+            && usage.added > 0
+        {
+            // Several transactions of one peer may be taken at once, and together use up what each
+            // found free: the later one is judged again. What was there before is no reason.
+            let tally = tally::inbound(server);
+            let bytes = usage.before_max.max(usage.before);
+            part.require(Precondition::Within(tally, bytes));
+        }
+    }
+}
+
+/// What a sender is told when too much waits for a peer.
+fn full(server: &ServerName) -> Refusal {
+    Refusal::new(
+        RefusalCode::Quota,
+        format!(
+            "as much waits for {server} as the agreement with it allows: send again when it has taken \
+             some; if that goes on, ask your administrator what keeps it away"
+        ),
+    )
+}

@@ -1,0 +1,29 @@
+//! `POST /federation/v1/amendment`
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Request, State};
+use federation_proto::limits::PEERING_DOCUMENT_BYTES_MAX;
+
+use super::documents::read_document;
+use super::error::FederationError;
+use super::gate::Gates;
+use crate::federation::peers;
+use crate::node::Node;
+use crate::tls::Peer;
+
+/// Largest amendment.
+const BODY_BYTES_MAX: usize = PEERING_DOCUMENT_BYTES_MAX;
+
+/// `POST /federation/v1/amendment`: the peer restates its side of the agreement; for
+/// every peer that TLS lets in. The same one may come again.
+pub(super) async fn handle(
+    State(node): State<Arc<Node>>,
+    Extension(gates): Extension<Arc<Gates>>,
+    Extension(Peer(peer)): Extension<Peer>,
+    request: Request,
+) -> Result<(), FederationError> {
+    let document = read_document(&node, &gates, &peer, request, BODY_BYTES_MAX).await?;
+    Ok(peers::amendment_from(&node, &peer, document).await?)
+}

@@ -1,0 +1,29 @@
+//! `POST /federation/v1/consent`
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Request, State};
+use federation_proto::limits::MANIFEST_BYTES_MAX;
+
+use super::documents::read_document;
+use super::error::FederationError;
+use super::gate::Gates;
+use crate::federation::peers;
+use crate::node::Node;
+use crate::tls::Peer;
+
+/// Largest consent: a key manifest and some fixed fields.
+const BODY_BYTES_MAX: usize = MANIFEST_BYTES_MAX + 4096;
+
+/// `POST /federation/v1/consent`: the peer consents to what we have proposed; for
+/// every peer that TLS lets in. The same one may come again.
+pub(super) async fn handle(
+    State(node): State<Arc<Node>>,
+    Extension(gates): Extension<Arc<Gates>>,
+    Extension(Peer(peer)): Extension<Peer>,
+    request: Request,
+) -> Result<(), FederationError> {
+    let document = read_document(&node, &gates, &peer, request, BODY_BYTES_MAX).await?;
+    Ok(peers::consent_from(&node, &peer, document).await?)
+}

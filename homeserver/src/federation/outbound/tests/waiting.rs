@@ -1,0 +1,216 @@
+//! `waiting_bytes_max` of an agreement: what waits for a peer, and what waits here from one, is counted and
+//! bounded, and nothing that was accepted is lost by it.
+
+use federation_proto::ids::Member;
+use homeserver_api::admin::Terms;
+use homeserver_api::session::Commit;
+
+use super::*;
+use crate::delivery::inbox;
+use crate::delivery::mailboxes::Fill;
+use crate::rooms::mls_framing::testing::commit_message;
+use crate::store::tally::{self, Tally};
+
+const MESSAGE: [u8; 1000] = [b'm'; 1000];
+
+/// As [`acquainted`], with an agreement by which only so much waits.
+async fn acquainted_within(a: &Side, b: &Side, bytes_max: u64) -> (Person, Person) {
+    let terms = Terms {
+        waiting_bytes_max: bytes_max,
+        ..Terms::default()
+    };
+    let acceptance = accepted(a, b, Some(terms)).await;
+    let countersignature = countersigned(a, acceptance).await;
+    peers::take(&b.node, &admin(), &countersignature)
+        .await
+        .unwrap();
+    let mut alice = person(a, "alice").await;
+    let bob = person(b, "bob").await;
+    alice.create_room(a, ROOM, &[&bob]).await;
+    drain(&mut worker(a, b)).await;
+    (alice, bob)
+}
+
+async fn outbound(from: &Side, to: &Side) -> Tally {
+    let key = tally::outbound(&to.node.server);
+    tally::get(&from.node.store, &key).await.unwrap()
+}
+
+async fn inbound(at: &Side, from: &Side) -> Tally {
+    let key = tally::inbound(&from.node.server);
+    tally::get(&at.node.store, &key).await.unwrap()
+}
+
+async fn acknowledge_all(at: &Side, person: &Person) {
+    let device = person.of.device;
+    let page = inbox::read(&at.node, device, 0, 1000, usize::MAX).await;
+    let sent = page.unwrap().deliveries.into_iter().map(|(_, sent)| sent);
+    inbox::acknowledge(&at.node, device, sent.collect())
+        .await
+        .unwrap();
+}
+
+/// Goal: no more waits for a peer than was agreed: a message beyond it is refused with what to do, one
+/// after the peer has taken some goes, and what is counted is what is stored, to the byte; by a peer that
+/// is away for a while.
+#[tokio::test]
+async fn an_outbox_is_bounded() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    let (mut alice, bob) = acquainted_within(&a, &b, 4_000).await;
+    assert_eq!(outbound(&a, &b).await, Tally::default());
+    for _ in 0..3 {
+        let outcome = alice.say(&a, ROOM, &MESSAGE, 3600).await;
+        assert!(matches!(outcome, Outcome::Accepted { .. }), "{outcome:?}");
+    }
+    let outcome = alice.say(&a, ROOM, &MESSAGE, 3600).await;
+    let Outcome::Refused(refusal) = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert_eq!(refusal.code, RefusalCode::Quota);
+    assert!(refusal.reason.contains("b.example"), "{refusal}");
+    let rows = crate::store::outbox::rows_after(&a.node.store, &b.node.server, None, 10).await;
+    let lengths = rows.unwrap().into_iter().map(|waits| {
+        let value = crate::store::outbox::value(&waits.row).unwrap();
+        u64::try_from(value.len()).unwrap()
+    });
+    let tally = outbound(&a, &b).await;
+    assert_eq!((tally.entries, tally.bytes), (3, lengths.sum()));
+
+    drain(&mut worker(&a, &b)).await;
+    assert_eq!(outbound(&a, &b).await, Tally::default());
+    assert_eq!(bob.heard(&b).await, 3);
+    acknowledge_all(&b, &bob).await;
+    let outcome = alice.say(&a, ROOM, &MESSAGE, 3600).await;
+    assert!(matches!(outcome, Outcome::Accepted { .. }), "{outcome:?}");
+    drain(&mut worker(&a, &b)).await;
+    assert_eq!(bob.heard(&b).await, 1);
+}
+
+/// Goal: several submissions at once don't get past the bound together; by a crowd of them, of which each
+/// alone would fit.
+#[tokio::test]
+async fn a_crowd_does_not_get_past_the_bound() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    acquainted_within(&a, &b, 4_000).await;
+    let bob = person(&b, "bert").await;
+    let mut people = Vec::new();
+    for n in 0..8_u8 {
+        let mut person = person(&a, &format!("person{n}")).await;
+        let room = RoomId::from_bytes([n; 16]);
+        person.create_room(&a, room, &[&bob]).await;
+        people.push((person, room));
+    }
+    drain(&mut worker(&a, &b)).await;
+    let said = people.iter_mut().map(|(person, room)| {
+        let (room, side) = (*room, &a);
+        async move { person.say(side, room, &MESSAGE, 3600).await }
+    });
+    let outcomes = futures_util::future::join_all(said).await;
+    let taken = outcomes
+        .iter()
+        .filter(|outcome| matches!(outcome, Outcome::Accepted { .. }))
+        .count();
+    assert_eq!(taken, 3, "{outcomes:?}");
+    assert!(outbound(&a, &b).await.bytes <= 4_000);
+}
+
+/// Goal: no more of a peer's mail waits here than was agreed: what is beyond it is put off, arrives once
+/// there is room, in its order, and a commit still passes; by a recipient who is offline for a while.
+#[tokio::test]
+async fn what_waits_here_is_bounded() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    let (mut alice, bob) = acquainted_within(&a, &b, 10_000).await;
+    acknowledge_all(&b, &bob).await;
+    assert_eq!(inbound(&b, &a).await, Tally::default());
+    let mut to_b = worker(&a, &b);
+    for _ in 0..12 {
+        alice.say(&a, ROOM, &MESSAGE, 3600).await;
+        drain(&mut to_b).await;
+    }
+    let arrived = bob.heard(&b).await;
+    assert!((7..=9).contains(&arrived), "{arrived}");
+    let tally = inbound(&b, &a).await;
+    assert_eq!(tally.entries, u64::try_from(arrived).unwrap());
+    assert!(tally.bytes <= 10_000, "{tally:?}");
+    let waits = outbound(&a, &b).await.entries;
+    assert_eq!(waits, u64::try_from(12 - arrived).unwrap());
+
+    acknowledge_all(&b, &bob).await;
+    assert_eq!(inbound(&b, &a).await, Tally::default());
+    a.clock.advance_ms(400_000);
+    assert_eq!(drain(&mut to_b).await, Step::Idle);
+    assert_eq!(bob.heard(&b).await, 12 - arrived);
+}
+
+/// Goal: what waits for several devices is counted once, and gone when the last has it or it has expired;
+/// by a message for two.
+#[tokio::test]
+async fn shared_mail_is_counted_once() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    peered(&a, &b).await;
+    let mut alice = person(&a, "alice").await;
+    let (bob, bert) = (person(&b, "bob").await, person(&b, "bert").await);
+    alice.create_room(&a, ROOM, &[&bob, &bert]).await;
+    let mut to_b = worker(&a, &b);
+    drain(&mut to_b).await;
+    acknowledge_all(&b, &bob).await;
+    acknowledge_all(&b, &bert).await;
+    alice.say(&a, ROOM, &MESSAGE, 60).await;
+    drain(&mut to_b).await;
+    let tally = inbound(&b, &a).await;
+    assert_eq!(tally.entries, 3);
+    assert!((1_000..1_500).contains(&tally.bytes), "{tally:?}");
+    acknowledge_all(&b, &bob).await;
+    assert_eq!(inbound(&b, &a).await.entries, 2);
+    b.clock.advance_ms(200_000);
+    crate::delivery::expiry::sweep(&b.node).await.unwrap();
+    assert_eq!(inbound(&b, &a).await, Tally::default());
+}
+
+/// Goal: a hub whose own device has no room left puts a peer's commit off instead of refusing it, as a
+/// follower does, and a commit that removes that device passes; by a full inbox beside the author's room.
+#[tokio::test]
+async fn a_hub_puts_commits_off_for_a_full_inbox() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    let (alice, mut bob) = acquainted(&a, &b).await;
+    let full = Fill {
+        items: u64::MAX,
+        bytes: u64::MAX,
+    };
+    a.node.mailboxes.set_fill(alice.of.device, full);
+    let commit = |removes: Vec<Member>| {
+        SubmissionBody::Commit(Commit {
+            room: ROOM,
+            hub: a.node.server.clone(),
+            epoch: 1,
+            commit: commit_message(ROOM, 1, &[2; 40]).into(),
+            adds: Vec::new(),
+            removes,
+            welcome: None,
+        })
+    };
+    bob.submit(&b, commit(Vec::new())).await;
+    let mut to_a = worker(&b, &a);
+    assert!(matches!(drain(&mut to_a).await, Step::Mail(_)));
+    assert_eq!(waiting(&b, &a).await, 1);
+    assert_eq!(dead_letters::newest(&b.node.store, 10).await.unwrap(), []);
+    a.node.mailboxes.set_fill(alice.of.device, Fill::default());
+    b.clock.advance_ms(400_000);
+    assert_eq!(drain(&mut to_a).await, Step::Idle);
+    assert_eq!(waiting(&b, &a).await, 0);
+
+    drain(&mut worker(&a, &b)).await;
+    a.node.mailboxes.set_fill(alice.of.device, full);
+    let SubmissionBody::Commit(removal) = commit(vec![alice.member.clone()]) else {
+        unreachable!();
+    };
+    let removal = Commit {
+        epoch: 2,
+        commit: commit_message(ROOM, 2, &[3; 40]).into(),
+        ..removal
+    };
+    bob.submit(&b, SubmissionBody::Commit(removal)).await;
+    assert_eq!(drain(&mut to_a).await, Step::Idle);
+    assert_eq!(waiting(&b, &a).await, 0);
+    assert_eq!(dead_letters::newest(&b.node.store, 10).await.unwrap(), []);
+}

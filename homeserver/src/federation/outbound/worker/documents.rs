@@ -1,0 +1,92 @@
+//! Signed documents for the peer: amendments, consents, and what was decided here. They go before mail, one
+//! at a time, in their order.
+
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use tokio::time::Instant;
+
+use super::super::request::{self, RequestError};
+use super::{Step, Worker};
+use crate::federation::paths;
+use crate::federation::peers::{self, PeerState, PeerView};
+use crate::store::StoreError;
+use crate::store::peer::OutgoingKind;
+
+/// A document that the peer could not take is brought again after this time; mail goes on meanwhile.
+const AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// A former peer is told for this long that the agreement has ended.
+const FAREWELL_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+
+impl Worker {
+    /// Delivers the next document; `None`: there is none to be delivered now.
+    pub(super) async fn deliver_documents(
+        &mut self,
+        peer: &PeerView,
+    ) -> Result<Option<Step>, StoreError> {
+        let Some(document) = peer.outgoing.first() else {
+            self.documents_at = None;
+            return Ok(None);
+        };
+        if self.documents_at.is_some_and(|at| Instant::now() < at) {
+            return Ok(None);
+        }
+        self.documents_at = None;
+        if self.farewell_is_over(peer) {
+            let why = "it was not reached for a day after the agreement had ended";
+            peers::document_settled(&self.node, &self.server, document, Some(why)).await?;
+            return Ok(Some(Step::Again));
+        }
+        let path = match document.kind {
+            OutgoingKind::Amendment => paths::AMENDMENT,
+            OutgoingKind::Consent => paths::CONSENT,
+            OutgoingKind::Declaration => paths::DECLARATION,
+        };
+        let sent = request::send(
+            self.network.as_ref(),
+            peer,
+            Method::POST,
+            path,
+            document.bytes.clone(),
+            0,
+        )
+        .await;
+        let refusal = match sent {
+            Ok(_) => None,
+            // It does not fit how things stand there, and never will.
+            Err(RequestError::Refused {
+                status: StatusCode::CONFLICT,
+                detail,
+                ..
+            }) => Some(detail),
+            Err(error @ RequestError::Unreachable(_)) => {
+                return self.failed(&error).await.map(Some);
+            }
+            Err(error) => {
+                tracing::warn!(server = %self.server, %error, "a document was not taken");
+                self.documents_at = Some(Instant::now() + AGAIN_AFTER);
+                self.link
+                    .update(|status| status.last_error = Some(error.to_string()));
+                return Ok(None);
+            }
+        };
+        self.backoff.reset();
+        peers::document_settled(&self.node, &self.server, document, refusal.as_deref()).await?;
+        Ok(Some(Step::Again))
+    }
+
+    /// Nothing to do until there is mail, or until documents are tried again.
+    pub(super) fn idle(&self) -> Step {
+        self.documents_at.map_or(Step::Idle, |at| {
+            Step::Mail(at.saturating_duration_since(Instant::now()))
+        })
+    }
+
+    fn farewell_is_over(&self, peer: &PeerView) -> bool {
+        let now_ms = self.node.clock.now_ms();
+        peer.agreed == Some(PeerState::Revoked)
+            && peer
+                .ended_ms
+                .is_none_or(|ended_ms| now_ms >= ended_ms.saturating_add(FAREWELL_MS_MAX))
+    }
+}

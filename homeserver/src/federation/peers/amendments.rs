@@ -1,0 +1,422 @@
+//! Changes to an agreement that stands: proposed or put in force here, taken from the partner, consented
+//! to or refused.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use federation_proto::agreement::{
+    Agreement, Amendment, Change as Difference, Consent, Decided, Document, Effect, Signed,
+};
+use federation_proto::fingerprint::Fingerprint;
+use federation_proto::ids::ServerName;
+use homeserver_api::admin::{
+    AmendRequest, Amended, AmendmentEffect, ConsentRequest, Proposal, RefuseAmendmentRequest,
+};
+
+use super::ceremony::{newest, not_older, note_refused, parse_fingerprint};
+use super::change::{Change, change};
+use super::error::PeeringError;
+use super::outgoing::push;
+use super::standing::{by_current_keys, current, not_in_force};
+use super::statement::restated;
+use super::view::Restored;
+use crate::audit::Actor;
+use crate::node::Node;
+use crate::store::peer::{self, OutgoingKind, PeerRecord};
+
+/// Changes what this side states to `server`, or says what would change: what only tightens is in force
+/// from now on, anything else when the partner consents. The partner is told in the background.
+pub async fn amend(
+    node: &Arc<Node>,
+    actor: &Actor,
+    server: &ServerName,
+    request: &AmendRequest,
+) -> Result<Amended, PeeringError> {
+    if request.dry_run {
+        let (record, _) = peer::get(&node.store, server)
+            .await?
+            .ok_or_else(|| PeeringError::UnknownPeer(server.clone()))?;
+        let agreement = Restored::of(&record)?.current;
+        return Ok(Prepared::of(node, server, agreement, request)?.answer(None));
+    }
+    change(node, actor, server, |found| {
+        let (mut record, agreement) = current(found, server)?;
+        let prepared = Prepared::of(node, server, agreement, request)?;
+        push(
+            &mut record.outgoing,
+            OutgoingKind::Amendment,
+            prepared.amendment.bytes(),
+        )?;
+        Ok(Ok(Change {
+            record: PeerRecord {
+                current: Some(prepared.agreement.record()),
+                ..record
+            },
+            action: match prepared.effect {
+                AmendmentEffect::InForce => "peer.amended",
+                AmendmentEffect::Proposed => "peer.amendment-proposed",
+            },
+            detail: detail(&prepared.amendment, &prepared.changes),
+            answer: prepared.answer(Some(prepared.amendment.to_armor())),
+        }))
+    })
+    .await
+}
+
+/// An amendment of ours, and the agreement with it.
+struct Prepared {
+    agreement: Agreement,
+    amendment: Amendment,
+    effect: AmendmentEffect,
+    follows: String,
+    changes: Vec<String>,
+}
+
+impl Prepared {
+    fn of(
+        node: &Node,
+        server: &ServerName,
+        agreement: Option<Agreement>,
+        request: &AmendRequest,
+    ) -> Result<Self, PeeringError> {
+        let now_ms = node.clock.now_ms();
+        let agreement = standing(agreement, server, now_ms)?;
+        let signed = agreement.signed().ok_or_else(|| not_in_force(server))?;
+        let follows = signed.document_sha256(signed.side()).to_string();
+        if request
+            .follows
+            .as_ref()
+            .is_some_and(|shown| *shown != follows)
+        {
+            return Err(PeeringError::State(
+                "this side's statement has changed since the changes were shown: look at them again"
+                    .to_owned(),
+            ));
+        }
+        let statement = restated(node, signed.ours(), request)?;
+        let changes = lines(&signed.ours().changes_to(&statement));
+        let proposed = signed.amendments(signed.side()).proposed();
+        if changes.is_empty() && proposed.is_none() {
+            return Err(PeeringError::Statement(
+                "this changes nothing of what is stated already".to_owned(),
+            ));
+        }
+        let amendment =
+            signed.amendment(statement, &node.keys.issuing_key(), node.random.as_ref())?;
+        let (agreement, effect) = agreement
+            .change(|signed| signed.amend(amendment.clone(), now_ms))
+            .map_err(|rejected| rejected.error)?;
+        Ok(Self {
+            agreement,
+            amendment,
+            effect: match effect {
+                Effect::InForce => AmendmentEffect::InForce,
+                Effect::Proposed | Effect::Known => AmendmentEffect::Proposed,
+            },
+            follows,
+            changes,
+        })
+    }
+
+    fn answer(&self, document: Option<String>) -> Amended {
+        Amended {
+            effect: self.effect,
+            serial: self.amendment.statement().serial,
+            follows: self.follows.clone(),
+            changes: self.changes.clone(),
+            document,
+        }
+    }
+}
+
+/// Consents to exactly the amendment that was read: it is in force from now on, and the partner is told in
+/// the background. Returns the consent as text.
+pub async fn consent(
+    node: &Arc<Node>,
+    actor: &Actor,
+    server: &ServerName,
+    request: &ConsentRequest,
+) -> Result<String, PeeringError> {
+    let now_ms = node.clock.now_ms();
+    let confirmed = request.fingerprint.as_deref();
+    let confirmed = confirmed.map(parse_fingerprint).transpose()?;
+    change(node, actor, server, |found| {
+        let (mut record, agreement) = current(found, server)?;
+        let agreement = standing(agreement, server, now_ms)?;
+        let read = proposed(&agreement, server, &request.amendment)?;
+        let read = detail(read, &differences(&agreement, read));
+        let (agreement, consent) = agreement
+            .change(|signed| {
+                signed.consent(
+                    confirmed.as_ref(),
+                    &node.keys.manifest(),
+                    &node.keys.issuing_key(),
+                    node.random.as_ref(),
+                    now_ms,
+                )
+            })
+            .map_err(|rejected| rejected.error)?;
+        push(&mut record.outgoing, OutgoingKind::Consent, consent.bytes())?;
+        let manifest = agreement
+            .signed()
+            .map(|signed| newest(&record, signed.partner_manifest(), now_ms));
+        Ok(Ok(Change {
+            record: PeerRecord {
+                current: Some(agreement.record()),
+                manifest: manifest.or_else(|| record.manifest.clone()),
+                ..record
+            },
+            action: "peer.consented",
+            detail: read,
+            answer: consent.to_armor(),
+        }))
+    })
+    .await
+}
+
+/// Drops exactly the proposal that was read; the partner's administrator is told why.
+pub async fn refuse(
+    node: &Arc<Node>,
+    actor: &Actor,
+    server: &ServerName,
+    request: &RefuseAmendmentRequest,
+) -> Result<(), PeeringError> {
+    let now_ms = node.clock.now_ms();
+    change(node, actor, server, |found| {
+        let (mut record, agreement) = current(found, server)?;
+        let agreement = standing(agreement, server, now_ms)?;
+        let refused = proposed(&agreement, server, &request.amendment)?.sha256();
+        let (agreement, declaration) = agreement
+            .change(|signed| {
+                signed.declare(
+                    Decided::Refused(refused),
+                    &request.reason,
+                    &node.keys.manifest(),
+                    &node.keys.issuing_key(),
+                    node.random.as_ref(),
+                    now_ms,
+                )
+            })
+            .map_err(|rejected| rejected.error)?;
+        push(
+            &mut record.outgoing,
+            OutgoingKind::Declaration,
+            declaration.bytes(),
+        )?;
+        Ok(Ok(Change {
+            record: PeerRecord {
+                current: Some(agreement.record()),
+                ..record
+            },
+            action: "peer.amendment-refused",
+            detail: format!("amendment {refused}: {}", request.reason),
+            answer: (),
+        }))
+    })
+    .await
+}
+
+/// Takes an amendment that the peer itself has brought.
+pub async fn amendment_from(
+    node: &Arc<Node>,
+    peer: &ServerName,
+    document: Bytes,
+) -> Result<(), PeeringError> {
+    let actor = Actor::Peer(peer.clone());
+    let opened = Document::open(document, node.clock.now_ms()).map_err(PeeringError::from);
+    let taken = match opened {
+        Ok(amendment) => take_amendment(node, &actor, peer, amendment).await,
+        Err(error) => Err(error),
+    };
+    note_refused(node, &actor, peer, &taken).await?;
+    taken
+}
+
+/// Takes an amendment of `server`: what only tightens is in force from now on, anything else waits for an
+/// administrator.
+pub(super) async fn take_amendment(
+    node: &Arc<Node>,
+    actor: &Actor,
+    server: &ServerName,
+    amendment: Amendment,
+) -> Result<(), PeeringError> {
+    if amendment.statement().from != *server {
+        return Err(PeeringError::Document(format!(
+            "the amendment is of {}, not of {server}",
+            amendment.statement().from
+        )));
+    }
+    let now_ms = node.clock.now_ms();
+    change(node, actor, server, |found| {
+        let (mut record, agreement) = current(found, server)?;
+        let agreement = standing(agreement, server, now_ms)?;
+        not_older(&record, amendment.manifest(), now_ms)?;
+        let changes = differences(&agreement, &amendment);
+        let (agreement, effect) = agreement
+            .change(|signed| signed.amend(amendment.clone(), now_ms))
+            .map_err(|rejected| rejected.error)?;
+        let action = match effect {
+            Effect::Known => return Ok(Err(())),
+            Effect::InForce => "peer.amended-by-partner",
+            Effect::Proposed => "peer.amendment-proposed-by-partner",
+        };
+        let signed = agreement.signed().ok_or_else(|| not_in_force(server))?;
+        let in_force = signed.amendments(signed.side().other()).in_force();
+        let consented = in_force.and_then(|amended| amended.consent());
+        // A consent to what this amendment has overtaken is worth nothing any more.
+        record.outgoing.retain(|waits| {
+            let bytes = Some(&waits.bytes);
+            waits.kind != OutgoingKind::Consent || bytes == consented.map(Consent::bytes)
+        });
+        let manifest = newest(&record, signed.partner_manifest(), now_ms);
+        Ok(Ok(Change {
+            record: PeerRecord {
+                current: Some(agreement.record()),
+                manifest: Some(manifest),
+                ..record
+            },
+            action,
+            detail: detail(&amendment, &changes),
+            answer: (),
+        }))
+    })
+    .await
+}
+
+/// Takes a consent that the peer itself has brought.
+pub async fn consent_from(
+    node: &Arc<Node>,
+    peer: &ServerName,
+    document: Bytes,
+) -> Result<(), PeeringError> {
+    let actor = Actor::Peer(peer.clone());
+    let taken = match Consent::decode(document).map_err(PeeringError::from) {
+        Ok(consent) => take_consent(node, &actor, peer, consent).await,
+        Err(error) => Err(error),
+    };
+    note_refused(node, &actor, peer, &taken).await?;
+    taken
+}
+
+/// Takes the consent of `server`: what we proposed is in force from now on.
+pub(super) async fn take_consent(
+    node: &Arc<Node>,
+    actor: &Actor,
+    server: &ServerName,
+    consent: Consent,
+) -> Result<(), PeeringError> {
+    if consent.body().from != *server {
+        return Err(PeeringError::Document(format!(
+            "the consent is of {}, not of {server}",
+            consent.body().from
+        )));
+    }
+    let now_ms = node.clock.now_ms();
+    change(node, actor, server, |found| {
+        let (record, agreement) = current(found, server)?;
+        let agreement = standing(agreement, server, now_ms)?;
+        by_current_keys(&record, server, &consent.body().manifest)?;
+        let before = agreement.clone();
+        let take = |signed: Signed| Ok((signed.consented(consent.clone(), now_ms)?, ()));
+        let (agreement, ()) = agreement.change(take).map_err(|rejected| rejected.error)?;
+        if agreement == before {
+            return Ok(Err(()));
+        }
+        Ok(Ok(Change {
+            record: PeerRecord {
+                current: Some(agreement.record()),
+                ..record
+            },
+            action: "peer.consented-by-partner",
+            detail: format!("amendment {}", consent.body().amendment_sha256),
+            answer: (),
+        }))
+    })
+    .await
+}
+
+/// What a side proposes, for administrators.
+pub(super) fn proposal(signed: &Signed, by_us: bool) -> Option<Proposal> {
+    let side = if by_us {
+        signed.side()
+    } else {
+        signed.side().other()
+    };
+    let amendment = signed.amendments(side).proposed()?;
+    let (before, statement) = (signed.statement_of(side), amendment.statement());
+    let new_root = before.root != statement.root;
+    Some(Proposal {
+        amendment: amendment.sha256().to_string(),
+        serial: statement.serial,
+        made_ms: statement.made_ms,
+        changes: lines(&before.changes_to(statement)),
+        new_fingerprint: new_root.then(|| Fingerprint::of_root(&statement.root).to_string()),
+    })
+}
+
+/// The agreement, while it may be amended.
+fn standing(
+    agreement: Option<Agreement>,
+    server: &ServerName,
+    now_ms: u64,
+) -> Result<Agreement, PeeringError> {
+    let agreement = agreement.ok_or_else(|| not_in_force(server))?;
+    match &agreement {
+        Agreement::Active(_) | Agreement::Suspended(_) => {}
+        _ => return Err(not_in_force(server)),
+    }
+    let expires_ms = agreement
+        .signed()
+        .map(|signed| signed.effective().expires_ms());
+    if expires_ms.is_none_or(|expires_ms| now_ms >= expires_ms) {
+        return Err(not_in_force(server));
+    }
+    Ok(agreement)
+}
+
+/// What the partner proposes, when it is what was read.
+fn proposed<'a>(
+    agreement: &'a Agreement,
+    server: &ServerName,
+    read: &str,
+) -> Result<&'a Amendment, PeeringError> {
+    let signed = agreement.signed();
+    let proposed = signed.and_then(|s| s.amendments(s.side().other()).proposed());
+    let proposed = proposed.ok_or_else(|| {
+        PeeringError::State(format!(
+            "{server} proposes nothing that waits for a consent"
+        ))
+    })?;
+    if proposed.sha256().to_string() == read {
+        Ok(proposed)
+    } else {
+        Err(PeeringError::State(format!(
+            "{server} proposes something else by now: read it with `hsctl peer show {server}`"
+        )))
+    }
+}
+
+/// What an amendment changes of its maker's statement in force.
+fn differences(agreement: &Agreement, amendment: &Amendment) -> Vec<String> {
+    let before = agreement.signed().and_then(|signed| {
+        let side = signed.side_of(&amendment.statement().from)?;
+        Some(signed.statement_of(side))
+    });
+    before.map_or_else(Vec::new, |before| {
+        lines(&before.changes_to(amendment.statement()))
+    })
+}
+
+fn lines(changes: &[Difference]) -> Vec<String> {
+    changes.iter().map(ToString::to_string).collect()
+}
+
+/// For the audit log.
+fn detail(amendment: &Amendment, changes: &[String]) -> String {
+    format!(
+        "statement {}, SHA-256 {}: {}",
+        amendment.statement().serial,
+        amendment.sha256(),
+        changes.join("; ")
+    )
+}

@@ -1,0 +1,45 @@
+//! A new numbering of what goes to a peer, when the old one can't be relied on any more.
+
+use std::sync::Arc;
+
+use federation_proto::ids::ServerName;
+
+use super::change::{Change, change};
+use super::error::PeeringError;
+use crate::audit::Actor;
+use crate::node::Node;
+use crate::store::peer::PeerRecord;
+
+/// Begins a new link epoch towards the peer: what waits is numbered anew, and what is not answered yet
+/// is sent again. For a homeserver that was restored from an old copy, whose lanes are held because the
+/// peer is ahead of them.
+pub async fn begin_link_epoch(
+    node: &Arc<Node>,
+    actor: &Actor,
+    server: &ServerName,
+) -> Result<u64, PeeringError> {
+    let now_ms = node.clock.now_ms();
+    change(node, actor, server, |found| {
+        if found
+            .restored
+            .and_then(|restored| restored.current)
+            .is_none()
+        {
+            return Err(PeeringError::UnknownPeer(server.clone()));
+        }
+        let before = found.record.link_epoch;
+        // Beyond everything that was used after the copy was made, as far as the clock tells.
+        let link_epoch = now_ms.max(before.saturating_add(1));
+        Ok(Ok(Change {
+            record: PeerRecord {
+                link_epoch,
+                renumbered: true,
+                ..found.record
+            },
+            action: "link.epoch-begun",
+            detail: format!("link epoch {link_epoch} after {before}"),
+            answer: link_epoch,
+        }))
+    })
+    .await
+}

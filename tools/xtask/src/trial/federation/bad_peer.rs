@@ -1,0 +1,312 @@
+//! Ten peers, one of which stalls, dawdles, talks nonsense or hangs up half-way: what the other nine notice of it.
+//!
+//! Good and bad times alternate in one run, so that whatever else the machine does concerns both alike.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::super::checks::{Check, Control};
+use super::super::faulty::Wire;
+use super::super::ground::Ground;
+use super::super::homeserver::{Homeserver, Plan};
+use super::super::person::{Person, Talking};
+use super::super::record::{Entries, Record};
+use super::super::stage::agree;
+use crate::failure::{Failure, Result};
+use crate::ports::free_address;
+
+/// The peers; the last is the bad one.
+const PEERS: [&str; 10] = [
+    "p0.example",
+    "p1.example",
+    "p2.example",
+    "p3.example",
+    "p4.example",
+    "p5.example",
+    "p6.example",
+    "p7.example",
+    "p8.example",
+    "bad.example",
+];
+/// What is wrong with the bad peer, one after the other.
+const FAULTS: [&str; 6] = [
+    "both stall",
+    "both delay 1500",
+    "back garbage 0",
+    "out half-close 0",
+    "back truncate 0",
+    "out duplicate",
+];
+/// How long a good or a bad time lasts, and how many there are of each.
+const TIME: Duration = Duration::from_secs(2);
+const TIMES: usize = 24;
+/// Somebody writes to each peer's person this often.
+const PACE: Duration = Duration::from_millis(125);
+/// A machine on which good times are worse than this is too busy to judge on.
+const GOOD_MAX: Duration = Duration::from_secs(1);
+/// How long the last messages have.
+const DRAIN: Duration = Duration::from_secs(5);
+/// The others' 99th percentile in bad times is at most this many hundredths of that in good ones.
+const RATIO_MAX_PERCENT: u32 = 120;
+
+/// What the nine noticed.
+struct Noticed {
+    good: Vec<Duration>,
+    bad: Vec<Duration>,
+    written: usize,
+}
+
+impl Noticed {
+    fn p99(of: &[Duration]) -> Duration {
+        Self::percentile(of, 99)
+    }
+
+    fn percentile(of: &[Duration], percent: usize) -> Duration {
+        let place = of
+            .len()
+            .saturating_mul(percent)
+            .div_ceil(100)
+            .saturating_sub(1);
+        of.get(place).copied().unwrap_or(Duration::MAX)
+    }
+
+    fn holds(&self) -> bool {
+        let (good, bad) = (Self::p99(&self.good), Self::p99(&self.bad));
+        let arrived = self.good.len().saturating_add(self.bad.len());
+        arrived == self.written
+            && good <= GOOD_MAX
+            && bad.as_micros().saturating_mul(100)
+                <= good
+                    .as_micros()
+                    .saturating_mul(u128::from(RATIO_MAX_PERCENT))
+    }
+}
+
+impl std::fmt::Display for Noticed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (good, bad) = (Self::p99(&self.good), Self::p99(&self.bad));
+        write!(
+            f,
+            "p99 {:.1} ms in bad times, {:.1} ms in good ones (at most {} ms to be judged): {:.2} times; p50 {:.1} and {:.1} ms; \
+             {} of {} messages to the others arrived",
+            bad.as_secs_f64() * 1e3,
+            good.as_secs_f64() * 1e3,
+            GOOD_MAX.as_millis(),
+            bad.as_secs_f64() / good.as_secs_f64(),
+            Self::percentile(&self.bad, 50).as_secs_f64() * 1e3,
+            Self::percentile(&self.good, 50).as_secs_f64() * 1e3,
+            self.good.len().saturating_add(self.bad.len()),
+            self.written
+        )
+    }
+}
+
+/// One organisation in the middle, ten around it, one person of the middle for each.
+struct Crowd {
+    // In this order: clients end before their homeservers.
+    writers: Vec<Talking>,
+    _readers: Vec<Talking>,
+    record: Arc<Record>,
+    wire: Wire,
+    _servers: Vec<Homeserver>,
+}
+
+impl Crowd {
+    fn gather(ground: &Ground<'_>, name: &str, fault: Option<&'static str>) -> Result<Self> {
+        let folder = ground.folder(name)?;
+        let start = |name: &'static str, fault: Option<&'static str>| -> Result<Homeserver> {
+            Homeserver::start_new(Plan {
+                name,
+                binaries: &ground.binaries,
+                program: &ground.homeserver(fault),
+                fault,
+                namespace: None,
+                client: free_address()?.to_string(),
+                federation: free_address()?.to_string(),
+                folder: folder.join(name.split('.').next().unwrap_or(name)),
+            })
+        };
+        let middle = start("m.example", fault)?;
+        let mut servers = Vec::new();
+        let mut pairs = Vec::new();
+        let mut wire = None;
+        for (number, name) in PEERS.into_iter().enumerate() {
+            let peer = start(name, None)?;
+            let is_bad = number.saturating_add(1) == PEERS.len();
+            if is_bad {
+                wire = Some(Wire::lay(&ground.binaries, &peer.federation)?);
+            }
+            let at = wire.as_ref().map(|wire| wire.address.as_str());
+            agree(&middle, &peer, &folder, at)?;
+            let writer = Person::enrol(&middle, &format!("w{number}"), &ground.binaries)?;
+            let reader = Person::enrol(&peer, "reader", &ground.binaries)?;
+            writer.send(&reader.address, "hello")?;
+            reader.receive(1)?;
+            pairs.push((writer, reader));
+            servers.push(peer);
+        }
+        servers.push(middle);
+        let record = Arc::new(Record::default());
+        let (mut writers, mut readers) = (Vec::new(), Vec::new());
+        for (writer, reader) in &pairs {
+            readers.push(reader.talk(&writer.address, &record)?);
+            writers.push(writer.talk(&reader.address, &record)?);
+        }
+        let wire = wire.ok_or_else(|| Failure::DidNotHold("nobody is bad".to_owned()))?;
+        Ok(Self {
+            writers,
+            _readers: readers,
+            record,
+            wire,
+            _servers: servers,
+        })
+    }
+
+    /// Everybody writes for a while.
+    fn write(&mut self, number: &mut u32) -> Result {
+        let begun = Instant::now();
+        let mut next = Duration::ZERO;
+        while next < TIME {
+            *number = number.saturating_add(1);
+            for writer in &mut self.writers {
+                writer.say(*number)?;
+            }
+            next = next.saturating_add(PACE);
+            thread::sleep(next.saturating_sub(begun.elapsed()));
+        }
+        Ok(())
+    }
+
+    fn run(mut self) -> Result<Noticed> {
+        let mut number = 0;
+        // Caches fill, connections open.
+        self.write(&mut number)?;
+        self.write(&mut number)?;
+        // The first number of each time, and whether it is a bad one.
+        let mut begins = Vec::new();
+        for (time, fault) in FAULTS.iter().cycle().take(TIMES).enumerate() {
+            // Which of both comes first changes, so that what grows with time concerns both alike.
+            let mut both = [(true, fault), (false, &"both pass")];
+            if time % 2 == 1 {
+                both.reverse();
+            }
+            // What is open is cut: a new connection meets the fault from its first byte on.
+            for (is_bad, fault) in both {
+                self.wire.command(fault)?;
+                self.wire.command("cut")?;
+                begins.push((number.saturating_add(1), is_bad));
+                self.write(&mut number)?;
+            }
+        }
+        thread::sleep(DRAIN);
+        let found = noticed(&self.record.entries(), &begins);
+        eprintln!("{found}");
+        Ok(found)
+    }
+}
+
+/// Sorts what was written to the nine others into good and bad times.
+fn noticed(entries: &Entries, begins: &[(u32, bool)]) -> Noticed {
+    let bad_writer = format!("w{}", PEERS.len().saturating_sub(1));
+    let mut noticed = Noticed {
+        good: Vec::new(),
+        bad: Vec::new(),
+        written: 0,
+    };
+    for (text, writer) in &entries.written {
+        let number: u32 = text
+            .split(' ')
+            .next()
+            .and_then(|number| number.parse().ok())
+            .unwrap_or(0);
+        let time = begins.iter().rev().find(|(first, _)| *first <= number);
+        let Some((_, is_bad)) = time.filter(|_| *writer != bad_writer) else {
+            continue;
+        };
+        noticed.written = noticed.written.saturating_add(1);
+        if let Some(took) = entries.took.get(text) {
+            let times = if *is_bad {
+                &mut noticed.bad
+            } else {
+                &mut noticed.good
+            };
+            times.push(*took);
+        }
+    }
+    noticed.good.sort_unstable();
+    noticed.bad.sort_unstable();
+    noticed
+}
+
+/// One bad peer of ten.
+pub(super) fn check(ground: &Ground<'_>) -> Result<Check> {
+    const FAULT: &str = "one-peer-at-a-time";
+    let with = Crowd::gather(ground, "b", None)?.run()?;
+    let without = Crowd::gather(ground, "b0", Some(FAULT))?.run()?;
+    Ok(Check {
+        id: "one-bad-peer-costs-nothing",
+        must: format!(
+            "of ten peers one stalls, delays, sends noise, half-closes, cuts off and doubles, in turn: to the other nine \
+             everything arrives, in bad times with a p99 of at most {:.1} times that of good ones",
+            f64::from(RATIO_MAX_PERCENT) / 100.0
+        ),
+        got: with.to_string(),
+        ok: Some(with.holds()),
+        control: Some(Control {
+            without: FAULT,
+            got: without.to_string(),
+            // It counts as noticed for its own reason alone.
+            ok: without.holds() || Noticed::p99(&without.good) > GOOD_MAX,
+        }),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noticed_of(good: u64, bad: u64) -> Noticed {
+        let times = |ms: u64| {
+            (1..=100)
+                .map(|n| Duration::from_micros(n * ms * 100))
+                .collect()
+        };
+        Noticed {
+            good: times(good),
+            bad: times(bad),
+            written: 200,
+        }
+    }
+
+    /// Goal: the 99th percentiles are compared, and what did not arrive counts. Method: at and beyond the bound, and
+    /// one message too few.
+    #[test]
+    fn the_bound_is_on_the_99th_percentile() {
+        let equal = noticed_of(10, 12);
+        assert_eq!(Noticed::p99(&equal.good), Duration::from_millis(99));
+        assert!(equal.holds());
+        assert!(!noticed_of(10, 13).holds());
+        assert!(!noticed_of(200, 200).holds(), "too busy to judge");
+        let mut lost = noticed_of(10, 10);
+        lost.bad.pop();
+        assert!(!lost.holds());
+    }
+
+    /// Goal: a message counts for the time in which it was written, and the bad peer's own not at all. Method: a
+    /// record of three writers.
+    #[test]
+    fn messages_are_sorted_by_time() {
+        let record = Record::default();
+        for (number, writer) in [(1, "w0"), (2, "w0"), (3, "w1"), (3, "w9"), (4, "w0")] {
+            let text = format!("{number:06} from {writer}");
+            record.written(&text, writer);
+            record.shown(&text);
+        }
+        let found = noticed(&record.entries(), &[(2, true), (4, false)]);
+        assert_eq!(
+            (found.bad.len(), found.good.len(), found.written),
+            (2, 1, 3)
+        );
+    }
+}

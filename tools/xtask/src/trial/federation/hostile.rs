@@ -1,0 +1,332 @@
+//! A peer that does not stop when it is revoked, sends everything again, or hides one bad envelope among good ones.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use serde::Deserialize;
+
+use super::super::checks::{Check, Control};
+use super::super::ground::Ground;
+use super::super::homeserver::{Homeserver, Plan, read};
+use super::super::person::Person;
+use crate::conformance::operator;
+use crate::failure::{Failure, Result};
+use crate::ports::free_address;
+
+/// The hostile peer's name.
+const PEER: &str = "hostile.example";
+/// Messages a second of a peer that is to be revoked.
+const RATE: u32 = 500;
+/// Of which so many must have been accepted: else it was no traffic to stop.
+const ACCEPTED_MIN: u64 = 900;
+/// The last acceptance, and the cut of the connection, after the revocation begins.
+const HEARD_MAX_MS: u64 = 1_000;
+/// Envelopes that are captured and sent again.
+const CAPTURED: u32 = 10_000;
+/// Envelopes of which one can't be read, and how long the others may take.
+const WITH_POISON: u32 = 10_000;
+const POISON_MAX_MS: u64 = 1_000;
+
+/// A homeserver with one person, whom a hostile peer writes to.
+struct Victim {
+    server: Homeserver,
+    peer: Misbehaving,
+}
+
+/// The hostile peer's process; killed when dropped.
+struct Misbehaving {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Misbehaving {
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        match self.output.read_line(&mut line) {
+            Ok(1..) => Ok(line.trim().to_owned()),
+            Ok(0) => Err(unexpected("it ended too early")),
+            Err(error) => Err(unexpected(&error.to_string())),
+        }
+    }
+
+    fn hears(&mut self, expected: &str) -> Result {
+        let line = self.line()?;
+        if line == expected {
+            Ok(())
+        } else {
+            Err(unexpected(&line))
+        }
+    }
+
+    fn tell(&mut self, line: &str) -> Result {
+        writeln!(self.input, "{line}")
+            .and_then(|()| self.input.flush())
+            .map_err(|error| unexpected(&error.to_string()))
+    }
+
+    fn figures<T: serde::de::DeserializeOwned>(&mut self) -> Result<T> {
+        read("conformance misbehave", &self.line()?)
+    }
+}
+
+impl Drop for Misbehaving {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn unexpected(what: &str) -> Failure {
+    Failure::Unexpected {
+        program: "conformance misbehave".to_owned(),
+        what: what.to_owned(),
+    }
+}
+
+#[derive(Deserialize)]
+struct User {
+    account: String,
+    device_list: Vec<Device>,
+}
+
+#[derive(Deserialize)]
+struct Device {
+    device: String,
+}
+
+impl Victim {
+    fn of(
+        ground: &Ground<'_>,
+        name: &str,
+        fault: Option<&'static str>,
+        how: &str,
+        count: u32,
+    ) -> Result<Self> {
+        let folder = ground.folder(name)?;
+        let server = Homeserver::start_new(Plan {
+            name: "a.example",
+            binaries: &ground.binaries,
+            program: &ground.homeserver(fault),
+            fault,
+            namespace: None,
+            client: free_address()?.to_string(),
+            federation: free_address()?.to_string(),
+            folder: folder.join("a"),
+        })?;
+        Person::enrol(&server, "bob", &ground.binaries)?;
+        let bob: User = read("hsctl user show", &server.hsctl(&["user", "show", "bob"])?)?;
+        let [device] = bob.device_list.as_slice() else {
+            return Err(Failure::DidNotHold("Bob has one device".to_owned()));
+        };
+        let operator: PathBuf = operator(&ground.binaries, &server, &folder)?;
+        let mut child = Command::new(ground.binaries.join("conformance"))
+            .args(["misbehave", how, "--peer", PEER, "--server", server.name])
+            .args(["--address", &server.federation])
+            .args(["--account", &bob.account, "--device", &device.device])
+            .args(["--count", &count.to_string(), "--exchange"])
+            .arg(&folder)
+            .arg("--operator")
+            .arg(operator)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|source| Failure::Start {
+                program: "conformance".to_owned(),
+                source,
+            })?;
+        let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(unexpected("no pipe"));
+        };
+        let peer = Misbehaving {
+            child,
+            input,
+            output: BufReader::new(output),
+        };
+        Ok(Self { server, peer })
+    }
+}
+
+/// What a revoked peer saw.
+#[derive(Debug, Deserialize)]
+struct Stream {
+    accepted: u64,
+    accepted_after: u64,
+    last_accepted_after_ms: u64,
+    cut_after_ms: Option<u64>,
+    let_in_again: u64,
+}
+
+impl Stream {
+    fn holds(&self) -> bool {
+        self.accepted >= ACCEPTED_MIN
+            && self.last_accepted_after_ms <= HEARD_MAX_MS
+            && self.cut_after_ms.is_some_and(|after| after <= HEARD_MAX_MS)
+            && self.let_in_again == 0
+    }
+}
+
+impl std::fmt::Display for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} accepted, {} of them after the revocation began, the last {} ms after; ",
+            self.accepted, self.accepted_after, self.last_accepted_after_ms
+        )?;
+        match self.cut_after_ms {
+            Some(after) => write!(f, "its connection was cut {after} ms after")?,
+            None => f.write_str("its connection was not cut")?,
+        }
+        write!(f, ", and it got in again {} times", self.let_in_again)
+    }
+}
+
+/// A peer that sends 500 messages a second is revoked.
+pub(super) fn revoked(ground: &Ground<'_>) -> Result<Check> {
+    const FAULT: &str = "keep-revoked";
+    let run = |name: &str, fault: Option<&'static str>| -> Result<Stream> {
+        let mut victim = Victim::of(ground, name, fault, "stream", RATE)?;
+        victim.peer.hears("sending")?;
+        victim.peer.tell("revoking")?;
+        victim.server.hsctl(&["peer", "revoke", PEER, "--yes"])?;
+        victim.peer.figures()
+    };
+    let with = run("r", None)?;
+    let without = run("r0", Some(FAULT))?;
+    Ok(Check {
+        id: "revoked-peer-is-cut",
+        must: format!(
+            "a peer that sends {RATE} messages/s is revoked: the last acceptance and the cut of its connection come at most \
+             {HEARD_MAX_MS} ms after the command begins, and it does not get in again"
+        ),
+        got: with.to_string(),
+        ok: Some(with.holds()),
+        control: Some(Control {
+            without: FAULT,
+            got: without.to_string(),
+            ok: without.holds() || without.accepted < ACCEPTED_MIN,
+        }),
+    })
+}
+
+/// What was sent again, by way.
+#[derive(Debug, Deserialize)]
+struct Replays {
+    captured: u64,
+    ways: BTreeMap<String, Way>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Way {
+    replayed: u64,
+    accepted: u64,
+}
+
+impl Replays {
+    fn holds(&self) -> bool {
+        self.captured == u64::from(CAPTURED)
+            && !self.ways.is_empty()
+            && self
+                .ways
+                .values()
+                .all(|way| way.replayed == self.captured && way.accepted == 0)
+    }
+}
+
+impl std::fmt::Display for Replays {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} captured; accepted again:", self.captured)?;
+        for (way, found) in &self.ways {
+            write!(f, " {way} {}/{};", found.accepted, found.replayed)?;
+        }
+        Ok(())
+    }
+}
+
+/// Ten thousand captured envelopes are sent again in every way.
+pub(super) fn replay(ground: &Ground<'_>) -> Result<Check> {
+    const FAULT: &str = "accept-again";
+    let run = |name: &str, fault: Option<&'static str>| -> Result<Replays> {
+        let mut victim = Victim::of(ground, name, fault, "replay", CAPTURED)?;
+        victim.peer.hears("restart")?;
+        victim.server.kill()?;
+        victim.server.start()?;
+        victim.peer.tell("restarted")?;
+        victim.peer.figures()
+    };
+    let with = run("y", None)?;
+    let without = run("y0", Some(FAULT))?;
+    Ok(Check {
+        id: "replays-are-not-accepted",
+        must: format!(
+            "{CAPTURED} envelopes that were accepted are sent again over the same link in order and backwards, another \
+             connection, another peer's link, after SIGKILL and restart, and after the keys have changed: accepted 0"
+        ),
+        got: with.to_string(),
+        ok: Some(with.holds()),
+        control: Some(Control {
+            without: FAULT,
+            got: without.to_string(),
+            ok: without.holds(),
+        }),
+    })
+}
+
+/// What became of many with one that is poison.
+#[derive(Debug, Deserialize)]
+struct Poison {
+    sent: u64,
+    accepted: u64,
+    refused: u64,
+    not_taken: u64,
+    took_ms: u64,
+}
+
+impl Poison {
+    fn holds(&self) -> bool {
+        self.sent == u64::from(WITH_POISON)
+            && self.accepted == self.sent.saturating_sub(1)
+            && self.refused == 1
+            && self.took_ms <= POISON_MAX_MS
+    }
+}
+
+impl std::fmt::Display for Poison {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "of {} sent {} delivered, {} refused, {} not taken, in {} ms",
+            self.sent, self.accepted, self.refused, self.not_taken, self.took_ms
+        )
+    }
+}
+
+/// One bad envelope among ten thousand of one lane.
+pub(super) fn poison(ground: &Ground<'_>) -> Result<Check> {
+    const FAULT: &str = "poison-blocks";
+    let run = |name: &str, fault: Option<&'static str>| -> Result<Poison> {
+        Victim::of(ground, name, fault, "poison", WITH_POISON)?
+            .peer
+            .figures()
+    };
+    let with = run("o", None)?;
+    let without = run("o0", Some(FAULT))?;
+    Ok(Check {
+        id: "poison-holds-up-nothing",
+        must: format!(
+            "{WITH_POISON} envelopes of one lane, one of which can't be read: it is refused alone, and all others are in \
+             their device's inbox within {POISON_MAX_MS} ms"
+        ),
+        got: with.to_string(),
+        ok: Some(with.holds()),
+        control: Some(Control {
+            without: FAULT,
+            got: without.to_string(),
+            // A slow machine is no sign that the control was noticed: what counts is what was held up.
+            ok: without.not_taken == 0,
+        }),
+    })
+}
