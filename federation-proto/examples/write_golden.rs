@@ -18,7 +18,7 @@ use std::fs;
 use std::io;
 
 use federation_proto::agreement::{
-    Accepted, Amendment, Consent, Countersignature, Decided, Declaration, Draft,
+    Accepted, Amendment, Charter, Consent, Countersignature, Decided, Declaration, Draft,
 };
 use federation_proto::fingerprint::Fingerprint;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
@@ -39,6 +39,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     if !exists("offer.bin") {
         write_ceremony(&a, &b)?;
     }
+    if !exists("charter.bin") {
+        write_charter(&a, &b)?;
+    }
+    let charter = Charter::open(golden::read("charter.bin"), NOW_MS)?;
+    write("charter.txt", charter.to_armor()?.as_bytes())?;
+    let pair = charter.pair(&a.name, &b.name, NOW_MS)?;
+    let derived = pair.signed();
+    write("charter-offer.bin", derived.offer().bytes())?;
+    write("charter-acceptance.bin", derived.acceptance().bytes())?;
+    write(
+        "charter-countersignature.bin",
+        derived.countersignature().bytes(),
+    )?;
     let (offer, acceptance) = golden::documents();
     let countersignature = Countersignature::decode(golden::read("countersignature.bin"))?;
     write("offer.txt", offer.to_armor().as_bytes())?;
@@ -100,6 +113,17 @@ fn write_ceremony(a: &Organisation, b: &Organisation) -> Result<(), Box<dyn Erro
         NOW_MS,
     )?;
     write("declaration.bin", declaration.bytes()).map_err(Into::into)
+}
+
+fn write_charter(a: &Organisation, b: &Organisation) -> Result<(), Box<dyn Error>> {
+    let mut charter = golden::charter(a, b);
+    let confirmed = charter.fingerprint();
+    for of in [a, b] {
+        let us = (&of.name, &of.root);
+        charter.sign(us, &confirmed, &of.issuing_key, &random(), NOW_MS)?;
+    }
+    write("charter.bin", &charter.to_bytes()?)?;
+    Ok(())
 }
 
 fn write_organisation(letter: &str, seed: u8) -> Result<(), Box<dyn Error>> {

@@ -12,7 +12,9 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
 use crate::hash::Digest;
-use crate::limits::{ARMORED_BYTES_MAX, PEERING_DOCUMENT_BYTES_MAX};
+use crate::limits::{
+    ARMORED_BYTES_MAX, CHARTER_FILE_BYTES_MAX, INTRODUCTION_BYTES_MAX, PEERING_DOCUMENT_BYTES_MAX,
+};
 
 const LINE_CHARACTERS: usize = 64;
 const CHECKSUM: &str = "SHA-256:";
@@ -32,17 +34,23 @@ pub enum Kind {
     Consent,
     /// What a side has decided about an agreement.
     Declaration,
+    /// A member's introduction to a consortium.
+    Introduction,
+    /// A consortium's charter, with signatures.
+    Charter,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Offer,
         Self::Acceptance,
         Self::Countersignature,
         Self::Amendment,
         Self::Consent,
         Self::Declaration,
+        Self::Introduction,
+        Self::Charter,
     ];
 
     /// As in `offer`.
@@ -55,6 +63,8 @@ impl Kind {
             Self::Amendment => "amendment",
             Self::Consent => "consent",
             Self::Declaration => "declaration",
+            Self::Introduction => "introduction",
+            Self::Charter => "charter",
         }
     }
 
@@ -66,6 +76,8 @@ impl Kind {
             Self::Amendment => "an amendment",
             Self::Consent => "a consent",
             Self::Declaration => "a declaration",
+            Self::Introduction => "an introduction",
+            Self::Charter => "a charter",
         }
     }
 
@@ -77,6 +89,22 @@ impl Kind {
             Self::Amendment => "ENTENTE AMENDMENT",
             Self::Consent => "ENTENTE CONSENT",
             Self::Declaration => "ENTENTE DECLARATION",
+            Self::Introduction => "ENTENTE INTRODUCTION",
+            Self::Charter => "ENTENTE CHARTER",
+        }
+    }
+
+    /// Largest document of the kind.
+    const fn bytes_max(self) -> usize {
+        match self {
+            Self::Offer
+            | Self::Acceptance
+            | Self::Countersignature
+            | Self::Amendment
+            | Self::Consent
+            | Self::Declaration => PEERING_DOCUMENT_BYTES_MAX,
+            Self::Introduction => INTRODUCTION_BYTES_MAX,
+            Self::Charter => CHARTER_FILE_BYTES_MAX,
         }
     }
 }
@@ -110,7 +138,7 @@ pub enum ArmorError {
     #[error("the document was damaged on its way (its checksum does not fit): ask for it again")]
     Damaged,
     /// Over the limit.
-    #[error("the text is too long for a peering document")]
+    #[error("the text is too long for such a document")]
     TooLong,
     /// More than one document.
     #[error("the text holds more than one document: pass one")]
@@ -181,7 +209,7 @@ pub fn read(expected: Kind, text: &str) -> Result<Bytes, ArmorError> {
         }
     }
     let document = STANDARD.decode(encoded).map_err(|_| ArmorError::Damaged)?;
-    if document.len() > PEERING_DOCUMENT_BYTES_MAX {
+    if document.len() > expected.bytes_max() {
         return Err(ArmorError::TooLong);
     }
     if checksum == Some(Digest::of(&document).to_string().as_str()) {

@@ -11,7 +11,7 @@ use crate::limits::QUOTED_CHARACTERS_MAX;
 /// Words that spell out a fingerprint: its 256 bits and a checksum, 11 bits a word.
 pub const FINGERPRINT_WORDS: usize = 24;
 
-/// SHA-256 of an organisation's root certificate (DER). People read it to each other as words
+/// SHA-256 of an organisation's root certificate (DER), or of a consortium's charter. People read it to each other as words
 /// ([`Fingerprint::words`]); machines write it as 16 groups of 4 digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint(Digest);
@@ -43,6 +43,12 @@ impl Fingerprint {
     #[must_use]
     pub fn of_root(root_der: &[u8]) -> Self {
         Self(Digest::of(root_der))
+    }
+
+    /// The fingerprint of a document that people compare: SHA-256 of its bytes.
+    #[must_use]
+    pub const fn of_document(sha256: Digest) -> Self {
+        Self(sha256)
     }
 
     /// The fingerprint as [`FINGERPRINT_WORDS`] English words, as BIP-39 spells 256 bits: four first letters

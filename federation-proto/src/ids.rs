@@ -262,6 +262,10 @@ opaque_id!(
     /// A request for key packages, chosen by the device that asks.
     RequestId
 );
+opaque_id!(
+    /// A consortium, the same through all its charters.
+    ConsortiumId
+);
 
 fn parse_hex16(text: &str) -> Result<[u8; 16], IdError> {
     let error = || IdError::Hex(shorten(text));

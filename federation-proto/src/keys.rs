@@ -37,6 +37,8 @@ pub(crate) const COUNTERSIGNATURE_LABEL: &[u8] = b"entente countersignature";
 pub(crate) const AMENDMENT_LABEL: &[u8] = b"entente amendment";
 /// Label of what an issuing key signs for a consent to an amendment.
 pub(crate) const CONSENT_LABEL: &[u8] = b"entente consent";
+/// Label of what an issuing key signs for a charter.
+pub(crate) const CHARTER_LABEL: &[u8] = b"entente charter";
 /// Label of what an issuing key signs for a declaration about an agreement.
 pub(crate) const DECLARATION_LABEL: &[u8] = b"entente declaration";
 

@@ -82,8 +82,16 @@ pub const GRANT_USER_TYPES_MAX: usize = 64;
 pub const USER_TYPE_BYTES_MAX: usize = 64;
 /// Largest peering document.
 pub const PEERING_DOCUMENT_BYTES_MAX: usize = 64 * 1024;
-/// Largest peering document as armored text, with what mail programs put around it.
-pub const ARMORED_BYTES_MAX: usize = 256 * 1024;
+/// Most members of a consortium.
+pub const CONSORTIUM_MEMBERS_MAX: usize = 64;
+/// Longest name of a consortium.
+pub const CONSORTIUM_NAME_BYTES_MAX: usize = 64;
+/// Largest introduction: a member's certificates, manifest and addresses.
+pub const INTRODUCTION_BYTES_MAX: usize = 16 * 1024;
+/// Largest charter with its members' introductions and signatures.
+pub const CHARTER_FILE_BYTES_MAX: usize = 1280 * 1024;
+/// Largest document as armored text, with what mail programs put around it.
+pub const ARMORED_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// How long after an offer's last day its countersignature may still reach the accepter, in
 /// milliseconds: the offerer delivers it again and again.
 pub const COUNTERSIGNATURE_DELIVERY_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1000;
@@ -119,6 +127,33 @@ const _: () = assert!(
         <= MANIFEST_BYTES_MAX
 );
 const _: () = assert!(CERTIFICATE_BYTES_MAX + MANIFEST_BYTES_MAX < PEERING_DOCUMENT_BYTES_MAX);
+const _: () = assert!(
+    CERTIFICATE_BYTES_MAX
+        + MANIFEST_BYTES_MAX
+        + ENDPOINTS_MAX * (2 + ENDPOINT_BYTES_MAX)
+        + CONTACT_BYTES_MAX
+        + SERVER_NAME_WIRE_BYTES_MAX
+        + SMALL_FIELDS_BYTES_MAX
+        < INTRODUCTION_BYTES_MAX
+);
+// A charter fits into a peering document whatever its terms: eight grants of many user types.
+const _: () = assert!(
+    CONSORTIUM_MEMBERS_MAX * (SERVER_NAME_WIRE_BYTES_MAX + 32)
+        + 8 * (1 + 4 + GRANT_USER_TYPES_MAX * (1 + USER_TYPE_BYTES_MAX))
+        + CONSORTIUM_NAME_BYTES_MAX
+        + SMALL_FIELDS_BYTES_MAX
+        < PEERING_DOCUMENT_BYTES_MAX
+);
+const _: () = assert!(
+    PEERING_DOCUMENT_BYTES_MAX
+        + CONSORTIUM_MEMBERS_MAX
+            * (INTRODUCTION_BYTES_MAX
+                + SERVER_NAME_WIRE_BYTES_MAX
+                + ISSUING_SIGNATURE_BYTES_MAX
+                + SMALL_FIELDS_BYTES_MAX)
+        < CHARTER_FILE_BYTES_MAX
+);
+const _: () = assert!(CHARTER_FILE_BYTES_MAX / 3 * 4 < ARMORED_BYTES_MAX);
 const _: () = assert!(HANDLE_BYTES_MAX + 3 * 16 < SMALL_FIELDS_BYTES_MAX);
 const _: () = assert!(REFUSAL_WIRE_BYTES_MAX < KEY_PACKAGE_BYTES_MAX);
 const _: () = assert!(

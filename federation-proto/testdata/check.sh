@@ -259,4 +259,45 @@ armor offer.txt OFFER offer.bin
 armor acceptance.txt ACCEPTANCE acceptance.bin
 armor countersignature.txt COUNTERSIGNATURE countersignature.bin
 
+# The charter's file: a charter, its introductions, its signatures, each signature by its member.
+length=$(number charter.bin 0 4)
+slice charter.bin 4 "$length" >"$work/charter"
+{ label "entente charter"; cat "$work/charter"; } >"$work/message"
+list=$((4 + length))
+at=$((list + 4))
+members=$((length - 16 - 2 * (1 + 9 + 32)))               # before the two times, after the members' length
+for org in a b; do
+  size=$(number charter.bin "$at" 2)
+  equal "introduction of $org" "$(slice charter.bin $((at + 2)) "$size" | sha256)" "$(sha256 <"$org-introduction.bin")"
+  equal "its hash in the charter" "$(slice "$work/charter" $((members + 10)) 32 | hex)" \
+    "$(sha256 <"$org-introduction.bin")"
+  at=$((at + 2 + size))
+  members=$((members + 42))
+done
+equal "length of the introductions" "$(number charter.bin "$list" 4)" $((at - list - 4))
+at=$((at + 4))
+for org in a b; do
+  equal "who signed the charter" "$(slice charter.bin $((at + 1)) 9)" "$org.example"
+  size=$(number charter.bin $((at + 10)) 1)
+  slice charter.bin $((at + 11)) "$size" >"$work/signature"
+  verify "charter by $org" "$work/$org-issuing.PEM" "$work/signature" "$work/message" -digest sha256
+  at=$((at + 11 + size))
+done
+equal "length of the charter's file" "$at" "$(stat -c %s charter.bin)"
+armor charter.txt CHARTER charter.bin
+
+# What follows from it: the three documents of a ceremony, each with an empty signature.
+size=$(stat -c %s charter-offer.bin)
+equal "no signature" "$(slice charter-offer.bin $((size - 1)) 1 | hex)" 00
+size=$(stat -c %s charter-acceptance.bin)
+equal "offer that follows, in the acceptance" \
+  "$(slice charter-acceptance.bin $((size - 33)) 33 | hex)" "$(sha256 <charter-offer.bin)00"
+size=$(stat -c %s charter-countersignature.bin)
+equal "both, in the countersignature" "$(slice charter-countersignature.bin $((size - 73)) 64 | hex)" \
+  "$(sha256 <charter-offer.bin)$(sha256 <charter-acceptance.bin)"
+nonce() { { printf 'entente charter nonce'; unhex "$(sha256 <"$work/charter")"; printf '%s\0%s' "$1" "$2"; } | sha256 | head -c 32; }
+hex <charter-offer.bin | grep -q "$(nonce a.example b.example)" || fail "nonce of the offer that follows"
+hex <charter-acceptance.bin | grep -q "$(nonce b.example a.example)" || fail "nonce of the acceptance that follows"
+checks=$((checks + 2))
+
 echo "$checks checks passed"

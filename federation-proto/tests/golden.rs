@@ -13,15 +13,15 @@ mod support;
 use std::process::Command;
 
 use federation_proto::agreement::{
-    Acceptance, Amendment, Consent, Countersignature, Declaration, Offer,
+    Acceptance, Amendment, Charter, Consent, Countersignature, Declaration, Offer,
 };
 use federation_proto::codec::Wire;
 use federation_proto::fingerprint::Fingerprint;
 use federation_proto::payload::{Payload, Relay};
 use federation_proto::receipt;
 use support::golden::{
-    acceptance_body, amendment_body, both, consent_body, declaration_body, documents, folder,
-    link_ab, manifest_of, offer_body, payloads, read, relay, reproducible, verified,
+    acceptance_body, amendment_body, both, charter, consent_body, declaration_body, documents,
+    folder, link_ab, manifest_of, offer_body, payloads, read, relay, reproducible, verified,
 };
 use support::{NOW_MS, worked_examples};
 
@@ -104,6 +104,26 @@ fn documents_say_what_they_said() {
         fingerprint.parse::<Fingerprint>().unwrap(),
         offer.manifest().identity().fingerprint()
     );
+}
+
+/// Goal: a charter keeps its format, and so do the documents that follow from it, at either end; by
+/// comparing what they say and deriving them again.
+#[test]
+fn a_charter_and_what_follows() {
+    let (a, b) = both();
+    let opened = Charter::open(read("charter.bin"), NOW_MS).unwrap();
+    assert_eq!(opened.sha256(), charter(&a, &b).sha256());
+    let text = String::from_utf8(read("charter.txt").to_vec()).unwrap();
+    assert_eq!(Charter::from_armor(&text, NOW_MS).unwrap(), opened);
+    assert_eq!(opened.to_armor().unwrap(), text);
+    for (us, partner) in [(&a, &b), (&b, &a)] {
+        let active = opened.pair(&us.name, &partner.name, NOW_MS).unwrap();
+        let signed = active.signed();
+        assert_eq!(*signed.offer().bytes(), read("charter-offer.bin"));
+        assert_eq!(*signed.acceptance().bytes(), read("charter-acceptance.bin"));
+        let countersignature = read("charter-countersignature.bin");
+        assert_eq!(*signed.countersignature().bytes(), countersignature);
+    }
 }
 
 /// Goal: what follows a ceremony keeps its format; by comparing what an amendment, a consent and a

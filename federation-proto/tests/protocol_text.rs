@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use federation_proto::limits;
 use federation_proto::refusal::RefusalCode;
 
-const TEXT: [(&str, &str); 11] = [
+const TEXT: [(&str, &str); 12] = [
     ("README", include_str!("../../docs/protocol/README.md")),
     ("ENC", include_str!("../../docs/protocol/01-encoding.md")),
     ("ID", include_str!("../../docs/protocol/02-identity.md")),
@@ -19,6 +19,7 @@ const TEXT: [(&str, &str); 11] = [
     ("CODE", CODES),
     ("E2E", include_str!("../../docs/protocol/09-end-to-end.md")),
     ("DISC", include_str!("../../docs/protocol/10-discovery.md")),
+    ("CONS", include_str!("../../docs/protocol/12-consortia.md")),
 ];
 const CODES: &str = include_str!("../../docs/protocol/08-codes.md");
 
@@ -50,9 +51,11 @@ fn the_table_of_limits() {
         };
     }
     let values: BTreeMap<&str, String> = values! {
-        ARMORED_BYTES_MAX CERTIFICATE_BYTES_MAX CLAIMED_DEVICES_MAX CLOCK_SKEW_MS_MAX
+        ARMORED_BYTES_MAX CERTIFICATE_BYTES_MAX CHARTER_FILE_BYTES_MAX CLAIMED_DEVICES_MAX
+        CLOCK_SKEW_MS_MAX CONSORTIUM_MEMBERS_MAX CONSORTIUM_NAME_BYTES_MAX
         CONTACT_BYTES_MAX COUNTERSIGNATURE_DELIVERY_MS_MAX ENDPOINTS_MAX ENDPOINT_BYTES_MAX
         ENVELOPE_KEYS_MAX GRANT_USER_TYPES_MAX HANDLE_BYTES_MAX HANDSHAKE_BYTES_MAX IDLE_LANES_MAX
+        INTRODUCTION_BYTES_MAX
         ISSUING_SIGNATURE_BYTES_MAX KEY_PACKAGE_BYTES_MAX LABEL_BYTES_MAX LANE_RECENT_MAX
         LINK_LANES_MAX MANIFEST_BYTES_MAX MESSAGE_BYTES_MAX NO_PROGRESS_WAIT_MS PADDED_BYTES_MIN PAYLOAD_BYTES_MAX
         PEERING_DOCUMENT_BYTES_MAX PROOF_PATH_MAX QUOTED_CHARACTERS_MAX REASON_BYTES_MAX

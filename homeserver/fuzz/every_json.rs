@@ -1,6 +1,6 @@
 //! Every type that the HTTP interfaces carry as JSON, by name: a new request or answer is added here.
 
-use homeserver_api::{admin, client, keys, policy, problem};
+use homeserver_api::{admin, client, consortium, keys, policy, problem};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -65,6 +65,13 @@ every_type! {
     client::RenewRequest,
     client::RenewResponse,
     client::ServerInfo,
+    consortium::CharterRequest,
+    consortium::CharterSummary,
+    consortium::Consortia,
+    consortium::IntroductionRequest,
+    consortium::Joined,
+    consortium::MergeRequest,
+    consortium::SignCharterRequest,
     keys::KeysStatus,
     keys::RevokeEnvelopeKeyRequest,
     keys::RevokeTlsKeyRequest,

@@ -8,12 +8,14 @@ use std::task::{Context, Poll, Waker};
 
 use federation_proto::envelope::Lane;
 use federation_proto::hash::Digest;
-use federation_proto::ids::{AccountId, DeviceId, FileId, Handle, RequestId, RoomId, ServerName};
+use federation_proto::ids::{
+    AccountId, ConsortiumId, DeviceId, FileId, Handle, RequestId, RoomId, ServerName,
+};
 use homeserver::store::{
     self, Engine, Key, Order, Part, PartOutcome, Store, StoreError, Value, Write, account,
-    administrators, audit, dead_letters, device, exchange, expiry, file, inbox, key_package,
-    key_request, lane_base, link_position, outbox, payload, peer, policy_serial, quarantine,
-    relayed, room, schema, submit_state, tally, user_type,
+    administrators, audit, consortium, dead_letters, device, exchange, expiry, file, inbox,
+    key_claims, key_package, key_request, lane_base, link_position, outbox, payload, peer,
+    policy_serial, quarantine, relayed, room, schema, submit_state, tally, user_type,
 };
 
 /// Entries that one reader finds: more would let a reader that follows the keys go on for ever.
@@ -160,6 +162,11 @@ impl Records {
             |store| Some(now(audit::entries(store, 0, 1)).ok()?.pop()?.1),
             |part, entry| audit::put_entry(part, 1, entry),
         ));
+        let id = ConsortiumId::from_bytes([9; 16]);
+        count(self.round_trip(
+            |store| Some(now(consortium::get(store, id)).ok()??.0),
+            |part, record| consortium::put(part, id, record, None),
+        ));
         count(self.round_trip(
             |store| now(dead_letters::newest(store, 1)).ok()?.pop(),
             dead_letters::append,
@@ -242,6 +249,10 @@ impl Records {
             |store| Some(now(relayed::get(store, room, &server)).ok()??.0),
             |part, last| relayed::put(part, room, &server, None, *last),
         ));
+        count(self.round_trip(
+            |store| Some(now(key_claims::get(store, device, &server)).ok()??.0),
+            |part, claims| key_claims::put(part, device, &server, *claims, None),
+        ));
         let request = RequestId::from_bytes([8; 16]);
         count(self.round_trip(
             |store| Some(now(key_request::get(store, device, request)).ok()??.0),
@@ -298,6 +309,8 @@ impl Records {
             store, &mut part, 1, 10,
         ));
         again();
+        let _ = now(consortium::all(store));
+        again();
         let _ = now(dead_letters::delete_old(store, &mut part, 1, 10));
         let _ = now(device::account_of(store, of.device));
         let _ = now(device::by_token(store, &[6; 32]));
@@ -310,6 +323,8 @@ impl Records {
         let _ = now(file::chunk(store, FileId::from_bytes([4; 16]), 1));
         again();
         let _ = now(key_package::single_use(store, of.device, 10));
+        again();
+        let _ = now(key_claims::delete_all(store, &mut part, of.device));
         again();
         let _ = now(outbox::rows_after(store, server, None, 10));
         again();

@@ -6,6 +6,7 @@ use ring::rand::SecureRandom;
 
 use crate::agreement::documents::{
     Acceptance, DocumentError, FORMAT, Offer, attach_signature, check_length, sealed, signed_bytes,
+    without_signature,
 };
 use crate::armor::{self, Kind};
 use crate::codec::{DecodeError, Reader, Wire, Writer};
@@ -168,6 +169,11 @@ impl DetachedBody for CountersignatureBody {
 }
 
 impl Countersignature {
+    /// A countersignature that follows from a charter: it verifies under no key.
+    pub(super) fn derived(body: &CountersignatureBody) -> Result<Self, DocumentError> {
+        Self::decode(without_signature(&body.to_bytes()?)?)
+    }
+
     /// Checks that the maker of `offer` signed this for exactly these two documents.
     ///
     /// # Errors

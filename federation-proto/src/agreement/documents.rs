@@ -1,22 +1,20 @@
 //! The documents that say by themselves who made them: each carries its maker's statement, with the keys
 //! that prove its signature.
 
-use std::fmt;
-use std::str::FromStr;
-
 use bytes::Bytes;
 use ring::rand::SecureRandom;
 
+use crate::agreement::endpoint::Endpoint;
 use crate::agreement::terms::Terms;
 use crate::armor::{self, ArmorError, Kind};
 use crate::codec::{DecodeError, EncodeError, Reader, Wire, Writer};
 use crate::hash::Digest;
-use crate::ids::{ServerName, is_label};
+use crate::ids::ServerName;
 use crate::keys::{ACCEPTANCE_LABEL, IssuingKey, KeyError, OFFER_LABEL};
 use crate::limits::{
     CERTIFICATE_BYTES_MAX, CLOCK_SKEW_MS_MAX, CONTACT_BYTES_MAX, ENDPOINT_BYTES_MAX, ENDPOINTS_MAX,
     ISSUING_SIGNATURE_BYTES_MAX, MANIFEST_BYTES_MAX, PEERING_DOCUMENT_BYTES_MAX,
-    QUOTED_CHARACTERS_MAX, SIGNATURE_LABEL_BYTES_MAX,
+    SIGNATURE_LABEL_BYTES_MAX,
 };
 use crate::manifest::{self, Manifest, ManifestError};
 use crate::text::is_unseen;
@@ -24,71 +22,6 @@ use crate::version::VersionSet;
 
 /// The format of peering documents.
 pub(super) const FORMAT: u16 = 1;
-
-/// Where a homeserver is reached: `host:port`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Endpoint(String);
-
-/// The text is not an endpoint.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` is not an endpoint: use host:port, such as chat.example:8448, 192.0.2.1:8448 or \
-     [2001:db8::1]:8448, in lower case"
-)]
-pub struct EndpointError(String);
-
-impl Endpoint {
-    /// The endpoint as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for Endpoint {
-    type Err = EndpointError;
-
-    fn from_str(text: &str) -> Result<Self, EndpointError> {
-        let error = || EndpointError(text.chars().take(QUOTED_CHARACTERS_MAX).collect());
-        let (host, port) = text.rsplit_once(':').ok_or_else(error)?;
-        let port_ok = port
-            .parse::<u16>()
-            .is_ok_and(|number| number > 0 && number.to_string() == port);
-        let bracketed = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'));
-        let host_ok = match bracketed {
-            Some(address) => address
-                .parse::<std::net::Ipv6Addr>()
-                .is_ok_and(|parsed| parsed.to_string() == address),
-            None => is_host(host),
-        };
-        if port_ok && host_ok && text.len() <= ENDPOINT_BYTES_MAX {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(error())
-        }
-    }
-}
-
-/// A DNS name of one label or more, or an IPv4 address.
-fn is_host(host: &str) -> bool {
-    let top_is_number = host
-        .rsplit('.')
-        .next()
-        .is_some_and(|top| top.bytes().all(|b| b.is_ascii_digit()));
-    if top_is_number {
-        host.parse::<std::net::Ipv4Addr>().is_ok()
-    } else {
-        host.split('.').all(is_label)
-    }
-}
 
 /// What one side states in an offer or an acceptance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,7 +69,7 @@ impl Statement {
             ENDPOINTS_MAX,
             &self.endpoints,
             |writer, endpoint| {
-                writer.opaque16("endpoint", ENDPOINT_BYTES_MAX, endpoint.0.as_bytes());
+                writer.opaque16("endpoint", ENDPOINT_BYTES_MAX, endpoint.as_str().as_bytes());
             },
         );
         self.terms.write(writer);
@@ -378,6 +311,17 @@ impl<B: DocumentBody> Document<B> {
         })
     }
 
+    /// A document that follows from a charter, which `manifest`'s organisation has signed. It has no
+    /// signature of its own, so nothing that reads documents takes it.
+    pub(super) fn derived(body: B, manifest: Manifest) -> Result<Self, DocumentError> {
+        let bytes = check_length(&without_signature(&body.to_bytes()?)?)?;
+        Ok(Self {
+            body,
+            manifest,
+            bytes,
+        })
+    }
+
     /// What it says.
     #[must_use]
     pub const fn body(&self) -> &B {
@@ -426,6 +370,13 @@ pub(super) fn attach_signature(
     writer.fixed(body);
     writer.opaque8("signature", ISSUING_SIGNATURE_BYTES_MAX, &signature);
     Ok(writer.finish()?)
+}
+
+pub(super) fn without_signature(body: &[u8]) -> Result<Bytes, EncodeError> {
+    let mut writer = Writer::with_capacity(body.len() + 1);
+    writer.fixed(body);
+    writer.opaque8("signature", ISSUING_SIGNATURE_BYTES_MAX, &[]);
+    writer.finish()
 }
 
 pub(super) fn signed_bytes(label: &[u8], body: &[u8]) -> Result<Bytes, EncodeError> {

@@ -12,14 +12,18 @@
 //! A side that changes its mind signs an [`Amendment`], its whole new statement: what only tightens is
 //! in force at once, what widens waits for the partner's [`Consent`]. What a side decides alone, it tells the
 //! partner in a [`Declaration`].
+//!
+//! Many organisations may sign one [`Charter`] instead: the agreement of each two follows from it.
 
 mod amendment;
 mod ceremony;
 mod consent;
+mod consortium;
 mod declaration;
 mod detached;
 mod diff;
 mod documents;
+mod endpoint;
 mod record;
 mod states;
 mod summary;
@@ -28,13 +32,14 @@ mod terms;
 pub use amendment::{Amended, Amendment, AmendmentBody, Amendments, Effect};
 pub use ceremony::{Accepted, AgreementError, Draft, Offered, Rejected};
 pub use consent::{Consent, ConsentBody};
+pub use consortium::{Charter, CharterBody, CharterMember, ConsortiumError, Introduction};
 pub use declaration::{Decided, Declaration, DeclarationBody, Heard};
 pub use detached::{Countersignature, CountersignatureBody, Detached, DetachedBody};
 pub use diff::{Change, Tendency};
 pub use documents::{
-    Acceptance, AcceptanceBody, Document, DocumentBody, DocumentError, Endpoint, EndpointError,
-    Offer, OfferBody, Statement,
+    Acceptance, AcceptanceBody, Document, DocumentBody, DocumentError, Offer, OfferBody, Statement,
 };
+pub use endpoint::{Endpoint, EndpointError};
 pub use record::{
     AcceptanceRecord, AmendedRecord, AmendmentsRecord, HeardRecord, OfferRecord, PapersRecord,
     Record, SignedRecord,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::agreement::amendment::{Amended, Amendments, Undo};
 use crate::agreement::ceremony::{Accepted, AgreementError, Offered, check_fit};
 use crate::agreement::consent::Consent;
+use crate::agreement::consortium;
 use crate::agreement::declaration::{Declaration, Heard};
 use crate::agreement::detached::Countersignature;
 use crate::agreement::documents::{Acceptance, Document, DocumentError, Offer};
@@ -77,6 +78,8 @@ pub struct SignedRecord {
     pub acceptance: Bytes,
     /// The countersignature's bytes.
     pub countersignature: Bytes,
+    /// The charter that the three follow from, with both sides' introductions and signatures.
+    pub charter: Option<Bytes>,
     /// Since when it has been signed by both, milliseconds since the Unix epoch.
     pub since_ms: u64,
     /// The offerer's amendments.
@@ -208,6 +211,7 @@ fn signed_record(signed: &Signed) -> SignedRecord {
         offer: signed.offer.bytes().clone(),
         acceptance: signed.acceptance.bytes().clone(),
         countersignature: signed.countersignature.bytes().clone(),
+        charter: signed.charter.clone(),
         since_ms: signed.since_ms,
         by_offerer: amendments_record(&signed.by_offerer),
         by_accepter: amendments_record(&signed.by_accepter),
@@ -238,14 +242,21 @@ fn papers_record(papers: &Papers) -> PapersRecord {
 }
 
 fn restore_signed(record: &SignedRecord) -> Result<Signed, DocumentError> {
-    let (offer, acceptance) = restore_pair(&record.offer, &record.acceptance)?;
-    let countersignature = Countersignature::decode(record.countersignature.clone())?;
-    countersignature.check(&offer, &acceptance)?;
+    let (offer, acceptance, countersignature) = match &record.charter {
+        Some(charter) => restore_derived(record, charter)?,
+        None => {
+            let (offer, acceptance) = restore_pair(&record.offer, &record.acceptance)?;
+            let countersignature = Countersignature::decode(record.countersignature.clone())?;
+            countersignature.check(&offer, &acceptance)?;
+            (offer, acceptance, countersignature)
+        }
+    };
     let signed = Signed {
         side: record.side,
         offer,
         acceptance,
         countersignature,
+        charter: record.charter.clone(),
         since_ms: record.since_ms,
         by_offerer: restore_amendments(&record.by_offerer)?,
         by_accepter: restore_amendments(&record.by_accepter)?,
@@ -275,6 +286,22 @@ fn declared(declaration: Option<&Declaration>) -> Option<Bytes> {
 /// As with a consent, the keys behind it may have changed since it was checked.
 fn restore_declaration(bytes: Option<&Bytes>) -> Result<Option<Declaration>, DocumentError> {
     bytes.cloned().map(Declaration::decode).transpose()
+}
+
+/// Documents without signatures of their own hold as far as the charter behind them does.
+fn restore_derived(
+    record: &SignedRecord,
+    charter: &Bytes,
+) -> Result<(Offer, Acceptance, Countersignature), DocumentError> {
+    let derived = consortium::restore_pair(charter)?;
+    let same = *derived.offer.bytes() == record.offer
+        && *derived.acceptance.bytes() == record.acceptance
+        && *derived.countersignature.bytes() == record.countersignature;
+    if same {
+        Ok((derived.offer, derived.acceptance, derived.countersignature))
+    } else {
+        Err(DocumentError::OtherDocuments)
+    }
 }
 
 fn amendments_record(amendments: &Amendments) -> AmendmentsRecord {

@@ -1,5 +1,6 @@
 //! An agreement's states once both have signed, what ends it, and all states together.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::agreement::amendment::Amendments;
@@ -39,6 +40,8 @@ pub struct Signed {
     pub(super) offer: Offer,
     pub(super) acceptance: Acceptance,
     pub(super) countersignature: Countersignature,
+    /// What the documents follow from when they carry no signatures of their own: a charter with both.
+    pub(super) charter: Option<Bytes>,
     pub(super) since_ms: u64,
     pub(super) by_offerer: Amendments,
     pub(super) by_accepter: Amendments,
@@ -70,6 +73,13 @@ impl Signed {
     #[must_use]
     pub const fn countersignature(&self) -> &Countersignature {
         &self.countersignature
+    }
+
+    /// The charter that the documents follow from, with both sides' introductions and signatures; none:
+    /// each document is signed itself.
+    #[must_use]
+    pub const fn charter(&self) -> Option<&Bytes> {
+        self.charter.as_ref()
     }
 
     /// Since when it has been signed by both, as far as this server knows.

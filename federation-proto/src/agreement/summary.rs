@@ -102,6 +102,9 @@ impl Signed {
         lines.push(file_line(effective.file_bytes_max()));
         lines.extend(label_line(effective.label_max()));
         lines.push(format!("It ends on {}.", date(effective.expires_ms())));
+        if self.charter().is_some() {
+            lines.push("It was made by a consortium's charter.".to_owned());
+        }
         lines
     }
 }

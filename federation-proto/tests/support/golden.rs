@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use federation_proto::agreement::{
-    Acceptance, AcceptanceBody, AmendmentBody, ConsentBody, Decided, DeclarationBody, Offer,
-    OfferBody, Statement,
+    Acceptance, AcceptanceBody, AmendmentBody, Charter, CharterBody, ConsentBody, Decided,
+    DeclarationBody, Introduction, Offer, OfferBody, Statement,
 };
 use federation_proto::codec::Wire;
 use federation_proto::envelope::{HashedPayload, Lane, Outgoing};
 use federation_proto::hash::Digest;
-use federation_proto::ids::{AccountId, DeviceId, Member, RequestId, RoomId};
+use federation_proto::ids::{AccountId, ConsortiumId, DeviceId, Member, RequestId, RoomId};
 use federation_proto::keys::{EnvelopeKey, IssuingKey};
 use federation_proto::link::chain;
 use federation_proto::manifest::{self, Manifest};
@@ -322,6 +322,28 @@ pub fn acceptance_body(a: &Organisation, b: &Organisation, offer: &Offer) -> Acc
     }
 }
 
+pub fn introduction(of: &Organisation, letter: &str) -> Introduction {
+    Introduction {
+        manifest: read(&format!("{letter}-manifest.bin")),
+        ..of.introduction()
+    }
+}
+
+/// The first charter of a consortium of a and b, without signatures.
+pub fn charter(a: &Organisation, b: &Organisation) -> Charter {
+    let body = CharterBody {
+        consortium: ConsortiumId::from_bytes([0xc0; 16]),
+        name: "Relief Network".to_owned(),
+        serial: 1,
+        previous: Digest::ZERO,
+        terms: super::everything(),
+        members: Vec::new(),
+        made_ms: NOW_MS,
+        expires_ms: NOW_MS + 365 * DAY_MS,
+    };
+    Charter::make(body, &[introduction(a, "a"), introduction(b, "b")]).unwrap()
+}
+
 /// a's amendment: larger files.
 pub fn amendment_body(a: &Organisation, b: &Organisation) -> AmendmentBody {
     let mut statement = statement(a, b, "a");
@@ -372,6 +394,10 @@ pub fn reproducible(a: &Organisation, b: &Organisation) -> Vec<(String, Bytes)> 
     files.push(("receipt.bin".into(), receipt(a, b)));
     files.push(("receipt-again.bin".into(), receipt_again(a, b)));
     files.push(("version-set.bin".into(), version_set().to_bytes().unwrap()));
+    for (of, letter) in [(a, "a"), (b, "b")] {
+        let bytes = introduction(of, letter).to_bytes().unwrap();
+        files.push((format!("{letter}-introduction.bin"), bytes));
+    }
     files
 }
 

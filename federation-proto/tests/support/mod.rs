@@ -16,8 +16,8 @@ pub mod worked_examples;
 
 use bytes::Bytes;
 use federation_proto::agreement::{
-    Acceptance, Accepted, Active, Draft, Offer, Offered, Operation, Statement, Terms, TtlBounds,
-    UserTypes,
+    Acceptance, Accepted, Active, Draft, Introduction, Offer, Offered, Operation, Statement, Terms,
+    TtlBounds, UserTypes,
 };
 use federation_proto::envelope::{HashedPayload, Kind, Lane, Outgoing};
 use federation_proto::fingerprint::Fingerprint;
@@ -104,6 +104,17 @@ impl Organisation {
             .unwrap()
             .verify(&self.name, &self.root, None, NOW_MS)
             .unwrap()
+    }
+
+    pub fn introduction(&self) -> Introduction {
+        Introduction {
+            server: self.name.clone(),
+            versions: VersionSet::ours(),
+            root: self.root.clone(),
+            manifest: self.manifest_bytes(1),
+            endpoints: vec![format!("{}:8448", self.name).parse().unwrap()],
+            contact: format!("admin at {}", self.name),
+        }
     }
 
     pub fn statement(&self, to: &ServerName) -> Statement {

@@ -3,6 +3,7 @@
 //! - [`session`]: binary frames of a device's WebSocket session.
 //! - [`client`]: HTTP + JSON of the client API.
 //! - [`admin`]: HTTP + JSON of the admin API.
+//! - [`consortium`]: its part about consortia.
 //! - [`keys`]: the organisation's keys, of the admin API.
 //! - [`policy`]: what a user type allows, as clients and administrators see it.
 //! - [`attributes`]: what a message says of itself to the servers on its way.
@@ -15,6 +16,7 @@
 pub mod admin;
 pub mod attributes;
 pub mod client;
+pub mod consortium;
 pub mod keys;
 pub mod policy;
 pub mod problem;

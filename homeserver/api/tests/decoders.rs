@@ -312,6 +312,7 @@ fn every_type_of_the_tables_is_read() {
     let tables = [
         include_str!("../src/admin.rs"),
         include_str!("../src/client.rs"),
+        include_str!("../src/consortium.rs"),
     ];
     for line in tables.iter().flat_map(|text| text.lines()) {
         if !line.starts_with("//! |") {

@@ -13,6 +13,7 @@ use federation_proto::payload::Payload;
 use federation_proto::refusal::{Refusal, RefusalCode};
 
 use super::inbox;
+use super::limits::{PEER_KEY_PACKAGES_MAX, PEER_KEY_PACKAGES_MS};
 use super::mailboxes::{Fill, Ring};
 use super::outbox::{OriginRef, OutboxItem, SenderRef};
 use super::waiting::{self, Waiting};
@@ -22,6 +23,7 @@ use crate::identity::LocalAccount;
 use crate::node::Node;
 use crate::policy::Link;
 use crate::store::expiry::{self, Place};
+use crate::store::key_claims::{self, KeyClaims};
 use crate::store::relayed;
 use crate::store::room::{self, RoomRecord};
 use crate::store::{
@@ -94,6 +96,7 @@ pub struct Batch<'n> {
     rooms: HashMap<RoomId, Tracked>,
     peers: HashMap<ServerName, Option<Arc<PeerView>>>,
     relayed: HashMap<(RoomId, ServerName), (Option<Value>, Option<relayed::Last>)>,
+    claims: HashMap<(DeviceId, ServerName), (Option<Value>, KeyClaims, bool)>,
     fills: HashMap<DeviceId, Fill>,
     filled: Vec<(DeviceId, usize)>,
     sweeps: BTreeSet<(u64, DeviceId)>,
@@ -117,6 +120,7 @@ impl<'n> Batch<'n> {
             rooms: HashMap::new(),
             peers: HashMap::new(),
             relayed: HashMap::new(),
+            claims: HashMap::new(),
             fills: HashMap::new(),
             filled: Vec::new(),
             sweeps: BTreeSet::new(),
@@ -259,6 +263,42 @@ impl<'n> Batch<'n> {
         }
     }
 
+    /// Whether `peer` may be given another single-use key package of `device`.
+    pub async fn may_claim(
+        &mut self,
+        device: DeviceId,
+        peer: &ServerName,
+    ) -> Result<bool, StoreError> {
+        let place = (device, peer.clone());
+        if !self.claims.contains_key(&place) {
+            let stored = key_claims::get(&self.node.store, device, peer).await?;
+            let (claims, read) = stored.unzip();
+            let ends_ms = |claims: &KeyClaims| claims.since_ms.saturating_add(PEER_KEY_PACKAGES_MS);
+            let counting = claims.filter(|claims| self.now_ms < ends_ms(claims));
+            let claims = counting.unwrap_or(KeyClaims {
+                since_ms: self.now_ms,
+                count: 0,
+            });
+            self.claims.insert(place.clone(), (read, claims, false));
+        }
+        let claims = self.claims.get(&place);
+        Ok(claims.is_some_and(|(_, claims, _)| claims.count < PEER_KEY_PACKAGES_MAX))
+    }
+
+    /// `peer` is given one. Ask [`Batch::may_claim`] before.
+    pub fn note_claim(&mut self, device: DeviceId, peer: &ServerName) {
+        if let Some((_, claims, changed)) = self.claims.get_mut(&(device, peer.clone())) {
+            *changed = true;
+            claims.count = claims.count.saturating_add(1);
+            if claims.count == PEER_KEY_PACKAGES_MAX {
+                let detail = format!(
+                    "{PEER_KEY_PACKAGES_MAX} key packages within a day: until then it gets the last-resort one"
+                );
+                self.audit(Actor::Peer(peer.clone()), "keys.limited", device, detail);
+            }
+        }
+    }
+
     /// How full the device's inbox is, with what the batch puts there.
     pub async fn fill(&mut self, device: DeviceId) -> Result<Fill, StoreError> {
         if let Some(fill) = self.fills.get(&device) {
@@ -370,6 +410,11 @@ impl<'n> Batch<'n> {
         for ((room, origin), (read, last)) in std::mem::take(&mut self.relayed) {
             if let Some(last) = last {
                 relayed::put(&mut self.part, room, &origin, read, last)?;
+            }
+        }
+        for ((device, peer), (read, claims, changed)) in std::mem::take(&mut self.claims) {
+            if changed {
+                key_claims::put(&mut self.part, device, &peer, claims, read)?;
             }
         }
         self.waiting.require(&mut self.part);

@@ -11,6 +11,11 @@ pub const INBOX_HANDSHAKE_FACTOR: u64 = 4;
 pub const INBOX_CONTROL_TTL_MS: u64 = 90 * 24 * 60 * 60 * 1000;
 /// How long a request for keys waits for a peer.
 pub const KEY_REQUEST_TTL_MS: u64 = 24 * 60 * 60 * 1000;
+/// Single-use key packages of one device that one peer is given within [`PEER_KEY_PACKAGES_MS`]; what it
+/// asks for beyond them is answered with the last-resort one.
+pub const PEER_KEY_PACKAGES_MAX: u32 = 25;
+/// How long they are counted.
+pub const PEER_KEY_PACKAGES_MS: u64 = 24 * 60 * 60 * 1000;
 /// How often a part that met a conflict is tried anew before its sender is asked to wait.
 pub const CONFLICT_ATTEMPTS_MAX: usize = 16;
 /// How long a sender waits after that.

@@ -20,7 +20,8 @@ use crate::organisation::{DeviceCertificate, DeviceRequest};
 use crate::store::account;
 use crate::store::device::{self, DeviceOf, DeviceRecord};
 use crate::store::{
-    Part, PartOutcome, Precondition, StoreError, key_package, policy_serial, submit_state,
+    Part, PartOutcome, Precondition, StoreError, key_claims, key_package, policy_serial,
+    submit_state,
 };
 
 /// Enrols a device of whoever knows the password.
@@ -251,6 +252,7 @@ pub(super) async fn delete_records(
     let key_packages = key_package::single_use(&node.store, of.device, usize::MAX).await?;
     let keys = key_packages.into_iter().map(|(key, _)| key).collect();
     key_package::delete_all(part, of.device, keys);
+    key_claims::delete_all(&node.store, part, of.device).await?;
     Ok(())
 }
 

@@ -1,7 +1,8 @@
 //! Key packages: what others need to add a device to a room while it is away.
 //!
 //! Each single-use one is handed out once: whoever takes it deletes it in the same part. When none is
-//! left the last-resort one is handed out, again and again.
+//! left, or a peer has had its share of the device's, the last-resort one is handed out, again and again:
+//! a peer that asks and asks leaves the others theirs.
 
 use bytes::Bytes;
 use federation_proto::ids::{AccountId, DeviceId, Handle, Member, ServerName};
@@ -90,9 +91,17 @@ async fn take(
         if claimed.len() == CLAIMED_DEVICES_MAX {
             break;
         }
+        let may = match claimant {
+            Claimant::Own(_) => true,
+            Claimant::Peer(peer) => batch.may_claim(device, peer).await?,
+        };
         // Items before this one in the batch may have taken some already.
         let some = batch.taken.len().saturating_add(1).min(KEY_PACKAGES_MAX);
-        let waiting = key_package::single_use(&store, device, some).await?;
+        let waiting = if may {
+            key_package::single_use(&store, device, some).await?
+        } else {
+            Vec::new()
+        };
         let free = waiting
             .into_iter()
             .find(|(key, _)| !batch.taken.contains(key));
@@ -100,6 +109,9 @@ async fn take(
             Some((key, bytes)) => {
                 batch.taken.insert(key.clone());
                 key_package::consume(&mut batch.part, key);
+                if let Claimant::Peer(peer) = claimant {
+                    batch.note_claim(device, peer);
+                }
                 bytes
             }
             None => match key_package::last_resort(&store, device).await? {

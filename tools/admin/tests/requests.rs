@@ -410,3 +410,110 @@ async fn completions() {
     assert_eq!(outcome.code, 0);
     assert!(outcome.stdout.contains("user-type"), "{outcome:?}");
 }
+
+fn charter_summary() -> Value {
+    json!({
+        "consortium": "09".repeat(16), "name": "Relief", "serial": 2, "fingerprint": "00ff 1234",
+        "words": "abandon zoo", "expires_ms": 4_000_000_000_000_u64,
+        "lines": ["It makes an agreement between any two."],
+        "members": [{
+            "server": "b.example", "fingerprint": "11", "signed": true, "peer": "revoked",
+            "lines": ["b.example is reached at b.example:8448."],
+        }],
+    })
+}
+
+/// Goal: a charter is made of the members' files and of the flags, or of the former charter's terms when no
+/// flag states any; by the requests that reach the homeserver.
+#[tokio::test]
+async fn consortium_new() {
+    let document = json!({"document": "-----BEGIN ENTENTE CHARTER-----"});
+    let fake = FakeAdmin::new(&[("POST /admin/v1/consortia/charters", 201, document)]);
+    for name in ["b.txt", "former.txt"] {
+        std::fs::write(fake.file(name), name).unwrap();
+    }
+    let path = |name: &str| fake.file(name).display().to_string();
+    let out = path("charter.txt");
+    let line = format!(
+        "consortium new Relief --member {} --ttl-max 1h -o {out}",
+        path("b.txt")
+    );
+    let outcome = fake.hsctl(&line).await;
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    assert!(outcome.stdout.contains("consortium sign"), "{outcome:?}");
+    assert!(std::fs::read_to_string(&out).unwrap().contains("CHARTER"));
+    let line = format!(
+        "consortium new --former {} --without c.example",
+        path("former.txt")
+    );
+    assert_eq!(fake.hsctl(&line).await.code, 0);
+    let asked = fake.asked();
+    assert_eq!(asked[0].body["introductions"], json!(["b.txt"]));
+    assert_eq!(asked[0].body["terms"]["ttl"]["max_seconds"], json!(3600));
+    assert_eq!(asked[1].body["former"], json!("former.txt"));
+    assert_eq!(asked[1].body["terms"], Value::Null);
+    assert_eq!(asked[1].body["without"], json!(["c.example"]));
+}
+
+/// Goal: nothing is signed that nobody confirmed, what was read aloud goes to the homeserver as it is, and
+/// the charter shows its members; by signing without a terminal, with words, and showing.
+#[tokio::test]
+async fn consortium_sign() {
+    let document = json!({"document": "-----BEGIN ENTENTE CHARTER-----"});
+    let fake = FakeAdmin::new(&[
+        (
+            "POST /admin/v1/consortia/inspections",
+            200,
+            charter_summary(),
+        ),
+        ("POST /admin/v1/consortia/signatures", 201, document),
+    ]);
+    std::fs::write(fake.file("charter.txt"), "charter").unwrap();
+    let file = fake.file("charter.txt").display().to_string();
+    let outcome = fake.hsctl(&format!("consortium sign {file}")).await;
+    assert_eq!(outcome.code, 2, "{outcome:?}");
+    assert!(outcome.stderr.contains("abandon zoo"), "{outcome:?}");
+    assert_eq!(fake.asked().len(), 1);
+    let line = format!("consortium sign {file} --fingerprint abandon-zoo");
+    assert_eq!(fake.hsctl(&line).await.code, 0);
+    let signed = fake.asked().pop().unwrap().body;
+    assert_eq!(
+        signed,
+        json!({"document": "charter", "fingerprint": "abandon-zoo"})
+    );
+    let shown = fake.hsctl(&format!("consortium show {file}")).await;
+    for part in [
+        "b.example: has signed; our agreement with it is revoked",
+        "b.example:8448",
+        "abandon zoo",
+    ] {
+        assert!(shown.stdout.contains(part), "{part}: {shown:?}");
+    }
+}
+
+/// Goal: joining says of each member what became of it; by an answer with one of two kinds.
+#[tokio::test]
+async fn consortium_join() {
+    let joined = json!({"consortium": "09".repeat(16), "serial": 1, "pairs": [
+        {"server": "b.example", "outcome": "made", "detail": "in force from now on"},
+        {"server": "c.example", "outcome": "not-signed", "detail": "has not signed"},
+    ]});
+    let fake = FakeAdmin::new(&[
+        ("POST /admin/v1/consortia/peers", 200, joined),
+        (
+            "GET /admin/v1/consortia",
+            200,
+            json!({"consortia": [
+                {"charter": charter_summary(), "signed_ms": 1},
+            ]}),
+        ),
+    ]);
+    std::fs::write(fake.file("charter.txt"), "charter").unwrap();
+    let line = format!("consortium join {}", fake.file("charter.txt").display());
+    let outcome = fake.hsctl(&line).await;
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    assert!(outcome.stdout.contains("b.example  made"), "{outcome:?}");
+    assert!(outcome.stdout.contains("not signed"), "{outcome:?}");
+    let listed = fake.hsctl("consortium list").await;
+    assert!(listed.stdout.contains("1 of 1"), "{listed:?}");
+}

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use super::error::AdminError;
-use super::{BODY_BYTES_MAX, BODY_TIME_MAX};
+use super::{BODY_BYTES_MAX, BODY_TIME_MAX, BodyMax};
 
 /// A JSON body; an empty one counts as `{}`, so that requests whose every field is optional need
 /// none.
@@ -18,12 +18,14 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = AdminError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, AdminError> {
+        let larger = request.extensions().get::<BodyMax>();
+        let bytes_max = larger.map_or(BODY_BYTES_MAX, |BodyMax(bytes_max)| *bytes_max);
         let body = tokio::time::timeout(BODY_TIME_MAX, Bytes::from_request(request, state))
             .await
             .map_err(|_| AdminError::TooSlow(BODY_TIME_MAX.as_secs()))?
             .map_err(|rejection| {
                 if rejection.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
-                    AdminError::TooLarge(BODY_BYTES_MAX)
+                    AdminError::TooLarge(bytes_max)
                 } else {
                     AdminError::Malformed(rejection.body_text())
                 }

@@ -7,6 +7,7 @@
 //! One endpoint, one file; the table below is all of them.
 
 mod authentication;
+mod consortia;
 mod error;
 mod extract;
 mod keys;
@@ -33,12 +34,18 @@ use crate::node::Node;
 
 /// Largest body of a request: a peering document with its certificates is the largest thing sent.
 const BODY_BYTES_MAX: usize = 128 * 1024;
+/// Largest body of a request about consortia: the files of one charter as its members have signed them.
+const CHARTERS_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// A body arrives within this time: the sign-in is open to everyone.
 const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Sign-ins of one address: in a burst, and then per second.
 const SIGN_INS_BURST: u64 = 20;
 const SIGN_INS_PER_SECOND: u64 = 1;
+
+/// Of a route that takes larger bodies than the others: the limit to name in a refusal.
+#[derive(Clone, Copy)]
+struct BodyMax(usize);
 
 /// Every route of the admin API. Each request carries [`crate::audit::Actor`] (local socket) or
 /// [`crate::identity::Remote`] (client listener) as an extension.
@@ -48,6 +55,16 @@ pub fn router(node: Arc<Node>) -> Router {
     let without_token = Router::new()
         .route("/admin/v1/sessions", post(sign_in::handle))
         .layer(Extension(limit));
+    let consortia = Router::new()
+        .route("/admin/v1/consortia", get(consortia::list::handle))
+        .route("/admin/v1/consortia/introductions", post(consortia::introduce::handle))
+        .route("/admin/v1/consortia/charters", post(consortia::charter::handle))
+        .route("/admin/v1/consortia/inspections", post(consortia::inspect::handle))
+        .route("/admin/v1/consortia/merges", post(consortia::merge::handle))
+        .route("/admin/v1/consortia/signatures", post(consortia::sign::handle))
+        .route("/admin/v1/consortia/peers", post(consortia::join::handle))
+        .layer(Extension(BodyMax(CHARTERS_BYTES_MAX)))
+        .layer(DefaultBodyLimit::max(CHARTERS_BYTES_MAX));
     let with_token = Router::new()
         .route("/admin/v1/server", get(server_status::handle))
         .route("/admin/v1/user-types", get(user_types::list::handle))
@@ -73,6 +90,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/admin/v1/peers/{server}/suspend", post(peers::suspend::handle))
         .route("/admin/v1/peers/{server}/resume", post(peers::resume::handle))
         .route("/admin/v1/peers/{server}/revoke", post(peers::revoke::handle))
+        .merge(consortia)
         .route("/admin/v1/keys", get(keys::show::handle))
         .route("/admin/v1/keys/envelope/rotate", post(keys::rotate_envelope::handle))
         .route("/admin/v1/keys/envelope/revoke", post(keys::revoke_envelope::handle))

@@ -23,6 +23,8 @@ use crate::node::Node;
 use crate::node::testing::{ManualClock, node};
 use crate::store::Part;
 
+mod consortia;
+
 const PASSWORD: &str = "correct horse battery";
 
 struct World {

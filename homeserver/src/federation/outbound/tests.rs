@@ -41,6 +41,8 @@ mod amendments;
 mod bad_input;
 mod bad_peers;
 mod bounds;
+mod claims;
+mod consortium;
 mod declarations;
 mod faulty_wires;
 mod keys;

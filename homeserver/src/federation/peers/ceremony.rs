@@ -262,7 +262,7 @@ async fn take_checked(
 }
 
 /// The record once both have signed.
-fn in_force(record: PeerRecord, active: Active, now_ms: u64) -> PeerRecord {
+pub(super) fn in_force(record: PeerRecord, active: Active, now_ms: u64) -> PeerRecord {
     let goes_on = is_in_force(&record);
     let manifest = newest(&record, active.signed().partner_manifest(), now_ms);
     PeerRecord {
@@ -281,7 +281,7 @@ fn in_force(record: PeerRecord, active: Active, now_ms: u64) -> PeerRecord {
     }
 }
 
-fn is_in_force(record: &PeerRecord) -> bool {
+pub(super) fn is_in_force(record: &PeerRecord) -> bool {
     use federation_proto::agreement::Record;
     matches!(
         record.current,
@@ -290,7 +290,7 @@ fn is_in_force(record: &PeerRecord) -> bool {
 }
 
 /// Before a new link epoch begins, nothing of the old one may wait any more.
-async fn clear_ended(node: &Node, server: &ServerName) -> Result<(), PeeringError> {
+pub(super) async fn clear_ended(node: &Node, server: &ServerName) -> Result<(), PeeringError> {
     let record = peer::get(&node.store, server).await?;
     if record.is_some_and(|(record, _)| !is_in_force(&record)) {
         let refusal = Refusal::new(

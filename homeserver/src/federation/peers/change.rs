@@ -13,7 +13,7 @@ use crate::store::peer::{self, PeerRecord};
 use crate::store::{Part, PartOutcome, StoreError};
 
 /// How often a change is tried before whoever asked is told to try again.
-const ATTEMPTS_MAX: usize = 8;
+pub(super) const ATTEMPTS_MAX: usize = 8;
 
 /// What a decision comes to.
 pub(super) struct Change<T> {

@@ -61,6 +61,11 @@ pub async fn inspect(node: &Node, text: &str) -> Result<DocumentSummary, Peering
             let known = known_fingerprint(node, &body.from);
             (body.from, body.to, known, vec![line])
         }
+        Kind::Introduction | Kind::Charter => {
+            return Err(PeeringError::Document(format!(
+                "this is of a consortium ({kind}): `hsctl consortium show` reads charters"
+            )));
+        }
     };
     if let Some(fingerprint) = fingerprint {
         let words = fingerprint.words().join(" ");
@@ -158,5 +163,8 @@ pub async fn take(node: &Arc<Node>, actor: &Actor, text: &str) -> Result<ServerN
         Kind::Acceptance => Err(PeeringError::Document(
             "this is an acceptance: countersign it with `hsctl peer countersign`".to_owned(),
         )),
+        Kind::Introduction | Kind::Charter => Err(PeeringError::Document(format!(
+            "this is of a consortium ({kind}): `hsctl consortium` takes it"
+        ))),
     }
 }

@@ -6,6 +6,7 @@
 mod amendments;
 mod ceremony;
 mod change;
+pub mod consortium;
 mod declarations;
 mod directory;
 mod documents;

@@ -92,7 +92,8 @@ fn nonce(node: &Node) -> Result<[u8; 16], PeeringError> {
     Ok(nonce)
 }
 
-fn after_days(made_ms: u64, days: u32) -> Result<u64, PeeringError> {
+/// When what is stated at `made_ms` for so many days ends.
+pub(super) fn after_days(made_ms: u64, days: u32) -> Result<u64, PeeringError> {
     if !(1..=VALID_DAYS_MAX).contains(&days) {
         return Err(PeeringError::Statement(format!(
             "`valid_days` must be between 1 and {VALID_DAYS_MAX}"
@@ -101,7 +102,10 @@ fn after_days(made_ms: u64, days: u32) -> Result<u64, PeeringError> {
     Ok(made_ms.saturating_add(u64::from(days).saturating_mul(DAY_MS)))
 }
 
-fn parse_endpoints(node: &Node, asked: &[String]) -> Result<Vec<Endpoint>, PeeringError> {
+pub(super) fn parse_endpoints(
+    node: &Node,
+    asked: &[String],
+) -> Result<Vec<Endpoint>, PeeringError> {
     let stated = if asked.is_empty() {
         &node.config.federation.endpoints
     } else {
@@ -124,7 +128,7 @@ fn parse_endpoints(node: &Node, asked: &[String]) -> Result<Vec<Endpoint>, Peeri
         .collect()
 }
 
-fn proto_terms(terms: &Terms) -> agreement::Terms {
+pub(super) fn proto_terms(terms: &Terms) -> agreement::Terms {
     agreement::Terms {
         outbound: proto_grants(&terms.outbound),
         inbound: proto_grants(&terms.inbound),

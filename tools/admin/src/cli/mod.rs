@@ -1,5 +1,6 @@
 //! The command line: every command, its flags and its help.
 
+mod consortium;
 mod keys;
 mod peer;
 mod policy;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use homeserver_api::ids::{DeviceId, Handle, ServerName};
 
+pub(crate) use self::consortium::ConsortiumCommand;
 pub(crate) use self::keys::{KeyKind, KeysCommand, RevokeKeyArguments};
 pub(crate) use self::peer::{
     ConfirmArguments, DocumentOutput, PeerCommand, QuarantineCommand, StatementArguments,
@@ -112,6 +114,13 @@ pub(crate) enum Command {
     /// telephone.
     #[command(subcommand)]
     Peer(PeerCommand),
+    /// Many organisations at once: one charter that all sign instead of an agreement for each two.
+    ///
+    /// Each runs `consortium introduce`; one makes the charter of all with `consortium new`; each signs
+    /// it with `consortium sign` after all have compared its fingerprint; one puts the signatures into one
+    /// file with `consortium merge`; and each runs `consortium join` on that.
+    #[command(subcommand)]
+    Consortium(ConsortiumCommand),
     /// The organisation's keys: shown, changed by hand, revoked.
     #[command(subcommand)]
     Keys(KeysCommand),
@@ -305,6 +314,14 @@ mod tests {
             "hsctl peer suspend b.example --reason drill",
             "hsctl peer resume b.example",
             "hsctl peer revoke b.example --reason over --yes",
+            "hsctl consortium list",
+            "hsctl consortium introduce --endpoint 10.0.0.1:8448 --contact ops@a.example -o a.txt",
+            "hsctl consortium new Relief --member b.txt --member c.txt --ttl-max 7d --grant message -o charter.txt",
+            "hsctl consortium new --former charter.txt --member d.txt --without c.example",
+            "hsctl consortium show charter.txt",
+            "hsctl consortium sign charter.txt --fingerprint 00ff -o signed.txt",
+            "hsctl consortium merge a.txt b.txt -o charter.txt",
+            "hsctl consortium join charter.txt",
             "hsctl keys show",
             "hsctl keys rotate envelope",
             "hsctl keys rotate tls --json",
@@ -344,6 +361,11 @@ mod tests {
             ("hsctl keys rotate root", "root"),
             ("hsctl keys revoke envelope all --since soon", "soon"),
             ("hsctl audit --limit 0", "0"),
+            ("hsctl consortium merge", "DOCUMENTS"),
+            (
+                "hsctl consortium new Relief --without c.example",
+                "--former",
+            ),
             ("hsctl --root-sha256 00 --root f status", "--root"),
         ] {
             let error = parse(line).expect_err(line);

@@ -1,6 +1,7 @@
 //! What each command asks of the admin API and how its answer reads; one file a noun.
 
 mod audit;
+mod consortium;
 mod keys;
 mod outbox;
 mod peer;
@@ -22,7 +23,7 @@ use crate::connection::Admin;
 use crate::failure::Failure;
 
 /// Largest file that a command reads.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
+const FILE_BYTES_MAX: u64 = 2 * 1024 * 1024;
 
 /// Does what the command line asks.
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -37,6 +38,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Device(command) => user::run_device(&admin()?, command, format).await,
         Command::UserType(command) => user_type::run(&admin()?, command, format).await,
         Command::Peer(command) => peer::run(&admin()?, command, format).await,
+        Command::Consortium(command) => consortium::run(&admin()?, command, format).await,
         Command::Keys(command) => keys::run(&admin()?, command, format).await,
         Command::Outbox(command) => outbox::run(&admin()?, command, format).await,
         Command::DeadLetters { limit } => outbox::dead_letters(&admin()?, limit, format).await,

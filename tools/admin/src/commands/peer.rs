@@ -187,7 +187,7 @@ async fn act(
     format.show(&peer, peer_sheet)
 }
 
-fn terms(statement: &StatementArguments) -> Result<Terms, Failure> {
+pub(super) fn terms(statement: &StatementArguments) -> Result<Terms, Failure> {
     let start = match &statement.terms {
         Some(file) => serde_json::from_str(&read_file(file)?).map_err(|error| {
             Failure::Configuration(format!("{} states no terms: {error}", file.display()))
@@ -197,7 +197,7 @@ fn terms(statement: &StatementArguments) -> Result<Terms, Failure> {
     Ok(statement.apply(start))
 }
 
-fn state(state: PeerState) -> &'static str {
+pub(super) fn state(state: PeerState) -> &'static str {
     match state {
         PeerState::Offered => "offered",
         PeerState::Accepted => "accepted",
