@@ -17,7 +17,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::task::{Id, JoinSet};
 
 use crate::delivery::{NotTaken, files};
-use crate::federation::outbound::{Network, ResponseBody};
+use crate::federation::outbound::{Network, PROBLEM_BYTES_MAX, ResponseBody};
 use crate::federation::paths;
 use crate::federation::peers::{Direction, Operation};
 use crate::node::{Hint, Node};
@@ -31,8 +31,6 @@ const FETCH_TIME_MIN: Duration = Duration::from_secs(30);
 const BYTES_PER_SECOND_MIN: u64 = 64 * 1024;
 /// Longest wait for the answer's head, and then for each piece of the body.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
-/// Largest body of an answer that refuses.
-const PROBLEM_BYTES_MAX: usize = 8 * 1024;
 
 /// Fetches what is asked for, until it is dropped.
 pub async fn run(node: Arc<Node>, network: Arc<dyn Network>) {

@@ -30,6 +30,7 @@ use crate::store::{Part, StoreError, dead_letters};
 
 pub use links::{LinkStatus, Links};
 pub use network::{Network, ResponseBody, TlsNetwork};
+pub(in crate::federation) use request::PROBLEM_BYTES_MAX;
 pub(super) use settle::clear;
 
 use serials::Serials;

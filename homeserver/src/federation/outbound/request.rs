@@ -16,7 +16,7 @@ use crate::http_client::ConnectionError;
 /// Longest wait for the head of an answer, and for the rest of it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Largest body of an answer that refuses.
-const PROBLEM_BYTES_MAX: usize = 8 * 1024;
+pub(in crate::federation) const PROBLEM_BYTES_MAX: usize = 8 * 1024;
 
 /// Why a request did not get what it asked for.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -113,6 +113,19 @@ async fn acquainted(a: &Side, b: &Side) -> (Person, Person) {
     (alice, bob)
 }
 
+/// Alice at `a`, Bob at `b` and Carol at `c` in a room that `a` hubs; the others have not heard of it yet.
+async fn three_acquainted(a: &Side, b: &Side, c: &Side) -> (Person, Person, Person) {
+    peered(a, b).await;
+    peered(a, c).await;
+    peered(b, c).await;
+    let mut alice = person(a, "alice").await;
+    let bob = person(b, "bob").await;
+    let carol = person(c, "carol").await;
+    let created = alice.create_room(a, ROOM, &[&bob, &carol]).await;
+    assert!(matches!(created, Outcome::Accepted { .. }), "{created:?}");
+    (alice, bob, carol)
+}
+
 /// Goal: the ceremony makes both sides active, each state in its turn, with the countersignature
 /// brought online by the offerer's worker, again when its answer was lost; by walking through it.
 #[tokio::test]
@@ -208,14 +221,7 @@ async fn messages_and_keys_both_ways() {
 #[tokio::test]
 async fn hub_relays_between_followers() {
     let [a, b, c] = sides(["a.example", "b.example", "c.example"]);
-    peered(&a, &b).await;
-    peered(&a, &c).await;
-    peered(&b, &c).await;
-    let mut alice = person(&a, "alice").await;
-    let mut bob = person(&b, "bob").await;
-    let carol = person(&c, "carol").await;
-    let created = alice.create_room(&a, ROOM, &[&bob, &carol]).await;
-    assert!(matches!(created, Outcome::Accepted { .. }), "{created:?}");
+    let (alice, mut bob, carol) = three_acquainted(&a, &b, &c).await;
     let mut to_c = worker(&a, &c);
     drain(&mut worker(&a, &b)).await;
     drain(&mut to_c).await;

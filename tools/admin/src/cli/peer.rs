@@ -182,15 +182,14 @@ pub(crate) struct ConfirmArguments {
     pub(crate) fingerprint: Option<String>,
 }
 
-/// What changes of this side's statement.
+/// The bounds that a statement may name. What a flag does not name stays as it is.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "What changes (nothing: take back what was proposed)")]
-pub(crate) struct ChangeArguments {
-    /// What our people may do towards theirs, all of it anew: `message`, `invite`, `directory`, `files`,
-    /// `none`, each perhaps for some of our user types only: `message:officer,guest`. May be repeated.
+struct TermsFlags {
+    /// What our people may do towards theirs, all of it: `message`, `invite`, `directory`, `files`, `none`,
+    /// each perhaps for some of our user types only: `message:officer,guest`. May be repeated.
     #[arg(long, value_name = "WHAT[:TYPES]", value_parser = GrantFlag::from_str)]
     outbound: Vec<GrantFlag>,
-    /// What their people may do towards ours, all of it anew; written like --outbound.
+    /// What their people may do towards ours, all of it; written like --outbound, with our user types.
     #[arg(long = "grant", visible_alias = "inbound", value_name = "WHAT[:TYPES]", value_parser = GrantFlag::from_str)]
     inbound: Vec<GrantFlag>,
     /// Shortest time-to-live of a message, such as 1m.
@@ -208,6 +207,14 @@ pub(crate) struct ChangeArguments {
     /// Highest label of a message, 0 to 255.
     #[arg(long, value_name = "LABEL")]
     label_max: Option<u8>,
+}
+
+/// What changes of this side's statement.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "What changes (nothing: take back what was proposed)")]
+pub(crate) struct ChangeArguments {
+    #[command(flatten)]
+    terms: TermsFlags,
     /// Days from now until the agreement expires.
     #[arg(long, value_name = "DAYS")]
     valid_days: Option<u32>,
@@ -224,13 +231,13 @@ impl ChangeArguments {
     pub(crate) fn request(&self) -> AmendRequest {
         let named = |flags: &[GrantFlag]| (!flags.is_empty()).then(|| grants(flags));
         AmendRequest {
-            outbound: named(&self.outbound),
-            inbound: named(&self.inbound),
-            ttl_min_seconds: self.ttl_min,
-            ttl_max_seconds: self.ttl_max,
-            waiting_bytes_max: self.waiting_max,
-            file_bytes_max: self.file_max,
-            label_max: self.label_max,
+            outbound: named(&self.terms.outbound),
+            inbound: named(&self.terms.inbound),
+            ttl_min_seconds: self.terms.ttl_min,
+            ttl_max_seconds: self.terms.ttl_max,
+            waiting_bytes_max: self.terms.waiting_max,
+            file_bytes_max: self.terms.file_max,
+            label_max: self.terms.label_max,
             valid_days: self.valid_days,
             endpoints: (!self.endpoints.is_empty()).then(|| self.endpoints.clone()),
             contact: self.contact.clone(),
@@ -247,28 +254,8 @@ pub(crate) struct StatementArguments {
     /// Start from a JSON file (`-`: standard input) instead of from everything.
     #[arg(long, value_name = "FILE")]
     pub(crate) terms: Option<PathBuf>,
-    /// What our people may do towards theirs: `message`, `invite`, `directory`, `files`, `none`, each
-    /// perhaps for some of our user types only: `message:officer,guest`. May be repeated.
-    #[arg(long, value_name = "WHAT[:TYPES]", value_parser = GrantFlag::from_str)]
-    outbound: Vec<GrantFlag>,
-    /// What their people may do towards ours; written like --outbound, with our user types.
-    #[arg(long = "grant", visible_alias = "inbound", value_name = "WHAT[:TYPES]", value_parser = GrantFlag::from_str)]
-    inbound: Vec<GrantFlag>,
-    /// Shortest time-to-live of a message, such as 1m.
-    #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
-    ttl_min: Option<u32>,
-    /// Longest time-to-live of a message, such as 30d.
-    #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
-    ttl_max: Option<u32>,
-    /// Most that the partner may have waiting here, such as 1GiB.
-    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
-    waiting_max: Option<u64>,
-    /// Largest file, such as 100MiB.
-    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
-    file_max: Option<u64>,
-    /// Highest label of a message, 0 to 255 [default: any].
-    #[arg(long, value_name = "LABEL")]
-    label_max: Option<u8>,
+    #[command(flatten)]
+    flags: TermsFlags,
     /// Days until the agreement expires.
     #[arg(long, value_name = "DAYS")]
     valid_days: Option<u32>,
@@ -283,23 +270,23 @@ pub(crate) struct StatementArguments {
 impl StatementArguments {
     /// The terms that these flags make of `former`.
     pub(crate) fn apply(&self, mut terms: Terms) -> Terms {
-        if !self.outbound.is_empty() {
-            terms.outbound = grants(&self.outbound);
+        if !self.flags.outbound.is_empty() {
+            terms.outbound = grants(&self.flags.outbound);
         }
-        if !self.inbound.is_empty() {
-            terms.inbound = grants(&self.inbound);
+        if !self.flags.inbound.is_empty() {
+            terms.inbound = grants(&self.flags.inbound);
         }
         let ttl = &mut terms.ttl;
-        ttl.min_seconds = self.ttl_min.unwrap_or(ttl.min_seconds);
-        ttl.max_seconds = self.ttl_max.unwrap_or(ttl.max_seconds);
+        ttl.min_seconds = self.flags.ttl_min.unwrap_or(ttl.min_seconds);
+        ttl.max_seconds = self.flags.ttl_max.unwrap_or(ttl.max_seconds);
         // Not used on a link, but kept in order for whoever checks that bounds are.
         ttl.default_seconds = ttl
             .default_seconds
             .min(ttl.max_seconds)
             .max(ttl.min_seconds);
-        terms.waiting_bytes_max = self.waiting_max.unwrap_or(terms.waiting_bytes_max);
-        terms.file_bytes_max = self.file_max.unwrap_or(terms.file_bytes_max);
-        terms.label_max = self.label_max.unwrap_or(terms.label_max);
+        terms.waiting_bytes_max = self.flags.waiting_max.unwrap_or(terms.waiting_bytes_max);
+        terms.file_bytes_max = self.flags.file_max.unwrap_or(terms.file_bytes_max);
+        terms.label_max = self.flags.label_max.unwrap_or(terms.label_max);
         terms.valid_days = self.valid_days.unwrap_or(terms.valid_days);
         terms
     }

@@ -131,13 +131,7 @@ async fn answers_are_taken_once() {
 #[tokio::test]
 async fn relays_are_taken_once() {
     let [a, b, c] = sides(["a.example", "b.example", "c.example"]);
-    peered(&a, &b).await;
-    peered(&a, &c).await;
-    peered(&b, &c).await;
-    let mut alice = person(&a, "alice").await;
-    let mut bob = person(&b, "bob").await;
-    let carol = person(&c, "carol").await;
-    alice.create_room(&a, ROOM, &[&bob, &carol]).await;
+    let (_, mut bob, carol) = three_acquainted(&a, &b, &c).await;
     let mut to_c = worker(&a, &c);
     drain(&mut worker(&a, &b)).await;
     drain(&mut to_c).await;

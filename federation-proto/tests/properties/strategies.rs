@@ -1,0 +1,387 @@
+//! Values of every kind as they may be, and what becomes of their bytes on the way.
+
+use super::*;
+
+/// What a hostile or broken sender makes of bytes.
+#[derive(Debug, Clone)]
+pub enum Damage {
+    Flip(usize, u8),
+    Cut(usize),
+    Insert(usize, u8),
+    Remove(usize),
+    Swap(usize, usize),
+}
+
+pub fn damage() -> impl Strategy<Value = Vec<Damage>> {
+    let one = prop_oneof![
+        (any::<usize>(), 1..=u8::MAX).prop_map(|(at, bits)| Damage::Flip(at, bits)),
+        any::<usize>().prop_map(Damage::Cut),
+        (any::<usize>(), any::<u8>()).prop_map(|(at, byte)| Damage::Insert(at, byte)),
+        any::<usize>().prop_map(Damage::Remove),
+        any::<(usize, usize)>().prop_map(|(from, to)| Damage::Swap(from, to)),
+    ];
+    prop::collection::vec(one, 0..3)
+}
+
+pub fn damaged(bytes: &[u8], damage: Vec<Damage>) -> Bytes {
+    let mut bytes = bytes.to_vec();
+    for damage in damage {
+        let length = bytes.len().max(1);
+        match damage {
+            Damage::Insert(at, byte) => bytes.insert(at % (bytes.len() + 1), byte),
+            _ if bytes.is_empty() => {}
+            Damage::Flip(at, bits) => bytes[at % length] ^= bits,
+            Damage::Cut(at) => bytes.truncate(at % length),
+            Damage::Remove(at) => drop(bytes.remove(at % length)),
+            Damage::Swap(from, to) => bytes.swap(from % length, to % length),
+        }
+    }
+    bytes.into()
+}
+
+pub fn check_wire<T: Wire + PartialEq + Debug>(value: &T, damage: Vec<Damage>) {
+    let bytes = value.to_bytes().unwrap();
+    assert_eq!(&T::from_bytes(bytes.clone()).unwrap(), value);
+    let other = damaged(&bytes, damage);
+    if let Ok(accepted) = T::from_bytes(other.clone()) {
+        assert_eq!(accepted.to_bytes().unwrap(), other);
+    }
+}
+
+pub fn opaque(max: usize) -> impl Strategy<Value = Bytes> {
+    prop::collection::vec(any::<u8>(), 0..max).prop_map(Bytes::from)
+}
+
+pub fn server_name() -> impl Strategy<Value = ServerName> {
+    select(vec![
+        "a.example",
+        "b.example",
+        "xn--bcher-kva.example",
+        "a-1.b.c.example",
+    ])
+    .prop_map(|name| name.parse().unwrap())
+}
+
+pub fn digest() -> impl Strategy<Value = Digest> {
+    any::<[u8; 32]>().prop_map(Digest::from_bytes)
+}
+
+pub fn room() -> impl Strategy<Value = RoomId> {
+    any::<[u8; 16]>().prop_map(RoomId::from_bytes)
+}
+
+pub fn device() -> impl Strategy<Value = DeviceId> {
+    any::<[u8; 16]>().prop_map(DeviceId::from_bytes)
+}
+
+pub fn account() -> impl Strategy<Value = AccountId> {
+    any::<[u8; 16]>().prop_map(AccountId::from_bytes)
+}
+
+pub fn sender() -> impl Strategy<Value = Sender> {
+    (account(), device()).prop_map(|(account, device)| Sender { account, device })
+}
+
+pub fn member() -> impl Strategy<Value = Member> {
+    (server_name(), account(), device()).prop_map(|(server, account, device)| Member {
+        server,
+        account,
+        device,
+    })
+}
+
+pub fn members() -> impl Strategy<Value = Vec<Member>> {
+    prop::collection::vec(member(), 0..4)
+}
+
+pub fn code() -> impl Strategy<Value = RefusalCode> {
+    select(RefusalCode::ALL)
+}
+
+pub fn refusal() -> impl Strategy<Value = Refusal> {
+    (code(), "[a-zäß ]{0,40}").prop_map(|(code, reason)| Refusal::new(code, reason))
+}
+
+pub fn header() -> impl Strategy<Value = Header> {
+    (
+        select(&Kind::ALL[..]),
+        (server_name(), server_name()),
+        any::<[u8; 8]>(),
+        any::<[u8; 16]>(),
+        (any::<u64>(), 1..=u64::MAX, any::<u64>(), any::<u64>()),
+        0..1000_u32,
+        digest(),
+    )
+        .prop_map(
+            |(kind, names, key_id, lane, numbers, payload_length, hash)| Header {
+                version: Version::V1,
+                suite: Suite::Ed25519Sha256,
+                kind,
+                origin: names.0,
+                destination: names.1,
+                key_id: KeyId(key_id),
+                link_epoch: numbers.0,
+                lane: Lane::from_bytes(lane),
+                sequence: numbers.1,
+                created_ms: numbers.2,
+                expires_ms: numbers.3,
+                payload_length,
+                payload_sha256: hash,
+            },
+        )
+}
+
+pub fn proof() -> impl Strategy<Value = EnvelopeProof> {
+    let parts = (
+        1..=1024_u32,
+        any::<u32>(),
+        prop::collection::vec(digest(), 0..=10),
+        prop::collection::vec(any::<u8>(), 64),
+    );
+    parts.prop_map(|(size, index, path, signature)| {
+        let mut writer = Writer::new();
+        writer.u32(size);
+        writer.u32(index % size);
+        writer.list("path", 10, &path, |writer, hash| {
+            writer.fixed(hash.as_bytes());
+        });
+        writer.fixed(&signature);
+        EnvelopeProof::from_bytes(writer.finish().unwrap()).unwrap()
+    })
+}
+
+pub fn handshake() -> impl Strategy<Value = Handshake> {
+    (
+        (room(), server_name(), member()),
+        any::<(u64, u64, u64)>(),
+        opaque(50),
+        members(),
+        members(),
+        prop::option::of(opaque(50)),
+    )
+        .prop_map(
+            |(names, numbers, commit, adds, removes, welcome)| Handshake {
+                room: names.0,
+                hub: names.1,
+                sender: names.2,
+                epoch: numbers.0,
+                reference: numbers.1,
+                stamp_ms: numbers.2,
+                commit,
+                adds,
+                removes,
+                welcome,
+            },
+        )
+}
+
+pub fn key_response() -> impl Strategy<Value = KeyResponse> {
+    let keys = prop::collection::vec(
+        (member(), opaque(30)).prop_map(|(member, key_package)| ClaimedKey {
+            member,
+            key_package,
+        }),
+        0..4,
+    );
+    let result = prop_oneof![keys.prop_map(Ok), refusal().prop_map(Err)];
+    (any::<[u8; 16]>(), device(), result).prop_map(|(request, device, result)| KeyResponse {
+        request: RequestId::from_bytes(request),
+        device,
+        result,
+    })
+}
+
+pub fn payload() -> impl Strategy<Value = Payload> {
+    let message = (room(), sender(), any::<u64>(), opaque(80)).prop_map(
+        |(room, sender, reference, message)| {
+            Payload::Message(Message {
+                room,
+                sender,
+                reference,
+                message,
+            })
+        },
+    );
+    let welcome = (
+        (room(), server_name(), any::<u64>(), any::<u64>()),
+        members(),
+        prop::collection::vec(device(), 0..4),
+        opaque(50),
+    )
+        .prop_map(|(names, members, recipients, welcome)| {
+            Payload::Welcome(Welcome {
+                room: names.0,
+                hub: names.1,
+                epoch: names.2,
+                stamp_ms: names.3,
+                members,
+                recipients,
+                welcome,
+            })
+        });
+    let relay = (any::<u64>(), proof(), opaque(100)).prop_map(|(stamp_ms, proof, envelope)| {
+        Payload::Relay(Relay {
+            stamp_ms,
+            proof,
+            envelope,
+        })
+    });
+    let request = (any::<[u8; 16]>(), sender(), "[a-z0-9][a-z0-9._-]{0,10}").prop_map(
+        |(request, requester, handle)| {
+            Payload::KeyRequest(KeyRequest {
+                request: RequestId::from_bytes(request),
+                requester,
+                handle: handle.parse::<Handle>().unwrap(),
+            })
+        },
+    );
+    let notice = (
+        (room(), device(), server_name()),
+        select(vec![About::Message, About::Handshake]),
+        any::<u64>(),
+        refusal(),
+    )
+        .prop_map(|(names, about, reference, refusal)| {
+            Payload::Notice(Notice {
+                room: names.0,
+                device: names.1,
+                server: names.2,
+                about,
+                reference,
+                refusal,
+            })
+        });
+    let tombstone = (1..=1_000_000_u32, code())
+        .prop_map(|(count, code)| Payload::Tombstone(Tombstone { count, code }));
+    prop_oneof![
+        message,
+        handshake().prop_map(Payload::Handshake),
+        welcome,
+        relay,
+        request,
+        key_response().prop_map(Payload::KeyResponse),
+        notice,
+        tombstone,
+    ]
+}
+
+pub fn link() -> impl Strategy<Value = Link> {
+    (server_name(), server_name(), any::<u64>()).prop_map(|(origin, destination, link_epoch)| {
+        Link {
+            version: Version::V1,
+            origin,
+            destination,
+            link_epoch,
+        }
+    })
+}
+
+pub fn outgoing() -> impl Strategy<Value = Outgoing> {
+    (
+        select(&Kind::ALL[..]),
+        any::<[u8; 16]>(),
+        1..=u64::MAX,
+        any::<(u64, u64)>(),
+        opaque(100),
+    )
+        .prop_map(|(kind, lane, sequence, times, payload)| Outgoing {
+            kind,
+            lane: Lane::from_bytes(lane),
+            sequence,
+            created_ms: times.0,
+            expires_ms: times.1,
+            payload: HashedPayload::new(payload),
+        })
+}
+
+pub fn item_result() -> impl Strategy<Value = ItemResult> {
+    prop_oneof![
+        Just(ItemResult::Accepted),
+        Just(ItemResult::Duplicate),
+        refusal().prop_map(ItemResult::Refused),
+        (code(), 0..=300_000_u32).prop_map(|(code, retry_after_ms)| ItemResult::Deferred {
+            code,
+            retry_after_ms
+        }),
+    ]
+}
+
+pub fn receipt_body() -> impl Strategy<Value = ReceiptBody> {
+    let head = (any::<u64>(), digest()).prop_map(|(sequence, chain_hash)| LaneHead {
+        sequence,
+        chain_hash,
+    });
+    let lane = any::<[u8; 16]>().prop_map(Lane::from_bytes);
+    (
+        link(),
+        digest(),
+        any::<u64>(),
+        prop::collection::vec(item_result(), 1..6),
+        prop::collection::btree_map(lane, head, 0..4),
+    )
+        .prop_map(|(link, root, at_ms, results, lanes)| ReceiptBody {
+            link,
+            root,
+            at_ms,
+            results,
+            lanes,
+        })
+}
+
+pub fn grants() -> impl Strategy<Value = Grants> {
+    let names = prop::collection::vec("[a-zä ]{1,8}", 0..3).prop_map(UserTypes::from_names);
+    prop::collection::btree_map(select(&Operation::ALL[..]), names, 0..4)
+}
+
+pub fn terms() -> impl Strategy<Value = Terms> {
+    (
+        grants(),
+        grants(),
+        1..1000_u32,
+        1000..=u32::MAX,
+        any::<(u64, u64, u8)>(),
+    )
+        .prop_map(
+            |(outbound, inbound, min_seconds, max_seconds, limits)| Terms {
+                outbound,
+                inbound,
+                ttl: TtlBounds {
+                    min_seconds,
+                    max_seconds,
+                },
+                waiting_bytes_max: limits.0,
+                file_bytes_max: limits.1,
+                label_max: limits.2,
+            },
+        )
+}
+
+pub fn statement() -> impl Strategy<Value = Statement> {
+    let endpoint = select(vec!["a.example:8448", "192.0.2.1:1", "[2001:db8::1]:65535"]);
+    (
+        (server_name(), server_name(), any::<u64>(), digest()),
+        prop::collection::btree_set(any::<u16>(), 1..=8),
+        (opaque(40), opaque(40)),
+        prop::collection::vec(endpoint, 0..3),
+        terms(),
+        "[a-z äöü@]{0,20}",
+        (any::<[u8; 16]>(), any::<u64>(), any::<u64>()),
+    )
+        .prop_map(
+            |(names, versions, keys, endpoints, terms, contact, rest)| Statement {
+                from: names.0,
+                to: names.1,
+                serial: names.2,
+                previous: names.3,
+                versions: VersionSet::new(versions.into_iter().map(Version)).unwrap(),
+                root: keys.0,
+                manifest: keys.1,
+                endpoints: endpoints.into_iter().map(|e| e.parse().unwrap()).collect(),
+                terms,
+                contact,
+                nonce: rest.0,
+                made_ms: rest.1,
+                expires_ms: rest.2,
+            },
+        )
+}
