@@ -182,6 +182,12 @@ async fn changed_keys_are_announced() {
         let a_knows = a.node.links.known_of_us(&b.node.server) == Some(newest);
         serial_known(&b, &a) == newest && a_knows
     };
+    // They have greeted each other: from now on there is nothing that they would talk about.
+    let greeted = async || {
+        let answers = |at: &Side, of: &Side| at.node.links.status(&of.node.server).reachable;
+        answers(&a, &b).is_some() && answers(&b, &a).is_some()
+    };
+    until(&both, greeted).await;
     rotate(&a).await;
     until(&both, told).await;
 
