@@ -1,6 +1,6 @@
 //! Every type that the HTTP interfaces carry as JSON, by name: a new request or answer is added here.
 
-use homeserver_api::{admin, client, policy, problem};
+use homeserver_api::{admin, client, password, policy, problem};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -58,6 +58,7 @@ every_type! {
     client::RenewRequest,
     client::RenewResponse,
     client::ServerInfo,
+    password::ChangePasswordRequest,
     policy::UserTypePolicy,
     problem::Problem,
 }

@@ -3,6 +3,7 @@
 //! - [`session`]: binary frames of a device's WebSocket session.
 //! - [`client`]: HTTP + JSON of the client API.
 //! - [`admin`]: HTTP + JSON of the admin API.
+//! - [`password`]: passwords, in either.
 //! - [`policy`]: what a user type allows, as clients and administrators see it.
 //! - [`attributes`]: what a message says of itself to the servers on its way.
 //! - [`problem`]: the body of every HTTP error (RFC 9457).
@@ -14,6 +15,7 @@
 pub mod admin;
 pub mod attributes;
 pub mod client;
+pub mod password;
 pub mod policy;
 pub mod problem;
 pub mod session;

@@ -9,10 +9,12 @@
 mod authentication;
 mod error;
 mod extract;
+mod password;
 mod peers;
 mod records;
 mod server_status;
 mod sign_in;
+mod sign_out;
 #[cfg(test)]
 mod tests;
 mod user_types;
@@ -47,6 +49,8 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/admin/v1/sessions", post(sign_in::handle))
         .layer(Extension(limit));
     let with_token = Router::new()
+        .route("/admin/v1/sessions", delete(sign_out::handle))
+        .route("/admin/v1/password", post(password::handle))
         .route("/admin/v1/server", get(server_status::handle))
         .route("/admin/v1/user-types", get(user_types::list::handle))
         .route("/admin/v1/user-types/{name}", put(user_types::put::handle))
