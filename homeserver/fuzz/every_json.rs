@@ -1,6 +1,6 @@
 //! Every type that the HTTP interfaces carry as JSON, by name: a new request or answer is added here.
 
-use homeserver_api::{admin, client, consortium, keys, policy, problem};
+use homeserver_api::{admin, client, consortium, keys, password, policy, problem};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -76,6 +76,7 @@ every_type! {
     keys::RevokeEnvelopeKeyRequest,
     keys::RevokeTlsKeyRequest,
     keys::RotateKeyRequest,
+    password::ChangePasswordRequest,
     policy::UserTypePolicy,
     problem::Problem,
 }

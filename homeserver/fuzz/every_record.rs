@@ -143,7 +143,11 @@ impl Records {
             |part, record| account::put(part, account, record),
         ));
         count(self.round_trip(
-            |store| now(administrators::get(store, &handle)).ok()?,
+            |store| {
+                now(administrators::get(store, &handle))
+                    .ok()?
+                    .map(|(record, _)| record)
+            },
             |part, record| administrators::create(part, &handle, record),
         ));
         count(self.round_trip(

@@ -7,6 +7,8 @@
 //! | method and path | request | answer |
 //! |---|---|---|
 //! | `POST /admin/v1/sessions` | [`SignInRequest`] | 201 [`SignInResponse`]; needs no token |
+//! | `DELETE /admin/v1/sessions` | – | 204; ends the session of this token |
+//! | `POST /admin/v1/password` | [`crate::password::ChangePasswordRequest`] | 204; the administrator's own, over the network; the other sessions end |
 //! | `GET /admin/v1/server` | – | [`ServerStatus`] |
 //! | `GET /admin/v1/user-types` | – | [`UserTypes`] |
 //! | `PUT /admin/v1/user-types/{name}` | [`UserTypePolicy`] | [`UserType`] |
@@ -64,6 +66,7 @@ mod quarantine;
 
 use crate::Base64;
 use crate::client::DeviceInfo;
+use crate::password::Password;
 use crate::policy::{Bounds, UserTypePolicy};
 
 /// Most entries in one page of a list.
@@ -76,7 +79,7 @@ pub struct SignInRequest {
     /// The administrator's name.
     pub name: Handle,
     /// The administrator's password.
-    pub password: String,
+    pub password: Password,
 }
 
 /// A session of an administrator.
@@ -137,7 +140,7 @@ pub struct CreateUserRequest {
     pub user_type: Option<String>,
     /// Its first password; absent: the homeserver makes one.
     #[serde(default)]
-    pub password: Option<String>,
+    pub password: Option<Password>,
 }
 
 /// An account and the password to hand to its owner.
@@ -150,7 +153,7 @@ pub struct CreatedUser {
     /// Its user type.
     pub user_type: String,
     /// The password, when the homeserver made it.
-    pub password: Option<String>,
+    pub password: Option<Password>,
 }
 
 /// A change to an account; what is absent stays.
@@ -171,7 +174,7 @@ pub struct ChangeUserRequest {
 pub struct ResetPasswordRequest {
     /// The password; absent: the homeserver makes one.
     #[serde(default)]
-    pub password: Option<String>,
+    pub password: Option<Password>,
 }
 
 /// All accounts.

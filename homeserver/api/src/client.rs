@@ -5,6 +5,7 @@
 //! | `GET /v1/server` | – | [`ServerInfo`]; needs no token |
 //! | `POST /v1/devices` | [`EnrolRequest`] | 201 [`EnrolResponse`]; needs no token |
 //! | `GET /v1/account` | – | [`AccountInfo`] |
+//! | `POST /v1/account/password` | [`crate::password::ChangePasswordRequest`] | 204; devices stay signed in |
 //! | `DELETE /v1/devices/{device}` | – | 204; one of the account's own devices |
 //! | `POST /v1/certificate` | [`RenewRequest`] | [`RenewResponse`]; this device |
 //! | `PUT /v1/key-packages` | [`KeyPackages`] | [`KeyPackageCount`]; this device, adds to what waits; a renewed certificate takes all back |
@@ -20,6 +21,7 @@ use federation_proto::ids::{AccountId, Address, DeviceId, FileId, Handle, Server
 use serde::{Deserialize, Serialize};
 
 use crate::Base64;
+use crate::password::Password;
 use crate::policy::UserTypePolicy;
 
 /// Header of an upload: how many seconds the file is kept.
@@ -49,7 +51,7 @@ pub struct EnrolRequest {
     /// The account's handle.
     pub handle: Handle,
     /// The account's password.
-    pub password: String,
+    pub password: Password,
     /// PKCS#10 request (DER) for the device's Ed25519 key, which is its MLS signature key.
     pub csr: Base64,
     /// What the user calls the device.

@@ -5,6 +5,7 @@
 //! - [`admin`]: HTTP + JSON of the admin API.
 //! - [`consortium`]: its part about consortia.
 //! - [`keys`]: the organisation's keys, of the admin API.
+//! - [`password`]: passwords, in either.
 //! - [`policy`]: what a user type allows, as clients and administrators see it.
 //! - [`attributes`]: what a message says of itself to the servers on its way.
 //! - [`problem`]: the body of every HTTP error (RFC 9457).
@@ -18,6 +19,7 @@ pub mod attributes;
 pub mod client;
 pub mod consortium;
 pub mod keys;
+pub mod password;
 pub mod policy;
 pub mod problem;
 pub mod session;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use homeserver_api::problem::Problem;
@@ -73,12 +73,16 @@ async fn device(node: &Node, headers: &HeaderMap) -> Result<Option<DeviceOf>, Ap
 }
 
 /// For every path that the client API does not have.
-pub(super) async fn no_such_path() -> ApiError {
+pub(super) async fn no_such_path(uri: Uri) -> ApiError {
     ApiError::problem(Problem::new(
         404,
         "no-such-path",
         "no such path here",
-        "check the path against the API's description",
+        format!(
+            "the client API has no path {}: check it against the API's description, and that client and homeserver \
+             are of one version",
+            uri.path()
+        ),
     ))
 }
 
@@ -88,6 +92,6 @@ pub(super) async fn method_not_allowed() -> ApiError {
         405,
         "method-not-allowed",
         "no such method here",
-        "check the method against the API's description",
+        "use a method that the Allow header lists",
     ))
 }

@@ -150,6 +150,7 @@ impl From<IdentityError> for ApiError {
             IdentityError::UserTypeInUse(_) => (409, "user-type-in-use", "user type in use"),
             IdentityError::Invalid(_) => (422, "invalid", "invalid request"),
             IdentityError::SignInFailed => (401, "sign-in-failed", "sign-in failed"),
+            IdentityError::WrongPassword => (403, "wrong-password", "wrong password"),
             IdentityError::Suspended => (403, "account-suspended", "account suspended"),
             IdentityError::TooManyDevices(_) => (409, "too-many-devices", "too many devices"),
             IdentityError::OtherKey => (409, "other-key", "request for another key"),

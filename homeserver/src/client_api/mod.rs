@@ -47,6 +47,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .add("/v1/devices",                  Public, 16 * KIB, post(devices::enrol))
         .add("/v1/devices/{device}",         Device, NONE,     delete(devices::remove))
         .add("/v1/account",                  Device, NONE,     get(account::show))
+        .add("/v1/account/password",         Device, 4 * KIB,  post(account::change_password))
         .add("/v1/certificate",              Device, 16 * KIB, post(certificate::renew))
         .add("/v1/key-packages",             Device, 2 * MIB,  get(key_packages::count).merge(put(key_packages::publish)))
         .add("/v1/anchors",                  Device, NONE,     get(anchors::list))

@@ -19,11 +19,13 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::router;
-use crate::audit::Actor;
+use crate::audit::{self, Actor};
 use crate::identity::{self, Remote, accounts, user_types};
 use crate::node::Node;
 use crate::node::testing::{ManualClock, node};
 use crate::store::key_package;
+
+mod own_password;
 
 const PASSWORD: &str = "a long password";
 
@@ -45,6 +47,16 @@ impl World {
             clock,
             router,
         }
+    }
+
+    /// The details of the audit log's entries of this action.
+    async fn told(&self, action: &str) -> Vec<String> {
+        let log = audit::page(&self.node.store, 0, 99).await.unwrap();
+        let entries = log.entries.into_iter();
+        entries
+            .filter(|entry| entry.action == action)
+            .map(|entry| entry.detail)
+            .collect()
     }
 
     async fn call(&self, request: Request<Body>) -> Response<Body> {
@@ -82,7 +94,7 @@ async fn create(node: &Node, name: &str) {
     let request = CreateUserRequest {
         handle: name.parse().unwrap(),
         user_type: None,
-        password: Some(PASSWORD.to_owned()),
+        password: Some(PASSWORD.into()),
     };
     accounts::create(node, &Actor::System, request)
         .await
@@ -196,7 +208,9 @@ async fn mistakes_are_problems() {
     let no_text = world.json("DELETE", "/v1/devices/%FF", &device.token, &Value::Null);
     problem(no_text.await, 400, "bad-path").await;
     let no_method = world.json("PATCH", "/v1/account", &device.token, &Value::Null);
-    problem(no_method.await, 405, "method-not-allowed").await;
+    let no_method = no_method.await;
+    assert_eq!(no_method.headers()[header::ALLOW], "GET,HEAD");
+    problem(no_method, 405, "method-not-allowed").await;
     let no_upgrade = world.get("/v1/session", &device.token).await;
     assert!(no_upgrade.status().is_client_error());
     assert_eq!(no_upgrade.headers()[header::CONTENT_TYPE], PROBLEM_JSON);
@@ -277,6 +291,9 @@ async fn enrolment() {
         "too-many-devices",
     )
     .await;
+    let told = world.told("device.refused").await;
+    assert_eq!(told.len(), 4, "{told:?}");
+    assert!(told.last().unwrap().contains("5 devices"), "{told:?}");
     let device = world.enrolled("bob").await;
     assert_eq!(device.address.to_string(), "bob@a.example");
     let info: AccountInfo = read(world.get("/v1/account", &device.token).await).await;
@@ -442,6 +459,9 @@ async fn files() {
         "files-not-allowed",
     )
     .await;
+    let told = world.told("file.refused").await;
+    let last = told.last().unwrap();
+    assert!(last.starts_with("upload: files-not-allowed"), "{told:?}");
 
     let bytes: Vec<u8> = (0..700_000_u32).flat_map(u32::to_be_bytes).collect();
     let response = upload(bytes.clone(), bytes.len(), "60").await;
@@ -470,6 +490,8 @@ async fn files() {
     // A peer's file needs an agreement.
     let path = format!("/v1/files/b.example/{}", info.file);
     problem(world.get(&path, &device.token).await, 403, "no-agreement").await;
+    let told = world.told("file.refused").await;
+    assert!(told.last().unwrap().contains("no-agreement"), "{told:?}");
 }
 
 /// Goal: a user type that forbids files or is missing is told so, and one in use can't be deleted.

@@ -219,7 +219,7 @@ pub(super) async fn person(side: &Side, name: &str) -> Person {
     let request = CreateUserRequest {
         handle: name.parse().unwrap(),
         user_type: None,
-        password: Some(password.clone()),
+        password: Some(password.as_str().into()),
     };
     accounts::create(&side.node, &admin(), request)
         .await
@@ -232,7 +232,7 @@ pub(super) async fn person(side: &Side, name: &str) -> Person {
         &side.node,
         EnrolRequest {
             handle: name.parse().unwrap(),
-            password,
+            password: password.into(),
             csr: homeserver_api::Base64(csr.der().to_vec()),
             device_name: "laptop".to_owned(),
         },

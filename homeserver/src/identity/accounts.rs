@@ -8,6 +8,7 @@ use homeserver_api::admin::{
     UserSummary,
 };
 use homeserver_api::client::{AccountInfo, DeviceInfo};
+use homeserver_api::password::{ChangePasswordRequest, Password};
 
 use super::user_types::{self, ATTEMPTS_MAX, STANDARD, record};
 use super::{IdentityError, devices, passwords};
@@ -236,6 +237,58 @@ pub async fn reset_password(
     Err(IdentityError::Busy)
 }
 
+/// Gives the own account another password, by whoever knows the present one. Its devices stay signed in: each has
+/// a token of its own.
+pub async fn change_password(
+    node: &Node,
+    caller: DeviceOf,
+    request: ChangePasswordRequest,
+) -> Result<(), IdentityError> {
+    let gone = || IdentityError::SignInFailed;
+    let (known, _) = account::get(&node.store, caller.account)
+        .await?
+        .ok_or_else(gone)?;
+    let (random, now_ms) = (node.random.as_ref(), node.clock.now_ms());
+    let hash = Some(known.password_hash.clone());
+    let name = known.handle.as_str();
+    let verified = node
+        .sign_in
+        .verify(name, request.old.as_str(), hash, now_ms, random)
+        .await;
+    if matches!(verified, Err(IdentityError::SignInFailed)) {
+        let detail = format!("device {}", caller.device);
+        devices::note(node, "user.password-refused", &known.handle, detail).await?;
+        return Err(IdentityError::WrongPassword);
+    }
+    verified?;
+    let password_hash = node.sign_in.hash(request.new.as_str(), random).await?;
+    for _ in 0..ATTEMPTS_MAX {
+        let (mut account, read) = account::get(&node.store, caller.account)
+            .await?
+            .ok_or_else(gone)?;
+        // An administrator has set another one meanwhile: what was verified is no longer the password.
+        if account.password_hash != known.password_hash {
+            return Err(IdentityError::WrongPassword);
+        }
+        let mut part = Part::default();
+        part.require(Precondition::Equals(account::key(caller.account), read));
+        account.password_hash.clone_from(&password_hash);
+        account::put(&mut part, caller.account, &account)?;
+        record(
+            node,
+            &mut part,
+            &Actor::Device(caller.device),
+            "user.password-changed",
+            address(node, &account.handle),
+            String::new(),
+        );
+        if node.store.commit(part).await? == PartOutcome::Committed {
+            return Ok(());
+        }
+    }
+    Err(IdentityError::Busy)
+}
+
 /// Removes a device of an account: its session is cut.
 pub async fn remove_device(
     node: &Arc<Node>,
@@ -285,14 +338,14 @@ async fn require_type(node: &Node, part: &mut Part, name: &str) -> Result<(), Id
 
 async fn new_password(
     node: &Node,
-    given: Option<String>,
-) -> Result<(String, Option<String>), IdentityError> {
+    given: Option<Password>,
+) -> Result<(String, Option<Password>), IdentityError> {
     let random = node.random.as_ref();
     match given {
-        Some(password) => Ok((node.sign_in.hash(&password, random).await?, None)),
+        Some(password) => Ok((node.sign_in.hash(password.as_str(), random).await?, None)),
         None => {
-            let made = passwords::make(random)?;
-            Ok((node.sign_in.hash(&made, random).await?, Some(made)))
+            let made = Password::from(passwords::make(random)?);
+            Ok((node.sign_in.hash(made.as_str(), random).await?, Some(made)))
         }
     }
 }

@@ -40,7 +40,7 @@ pub async fn enrol(node: &Node, request: EnrolRequest) -> Result<EnrolResponse, 
     let random = node.random.as_ref();
     let verified = node
         .sign_in
-        .verify(name, &request.password, hash, now_ms, random)
+        .verify(name, request.password.as_str(), hash, now_ms, random)
         .await;
     if matches!(verified, Err(IdentityError::SignInFailed)) {
         note(node, "sign-in.failed", &request.handle, String::new()).await?;
@@ -62,7 +62,7 @@ pub async fn enrol(node: &Node, request: EnrolRequest) -> Result<EnrolResponse, 
 }
 
 /// Audits what whoever signs in was refused, within bounds: anyone may try.
-async fn note(
+pub(super) async fn note(
     node: &Node,
     action: &'static str,
     handle: &Handle,

@@ -33,6 +33,11 @@ pub enum IdentityError {
         "the handle or the password is wrong: check both, or ask your administrator for a new password"
     )]
     SignInFailed,
+    /// Whoever is signed in does not know the own password.
+    #[error(
+        "the present password is wrong: check it; whoever forgot it asks an administrator for a new one"
+    )]
+    WrongPassword,
     /// Too many failures just now.
     #[error("too many failed attempts: try again in {} s", .retry_after_ms.div_ceil(1000))]
     SlowDown {

@@ -105,7 +105,7 @@ impl SignInGuard {
     ) -> Result<String, IdentityError> {
         if !(PASSWORD_BYTES_MIN..=PASSWORD_BYTES_MAX).contains(&password.len()) {
             return Err(IdentityError::Invalid(format!(
-                "a password has between {PASSWORD_BYTES_MIN} and {PASSWORD_BYTES_MAX} bytes: choose another, or none to have one made"
+                "a password has between {PASSWORD_BYTES_MIN} and {PASSWORD_BYTES_MAX} bytes: choose another"
             )));
         }
         self.hash_any(Zeroizing::new(password.to_owned()), random)

@@ -321,4 +321,22 @@ mod tests {
         drop(served);
         ended.await;
     }
+
+    /// Goal: a peer has its share of the federation listener's connections and no more, takes nobody else's, and
+    /// gets back what it gives back; nothing is kept of one that has left. Method: two peers take what they can.
+    #[test]
+    fn each_peer_has_its_share() {
+        let shares = Shares::new(2);
+        let [b, c] = ["b.example", "c.example"]
+            .map(|name| name.parse::<federation_proto::ids::ServerName>().unwrap());
+        let first = shares.take(b.clone()).unwrap();
+        let second = shares.take(b.clone()).unwrap();
+        assert!(shares.take(b.clone()).is_none());
+        let other = shares.take(c.clone()).unwrap();
+        drop(first);
+        let again = shares.take(b.clone()).unwrap();
+        assert!(shares.take(b).is_none());
+        drop((second, again, other));
+        assert!(shares.taken.lock().unwrap().is_empty());
+    }
 }

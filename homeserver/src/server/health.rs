@@ -65,7 +65,7 @@ pub(super) async fn serve(health: Arc<Health>, listener: TcpListener, ending: En
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .fallback(unknown_path)
-        .method_not_allowed_fallback(unknown_path)
+        .method_not_allowed_fallback(unknown_method)
         .with_state(health);
     let listener = Bounded::new(
         listener,
@@ -129,12 +129,29 @@ async fn ready(State(health): State<Arc<Health>>, uri: Uri) -> Response {
 }
 
 async fn unknown_path(uri: Uri) -> Response {
-    let status = StatusCode::NOT_FOUND;
     let detail = format!(
         "there is no {}: GET /livez, /readyz, /readyz?verbose or /metrics",
         uri.path()
     );
-    let problem = Problem::new(status.as_u16(), "no-such-path", "no such path", detail);
+    problem(
+        StatusCode::NOT_FOUND,
+        "no-such-path",
+        "no such path",
+        detail,
+    )
+}
+
+async fn unknown_method(uri: Uri) -> Response {
+    problem(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method-not-allowed",
+        "no such method here",
+        format!("GET {}: nothing can be changed here", uri.path()),
+    )
+}
+
+fn problem(status: StatusCode, code: &str, title: &str, detail: String) -> Response {
+    let problem = Problem::new(status.as_u16(), code, title, detail);
     let headers = [(header::CONTENT_TYPE, PROBLEM_JSON)];
     let body = serde_json::to_vec(&problem).unwrap_or_default();
     (status, headers, body).into_response()

@@ -15,7 +15,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use ring::digest::{SHA256, digest};
 use rustls::ServerConfig;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// An organisation with root, issuing CA and the leaf of `a.example`, as a homeserver sends them.
 struct Organisation {
@@ -74,6 +74,7 @@ fn fake() -> FakeAdmin {
             json!({"token": "sesame", "expires_ms": 32_503_680_000_000_u64}),
         ),
         ("GET /admin/v1/users", 200, json!({"users": []})),
+        ("DELETE /admin/v1/sessions", 204, Value::Null),
     ])
 }
 
@@ -112,9 +113,76 @@ async fn sign_in() {
     assert_eq!(users.code, 0, "{users:?}");
     assert_eq!(fake.asked()[1].token.as_deref(), Some("Bearer sesame"));
 
-    assert_eq!(hsctl(&flags, "logout").await.code, 0);
+    let other = url.replace("https://", "HTTPS://") + "/";
+    let other = ["--server", &other, "--session", session.to_str().unwrap()];
+    let logout = hsctl(&other, "logout").await;
+    assert_eq!(logout.code, 0, "{logout:?}");
+    let ended = &fake.asked()[2];
+    assert_eq!(ended.line, "DELETE /admin/v1/sessions");
+    assert_eq!(ended.token.as_deref(), Some("Bearer sesame"));
     assert_eq!(hsctl(&flags, "user list").await.code, 2);
-    assert_eq!(fake.asked().len(), 2);
+    let again = hsctl(&flags, "logout").await;
+    assert_eq!(again.code, 1, "{again:?}");
+    assert!(again.stderr.contains("hsctl login"), "{again:?}");
+    assert_eq!(fake.asked().len(), 3);
+}
+
+/// Goal: a session that the homeserver has ended already is forgotten, one that can't be ended there is kept and
+/// the way out is told, and the own password is changed with it; by each answer.
+#[tokio::test]
+async fn sessions_end() {
+    let organisation = organisation();
+    let pin = hex(&organisation.root);
+    let config = organisation.config;
+    let problem = |status: u16, code: &str| {
+        json!({
+            "type": format!("urn:entente:problem:{code}"), "title": code, "status": status,
+            "detail": "said so",
+        })
+    };
+    for (status, body, exit, left) in [
+        (204, Value::Null, 0, false),
+        (401, problem(401, "not-signed-in"), 0, false),
+        (503, problem(503, "busy"), 75, true),
+    ] {
+        let fake = FakeAdmin::new(&[
+            (
+                "POST /admin/v1/sessions",
+                201,
+                json!({"token": "sesame", "expires_ms": 32_503_680_000_000_u64}),
+            ),
+            ("DELETE /admin/v1/sessions", status, body),
+            ("POST /admin/v1/password", 204, Value::Null),
+        ]);
+        let url = fake.listen_tls(config.clone()).await;
+        let (old, new, session) = (fake.file("old"), fake.file("new"), fake.file("session"));
+        std::fs::write(&old, "correct horse\n").unwrap();
+        std::fs::write(&new, "battery staple\n").unwrap();
+        let flags = ["--server", &url, "--session", session.to_str().unwrap()];
+        let line = format!(
+            "login --password-file {} --server-name a.example --root-sha256 {pin}",
+            old.display()
+        );
+        assert_eq!(hsctl(&flags, &line).await.code, 0);
+        let line = format!(
+            "password --password-file {} --new-password-file {}",
+            old.display(),
+            new.display()
+        );
+        let changed = hsctl(&flags, &line).await;
+        assert_eq!(changed.code, 0, "{changed:?}");
+        assert_eq!(
+            fake.asked()[1].body,
+            json!({"old": "correct horse", "new": "battery staple"})
+        );
+        let logout = hsctl(&flags, "logout").await;
+        assert_eq!(logout.code, exit, "{logout:?}");
+        let kept = std::fs::read_to_string(&session).unwrap();
+        assert_eq!(kept.contains("sesame"), left);
+        let here = hsctl(&flags, "logout --here-only").await;
+        assert_eq!(here.code, i32::from(!left), "{here:?}");
+        assert_eq!(fake.asked().len(), 3, "nothing more is asked there");
+    }
 }
 
 /// Goal: a homeserver under another root, or with another name, gets no password.

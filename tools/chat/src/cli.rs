@@ -74,6 +74,10 @@ pub(crate) enum Command {
     Account,
     /// Show your account's devices.
     Devices,
+    /// Change your account's password.
+    Password(Password),
+    /// Sign this device out: it is removed from your account, and its messages and keys are deleted here.
+    SignOut(SignOut),
     /// Print a shell's completions.
     Completions(Completions),
 }
@@ -94,6 +98,23 @@ pub(crate) struct Enrol {
     /// What you call this device.
     #[arg(long, default_value = "terminal", value_name = "NAME")]
     pub(crate) device_name: String,
+}
+
+#[derive(Args)]
+pub(crate) struct Password {
+    /// File whose first line is the present password; else CHAT_PASSWORD, else you are asked.
+    #[arg(long, env = "CHAT_PASSWORD_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) password_file: Option<PathBuf>,
+    /// File whose first line is the new password; else you are asked twice.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) new_password_file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct SignOut {
+    /// Don't ask.
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Args)]

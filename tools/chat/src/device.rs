@@ -1,9 +1,10 @@
 //! This device: where its store is, what opens it, and its connection.
 
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use entente_sdk::{Client, Event, StoreKey};
+use entente_sdk::{Client, Event, Password, StoreKey};
 
 use crate::cli::Common;
 use crate::failure::{Failure, Result};
@@ -126,10 +127,49 @@ pub(crate) fn new_key(common: &Common) -> Result<StoreKey> {
 }
 
 /// The account's password.
-pub(crate) fn password(file: Option<&Path>, address: &str) -> Result<String> {
+pub(crate) fn password(file: Option<&Path>, address: &str) -> Result<Password> {
     match given(file, PASSWORD)? {
-        Some(password) => Ok(password),
-        None => ask(&format!("Password of {address}: ")),
+        Some(password) => Ok(password.into()),
+        None => ask(&format!("Password of {address}: ")).map(Password::from),
+    }
+}
+
+/// The account's password from now on.
+pub(crate) fn new_password(file: Option<&Path>) -> Result<Password> {
+    if let Some(file) = file {
+        return first_line(file).map(Password::from);
+    }
+    let first = Password::from(ask("New password: ")?);
+    if first == Password::from(ask("Once more: ")?) {
+        Ok(first)
+    } else {
+        Err(Failure::new(
+            "password",
+            "The two passwords differ. Start again.",
+        ))
+    }
+}
+
+/// Whether a person at the terminal says yes; without one `flag` must have been given.
+pub(crate) fn confirm(question: &str, flag: &str) -> Result {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::new(
+            "no-terminal",
+            format!("{question} Can't ask here: add {flag}."),
+        ));
+    }
+    let mut terminal = std::io::stderr().lock();
+    write!(terminal, "{question} [yes/no] ")?;
+    terminal.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    if answer.trim() == "yes" {
+        Ok(())
+    } else {
+        Err(Failure::new(
+            "not-confirmed",
+            "Not confirmed; nothing was changed.",
+        ))
     }
 }
 
@@ -146,6 +186,10 @@ fn given(file: Option<&Path>, variable: &str) -> Result<Option<String>> {
     let Some(file) = file else {
         return Ok(std::env::var(variable).ok());
     };
+    first_line(file).map(Some)
+}
+
+fn first_line(file: &Path) -> Result<String> {
     let text = std::fs::read_to_string(file).map_err(|error| {
         Failure::new("file", format!("Can't read {}: {error}.", file.display()))
     })?;
@@ -156,7 +200,7 @@ fn given(file: Option<&Path>, variable: &str) -> Result<Option<String>> {
             format!("The first line of {} is empty.", file.display()),
         ));
     }
-    Ok(Some(first.to_owned()))
+    Ok(first.to_owned())
 }
 
 fn ask(question: &str) -> Result<String> {

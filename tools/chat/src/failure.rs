@@ -69,6 +69,21 @@ impl From<Error> for Failure {
                  in another folder with --dir."
             }
             Error::UnknownRoom(_) => "See `chat rooms`.",
+            Error::UnknownMessage(_) => "See `chat history`.",
+            Error::SessionLost(_) => "Run the command again: what was taken in goes out by itself.",
+            Error::Protocol(_) => {
+                "Check that chat is as new as your homeserver, and tell your administrator."
+            }
+            Error::Certificate(_) | Error::UnknownOrganisation(_) => {
+                "Ask your administrator whether the agreement with that organisation stands."
+            }
+            Error::Mls(_) => "Tell your administrator; a new conversation may work.",
+            Error::Store(_) => {
+                "Check the disk's space and health; if it goes on, enrol a new device."
+            }
+            Error::File { .. } => "Check the path, the folder's permissions and the disk's space.",
+            Error::Closed => "Run the command again.",
+            // Their own words say what to do.
             _ => "",
         };
         let sentence = sentence(&error.to_string(), advice);

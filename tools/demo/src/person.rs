@@ -46,7 +46,7 @@ impl Person {
         let enrolment = Enrolment {
             server_endpoint: server.client_endpoint(),
             address: account.address.clone(),
-            password: account.password,
+            password: account.password.into(),
             root_sha256: server.root_sha256().to_owned(),
             device_name: "demonstration".to_owned(),
         };

@@ -199,7 +199,7 @@ fn enrolment(side: &Side, account: &Account) -> Enrolment {
     Enrolment {
         server_endpoint: side.endpoint.clone(),
         address: account.address.clone(),
-        password: account.password.clone(),
+        password: account.password.as_str().into(),
         root_sha256: side.root_sha256.clone(),
         device_name: "load generator".to_owned(),
     }

@@ -44,6 +44,22 @@ pub(crate) async fn send<B: Serialize, A: DeserializeOwned>(
     exchange(endpoint, token, method, path, body.into()).await
 }
 
+/// `method path` with a JSON body or none, whose answer says nothing but that it is done.
+pub(crate) async fn act<B: Serialize>(
+    endpoint: &Endpoint,
+    token: &str,
+    method: Method,
+    path: &str,
+    body: Option<&B>,
+) -> Result<(), Error> {
+    let body = body
+        .map_or(Ok(Vec::new()), serde_json::to_vec)
+        .map_err(|e| Error::Protocol(e.to_string()))?;
+    answer(endpoint, Some(token), method, path, body.into())
+        .await
+        .map(|_| ())
+}
+
 async fn exchange<A: DeserializeOwned>(
     endpoint: &Endpoint,
     token: Option<&str>,
@@ -51,6 +67,18 @@ async fn exchange<A: DeserializeOwned>(
     path: &str,
     body: Bytes,
 ) -> Result<A, Error> {
+    let answer = answer(endpoint, token, method, path, body).await?;
+    serde_json::from_slice(&answer).map_err(|e| Error::Protocol(e.to_string()))
+}
+
+/// The body of the answer to a request, whole and in time.
+async fn answer(
+    endpoint: &Endpoint,
+    token: Option<&str>,
+    method: Method,
+    path: &str,
+    body: Bytes,
+) -> Result<Bytes, Error> {
     let exchange = async {
         let mut request = request(endpoint, token, method, path)?;
         if !body.is_empty() {
@@ -60,7 +88,7 @@ async fn exchange<A: DeserializeOwned>(
             .body(Full::new(body))
             .map_err(|e| Error::Protocol(e.to_string()))?;
         let response = start(endpoint, request).await?;
-        json(endpoint, response).await
+        collect(endpoint, response).await
     };
     timeout(REQUEST_TIMEOUT, exchange)
         .await

@@ -12,7 +12,7 @@ use crate::admin::sessions;
 use crate::audit::Actor;
 use crate::node::Node;
 
-/// Lets a request pass with its [`Actor`], or answers 401.
+/// Lets a request pass with its [`Actor`], and its [`sessions::Session`] over the network, or answers 401.
 pub(super) async fn require_administrator(
     State(node): State<Arc<Node>>,
     mut request: Request,
@@ -21,9 +21,11 @@ pub(super) async fn require_administrator(
     // The local listener puts the actor there itself; extensions never come from the wire.
     if request.extensions().get::<Actor>().is_none() {
         let token = bearer_token(&request).ok_or(AdminError::NotSignedIn)?;
-        let name = sessions::administrator(&node, token).await?;
-        let name = name.ok_or(AdminError::NotSignedIn)?;
-        request.extensions_mut().insert(Actor::Admin(name));
+        let session = sessions::session(&node, token).await?;
+        let session = session.ok_or(AdminError::NotSignedIn)?;
+        let actor = Actor::Admin(session.name.clone());
+        request.extensions_mut().insert(actor);
+        request.extensions_mut().insert(session);
     }
     Ok(next.run(request).await)
 }

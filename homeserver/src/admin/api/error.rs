@@ -21,6 +21,14 @@ pub(super) enum AdminError {
         "the name or the password is wrong: check both; on the homeserver's own machine the admin socket needs neither"
     )]
     SignInFailed,
+    /// The administrator does not know the own password.
+    #[error("the present password is wrong: check it; another administrator can't set it for you")]
+    WrongPassword,
+    /// The local socket knows no sessions.
+    #[error(
+        "the admin socket needs no sign-in and has no password: use this with an administrator's session over TLS"
+    )]
+    NoSession,
     /// Too many wrong passwords.
     #[error("too many attempts for this name: try again in {0} s")]
     TooManyAttempts(u64),
@@ -71,6 +79,7 @@ impl From<IdentityError> for AdminError {
             IdentityError::Busy => Self::Busy(text),
             IdentityError::Invalid(_) => Self::Malformed(text),
             IdentityError::SignInFailed => Self::SignInFailed,
+            IdentityError::WrongPassword => Self::WrongPassword,
             IdentityError::SlowDown { retry_after_ms } => {
                 Self::TooManyAttempts(retry_after_ms.div_ceil(1000))
             }
@@ -103,6 +112,8 @@ impl AdminError {
         match self {
             Self::NotSignedIn => new(StatusCode::UNAUTHORIZED, "not-signed-in", "Not signed in"),
             Self::SignInFailed => new(StatusCode::UNAUTHORIZED, "sign-in-failed", "Sign-in failed"),
+            Self::WrongPassword => new(StatusCode::FORBIDDEN, "wrong-password", "Wrong password"),
+            Self::NoSession => new(StatusCode::CONFLICT, "no-session", "No session"),
             Self::TooManyAttempts(_) | Self::TooManySignIns => new(
                 StatusCode::TOO_MANY_REQUESTS,
                 RefusalCode::RateLimited.as_str(),
@@ -165,7 +176,11 @@ impl IntoResponse for AdminError {
 
 /// The answer to a path that the admin API does not have.
 pub(super) async fn no_such_path(uri: Uri) -> AdminError {
-    AdminError::NotFound(format!("the admin API has no path {}", uri.path()))
+    AdminError::NotFound(format!(
+        "the admin API has no path {}: check it against the API's description, and that client and homeserver are of \
+         one version",
+        uri.path()
+    ))
 }
 
 /// The answer to a method that a path does not take.

@@ -11,11 +11,13 @@ mod consortia;
 mod error;
 mod extract;
 mod keys;
+mod password;
 mod peers;
 mod quarantine;
 mod records;
 mod server_status;
 mod sign_in;
+mod sign_out;
 #[cfg(test)]
 mod tests;
 mod user_types;
@@ -66,6 +68,8 @@ pub fn router(node: Arc<Node>) -> Router {
         .layer(Extension(BodyMax(CHARTERS_BYTES_MAX)))
         .layer(DefaultBodyLimit::max(CHARTERS_BYTES_MAX));
     let with_token = Router::new()
+        .route("/admin/v1/sessions", delete(sign_out::handle))
+        .route("/admin/v1/password", post(password::handle))
         .route("/admin/v1/server", get(server_status::handle))
         .route("/admin/v1/user-types", get(user_types::list::handle))
         .route("/admin/v1/user-types/{name}", put(user_types::put::handle))

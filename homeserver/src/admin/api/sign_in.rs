@@ -24,8 +24,7 @@ pub(super) async fn handle(
     if !limit.take(remote, node.clock.now_ms()) {
         return Err(AdminError::TooManySignIns);
     }
-    let (token, expires_ms) =
-        sessions::sign_in(&node, &request.name, request.password.into()).await?;
+    let (token, expires_ms) = sessions::sign_in(&node, &request.name, &request.password).await?;
     let answer = SignInResponse { token, expires_ms };
     Ok((StatusCode::CREATED, axum::Json(answer)))
 }

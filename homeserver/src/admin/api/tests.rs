@@ -24,6 +24,7 @@ use crate::node::testing::{ManualClock, node};
 use crate::store::Part;
 
 mod consortia;
+mod hanging_up;
 
 const PASSWORD: &str = "correct horse battery";
 
@@ -67,6 +68,16 @@ impl World {
         };
         let request = request.body(body).unwrap();
         self.router.clone().oneshot(request).await.unwrap()
+    }
+
+    /// The subjects of the audit log's entries of this action.
+    async fn told(&self, action: &str) -> Vec<String> {
+        let log = audit::page(&self.node.store, 0, 999).await.unwrap();
+        let entries = log.entries.into_iter();
+        entries
+            .filter(|entry| entry.action == action)
+            .map(|entry| entry.subject)
+            .collect()
     }
 
     async fn local(&self, method: &str, path: &str, body: Value) -> Response<Body> {
@@ -136,6 +147,74 @@ async fn sessions() {
     problem(ended.await, 401, "not-signed-in").await;
 }
 
+/// Goal: an administrator changes the own password and ends sessions, all others with the old password; nobody
+/// does so without it, nor through the socket, which has none; by two sessions of one administrator.
+#[tokio::test]
+async fn own_password_and_sign_out() {
+    const NEW: &str = "another correct horse";
+    let world = World::new("a.example");
+    world.administrator().await;
+    let sign_in = async |password: &str| {
+        let body = json!({"name": "root", "password": password});
+        let nobody = By::Token(String::new());
+        world
+            .call(&nobody, "POST", "/admin/v1/sessions", body)
+            .await
+    };
+    let signed_in = async |password: &str| {
+        let session: SignInResponse = read(sign_in(password).await).await;
+        By::Token(session.token)
+    };
+    let (here, there) = (signed_in(PASSWORD).await, signed_in(PASSWORD).await);
+    let change = async |by: &By, old: &str, new: &str| {
+        let body = json!({"old": old, "new": new});
+        world.call(by, "POST", "/admin/v1/password", body).await
+    };
+    let status = async |by: &By| {
+        let response = world.call(by, "GET", "/admin/v1/server", Value::Null).await;
+        response.status().as_u16()
+    };
+    problem(change(&here, "guess", NEW).await, 403, "wrong-password").await;
+    let short = change(&here, PASSWORD, "short").await;
+    problem(short, 400, "malformed-request").await;
+    let local = change(&By::Local, PASSWORD, NEW).await;
+    problem(local, 409, "no-session").await;
+    assert_eq!((status(&here).await, status(&there).await), (200, 200));
+
+    let changed = change(&here, PASSWORD, NEW).await;
+    assert_eq!(changed.status(), StatusCode::NO_CONTENT);
+    assert_eq!((status(&here).await, status(&there).await), (200, 401));
+    problem(sign_in(PASSWORD).await, 401, "sign-in-failed").await;
+    let again = signed_in(NEW).await;
+
+    let sign_out = async |by: &By| {
+        world
+            .call(by, "DELETE", "/admin/v1/sessions", Value::Null)
+            .await
+    };
+    assert_eq!(sign_out(&here).await.status(), StatusCode::NO_CONTENT);
+    problem(sign_out(&here).await, 401, "not-signed-in").await;
+    problem(sign_out(&By::Local).await, 409, "no-session").await;
+    assert_eq!((status(&here).await, status(&again).await), (401, 200));
+
+    let log = audit::page(&world.node.store, 0, 99).await.unwrap();
+    let told: Vec<(&str, &str)> = log
+        .entries
+        .iter()
+        .filter(|entry| entry.actor == "admin:root")
+        .map(|entry| (entry.action.as_str(), entry.detail.as_str()))
+        .filter(|(action, _)| *action != "administrator.signed-in")
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("administrator.password-refused", ""),
+            ("administrator.password-changed", "1 other sessions ended"),
+            ("administrator.signed-out", ""),
+        ]
+    );
+}
+
 /// Goal: a request that says something unknown is refused with the field's name, a path and a method
 /// that do not exist with a problem too; by one of each.
 #[tokio::test]
@@ -152,6 +231,9 @@ async fn requests_are_read_strictly() {
     let response = world.local("GET", "/admin/v1/nothing", Value::Null).await;
     problem(response, 404, "not-found").await;
     let response = world.local("DELETE", "/admin/v1/users", Value::Null).await;
+    let allowed = response.headers().get_all(header::ALLOW).iter();
+    let allowed: Vec<&str> = allowed.map(|value| value.to_str().unwrap()).collect();
+    assert_eq!(allowed, ["GET,HEAD,POST"]);
     problem(response, 405, "method-not-allowed").await;
     let nobody = By::Token(String::new());
     for (method, path, status, code) in [
@@ -278,11 +360,13 @@ async fn peering() {
     let countersign = json!({"document": acceptance.document, "fingerprint": seen.fingerprint});
     let response = a.local("POST", "/admin/v1/peers/countersignatures", countersign);
     let countersignature: PeeringDocument = read(response.await).await;
-    let response = b.local(
-        "POST",
-        "/admin/v1/peers/activations",
-        json!(countersignature),
-    );
+    let elsewhere = World::new("b.example");
+    let path = "/admin/v1/peers/activations";
+    let refused = elsewhere.local("POST", path, json!(countersignature)).await;
+    problem(refused, 404, "not-found").await;
+    let told = elsewhere.told("peer.document-refused").await;
+    assert_eq!(told, ["a.example"]);
+    let response = b.local("POST", path, json!(countersignature));
     let detail: PeerDetail = read(response.await).await;
     assert_eq!(detail.summary.state, PeerState::Active);
     assert!(!detail.lines.is_empty());
@@ -299,6 +383,11 @@ async fn peering() {
     assert_eq!(detail.summary.state, PeerState::Active);
     let outbox: Outbox = read(a.local("GET", "/admin/v1/outbox", Value::Null).await).await;
     assert_eq!(outbox.destinations[0].waiting, 0);
+    let retry = a.local("POST", "/admin/v1/outbox/b.example/retry", Value::Null);
+    assert_eq!(retry.await.status(), StatusCode::ACCEPTED);
+    let nobody = a.local("POST", "/admin/v1/outbox/c.example/retry", Value::Null);
+    problem(nobody.await, 404, "not-found").await;
+    assert_eq!(a.told("outbox.retried").await, ["b.example"]);
     let response = a.local("POST", "/admin/v1/peers/b.example/revoke", Value::Null);
     let detail: PeerDetail = read(response.await).await;
     assert_eq!(detail.summary.state, PeerState::Revoked);

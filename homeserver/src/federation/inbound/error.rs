@@ -1,12 +1,13 @@
 //! What a peer gets when its request fails; the one place that chooses a status.
 
 use axum::body::Body;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use federation_proto::limits::PADDED_BYTES_MIN;
 use federation_proto::refusal::{Refusal, RefusalCode};
 use homeserver_api::problem::{PROBLEM_JSON, Problem};
 
+use crate::federation::paths;
 use crate::federation::peers::PeeringError;
 use crate::store::StoreError;
 
@@ -42,8 +43,14 @@ pub(super) enum FederationError {
     #[error("{0}")]
     Gone(Refusal),
     /// No such path.
-    #[error("the federation API has no such path or method")]
-    NoSuchPath,
+    #[error(
+        "the federation API has no path {0}: speak one of the protocol versions that `GET {probe}` lists, at its paths",
+        probe = paths::PROBE
+    )]
+    NoSuchPath(String),
+    /// No such method of a path.
+    #[error("{0} does not take this method: the Allow header lists those it takes")]
+    NoSuchMethod(String),
     /// This homeserver is at fault.
     #[error("{0}")]
     Internal(String),
@@ -133,7 +140,12 @@ impl FederationError {
                 "Not possible as things stand",
             ),
             Self::Gone(refusal) => Problem::from_refusal(StatusCode::NOT_FOUND.as_u16(), refusal),
-            Self::NoSuchPath => new(StatusCode::NOT_FOUND, "not-found", "Not found"),
+            Self::NoSuchPath(_) => new(StatusCode::NOT_FOUND, "not-found", "Not found"),
+            Self::NoSuchMethod(_) => new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method-not-allowed",
+                "Method not allowed",
+            ),
             Self::Internal(_) => Problem::new(
                 StatusCode::INTERNAL_SERVER_ERROR.as_u16(),
                 "internal",
@@ -168,7 +180,12 @@ impl IntoResponse for FederationError {
     }
 }
 
-/// The answer to a path or method that the federation API does not have.
-pub(super) async fn no_such_path() -> FederationError {
-    FederationError::NoSuchPath
+/// The answer to a path that the federation API does not have.
+pub(super) async fn no_such_path(uri: Uri) -> FederationError {
+    FederationError::NoSuchPath(uri.path().to_owned())
+}
+
+/// The answer to a method that a path does not take; the router adds those that it takes.
+pub(super) async fn no_such_method(uri: Uri) -> FederationError {
+    FederationError::NoSuchMethod(uri.path().to_owned())
 }

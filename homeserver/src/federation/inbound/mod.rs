@@ -53,7 +53,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .layer(map_response(padded::answer))
         .route(paths::FILE, get(files::handle))
         .fallback(error::no_such_path)
-        .method_not_allowed_fallback(error::no_such_path)
+        .method_not_allowed_fallback(error::no_such_method)
         .layer(Extension(Arc::new(gates)))
         .layer(from_fn_with_state(Arc::clone(&node), serial::exchange))
         .with_state(node)
@@ -69,7 +69,52 @@ pub fn strangers(node: Arc<Node>) -> Router {
     Router::new()
         .route(paths::OFFERS, post(strangers::handle))
         .fallback(error::no_such_path)
-        .method_not_allowed_fallback(error::no_such_path)
+        .method_not_allowed_fallback(error::no_such_method)
         .layer(Extension(Arc::new(limit)))
         .with_state(node)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::{Request, header};
+    use homeserver_api::problem::{PROBLEM_JSON, Problem};
+    use http_body_util::BodyExt as _;
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::node::testing::node;
+
+    /// Goal: a peer that asks for what is not there is told what is; by a path and a method of each kind.
+    #[tokio::test]
+    async fn what_is_not_there_names_what_is() {
+        let (node, _) = node("a.example");
+        let router = router(node);
+        for (method, path, status, allow, named) in [
+            ("GET", "/", 404, None, paths::PROBE),
+            ("GET", "/federation/v2/probe", 404, None, paths::PROBE),
+            ("GET", paths::TRANSACTIONS, 405, Some("POST"), "Allow"),
+            ("PUT", paths::COUNTERSIGNATURE, 405, Some("POST"), "Allow"),
+            ("POST", paths::MANIFEST, 405, Some("GET,HEAD"), "Allow"),
+            (
+                "DELETE",
+                "/federation/v1/files/00",
+                405,
+                Some("GET,HEAD"),
+                "Allow",
+            ),
+        ] {
+            let request = Request::builder().method(method).uri(path);
+            let request = request.body(Body::empty()).unwrap();
+            let response = router.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status().as_u16(), status, "{method} {path}");
+            assert_eq!(response.headers()[header::CONTENT_TYPE], PROBLEM_JSON);
+            let allowed = response.headers().get(header::ALLOW);
+            assert_eq!(allowed.map(|value| value.to_str().unwrap()), allow);
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            let problem: Problem = serde_json::from_slice(&body).unwrap();
+            assert_eq!(problem.status, status);
+            assert!(problem.detail.contains(named), "{}", problem.detail);
+        }
+    }
 }

@@ -93,8 +93,10 @@ pub(crate) struct ConnectionArguments {
 pub(crate) enum Command {
     /// Sign in to a homeserver over TLS; needs --server, and --root-sha256 or --root the first time.
     Login(LoginArguments),
-    /// Forget the session of --server.
-    Logout,
+    /// End the session with --server, there and here.
+    Logout(LogoutArguments),
+    /// Change your own password, as the administrator who is signed in to --server; your other sessions end.
+    Password(PasswordArguments),
     /// The homeserver at a glance.
     Status,
     /// Accounts.
@@ -150,6 +152,23 @@ pub(crate) struct LoginArguments {
     /// Read the password from this file (`-`: standard input) instead of asking for it.
     #[arg(long, value_name = "FILE", env = "ENTENTE_ADMIN_PASSWORD_FILE")]
     pub(crate) password_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogoutArguments {
+    /// Only forget the session on this machine; at the homeserver it lasts to its end.
+    #[arg(long)]
+    pub(crate) here_only: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PasswordArguments {
+    /// Read the present password from this file (`-`: standard input) instead of asking for it.
+    #[arg(long, value_name = "FILE", env = "ENTENTE_ADMIN_PASSWORD_FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Read the new password from this file instead of asking for it twice.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) new_password_file: Option<PathBuf>,
 }
 
 /// A new password: given, or made by the homeserver.
@@ -334,6 +353,8 @@ mod tests {
             "hsctl completions zsh",
             "hsctl --server https://h:8443 --server-name a.example --root-sha256 00 login --name root",
             "hsctl --server https://h:8443 logout",
+            "hsctl --server https://h:8443 logout --here-only",
+            "hsctl --server https://h:8443 password --password-file old --new-password-file new",
         ] {
             if let Err(error) = parse(line) {
                 panic!("{line}: {error}");

@@ -17,6 +17,8 @@ use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::path::Path;
 
 use clap::CommandFactory;
+use homeserver_api::password::Password;
+use zeroize::Zeroizing;
 
 use crate::cli::{Arguments, Command, NewPasswordArguments};
 use crate::connection::Admin;
@@ -32,7 +34,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let admin = || Admin::open(connection);
     match arguments.command {
         Command::Login(login) => session::login(connection, &login, format).await,
-        Command::Logout => session::logout(connection, format),
+        Command::Logout(logout) => session::logout(connection, &logout, format).await,
+        Command::Password(password) => session::password(connection, &password, format).await,
         Command::Status => status::status(&admin()?, format).await,
         Command::User(command) => user::run(&admin()?, command, format).await,
         Command::Device(command) => user::run_device(&admin()?, command, format).await,
@@ -72,8 +75,8 @@ fn read_file(file: &Path) -> Result<String, Failure> {
 }
 
 /// A password from a file: its first line.
-fn read_password(file: &Path) -> Result<String, Failure> {
-    let text = read_file(file)?;
+fn read_password(file: &Path) -> Result<Password, Failure> {
+    let text = Zeroizing::new(read_file(file)?);
     let password = text.lines().next().unwrap_or_default();
     if password.is_empty() {
         return Err(Failure::Configuration(format!(
@@ -81,31 +84,38 @@ fn read_password(file: &Path) -> Result<String, Failure> {
             file.display()
         )));
     }
-    Ok(password.to_owned())
+    Ok(password.into())
 }
 
-fn ask_password(prompt: &str) -> Result<String, Failure> {
-    rpassword::prompt_password(prompt).map_err(|error| {
-        Failure::Usage(format!(
-            "the password can't be asked for here ({error}): use --password-file"
-        ))
-    })
+fn ask_password(prompt: &str) -> Result<Password, Failure> {
+    rpassword::prompt_password(prompt)
+        .map(Password::from)
+        .map_err(|error| {
+            Failure::Usage(format!(
+                "the password can't be asked for here ({error}): use --password-file"
+            ))
+        })
+}
+
+/// A new password, typed twice.
+fn ask_new_password() -> Result<Password, Failure> {
+    let password = ask_password("New password: ")?;
+    if password == ask_password("Once more: ")? {
+        Ok(password)
+    } else {
+        Err(Failure::Usage("the two passwords differ".to_owned()))
+    }
 }
 
 /// The password that the flags give, `None` when the homeserver shall make one.
-fn new_password(arguments: &NewPasswordArguments) -> Result<Option<String>, Failure> {
+fn new_password(arguments: &NewPasswordArguments) -> Result<Option<Password>, Failure> {
     if let Some(file) = &arguments.password_file {
         return read_password(file).map(Some);
     }
     if !arguments.ask_password {
         return Ok(None);
     }
-    let password = ask_password("New password: ")?;
-    if password == ask_password("Once more: ")? {
-        Ok(Some(password))
-    } else {
-        Err(Failure::Usage("the two passwords differ".to_owned()))
-    }
+    ask_new_password().map(Some)
 }
 
 /// Asks a question that must be answered with `yes`; without a terminal `flag` must have been given.

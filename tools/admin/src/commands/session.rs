@@ -1,13 +1,14 @@
-//! `login` and `logout`: sessions over TLS.
+//! `login`, `logout` and `password`: what an administrator's session over TLS begins, ends and takes.
 
 use homeserver_api::admin::{SignInRequest, SignInResponse};
+use homeserver_api::password::ChangePasswordRequest;
 
-use super::{ask_password, read_password};
-use crate::cli::{ConnectionArguments, LoginArguments};
+use super::{ask_new_password, ask_password, read_password};
+use crate::cli::{ConnectionArguments, LoginArguments, LogoutArguments, PasswordArguments};
 use crate::connection::{Admin, Remote, SavedSession, ServerUrl, SessionFile};
 use crate::failure::Failure;
 use crate::output::Format;
-use crate::values::instant_and_distance;
+use crate::values::{instant_and_distance, now_ms};
 
 fn server(connection: &ConnectionArguments) -> Result<&str, Failure> {
     connection.server.as_deref().ok_or_else(|| {
@@ -56,16 +57,64 @@ pub(super) async fn login(
     ))
 }
 
-/// Forgets the saved session.
-pub(super) fn logout(connection: &ConnectionArguments, format: Format) -> Result<(), Failure> {
+/// `DELETE /admin/v1/sessions`, and forgets the token.
+pub(super) async fn logout(
+    connection: &ConnectionArguments,
+    arguments: &LogoutArguments,
+    format: Format,
+) -> Result<(), Failure> {
     let url = ServerUrl::parse(server(connection)?, "--server")?.to_string();
-    if SessionFile::open(connection.session.as_deref())?.remove(&url)? {
-        format.done(&format!(
-            "The session with {url} is forgotten on this machine."
-        ))
-    } else {
-        Err(Failure::Other(format!(
-            "there is no session with {url} on this machine"
-        )))
+    let file = SessionFile::open(connection.session.as_deref())?;
+    let Some(saved) = file.get(&url)? else {
+        return Err(Failure::Other(format!(
+            "there is no session with {url} on this machine: `hsctl login --server {url}` begins one"
+        )));
+    };
+    let lasts = saved.expires_ms > now_ms();
+    if lasts && !arguments.here_only {
+        match Admin::open(connection)?.delete("/admin/v1/sessions").await {
+            // It had ended there already.
+            Err(Failure::Refused(problem)) if problem.status == 401 => {}
+            Err(Failure::Unreachable { endpoint, reason }) => {
+                return Err(Failure::Unreachable {
+                    endpoint,
+                    reason: format!(
+                        "{reason}. The session still stands: try again, or forget it on this machine alone with \
+                         `hsctl logout --here-only`"
+                    ),
+                });
+            }
+            ended => ended?,
+        }
     }
+    file.remove(&url)?;
+    if lasts && arguments.here_only {
+        return format.done(&format!(
+            "The session with {url} is forgotten on this machine. There it lasts until {}.",
+            instant_and_distance(saved.expires_ms)
+        ));
+    }
+    format.done(&format!("The session with {url} is ended."))
+}
+
+/// `POST /admin/v1/password`
+pub(super) async fn password(
+    connection: &ConnectionArguments,
+    arguments: &PasswordArguments,
+    format: Format,
+) -> Result<(), Failure> {
+    server(connection)?;
+    let admin = Admin::open(connection)?;
+    let old = match &arguments.password_file {
+        Some(file) => read_password(file)?,
+        None => ask_password("Present password: ")?,
+    };
+    let new = match &arguments.new_password_file {
+        Some(file) => read_password(file)?,
+        None => ask_new_password()?,
+    };
+    admin
+        .post_without_answer("/admin/v1/password", &ChangePasswordRequest { old, new })
+        .await?;
+    format.done("You have a new password; your other sessions have ended.")
 }

@@ -132,7 +132,10 @@ async fn change_user(
 
 fn with_password(sentence: String, created: &CreatedUser) -> String {
     match &created.password {
-        Some(password) => format!("{sentence}\nPassword (shown only now): {password}"),
+        Some(password) => format!(
+            "{sentence}\nPassword (shown only now): {}",
+            password.as_str()
+        ),
         None => sentence,
     }
 }

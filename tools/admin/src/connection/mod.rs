@@ -116,6 +116,17 @@ impl Admin {
             .map(|_| ())
     }
 
+    /// `POST` with a body and without an answer.
+    pub(crate) async fn post_without_answer<B: Serialize>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<(), Failure> {
+        self.exchange(Method::POST, path, Some(body))
+            .await
+            .map(|_| ())
+    }
+
     /// `PUT` with a body.
     pub(crate) async fn put<B: Serialize, A: DeserializeOwned>(
         &self,

@@ -6,8 +6,10 @@ mod files;
 mod follow;
 pub(crate) mod history;
 mod members;
+mod password;
 mod rooms;
 mod send;
+mod sign_out;
 pub(crate) mod start;
 
 use clap::CommandFactory as _;
@@ -50,6 +52,8 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result {
         Command::Remove(arguments) => members::remove(common, &arguments, output).await,
         Command::Account => account::account(common, output).await,
         Command::Devices => account::devices(common, output).await,
+        Command::Password(arguments) => password::run(common, &arguments, output).await,
+        Command::SignOut(arguments) => sign_out::run(common, &arguments, output).await,
     }
 }
 

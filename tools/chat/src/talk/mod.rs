@@ -44,6 +44,9 @@ pub(crate) async fn run(common: &Common, arguments: &cli::Talk, output: &Output)
         };
         let events = client.events();
         client.connect();
+        // A new conversation needed the session, so that it may stand already: then no event will tell.
+        let stands = tokio::time::timeout(Duration::ZERO, client.connected()).await;
+        let online = matches!(stands, Ok(Ok(())));
         let interactive =
             std::io::stdin().is_terminal() && std::io::stdout().is_terminal() && !output.json;
         let mut talk = Talk {
@@ -59,7 +62,8 @@ pub(crate) async fn run(common: &Common, arguments: &cli::Talk, output: &Output)
             },
             under_way: Vec::new(),
             failures: 0,
-            online: false,
+            online,
+            shown: Shown::default(),
             day: None,
         };
         talk.history().await?;
@@ -82,7 +86,28 @@ struct Talk<'a> {
     /// Lines that were not carried out, and own messages that did not get through.
     failures: u32,
     online: bool,
+    shown: Shown,
     day: Option<time::Date>,
+}
+
+/// How far the history was shown. What comes in while it is read is in it, and is told by an event as well: it must
+/// not be shown twice.
+#[derive(Debug, Default)]
+struct Shown {
+    /// The last message's number; they grow.
+    last: u64,
+}
+
+impl Shown {
+    /// Notes what the history has.
+    fn history(&mut self, numbers: impl Iterator<Item = u64>) {
+        self.last = numbers.fold(self.last, u64::max);
+    }
+
+    /// Whether a message that an event tells is not in what was shown.
+    const fn lacks(&self, number: u64) -> bool {
+        number > self.last
+    }
 }
 
 /// What follows a line.
@@ -182,6 +207,8 @@ impl Talk<'_> {
             ))?;
         }
         let history = self.client.history(self.room).await?;
+        self.shown
+            .history(history.iter().map(|message| message.number));
         let skipped = history.len().saturating_sub(HISTORY_MESSAGES);
         for message in history.into_iter().skip(skipped) {
             if message.progress == Progress::Waiting {
@@ -196,7 +223,9 @@ impl Talk<'_> {
         match event {
             Event::Connected => self.online = true,
             Event::Disconnected { .. } => self.online = false,
-            Event::Message(message) if message.room == self.room => {
+            Event::Message(message)
+                if message.room == self.room && self.shown.lacks(message.number) =>
+            {
                 return self.message(message).await;
             }
             Event::Accepted { message, .. } => {
@@ -273,6 +302,9 @@ impl Talk<'_> {
                 }
             }
             "ttl" | "burn" => self.set_time(name, argument)?,
+            "file" if argument.is_empty() => {
+                self.alarm(&Failure::new("input", "Name the file: /file PATH."))?
+            }
             "file" => {
                 let sent = self
                     .client
@@ -302,6 +334,9 @@ impl Talk<'_> {
                 if name == "ttl" {
                     self.options.ttl_seconds = Some(seconds);
                     self.faint(&format!("What you send from now on expires after {shown}."))
+                } else if seconds == 0 {
+                    self.options.burn_seconds = Some(0);
+                    self.faint("What you send from now on does not burn.")
                 } else {
                     self.options.burn_seconds = Some(seconds);
                     self.faint(&format!(
@@ -404,3 +439,22 @@ const HELP: [&str; 7] = [
     "//text              send a text that begins with a slash",
     "/quit or Ctrl-D     leave",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a message that came in while the history was read is shown once, and one that came later is shown.
+    /// Method: events of messages in the history, its last one among them, and behind it.
+    #[test]
+    fn shown_once() {
+        let mut shown = Shown::default();
+        assert!(shown.lacks(1));
+        shown.history([3, 4, 7].into_iter());
+        for (number, news) in [(3, false), (7, false), (8, true), (9, true)] {
+            assert_eq!(shown.lacks(number), news, "{number}");
+        }
+        shown.history(std::iter::empty());
+        assert!(!shown.lacks(7));
+    }
+}

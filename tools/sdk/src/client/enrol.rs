@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use homeserver_api::client::{DEVICE_NAME_BYTES_MAX, EnrolRequest, EnrolResponse};
 use homeserver_api::ids::Address;
+use homeserver_api::password::Password;
 use http::Method;
 
 use crate::certificate::{AnchorSet, Validity};
@@ -25,7 +26,7 @@ pub struct Enrolment {
     /// The account.
     pub address: Address,
     /// The account's password.
-    pub password: String,
+    pub password: Password,
     /// SHA-256 of the organisation's root certificate as its administrator gives it out: 64
     /// hexadecimal digits; spaces and colons between them don't matter.
     pub root_sha256: String,

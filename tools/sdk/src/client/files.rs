@@ -22,7 +22,8 @@ use ring::digest;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::time::{Instant, sleep};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::shared::Shared;
 use crate::content::{FileReference, is_file_name};
@@ -32,6 +33,8 @@ use crate::requests;
 
 const CHUNK_BYTES: u64 = 64 * 1024;
 const TAG_BYTES: u64 = 16;
+/// How long a transfer may stand still before it is given up: it fails instead of hanging.
+const STANDSTILL_MAX: Duration = Duration::from_secs(60);
 /// How long a download waits for the own homeserver to fetch the file from its peer.
 const FETCH_WAIT_MAX: Duration = Duration::from_secs(5 * 60);
 
@@ -59,6 +62,7 @@ pub(super) async fn upload(
     let bytes = metadata.len();
     let shape = Shape::new(bytes)?;
     let hash = Arc::new(Mutex::new(digest::Context::new(&digest::SHA256)));
+    let (moved, watching) = watch::channel(0);
     let sealing = Sealing {
         file,
         left: bytes,
@@ -66,6 +70,7 @@ pub(super) async fn upload(
         next: 0,
         key: chunk_key(&key)?,
         hash: Arc::clone(&hash),
+        moved,
     };
     let body = StreamBody::new(futures_util::stream::try_unfold(
         sealing,
@@ -78,8 +83,13 @@ pub(super) async fn upload(
         .header(TTL_HEADER, ttl_seconds)
         .body(Box::pin(body))
         .map_err(|e| Error::Protocol(e.to_string()))?;
-    let response = requests::start(&shared.endpoint, request).await?;
-    let info: FileInfo = requests::json(&shared.endpoint, response).await?;
+    let answer = async {
+        let response = requests::start(&shared.endpoint, request).await?;
+        requests::json::<FileInfo>(&shared.endpoint, response).await
+    };
+    let info = moving(answer, watching)
+        .await
+        .ok_or_else(|| standstill(shared))??;
     let mut sha256 = [0; 32];
     let finished = hash
         .lock()
@@ -130,7 +140,10 @@ async fn fetch(shared: &Arc<Shared>, reference: &FileReference) -> Result<Incomi
         let request = requests::request(&shared.endpoint, Some(token), Method::GET, &path)?
             .body(http_body_util::Empty::<Bytes>::new())
             .map_err(|e| Error::Protocol(e.to_string()))?;
-        let response = requests::start(&shared.endpoint, request).await?;
+        let answer = requests::start(&shared.endpoint, request);
+        let response = timeout(STANDSTILL_MAX, answer)
+            .await
+            .map_err(|_| standstill(shared))??;
         if response.status() != StatusCode::ACCEPTED {
             return Ok(response.into_body());
         }
@@ -151,6 +164,35 @@ async fn fetch(shared: &Arc<Shared>, reference: &FileReference) -> Result<Incomi
     }
 }
 
+/// Lets an exchange go on for as long as something moves; `None` when nothing does.
+async fn moving<T>(
+    exchange: impl Future<Output = T>,
+    mut moved: watch::Receiver<u32>,
+) -> Option<T> {
+    let mut exchange = std::pin::pin!(exchange);
+    loop {
+        tokio::select! {
+            outcome = exchange.as_mut() => return Some(outcome),
+            moved = timeout(STANDSTILL_MAX, moved.changed()) => match moved {
+                Ok(Ok(())) => {}
+                // All is sent: the answer has as long as a chunk has.
+                Ok(Err(_)) => return timeout(STANDSTILL_MAX, exchange).await.ok(),
+                Err(_) => return None,
+            },
+        }
+    }
+}
+
+fn standstill(shared: &Shared) -> Error {
+    Error::Unreachable {
+        endpoint: shared.endpoint.address().to_owned(),
+        reason: format!(
+            "nothing of the file moved for {} s",
+            STANDSTILL_MAX.as_secs()
+        ),
+    }
+}
+
 async fn open_to(
     shared: &Arc<Shared>,
     reference: &FileReference,
@@ -166,9 +208,9 @@ async fn open_to(
     for number in 0..shape.chunks()? {
         let length = shape.encrypted_chunk(number)?;
         while buffer.len() < length {
-            let frame = body
-                .frame()
+            let frame = timeout(STANDSTILL_MAX, body.frame())
                 .await
+                .map_err(|_| standstill(shared))?
                 .ok_or_else(not_the_file)?
                 .map_err(|error| Error::Unreachable {
                     endpoint: shared.endpoint.address().to_owned(),
@@ -234,6 +276,8 @@ struct Sealing {
     next: u32,
     key: LessSafeKey,
     hash: Arc<Mutex<digest::Context>>,
+    /// Told the number of each chunk that is on its way.
+    moved: watch::Sender<u32>,
 }
 
 impl Sealing {
@@ -261,6 +305,7 @@ impl Sealing {
             .unwrap_or_else(PoisonError::into_inner)
             .update(&chunk);
         self.next += 1;
+        self.moved.send_replace(self.next);
         Ok(Some((Frame::data(chunk.into()), self)))
     }
 }
@@ -335,6 +380,34 @@ fn file_error(path: &Path, reason: impl std::fmt::Display) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Goal: a transfer may take as long as it likes while it moves, and is given up when it stands still, also
+    /// when all is sent and no answer comes. Method: one that moves now and then, with the time moved.
+    #[tokio::test(start_paused = true)]
+    async fn transfers_that_stand_still() {
+        let almost = STANDSTILL_MAX - Duration::from_secs(1);
+        let (sender, receiver) = watch::channel(0);
+        let slow = async {
+            for number in 1..9 {
+                sleep(almost).await;
+                sender.send_replace(number);
+            }
+            drop(sender);
+            sleep(almost).await;
+            "done"
+        };
+        assert_eq!(moving(slow, receiver).await, Some("done"));
+
+        let began = Instant::now();
+        let (_sender, receiver) = watch::channel(0);
+        assert_eq!(moving(std::future::pending::<()>(), receiver).await, None);
+        assert_eq!(began.elapsed(), STANDSTILL_MAX);
+
+        let (sender, receiver) = watch::channel(0);
+        drop(sender);
+        assert_eq!(moving(std::future::pending::<()>(), receiver).await, None);
+        assert_eq!(began.elapsed(), STANDSTILL_MAX * 2);
+    }
 
     proptest::proptest! {
         /// Goal: a chunk comes back as it was in its place only; no bytes and no length make the reader

@@ -6,11 +6,12 @@ mod files;
 mod shared;
 mod upkeep;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use homeserver_api::client::AccountInfo;
 use homeserver_api::ids::{Address, Member, RoomId};
+use homeserver_api::password::Password;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -25,7 +26,7 @@ use crate::error::Error;
 use crate::event::Events;
 use crate::message::{Message, MessageId, Room, SendOptions};
 use crate::session::Endpoint;
-use crate::store::StoreKey;
+use crate::store::{self, StoreKey};
 use shared::{Link, Shared};
 
 /// One enrolled device. Clones are the same device; the background session ends with the last
@@ -34,6 +35,7 @@ use shared::{Link, Shared};
 pub struct Client {
     shared: Arc<Shared>,
     background: Arc<Background>,
+    folder: Arc<PathBuf>,
 }
 
 /// The background tasks; dropping it stops them.
@@ -62,7 +64,7 @@ impl Client {
     ) -> Result<Self, Error> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let core = enrol::enrol(dir.as_ref(), key, enrolment, Arc::clone(&clock)).await?;
-        let client = Self::new(core, clock)?;
+        let client = Self::new(core, clock, dir.as_ref())?;
         upkeep::first(&client.shared).await?;
         Ok(client)
     }
@@ -89,11 +91,12 @@ impl Client {
         let core = tokio::task::spawn_blocking(move || Core::open(&folder, &key, core_clock))
             .await
             .map_err(|e| Error::Store(e.to_string()))??;
-        Self::new(core, clock)
+        Self::new(core, clock, dir.as_ref())
     }
 
-    fn new(core: Core, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+    fn new(core: Core, clock: Arc<dyn Clock>, folder: &Path) -> Result<Self, Error> {
         Ok(Self {
+            folder: Arc::new(folder.to_owned()),
             shared: Shared::new(core, clock)?,
             background: Arc::default(),
         })
@@ -129,6 +132,29 @@ impl Client {
     /// When the homeserver can't be reached or refuses.
     pub async fn account(&self) -> Result<AccountInfo, Error> {
         upkeep::account_info(&self.shared).await
+    }
+
+    /// Gives the account another password. Its devices stay signed in.
+    ///
+    /// # Errors
+    /// When the homeserver can't be reached or refuses: above all when `old` is not the present password.
+    pub async fn change_password(&self, old: Password, new: Password) -> Result<(), Error> {
+        upkeep::change_password(&self.shared, old, new).await
+    }
+
+    /// Signs the device out for good: the homeserver voids its token, key packages and waiting messages, then the
+    /// store is deleted. What was not sent yet is lost.
+    ///
+    /// # Errors
+    /// When the homeserver can't be reached or fails; then nothing has changed here. A device that it no longer
+    /// knows is signed out already.
+    pub async fn sign_out(&self) -> Result<(), Error> {
+        upkeep::remove_device(&self.shared).await?;
+        self.close().await;
+        let folder = Arc::clone(&self.folder);
+        tokio::task::spawn_blocking(move || store::delete(&folder))
+            .await
+            .map_err(|e| Error::Store(e.to_string()))?
     }
 
     /// Starts the background session: connects, reconnects with a growing pause, sends what waits,

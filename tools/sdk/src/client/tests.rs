@@ -19,7 +19,7 @@ fn enrolment(homeserver: &Loopback, handle: &str) -> Enrolment {
         address: format!("{handle}@{}", homeserver.organisation.server)
             .parse()
             .unwrap(),
-        password: PASSWORD.to_owned(),
+        password: PASSWORD.into(),
         root_sha256: homeserver.organisation.fingerprint(),
         device_name: "laptop".to_owned(),
     }
@@ -117,7 +117,7 @@ async fn enrolments_that_fail() {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("device");
         let mut wrong = enrolment(&homeserver, "alice");
-        wrong.password = "guess".to_owned();
+        wrong.password = "guess".into();
         let error = Client::enrol(&folder, KEY, wrong).await.unwrap_err();
         assert_eq!(error.code(), "sign-in-failed");
         let mut wrong = enrolment(&homeserver, "alice");
@@ -524,6 +524,48 @@ async fn bare_sessions() {
         assert_eq!(text(&bob.hear().await), "made beforehand");
         let refused = Session::open(&endpoint, &"00".repeat(16)).await;
         assert_eq!(refused.unwrap_err().code(), "unauthorised");
+    })
+    .await;
+}
+
+/// Goal: the password is changed by whoever knows it, and a device that signs out is removed at the homeserver and
+/// leaves nothing here; one that can't, stays; one that was removed already goes as well. Method: each way.
+#[tokio::test]
+async fn passwords_and_sign_out() {
+    within(async {
+        let homeserver = Loopback::start("a.example").await;
+        let alice = person(&homeserver, "alice").await;
+        let guess = alice
+            .client
+            .change_password("guess".into(), "new".into())
+            .await;
+        assert_eq!(guess.unwrap_err().code(), "wrong-password");
+        alice
+            .client
+            .change_password(PASSWORD.into(), "new".into())
+            .await
+            .unwrap();
+
+        homeserver.kill();
+        let error = alice.client.sign_out().await.unwrap_err();
+        assert_eq!(error.code(), "unreachable");
+        assert!(alice.folder.path().join("unlock").exists());
+        homeserver.revive().await;
+        let device = alice.client.member().device;
+        alice.client.sign_out().await.unwrap();
+        assert!(homeserver.removed.lock().unwrap().contains(&device));
+        assert!(!alice.folder.path().exists());
+        assert_eq!(alice.client.rooms().await, Err(Error::Closed));
+        let gone = Client::open(alice.folder.path(), KEY).await;
+        assert_eq!(gone.unwrap_err().code(), "not-enrolled");
+
+        let bob = person(&homeserver, "bob").await;
+        std::fs::write(bob.folder.path().join("notes"), "mine").unwrap();
+        let device = bob.client.member().device;
+        homeserver.removed.lock().unwrap().insert(device);
+        bob.client.sign_out().await.unwrap();
+        let left: Vec<_> = std::fs::read_dir(bob.folder.path()).unwrap().collect();
+        assert_eq!(left.len(), 1, "what is not the device's stays");
     })
     .await;
 }

@@ -8,6 +8,7 @@ use homeserver_api::Base64;
 use homeserver_api::client::{
     AccountInfo, Anchors, KeyPackageCount, KeyPackages, RenewRequest, RenewResponse,
 };
+use homeserver_api::password::{ChangePasswordRequest, Password};
 use http::Method;
 
 use super::shared::Shared;
@@ -61,6 +62,30 @@ pub(super) async fn account_info(shared: &Arc<Shared>) -> Result<AccountInfo, Er
         "/v1/account",
     )
     .await
+}
+
+/// Gives the account another password.
+pub(super) async fn change_password(
+    shared: &Arc<Shared>,
+    old: Password,
+    new: Password,
+) -> Result<(), Error> {
+    let request = ChangePasswordRequest { old, new };
+    let token = &shared.identity.token;
+    let path = "/v1/account/password";
+    requests::act(&shared.endpoint, token, Method::POST, path, Some(&request)).await
+}
+
+/// Removes this device from the account.
+pub(super) async fn remove_device(shared: &Arc<Shared>) -> Result<(), Error> {
+    let token = &shared.identity.token;
+    let path = format!("/v1/devices/{}", shared.identity.member.device);
+    let removed = requests::act(&shared.endpoint, token, Method::DELETE, &path, None::<&()>).await;
+    match removed {
+        // Removed already, by an administrator or by a request whose answer was lost.
+        Err(Error::Problem(problem)) if matches!(problem.status, 401 | 404) => Ok(()),
+        removed => removed,
+    }
 }
 
 async fn account_now(shared: &Arc<Shared>) -> Result<(), Error> {

@@ -38,7 +38,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-pub(crate) use new::NewStore;
+pub(crate) use new::{NewStore, delete};
 pub use unlock::StoreKey;
 
 use crate::error::Error;

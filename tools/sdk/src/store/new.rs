@@ -82,6 +82,20 @@ impl Drop for NewStore {
     }
 }
 
+/// Deletes the store in a folder: first what opens it, so that a crash in between leaves nothing that could be read.
+pub(crate) fn delete(folder: &Path) -> Result<(), Error> {
+    let _lock = lock(folder)?;
+    let paths = Paths::new(folder);
+    remove(&[&paths.unlock])?;
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|e| file_error(folder, &e))?;
+    remove(&[&paths.enrolling, &paths.records, &paths.salts])?;
+    // What else is in the folder is not ours.
+    let _ = fs::remove_dir(folder);
+    Ok(())
+}
+
 /// Locks the folder: another process may be enrolling into it at this moment.
 fn lock(folder: &Path) -> Result<File, Error> {
     let file = File::open(folder).map_err(|e| file_error(folder, &e))?;

@@ -1,6 +1,6 @@
 //! A homeserver on loopback: TLS, HTTP and WebSocket around [`Network`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -13,6 +13,7 @@ use homeserver_api::client::{
     KeyPackages, RenewRequest, RenewResponse,
 };
 use homeserver_api::ids::{AccountId, Address, DeviceId, FileId, Member};
+use homeserver_api::password::ChangePasswordRequest;
 use homeserver_api::policy::UserTypePolicy;
 use homeserver_api::problem::Problem;
 use homeserver_api::session::{ClientFrame, Hello, SUBPROTOCOL, ServerFrame};
@@ -52,6 +53,8 @@ pub(crate) struct Loopback {
     /// Answers `GET /v1/files` with "not yet" this often.
     pub(crate) fetches: Mutex<u32>,
     stop: watch::Sender<u32>,
+    /// Devices that were removed.
+    pub(crate) removed: Mutex<BTreeSet<DeviceId>>,
     /// How many certificates were renewed.
     pub(crate) renewals: watch::Sender<u32>,
 }
@@ -83,6 +86,7 @@ impl Loopback {
             mail: Notify::new(),
             tls: TlsAcceptor::from(Arc::new(tls)),
             fetches: Mutex::default(),
+            removed: Mutex::default(),
             stop: watch::Sender::new(0),
             renewals: watch::Sender::new(0),
         });
@@ -152,6 +156,17 @@ impl Loopback {
         };
         match (method, path.as_str()) {
             (Method::GET, "/v1/session") => self.session(request, member),
+            (Method::POST, "/v1/account/password") => {
+                let body: ChangePasswordRequest = read(request).await;
+                match body.old.as_str() == PASSWORD {
+                    true => no_content(),
+                    false => problem(403, "wrong-password", "the present password is wrong"),
+                }
+            }
+            (Method::DELETE, path) if path == format!("/v1/devices/{}", member.device) => {
+                self.removed.lock().unwrap().insert(member.device);
+                no_content()
+            }
             (Method::GET, "/v1/account") => json(200, &self.account(&member)),
             (Method::GET, "/v1/anchors") => json(
                 200,
@@ -240,7 +255,7 @@ impl Loopback {
 
     async fn enrol(&self, request: Request<Incoming>) -> Answer {
         let body: EnrolRequest = read(request).await;
-        if body.password != PASSWORD {
+        if body.password.as_str() != PASSWORD {
             return problem(401, "sign-in-failed", "the handle or the password is wrong");
         }
         let csr = CertificateSigningRequestParams::from_der(&body.csr.0.as_slice().into()).unwrap();
@@ -295,6 +310,9 @@ impl Loopback {
     fn member(&self, request: &Request<Incoming>) -> Option<Member> {
         let value = request.headers().get(AUTHORIZATION)?.to_str().ok()?;
         let device: DeviceId = value.strip_prefix("Bearer ")?.parse().ok()?;
+        if self.removed.lock().unwrap().contains(&device) {
+            return None;
+        }
         self.network().member(device)
     }
 
@@ -379,6 +397,13 @@ impl Loopback {
             }
         }
     }
+}
+
+fn no_content() -> Answer {
+    Response::builder()
+        .status(StatusCode::NO_CONTENT)
+        .body(Full::default())
+        .unwrap()
 }
 
 async fn read<T: serde::de::DeserializeOwned>(request: Request<Incoming>) -> T {

@@ -10,8 +10,8 @@ use federation_proto::ids::ServerName;
 use super::super::error::AdminError;
 use super::super::extract::Name;
 use crate::audit::{self, Actor, Event};
-use crate::node::Node;
-use crate::store::Part;
+use crate::node::{Node, to_its_end};
+use crate::store::{Part, StoreError};
 
 /// `POST /admin/v1/outbox/{server}/retry`: tries the peer at once instead of after its delay.
 pub(in super::super) async fn handle(
@@ -33,7 +33,13 @@ pub(in super::super) async fn handle(
     };
     let mut part = Part::default();
     audit::record(&mut part, &event);
-    node.store.commit(part).await?;
-    node.links.retry_now(&server);
+    // Whoever asked may hang up between the two: what is recorded is done all the same.
+    let acting = Arc::clone(&node);
+    let act = async move {
+        acting.store.commit(part).await?;
+        acting.links.retry_now(&server);
+        Ok::<_, StoreError>(())
+    };
+    to_its_end(act).await?;
     Ok(StatusCode::ACCEPTED)
 }

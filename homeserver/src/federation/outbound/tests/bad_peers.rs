@@ -19,7 +19,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use super::{ROOM, acquainted, drain, exchange, go_on, now, returned, waiting, worker};
+use super::{
+    ROOM, acquainted, drain, exchange, go_on, now, returned, three_acquainted, waiting, worker,
+};
 use crate::delivery::files;
 use crate::federation::files::fetch;
 use crate::federation::outbound::worker::{Step, Worker};
