@@ -359,8 +359,9 @@ mod tests {
             ask("POST", offers, large).await,
             StatusCode::PAYLOAD_TOO_LARGE
         );
+        let got = ask("GET", offers, String::new()).await;
+        assert_eq!(got, StatusCode::METHOD_NOT_ALLOWED);
         for (method, path) in [
-            ("GET", offers),
             ("POST", crate::federation::paths::TRANSACTIONS),
             ("GET", crate::federation::paths::MANIFEST),
             ("GET", "/admin/v1/peers"),
