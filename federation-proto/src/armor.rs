@@ -137,6 +137,11 @@ pub enum ArmorError {
     /// A line was changed or lost.
     #[error("the document was damaged on its way (its checksum does not fit): ask for it again")]
     Damaged,
+    /// No line with the checksum.
+    #[error(
+        "the document's line `SHA-256: …` is missing: pass all of it, from -----BEGIN to -----END"
+    )]
+    NoChecksum,
     /// Over the limit.
     #[error("the text is too long for such a document")]
     TooLong,
@@ -208,11 +213,12 @@ pub fn read(expected: Kind, text: &str) -> Result<Bytes, ArmorError> {
             None => encoded.push_str(line),
         }
     }
+    let checksum = checksum.ok_or(ArmorError::NoChecksum)?;
     let document = STANDARD.decode(encoded).map_err(|_| ArmorError::Damaged)?;
     if document.len() > expected.bytes_max() {
         return Err(ArmorError::TooLong);
     }
-    if checksum == Some(Digest::of(&document).to_string().as_str()) {
+    if checksum == Digest::of(&document).to_string() {
         Ok(Bytes::from(document))
     } else {
         Err(ArmorError::Damaged)
@@ -286,7 +292,7 @@ mod tests {
             .collect();
         assert_eq!(
             read(Kind::Acceptance, &without_checksum),
-            Err(ArmorError::Damaged)
+            Err(ArmorError::NoChecksum)
         );
         assert_eq!(
             read(Kind::Acceptance, &text.replacen("AAEC", "AAED", 1)),

@@ -12,8 +12,9 @@
 
 use bytes::{Buf, Bytes};
 
+use crate::envelope::Lane;
 use crate::ids::ServerName;
-use crate::limits::{REASON_BYTES_MAX, SERVER_NAME_BYTES_MAX};
+use crate::limits::{PADDED_BYTES_MIN, REASON_BYTES_MAX, SERVER_NAME_BYTES_MAX};
 use crate::refusal::RefusalCode;
 use crate::text::is_unseen;
 
@@ -40,6 +41,11 @@ pub enum DecodeError {
     /// A version of the format that this build does not speak.
     #[error("version {0} is not spoken here")]
     UnsupportedVersion(u16),
+    /// A format of the document that this build does not know.
+    #[error(
+        "it has the format {0}, which is not known here: is it damaged, or something else altogether?"
+    )]
+    UnknownFormat(u16),
     /// A number that stands for nothing.
     #[error("{value} is not a known {what}")]
     UnknownValue {
@@ -51,6 +57,15 @@ pub enum DecodeError {
     /// The elements of a set are not strictly ascending.
     #[error("{0} is not strictly ascending")]
     NotAscending(&'static str),
+    /// The positions of a lane are not ascending in a transaction.
+    #[error("the positions of lane {0} do not ascend within the transaction (ENV-015)")]
+    LaneOrder(Lane),
+    /// The padding of a body is not what it must be.
+    #[error(
+        "{0}: every body is padded, a length of 4 bytes before the content and zeros up to a power of \
+         two, {PADDED_BYTES_MIN} bytes at least (NET-050, NET-051)"
+    )]
+    Padding(&'static str),
     /// The field's own rule is broken, or fields contradict each other.
     #[error("{0} is not valid")]
     Invalid(&'static str),

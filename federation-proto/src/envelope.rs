@@ -166,7 +166,7 @@ pub struct Header {
     pub sequence: u64,
     /// The origin's durable acceptance, milliseconds since the Unix epoch.
     pub created_ms: u64,
-    /// When it must be deleted, milliseconds since the Unix epoch; 0: never.
+    /// When it must be deleted, milliseconds since the Unix epoch; 0: never, and for a tombstone always.
     pub expires_ms: u64,
     /// The payload's length.
     pub payload_length: u32,
@@ -200,6 +200,9 @@ impl Wire for Header {
         if self.sequence == 0 {
             writer.fail("sequence", 0);
         }
+        if self.is_mortal_tombstone() {
+            writer.fail("a tombstone's expires", 0);
+        }
     }
 
     fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
@@ -227,6 +230,9 @@ impl Wire for Header {
         if header.sequence == 0 {
             return Err(DecodeError::Invalid("sequence"));
         }
+        if header.is_mortal_tombstone() {
+            return Err(DecodeError::Invalid("a tombstone's expires"));
+        }
         Ok(header)
     }
 }
@@ -247,6 +253,12 @@ impl Header {
         let mut writer = Writer::with_capacity(Self::BYTES_MAX);
         self.write(&mut writer);
         position_hash(writer.written_since(0), self.key_id_range())
+    }
+
+    /// A tombstone that expired would be refused at its first position, and the rest of its range stay
+    /// a gap for ever.
+    fn is_mortal_tombstone(&self) -> bool {
+        self.kind == Kind::Tombstone && self.expires_ms != 0
     }
 
     pub(crate) fn key_id_range(&self) -> Range<usize> {

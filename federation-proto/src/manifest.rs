@@ -180,7 +180,7 @@ impl ManifestBody {
     fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
         let format = reader.u16("format")?;
         if format != FORMAT && format != FORMAT_REVOKING {
-            return Err(DecodeError::UnsupportedVersion(format));
+            return Err(DecodeError::UnknownFormat(format));
         }
         let server = reader.server_name("server")?;
         let serial = reader.u64("serial")?;

@@ -55,7 +55,7 @@ pub fn pad(content: &[u8]) -> Bytes {
 pub fn unpad(body: &Bytes, bytes_max: usize) -> Result<Bytes, DecodeError> {
     let (length, rest) = body
         .split_first_chunk::<LENGTH_BYTES>()
-        .ok_or(DecodeError::Truncated(NAME))?;
+        .ok_or(DecodeError::Padding("the body is too short"))?;
     let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
     if length > bytes_max {
         return Err(DecodeError::TooLong {
@@ -63,11 +63,16 @@ pub fn unpad(body: &Bytes, bytes_max: usize) -> Result<Bytes, DecodeError> {
             max: bytes_max,
         });
     }
-    let (content, zeros) = rest
-        .split_at_checked(length)
-        .ok_or(DecodeError::Truncated(NAME))?;
-    if body.len() != padded_length(length) || zeros.iter().any(|byte| *byte != 0) {
-        return Err(DecodeError::Invalid(NAME));
+    let (content, zeros) = rest.split_at_checked(length).ok_or(DecodeError::Padding(
+        "the body is shorter than the length that it begins with",
+    ))?;
+    if body.len() != padded_length(length) {
+        return Err(DecodeError::Padding(
+            "the body has another length than its content asks for",
+        ));
+    }
+    if zeros.iter().any(|byte| *byte != 0) {
+        return Err(DecodeError::Padding("the body's padding is not all zeros"));
     }
     Ok(body.slice_ref(content))
 }
@@ -101,15 +106,19 @@ mod tests {
         let good = pad(b"content");
         assert_eq!(unpad(&good, 7).unwrap(), "content");
         assert!(matches!(unpad(&good, 6), Err(DecodeError::TooLong { .. })));
+        // Who forgot to pad is told that there is such a thing.
+        let bare = unpad(&Bytes::from_static(b"\x00\x01\x01 a body"), 1 << 20);
+        assert!(bare.unwrap_err().to_string().contains("NET-050"));
         for end in [0, 3, 4, 10, 2047] {
             assert!(unpad(&good.slice(..end), 7).is_err(), "cut at {end}");
         }
         let longer = [good.as_ref(), &[0; 2048]].concat().into();
-        assert_eq!(unpad(&longer, 7), Err(DecodeError::Invalid(NAME)));
+        assert!(matches!(unpad(&longer, 7), Err(DecodeError::Padding(_))));
         for at in [11, 2047] {
             let mut dirty = good.to_vec();
             dirty[at] = 1;
-            assert_eq!(unpad(&dirty.into(), 7), Err(DecodeError::Invalid(NAME)));
+            let refused = unpad(&dirty.into(), 7);
+            assert!(matches!(refused, Err(DecodeError::Padding(_))));
         }
     }
 

@@ -233,7 +233,7 @@ fn a_new_root_is_confirmed() {
         );
     }
     let confirmed = fingerprint(&renewed);
-    let (at_b, _) = at_b
+    let (at_b, consent) = at_b
         .consent(
             Some(&confirmed),
             &b.manifest(1),
@@ -244,6 +244,30 @@ fn a_new_root_is_confirmed() {
         .unwrap();
     assert_eq!(at_b.theirs().root, renewed.root);
     assert_eq!(at_b.partner_manifest().identity().fingerprint(), confirmed);
+
+    // The proposer may not know of it yet: what it signs under the old root holds until it does (PEER-055).
+    let (before, manifest) = at_b.before_our_consent().unwrap();
+    assert_eq!((&before.root, manifest.serial()), (&a.root, 1));
+    let declared = |organisation: &Organisation| {
+        let made = at_a.clone().declare(
+            Decided::Suspended,
+            "",
+            &organisation.manifest(1),
+            &organisation.issuing_key,
+            &random(),
+            NOW_MS,
+        );
+        made.unwrap().1
+    };
+    for organisation in [&a, &renewed] {
+        assert!(at_b.clone().hear(declared(organisation), NOW_MS).is_ok());
+    }
+    let stranger = Organisation::new("a.example", 8);
+    assert!(at_b.clone().hear(declared(&stranger), NOW_MS).is_err());
+    let at_b = at_b.consent_arrived(&consent);
+    assert_eq!(at_b.before_our_consent(), None);
+    assert!(at_b.clone().hear(declared(&a), NOW_MS).is_err());
+    assert!(at_b.hear(declared(&renewed), NOW_MS).is_ok());
 }
 
 /// Goal: an administrator is shown every change and which way it goes; by a statement that changes

@@ -513,6 +513,21 @@ fn summaries_are_not_spoofed() {
         text.contains(r#"Contact: "a\". Files of up to 1 byte. \"b"."#),
         "{text}"
     );
+    // What is allowed and hardly meant is pointed out.
+    let mut odd = a.statement(&b.name);
+    odd.expires_ms = NOW_MS + 20 * 366 * DAY_MS;
+    odd.terms.waiting_bytes_max = 0;
+    let lines = |statement: Statement, answer_by_ms| {
+        let offered = Draft::new(statement, answer_by_ms).unwrap();
+        let offered = offered.offer(&a.issuing_key, &random()).unwrap();
+        let lines = offered.offer().summary();
+        lines
+            .iter()
+            .filter(|line| line.starts_with("Beware"))
+            .count()
+    };
+    assert_eq!(lines(odd.clone(), odd.expires_ms + 1), 3);
+    assert_eq!(lines(a.statement(&b.name), NOW_MS + DAY_MS), 0);
     for unseen in ['\u{202e}', '\u{2028}', '\u{200b}', '\u{7f}'] {
         let mut changed = statement.clone();
         changed.contact = format!("a{unseen}b");

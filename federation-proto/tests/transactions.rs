@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use federation_proto::codec::{DecodeError, Wire};
+use federation_proto::envelope::Kind;
 use federation_proto::exchange::ExchangeProof;
 use federation_proto::hash::Digest;
 use federation_proto::ids::ServerName;
@@ -71,6 +72,52 @@ fn signed_is_verified_and_each_envelope_is_proved_alone() {
             assert_eq!(alone.proof(), proof);
         }
     }
+}
+
+/// Goal: a transaction whose positions of a lane do not ascend is refused, whatever its signature, for no
+/// origin could use its receipt, and several lanes may be mixed; by orders, one place twice among them.
+#[test]
+fn a_lane_stands_in_its_order() {
+    let (a, b) = pair();
+    let decoded = |places: &[(u8, u64)]| {
+        let envelopes: Vec<_> = places
+            .iter()
+            .map(|(n, sequence)| outgoing(lane(*n), *sequence, b"x"))
+            .collect();
+        let signed = sign(&a.envelope_key, &link(&a, &b, 5), &envelopes).unwrap();
+        transaction::decode(signed.bytes).map(|_| ())
+    };
+    assert_eq!(decoded(&[(1, 1), (2, 7), (1, 2), (2, 8), (3, 1)]), Ok(()));
+    assert_eq!(decoded(&[(1, 5), (1, 9)]), Ok(()), "gaps are judged later");
+    for wrong in [
+        &[(1, 2), (1, 1), (1, 2)][..],
+        &[(1, 2), (2, 1), (1, 1)],
+        &[(2, 1), (1, 3), (1, 3)],
+    ] {
+        let refused = decoded(wrong).unwrap_err();
+        assert_eq!(refused, DecodeError::LaneOrder(lane(1)));
+        assert!(refused.to_string().contains("ENV-015"), "{refused}");
+    }
+}
+
+/// Goal: a tombstone that would expire is neither written nor read; by one, and its bytes made by hand.
+#[test]
+fn a_tombstone_does_not_expire() {
+    let (a, b) = pair();
+    let mut tombstone = outgoing(lane(1), 1, b"x");
+    tombstone.kind = Kind::Tombstone;
+    assert!(sign(&a.envelope_key, &link(&a, &b, 5), &[tombstone.clone()]).is_err());
+    tombstone.expires_ms = 0;
+    let signed = sign(&a.envelope_key, &link(&a, &b, 5), &[tombstone]).unwrap();
+    let mut bytes = signed.bytes.to_vec();
+    assert!(transaction::decode(signed.bytes).is_ok());
+    // The payload's one byte, its hash and its length stand behind the time.
+    let last_of_expires = bytes.len() - 1 - 32 - 4 - 1;
+    bytes[last_of_expires] = 1;
+    assert_eq!(
+        transaction::decode(bytes.into()).unwrap_err(),
+        DecodeError::Invalid("a tombstone's expires")
+    );
 }
 
 /// Goal: a stranger who has both manifests and nothing else is convinced that one server sent a

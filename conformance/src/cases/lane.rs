@@ -181,6 +181,7 @@ async fn tombstone(world: &World) -> Result<Outcome> {
     let lane = envelope.lane;
     let last = envelope.sequence.saturating_add(2);
     envelope.kind = TOMBSTONE;
+    envelope.expires_ms = 0;
     envelope.payload = Encoder::new().u32(3).u16(EXPIRED).finish();
     let sent = world.send(world.sign(&[envelope]).bytes).await?;
     let moved = matches!(&sent, Sent::Receipt(receipt) if receipt.position(&lane) == Some(last));

@@ -1,11 +1,12 @@
 //! What a transaction must be: signed by the peer, from the peer, for this server, and nothing besides.
 
-use super::{Case, Sent, World};
+use super::{Case, Sent, TOMBSTONE, World};
 use crate::failure::Result;
 use crate::padding::pad;
 use crate::receipt::Answer;
 use crate::report::{Finding, Level, Outcome};
 use crate::transaction::{Envelope, RECEIPT_LABEL, TRANSACTION_LABEL, sign};
+use crate::wire::Encoder;
 
 /// Larger than any transaction may be.
 const TOO_LARGE_BYTES: usize = 8 * 1024 * 1024 + 1;
@@ -89,6 +90,9 @@ fn wrong(world: &World) -> Result<Vec<Wrong>> {
     let mut cut = right();
     cut.pop();
     let other_label = sign(&world.peer.envelope_key, RECEIPT_LABEL, &[world.envelope()]).bytes;
+    let first = world.envelope();
+    let second = world.envelope_at(first.sequence.saturating_add(1));
+    let disordered = world.sign(&[second, first]).bytes;
     let by_another = sign(
         &*world.another_key()?,
         TRANSACTION_LABEL,
@@ -186,6 +190,23 @@ fn wrong(world: &World) -> Result<Vec<Wrong>> {
             "position 0 is refused",
             "positions begin at 1",
             one(|e| e.sequence = 0),
+        ),
+        (
+            "transaction.lane-order",
+            "ENV-015",
+            "positions of a lane that do not ascend are refused",
+            "the positions of each lane ascend within a transaction",
+            disordered,
+        ),
+        (
+            "transaction.mortal-tombstone",
+            "ENV-003",
+            "a tombstone that expires is refused",
+            "a tombstone has expires_ms 0",
+            one(|e| {
+                e.kind = TOMBSTONE;
+                e.payload = Encoder::new().u32(1).u16(19).finish();
+            }),
         ),
         (
             "transaction.other-payload",

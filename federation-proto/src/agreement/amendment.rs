@@ -9,10 +9,12 @@
 //! serial. The later amendment counts, at both ends: the maker no longer takes the consent, and the partner
 //! undoes what it consented to, for which it keeps what was in force before until the consent has arrived.
 
+use bytes::Bytes;
 use ring::rand::SecureRandom;
 
 use crate::agreement::ceremony::{AgreementError, Rejected};
 use crate::agreement::consent::{Consent, ConsentBody};
+use crate::agreement::detached::held_under;
 use crate::agreement::documents::{Document, DocumentBody, DocumentError, Statement, sealed};
 use crate::agreement::states::{Side, Signed};
 use crate::armor::Kind;
@@ -228,6 +230,30 @@ impl Signed {
         Some(undone)
     }
 
+    /// What the partner stated before we consented to its amendment in force, while that consent is not
+    /// known to have arrived: the partner may still go by it.
+    #[must_use]
+    pub fn before_our_consent(&self) -> Option<(&Statement, &Manifest)> {
+        let theirs = self.side().other();
+        let Undo(before) = self.amendments(theirs).undo.as_ref()?;
+        Some(match (before, theirs) {
+            (Some(amended), _) => {
+                let amendment = amended.amendment();
+                (amendment.statement(), amendment.manifest())
+            }
+            (None, Side::Offerer) => (self.offer().statement(), self.offer().manifest()),
+            (None, Side::Accepter) => (self.acceptance().statement(), self.acceptance().manifest()),
+        })
+    }
+
+    /// The roots under which a side signs: that of its statement in force, and of the partner also the one
+    /// before it, while it may not know of our consent.
+    pub(super) fn roots_of(&self, side: Side) -> impl Iterator<Item = &Bytes> {
+        let before = self.before_our_consent().filter(|_| side != self.side());
+        let in_force = &self.statement_of(side).root;
+        std::iter::once(in_force).chain(before.map(|(statement, _)| &statement.root))
+    }
+
     /// Our consent has reached the maker of the amendment: nothing can overtake it any more.
     #[must_use]
     pub fn consent_arrived(mut self, consent: &Consent) -> Self {
@@ -333,7 +359,9 @@ impl Signed {
         if consent.body().made_ms > now_ms.saturating_add(CLOCK_SKEW_MS_MAX) {
             return Err(DocumentError::FromTheFuture.into());
         }
-        consent.check(proposed, &self.statement_of(side.other()).root)?;
+        held_under(self.roots_of(side.other()), |root| {
+            consent.check(proposed, root)
+        })?;
         if now_ms >= proposed.statement().expires_ms {
             return Err(AgreementError::Expired);
         }

@@ -47,7 +47,7 @@ impl Wire for ConsentBody {
     fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
         let format = reader.u16("format")?;
         if format != FORMAT {
-            return Err(DecodeError::UnsupportedVersion(format));
+            return Err(DecodeError::UnknownFormat(format));
         }
         Ok(Self {
             from: reader.server_name("maker")?,

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use ring::rand::SecureRandom;
 
 use crate::agreement::ceremony::{AgreementError, Rejected};
-use crate::agreement::detached::{Detached, DetachedBody, manifest_under};
+use crate::agreement::detached::{Detached, DetachedBody, held_under, manifest_under};
 use crate::agreement::documents::{DocumentError, FORMAT, sealed};
 use crate::agreement::states::Signed;
 use crate::armor::Kind;
@@ -97,7 +97,7 @@ impl Wire for DeclarationBody {
     fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
         let format = reader.u16("format")?;
         if format != FORMAT {
-            return Err(DecodeError::UnsupportedVersion(format));
+            return Err(DecodeError::UnknownFormat(format));
         }
         Ok(Self {
             from: reader.server_name("maker")?,
@@ -262,9 +262,10 @@ impl Signed {
         if body.made_ms > now_ms.saturating_add(CLOCK_SKEW_MS_MAX) {
             return Err(DocumentError::FromTheFuture.into());
         }
-        let root = &self.theirs().root;
-        let keys = manifest_under(root, &body.from, &body.manifest, now_ms)?;
-        declaration.check_signature(&keys)?;
+        held_under(self.roots_of(self.side().other()), |root| {
+            let keys = manifest_under(root, &body.from, &body.manifest, now_ms)?;
+            declaration.check_signature(&keys)
+        })?;
         if body.made_ms <= self.heard.last_ms {
             return Err(AgreementError::Overtaken);
         }

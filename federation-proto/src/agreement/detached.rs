@@ -114,6 +114,21 @@ pub(super) fn manifest_under(
     Ok(manifest::decode(bytes.clone())?.verify(from, root, None, at_ms)?)
 }
 
+/// Whether a check holds under one of these roots, the one in force first: its answer, or the first refusal.
+pub(super) fn held_under<'r>(
+    roots: impl Iterator<Item = &'r Bytes>,
+    check: impl Fn(&Bytes) -> Result<(), DocumentError>,
+) -> Result<(), DocumentError> {
+    let mut verdict = Ok(());
+    for root in roots {
+        match check(root) {
+            Ok(()) => return Ok(()),
+            Err(error) => verdict = verdict.and(Err(error)),
+        }
+    }
+    verdict
+}
+
 /// What a countersignature says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CountersignatureBody {
@@ -149,7 +164,7 @@ impl Wire for CountersignatureBody {
     fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
         let format = reader.u16("format")?;
         if format != FORMAT {
-            return Err(DecodeError::UnsupportedVersion(format));
+            return Err(DecodeError::UnknownFormat(format));
         }
         Ok(Self {
             from: reader.server_name("maker")?,

@@ -85,7 +85,7 @@ impl Statement {
     pub(super) fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
         let format = reader.u16("format")?;
         if format != FORMAT {
-            return Err(DecodeError::UnsupportedVersion(format));
+            return Err(DecodeError::UnknownFormat(format));
         }
         Ok(Self {
             from: reader.server_name("maker")?,

@@ -8,6 +8,9 @@ use crate::agreement::terms::{Direction, Grants, Operation, TtlBounds, UserTypes
 use crate::ids::ServerName;
 use crate::text::Quoted;
 
+/// An agreement that stands for longer is hardly meant so (leap days included).
+const LONG_MS: u64 = 10 * 366 * 24 * 60 * 60 * 1000;
+
 impl Offer {
     /// What the offer says, a sentence a line.
     #[must_use]
@@ -19,6 +22,9 @@ impl Offer {
             statement.to,
             date(self.body().answer_by_ms)
         )];
+        if self.body().answer_by_ms > statement.expires_ms {
+            lines.push("Beware: it may be accepted after the agreement has ended.".to_owned());
+        }
         lines.extend(statement.summary());
         lines
     }
@@ -72,7 +78,28 @@ impl Statement {
             lines.push(contact_line(self));
         }
         lines.push(format!("{from} speaks protocol version {}.", self.versions));
+        lines.extend(self.oddities());
         lines
+    }
+
+    /// What is allowed and hardly meant.
+    fn oddities(&self) -> Vec<String> {
+        let from = &self.from;
+        let odd = [
+            (
+                self.expires_ms.saturating_sub(self.made_ms) > LONG_MS,
+                "Beware: the agreement would stand for more than 10 years.".to_owned(),
+            ),
+            (
+                self.terms.waiting_bytes_max == 0,
+                format!(
+                    "Beware: nothing may wait for people of {from}, so that no mail reaches them."
+                ),
+            ),
+        ];
+        odd.into_iter()
+            .filter_map(|(is_odd, text)| is_odd.then_some(text))
+            .collect()
     }
 }
 

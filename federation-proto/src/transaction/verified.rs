@@ -1,5 +1,6 @@
 //! Reading and verifying a transaction, and what verification makes.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -146,8 +147,8 @@ impl RawEnvelope {
 /// [`UnverifiedTransaction::verify`].
 ///
 /// # Errors
-/// When the bytes are not a transaction, or its envelopes differ in origin, destination, key, link
-/// epoch, version or suite.
+/// When the bytes are not a transaction, its envelopes differ in origin, destination, key, link
+/// epoch, version or suite, or those of a lane are not in their order.
 pub fn decode(bytes: Bytes) -> Result<UnverifiedTransaction, DecodeError> {
     if bytes.len() > TRANSACTION_BYTES_MAX {
         return Err(DecodeError::TooLong {
@@ -176,6 +177,7 @@ pub fn decode(bytes: Bytes) -> Result<UnverifiedTransaction, DecodeError> {
     if !alike {
         return Err(DecodeError::Invalid("the envelopes' common part"));
     }
+    in_order(&envelopes)?;
     Ok(UnverifiedTransaction {
         link: Link {
             version,
@@ -188,6 +190,19 @@ pub fn decode(bytes: Bytes) -> Result<UnverifiedTransaction, DecodeError> {
         signature,
         envelopes,
     })
+}
+
+/// The positions of each lane ascend. Else a receiver might defer one and consume an earlier one after
+/// it, and its receipt would be one that no origin can use (LINK-042).
+fn in_order(envelopes: &[RawEnvelope]) -> Result<(), DecodeError> {
+    let mut last: BTreeMap<Lane, u64> = BTreeMap::new();
+    for RawEnvelope { header, .. } in envelopes {
+        let before = last.insert(header.lane, header.sequence);
+        if before.is_some_and(|before| before >= header.sequence) {
+            return Err(DecodeError::LaneOrder(header.lane));
+        }
+    }
+    Ok(())
 }
 
 impl UnverifiedTransaction {

@@ -124,11 +124,20 @@ pub fn header() -> impl Strategy<Value = Header> {
                 lane: Lane::from_bytes(lane),
                 sequence: numbers.1,
                 created_ms: numbers.2,
-                expires_ms: numbers.3,
+                expires_ms: expiry(kind, numbers.3),
                 payload_length,
                 payload_sha256: hash,
             },
         )
+}
+
+/// A tombstone never expires.
+fn expiry(kind: Kind, expires_ms: u64) -> u64 {
+    if kind == Kind::Tombstone {
+        0
+    } else {
+        expires_ms
+    }
 }
 
 pub fn proof() -> impl Strategy<Value = EnvelopeProof> {
@@ -289,7 +298,7 @@ pub fn outgoing() -> impl Strategy<Value = Outgoing> {
             lane: Lane::from_bytes(lane),
             sequence,
             created_ms: times.0,
-            expires_ms: times.1,
+            expires_ms: expiry(kind, times.1),
             payload: HashedPayload::new(payload),
         })
 }

@@ -24,6 +24,9 @@ pub fn render() -> String {
         manifest(),
         transaction(),
         receipt(),
+        proof(),
+        tombstone(),
+        offer(),
         padding(),
     ] {
         text.push_str(&part);
@@ -39,14 +42,16 @@ the offset within the file, hexadecimal. This text is rendered from the vectors,
 `cargo run -p federation-proto --example write_golden` writes it anew.
 ";
 
-/// Bytes shown of a long field.
-const SHOWN_MAX: usize = 64;
+/// Bytes shown of a long field of a document that stands there in whole too.
+const SHOWN_MAX: usize = 32;
 const ROW: usize = 16;
 
 /// A file's bytes on the way through its fields.
 struct Walk {
     bytes: Bytes,
     at: usize,
+    /// Bytes shown of a field.
+    shown_max: usize,
     text: String,
 }
 
@@ -55,6 +60,7 @@ impl Walk {
         Self {
             bytes: read(file),
             at: 0,
+            shown_max: usize::MAX,
             text: String::from("\n```\n"),
         }
     }
@@ -63,7 +69,7 @@ impl Walk {
     fn take(&mut self, count: usize, what: &str) -> Bytes {
         let field = self.bytes.slice(self.at..self.at + count);
         for (row, bytes) in field.chunks(ROW).enumerate() {
-            if row * ROW >= SHOWN_MAX {
+            if row * ROW >= self.shown_max {
                 let _ = writeln!(self.text, "      … {} more bytes", count - row * ROW);
                 break;
             }
@@ -315,10 +321,158 @@ fn receipt() -> String {
     let input = [&[15], b"entente receipt".as_slice(), &whole[..signed]].concat();
     computed(
         &mut text,
+        "the public key of `key_id`, b.example's: the signature is by it",
+        &envelope_key("b-manifest.bin"),
+    );
+    computed(
+        &mut text,
         "SHA-256 of what is signed: `0f`, `entente receipt`, and the bytes before `signature`",
         &sha256(&[&input]),
     );
     text
+}
+
+/// The envelope key in a manifest that lists one.
+fn envelope_key(manifest: &str) -> Bytes {
+    let mut walk = Walk::new(manifest);
+    walk.number(2, "format");
+    walk.opaque(1, "server");
+    walk.take(16, "serial, issued_ms");
+    walk.opaque(2, "issuing_certificate");
+    assert_eq!(walk.number(4, "length of envelope_keys"), 48);
+    walk.take(32, "public")
+}
+
+fn proof() -> String {
+    let mut walk = Walk::new("proof.bin");
+    walk.number(4, "tree_size");
+    walk.number(4, "index");
+    let length = walk.number(4, "length of path") / 32;
+    let path: Vec<Bytes> = (0..length).map(|_| walk.take(32, "sibling")).collect();
+    walk.take(64, "signature");
+    let mut text = format!(
+        "\n## An EnvelopeProof of the first envelope (`proof.bin`, section 3)\n{}\n",
+        walk.end()
+    );
+    let mut proved = Walk::new("proved-envelope.bin");
+    let (header, _) = header(&mut proved);
+    let mut hash = sha256(&[&[0], &header]);
+    computed(&mut text, "leaf: as that of envelope 1 above", &hash);
+    // The first of three is on the left at every step.
+    for sibling in &path {
+        hash = sha256(&[&[1], &hash, sibling]);
+        computed(
+            &mut text,
+            "SHA-256 of `01`, what was computed last, and the next sibling",
+            &hash,
+        );
+    }
+    text.push_str(
+        "\nThe last one is the transaction's root, and the signature is the transaction's, over SignedRoot with it.\n",
+    );
+    text
+}
+
+fn tombstone() -> String {
+    let mut transaction = Walk::new("transaction.bin");
+    transaction.at = 2 + 1 + 64 + 4;
+    let (first, _) = header(&mut transaction);
+    let payload = read("payload-tombstone.bin");
+    let mut made = first.to_vec();
+    let numbers = made.len() - 32 - 4 - 3 * 8;
+    made[3] = 8;
+    made[numbers..numbers + 8].copy_from_slice(&43_u64.to_be_bytes());
+    made[numbers + 16..numbers + 24].copy_from_slice(&[0; 8]);
+    made[numbers + 24..numbers + 28].copy_from_slice(&6_u32.to_be_bytes());
+    made[numbers + 28..].copy_from_slice(&sha256(&[&payload]));
+    let mut walk = Walk {
+        bytes: [made.as_slice(), &payload].concat().into(),
+        at: 0,
+        shown_max: usize::MAX,
+        text: String::from("\n```\n"),
+    };
+    let (header, _) = header(&mut walk);
+    walk.number(4, "count");
+    walk.number(2, "code");
+    let mut text = format!(
+        "\n## A tombstone for positions 43 to 45 (`payload-tombstone.bin`, sections 3 and 4)\n\n\
+         The next envelope of the room's lane; its header is made for this example.\n{}\n",
+        walk.end()
+    );
+    let receipt = read("receipt.bin");
+    let before = &receipt[receipt.len() - 64 - 32..][..32];
+    let position = sha256(&[&[2], &hashed_for_position(&header)]);
+    computed(&mut text, "its position hash", &position);
+    computed(
+        &mut text,
+        "chain hash at position 45, one step after the one at 42 (in the receipt): SHA-256 of `03`, that and the position hash",
+        &sha256(&[&[3], before, &position]),
+    );
+    text
+}
+
+fn offer() -> String {
+    let mut walk = Walk::new("offer.bin");
+    walk.shown_max = SHOWN_MAX;
+    walk.number(2, "format");
+    walk.opaque(1, "from");
+    walk.opaque(1, "to");
+    walk.number(8, "serial");
+    walk.take(32, "previous");
+    let versions = walk.number(4, "length of versions") / 2;
+    for _ in 0..versions {
+        walk.number(2, "version");
+    }
+    walk.opaque(2, "root");
+    walk.opaque(2, "manifest");
+    list(&mut walk, "endpoints", |walk| {
+        walk.opaque(2, "endpoint");
+    });
+    for grants in ["outbound", "inbound"] {
+        list(&mut walk, grants, |walk| {
+            walk.number(1, "operation");
+            list(walk, "user_types", |walk| {
+                walk.opaque(1, "user type");
+            });
+        });
+    }
+    walk.number(4, "ttl_min_seconds");
+    walk.number(4, "ttl_max_seconds");
+    walk.number(8, "waiting_bytes_max");
+    walk.number(8, "file_bytes_max");
+    walk.number(1, "label_max");
+    walk.opaque(2, "contact");
+    walk.take(16, "nonce");
+    walk.number(8, "made_ms");
+    walk.number(8, "expires_ms");
+    walk.number(8, "answer_by_ms");
+    let signed = walk.at;
+    walk.opaque(1, "signature");
+    let whole = walk.bytes.clone();
+    let armored = read("offer.txt");
+    let mut text = format!("\n## An Offer (`offer.bin`, section 5)\n{}\n", walk.end());
+    let input = [&[13], b"entente offer".as_slice(), &whole[..signed]].concat();
+    computed(
+        &mut text,
+        "SHA-256 of what is signed: `0d`, `entente offer`, and the bytes before `signature`'s length",
+        &sha256(&[&input]),
+    );
+    let _ = write!(
+        text,
+        "\nThe same, armored (`offer.txt`):\n\n```\n{}```\n",
+        std::str::from_utf8(&armored).unwrap()
+    );
+    text
+}
+
+/// A vector of elements, each of which `element` walks.
+fn list(walk: &mut Walk, what: &str, element: impl Fn(&mut Walk)) {
+    let length = walk.number(4, &format!("length of {what}"));
+    let end = walk.at + usize::try_from(length).unwrap();
+    while walk.at < end {
+        element(walk);
+    }
+    assert_eq!(walk.at, end, "{what} ends elsewhere");
 }
 
 fn padding() -> String {

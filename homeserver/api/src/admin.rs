@@ -460,6 +460,9 @@ pub struct OutboxState {
     pub last_error: Option<String>,
     /// When it is tried next, milliseconds since the Unix epoch.
     pub next_attempt_ms: Option<u64>,
+    /// Lanes whose mail waits because the peer is ahead of them, until what waits is numbered anew.
+    #[serde(default)]
+    pub held_lanes: u64,
     /// Envelopes that the peer has acknowledged since this process started.
     pub acknowledged: u64,
 }

@@ -43,6 +43,11 @@ pub async fn give_up(
     }
 }
 
+/// What another server says, told as its words: people must not take them for their own server's.
+pub fn said_by(server: &ServerName, refusal: &Refusal) -> Refusal {
+    Refusal::new(refusal.code, format!("{server} says: {:?}", refusal.reason))
+}
+
 /// Records that something was given up.
 pub fn note(
     batch: &mut Batch<'_>,

@@ -18,6 +18,7 @@ use homeserver_api::admin::Operation;
 use homeserver_api::session::ClaimedDevice;
 
 use super::batch::{Batch, NotTaken, Times};
+use super::dead_letters::said_by;
 use super::fan_out::{self, Class};
 use super::inbox;
 use super::limits::UNKNOWN_KEY_RETRY_MS;
@@ -343,7 +344,7 @@ async fn take_key_response(
                 key_package: key.key_package,
             })
             .collect()),
-        Err(refusal) => Err(refusal),
+        Err(refusal) => Err(said_by(peer, &refusal)),
     };
     // An answer to the same request, earlier in this part?
     let key = key_request::key(response.device, response.request);

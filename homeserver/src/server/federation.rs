@@ -187,7 +187,7 @@ async fn no_longer_welcome(node: &Node, authenticated: &tls::Authenticated) -> &
         // Looked at first: the roots may have changed since the handshake.
         let still = anchor.as_ref().is_some_and(|anchor| {
             let pin = &authenticated.pin;
-            node.peer_roots.still_admit(server, &anchor.root, pin)
+            node.peer_roots.still_admit(server, &anchor.roots, pin)
         });
         if !still {
             return "the agreement has changed";

@@ -15,10 +15,19 @@ pub struct Peer(pub ServerName);
 /// What the agreement with a peer pins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerAnchor {
-    /// Its root certificate.
-    pub root: CertificateDer<'static>,
+    /// Its root certificate; two of them while the peer may not know yet that we have consented to the
+    /// second one.
+    pub roots: Vec<CertificateDer<'static>>,
     /// SHA-256 of the public keys (SPKI) that its TLS connections may show.
     pub pins: Vec<[u8; 32]>,
+}
+
+impl PeerAnchor {
+    fn has_all(&self, roots: &[CertificateDer<'_>]) -> bool {
+        roots
+            .iter()
+            .all(|root| self.roots.iter().any(|ours| ours == root))
+    }
 }
 
 /// The peers that may connect now: a snapshot that verifiers read and the agreements' owner replaces.
@@ -53,17 +62,18 @@ impl PeerRoots {
     }
 
     /// Whether `server` may still be talked to over a connection that showed the key with this pin when
-    /// `root` was pinned: keys that are added end nothing.
+    /// `roots` were pinned: keys and roots that are added end nothing. Which of two roots vouched for it is
+    /// not known any more, so both must still count.
     pub fn still_admit(
         &self,
         server: &ServerName,
-        root: &CertificateDer<'_>,
+        roots: &[CertificateDer<'_>],
         pin: &[u8; 32],
     ) -> bool {
         let anchors = self.anchors.load();
         anchors
             .get(server)
-            .is_some_and(|anchor| anchor.root == *root && anchor.pins.contains(pin))
+            .is_some_and(|anchor| anchor.pins.contains(pin) && anchor.has_all(roots))
     }
 
     /// Replaces those who are only called, and may not connect themselves.

@@ -75,7 +75,8 @@ fn peers<'a>(
 ) -> PeerRoots {
     let anchors = anchors.into_iter().map(|(server, authority, pins)| {
         let root = authority.0.der().clone();
-        (server.parse().unwrap(), PeerAnchor { root, pins })
+        let roots = vec![root];
+        (server.parse().unwrap(), PeerAnchor { roots, pins })
     });
     let peers = PeerRoots::default();
     peers.replace(anchors.collect());
@@ -181,7 +182,7 @@ fn only_the_peer_itself() {
     assert_eq!(pinned, PeerRefusal::Pin("b.example".parse().unwrap()));
 
     let day = Days::days(1);
-    let chains: [(&str, CertificateDer<'_>); 7] = [
+    let chains: [(&str, CertificateDer<'_>); 9] = [
         (
             "b's root for c's name",
             b.leaf(&key, san(vec![dns("c.example")])),
@@ -200,6 +201,16 @@ fn only_the_peer_itself() {
             "for servers only",
             b.leaf(&key, |params| {
                 params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+            }),
+        ),
+        (
+            "for nothing that it says",
+            b.leaf(&key, |params| params.extended_key_usages = Vec::new()),
+        ),
+        (
+            "for anything",
+            b.leaf(&key, |params| {
+                params.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any];
             }),
         ),
         (
@@ -270,7 +281,8 @@ fn roots(all: &[&Keys]) -> Arc<PeerRoots> {
     let anchor = |keys: &&Keys| {
         let root = keys.root().clone();
         let pins = keys.tls_pins().to_vec();
-        (keys.server().clone(), PeerAnchor { root, pins })
+        let roots = vec![root];
+        (keys.server().clone(), PeerAnchor { roots, pins })
     };
     let peers = PeerRoots::default();
     peers.replace(all.iter().map(anchor).collect::<HashMap<_, _>>());

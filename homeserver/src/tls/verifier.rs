@@ -52,11 +52,14 @@ pub(super) fn authenticate(
     if presented.others.len() > CHAIN_CERTIFICATES_MAX {
         return Err(chain("it came with too many certificates".to_owned()));
     }
-    let root = [anchor_from_trusted_cert(&anchor.root).map_err(|error| chain(error.to_string()))?];
+    let mut roots = Vec::with_capacity(anchor.roots.len());
+    for root in &anchor.roots {
+        roots.push(anchor_from_trusted_cert(root).map_err(|error| chain(error.to_string()))?);
+    }
     let leaf = EndEntityCert::try_from(presented.leaf).map_err(|error| chain(error.to_string()))?;
     leaf.verify_for_usage(
         &[webpki::ring::ECDSA_P256_SHA256],
-        &root,
+        &roots,
         presented.others,
         presented.now,
         usage,
@@ -64,6 +67,12 @@ pub(super) fn authenticate(
         None,
     )
     .map_err(|error| chain(error.to_string()))?;
+    if !states_its_use(presented.leaf) {
+        return Err(chain(
+            "it has no extended key usage, and must have that of a client or of a server"
+                .to_owned(),
+        ));
+    }
     if !anchor
         .pins
         .contains(&pin_of(&leaf.subject_public_key_info()))
@@ -71,6 +80,12 @@ pub(super) fn authenticate(
         return Err(PeerRefusal::Pin(server));
     }
     Ok(server)
+}
+
+/// A certificate that says nothing of its use would be good for both; what it says has been judged.
+fn states_its_use(leaf: &CertificateDer<'_>) -> bool {
+    X509Certificate::from_der(leaf)
+        .is_ok_and(|(_, leaf)| matches!(leaf.extended_key_usage(), Ok(Some(_))))
 }
 
 /// What a manifest lists of a TLS key: SHA-256 of its SubjectPublicKeyInfo.

@@ -146,7 +146,7 @@ async fn users_and_devices() {
 async fn peers_and_their_mail() {
     let waiting = json!({"destinations": [{
         "server": "b.example", "waiting": 3, "waiting_bytes": 2048, "oldest_ms": 0, "last_error": "no route",
-        "next_attempt_ms": null, "acknowledged": 7,
+        "next_attempt_ms": null, "held_lanes": 2, "acknowledged": 7,
     }]});
     let dead = json!({"dead_letters": [{
         "at_ms": 1_795_342_830_000_u64, "server": "b.example", "room": null, "device": DEVICE,
@@ -170,7 +170,14 @@ async fn peers_and_their_mail() {
             asks: "GET /admin/v1/outbox",
             body: Value::Null,
             answer: (200, waiting),
-            reads: &["WAITING", "b.example", "3", "no route"],
+            reads: &[
+                "WAITING",
+                "b.example",
+                "3",
+                "no route",
+                "HELD LANES",
+                "`hsctl outbox renumber b.example` sends what is held",
+            ],
         },
         Case {
             line: "outbox list",

@@ -172,13 +172,21 @@ async fn refusals() {
         ),
     ]);
     let outcome = fake.hsctl("peer refuse b.example --reason later").await;
+    assert_eq!(outcome.code, 2, "{outcome:?}");
+    assert!(outcome.stderr.contains("add --yes"), "{outcome:?}");
+    let outcome = fake
+        .hsctl("peer refuse b.example --reason later --yes")
+        .await;
     assert_eq!(outcome.code, 0, "{outcome:?}");
     assert_eq!(
         fake.asked().pop().unwrap().body,
         json!({"amendment": "ab12", "reason": "later"})
     );
     let fake = FakeAdmin::new(&[("GET /admin/v1/peers/b.example", 200, peer(Value::Null))]);
-    for line in ["peer refuse b.example", "peer consent b.example --yes"] {
+    for line in [
+        "peer refuse b.example --yes",
+        "peer consent b.example --yes",
+    ] {
         let outcome = fake.hsctl(line).await;
         assert_eq!(outcome.code, 1, "{outcome:?}");
         assert!(outcome.stderr.contains("proposes nothing"), "{outcome:?}");

@@ -207,6 +207,6 @@ pub(super) fn is_name(name: &str) -> bool {
 fn read_format(reader: &mut Reader) -> Result<(), DecodeError> {
     match reader.u16("format")? {
         FORMAT => Ok(()),
-        other => Err(DecodeError::UnsupportedVersion(other)),
+        other => Err(DecodeError::UnknownFormat(other)),
     }
 }

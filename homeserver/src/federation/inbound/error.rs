@@ -11,6 +11,9 @@ use crate::federation::paths;
 use crate::federation::peers::PeeringError;
 use crate::store::StoreError;
 
+/// A document from the future is asked for again after this many seconds.
+const TOO_EARLY_RETRY_S: u64 = 60;
+
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FederationError {
@@ -81,6 +84,11 @@ impl From<PeeringError> for FederationError {
                 code: RefusalCode::Unavailable,
                 detail: error.to_string(),
                 retry_after_s: 1,
+            },
+            PeeringError::TooEarly(detail) => Self::Later {
+                code: RefusalCode::Unavailable,
+                detail,
+                retry_after_s: TOO_EARLY_RETRY_S,
             },
             PeeringError::Internal(text) => Self::Internal(text),
             PeeringError::Store(error) => error.into(),

@@ -44,7 +44,7 @@ pub(super) async fn handle(
         .ok_or_else(|| Refusal::new(RefusalCode::NoAgreement, "there is no agreement with you"))?;
     if let Err(refusal) = view.in_force(node.clock.now_ms()) {
         refuse(&node, &gates, &peer, &refusal.to_string()).await?;
-        return Err(told_to_peer(refusal, &node.server).into());
+        return Err(told_to_peer(refusal, &node.server, &view).into());
     }
     let length = content_length(&request).unwrap_or(TRANSACTION_BYTES_MAX);
     let pass = gates
@@ -67,7 +67,7 @@ pub(super) async fn handle(
         receive::receive(&node, &peer, &transaction)
             .await
             .map_err(|error| match error {
-                ReceiveError::Refused(refusal) => told_to_peer(refusal, &node.server).into(),
+                ReceiveError::Refused(refusal) => told_to_peer(refusal, &node.server, &view).into(),
                 ReceiveError::Busy => FederationError::Later {
                     code: RefusalCode::Unavailable,
                     detail: error.to_string(),
@@ -243,8 +243,13 @@ async fn refuse(
 }
 
 /// Our own words name the peer and send people to our administrator; the peer needs other ones.
-fn told_to_peer(refusal: Refusal, us: &ServerName) -> Refusal {
+fn told_to_peer(refusal: Refusal, us: &ServerName, peer: &PeerView) -> Refusal {
     let reason = match refusal.code {
+        // Whoever reads it should telephone the right side.
+        RefusalCode::AgreementSuspended if !peer.suspended_here => format!(
+            "{} has suspended the agreement with {us}: only it can resume it",
+            peer.server
+        ),
         RefusalCode::AgreementSuspended => format!("{us} has suspended the agreement with you"),
         RefusalCode::AgreementExpired => format!("the agreement with {us} has expired"),
         RefusalCode::AgreementRevoked => format!("{us} has revoked the agreement with you"),

@@ -34,6 +34,8 @@ pub struct LinkStatus {
     pub last_error: Option<String>,
     /// When the peer is tried next, milliseconds since the Unix epoch.
     pub next_attempt_ms: Option<u64>,
+    /// Lanes that wait because the peer is ahead of them, for an administrator to number them anew.
+    pub held_lanes: u64,
     /// How the peer's address was found last and what DNSSEC says of it, or why it was not.
     pub found: Option<String>,
     /// Envelopes that the peer has acknowledged.

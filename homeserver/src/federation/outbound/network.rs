@@ -67,8 +67,8 @@ struct Open {
     connection: Connection,
     /// Our certificate.
     ours: CertificateDer<'static>,
-    /// The root that was pinned for the peer.
-    root: CertificateDer<'static>,
+    /// The roots that were pinned for the peer.
+    roots: Vec<CertificateDer<'static>>,
     /// The peer's key.
     pin: [u8; 32],
 }
@@ -156,7 +156,7 @@ impl TlsNetwork {
             kept.open = Some(Open {
                 connection,
                 ours,
-                root: anchor.root,
+                roots: anchor.roots,
                 pin,
             });
         }
@@ -167,7 +167,7 @@ impl TlsNetwork {
     /// lists, and those that show our former certificate.
     fn tidy(&self, server: &ServerName, kept: &mut Kept) {
         let welcome = |open: &Open| {
-            let is_admitted = self.roots.still_admit(server, &open.root, &open.pin);
+            let is_admitted = self.roots.still_admit(server, &open.roots, &open.pin);
             is_admitted && open.connection.is_open()
         };
         kept.open = kept.open.take().filter(welcome);

@@ -13,7 +13,7 @@ use federation_proto::payload::Tombstone;
 use federation_proto::refusal::{Refusal, RefusalCode};
 
 use crate::delivery::batch::Batch;
-use crate::delivery::dead_letters;
+use crate::delivery::dead_letters::{self, said_by};
 use crate::delivery::limits::CONFLICT_ATTEMPTS_MAX;
 use crate::federation::peers::PeerView;
 use crate::node::Node;
@@ -62,7 +62,12 @@ pub(super) async fn settle(
             };
             outbox::require(&mut batch.part, destination, waits.lane, waits.number);
             outbox::delete(&mut batch.part, destination, waits.lane, waits.number);
-            dead_letters::give_up(&mut batch, destination, waits.lane, &waits.row, refusal).await?;
+            // Who asked for keys is told the reason alone, and not whose it is.
+            let told = match waits.row.kind {
+                Kind::KeyRequest => said_by(destination, refusal),
+                _ => refusal.clone(),
+            };
+            dead_letters::give_up(&mut batch, destination, waits.lane, &waits.row, &told).await?;
         }
         if batch.commit().await? == PartOutcome::Committed {
             return Ok(true);

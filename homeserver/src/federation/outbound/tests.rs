@@ -210,7 +210,8 @@ async fn messages_and_keys_both_ways() {
     drain(&mut to_a).await;
     let answered = alice.inbox(&a).await.into_iter().any(|body| {
         matches!(body, InboxBody::KeyMaterial { request: of, result: Err(refusal) }
-            if of == request && refusal.code == RefusalCode::UnknownRecipient)
+            if of == request && refusal.code == RefusalCode::UnknownRecipient
+                && refusal.reason.starts_with("b.example says: "))
     });
     assert!(answered);
     assert_eq!(waiting(&a, &b).await + waiting(&b, &a).await, 0);

@@ -5,6 +5,7 @@
 //! outbox in the step that learnt of it; a process that dies before sends it again, and the peer answers
 //! that it has it.
 
+mod disagreement;
 mod documents;
 mod exchange;
 mod expiry;
@@ -242,7 +243,10 @@ impl Worker {
             .unwrap_or_else(|| Refusal::new(RefusalCode::AgreementRevoked, "the agreement ended"));
         settle::clear(&self.node, &self.server, &refusal).await?;
         self.read_afresh(0);
-        self.link.update(|status| status.next_attempt_ms = None);
+        self.link.update(|status| {
+            status.next_attempt_ms = None;
+            status.held_lanes = 0;
+        });
         // The last word: nothing is owed to the peer any more, but to say so.
         let told = self.deliver_documents(peer).await?;
         Ok(told.unwrap_or_else(|| self.idle()))
@@ -251,6 +255,9 @@ impl Worker {
     async fn step_active(&mut self, peer: &Arc<PeerView>, now_ms: u64) -> Result<Step, StoreError> {
         if self.queue.link_epoch() != peer.link_epoch {
             self.read_afresh(peer.link_epoch);
+            // What was held is numbered anew.
+            self.held.clear();
+            self.link.update(|status| status.held_lanes = 0);
         }
         if let Some(answered) = self.under_way.take_answered() {
             return self.answered(peer, answered, now_ms).await;
@@ -295,7 +302,11 @@ impl Worker {
             }
             Next::Nothing if !self.under_way.is_empty() => Ok(Step::Answer),
             Next::Nothing => Ok(match self.queue.next_lane_ms() {
-                Some(at_ms) => Step::Mail(Duration::from_millis(at_ms.saturating_sub(now_ms))),
+                Some(at_ms) => {
+                    self.link
+                        .update(|status| status.next_attempt_ms = Some(at_ms));
+                    Step::Mail(Duration::from_millis(at_ms.saturating_sub(now_ms)))
+                }
                 None => self.idle(),
             }),
         }

@@ -22,7 +22,7 @@ use super::statement::restated;
 use super::view::Restored;
 use crate::audit::Actor;
 use crate::node::Node;
-use crate::store::peer::{self, OutgoingKind, PeerRecord};
+use crate::store::peer::{self, OutgoingKind, PeerRecord, StoredManifest};
 
 /// Changes what this side states to `server`, or says what would change: what only tightens is in force
 /// from now on, anything else when the partner consents. The partner is told in the background.
@@ -159,7 +159,7 @@ pub async fn consent(
         push(&mut record.outgoing, OutgoingKind::Consent, consent.bytes())?;
         let manifest = agreement
             .signed()
-            .map(|signed| newest(&record, signed.partner_manifest(), now_ms));
+            .and_then(|signed| newest_after_consent(&record, signed, now_ms));
         Ok(Ok(Change {
             record: PeerRecord {
                 current: Some(agreement.record()),
@@ -172,6 +172,18 @@ pub async fn consent(
         }))
     })
     .await
+}
+
+/// The newest manifest to keep once we have consented; `None`: the stored one, of a root before, counts as
+/// long as the partner may not know of our consent.
+pub(super) fn newest_after_consent(
+    record: &PeerRecord,
+    signed: &Signed,
+    now_ms: u64,
+) -> Option<StoredManifest> {
+    let before = signed.before_our_consent();
+    let other_root = before.is_some_and(|(before, _)| before.root != signed.theirs().root);
+    (!other_root).then(|| newest(record, signed.partner_manifest(), now_ms))
 }
 
 /// Drops exactly the proposal that was read; the partner's administrator is told why.
@@ -315,7 +327,7 @@ pub(super) async fn take_consent(
     change(node, actor, server, |found| {
         let (record, agreement) = current(found, server)?;
         let agreement = standing(agreement, server, now_ms)?;
-        by_current_keys(&record, server, &consent.body().manifest)?;
+        by_current_keys(&record, &agreement, &consent.body().manifest)?;
         let before = agreement.clone();
         let take = |signed: Signed| Ok((signed.consented(consent.clone(), now_ms)?, ()));
         let (agreement, ()) = agreement.change(take).map_err(|rejected| rejected.error)?;

@@ -205,7 +205,10 @@ pub(super) async fn note_refused<T>(
     result: &Result<T, PeeringError>,
 ) -> Result<(), StoreError> {
     let Err(
-        error @ (PeeringError::Document(_) | PeeringError::State(_) | PeeringError::UnknownPeer(_)),
+        error @ (PeeringError::Document(_)
+        | PeeringError::TooEarly(_)
+        | PeeringError::State(_)
+        | PeeringError::UnknownPeer(_)),
     ) = result
     else {
         return Ok(());

@@ -50,7 +50,7 @@ pub(super) async fn take_declaration(
             PeeringError::State(format!("there is no agreement with {server} to speak of"))
         })?;
         let body = declaration.body();
-        by_current_keys(&record, server, &body.manifest)?;
+        by_current_keys(&record, &agreement, &body.manifest)?;
         let (agreement, news) = agreement
             .change(|signed| signed.hear(declaration.clone(), now_ms))
             .map_err(|rejected| rejected.error)?;

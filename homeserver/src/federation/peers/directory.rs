@@ -31,10 +31,14 @@ pub struct PeerView {
     /// Where the agreement stands that both have signed, whatever ceremony is under way; `None`: there
     /// has been none.
     pub agreed: Option<PeerState>,
+    /// Whether it was this side that has suspended it.
+    pub suspended_here: bool,
     /// What it allows, as policy sees it.
     pub agreement: Agreement,
     /// The peer's root certificate (DER); empty while only we have signed.
     pub root: Vec<u8>,
+    /// What TLS pinned for the peer before we consented to its new root, while it may not know of that.
+    pub(super) former: Option<PeerAnchor>,
     /// The newest of the peer's key manifests; `None` while only we have signed.
     pub manifest: Option<Arc<Manifest>>,
     /// Where the peer is reached, `host:port` each.
@@ -139,10 +143,13 @@ impl PeerView {
 
     fn pinned(&self) -> Option<PeerAnchor> {
         let manifest = self.manifest.as_ref()?;
-        let pins = manifest.body().tls_pins.iter();
-        Some(PeerAnchor {
-            root: self.root.clone().into(),
-            pins: pins.map(|pin| *pin.as_bytes()).collect(),
+        let anchor = view::anchor(self.root.clone(), manifest);
+        Some(match &self.former {
+            Some(former) => PeerAnchor {
+                roots: [anchor.roots, former.roots.clone()].concat(),
+                pins: [anchor.pins, former.pins.clone()].concat(),
+            },
+            None => anchor,
         })
     }
 }

@@ -25,7 +25,15 @@ pub async fn inspect(node: &Node, text: &str) -> Result<DocumentSummary, Peering
     let now_ms = node.clock.now_ms();
     let kind = armor::detect(text).map_err(|error| PeeringError::Document(error.to_string()))?;
     let (from, to, fingerprint, mut lines) = match kind {
-        Kind::Offer => described(&Offer::from_armor(text, now_ms)?, Offer::summary),
+        Kind::Offer => {
+            let offer = Offer::from_armor(text, now_ms)?;
+            let mut shown = described(&offer, Offer::summary);
+            if offer.body().answer_by_ms < now_ms {
+                let line = "Its time to be accepted is over: ask for a new one.";
+                shown.3.push(line.to_owned());
+            }
+            shown
+        }
         Kind::Acceptance => described(&Acceptance::from_armor(text, now_ms)?, Acceptance::summary),
         Kind::Amendment => {
             let amendment = Amendment::from_armor(text, now_ms)?;

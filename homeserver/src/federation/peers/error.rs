@@ -17,6 +17,9 @@ pub enum PeeringError {
     /// The document is not what it should be. Whoever passed it is at fault.
     #[error("{0}")]
     Document(String),
+    /// The document was made later than it is here: it may come again.
+    #[error("{0}")]
+    TooEarly(String),
     /// What the administrator wants to state can't be stated.
     #[error("{0}")]
     Statement(String),
@@ -38,6 +41,10 @@ impl From<AgreementError> for PeeringError {
     fn from(error: AgreementError) -> Self {
         match error {
             AgreementError::Terms(error) => Self::Statement(error.to_string()),
+            // Of an agreement that was replaced, or a proposal that is not open any more.
+            AgreementError::Document(error @ DocumentError::OtherDocuments) => {
+                Self::State(error.to_string())
+            }
             AgreementError::Document(error) => error.into(),
             AgreementError::NotForUs { .. }
             | AgreementError::OtherPartner { .. }
@@ -54,6 +61,7 @@ impl From<DocumentError> for PeeringError {
     fn from(error: DocumentError) -> Self {
         match error {
             DocumentError::Key(error) => Self::Internal(error.to_string()),
+            DocumentError::FromTheFuture => Self::TooEarly(error.to_string()),
             error => Self::Document(error.to_string()),
         }
     }

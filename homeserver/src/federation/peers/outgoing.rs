@@ -6,6 +6,7 @@ use bytes::Bytes;
 use federation_proto::agreement::{Agreement, Consent, Decided, Declaration};
 use federation_proto::ids::ServerName;
 
+use super::amendments::newest_after_consent;
 use super::change::{Change, change};
 use super::error::PeeringError;
 use super::standing::current;
@@ -58,16 +59,24 @@ pub async fn document_settled(
     document: &OutgoingDocument,
     refusal: Option<&str>,
 ) -> Result<(), StoreError> {
+    let now_ms = node.clock.now_ms();
     let noted = change(node, &Actor::System, server, |found| {
         let (mut record, agreement) = current(found, server)?;
         if record.outgoing.first() != Some(document) {
             return Ok(Err(()));
         }
         record.outgoing.remove(0);
-        let current = match (refusal, agreement) {
-            (None, Some(agreement)) => Some(arrived(agreement, document).record()),
-            (_, agreement) => agreement.map(|agreement| agreement.record()),
+        let agreement = match refusal {
+            None => agreement.map(|agreement| arrived(agreement, document)),
+            Some(_) => agreement,
         };
+        let signed = agreement.as_ref().and_then(Agreement::signed);
+        if let Some(signed) = signed.filter(|_| document.kind == OutgoingKind::Consent) {
+            // From here on the new root alone counts, when there is one.
+            let newest = newest_after_consent(&record, signed, now_ms);
+            record.manifest = newest.or(record.manifest);
+        }
+        let current = agreement.map(|agreement| agreement.record());
         let kind = match document.kind {
             OutgoingKind::Amendment => "amendment",
             OutgoingKind::Consent => "consent",

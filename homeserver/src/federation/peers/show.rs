@@ -65,11 +65,11 @@ pub fn warnings(node: &Node) -> Vec<String> {
     let now_ms = node.clock.now_ms();
     let all = node.peers.all();
     all.iter()
-        .flat_map(|peer| peer_warnings(peer, now_ms))
+        .flat_map(|peer| peer_warnings(node, peer, now_ms))
         .collect()
 }
 
-fn peer_warnings(view: &PeerView, now_ms: u64) -> Vec<String> {
+fn peer_warnings(node: &Node, view: &PeerView, now_ms: u64) -> Vec<String> {
     let mut warnings = Vec::new();
     let server = &view.server;
     if view.is_signed() {
@@ -85,6 +85,15 @@ fn peer_warnings(view: &PeerView, now_ms: u64) -> Vec<String> {
                 "{server} proposes an amendment that waits for an answer."
             ));
         }
+    }
+    let held = node.links.status(server).held_lanes;
+    if held > 0 {
+        let lanes = if held == 1 { "lane" } else { "lanes" };
+        warnings.push(format!(
+            "Mail for {server} is held in {held} {lanes}: it has positions that this homeserver never gave \
+             out, so this one may have been restored from an old copy. `hsctl outbox renumber {server}` \
+             sends it under new numbers."
+        ));
     }
     warnings
 }
@@ -129,7 +138,7 @@ fn summary(node: &Node, view: &PeerView) -> PeerSummary {
         server: view.server.clone(),
         state: view.state,
         reachable: node.links.status(&view.server).reachable,
-        warnings: peer_warnings(view, node.clock.now_ms()),
+        warnings: peer_warnings(node, view, node.clock.now_ms()),
         expires_ms: (view.agreement.expires_ms != 0).then_some(view.agreement.expires_ms),
     }
 }

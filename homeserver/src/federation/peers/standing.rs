@@ -11,7 +11,7 @@ use super::change::{Change, Found, change};
 use super::error::PeeringError;
 use super::outgoing::push_standing;
 use super::view::stored_manifest;
-use crate::audit::Actor;
+use crate::audit::{Actor, Event};
 use crate::node::Node;
 use crate::store::StoreError;
 use crate::store::peer::{OutgoingDocument, OutgoingKind, PeerRecord, StoredManifest};
@@ -161,8 +161,28 @@ pub async fn countersignature_delivered(
     }
 }
 
-/// Takes a manifest that the peer has sent, when it is newer than the known one.
+/// Takes a manifest that the peer has sent, when it is newer than the known one. One that does not hold, or
+/// goes back behind the known one, is audited: somebody may have taken the peer over.
 pub async fn take_manifest(
+    node: &Arc<Node>,
+    server: &ServerName,
+    bytes: Bytes,
+) -> Result<Arc<Manifest>, PeeringError> {
+    let taken = take_checked_manifest(node, server, bytes).await;
+    if let Err(PeeringError::Document(why)) = &taken {
+        let event = Event {
+            at_ms: node.clock.now_ms(),
+            actor: Actor::System,
+            action: "peer.manifest-refused",
+            subject: server.to_string(),
+            detail: why.clone(),
+        };
+        node.repeated.note(&node.store, event).await?;
+    }
+    taken
+}
+
+async fn take_checked_manifest(
     node: &Arc<Node>,
     server: &ServerName,
     bytes: Bytes,
@@ -243,19 +263,23 @@ fn declared(
 /// What a document's maker signs with must not be keys that it has given up since, as far as is known here.
 pub(super) fn by_current_keys(
     record: &PeerRecord,
-    server: &ServerName,
+    agreement: &Agreement,
     bytes: &Bytes,
 ) -> Result<(), PeeringError> {
+    let server = agreement.partner();
     let document = |error: &dyn std::fmt::Display| {
         PeeringError::Document(format!("the key manifest of {server}: {error}"))
     };
     let unverified = manifest::decode(bytes.clone()).map_err(|error| document(&error))?;
-    let Some(stored) = &record.manifest else {
+    // A manifest under another root, one before our consent or before an end, says nothing of these keys.
+    let root = agreement.signed().map(|signed| &signed.theirs().root);
+    let stored = root.zip(record.manifest.as_ref());
+    let Some(newest) = stored.and_then(|(root, stored)| stored_manifest(server, root, stored))
+    else {
         return Ok(());
     };
-    let newest = manifest::decode(stored.bytes.clone()).map_err(|error| document(&error))?;
     // Documents wait for their delivery, so the manifest may have been renewed since: not the issuing CA.
-    let same_issuer = newest.issuing_certificate() == unverified.issuing_certificate();
+    let same_issuer = newest.body().issuing_certificate == *unverified.issuing_certificate();
     if same_issuer || unverified.serial() >= newest.serial() {
         return Ok(());
     }

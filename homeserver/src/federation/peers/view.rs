@@ -12,6 +12,7 @@ use super::directory::{PeerView, WaitingBounds};
 use crate::policy::{Agreement, Standing};
 use crate::store::peer::{PeerRecord, StoredManifest};
 use crate::store::{StoreError, agreement_serial};
+use crate::tls::PeerAnchor;
 
 /// A record whose documents have been checked again.
 pub(super) struct Restored {
@@ -85,11 +86,15 @@ pub(super) fn of(server: &ServerName, record: &PeerRecord) -> Result<PeerView, S
         server: server.clone(),
         state: state(shown),
         agreed: restored.current.as_ref().map(state),
+        suspended_here: matches!(restored.current, Some(Stored::Suspended(_))),
         // What both have signed decides, also while a new agreement is under way.
         agreement: agreement(restored.current.as_ref().unwrap_or(shown)),
         root: known
             .as_ref()
             .map_or_else(Vec::new, |known| known.root.to_vec()),
+        former: shown
+            .signed()
+            .and_then(|signed| former(server, signed, record)),
         endpoints: known.map_or_else(Vec::new, |known| known.endpoints),
         manifest,
         link_epoch: record.link_epoch,
@@ -113,6 +118,30 @@ pub(super) fn of(server: &ServerName, record: &PeerRecord) -> Result<PeerView, S
             Some(agreement_serial::value(record.serial)),
         ),
     })
+}
+
+/// What TLS pins for a peer with this root and this manifest.
+pub(super) fn anchor(root: Vec<u8>, manifest: &Manifest) -> PeerAnchor {
+    let pins = manifest.body().tls_pins.iter();
+    PeerAnchor {
+        roots: vec![root.into()],
+        pins: pins.map(|pin| *pin.as_bytes()).collect(),
+    }
+}
+
+/// The root that we consented away, and the newest keys under it, while the peer may not know of our
+/// consent: it shows that chain until then, and must be reached to be told.
+fn former(server: &ServerName, signed: &Signed, record: &PeerRecord) -> Option<PeerAnchor> {
+    let (statement, manifest) = signed.before_our_consent()?;
+    if statement.root == signed.theirs().root {
+        return None;
+    }
+    let known = Partner::of(statement, manifest);
+    let manifest = match &record.manifest {
+        Some(stored) => newest(server, &known, stored),
+        None => Arc::new(known.manifest),
+    };
+    Some(anchor(statement.root.to_vec(), &manifest))
 }
 
 fn waiting(current: &Stored) -> Option<WaitingBounds> {

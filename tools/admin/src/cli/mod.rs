@@ -269,6 +269,9 @@ pub(crate) enum OutboxCommand {
     Renumber {
         /// The peer.
         server: ServerName,
+        /// Don't ask.
+        #[arg(long)]
+        yes: bool,
     },
 }
 
@@ -348,6 +351,10 @@ mod tests {
             "hsctl keys revoke tls 00ff --yes",
             "hsctl outbox list",
             "hsctl outbox retry b.example",
+            "hsctl outbox renumber b.example --yes",
+            "hsctl peer amend b.example --ttl-max 7d --yes",
+            "hsctl peer consent b.example --yes",
+            "hsctl peer refuse b.example --reason no --yes",
             "hsctl dead-letters --limit 5",
             "hsctl audit --after 12 --follow",
             "hsctl completions zsh",

@@ -112,6 +112,9 @@ pub(crate) enum PeerCommand {
         /// Why; the partner's administrator reads it.
         #[arg(long, default_value = "")]
         reason: String,
+        /// Don't ask.
+        #[arg(long)]
+        yes: bool,
     },
     /// What strangers have dropped here.
     #[command(subcommand)]

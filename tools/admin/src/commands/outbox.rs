@@ -6,6 +6,7 @@ use homeserver_api::admin::{
     DeadLetter, DeadLetters, Outbox, OutboxState, ReceiptDirection, ReceiptState, Receipts,
 };
 
+use super::confirm;
 use crate::cli::OutboxCommand;
 use crate::connection::Admin;
 use crate::failure::Failure;
@@ -35,7 +36,15 @@ pub(super) async fn run(
                 .await?;
             format.show(&receipts, |receipts| receipt_list(&receipts.receipts))
         }
-        OutboxCommand::Renumber { server } => {
+        OutboxCommand::Renumber { server, yes } => {
+            if !yes {
+                confirm(
+                    &format!(
+                        "Number anew what waits for {server}? What had arrived there unanswered arrives again."
+                    ),
+                    "--yes",
+                )?;
+            }
             admin
                 .post_nothing(&format!("/admin/v1/outbox/{server}/renumber"))
                 .await?;
@@ -70,24 +79,38 @@ fn outbox_list(destinations: &[OutboxState]) -> String {
                 size(destination.waiting_bytes),
                 when(destination.oldest_ms),
                 when(destination.next_attempt_ms),
+                destination.held_lanes.to_string(),
                 destination.acknowledged.to_string(),
                 destination.last_error.clone().unwrap_or_default(),
             ]
         })
         .collect();
-    list(
+    let held = destinations
+        .iter()
+        .filter(|destination| destination.held_lanes > 0);
+    let hints = held.map(|destination| {
+        format!(
+            "\n! {server} has positions that this homeserver never gave out: this one may have been restored from \
+             an old copy. `hsctl outbox renumber {server}` sends what is held.",
+            server = destination.server
+        )
+    });
+    let hints: String = hints.collect();
+    let table = list(
         &[
             "peer",
             "waiting",
             "size",
             "oldest",
             "next try",
+            "held lanes",
             "acknowledged",
             "last error",
         ],
         rows,
         "Nothing waits, and there is no peer it could wait for.",
-    )
+    );
+    format!("{table}{hints}")
 }
 
 fn receipt_list(receipts: &[ReceiptState]) -> String {

@@ -136,8 +136,12 @@ pub(super) async fn run(
             let read = peer_amendment::Read { amendment, yes };
             peer_amendment::consent(admin, &server, read, &confirm, &output, format).await
         }
-        PeerCommand::Refuse { server, reason } => {
-            let peer = peer_amendment::refuse(admin, &server, reason).await?;
+        PeerCommand::Refuse {
+            server,
+            reason,
+            yes,
+        } => {
+            let peer = peer_amendment::refuse(admin, &server, reason, yes).await?;
             format.show(&peer, peer_sheet)
         }
         PeerCommand::Suspend { server, reason } => {

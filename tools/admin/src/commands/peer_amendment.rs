@@ -109,14 +109,20 @@ pub(super) async fn consent(
     write(&made, output, format, &next)
 }
 
-/// Refuses what the partner proposes.
+/// Shows what the partner proposes, asks, and refuses exactly that.
 pub(super) async fn refuse(
     admin: &Admin,
     server: &ServerName,
     reason: String,
+    yes: bool,
 ) -> Result<PeerDetail, Failure> {
+    let proposal = proposed(admin, server).await?;
+    if !yes {
+        say(&proposal_sheet(&format!("{server} proposes"), &proposal))?;
+        confirm("Refuse this?", "--yes")?;
+    }
     let request = RefuseAmendmentRequest {
-        amendment: proposed(admin, server).await?.amendment,
+        amendment: proposal.amendment,
         reason,
     };
     let path = format!("{}/amendment-refusals", path(server));

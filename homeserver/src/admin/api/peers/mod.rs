@@ -23,7 +23,7 @@ impl From<PeeringError> for AdminError {
             PeeringError::UnknownPeer(_) | PeeringError::NotInQuarantine(_) => {
                 Self::NotFound(error.to_string())
             }
-            PeeringError::Document(_) | PeeringError::Statement(_) => {
+            PeeringError::Document(_) | PeeringError::TooEarly(_) | PeeringError::Statement(_) => {
                 Self::Malformed(error.to_string())
             }
             PeeringError::State(_) => Self::Conflict("conflict", error.to_string()),

@@ -24,6 +24,7 @@ pub(in super::super) async fn handle(
             oldest_ms: waiting.oldest_ms,
             last_error: link.last_error,
             next_attempt_ms: link.next_attempt_ms,
+            held_lanes: link.held_lanes,
             acknowledged: link.acknowledged,
         });
     }

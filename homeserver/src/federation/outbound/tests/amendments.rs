@@ -9,7 +9,7 @@ use homeserver_api::attributes::MessageAttributes;
 
 use super::*;
 use crate::audit;
-use crate::store::peer;
+use crate::store::peer::{self, OutgoingDocument, OutgoingKind};
 
 /// What each end holds to be in force: the SHA-256 of both statements' documents, the offerer's first.
 async fn in_force(at: &Side, with: &Side) -> Vec<Digest> {
@@ -257,7 +257,7 @@ async fn foreign_amendments_are_refused() {
         .clone();
     peered(&a, &b).await;
     let (status, _) = post(&a, &b, paths::AMENDMENT, old).await;
-    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(status, StatusCode::CONFLICT);
     assert_ne!(in_force(&b, &a).await, before, "the new agreement");
     assert_eq!(in_force(&b, &a).await, in_force(&a, &b).await);
 }
@@ -304,4 +304,69 @@ async fn bounds_hold_at_both_ends() {
         drain(&mut worker(&a, &b)).await;
         assert_eq!(bob.heard(&b).await, 1, "{code}");
     }
+}
+
+/// Goal: what can't be read, or fits no more, is brought once and its maker told, and a document from the
+/// future comes again when its time has come; by noise, by one of a replaced agreement, and by a clock
+/// that is behind.
+#[tokio::test]
+async fn deliveries_end() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    peered(&a, &b).await;
+    amend(&a, &b, &tighter()).await;
+    let old = a.node.peers.get(&b.node.server).unwrap().outgoing[0]
+        .bytes
+        .clone();
+    peered(&a, &b).await;
+    let (record, read) = peer::get(&a.node.store, &b.node.server)
+        .await
+        .unwrap()
+        .unwrap();
+    let outgoing = [old, Bytes::from_static(b"noise")].map(|bytes| OutgoingDocument {
+        kind: OutgoingKind::Amendment,
+        bytes,
+    });
+    let mut part = Part::default();
+    let record = peer::PeerRecord {
+        outgoing: outgoing.to_vec(),
+        ..record
+    };
+    peer::put(&mut part, &b.node.server, record, Some(read)).unwrap();
+    a.node.store.commit(part).await.unwrap();
+    a.node.peers.refresh(&a.node).await.unwrap();
+    assert_eq!(drain(&mut worker(&a, &b)).await, Step::Idle);
+    assert_eq!(a.node.peers.get(&b.node.server).unwrap().outgoing, []);
+    assert_eq!(audited(&a, "peer.document-not-taken").await, 2);
+
+    let ahead_ms = 6 * 60 * 1000;
+    a.clock.advance_ms(ahead_ms);
+    amend(&a, &b, &tighter()).await;
+    assert!(matches!(drain(&mut worker(&a, &b)).await, Step::Mail(_)));
+    assert_eq!(a.node.peers.get(&b.node.server).unwrap().outgoing.len(), 1);
+    b.clock.advance_ms(ahead_ms);
+    assert_eq!(drain(&mut worker(&a, &b)).await, Step::Idle);
+    assert_eq!(in_force(&a, &b).await, in_force(&b, &a).await);
+    assert_eq!(audited(&a, "peer.document-not-taken").await, 2);
+}
+
+/// Goal: a ceremony over an agreement in force leaves it as it is until both have signed, then takes its
+/// place, and mail goes on in the same numbering (PEER-034); by mail that waits meanwhile.
+#[tokio::test]
+async fn an_agreement_is_replaced() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    let (mut alice, bob) = acquainted(&a, &b).await;
+    let before = in_force(&a, &b).await;
+    let epoch = link(&a, &b).link_epoch;
+    a.network.set_down(true);
+    alice.say(&a, ROOM, b"waits", 3600).await;
+    let acceptance = accepted(&a, &b, None).await;
+    assert_eq!(in_force(&a, &b).await, before);
+    assert_eq!(in_force(&b, &a).await, before);
+    a.network.set_down(false);
+    countersigned(&a, acceptance).await;
+    assert_ne!(in_force(&a, &b).await, before);
+    assert_eq!(drain(&mut worker(&a, &b)).await, Step::Idle);
+    assert_eq!(in_force(&a, &b).await, in_force(&b, &a).await);
+    assert_eq!(link(&a, &b).link_epoch, epoch);
+    assert_eq!(bob.heard(&b).await, 1);
 }

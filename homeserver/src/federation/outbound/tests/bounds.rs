@@ -138,6 +138,15 @@ async fn restored_mail_is_held() {
     let mut restarted = worker(&a, &b);
     assert!(matches!(drain(&mut restarted).await, Step::Mail(_)));
     assert_eq!(waiting(&a, &b).await, 1);
+    // An administrator sees it, and what to do.
+    let status = a.node.links.status(server);
+    assert_eq!(status.held_lanes, 1);
+    assert!(status.next_attempt_ms.is_some());
+    let warnings = peers::warnings(&a.node).join("\n");
+    assert!(
+        warnings.contains("`hsctl outbox renumber b.example`"),
+        "{warnings}"
+    );
 
     // Numbered anew it goes out; what is sent in the old numbering is refused from then on.
     let old = link(&a, &b);
@@ -145,6 +154,7 @@ async fn restored_mail_is_held() {
         .await
         .unwrap();
     assert_eq!(drain(&mut restarted).await, Step::Idle);
+    assert_eq!(a.node.links.status(server).held_lanes, 0);
     assert_eq!(bob.heard(&b).await, 4);
     assert_eq!(waiting(&a, &b).await, 0);
     assert!(link(&a, &b).link_epoch > old.link_epoch);

@@ -42,6 +42,20 @@ async fn a_pause_is_told() {
     );
     assert_eq!(drain(&mut to_b).await, Step::Idle);
     assert_eq!(waiting(&a, &b).await, 1);
+    // Whoever writes nevertheless is told which side it was.
+    for (from, to, who) in [
+        (
+            &b,
+            &a,
+            "b.example has suspended the agreement with a.example",
+        ),
+        (&a, &b, "b.example has suspended the agreement with you"),
+    ] {
+        let (status, told) = post(from, to, paths::TRANSACTIONS, Bytes::new()).await;
+        assert_eq!(status, StatusCode::FORBIDDEN);
+        let told = String::from_utf8_lossy(&told);
+        assert!(told.contains(who), "{told}");
+    }
     // Not ours to end.
     let error = peers::resume(&a.node, &admin(), &b.node.server).await;
     assert!(matches!(error, Err(peers::PeeringError::State(_))));

@@ -370,6 +370,10 @@ async fn drill_envelope_key() {
         matches!(refused, Err(PeeringError::Document(_))),
         "{refused:?}"
     );
+    let log = audit::page(&a.node.store, 0, 100).await.unwrap();
+    let told = log.entries.iter();
+    let told = told.filter(|entry| entry.action == "peer.manifest-refused");
+    assert_eq!(told.count(), 1, "a's administrator sees it");
 }
 
 /// Goal: a relayed message is judged by the key at the hub's stamp: what the hub had before the revocation

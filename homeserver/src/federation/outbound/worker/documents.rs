@@ -18,6 +18,14 @@ const AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// A former peer is told for this long that the agreement has ended.
 const FAREWELL_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 
+/// Whether the same document will not fare better (PEER-049): whatever else is answered may pass.
+fn is_final(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::CONFLICT | StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE
+    )
+}
+
 impl Worker {
     /// Delivers the next document; `None`: there is none to be delivered now.
     pub(super) async fn deliver_documents(
@@ -53,12 +61,8 @@ impl Worker {
         .await;
         let refusal = match sent {
             Ok(_) => None,
-            // It does not fit how things stand there, and never will.
-            Err(RequestError::Refused {
-                status: StatusCode::CONFLICT,
-                detail,
-                ..
-            }) => Some(detail),
+            // It does not fit how things stand there, or can't be read, and never will.
+            Err(RequestError::Refused { status, detail, .. }) if is_final(status) => Some(detail),
             Err(error @ RequestError::Unreachable(_)) => {
                 return self.failed(&error).await.map(Some);
             }

@@ -12,7 +12,6 @@ use federation_proto::exchange::ExchangeProof;
 use federation_proto::limits::{
     RECEIPT_BYTES_MAX, TRANSACTIONS_UNDER_WAY_BYTES_MAX, TRANSACTIONS_UNDER_WAY_MAX,
 };
-use federation_proto::link::Anomaly;
 use federation_proto::padding::padded_length;
 use federation_proto::receipt::{self, Receipt};
 use federation_proto::transaction::{self, Link, SignedTransaction};
@@ -25,7 +24,6 @@ use tokio::time::Instant;
 use super::expiry::ended_rows;
 use super::greeting::fetch_manifest;
 use super::{Step, Worker, reached};
-use crate::audit::{self, Actor, Event};
 use crate::federation::outbound::network::Network;
 use crate::federation::outbound::queue::Load;
 use crate::federation::outbound::request::{self, RequestError};
@@ -34,14 +32,12 @@ use crate::federation::paths;
 use crate::federation::peers::PeerView;
 use crate::node::Node;
 use crate::store::exchange::ExchangeRecord;
-use crate::store::{Part, StoreError, outbox};
+use crate::store::{StoreError, outbox};
 
 /// Another transaction is begun beside those under way when so many envelopes are ready for it,
 const ANOTHER_ENVELOPES: usize = 256;
 /// or when the last one has not been answered after this long.
 const ANOTHER_AFTER: Duration = Duration::from_millis(20);
-/// Lanes whose being held is audited by one process.
-const HELD_LANES_AUDITED_MAX: usize = 1024;
 
 /// A transaction and what came of it.
 pub(super) struct Answered {
@@ -220,6 +216,7 @@ impl Worker {
             Ok(receipt) => self.settle(peer, load, &signed, &receipt, now_ms).await,
             Err(error) if error.worth_splitting() => self.split(peer, load, &error, now_ms).await,
             Err(error) => {
+                self.note_unusable(&error).await?;
                 self.queue.put_back(load);
                 self.failed(&error).await
             }
@@ -248,12 +245,11 @@ impl Worker {
                 // The batch waits again, but its contents are no longer at hand: read them afresh.
                 self.start_over(peer);
                 let error = RequestError::Unusable(format!("its receipt: {error}"));
+                self.note_unusable(&error).await?;
                 return self.failed(&error).await;
             }
         };
-        for anomaly in &settled.anomalies {
-            self.report(anomaly).await?;
-        }
+        self.report(&settled).await?;
         let proof = ExchangeProof {
             signature: signed.signature,
             receipt: receipt.bytes().clone(),
@@ -274,40 +270,15 @@ impl Worker {
             .deferred
             .first()
             .map(|(_, code)| format!("{} put off a part of the mail: {code}", self.server));
+        let held_lanes = self.held_lanes();
         self.link.update(|status| {
             status.reachable = Some(Ok(()));
             status.last_error = problem;
             status.next_attempt_ms = None;
+            status.held_lanes = held_lanes;
             status.acknowledged = status.acknowledged.saturating_add(done);
         });
         Ok(Step::Again)
-    }
-
-    /// Both ends disagree: an operator has to know. A lane that is held is tried again and again, and
-    /// is audited once by each process.
-    async fn report(&mut self, anomaly: &Anomaly) -> Result<(), StoreError> {
-        tracing::warn!(server = %self.server, ?anomaly, "both ends of the link disagree");
-        let Anomaly::PeerAhead { lane, theirs, ours } = *anomaly else {
-            return Ok(());
-        };
-        if self.held.len() >= HELD_LANES_AUDITED_MAX || !self.held.insert(lane) {
-            return Ok(());
-        }
-        let mut part = Part::default();
-        let event = Event {
-            at_ms: self.node.clock.now_ms(),
-            actor: Actor::System,
-            action: "link.held",
-            subject: self.server.to_string(),
-            detail: format!(
-                "lane {lane}: {} has position {theirs}, and {ours} is the last that was given out: this \
-                 homeserver may have been restored from an old copy. The lane's mail waits",
-                self.server
-            ),
-        };
-        audit::record(&mut part, &event);
-        self.node.store.commit(part).await?;
-        Ok(())
     }
 }
 

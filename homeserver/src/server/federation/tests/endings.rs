@@ -21,8 +21,8 @@ async fn connections_end_with_what_they_rest_on() {
         pin: [1; 32],
     };
     let pinned = |pins: Vec<[u8; 32]>| {
-        let root = Vec::new().into();
-        HashMap::from([(peer.clone(), PeerAnchor { root, pins })])
+        let roots = vec![Vec::new().into()];
+        HashMap::from([(peer.clone(), PeerAnchor { roots, pins })])
     };
     let both = pinned(vec![[1; 32], [2; 32]]);
     for after in [pinned(vec![[2; 32]]), HashMap::new()] {
