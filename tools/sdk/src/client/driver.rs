@@ -78,7 +78,7 @@ const REPLACED_FOR_MAX: Duration = Duration::from_secs(1);
 /// How often a session that stands is looked after as if it had just begun.
 const UPKEEP_EVERY_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// Deletes what expires and makes unreadable what was replaced, also while there is no session; once a
+/// Deletes what expires, tries again what was put off and makes unreadable what was replaced, also while there is no session; once a
 /// day, while there is one, looks after the certificate and the rest.
 pub(super) async fn keep(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
     let mut forget_at: Option<Instant> = None;
@@ -104,9 +104,9 @@ pub(super) async fn keep(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
         }
         let deadline = shared.next_deadline.load(Ordering::Acquire);
         if deadline <= shared.clock.now_ms()
-            && let Err(error) = shared.run(crate::core::Core::delete_due).await
+            && let Err(error) = shared.run(crate::core::Core::do_due).await
         {
-            tracing::warn!(%error, "expired messages can't be deleted");
+            tracing::warn!(%error, "expired messages can't be deleted, or held ones sent");
             sleep(REPLACED_FOR_MAX).await;
         }
         if forget_at.is_some_and(|at| at <= Instant::now()) {

@@ -96,6 +96,23 @@ impl Core {
         self.refresh(room)
     }
 
+    /// Goes on in rooms whose leaf could not be renewed and may be tried again now: what is held there
+    /// would else wait until something happens in the room.
+    pub(super) fn retry_refreshes(&mut self) -> Result<(), Error> {
+        let now = self.now_ms();
+        let due: Vec<RoomId> = self
+            .refresh_after
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(room, _)| *room)
+            .collect();
+        for room in due {
+            self.refresh_after.remove(&room);
+            self.advance_room(room)?;
+        }
+        Ok(())
+    }
+
     /// Whether nobody would take this device's certificate any more; it is renewed first.
     fn certificate_has_expired(&self) -> bool {
         self.identity.not_after_ms <= self.now_ms()
@@ -180,6 +197,7 @@ impl Core {
             if operation.kind == OperationKind::Refresh {
                 let again = self.now_ms().saturating_add(REFRESH_AGAIN_AFTER_MS);
                 self.refresh_after.insert(room, again);
+                self.effects.schedule_changed = true;
             }
             self.end_operation(number, Err(error));
             if create {
