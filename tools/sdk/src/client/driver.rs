@@ -258,13 +258,19 @@ impl Reader {
             return Ok(());
         }
         let (after, count) = (self.sent, IN_FLIGHT_MAX - self.in_flight);
-        let submissions = self
+        // The last counter of the same moment: what is made meanwhile is not among these.
+        let (submissions, made) = self
             .shared
-            .run(move |core| core.submissions_after(after, count))
+            .run(move |core| {
+                Ok((
+                    core.submissions_after(after, count)?,
+                    core.outbox_bounds().1,
+                ))
+            })
             .await?;
         let Some(last) = submissions.last() else {
             // Everything up to there is answered already.
-            self.sent = self.shared.last_counter.load(Ordering::Acquire);
+            self.sent = made;
             return Ok(());
         };
         self.sent = last.counter;
@@ -336,5 +342,70 @@ where
             shared.run(move |core| job(core, true)).await
         }
         outcome => outcome,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+    use crate::client::tests::person;
+    use crate::testing::loopback::{Loopback, within};
+
+    /// Goal: what is made while a session looks for what to send is sent in that session; by making something
+    /// between the look and what is concluded from it, at a session's beginning.
+    #[tokio::test]
+    async fn nothing_is_overlooked() {
+        within(async {
+            let homeserver = Loopback::start("a.example").await;
+            let alice = person(&homeserver, "alice").await;
+            let bob = person(&homeserver, "bob").await;
+            let with = [bob.client.address().clone()];
+            alice.client.start_conversation(&with).await.unwrap();
+            alice.client.disconnect().await;
+
+            let shared = Arc::clone(&alice.client.shared);
+            let (frames, _to_send) = mpsc::channel(4);
+            let mut reader = Reader {
+                shared: Arc::clone(&shared),
+                frames,
+                acknowledged: watch::Sender::new(0),
+                sent: 0,
+                in_flight: 0,
+                hold_until: None,
+            };
+            assert!(
+                reader.has_more(),
+                "everything is answered, which it can't know yet"
+            );
+            {
+                // The core is busy until both jobs wait for it, the look first.
+                let (free, busy) = std::sync::mpsc::channel();
+                let mut holding = pin!(shared.run(move |_| {
+                    let _ = busy.recv();
+                    Ok(())
+                }));
+                assert!(begun(holding.as_mut()).await);
+                let mut submitting = pin!(reader.submit());
+                assert!(begun(submitting.as_mut()).await);
+                let mut making = pin!(shared.run(move |core| core.start_conversation(&with)));
+                assert!(begun(making.as_mut()).await);
+                free.send(()).unwrap();
+                holding.await.unwrap();
+                making.await.unwrap();
+                submitting.await.unwrap();
+            }
+            assert!(reader.has_more());
+        })
+        .await;
+    }
+
+    /// Polls once; whether there is more to do.
+    async fn begun<F: Future>(mut future: std::pin::Pin<&mut F>) -> bool {
+        std::future::poll_fn(|context| {
+            std::task::Poll::Ready(future.as_mut().poll(context).is_pending())
+        })
+        .await
     }
 }

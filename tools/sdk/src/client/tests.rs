@@ -25,13 +25,13 @@ fn enrolment(homeserver: &Loopback, handle: &str) -> Enrolment {
     }
 }
 
-struct Person {
+pub(super) struct Person {
     folder: tempfile::TempDir,
-    client: Client,
+    pub(super) client: Client,
     events: Events,
 }
 
-async fn person(homeserver: &Arc<Loopback>, handle: &str) -> Person {
+pub(super) async fn person(homeserver: &Arc<Loopback>, handle: &str) -> Person {
     let folder = tempfile::tempdir().unwrap();
     let client = Client::enrol(folder.path(), KEY, enrolment(homeserver, handle))
         .await
