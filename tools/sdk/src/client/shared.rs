@@ -314,12 +314,12 @@ impl Drop for Draining<'_> {
             queue.running = false;
             std::mem::take(&mut queue.jobs)
         };
-        // Whoever waits hears that the client is closed.
+        // Whoever waits hears that the client is closed, and finds it so.
+        self.shared.link.send_replace(Link::Closed);
         drop(jobs);
         lock(&self.shared.operations).clear();
         lock(&self.shared.answers).clear();
         lock(&self.shared.listeners).clear();
-        self.shared.link.send_replace(Link::Closed);
     }
 }
 
