@@ -103,7 +103,7 @@ pub(crate) fn run(options: &Options) -> Result {
                 skipped: 0,
             })
         }));
-        total.add(end_to_end("trial network", || {
+        total.add(end_to_end("trials", || {
             let (passed, failed, skipped) = trial::as_tests(&workspace, may_cut_the_network)?;
             Ok(Counts {
                 passed,

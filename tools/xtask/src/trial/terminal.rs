@@ -450,10 +450,14 @@ impl Screen {
     /// Whether the program ends, and well.
     fn ends(&mut self) -> bool {
         // Its output ends with it.
-        while let Ok(bytes) = self.bytes.recv_timeout(PATIENCE) {
-            self.text.push_str(&String::from_utf8_lossy(&bytes));
+        loop {
+            match self.bytes.recv_timeout(PATIENCE) {
+                Ok(bytes) => self.text.push_str(&String::from_utf8_lossy(&bytes)),
+                Err(mpsc::RecvTimeoutError::Timeout) => return false,
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            }
         }
-        matches!(self.child.try_wait(), Ok(Some(status)) if status.success())
+        self.child.wait().is_ok_and(|status| status.success())
     }
 }
 
