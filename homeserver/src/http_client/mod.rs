@@ -42,6 +42,9 @@ pub enum ConnectionError {
     /// No address.
     #[error("no address to connect to: the agreement names no endpoint that resolves")]
     NoAddress,
+    /// Nothing is pinned for it (any more).
+    #[error("there is no agreement with it that lets this homeserver call it")]
+    NoAgreement,
     /// Its address was not found; says what to do.
     #[error("{0}")]
     NotFound(String),
