@@ -93,14 +93,12 @@ impl Decision {
 
 /// Decides `input` under `rules`.
 pub fn evaluate(rules: &Rules<'_>, input: &Input) -> Decision {
+    let links = || rules.links.iter();
     let verdict = suspension(rules)
+        // First: an agreement that is not in force has no terms that anything could be held to.
+        .and_then(|()| links().try_for_each(|link| standing(link, rules.now_ms).map(drop)))
         .and_then(|()| own_bounds(rules, input))
-        .and_then(|()| {
-            rules
-                .links
-                .iter()
-                .try_for_each(|link| on_link(rules, link, input))
-        });
+        .and_then(|()| links().try_for_each(|link| on_link(rules, link, input)));
     match verdict {
         Ok(()) => Decision::Allowed,
         Err(refusal) => Decision::Refused(refusal),

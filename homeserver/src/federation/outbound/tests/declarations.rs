@@ -117,7 +117,8 @@ async fn a_revocation_is_told() {
 }
 
 /// Goal: a new agreement that is complete before the end of the old one was told takes its place on the other side
-/// too, and mail passes both ways; by revoking and agreeing anew while the other is away.
+/// too, and mail passes both ways; until then senders are told that the old one was revoked. By revoking and
+/// agreeing anew while the other is away.
 #[tokio::test]
 async fn a_new_agreement_overtakes_the_end_of_the_old_one() {
     let [a, b] = sides(["a.example", "b.example"]);
@@ -130,7 +131,12 @@ async fn a_new_agreement_overtakes_the_end_of_the_old_one() {
         .await
         .unwrap();
     assert!(matches!(drain(&mut worker(&a, &b)).await, Step::Delay(_)));
+    let ended = |said: &Outcome| matches!(said, Outcome::Refused(refusal) if refusal.code == RefusalCode::AgreementRevoked);
+    let said = alice.say(&a, ROOM, b"too late", 3600).await;
+    assert!(ended(&said), "{said:?}");
     let acceptance = accepted(&a, &b, None).await;
+    let said = alice.say(&a, ROOM, b"too early", 3600).await;
+    assert!(ended(&said), "{said:?}");
     countersigned(&a, acceptance).await;
     a.network.set_down(false);
     alice.say(&a, ROOM, b"to b", 3600).await;
