@@ -145,7 +145,10 @@ impl TlsNetwork {
             Arc::clone(&self.roots),
             Arc::clone(&self.clock),
         )
-        .map_err(|error| ConnectionError::Broken(error.to_string()))?;
+        .map_err(|error| {
+            tracing::error!(%error, "no peer can be called");
+            ConnectionError::OwnTls
+        })?;
         let tls = &tls;
         let connect = |address| async move { Connection::open(&[address], server, tls).await };
         let connection = discovery::race(&addresses, connect)
@@ -205,7 +208,7 @@ impl TlsNetwork {
             self.cut(server);
         }
         Ok(answer?.map(|body| {
-            body.map_err(|error| ConnectionError::Broken(error.to_string()))
+            body.map_err(|error| ConnectionError::broken(&error))
                 .boxed_unsync()
         }))
     }
