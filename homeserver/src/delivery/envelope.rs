@@ -22,7 +22,7 @@ use super::fan_out::{self, Class};
 use super::inbox;
 use super::limits::UNKNOWN_KEY_RETRY_MS;
 use crate::identity::key_packages::{self, Claimant};
-use crate::policy::Direction;
+use crate::policy::{Direction, told_abroad};
 use crate::rooms::follower::{self, RoomWelcome};
 use crate::rooms::{RoomCommit, RoomMessage, Unreached, hub, mls_framing};
 use crate::store::inbox::InboxBody;
@@ -129,7 +129,7 @@ async fn tell_unreached(
             device: message.sender.device,
             reference: message.reference,
             server,
-            refusal,
+            refusal: told_abroad(refusal),
         });
         let times = Times {
             accepted_ms: batch.now_ms,
@@ -302,7 +302,7 @@ async fn take_key_request(
     let response = Payload::KeyResponse(KeyResponse {
         request: request.request,
         device: request.requester.device,
-        result: result.map(|keys| {
+        result: result.map_err(told_abroad).map(|keys| {
             let claimed = keys.into_iter().map(|key| ClaimedKey {
                 member: key.member,
                 key_package: key.key_package,

@@ -154,7 +154,7 @@ pub(crate) fn admin() -> Actor {
 }
 
 /// Offer and acceptance: `b` has accepted, `a` has yet to countersign. Returns the acceptance.
-pub(super) async fn accepted(a: &Side, b: &Side, terms: Option<Terms>) -> String {
+pub(crate) async fn accepted(a: &Side, b: &Side, terms: Option<Terms>) -> String {
     let offer = peers::offer(
         &a.node,
         &admin(),
@@ -184,7 +184,7 @@ pub(super) async fn accepted(a: &Side, b: &Side, terms: Option<Terms>) -> String
 }
 
 /// Countersigns; the partner is told by `a`'s worker.
-pub(super) async fn countersigned(a: &Side, acceptance: String) -> String {
+pub(crate) async fn countersigned(a: &Side, acceptance: String) -> String {
     let seen = peers::inspect(&a.node, &acceptance).await.unwrap();
     peers::countersign(
         &a.node,

@@ -5,6 +5,7 @@
 //!
 //! Deliberately absent: HTTP, storage and the clock (`now_ms` is an argument).
 
+mod abroad;
 mod agreement;
 mod duration;
 #[cfg(test)]
@@ -16,8 +17,12 @@ use homeserver_api::admin::Operation;
 use homeserver_api::attributes::MessageAttributes;
 use homeserver_api::policy::{Bounds, UserTypePolicy};
 
+pub use abroad::{told_abroad, told_to_peer};
 pub use agreement::{Agreement, Direction, Standing};
 pub use duration::in_words;
+
+/// What names a user type in a reason; those of other organisations don't get to see it.
+const FOR_USER_TYPE: &str = " for user type ";
 
 /// An own account, as far as rules speak of it.
 #[derive(Debug, Clone, Copy)]
@@ -93,14 +98,12 @@ impl Decision {
 
 /// Decides `input` under `rules`.
 pub fn evaluate(rules: &Rules<'_>, input: &Input) -> Decision {
+    let links = || rules.links.iter();
     let verdict = suspension(rules)
+        // First: an agreement that is not in force has no terms that anything could be held to.
+        .and_then(|()| links().try_for_each(|link| standing(link, rules.now_ms).map(drop)))
         .and_then(|()| own_bounds(rules, input))
-        .and_then(|()| {
-            rules
-                .links
-                .iter()
-                .try_for_each(|link| on_link(rules, link, input))
-        });
+        .and_then(|()| links().try_for_each(|link| on_link(rules, link, input)));
     match verdict {
         Ok(()) => Decision::Allowed,
         Err(refusal) => Decision::Refused(refusal),
@@ -212,11 +215,17 @@ fn on_link(rules: &Rules<'_>, link: &Link<'_>, input: &Input) -> Result<(), Refu
                 need(Direction::Inbound, Operation::Files)?;
             }
             label_within(link.server, agreement, attributes.label)?;
+            // Whoever sent it is told, and knows nothing of user types here.
             let bounds = (agreement.ttl_min_seconds, agreement.ttl_max_seconds);
             if ttl_within(attributes.ttl_seconds, bounds) {
                 Ok(())
             } else {
-                Err(ttl_refusal(bounds, rules))
+                Err(ttl_choice(bounds).unwrap_or_else(|| {
+                    Refusal::new(
+                        RefusalCode::TtlOutOfBounds,
+                        "no TTL suits both organisations: ask your administrator to amend the agreement",
+                    )
+                }))
             }
         }
         Input::Invite => need(Direction::Outbound, Operation::Invite),
@@ -245,7 +254,7 @@ fn label_within(server: &ServerName, agreement: &Agreement, label: u8) -> Result
     Err(Refusal::new(
         RefusalCode::OutOfScope,
         format!(
-            "the agreement with {server} lets messages pass up to label {}, and this one has {label}: send it without {server}",
+            "the agreement with {server} lets messages pass up to label {}, and this one has {label}: choose a lower one, or ask your administrator",
             agreement.label_max
         ),
     ))
@@ -310,7 +319,7 @@ fn granted(
         RefusalCode::OutOfScope,
         match user_type {
             Some(name) => format!(
-                "the agreement with {server} does not grant {what} {way} {server} for user type `{name}`: ask your administrator"
+                "the agreement with {server} does not grant {what} {way} {server}{FOR_USER_TYPE}`{name}`: ask your administrator"
             ),
             None => format!(
                 "the agreement with {server} does not grant {what} {way} {server}: ask your administrator"
@@ -342,25 +351,31 @@ pub fn ttl_within(seconds: u32, (min, max): (u32, u32)) -> bool {
     min <= seconds && seconds <= max
 }
 
-fn ttl_refusal((min, max): (u32, u32), rules: &Rules<'_>) -> Refusal {
-    let reason = if min > max {
+fn ttl_refusal(bounds: (u32, u32), rules: &Rules<'_>) -> Refusal {
+    ttl_choice(bounds).unwrap_or_else(|| {
         let servers: Vec<&str> = rules
             .links
             .iter()
             .map(|link| link.server.as_str())
             .collect();
-        format!(
+        let reason = format!(
             "no TTL suits both your user type and the agreement with {}: ask your administrator to align their bounds",
             servers.join(", ")
-        )
-    } else {
+        );
+        Refusal::new(RefusalCode::TtlOutOfBounds, reason)
+    })
+}
+
+/// Asks for a TTL within bounds; `None`: they hold none.
+fn ttl_choice((min, max): (u32, u32)) -> Option<Refusal> {
+    let reason = || {
         format!(
             "choose a TTL between {} and {}",
             in_words(min),
             in_words(max)
         )
     };
-    Refusal::new(RefusalCode::TtlOutOfBounds, reason)
+    (min <= max).then(|| Refusal::new(RefusalCode::TtlOutOfBounds, reason()))
 }
 
 fn burn_refusal(bounds: &Bounds) -> Refusal {

@@ -21,6 +21,12 @@ pub struct PeerAnchor {
     pub pins: Vec<[u8; 32]>,
 }
 
+impl PeerAnchor {
+    fn still_has(&self, root: &CertificateDer<'_>, pin: &[u8; 32]) -> bool {
+        self.root == *root && self.pins.contains(pin)
+    }
+}
+
 /// The peers that may connect now: a snapshot that verifiers read and the agreements' owner replaces.
 pub struct PeerRoots {
     anchors: ArcSwap<HashMap<ServerName, PeerAnchor>>,
@@ -52,7 +58,7 @@ impl PeerRoots {
         self.anchors.load().get(server).cloned()
     }
 
-    /// Whether `server` may still be talked to over a connection that showed the key with this pin when
+    /// Whether `server` may still talk to us over a connection that showed the key with this pin when
     /// `root` was pinned: keys that are added end nothing.
     pub fn still_admit(
         &self,
@@ -60,10 +66,19 @@ impl PeerRoots {
         root: &CertificateDer<'_>,
         pin: &[u8; 32],
     ) -> bool {
-        let anchors = self.anchors.load();
-        anchors
-            .get(server)
-            .is_some_and(|anchor| anchor.root == *root && anchor.pins.contains(pin))
+        let anchor = self.get(server);
+        anchor.is_some_and(|anchor| anchor.still_has(root, pin))
+    }
+
+    /// As [`PeerRoots::still_admit`], for a connection that we have opened.
+    pub fn still_call(
+        &self,
+        server: &ServerName,
+        root: &CertificateDer<'_>,
+        pin: &[u8; 32],
+    ) -> bool {
+        let anchor = self.get_to_call(server);
+        anchor.is_some_and(|anchor| anchor.still_has(root, pin))
     }
 
     /// Replaces those who are only called, and may not connect themselves.

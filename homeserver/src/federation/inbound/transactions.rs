@@ -21,7 +21,7 @@ use super::error::FederationError;
 use super::gate::Gates;
 use crate::audit::{self, Actor, Event};
 use crate::delivery::receive::{self, ReceiveError};
-use crate::federation::peers::PeerView;
+use crate::federation::peers::{PeerView, told_to_peer};
 use crate::node::Node;
 use crate::store::exchange::{self, Direction, ExchangeRecord};
 use crate::store::{Part, StoreError};
@@ -240,18 +240,6 @@ async fn refuse(
     audit::record(&mut part, &event);
     node.store.commit(part).await?;
     Ok(())
-}
-
-/// Our own words name the peer and send people to our administrator; the peer needs other ones.
-fn told_to_peer(refusal: Refusal, us: &ServerName) -> Refusal {
-    let reason = match refusal.code {
-        RefusalCode::AgreementSuspended => format!("{us} has suspended the agreement with you"),
-        RefusalCode::AgreementExpired => format!("the agreement with {us} has expired"),
-        RefusalCode::AgreementRevoked => format!("{us} has revoked the agreement with you"),
-        RefusalCode::NoAgreement => format!("{us} has no agreement in force with you"),
-        _ => return refusal,
-    };
-    Refusal::new(refusal.code, reason)
 }
 
 #[cfg(test)]
