@@ -3,6 +3,8 @@
 //! Payloads name rooms, accounts and devices, so they stay out of the header; what users wrote is
 //! inside MLS ciphertext, and no type here could hold it in clear.
 
+mod directory;
+
 use bytes::Bytes;
 
 use crate::codec::{DecodeError, EncodeError, Reader, Wire, Writer};
@@ -16,6 +18,8 @@ use crate::limits::{
 };
 use crate::refusal::{Refusal, RefusalCode};
 use crate::transaction::EnvelopeProof;
+
+pub use directory::{DirectoryAnswer, DirectoryQuery, Found, Sought};
 
 /// A payload of any kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +40,10 @@ pub enum Payload {
     Notice(Notice),
     /// Of [`Kind::Tombstone`].
     Tombstone(Tombstone),
+    /// Of [`Kind::DirectoryQuery`].
+    DirectoryQuery(DirectoryQuery),
+    /// Of [`Kind::DirectoryAnswer`].
+    DirectoryAnswer(DirectoryAnswer),
 }
 
 impl Payload {
@@ -53,6 +61,8 @@ impl Payload {
             Kind::KeyResponse => KeyResponse::from_bytes(bytes).map(Self::KeyResponse),
             Kind::Notice => Notice::from_bytes(bytes).map(Self::Notice),
             Kind::Tombstone => Tombstone::from_bytes(bytes).map(Self::Tombstone),
+            Kind::DirectoryQuery => DirectoryQuery::from_bytes(bytes).map(Self::DirectoryQuery),
+            Kind::DirectoryAnswer => DirectoryAnswer::from_bytes(bytes).map(Self::DirectoryAnswer),
         }
     }
 
@@ -70,6 +80,8 @@ impl Payload {
             Self::KeyResponse(payload) => payload.to_bytes(),
             Self::Notice(payload) => payload.to_bytes(),
             Self::Tombstone(payload) => payload.to_bytes(),
+            Self::DirectoryQuery(payload) => payload.to_bytes(),
+            Self::DirectoryAnswer(payload) => payload.to_bytes(),
         }
     }
 
@@ -85,6 +97,8 @@ impl Payload {
             Self::KeyResponse(_) => Kind::KeyResponse,
             Self::Notice(_) => Kind::Notice,
             Self::Tombstone(_) => Kind::Tombstone,
+            Self::DirectoryQuery(_) => Kind::DirectoryQuery,
+            Self::DirectoryAnswer(_) => Kind::DirectoryAnswer,
         }
     }
 }

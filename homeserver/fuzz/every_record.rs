@@ -13,9 +13,10 @@ use federation_proto::ids::{
 };
 use homeserver::store::{
     self, Engine, Key, Order, Part, PartOutcome, Store, StoreError, Value, Write, account,
-    administrators, audit, consortium, dead_letters, device, exchange, expiry, file, inbox,
-    key_claims, key_package, key_request, lane_base, link_position, outbox, payload, peer,
-    policy_serial, quarantine, relayed, room, schema, submit_state, tally, user_type,
+    administrators, allowance, audit, consortium, dead_letters, device, exchange, expiry, file,
+    inbox, key_claims, key_package, key_request, lane_base, link_position, look_up, outbox,
+    payload, peer, policy_serial, quarantine, relayed, room, schema, submit_state, tally,
+    user_type,
 };
 
 /// Entries that one reader finds: more would let a reader that follows the keys go on for ever.
@@ -269,6 +270,24 @@ impl Records {
             },
         ));
         count(self.round_trip(
+            |store| Some(now(look_up::get(store, device, request)).ok()??.0),
+            |part, record| {
+                // As above.
+                let mut noted = Part::default();
+                look_up::put(&mut noted, device, request, record)?;
+                part.writes.extend(noted.writes.into_iter().take(1));
+                Ok(())
+            },
+        ));
+        let (look_ups, whose) = (
+            allowance::Purpose::LookUp,
+            allowance::Whose::Account(account),
+        );
+        count(self.round_trip(
+            |store| Some(now(allowance::get(store, look_ups, &whose)).ok()??.0),
+            |part, used| allowance::put(part, look_ups, &whose, *used, None),
+        ));
+        count(self.round_trip(
             |store| Some(now(submit_state::get(store, device)).ok()?.0),
             |part, state| state.clone().put(part, device),
         ));
@@ -308,6 +327,9 @@ impl Records {
         let _ = now(account::by_handle(store, handle));
         again();
         let _ = now(account::handles(store, None, 10));
+        again();
+        let beginning = "ann".parse().unwrap();
+        let _ = now(account::handles_with(store, &beginning, 10));
         again();
         let _ = now(administrators::delete_ended_sessions(
             store, &mut part, 1, 10,

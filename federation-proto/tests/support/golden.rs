@@ -19,8 +19,8 @@ use federation_proto::keys::{EnvelopeKey, IssuingKey};
 use federation_proto::link::chain;
 use federation_proto::manifest::{self, Manifest};
 use federation_proto::payload::{
-    About, ClaimedKey, Handshake, KeyRequest, KeyResponse, Message, Notice, Payload, Relay, Sender,
-    Tombstone, Welcome,
+    About, ClaimedKey, DirectoryAnswer, DirectoryQuery, Found, Handshake, KeyRequest, KeyResponse,
+    Message, Notice, Payload, Relay, Sender, Sought, Tombstone, Welcome,
 };
 use federation_proto::receipt::{ItemResult, LaneHead, ReceiptBody};
 use federation_proto::refusal::{Refusal, RefusalCode};
@@ -169,6 +169,25 @@ pub fn payloads() -> Vec<(&'static str, Payload)> {
             Payload::Tombstone(Tombstone {
                 count: 3,
                 code: RefusalCode::Expired,
+            }),
+        ),
+        (
+            "directory-query",
+            Payload::DirectoryQuery(DirectoryQuery {
+                request: RequestId::from_bytes([0x11; 16]),
+                requester: alice(),
+                sought: Sought::Prefix("bob".parse().unwrap()),
+            }),
+        ),
+        (
+            "directory-answer",
+            Payload::DirectoryAnswer(DirectoryAnswer {
+                request: RequestId::from_bytes([0x11; 16]),
+                device: alice().device,
+                result: Ok(Found {
+                    handles: vec!["bob".parse().unwrap(), "bobby".parse().unwrap()],
+                    more: false,
+                }),
             }),
         ),
     ]

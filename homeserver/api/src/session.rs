@@ -13,6 +13,7 @@
 
 use bytes::Bytes;
 use federation_proto::ids::{Address, Member, RequestId, RoomId, ServerName};
+pub use federation_proto::payload::Sought;
 use federation_proto::refusal::Refusal;
 use serde::{Deserialize, Serialize};
 
@@ -100,6 +101,15 @@ pub enum SubmissionBody {
         room: RoomId,
         /// The encrypted message, with MLS framing.
         message: Bytes,
+    },
+    /// Look people up, at home or at a partner; answered by [`DeliveryBody::Directory`].
+    LookUp {
+        /// Chosen by the device, to match the answer.
+        request: RequestId,
+        /// Whose people.
+        server: ServerName,
+        /// Whom.
+        sought: Sought,
     },
 }
 
@@ -222,6 +232,22 @@ pub enum DeliveryBody {
         /// Why.
         refusal: Refusal,
     },
+    /// The answer to [`SubmissionBody::LookUp`].
+    Directory {
+        /// The request's id.
+        request: RequestId,
+        /// Who was found, or why nobody was looked for.
+        result: Result<Listing, Refusal>,
+    },
+}
+
+/// Who was found. Nobody who is not there, who is hidden, and whom the asker may not find are the same.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Listing {
+    /// At most [`federation_proto::limits::DIRECTORY_HANDLES_MAX`], by handle.
+    pub addresses: Vec<Address>,
+    /// Whether there are more: look for a longer beginning.
+    pub more: bool,
 }
 
 /// One device and a key package to add it with.

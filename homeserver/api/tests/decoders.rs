@@ -13,8 +13,8 @@ use homeserver_api::attributes::MessageAttributes;
 use homeserver_api::ids::{AccountId, Address, DeviceId, Member, RequestId, RoomId, ServerName};
 use homeserver_api::refusal::{Refusal, RefusalCode};
 use homeserver_api::session::{
-    ClaimedDevice, ClientFrame, Commit, Delivery, DeliveryBody, FrameError, Hello, Outcome,
-    ServerFrame, Submission, SubmissionBody, SubmissionResult,
+    ClaimedDevice, ClientFrame, Commit, Delivery, DeliveryBody, FrameError, Hello, Listing,
+    Outcome, ServerFrame, Sought, Submission, SubmissionBody, SubmissionResult,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -55,6 +55,13 @@ fn refusal() -> impl Strategy<Value = Refusal> {
         .prop_map(|(code, reason)| Refusal::new(code, reason))
 }
 
+fn sought() -> impl Strategy<Value = Sought> {
+    prop_oneof![
+        "[a-z]{1,10}".prop_map(|text| Sought::Handle(text.parse().unwrap())),
+        "[a-z]{3,10}".prop_map(|text| Sought::Prefix(text.parse().unwrap())),
+    ]
+}
+
 fn submission() -> impl Strategy<Value = Submission> {
     let members = || prop::collection::vec(member(), 0..3);
     let commit = (
@@ -77,6 +84,13 @@ fn submission() -> impl Strategy<Value = Submission> {
             .prop_map(|(request, address)| SubmissionBody::ClaimKeys { request, address }),
         commit,
         (room(), bytes()).prop_map(|(room, message)| SubmissionBody::Message { room, message }),
+        (request(), server(), sought()).prop_map(|(request, server, sought)| {
+            SubmissionBody::LookUp {
+                request,
+                server,
+                sought,
+            }
+        }),
     ];
     (any::<u64>(), body).prop_map(|(counter, body)| Submission { counter, body })
 }
@@ -89,6 +103,8 @@ fn client_frame() -> impl Strategy<Value = ClientFrame> {
 }
 
 fn delivery() -> impl Strategy<Value = Delivery> {
+    let listing = (prop::collection::vec(address(), 0..3), any::<bool>())
+        .prop_map(|(addresses, more)| Listing { addresses, more });
     let claimed = prop::collection::vec(
         (member(), bytes()).prop_map(|(member, key_package)| ClaimedDevice {
             member,
@@ -138,6 +154,8 @@ fn delivery() -> impl Strategy<Value = Delivery> {
                 refusal,
             }
         }),
+        (request(), prop::result::maybe_ok(listing, refusal()))
+            .prop_map(|(request, result)| DeliveryBody::Directory { request, result }),
     ];
     (any::<u64>(), body).prop_map(|(number, body)| Delivery { number, body })
 }

@@ -4,6 +4,7 @@
 
 pub mod batch;
 pub mod dead_letters;
+mod directory;
 mod envelope;
 pub mod expiry;
 pub mod fan_out;

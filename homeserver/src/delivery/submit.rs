@@ -12,7 +12,7 @@ use homeserver_api::session::{Commit, Outcome, Submission, SubmissionBody, Submi
 
 use super::batch::{Batch, NotTaken, Times, policy_links, settle};
 use super::limits::{CONFLICT_ATTEMPTS_MAX, CONFLICT_RETRY_MS, KEY_REQUEST_TTL_MS};
-use super::{inbox, outbox::SenderRef};
+use super::{directory, inbox, outbox::SenderRef};
 use crate::audit::Actor;
 use crate::ciphertext::Ciphertext;
 use crate::identity::{LocalAccount, key_packages};
@@ -123,8 +123,8 @@ fn gone(submissions: &[Submission]) -> Vec<SubmissionResult> {
 }
 
 /// The device whose submissions are judged.
-struct Submitter<'a> {
-    device: DeviceOf,
+pub(super) struct Submitter<'a> {
+    pub(super) device: DeviceOf,
     account: &'a LocalAccount,
     member: Member,
 }
@@ -157,6 +157,11 @@ impl Submitter<'_> {
             SubmissionBody::ClaimKeys { request, address } => {
                 self.claim_keys(batch, counter, *request, address).await
             }
+            SubmissionBody::LookUp {
+                request,
+                server,
+                sought,
+            } => directory::ask(self, batch, counter, *request, (server, sought)).await,
         };
         let outcome = match settle(taken)? {
             Ok(()) => Outcome::Accepted {
@@ -176,6 +181,7 @@ impl Submitter<'_> {
             SubmissionBody::Message { room, .. } => ("message.refused", room.to_string()),
             SubmissionBody::Commit(commit) => ("commit.refused", commit.room.to_string()),
             SubmissionBody::ClaimKeys { address, .. } => ("invite.refused", address.to_string()),
+            SubmissionBody::LookUp { server, .. } => ("directory.refused", server.to_string()),
         };
         // Lost races are a room's everyday life.
         if refusal.code != RefusalCode::WrongEpoch {
@@ -184,7 +190,7 @@ impl Submitter<'_> {
         }
     }
 
-    fn sender_ref(&self, room: RoomId, counter: u64) -> SenderRef {
+    pub(super) fn sender_ref(&self, room: RoomId, counter: u64) -> SenderRef {
         SenderRef {
             account: self.device.account,
             device: self.device.device,
@@ -194,7 +200,7 @@ impl Submitter<'_> {
     }
 
     /// Judges by the account's own rules and the agreements with `servers`.
-    fn evaluate<'s>(
+    pub(super) fn evaluate<'s>(
         &self,
         batch: &mut Batch<'_>,
         servers: impl IntoIterator<Item = &'s ServerName>,

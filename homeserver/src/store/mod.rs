@@ -9,6 +9,7 @@
 pub mod account;
 pub mod administrators;
 pub mod agreement_serial;
+pub mod allowance;
 pub mod audit;
 pub mod check;
 pub mod consortium;
@@ -24,6 +25,7 @@ pub mod key_package;
 pub mod key_request;
 pub mod lane_base;
 pub mod link_position;
+pub mod look_up;
 pub mod outbox;
 pub mod payload;
 pub mod peer;

@@ -48,6 +48,8 @@ pub(crate) struct Common {
 pub(crate) enum Command {
     /// Make this computer a device of your account.
     Enrol(Enrol),
+    /// Look people up, in your organisation or at a partner's.
+    Find(Find),
     /// Start a conversation and print its room.
     Start(Start),
     /// List the conversations.
@@ -115,6 +117,15 @@ pub(crate) struct SignOut {
     /// Don't ask.
     #[arg(long)]
     pub(crate) yes: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Find {
+    /// Whom: an address, such as bob@b.example. Who is hidden from you is as if not there.
+    pub(crate) address: Address,
+    /// Everybody whose handle begins like this (3 characters at least) and who lets himself be listed.
+    #[arg(long)]
+    pub(crate) prefix: bool,
 }
 
 #[derive(Args)]

@@ -44,6 +44,7 @@ mod bounds;
 mod claims;
 mod consortium;
 mod declarations;
+mod directory;
 mod faulty_wires;
 mod keys;
 mod mutual_tls;

@@ -320,6 +320,7 @@ mod tests {
             "hsctl user-type show standard",
             "hsctl user-type set guest --ttl-min 1m --ttl-max 30d --ttl-default 7d --burn-max 1h --external none \
              --files no --file-max 10M --devices-max 2",
+            "hsctl user-type set guest --directory listed",
             "hsctl user-type set guest --from-file policy.json",
             "hsctl user-type delete guest",
             "hsctl peer list",
@@ -369,6 +370,7 @@ mod tests {
             ("hsctl user create Alice", "Alice"),
             ("hsctl peer show 10.0.0.1", "10.0.0.1"),
             ("hsctl user-type set guest --ttl-min soon", "soon"),
+            ("hsctl user-type set guest --directory all", "all"),
             (
                 "hsctl user-type set guest --external B.example",
                 "B.example",

@@ -3,6 +3,7 @@
 mod account;
 mod enrol;
 mod files;
+mod find;
 mod follow;
 pub(crate) mod history;
 mod members;
@@ -44,6 +45,7 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result {
         Command::History(arguments) => history::run(common, &arguments, output).await,
         Command::Rooms => rooms::run(common, output).await,
         Command::Message(arguments) => history::one(common, &arguments, output).await,
+        Command::Find(arguments) => find::run(common, &arguments, output).await,
         Command::Start(arguments) => start::run(common, &arguments, output).await,
         Command::Send(arguments) => send::run(common, &arguments, output).await,
         Command::SendFile(arguments) => files::send(common, &arguments, output).await,

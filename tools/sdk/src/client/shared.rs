@@ -7,8 +7,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use homeserver_api::ids::RoomId;
+use homeserver_api::ids::{RequestId, RoomId};
 use homeserver_api::refusal::Refusal;
+use homeserver_api::session::Listing;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
@@ -58,6 +59,7 @@ pub(super) struct Shared {
     listeners: Mutex<Vec<mpsc::Sender<Event>>>,
     operations: Mutex<HashMap<u64, Waiter<RoomId, Error>>>,
     answers: Mutex<HashMap<MessageId, Vec<Waiter<u64, Refusal>>>>,
+    look_ups: Mutex<HashMap<RequestId, Waiter<Listing, Refusal>>>,
 }
 
 #[derive(Default)]
@@ -135,6 +137,7 @@ impl Shared {
             listeners: Mutex::default(),
             operations: Mutex::default(),
             answers: Mutex::default(),
+            look_ups: Mutex::default(),
         }))
     }
 
@@ -184,6 +187,25 @@ impl Shared {
         })
         .await?;
         end.await.map_err(|_| Error::Closed)?
+    }
+
+    /// Runs a job that asks for people, and waits for the answer.
+    pub(super) async fn run_look_up<F>(
+        self: &Arc<Self>,
+        job: F,
+    ) -> Result<Result<Listing, Refusal>, Error>
+    where
+        F: FnOnce(&mut Core) -> Result<RequestId, Error> + Send + 'static,
+    {
+        let (waiter, end) = oneshot::channel();
+        self.run_with(job, |shared, request| {
+            let mut waiting = lock(&shared.look_ups);
+            // Whoever gave up waiting.
+            waiting.retain(|_, waiter| !waiter.is_closed());
+            waiting.insert(*request, waiter);
+        })
+        .await?;
+        end.await.map_err(|_| Error::Closed)
     }
 
     /// Waits for the homeserver's answer to an own message.
@@ -261,6 +283,11 @@ impl Shared {
                 let _ = waiter.send(answer.clone());
             }
         }
+        for (request, answer) in effects.look_ups {
+            if let Some(waiter) = lock(&self.look_ups).remove(&request) {
+                let _ = waiter.send(answer);
+            }
+        }
         if effects.outbox_grew {
             self.outbox.notify_one();
         }
@@ -293,6 +320,7 @@ impl Shared {
         lock(&self.listeners).clear();
         lock(&self.operations).clear();
         lock(&self.answers).clear();
+        lock(&self.look_ups).clear();
     }
 }
 
@@ -318,6 +346,7 @@ impl Drop for Draining<'_> {
         drop(jobs);
         lock(&self.shared.operations).clear();
         lock(&self.shared.answers).clear();
+        lock(&self.shared.look_ups).clear();
         lock(&self.shared.listeners).clear();
         self.shared.link.send_replace(Link::Closed);
     }

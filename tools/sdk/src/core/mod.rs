@@ -11,6 +11,7 @@
 mod detached;
 mod expiry;
 mod keys;
+mod look_ups;
 mod messages;
 mod operations;
 mod receive;
@@ -23,10 +24,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use homeserver_api::ids::{Address, RoomId};
+use homeserver_api::ids::{Address, RequestId, RoomId};
 use homeserver_api::policy::UserTypePolicy;
 use homeserver_api::refusal::Refusal;
-use homeserver_api::session::{FRAME_BYTES_MAX, Submission, SubmissionBody};
+use homeserver_api::session::{FRAME_BYTES_MAX, Listing, Submission, SubmissionBody};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 pub use detached::DetachedRoom;
@@ -58,6 +59,8 @@ pub(crate) struct Effects {
     pub(crate) operations: Vec<(u64, Result<RoomId, Error>)>,
     /// Own messages that the homeserver answered.
     pub(crate) answers: Vec<(MessageId, Result<u64, Refusal>)>,
+    /// Look-ups that were answered.
+    pub(crate) look_ups: Vec<(RequestId, Result<Listing, Refusal>)>,
     /// Whether there is more to send.
     pub(crate) outbox_grew: bool,
     /// Whether a deadline may have come nearer.
@@ -373,14 +376,20 @@ impl Core {
 }
 
 impl Effects {
-    const fn lengths(&self) -> [usize; 3] {
-        [self.events.len(), self.operations.len(), self.answers.len()]
+    const fn lengths(&self) -> [usize; 4] {
+        [
+            self.events.len(),
+            self.operations.len(),
+            self.answers.len(),
+            self.look_ups.len(),
+        ]
     }
 
-    fn truncate(&mut self, [events, operations, answers]: [usize; 3]) {
+    fn truncate(&mut self, [events, operations, answers, look_ups]: [usize; 4]) {
         self.events.truncate(events);
         self.operations.truncate(operations);
         self.answers.truncate(answers);
+        self.look_ups.truncate(look_ups);
     }
 }
 
@@ -402,7 +411,7 @@ fn mls_client(
 
 fn submission_bytes(submission: &Submission) -> usize {
     match &submission.body {
-        SubmissionBody::ClaimKeys { .. } => 512,
+        SubmissionBody::ClaimKeys { .. } | SubmissionBody::LookUp { .. } => 512,
         SubmissionBody::Commit(commit) => {
             let members = commit.adds.len() + commit.removes.len();
             commit.commit.len() + commit.welcome.as_ref().map_or(0, |w| w.len()) + 300 * members

@@ -113,6 +113,10 @@ impl Core {
                 server,
                 refusal,
             } => self.take_returned(counter, server, refusal),
+            DeliveryBody::Directory { request, result } => {
+                self.take_directory(request, result);
+                Ok(())
+            }
         }
     }
 
@@ -402,6 +406,6 @@ const fn room_of(body: &DeliveryBody) -> Option<RoomId> {
         | DeliveryBody::Welcome { room, .. }
         | DeliveryBody::CommitRefused { room, .. }
         | DeliveryBody::Returned { room, .. } => Some(*room),
-        DeliveryBody::KeyMaterial { .. } => None,
+        DeliveryBody::KeyMaterial { .. } | DeliveryBody::Directory { .. } => None,
     }
 }

@@ -86,6 +86,7 @@ pub(crate) enum Purpose {
     Message { room: RoomId, number: u64 },
     Claim { operation: u64, request: RequestId },
     Commit { operation: u64 },
+    LookUp { request: RequestId },
 }
 
 /// What is known of a message apart from its content, which lies in a record of its own that can

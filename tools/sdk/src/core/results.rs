@@ -79,7 +79,7 @@ impl Core {
                 self.accept_message(place, accepted_ms)
             }
             // Their real answers come as deliveries.
-            Purpose::Claim { .. } | Purpose::Commit { .. } => Ok(()),
+            Purpose::Claim { .. } | Purpose::Commit { .. } | Purpose::LookUp { .. } => Ok(()),
         }
     }
 
@@ -97,6 +97,10 @@ impl Core {
             }
             Purpose::Claim { request, .. } => self.take_key_material(request, Err(refusal)),
             Purpose::Commit { .. } => self.commit_refused(counter, refusal),
+            Purpose::LookUp { request } => {
+                self.take_directory(request, Err(refusal));
+                Ok(())
+            }
         }
     }
 }
