@@ -40,11 +40,13 @@ pub enum Kind {
     DirectoryQuery,
     /// The answer to one.
     DirectoryAnswer,
+    /// What somebody reports about one of the destination's people.
+    AbuseReport,
 }
 
 impl Kind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Message,
         Self::Handshake,
         Self::Welcome,
@@ -55,6 +57,7 @@ impl Kind {
         Self::Tombstone,
         Self::DirectoryQuery,
         Self::DirectoryAnswer,
+        Self::AbuseReport,
     ];
 
     /// The number that stands for it.
@@ -71,6 +74,7 @@ impl Kind {
             Self::Tombstone => 8,
             Self::DirectoryQuery => 9,
             Self::DirectoryAnswer => 10,
+            Self::AbuseReport => 11,
         }
     }
 
@@ -111,7 +115,7 @@ impl Suite {
 pub struct Lane([u8; 16]);
 
 impl Lane {
-    /// What belongs to no room: requests for key packages, look-ups, and their answers.
+    /// What belongs to no room: requests for key packages, look-ups, their answers, and reports.
     pub const CONTROL: Self = Self([0; 16]);
 
     /// The lane with these bytes.

@@ -303,6 +303,10 @@ opaque_id!(
     RequestId
 );
 opaque_id!(
+    /// A report of abuse, chosen by the homeserver that takes it in.
+    ReportId
+);
+opaque_id!(
     /// A consortium, the same through all its charters.
     ConsortiumId
 );

@@ -1,8 +1,10 @@
 //! What each kind of envelope carries.
 //!
 //! Payloads name rooms, accounts and devices, so they stay out of the header; what users wrote is
-//! inside MLS ciphertext, and no type here could hold it in clear.
+//! inside MLS ciphertext, and no type here could hold it in clear, but for what somebody discloses who
+//! reports it.
 
+mod abuse;
 mod directory;
 
 use bytes::Bytes;
@@ -19,6 +21,7 @@ use crate::limits::{
 use crate::refusal::{Refusal, RefusalCode};
 use crate::transaction::EnvelopeProof;
 
+pub use abuse::{AbuseReason, AbuseReport, ReportedMessage, is_reportable};
 pub use directory::{DirectoryAnswer, DirectoryQuery, Found, Sought};
 
 /// A payload of any kind.
@@ -44,6 +47,8 @@ pub enum Payload {
     DirectoryQuery(DirectoryQuery),
     /// Of [`Kind::DirectoryAnswer`].
     DirectoryAnswer(DirectoryAnswer),
+    /// Of [`Kind::AbuseReport`].
+    AbuseReport(AbuseReport),
 }
 
 impl Payload {
@@ -63,6 +68,7 @@ impl Payload {
             Kind::Tombstone => Tombstone::from_bytes(bytes).map(Self::Tombstone),
             Kind::DirectoryQuery => DirectoryQuery::from_bytes(bytes).map(Self::DirectoryQuery),
             Kind::DirectoryAnswer => DirectoryAnswer::from_bytes(bytes).map(Self::DirectoryAnswer),
+            Kind::AbuseReport => AbuseReport::from_bytes(bytes).map(Self::AbuseReport),
         }
     }
 
@@ -82,6 +88,7 @@ impl Payload {
             Self::Tombstone(payload) => payload.to_bytes(),
             Self::DirectoryQuery(payload) => payload.to_bytes(),
             Self::DirectoryAnswer(payload) => payload.to_bytes(),
+            Self::AbuseReport(payload) => payload.to_bytes(),
         }
     }
 
@@ -99,6 +106,7 @@ impl Payload {
             Self::Tombstone(_) => Kind::Tombstone,
             Self::DirectoryQuery(_) => Kind::DirectoryQuery,
             Self::DirectoryAnswer(_) => Kind::DirectoryAnswer,
+            Self::AbuseReport(_) => Kind::AbuseReport,
         }
     }
 }

@@ -221,6 +221,37 @@ pub fn directory_answer() -> impl Strategy<Value = DirectoryAnswer> {
     })
 }
 
+pub fn abuse_report() -> impl Strategy<Value = AbuseReport> {
+    let message = (device(), any::<u64>(), digest(), "\\PC{0,20}\n?").prop_map(
+        |(device, accepted_ms, message_sha256, text)| ReportedMessage {
+            device,
+            accepted_ms,
+            message_sha256,
+            text,
+        },
+    );
+    (
+        (any::<[u8; 16]>(), account(), room()),
+        select(&AbuseReason::ALL[..]),
+        "\\PC{0,20}",
+        prop::option::of(handle()),
+        any::<u64>(),
+        prop::collection::vec(message, 0..3),
+    )
+        .prop_map(
+            |(ids, reason, note, reporter, reported_ms, messages)| AbuseReport {
+                report: ReportId::from_bytes(ids.0),
+                account: ids.1,
+                room: ids.2,
+                reason,
+                note,
+                reporter,
+                reported_ms,
+                messages,
+            },
+        )
+}
+
 pub fn payload() -> impl Strategy<Value = Payload> {
     let message = (room(), sender(), any::<u64>(), opaque(80)).prop_map(
         |(room, sender, reference, message)| {
@@ -294,6 +325,7 @@ pub fn payload() -> impl Strategy<Value = Payload> {
         tombstone,
         directory_query().prop_map(Payload::DirectoryQuery),
         directory_answer().prop_map(Payload::DirectoryAnswer),
+        abuse_report().prop_map(Payload::AbuseReport),
     ]
 }
 

@@ -12,8 +12,8 @@
 //!   them, then acknowledges cumulatively. Acknowledged means deleted on the server.
 
 use bytes::Bytes;
-use federation_proto::ids::{Address, Member, RequestId, RoomId, ServerName};
-pub use federation_proto::payload::Sought;
+use federation_proto::ids::{AccountId, Address, Member, RequestId, RoomId, ServerName};
+pub use federation_proto::payload::{AbuseReason, ReportedMessage, Sought, is_reportable};
 use federation_proto::refusal::Refusal;
 use serde::{Deserialize, Serialize};
 
@@ -111,6 +111,40 @@ pub enum SubmissionBody {
         /// Whom.
         sought: Sought,
     },
+    /// Report somebody to the administrators. Accepted: they have it.
+    Report(Report),
+}
+
+/// What a user reports, and discloses by that to administrators. No server can check it against the messages,
+/// which none could read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Who is reported.
+    pub account: AccountId,
+    /// The address that the account's organisation certified.
+    pub address: Address,
+    /// The room in which it happened.
+    pub room: RoomId,
+    /// Why.
+    pub reason: AbuseReason,
+    /// In the reporter's words.
+    pub note: String,
+    /// What is disclosed, within [`is_reportable`].
+    pub messages: Vec<ReportedMessage>,
+    /// Who is told.
+    pub tell: Telling,
+}
+
+/// Who is told of a report, beside the reporter's own administrators, who see his name in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Telling {
+    /// Nobody.
+    OwnOnly,
+    /// The reported person's organisation, without the reporter's name.
+    Partner,
+    /// The reported person's organisation, with the reporter's name.
+    PartnerWithName,
 }
 
 /// A commit and what the servers must know about it.
@@ -238,6 +272,15 @@ pub enum DeliveryBody {
         request: RequestId,
         /// Who was found, or why nobody was looked for.
         result: Result<Listing, Refusal>,
+    },
+    /// A report that was to be passed on could not be; the own administrators have it.
+    ReportReturned {
+        /// The room.
+        room: RoomId,
+        /// The homeserver that did not take it.
+        server: ServerName,
+        /// Why.
+        refusal: Refusal,
     },
 }
 

@@ -13,8 +13,9 @@ use homeserver_api::attributes::MessageAttributes;
 use homeserver_api::ids::{AccountId, Address, DeviceId, Member, RequestId, RoomId, ServerName};
 use homeserver_api::refusal::{Refusal, RefusalCode};
 use homeserver_api::session::{
-    ClaimedDevice, ClientFrame, Commit, Delivery, DeliveryBody, FrameError, Hello, Listing,
-    Outcome, ServerFrame, Sought, Submission, SubmissionBody, SubmissionResult,
+    AbuseReason, ClaimedDevice, ClientFrame, Commit, Delivery, DeliveryBody, FrameError, Hello,
+    Listing, Outcome, Report, ReportedMessage, ServerFrame, Sought, Submission, SubmissionBody,
+    SubmissionResult, Telling,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -62,6 +63,40 @@ fn sought() -> impl Strategy<Value = Sought> {
     ]
 }
 
+fn report() -> impl Strategy<Value = Report> {
+    let message =
+        (any::<[u8; 16]>(), any::<u64>(), "\\PC{0,20}").prop_map(|(device, accepted_ms, text)| {
+            ReportedMessage {
+                device: DeviceId::from_bytes(device),
+                accepted_ms,
+                message_sha256: Default::default(),
+                text,
+            }
+        });
+    let reason = prop_oneof![Just(AbuseReason::Spam), Just(AbuseReason::Other)];
+    let tell = prop_oneof![
+        Just(Telling::OwnOnly),
+        Just(Telling::Partner),
+        Just(Telling::PartnerWithName),
+    ];
+    (
+        (any::<[u8; 16]>(), address(), room()),
+        (reason, tell, "\\PC{0,20}"),
+        prop::collection::vec(message, 0..3),
+    )
+        .prop_map(
+            |((account, address, room), (reason, tell, note), messages)| Report {
+                account: AccountId::from_bytes(account),
+                address,
+                room,
+                reason,
+                note,
+                messages,
+                tell,
+            },
+        )
+}
+
 fn submission() -> impl Strategy<Value = Submission> {
     let members = || prop::collection::vec(member(), 0..3);
     let commit = (
@@ -84,6 +119,7 @@ fn submission() -> impl Strategy<Value = Submission> {
             .prop_map(|(request, address)| SubmissionBody::ClaimKeys { request, address }),
         commit,
         (room(), bytes()).prop_map(|(room, message)| SubmissionBody::Message { room, message }),
+        report().prop_map(SubmissionBody::Report),
         (request(), server(), sought()).prop_map(|(request, server, sought)| {
             SubmissionBody::LookUp {
                 request,
@@ -156,6 +192,13 @@ fn delivery() -> impl Strategy<Value = Delivery> {
         }),
         (request(), prop::result::maybe_ok(listing, refusal()))
             .prop_map(|(request, result)| DeliveryBody::Directory { request, result }),
+        (room(), server(), refusal()).prop_map(|(room, server, refusal)| {
+            DeliveryBody::ReportReturned {
+                room,
+                server,
+                refusal,
+            }
+        }),
     ];
     (any::<u64>(), body).prop_map(|(number, body)| Delivery { number, body })
 }

@@ -22,6 +22,7 @@ use super::directory;
 use super::fan_out::{self, Class};
 use super::inbox;
 use super::limits::UNKNOWN_KEY_RETRY_MS;
+use super::reports;
 use crate::identity::key_packages::{self, Claimant};
 use crate::policy::Direction;
 use crate::rooms::follower::{self, RoomWelcome};
@@ -64,6 +65,7 @@ pub(super) async fn apply(
         Payload::Tombstone(_) => Ok(()),
         Payload::DirectoryQuery(query) => directory::take_query(batch, peer, &query).await,
         Payload::DirectoryAnswer(answer) => directory::take_answer(batch, peer, answer).await,
+        Payload::AbuseReport(report) => reports::receive(batch, peer, report).await,
     }
 }
 
@@ -79,7 +81,8 @@ fn room_of(payload: &Payload) -> Option<RoomId> {
         | Payload::KeyResponse(_)
         | Payload::Tombstone(_)
         | Payload::DirectoryQuery(_)
-        | Payload::DirectoryAnswer(_) => None,
+        | Payload::DirectoryAnswer(_)
+        | Payload::AbuseReport(_) => None,
     }
 }
 

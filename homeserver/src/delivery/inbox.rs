@@ -234,6 +234,18 @@ async fn body(
             let body = DeliveryBody::Directory { request, result };
             Some((body, (8 + 3 * told) * FRAME_BYTES))
         }
+        InboxBody::ReportReturned {
+            room,
+            server,
+            refusal,
+        } => {
+            let body = DeliveryBody::ReportReturned {
+                room,
+                server,
+                refusal,
+            };
+            Some((body, 8 * FRAME_BYTES))
+        }
     })
 }
 

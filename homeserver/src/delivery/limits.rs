@@ -27,6 +27,14 @@ pub const PEER_LOOK_UP_UNITS_MAX: u32 = 5_000;
 pub const LOOK_UPS_MS: u64 = 24 * 60 * 60 * 1000;
 /// Handles that one look-up by a beginning goes through, hidden ones among them.
 pub const LOOK_UP_HANDLES_MAX: usize = 1_000;
+/// Reports of abuse that one account makes within [`REPORTS_MS`].
+pub const ACCOUNT_REPORTS_MAX: u32 = 20;
+/// Reports that all people of one peer together make here in that time.
+pub const PEER_REPORTS_MAX: u32 = 100;
+/// How long they are counted.
+pub const REPORTS_MS: u64 = 24 * 60 * 60 * 1000;
+/// How long a report waits for a peer.
+pub const REPORT_TTL_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 /// How often a part that met a conflict is tried anew before its sender is asked to wait.
 pub const CONFLICT_ATTEMPTS_MAX: usize = 16;
 /// How long a sender waits after that.

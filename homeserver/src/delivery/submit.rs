@@ -12,7 +12,7 @@ use homeserver_api::session::{Commit, Outcome, Submission, SubmissionBody, Submi
 
 use super::batch::{Batch, NotTaken, Times, policy_links, settle};
 use super::limits::{CONFLICT_ATTEMPTS_MAX, CONFLICT_RETRY_MS, KEY_REQUEST_TTL_MS};
-use super::{directory, inbox, outbox::SenderRef};
+use super::{directory, inbox, outbox::SenderRef, reports};
 use crate::audit::Actor;
 use crate::ciphertext::Ciphertext;
 use crate::identity::{LocalAccount, key_packages};
@@ -125,7 +125,7 @@ fn gone(submissions: &[Submission]) -> Vec<SubmissionResult> {
 /// The device whose submissions are judged.
 pub(super) struct Submitter<'a> {
     pub(super) device: DeviceOf,
-    account: &'a LocalAccount,
+    pub(super) account: &'a LocalAccount,
     member: Member,
 }
 
@@ -162,6 +162,7 @@ impl Submitter<'_> {
                 server,
                 sought,
             } => directory::ask(self, batch, counter, *request, (server, sought)).await,
+            SubmissionBody::Report(report) => reports::submit(self, batch, counter, report).await,
         };
         let outcome = match settle(taken)? {
             Ok(()) => Outcome::Accepted {
@@ -182,6 +183,7 @@ impl Submitter<'_> {
             SubmissionBody::Commit(commit) => ("commit.refused", commit.room.to_string()),
             SubmissionBody::ClaimKeys { address, .. } => ("invite.refused", address.to_string()),
             SubmissionBody::LookUp { server, .. } => ("directory.refused", server.to_string()),
+            SubmissionBody::Report(report) => ("report.refused", report.address.to_string()),
         };
         // Lost races are a room's everyday life.
         if refusal.code != RefusalCode::WrongEpoch {

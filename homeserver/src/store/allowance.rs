@@ -15,6 +15,8 @@ const ALLOWANCE: u8 = b'a';
 pub enum Purpose {
     /// Questions to the directory, and what they were told.
     LookUp,
+    /// Reports of abuse.
+    Report,
 }
 
 /// Whose use is counted.
@@ -63,12 +65,15 @@ pub fn put(
 
 /// Deletes what is known of an account that goes.
 pub fn delete_account(part: &mut Part, account: AccountId) {
-    part.delete(key(Purpose::LookUp, &Whose::Account(account)));
+    for purpose in [Purpose::LookUp, Purpose::Report] {
+        part.delete(key(purpose, &Whose::Account(account)));
+    }
 }
 
 fn key(purpose: Purpose, whose: &Whose) -> Key {
     let purpose = match purpose {
         Purpose::LookUp => b'l',
+        Purpose::Report => b'r',
     };
     let (kind, id): (u8, &[u8]) = match whose {
         Whose::Account(account) => (b'a', account.as_bytes()),

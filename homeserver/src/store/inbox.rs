@@ -104,6 +104,15 @@ pub enum InboxBody {
         /// Who was found, or why nobody was looked for.
         result: Result<Listing, Refusal>,
     },
+    /// A report could not be passed on.
+    ReportReturned {
+        /// The room.
+        room: RoomId,
+        /// Who did not take it.
+        server: ServerName,
+        /// Why.
+        refusal: Refusal,
+    },
 }
 
 impl InboxBody {
@@ -119,7 +128,8 @@ impl InboxBody {
             Self::KeyMaterial { .. }
             | Self::CommitRefused { .. }
             | Self::Returned { .. }
-            | Self::Directory { .. } => None,
+            | Self::Directory { .. }
+            | Self::ReportReturned { .. } => None,
         }
     }
 }

@@ -33,6 +33,7 @@ pub mod policy_serial;
 pub mod quarantine;
 pub mod record;
 pub mod relayed;
+pub mod report;
 pub mod room;
 pub mod schema;
 pub mod submit_state;

@@ -50,6 +50,7 @@ mod keys;
 mod mutual_tls;
 mod on_the_wire;
 mod proofs;
+mod reports;
 mod shares;
 mod waiting;
 

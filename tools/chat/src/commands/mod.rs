@@ -8,6 +8,7 @@ mod follow;
 pub(crate) mod history;
 mod members;
 mod password;
+mod report;
 mod rooms;
 mod send;
 mod sign_out;
@@ -52,6 +53,7 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result {
         Command::SaveFile(arguments) => files::save(common, &arguments, output).await,
         Command::Add(arguments) => members::add(common, &arguments, output).await,
         Command::Remove(arguments) => members::remove(common, &arguments, output).await,
+        Command::Report(arguments) => report::run(common, &arguments, output).await,
         Command::Account => account::account(common, output).await,
         Command::Devices => account::devices(common, output).await,
         Command::Password(arguments) => password::run(common, &arguments, output).await,

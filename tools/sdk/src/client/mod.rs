@@ -25,7 +25,7 @@ use crate::content::Part;
 use crate::core::{Core, DetachedRoom};
 use crate::error::Error;
 use crate::event::Events;
-use crate::message::{Message, MessageId, Room, SendOptions};
+use crate::message::{AbuseReport, Message, MessageId, Room, SendOptions};
 use crate::session::Endpoint;
 use crate::store::{self, StoreKey};
 use shared::{Link, Shared};
@@ -278,6 +278,19 @@ impl Client {
                 "it named people whom nobody looked for".to_owned(),
             ))
         }
+    }
+
+    /// Reports somebody of a room to the administrators, with messages of his that are disclosed to them. Resolves
+    /// when the own homeserver has it; who was reported.
+    ///
+    /// # Errors
+    /// When a message is not here, not of this room, an own one, or of somebody else than the others; or the
+    /// refusal, when too much is reported or the partner that is to be told is none.
+    pub async fn report(&self, room: RoomId, report: AbuseReport) -> Result<Address, Error> {
+        self.shared
+            .run_report(move |core| core.report(room, report))
+            .await?
+            .map_err(Error::Refused)
     }
 
     /// The rooms that this device is in.

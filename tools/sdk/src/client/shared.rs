@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use homeserver_api::ids::{RequestId, RoomId};
+use homeserver_api::ids::{Address, RequestId, RoomId};
 use homeserver_api::refusal::Refusal;
 use homeserver_api::session::Listing;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -60,6 +60,7 @@ pub(super) struct Shared {
     operations: Mutex<HashMap<u64, Waiter<RoomId, Error>>>,
     answers: Mutex<HashMap<MessageId, Vec<Waiter<u64, Refusal>>>>,
     look_ups: Mutex<HashMap<RequestId, Waiter<Listing, Refusal>>>,
+    reports: Mutex<HashMap<u64, Waiter<(), Refusal>>>,
 }
 
 #[derive(Default)]
@@ -138,6 +139,7 @@ impl Shared {
             operations: Mutex::default(),
             answers: Mutex::default(),
             look_ups: Mutex::default(),
+            reports: Mutex::default(),
         }))
     }
 
@@ -206,6 +208,26 @@ impl Shared {
         })
         .await?;
         end.await.map_err(|_| Error::Closed)
+    }
+
+    /// Runs a job that reports somebody, and waits until the homeserver has the report; who it was.
+    pub(super) async fn run_report<F>(
+        self: &Arc<Self>,
+        job: F,
+    ) -> Result<Result<Address, Refusal>, Error>
+    where
+        F: FnOnce(&mut Core) -> Result<(u64, Address), Error> + Send + 'static,
+    {
+        let (waiter, end) = oneshot::channel();
+        let (_, address) = self
+            .run_with(job, |shared, (counter, _)| {
+                let mut waiting = lock(&shared.reports);
+                waiting.retain(|_, waiter| !waiter.is_closed());
+                waiting.insert(*counter, waiter);
+            })
+            .await?;
+        let answer = end.await.map_err(|_| Error::Closed)?;
+        Ok(answer.map(|()| address))
     }
 
     /// Waits for the homeserver's answer to an own message.
@@ -288,6 +310,11 @@ impl Shared {
                 let _ = waiter.send(answer);
             }
         }
+        for (counter, answer) in effects.reports {
+            if let Some(waiter) = lock(&self.reports).remove(&counter) {
+                let _ = waiter.send(answer);
+            }
+        }
         if effects.outbox_grew {
             self.outbox.notify_one();
         }
@@ -321,6 +348,7 @@ impl Shared {
         lock(&self.operations).clear();
         lock(&self.answers).clear();
         lock(&self.look_ups).clear();
+        lock(&self.reports).clear();
     }
 }
 
@@ -347,6 +375,7 @@ impl Drop for Draining<'_> {
         lock(&self.shared.operations).clear();
         lock(&self.shared.answers).clear();
         lock(&self.shared.look_ups).clear();
+        lock(&self.shared.reports).clear();
         lock(&self.shared.listeners).clear();
         self.shared.link.send_replace(Link::Closed);
     }

@@ -16,6 +16,7 @@ mod messages;
 mod operations;
 mod receive;
 mod records;
+mod reports;
 mod results;
 mod rooms;
 
@@ -61,6 +62,8 @@ pub(crate) struct Effects {
     pub(crate) answers: Vec<(MessageId, Result<u64, Refusal>)>,
     /// Look-ups that were answered.
     pub(crate) look_ups: Vec<(RequestId, Result<Listing, Refusal>)>,
+    /// Reports that the homeserver answered, by the submission's counter.
+    pub(crate) reports: Vec<(u64, Result<(), Refusal>)>,
     /// Whether there is more to send.
     pub(crate) outbox_grew: bool,
     /// Whether a deadline may have come nearer.
@@ -376,20 +379,22 @@ impl Core {
 }
 
 impl Effects {
-    const fn lengths(&self) -> [usize; 4] {
+    const fn lengths(&self) -> [usize; 5] {
         [
             self.events.len(),
             self.operations.len(),
             self.answers.len(),
             self.look_ups.len(),
+            self.reports.len(),
         ]
     }
 
-    fn truncate(&mut self, [events, operations, answers, look_ups]: [usize; 4]) {
+    fn truncate(&mut self, [events, operations, answers, look_ups, reports]: [usize; 5]) {
         self.events.truncate(events);
         self.operations.truncate(operations);
         self.answers.truncate(answers);
         self.look_ups.truncate(look_ups);
+        self.reports.truncate(reports);
     }
 }
 
@@ -412,6 +417,13 @@ fn mls_client(
 fn submission_bytes(submission: &Submission) -> usize {
     match &submission.body {
         SubmissionBody::ClaimKeys { .. } | SubmissionBody::LookUp { .. } => 512,
+        SubmissionBody::Report(report) => {
+            let texts = report
+                .messages
+                .iter()
+                .map(|message| message.text.len() + 64);
+            report.note.len() + texts.sum::<usize>() + 512
+        }
         SubmissionBody::Commit(commit) => {
             let members = commit.adds.len() + commit.removes.len();
             commit.commit.len() + commit.welcome.as_ref().map_or(0, |w| w.len()) + 300 * members

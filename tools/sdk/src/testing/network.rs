@@ -6,7 +6,7 @@ use bytes::Bytes;
 use homeserver_api::ids::{Address, DeviceId, Member, RoomId, ServerName};
 use homeserver_api::refusal::{Refusal, RefusalCode};
 use homeserver_api::session::{
-    ClaimedDevice, Commit, Delivery, DeliveryBody, Listing, Outcome, Sought, Submission,
+    ClaimedDevice, Commit, Delivery, DeliveryBody, Listing, Outcome, Report, Sought, Submission,
     SubmissionBody, SubmissionResult,
 };
 
@@ -49,6 +49,10 @@ pub(crate) struct Network {
     pub(crate) swap_claims: BTreeMap<Address, Address>,
     /// What every look-up is answered.
     pub(crate) refuse_look_ups: Option<Refusal>,
+    /// What every report is answered instead of being taken.
+    pub(crate) refuse_reports: Option<Refusal>,
+    /// Every report that was taken.
+    pub(crate) reports: Vec<Report>,
     /// People whom every look-up names beside those who were looked for.
     pub(crate) lie_about_people: Vec<Address>,
 }
@@ -68,6 +72,8 @@ impl Network {
             defer_next: None,
             swap_claims: BTreeMap::new(),
             refuse_look_ups: None,
+            refuse_reports: None,
+            reports: Vec::new(),
             lie_about_people: Vec::new(),
         }
     }
@@ -199,6 +205,11 @@ impl Network {
                 let (request, result) = (*request, self.look_up(server, sought));
                 self.deliver(from, DeliveryBody::Directory { request, result });
             }
+            SubmissionBody::Report(_) if self.refuse_reports.is_some() => {
+                let refusal = self.refuse_reports.clone();
+                return refusal.map_or(Outcome::Accepted { accepted_ms }, Outcome::Refused);
+            }
+            SubmissionBody::Report(report) => self.reports.push(report.clone()),
             SubmissionBody::Commit(_) if self.refuse_commits.is_some() => {
                 let refusal = self.refuse_commits.clone();
                 return refusal.map_or(Outcome::Accepted { accepted_ms }, Outcome::Refused);
