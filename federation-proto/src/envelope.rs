@@ -36,11 +36,17 @@ pub enum Kind {
     Notice,
     /// Stands for positions whose envelopes will never come.
     Tombstone,
+    /// A question about the destination's people.
+    DirectoryQuery,
+    /// The answer to one.
+    DirectoryAnswer,
+    /// What somebody reports about one of the destination's people.
+    AbuseReport,
 }
 
 impl Kind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Message,
         Self::Handshake,
         Self::Welcome,
@@ -49,6 +55,9 @@ impl Kind {
         Self::KeyResponse,
         Self::Notice,
         Self::Tombstone,
+        Self::DirectoryQuery,
+        Self::DirectoryAnswer,
+        Self::AbuseReport,
     ];
 
     /// The number that stands for it.
@@ -63,6 +72,9 @@ impl Kind {
             Self::KeyResponse => 6,
             Self::Notice => 7,
             Self::Tombstone => 8,
+            Self::DirectoryQuery => 9,
+            Self::DirectoryAnswer => 10,
+            Self::AbuseReport => 11,
         }
     }
 
@@ -103,7 +115,7 @@ impl Suite {
 pub struct Lane([u8; 16]);
 
 impl Lane {
-    /// What belongs to no room: requests for key packages and their answers.
+    /// What belongs to no room: requests for key packages, look-ups, their answers, and reports.
     pub const CONTROL: Self = Self([0; 16]);
 
     /// The lane with these bytes.

@@ -28,6 +28,16 @@ pub const REASON_BYTES_MAX: usize = 512;
 pub const CLAIMED_DEVICES_MAX: usize = 32;
 /// Largest key package.
 pub const KEY_PACKAGE_BYTES_MAX: usize = 8 * 1024;
+/// Least that must be known of the handles that a look-up lists.
+pub const DIRECTORY_PREFIX_BYTES_MIN: usize = 3;
+/// Most handles in one answer to a look-up.
+pub const DIRECTORY_HANDLES_MAX: usize = 20;
+/// Most messages that one report of abuse discloses,
+pub const REPORTED_MESSAGES_MAX: usize = 20;
+/// most bytes of their texts together,
+pub const REPORT_TEXT_BYTES_MAX: usize = 64 * 1024;
+/// and of the reporter's own words.
+pub const REPORT_NOTE_BYTES_MAX: usize = 2 * 1024;
 
 const _: () = assert!(MESSAGE_BYTES_MAX < HANDSHAKE_BYTES_MAX);
 const _: () = assert!(PAYLOAD_BYTES_MAX < TRANSACTION_BYTES_MAX);

@@ -1,7 +1,11 @@
 //! What each kind of envelope carries.
 //!
 //! Payloads name rooms, accounts and devices, so they stay out of the header; what users wrote is
-//! inside MLS ciphertext, and no type here could hold it in clear.
+//! inside MLS ciphertext, and no type here could hold it in clear, but for what somebody discloses who
+//! reports it.
+
+mod abuse;
+mod directory;
 
 use bytes::Bytes;
 
@@ -16,6 +20,9 @@ use crate::limits::{
 };
 use crate::refusal::{Refusal, RefusalCode};
 use crate::transaction::EnvelopeProof;
+
+pub use abuse::{AbuseReason, AbuseReport, ReportedMessage, is_reportable};
+pub use directory::{DirectoryAnswer, DirectoryQuery, Found, Sought};
 
 /// A payload of any kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +43,12 @@ pub enum Payload {
     Notice(Notice),
     /// Of [`Kind::Tombstone`].
     Tombstone(Tombstone),
+    /// Of [`Kind::DirectoryQuery`].
+    DirectoryQuery(DirectoryQuery),
+    /// Of [`Kind::DirectoryAnswer`].
+    DirectoryAnswer(DirectoryAnswer),
+    /// Of [`Kind::AbuseReport`].
+    AbuseReport(AbuseReport),
 }
 
 impl Payload {
@@ -53,6 +66,9 @@ impl Payload {
             Kind::KeyResponse => KeyResponse::from_bytes(bytes).map(Self::KeyResponse),
             Kind::Notice => Notice::from_bytes(bytes).map(Self::Notice),
             Kind::Tombstone => Tombstone::from_bytes(bytes).map(Self::Tombstone),
+            Kind::DirectoryQuery => DirectoryQuery::from_bytes(bytes).map(Self::DirectoryQuery),
+            Kind::DirectoryAnswer => DirectoryAnswer::from_bytes(bytes).map(Self::DirectoryAnswer),
+            Kind::AbuseReport => AbuseReport::from_bytes(bytes).map(Self::AbuseReport),
         }
     }
 
@@ -70,6 +86,9 @@ impl Payload {
             Self::KeyResponse(payload) => payload.to_bytes(),
             Self::Notice(payload) => payload.to_bytes(),
             Self::Tombstone(payload) => payload.to_bytes(),
+            Self::DirectoryQuery(payload) => payload.to_bytes(),
+            Self::DirectoryAnswer(payload) => payload.to_bytes(),
+            Self::AbuseReport(payload) => payload.to_bytes(),
         }
     }
 
@@ -85,6 +104,9 @@ impl Payload {
             Self::KeyResponse(_) => Kind::KeyResponse,
             Self::Notice(_) => Kind::Notice,
             Self::Tombstone(_) => Kind::Tombstone,
+            Self::DirectoryQuery(_) => Kind::DirectoryQuery,
+            Self::DirectoryAnswer(_) => Kind::DirectoryAnswer,
+            Self::AbuseReport(_) => Kind::AbuseReport,
         }
     }
 }

@@ -191,6 +191,67 @@ pub fn key_response() -> impl Strategy<Value = KeyResponse> {
     })
 }
 
+fn handle() -> impl Strategy<Value = Handle> {
+    "[a-z0-9][a-z0-9._-]{0,10}".prop_map(|handle| handle.parse().unwrap())
+}
+
+pub fn directory_query() -> impl Strategy<Value = DirectoryQuery> {
+    let sought = prop_oneof![
+        handle().prop_map(Sought::Handle),
+        "[a-z0-9][a-z0-9._-]{2,10}".prop_map(|text| Sought::Prefix(text.parse().unwrap())),
+    ];
+    (any::<[u8; 16]>(), sender(), sought).prop_map(|(request, requester, sought)| DirectoryQuery {
+        request: RequestId::from_bytes(request),
+        requester,
+        sought,
+    })
+}
+
+pub fn directory_answer() -> impl Strategy<Value = DirectoryAnswer> {
+    let handles = prop::collection::btree_set(handle(), 0..4);
+    let found = (handles, any::<bool>()).prop_map(|(handles, more)| Found {
+        handles: handles.into_iter().collect(),
+        more,
+    });
+    let result = prop_oneof![found.prop_map(Ok), refusal().prop_map(Err)];
+    (any::<[u8; 16]>(), device(), result).prop_map(|(request, device, result)| DirectoryAnswer {
+        request: RequestId::from_bytes(request),
+        device,
+        result,
+    })
+}
+
+pub fn abuse_report() -> impl Strategy<Value = AbuseReport> {
+    let message = (device(), any::<u64>(), digest(), "\\PC{0,20}\n?").prop_map(
+        |(device, accepted_ms, message_sha256, text)| ReportedMessage {
+            device,
+            accepted_ms,
+            message_sha256,
+            text,
+        },
+    );
+    (
+        (any::<[u8; 16]>(), account(), room()),
+        select(&AbuseReason::ALL[..]),
+        "\\PC{0,20}",
+        prop::option::of(handle()),
+        any::<u64>(),
+        prop::collection::vec(message, 0..3),
+    )
+        .prop_map(
+            |(ids, reason, note, reporter, reported_ms, messages)| AbuseReport {
+                report: ReportId::from_bytes(ids.0),
+                account: ids.1,
+                room: ids.2,
+                reason,
+                note,
+                reporter,
+                reported_ms,
+                messages,
+            },
+        )
+}
+
 pub fn payload() -> impl Strategy<Value = Payload> {
     let message = (room(), sender(), any::<u64>(), opaque(80)).prop_map(
         |(room, sender, reference, message)| {
@@ -262,6 +323,9 @@ pub fn payload() -> impl Strategy<Value = Payload> {
         key_response().prop_map(Payload::KeyResponse),
         notice,
         tombstone,
+        directory_query().prop_map(Payload::DirectoryQuery),
+        directory_answer().prop_map(Payload::DirectoryAnswer),
+        abuse_report().prop_map(Payload::AbuseReport),
     ]
 }
 

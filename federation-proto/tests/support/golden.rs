@@ -14,12 +14,15 @@ use federation_proto::agreement::{
 use federation_proto::codec::Wire;
 use federation_proto::envelope::{HashedPayload, Lane, Outgoing};
 use federation_proto::hash::Digest;
-use federation_proto::ids::{AccountId, ConsortiumId, DeviceId, Member, RequestId, RoomId};
+use federation_proto::ids::{
+    AccountId, ConsortiumId, DeviceId, Member, ReportId, RequestId, RoomId,
+};
 use federation_proto::keys::{EnvelopeKey, IssuingKey};
 use federation_proto::link::chain;
 use federation_proto::manifest::{self, Manifest};
 use federation_proto::payload::{
-    About, ClaimedKey, Handshake, KeyRequest, KeyResponse, Message, Notice, Payload, Relay, Sender,
+    About, AbuseReason, AbuseReport, ClaimedKey, DirectoryAnswer, DirectoryQuery, Found, Handshake,
+    KeyRequest, KeyResponse, Message, Notice, Payload, Relay, ReportedMessage, Sender, Sought,
     Tombstone, Welcome,
 };
 use federation_proto::receipt::{ItemResult, LaneHead, ReceiptBody};
@@ -169,6 +172,43 @@ pub fn payloads() -> Vec<(&'static str, Payload)> {
             Payload::Tombstone(Tombstone {
                 count: 3,
                 code: RefusalCode::Expired,
+            }),
+        ),
+        (
+            "directory-query",
+            Payload::DirectoryQuery(DirectoryQuery {
+                request: RequestId::from_bytes([0x11; 16]),
+                requester: alice(),
+                sought: Sought::Prefix("bob".parse().unwrap()),
+            }),
+        ),
+        (
+            "directory-answer",
+            Payload::DirectoryAnswer(DirectoryAnswer {
+                request: RequestId::from_bytes([0x11; 16]),
+                device: alice().device,
+                result: Ok(Found {
+                    handles: vec!["bob".parse().unwrap(), "bobby".parse().unwrap()],
+                    more: false,
+                }),
+            }),
+        ),
+        (
+            "abuse-report",
+            Payload::AbuseReport(AbuseReport {
+                report: ReportId::from_bytes([0x22; 16]),
+                account: AccountId::from_bytes([0xb1; 16]),
+                room: room(),
+                reason: AbuseReason::Harassment,
+                note: "since Monday".to_owned(),
+                reporter: Some("alice".parse().unwrap()),
+                reported_ms: NOW_MS,
+                messages: vec![ReportedMessage {
+                    device: DeviceId::from_bytes([0xb2; 16]),
+                    accepted_ms: NOW_MS - 60_000,
+                    message_sha256: Digest::of(b"an MLS PrivateMessage"),
+                    text: "what it said".to_owned(),
+                }],
             }),
         ),
     ]

@@ -10,7 +10,7 @@
 //! - [`attributes`]: what a message says of itself to the servers on its way.
 //! - [`problem`]: the body of every HTTP error (RFC 9457).
 //!
-//! Deliberately absent: anything that could hold a plaintext.
+//! Deliberately absent: anything that could hold a plaintext, but for what a user discloses in a report.
 
 #![warn(missing_docs)]
 
@@ -27,6 +27,7 @@ pub mod session;
 mod base64_bytes;
 
 pub use base64_bytes::Base64;
+pub use federation_proto::hash::Digest;
 pub use federation_proto::ids;
 pub use federation_proto::limits;
 pub use federation_proto::refusal;

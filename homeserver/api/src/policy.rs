@@ -53,6 +53,19 @@ impl ExternalScope {
     }
 }
 
+/// Who finds an account by looking it up, at home and, as far as an agreement grants it, at partners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DirectoryListing {
+    /// Nobody.
+    Hidden,
+    /// Whoever knows the whole handle.
+    #[default]
+    Exact,
+    /// Whoever knows how the handle begins, too.
+    Listed,
+}
+
 /// The rules for accounts of one user type.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -69,6 +82,9 @@ pub struct UserTypePolicy {
     pub file_bytes_max: u64,
     /// Most devices of one account.
     pub devices_max: u32,
+    /// Who finds its accounts; absent: whoever knows the whole handle.
+    #[serde(default)]
+    pub directory: DirectoryListing,
 }
 
 impl Default for UserTypePolicy {
@@ -89,6 +105,7 @@ impl Default for UserTypePolicy {
             files: true,
             file_bytes_max: 100 * 1024 * 1024,
             devices_max: 5,
+            directory: DirectoryListing::Exact,
         }
     }
 }

@@ -12,7 +12,8 @@
 //!   them, then acknowledges cumulatively. Acknowledged means deleted on the server.
 
 use bytes::Bytes;
-use federation_proto::ids::{Address, Member, RequestId, RoomId, ServerName};
+use federation_proto::ids::{AccountId, Address, Member, RequestId, RoomId, ServerName};
+pub use federation_proto::payload::{AbuseReason, ReportedMessage, Sought, is_reportable};
 use federation_proto::refusal::Refusal;
 use serde::{Deserialize, Serialize};
 
@@ -101,6 +102,49 @@ pub enum SubmissionBody {
         /// The encrypted message, with MLS framing.
         message: Bytes,
     },
+    /// Look people up, at home or at a partner; answered by [`DeliveryBody::Directory`].
+    LookUp {
+        /// Chosen by the device, to match the answer.
+        request: RequestId,
+        /// Whose people.
+        server: ServerName,
+        /// Whom.
+        sought: Sought,
+    },
+    /// Report somebody to the administrators. Accepted: they have it.
+    Report(Report),
+}
+
+/// What a user reports, and discloses by that to administrators. No server can check it against the messages,
+/// which none could read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Who is reported.
+    pub account: AccountId,
+    /// The address that the account's organisation certified.
+    pub address: Address,
+    /// The room in which it happened.
+    pub room: RoomId,
+    /// Why.
+    pub reason: AbuseReason,
+    /// In the reporter's words.
+    pub note: String,
+    /// What is disclosed, within [`is_reportable`].
+    pub messages: Vec<ReportedMessage>,
+    /// Who is told.
+    pub tell: Telling,
+}
+
+/// Who is told of a report, beside the reporter's own administrators, who see his name in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Telling {
+    /// Nobody.
+    OwnOnly,
+    /// The reported person's organisation, without the reporter's name.
+    Partner,
+    /// The reported person's organisation, with the reporter's name.
+    PartnerWithName,
 }
 
 /// A commit and what the servers must know about it.
@@ -222,6 +266,31 @@ pub enum DeliveryBody {
         /// Why.
         refusal: Refusal,
     },
+    /// The answer to [`SubmissionBody::LookUp`].
+    Directory {
+        /// The request's id.
+        request: RequestId,
+        /// Who was found, or why nobody was looked for.
+        result: Result<Listing, Refusal>,
+    },
+    /// A report that was to be passed on could not be; the own administrators have it.
+    ReportReturned {
+        /// The room.
+        room: RoomId,
+        /// The homeserver that did not take it.
+        server: ServerName,
+        /// Why.
+        refusal: Refusal,
+    },
+}
+
+/// Who was found. Nobody who is not there, who is hidden, and whom the asker may not find are the same.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Listing {
+    /// At most [`federation_proto::limits::DIRECTORY_HANDLES_MAX`], by handle.
+    pub addresses: Vec<Address>,
+    /// Whether there are more: look for a longer beginning.
+    pub more: bool,
 }
 
 /// One device and a key package to add it with.

@@ -22,6 +22,7 @@ use crate::federation::peers::PeerView;
 use crate::identity::LocalAccount;
 use crate::node::Node;
 use crate::policy::Link;
+use crate::store::allowance::{self, Purpose, Used, Whose};
 use crate::store::expiry::{self, Place};
 use crate::store::key_claims::{self, KeyClaims};
 use crate::store::relayed;
@@ -97,6 +98,7 @@ pub struct Batch<'n> {
     peers: HashMap<ServerName, Option<Arc<PeerView>>>,
     relayed: HashMap<(RoomId, ServerName), (Option<Value>, Option<relayed::Last>)>,
     claims: HashMap<(DeviceId, ServerName), (Option<Value>, KeyClaims, bool)>,
+    allowances: HashMap<(Purpose, Whose), (Option<Value>, Used, bool)>,
     fills: HashMap<DeviceId, Fill>,
     filled: Vec<(DeviceId, usize)>,
     sweeps: BTreeSet<(u64, DeviceId)>,
@@ -121,6 +123,7 @@ impl<'n> Batch<'n> {
             peers: HashMap::new(),
             relayed: HashMap::new(),
             claims: HashMap::new(),
+            allowances: HashMap::new(),
             fills: HashMap::new(),
             filled: Vec::new(),
             sweeps: BTreeSet::new(),
@@ -299,6 +302,53 @@ impl<'n> Batch<'n> {
         }
     }
 
+    /// Whether `whose` has some of its allowance left, `units_max` within `within_ms`; if not, how long until it
+    /// has, milliseconds.
+    pub(super) async fn allows(
+        &mut self,
+        purpose: Purpose,
+        whose: &Whose,
+        units_max: u32,
+        within_ms: u64,
+    ) -> Result<Result<(), u64>, StoreError> {
+        let place = (purpose, whose.clone());
+        if !self.allowances.contains_key(&place) {
+            let stored = allowance::get(&self.node.store, purpose, whose).await?;
+            let (used, read) = stored.unzip();
+            let counting =
+                used.filter(|used| self.now_ms < used.since_ms.saturating_add(within_ms));
+            let used = counting.unwrap_or(Used {
+                since_ms: self.now_ms,
+                units: 0,
+            });
+            self.allowances.insert(place.clone(), (read, used, false));
+        }
+        Ok(match self.allowances.get(&place) {
+            Some((_, used, _)) if used.units >= units_max => {
+                let ends_ms = used.since_ms.saturating_add(within_ms);
+                Err(ends_ms.saturating_sub(self.now_ms))
+            }
+            Some(_) | None => Ok(()),
+        })
+    }
+
+    /// Uses up some of an allowance; whether that was the last of it. Ask [`Batch::allows`] before.
+    pub(super) fn use_up(
+        &mut self,
+        purpose: Purpose,
+        whose: &Whose,
+        units: u32,
+        units_max: u32,
+    ) -> bool {
+        let Some((_, used, changed)) = self.allowances.get_mut(&(purpose, whose.clone())) else {
+            return false;
+        };
+        let before = used.units;
+        used.units = before.saturating_add(units);
+        *changed = true;
+        before < units_max && used.units >= units_max
+    }
+
     /// How full the device's inbox is, with what the batch puts there.
     pub async fn fill(&mut self, device: DeviceId) -> Result<Fill, StoreError> {
         if let Some(fill) = self.fills.get(&device) {
@@ -415,6 +465,11 @@ impl<'n> Batch<'n> {
         for ((device, peer), (read, claims, changed)) in std::mem::take(&mut self.claims) {
             if changed {
                 key_claims::put(&mut self.part, device, &peer, claims, read)?;
+            }
+        }
+        for ((purpose, whose), (read, used, changed)) in std::mem::take(&mut self.allowances) {
+            if changed {
+                allowance::put(&mut self.part, purpose, &whose, used, read)?;
             }
         }
         self.waiting.require(&mut self.part);

@@ -8,7 +8,7 @@ use federation_proto::payload::{About, Notice, Payload};
 use federation_proto::refusal::{Refusal, RefusalCode};
 
 use super::batch::{Batch, NotTaken, Times};
-use super::inbox;
+use super::{directory, inbox, reports};
 use crate::audit::Actor;
 use crate::store::StoreError;
 use crate::store::dead_letters::{self, DeadLetterRecord};
@@ -89,6 +89,19 @@ async fn tell_device(
                     request: id,
                     result: Err(refusal.clone()),
                 }
+            }
+            Ok(_) | Err(_) => return Ok(()),
+        },
+        Kind::DirectoryQuery => match Payload::decode(row.kind, row.payload.clone()) {
+            Ok(Payload::DirectoryQuery(query)) => {
+                directory::given_up(batch, sender.device, &query, refusal).await?
+            }
+            Ok(_) | Err(_) => return Ok(()),
+        },
+        Kind::AbuseReport => match Payload::decode(row.kind, row.payload.clone()) {
+            Ok(Payload::AbuseReport(report)) => {
+                let place = (sender.room, destination);
+                reports::given_up(batch, place, &report, refusal).await?
             }
             Ok(_) | Err(_) => return Ok(()),
         },

@@ -18,9 +18,11 @@ use homeserver_api::admin::Operation;
 use homeserver_api::session::ClaimedDevice;
 
 use super::batch::{Batch, NotTaken, Times};
+use super::directory;
 use super::fan_out::{self, Class};
 use super::inbox;
 use super::limits::UNKNOWN_KEY_RETRY_MS;
+use super::reports;
 use crate::identity::key_packages::{self, Claimant};
 use crate::policy::{Direction, told_abroad};
 use crate::rooms::follower::{self, RoomWelcome};
@@ -61,6 +63,9 @@ pub(super) async fn apply(
         Payload::KeyResponse(response) => take_key_response(batch, peer, response).await,
         Payload::Notice(notice) => take_notice(batch, peer, notice).await,
         Payload::Tombstone(_) => Ok(()),
+        Payload::DirectoryQuery(query) => directory::take_query(batch, peer, &query).await,
+        Payload::DirectoryAnswer(answer) => directory::take_answer(batch, peer, answer).await,
+        Payload::AbuseReport(report) => reports::receive(batch, peer, report).await,
     }
 }
 
@@ -72,7 +77,12 @@ fn room_of(payload: &Payload) -> Option<RoomId> {
         Payload::Welcome(welcome) => Some(welcome.room),
         Payload::Relay(relay) => relayed_header(relay).and_then(|header| header.lane.room()),
         Payload::Notice(notice) => Some(notice.room),
-        Payload::KeyRequest(_) | Payload::KeyResponse(_) | Payload::Tombstone(_) => None,
+        Payload::KeyRequest(_)
+        | Payload::KeyResponse(_)
+        | Payload::Tombstone(_)
+        | Payload::DirectoryQuery(_)
+        | Payload::DirectoryAnswer(_)
+        | Payload::AbuseReport(_) => None,
     }
 }
 
@@ -363,7 +373,7 @@ fn not_asked() -> NotTaken {
 }
 
 /// As [`inbox::append`], as far as the inbox has room: a peer must not fill it without end.
-async fn append_from_peer(
+pub(super) async fn append_from_peer(
     batch: &mut Batch<'_>,
     device: DeviceId,
     body: InboxBody,
@@ -416,7 +426,11 @@ async fn take_notice(
 }
 
 /// The agreement lets the peer's people do this to ours.
-fn granted(batch: &mut Batch<'_>, peer: &ServerName, operation: Operation) -> Result<(), Refusal> {
+pub(super) fn granted(
+    batch: &mut Batch<'_>,
+    peer: &ServerName,
+    operation: Operation,
+) -> Result<(), Refusal> {
     let view = batch
         .peer(peer)
         .ok_or_else(|| Refusal::new(RefusalCode::NoAgreement, "there is no agreement with you"))?;
@@ -465,6 +479,6 @@ fn relayed_header(relay: &Relay) -> Option<Header> {
     Header::read(&mut Reader::new(relay.envelope.clone())).ok()
 }
 
-fn malformed(problem: impl std::fmt::Display) -> NotTaken {
+pub(super) fn malformed(problem: impl std::fmt::Display) -> NotTaken {
     NotTaken::refused(RefusalCode::Malformed, problem.to_string())
 }

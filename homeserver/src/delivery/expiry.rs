@@ -10,7 +10,7 @@ use super::limits::{INBOX_PAGE_ITEMS, SWEEP_INTERVAL_MAX_MS, SWEEP_PLACES_MAX};
 use super::{files, inbox};
 use crate::node::Node;
 use crate::store::expiry::{self, Place};
-use crate::store::{Part, PartOutcome, StoreError, key_request, link_position, payload};
+use crate::store::{Part, PartOutcome, StoreError, key_request, link_position, look_up, payload};
 
 /// The shortest sleep: expiries that follow each other closely are swept together.
 const SWEEP_INTERVAL_MIN_MS: u64 = 1_000;
@@ -65,6 +65,24 @@ async fn sweep_key_request(
     Ok(())
 }
 
+/// Deletes a look-up that nobody has answered; a later one with the same id stays.
+async fn sweep_look_up(
+    node: &Node,
+    device: DeviceId,
+    request: RequestId,
+    now_ms: u64,
+) -> Result<(), StoreError> {
+    let found = look_up::get(&node.store, device, request).await?;
+    if let Some((record, read)) = found.filter(|(record, _)| record.expires_ms <= now_ms) {
+        let mut part = Part::default();
+        look_up::take(&mut part, device, request, read);
+        // A conflict means that it was answered just now.
+        node.store.commit(part).await?;
+        tracing::debug!(server = %record.server, %device, "a look-up went unanswered");
+    }
+    Ok(())
+}
+
 /// Sweeps everything that is due; how long until it is worth looking again, milliseconds.
 pub async fn sweep(node: &Node) -> Result<u64, StoreError> {
     loop {
@@ -84,6 +102,9 @@ pub async fn sweep(node: &Node) -> Result<u64, StoreError> {
                 Place::Lanes(peer) => sweep_lanes(node, peer).await?,
                 Place::KeyRequest(device, request) => {
                     sweep_key_request(node, *device, *request, now_ms).await?;
+                }
+                Place::LookUp(device, request) => {
+                    sweep_look_up(node, *device, *request, now_ms).await?;
                 }
             }
             expiry::delete(&mut part, at_ms, &place);

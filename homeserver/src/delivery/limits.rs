@@ -16,6 +16,25 @@ pub const KEY_REQUEST_TTL_MS: u64 = 24 * 60 * 60 * 1000;
 pub const PEER_KEY_PACKAGES_MAX: u32 = 25;
 /// How long they are counted.
 pub const PEER_KEY_PACKAGES_MS: u64 = 24 * 60 * 60 * 1000;
+/// How long a look-up waits for a peer, and its answer on the way back: whoever asked has long looked away.
+pub const LOOK_UP_TTL_MS: u64 = 60 * 60 * 1000;
+/// What one account may use up of the directory within [`LOOK_UPS_MS`]: a unit for each question, and one for
+/// each address that it is told at home.
+pub const ACCOUNT_LOOK_UP_UNITS_MAX: u32 = 500;
+/// The same for all people of one peer together: so that nobody copies an organisation's directory.
+pub const PEER_LOOK_UP_UNITS_MAX: u32 = 5_000;
+/// How long they are counted.
+pub const LOOK_UPS_MS: u64 = 24 * 60 * 60 * 1000;
+/// Handles that one look-up by a beginning goes through, hidden ones among them.
+pub const LOOK_UP_HANDLES_MAX: usize = 1_000;
+/// Reports of abuse that one account makes within [`REPORTS_MS`].
+pub const ACCOUNT_REPORTS_MAX: u32 = 20;
+/// Reports that all people of one peer together make here in that time.
+pub const PEER_REPORTS_MAX: u32 = 100;
+/// How long they are counted.
+pub const REPORTS_MS: u64 = 24 * 60 * 60 * 1000;
+/// How long a report waits for a peer.
+pub const REPORT_TTL_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 /// How often a part that met a conflict is tried anew before its sender is asked to wait.
 pub const CONFLICT_ATTEMPTS_MAX: usize = 16;
 /// How long a sender waits after that.

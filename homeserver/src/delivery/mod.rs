@@ -1,9 +1,10 @@
 //! A message's way through this homeserver: submit, receive, deliver, acknowledge, expire.
 //!
-//! Deliberately absent: HTTP, and anything that could hold a plaintext.
+//! Deliberately absent: HTTP, and anything that could hold a plaintext, but for what a user discloses in a report.
 
 pub mod batch;
 pub mod dead_letters;
+mod directory;
 mod envelope;
 pub mod expiry;
 pub mod fan_out;
@@ -14,6 +15,7 @@ pub mod limits;
 pub mod mailboxes;
 pub mod outbox;
 pub mod receive;
+pub mod reports;
 pub mod submit;
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ use homeserver_api::session::{Commit, Outcome, Submission, SubmissionBody, Submi
 
 use super::batch::{Batch, NotTaken, Times, policy_links, settle};
 use super::limits::{CONFLICT_ATTEMPTS_MAX, CONFLICT_RETRY_MS, KEY_REQUEST_TTL_MS};
-use super::{inbox, outbox::SenderRef};
+use super::{directory, inbox, outbox::SenderRef, reports};
 use crate::audit::Actor;
 use crate::ciphertext::Ciphertext;
 use crate::identity::{LocalAccount, key_packages};
@@ -123,9 +123,9 @@ fn gone(submissions: &[Submission]) -> Vec<SubmissionResult> {
 }
 
 /// The device whose submissions are judged.
-struct Submitter<'a> {
-    device: DeviceOf,
-    account: &'a LocalAccount,
+pub(super) struct Submitter<'a> {
+    pub(super) device: DeviceOf,
+    pub(super) account: &'a LocalAccount,
     member: Member,
 }
 
@@ -157,6 +157,12 @@ impl Submitter<'_> {
             SubmissionBody::ClaimKeys { request, address } => {
                 self.claim_keys(batch, counter, *request, address).await
             }
+            SubmissionBody::LookUp {
+                request,
+                server,
+                sought,
+            } => directory::ask(self, batch, counter, *request, (server, sought)).await,
+            SubmissionBody::Report(report) => reports::submit(self, batch, counter, report).await,
         };
         let outcome = match settle(taken)? {
             Ok(()) => Outcome::Accepted {
@@ -176,6 +182,8 @@ impl Submitter<'_> {
             SubmissionBody::Message { room, .. } => ("message.refused", room.to_string()),
             SubmissionBody::Commit(commit) => ("commit.refused", commit.room.to_string()),
             SubmissionBody::ClaimKeys { address, .. } => ("invite.refused", address.to_string()),
+            SubmissionBody::LookUp { server, .. } => ("directory.refused", server.to_string()),
+            SubmissionBody::Report(report) => ("report.refused", report.address.to_string()),
         };
         // Lost races are a room's everyday life.
         if refusal.code != RefusalCode::WrongEpoch {
@@ -184,7 +192,7 @@ impl Submitter<'_> {
         }
     }
 
-    fn sender_ref(&self, room: RoomId, counter: u64) -> SenderRef {
+    pub(super) fn sender_ref(&self, room: RoomId, counter: u64) -> SenderRef {
         SenderRef {
             account: self.device.account,
             device: self.device.device,
@@ -194,7 +202,7 @@ impl Submitter<'_> {
     }
 
     /// Judges by the account's own rules and the agreements with `servers`.
-    fn evaluate<'s>(
+    pub(super) fn evaluate<'s>(
         &self,
         batch: &mut Batch<'_>,
         servers: impl IntoIterator<Item = &'s ServerName>,

@@ -15,7 +15,7 @@ use federation_proto::ids::ServerName;
 use federation_proto::refusal::{Refusal, RefusalCode};
 use homeserver_api::admin::Operation;
 use homeserver_api::attributes::MessageAttributes;
-use homeserver_api::policy::{Bounds, UserTypePolicy};
+use homeserver_api::policy::{Bounds, DirectoryListing, UserTypePolicy};
 
 pub use abroad::{told_abroad, told_to_peer};
 pub use agreement::{Agreement, Direction, Standing};
@@ -75,6 +75,13 @@ pub enum Input {
     },
     /// The account downloads a file of a linked organisation.
     Download,
+    /// The account looks for people of the linked organisations.
+    LookUp,
+    /// Somebody looks for the account, at home or in a linked organisation.
+    BeFound {
+        /// Knowing only how its handle begins.
+        by_beginning: bool,
+    },
 }
 
 /// The answer.
@@ -180,7 +187,23 @@ fn own_bounds(rules: &Rules<'_>, input: &Input) -> Result<(), Refusal> {
             }
             Ok(())
         }
-        Input::Receive(_) | Input::Invite | Input::BeInvited | Input::Download => Ok(()),
+        Input::BeFound { by_beginning } => {
+            let found = match policy.directory {
+                DirectoryListing::Hidden => false,
+                DirectoryListing::Exact => !by_beginning,
+                DirectoryListing::Listed => true,
+            };
+            // Whoever asks is told nothing of this.
+            found.then_some(()).ok_or_else(|| {
+                Refusal::new(
+                    RefusalCode::UnknownRecipient,
+                    "the user type hides its people from such a look-up",
+                )
+            })
+        }
+        Input::Receive(_) | Input::Invite | Input::BeInvited | Input::Download | Input::LookUp => {
+            Ok(())
+        }
     }
 }
 
@@ -244,6 +267,8 @@ fn on_link(rules: &Rules<'_>, link: &Link<'_>, input: &Input) -> Result<(), Refu
             Ok(())
         }
         Input::Download => need(Direction::Inbound, Operation::Files),
+        Input::LookUp => need(Direction::Outbound, Operation::Directory),
+        Input::BeFound { .. } => need(Direction::Inbound, Operation::Directory),
     }
 }
 

@@ -3,7 +3,7 @@
 use federation_proto::ids::ServerName;
 use homeserver_api::admin::{Grant, Operation};
 use homeserver_api::attributes::MessageAttributes;
-use homeserver_api::policy::{Bounds, ExternalScope, UserTypePolicy};
+use homeserver_api::policy::{Bounds, DirectoryListing, ExternalScope, UserTypePolicy};
 use proptest::prelude::*;
 
 use super::*;
@@ -85,16 +85,30 @@ fn external() -> impl Strategy<Value = ExternalScope> {
 }
 
 fn user_type() -> impl Strategy<Value = UserTypePolicy> {
-    (bounds(), bounds(), external(), any::<bool>(), 0_u64..8).prop_map(
-        |(ttl, burn, external, files, file_bytes_max)| UserTypePolicy {
-            ttl,
-            burn,
-            external,
-            files,
-            file_bytes_max,
-            devices_max: 5,
-        },
+    let directory = prop_oneof![
+        Just(DirectoryListing::Hidden),
+        Just(DirectoryListing::Exact),
+        Just(DirectoryListing::Listed),
+    ];
+    (
+        bounds(),
+        bounds(),
+        external(),
+        any::<bool>(),
+        0_u64..8,
+        directory,
     )
+        .prop_map(
+            |(ttl, burn, external, files, file_bytes_max, directory)| UserTypePolicy {
+                ttl,
+                burn,
+                external,
+                files,
+                file_bytes_max,
+                devices_max: 5,
+                directory,
+            },
+        )
 }
 
 fn attributes() -> impl Strategy<Value = MessageAttributes> {
@@ -116,6 +130,8 @@ fn input() -> impl Strategy<Value = Input> {
         1 => Just(Input::BeInvited),
         2 => (0_u64..8, 0_u32..12).prop_map(|(bytes, ttl_seconds)| Input::Upload { bytes, ttl_seconds }),
         1 => Just(Input::Download),
+        1 => Just(Input::LookUp),
+        1 => any::<bool>().prop_map(|by_beginning| Input::BeFound { by_beginning }),
     ]
 }
 
@@ -160,6 +176,12 @@ fn refused_with(rules: &Rules<'_>, input: &Input) -> Option<RefusalCode> {
             let ttl = (1..=p.ttl.max_seconds).any(|n| n == *ttl_seconds);
             all.push((ttl, Code::TtlOutOfBounds));
         }
+        Input::BeFound { by_beginning: true } => {
+            all.push(p.directory == DirectoryListing::Listed);
+        }
+        Input::BeFound {
+            by_beginning: false,
+        } => all.push(p.directory != DirectoryListing::Hidden),
         _ => {}
     }
     for link in rules.links {
@@ -206,6 +228,8 @@ fn refused_with(rules: &Rules<'_>, input: &Input) -> Option<RefusalCode> {
                 all.push((fits, Code::FilesNotAllowed));
             }
             Input::Download => all.push(has(&agreement.inbound, Operation::Files)),
+            Input::LookUp => all.push(has(&agreement.outbound, Operation::Directory)),
+            Input::BeFound { .. } => all.push(has(&agreement.inbound, Operation::Directory)),
         }
     }
     let first = all.into_iter().find(|(holds, _)| !holds);

@@ -30,6 +30,8 @@ pub enum Place {
     Lanes(ServerName),
     /// A device's request for keys, without an answer so far.
     KeyRequest(DeviceId, RequestId),
+    /// A device's look-up at a peer, without an answer so far.
+    LookUp(DeviceId, RequestId),
 }
 
 /// The end of the span in which something accepted now expires: when its inbox is swept.
@@ -89,6 +91,9 @@ fn key(at_ms: u64, place: &Place) -> Key {
         Place::KeyRequest(device, request) => {
             (b'K', [*device.as_bytes(), *request.as_bytes()].concat())
         }
+        Place::LookUp(device, request) => {
+            (b'D', [*device.as_bytes(), *request.as_bytes()].concat())
+        }
     };
     [&[EXPIRY][..], &at_ms.to_be_bytes(), &[kind], &id]
         .concat()
@@ -106,6 +111,12 @@ fn parse(key: &Key) -> Result<(u64, Place), StoreError> {
     Ok((u64::from_be_bytes(*at), place))
 }
 
+fn device_and_request(id: &[u8]) -> Option<(DeviceId, RequestId)> {
+    let (device, request) = id.split_first_chunk::<16>()?;
+    let request = RequestId::from_bytes(request.try_into().ok()?);
+    Some((DeviceId::from_bytes(*device), request))
+}
+
 fn place(kind: u8, id: &[u8]) -> Option<Place> {
     Some(match kind {
         b'Q' => Place::Inbox(DeviceId::from_bytes(id.try_into().ok()?)),
@@ -120,11 +131,12 @@ fn place(kind: u8, id: &[u8]) -> Option<Place> {
         b'F' => Place::File(FileId::from_bytes(id.try_into().ok()?)),
         b'L' => Place::Lanes(std::str::from_utf8(id).ok()?.parse().ok()?),
         b'K' => {
-            let (device, request) = id.split_first_chunk::<16>()?;
-            Place::KeyRequest(
-                DeviceId::from_bytes(*device),
-                RequestId::from_bytes(request.try_into().ok()?),
-            )
+            let (device, request) = device_and_request(id)?;
+            Place::KeyRequest(device, request)
+        }
+        b'D' => {
+            let (device, request) = device_and_request(id)?;
+            Place::LookUp(device, request)
         }
         _ => return None,
     })
@@ -142,6 +154,14 @@ mod tests {
             Place::Payload(PayloadId([7; 16]), None),
             Place::Payload(PayloadId([7; 16]), Some(server.clone())),
             Place::Lanes(server),
+            Place::KeyRequest(
+                DeviceId::from_bytes([1; 16]),
+                RequestId::from_bytes([2; 16]),
+            ),
+            Place::LookUp(
+                DeviceId::from_bytes([1; 16]),
+                RequestId::from_bytes([2; 16]),
+            ),
         ] {
             assert_eq!(parse(&key(5, &place)).unwrap(), (5, place));
         }

@@ -2,7 +2,7 @@
 
 use federation_proto::ids::{DeviceId, RequestId, RoomId, ServerName};
 use federation_proto::refusal::Refusal;
-use homeserver_api::session::ClaimedDevice;
+use homeserver_api::session::{ClaimedDevice, Listing};
 use serde::{Deserialize, Serialize};
 
 use super::payload::PayloadId;
@@ -97,6 +97,22 @@ pub enum InboxBody {
         /// Why.
         refusal: Refusal,
     },
+    /// An answer to a look-up.
+    Directory {
+        /// The request.
+        request: RequestId,
+        /// Who was found, or why nobody was looked for.
+        result: Result<Listing, Refusal>,
+    },
+    /// A report could not be passed on.
+    ReportReturned {
+        /// The room.
+        room: RoomId,
+        /// Who did not take it.
+        server: ServerName,
+        /// Why.
+        refusal: Refusal,
+    },
 }
 
 impl InboxBody {
@@ -109,7 +125,11 @@ impl InboxBody {
                 Content::Shared(id) => Some(*id),
                 Content::Inline(_) => None,
             },
-            Self::KeyMaterial { .. } | Self::CommitRefused { .. } | Self::Returned { .. } => None,
+            Self::KeyMaterial { .. }
+            | Self::CommitRefused { .. }
+            | Self::Returned { .. }
+            | Self::Directory { .. }
+            | Self::ReportReturned { .. } => None,
         }
     }
 }

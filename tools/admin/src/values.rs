@@ -146,6 +146,24 @@ pub(crate) fn instant(ms: u64) -> String {
         .unwrap_or_else(|| format!("{ms} ms since 1970"))
 }
 
+/// Somebody else's text on one line: what a terminal would obey, and what turns text around, is shown instead.
+pub(crate) fn harmless(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        let obeyed = character.is_control()
+            || matches!(
+                character,
+                '\u{061C}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}'
+            );
+        if obeyed {
+            shown.extend(character.escape_unicode());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
 /// How far an instant lies from now: `3 minutes ago`, `in 12 days`.
 pub(crate) fn distance(ms: u64, now_ms: u64) -> String {
     if ms > now_ms {

@@ -36,6 +36,13 @@ fn failures() {
         ("rooms", 1, "not-enrolled", "chat enrol"),
         ("follow", 1, "not-enrolled", "chat enrol"),
         ("send bob@b.example hello", 1, "not-enrolled", "chat enrol"),
+        ("find bob@b.example", 1, "not-enrolled", "chat enrol"),
+        (
+            "find bo@b.example --prefix",
+            1,
+            "invalid-argument",
+            "at least 3",
+        ),
         ("password", 1, "not-enrolled", "chat enrol"),
         ("sign-out --yes", 1, "not-enrolled", "chat enrol"),
         (enrol.as_str(), 75, "unreachable", "try again"),

@@ -53,6 +53,15 @@ pub enum Event {
         /// Why.
         refusal: Refusal,
     },
+    /// A report that was to be passed on was not taken there; the own administrators have it.
+    ReportReturned {
+        /// The room.
+        room: RoomId,
+        /// The homeserver that did not take it.
+        server: ServerName,
+        /// Why.
+        refusal: Refusal,
+    },
     /// This device was added to a room, or a room that it created stands.
     RoomJoined {
         /// The room.

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use homeserver_api::ids::{Address, Member, RoomId, ServerName};
 use homeserver_api::refusal::Refusal;
+use homeserver_api::session::{AbuseReason, Telling};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -82,6 +83,21 @@ pub struct SendOptions {
     pub burn_seconds: Option<u32>,
     /// Classification label; 0 for none.
     pub label: u8,
+}
+
+/// What is reported to the administrators, and disclosed to them by that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AbuseReport {
+    /// Messages of one person, whose texts are disclosed.
+    pub messages: Vec<MessageId>,
+    /// Who is reported; needed where there is no message.
+    pub person: Option<Address>,
+    /// Why.
+    pub reason: AbuseReason,
+    /// In the reporter's words.
+    pub note: String,
+    /// Who is told beside the own administrators.
+    pub tell: Telling,
 }
 
 /// A room that this device is in.

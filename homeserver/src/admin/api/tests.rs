@@ -25,6 +25,7 @@ use crate::store::Part;
 
 mod consortia;
 mod hanging_up;
+mod reports;
 
 const PASSWORD: &str = "correct horse battery";
 

@@ -44,12 +44,14 @@ mod bounds;
 mod claims;
 mod consortium;
 mod declarations;
+mod directory;
 mod faulty_wires;
 mod keys;
 mod mutual_tls;
 mod on_the_wire;
 mod proofs;
 mod refusals;
+mod reports;
 mod shares;
 mod waiting;
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Subcommand};
-use homeserver_api::policy::{Bounds, ExternalScope, UserTypePolicy};
+use homeserver_api::policy::{Bounds, DirectoryListing, ExternalScope, UserTypePolicy};
 
 use crate::values::{parse_bytes, parse_seconds};
 
@@ -37,7 +37,7 @@ pub(crate) struct UserTypeSetArguments {
     /// prints it under `policy`; no other flag goes with it.
     #[arg(long, value_name = "FILE", exclusive = false, conflicts_with_all = [
         "ttl_min", "ttl_max", "ttl_default", "burn_min", "burn_max", "burn_default", "external",
-        "files", "file_max", "devices_max",
+        "files", "file_max", "devices_max", "directory",
     ])]
     pub(crate) from_file: Option<PathBuf>,
     /// Shortest time-to-live of a message.
@@ -70,6 +70,10 @@ pub(crate) struct UserTypeSetArguments {
     /// Most devices of one account.
     #[arg(long, value_name = "N")]
     devices_max: Option<u32>,
+    /// Who finds these accounts by looking them up, at home and where an agreement grants `directory`: nobody
+    /// (`hidden`), who knows the whole handle (`exact`), or its first 3 characters too (`listed`).
+    #[arg(long, value_name = "hidden|exact|listed", value_parser = parse_directory)]
+    directory: Option<DirectoryListing>,
 }
 
 impl UserTypeSetArguments {
@@ -82,6 +86,7 @@ impl UserTypeSetArguments {
             files: self.files.unwrap_or(policy.files),
             file_bytes_max: self.file_max.unwrap_or(policy.file_bytes_max),
             devices_max: self.devices_max.unwrap_or(policy.devices_max),
+            directory: self.directory.unwrap_or(policy.directory),
         }
     }
 }
@@ -107,6 +112,15 @@ fn parse_external(text: &str) -> Result<ExternalScope, String> {
             .map(|name| name.parse().map_err(|error| format!("{error}")))
             .collect::<Result<_, _>>()
             .map(ExternalScope::Peers),
+    }
+}
+
+fn parse_directory(text: &str) -> Result<DirectoryListing, String> {
+    match text {
+        "hidden" => Ok(DirectoryListing::Hidden),
+        "exact" => Ok(DirectoryListing::Exact),
+        "listed" => Ok(DirectoryListing::Listed),
+        _ => Err("write hidden, exact or listed".to_owned()),
     }
 }
 
@@ -157,6 +171,9 @@ mod tests {
             ])
         );
         assert_eq!(set("").apply(former.clone()), former);
+        let listed = set("--directory listed").apply(former.clone());
+        assert_eq!(listed.directory, DirectoryListing::Listed);
+        assert_eq!(set("").apply(listed.clone()), listed);
         assert_eq!(
             set("--external none").apply(former).external,
             ExternalScope::None

@@ -8,6 +8,7 @@ mod peer;
 mod peer_amendment;
 mod peering_document;
 mod quarantine;
+mod reports;
 mod session;
 mod status;
 mod user;
@@ -44,6 +45,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Consortium(command) => consortium::run(&admin()?, command, format).await,
         Command::Keys(command) => keys::run(&admin()?, command, format).await,
         Command::Outbox(command) => outbox::run(&admin()?, command, format).await,
+        Command::Reports(command) => reports::run(&admin()?, command, format).await,
         Command::DeadLetters { limit } => outbox::dead_letters(&admin()?, limit, format).await,
         Command::Audit(audit) => audit::run(&admin()?, audit, format).await,
         Command::Completions { shell } => {

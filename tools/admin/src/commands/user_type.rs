@@ -1,7 +1,7 @@
 //! `user-type`.
 
 use homeserver_api::admin::{UserType, UserTypes};
-use homeserver_api::policy::{Bounds, ExternalScope, UserTypePolicy};
+use homeserver_api::policy::{Bounds, DirectoryListing, ExternalScope, UserTypePolicy};
 
 use super::{confirm, read_file};
 use crate::cli::{UserTypeCommand, UserTypeSetArguments};
@@ -111,6 +111,7 @@ fn type_sheet(user_type: &UserType) -> String {
         ("other organisations", external(&policy.external)),
         ("files", files(policy)),
         ("devices", format!("at most {}", policy.devices_max)),
+        ("found by", found_by(policy.directory).to_owned()),
     ])
 }
 
@@ -135,6 +136,14 @@ fn external(scope: &ExternalScope) -> String {
             let names: Vec<String> = peers.iter().map(ToString::to_string).collect();
             names.join(", ")
         }
+    }
+}
+
+const fn found_by(directory: DirectoryListing) -> &'static str {
+    match directory {
+        DirectoryListing::Hidden => "nobody who looks them up",
+        DirectoryListing::Exact => "who knows the whole handle",
+        DirectoryListing::Listed => "who knows how the handle begins",
     }
 }
 
@@ -167,7 +176,8 @@ mod tests {
              burn on read         off to 1 day, off when none is chosen\n\
              other organisations  none\n\
              files                up to 100 MiB\n\
-             devices              at most 5"
+             devices              at most 5\n\
+             found by             who knows the whole handle"
         );
     }
 }

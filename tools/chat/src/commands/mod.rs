@@ -3,10 +3,12 @@
 mod account;
 mod enrol;
 mod files;
+mod find;
 mod follow;
 pub(crate) mod history;
 mod members;
 mod password;
+mod report;
 mod rooms;
 mod send;
 mod sign_out;
@@ -44,12 +46,14 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result {
         Command::History(arguments) => history::run(common, &arguments, output).await,
         Command::Rooms => rooms::run(common, output).await,
         Command::Message(arguments) => history::one(common, &arguments, output).await,
+        Command::Find(arguments) => find::run(common, &arguments, output).await,
         Command::Start(arguments) => start::run(common, &arguments, output).await,
         Command::Send(arguments) => send::run(common, &arguments, output).await,
         Command::SendFile(arguments) => files::send(common, &arguments, output).await,
         Command::SaveFile(arguments) => files::save(common, &arguments, output).await,
         Command::Add(arguments) => members::add(common, &arguments, output).await,
         Command::Remove(arguments) => members::remove(common, &arguments, output).await,
+        Command::Report(arguments) => report::run(common, &arguments, output).await,
         Command::Account => account::account(common, output).await,
         Command::Devices => account::devices(common, output).await,
         Command::Password(arguments) => password::run(common, &arguments, output).await,

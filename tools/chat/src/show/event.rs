@@ -30,6 +30,11 @@ pub(crate) fn object(event: &Event) -> Value {
             server,
             refusal,
         } => json!({"type": "returned", "message": message, "server": server, "refusal": refusal}),
+        Event::ReportReturned {
+            room,
+            server,
+            refusal,
+        } => json!({"type": "report-returned", "room": room, "server": server, "refusal": refusal}),
         Event::RoomJoined { room } => json!({"type": "room-joined", "room": room}),
         Event::MembersChanged {
             room,
@@ -64,6 +69,12 @@ pub(crate) fn news(event: &Event) -> Option<String> {
             changes.dedup();
             (!changes.is_empty()).then(|| format!("{}.", changes.join(", ")))
         }
+        Event::ReportReturned {
+            server, refusal, ..
+        } => Some(format!(
+            "{server} did not take your report: {}. Your own administrators have it.",
+            safe::one_line(&refusal.reason)
+        )),
         Event::Unreadable { reason, .. } => Some(format!(
             "A message could not be read and was put aside: {}.",
             safe::one_line(reason)

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use homeserver_api::client::AccountInfo;
-use homeserver_api::ids::{Address, Member, RoomId};
+use homeserver_api::ids::{Address, Member, RoomId, ServerName};
 use homeserver_api::password::Password;
+use homeserver_api::session::{Listing, Sought};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -24,7 +25,7 @@ use crate::content::Part;
 use crate::core::{Core, DetachedRoom};
 use crate::error::Error;
 use crate::event::Events;
-use crate::message::{Message, MessageId, Room, SendOptions};
+use crate::message::{AbuseReport, Message, MessageId, Room, SendOptions};
 use crate::session::Endpoint;
 use crate::store::{self, StoreKey};
 use shared::{Link, Shared};
@@ -254,6 +255,42 @@ impl Client {
             .run_operation(move |core| core.remove_members(room, &remove))
             .await
             .map(|_| ())
+    }
+
+    /// Looks people of an organisation up, the own one or a partner: who is found by whom is for that
+    /// organisation to say, and whoever may not be found is as if not there. Waits for the partner's answer.
+    ///
+    /// # Errors
+    /// The refusal, when an organisation's policy or agreement forbids the look-up, or too many were made.
+    pub async fn look_up(&self, server: &ServerName, sought: Sought) -> Result<Listing, Error> {
+        let (asked, whom) = (server.clone(), sought.clone());
+        let listing = self
+            .shared
+            .run_look_up(move |core| core.look_up(asked, whom))
+            .await?
+            .map_err(Error::Refused)?;
+        let fits =
+            |address: &Address| address.server == *server && sought.includes(&address.handle);
+        if listing.addresses.iter().all(fits) {
+            Ok(listing)
+        } else {
+            Err(Error::Protocol(
+                "it named people whom nobody looked for".to_owned(),
+            ))
+        }
+    }
+
+    /// Reports somebody of a room to the administrators, with messages of his that are disclosed to them. Resolves
+    /// when the own homeserver has it; who was reported.
+    ///
+    /// # Errors
+    /// When a message is not here, not of this room, an own one, or of somebody else than the others; or the
+    /// refusal, when too much is reported or the partner that is to be told is none.
+    pub async fn report(&self, room: RoomId, report: AbuseReport) -> Result<Address, Error> {
+        self.shared
+            .run_report(move |core| core.report(room, report))
+            .await?
+            .map_err(Error::Refused)
     }
 
     /// The rooms that this device is in.

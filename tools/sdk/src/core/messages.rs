@@ -46,6 +46,7 @@ impl Core {
                 sender: self.identity.address.clone(),
                 device: self.identity.member.clone(),
                 content: content.encode()?,
+                message_sha256: None,
             },
         )?;
         self.put_meta(
@@ -329,7 +330,7 @@ impl Core {
         )
     }
 
-    fn stored_content(&self, place: Place) -> Result<Option<MessageContent>, Error> {
+    pub(super) fn stored_content(&self, place: Place) -> Result<Option<MessageContent>, Error> {
         self.store
             .get(Family::MessageContent, place.room.as_bytes(), place.number)
     }

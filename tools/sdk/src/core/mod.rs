@@ -11,10 +11,12 @@
 mod detached;
 mod expiry;
 mod keys;
+mod look_ups;
 mod messages;
 mod operations;
 mod receive;
 mod records;
+mod reports;
 mod results;
 mod rooms;
 
@@ -23,10 +25,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use homeserver_api::ids::{Address, RoomId};
+use homeserver_api::ids::{Address, RequestId, RoomId};
 use homeserver_api::policy::UserTypePolicy;
 use homeserver_api::refusal::Refusal;
-use homeserver_api::session::{FRAME_BYTES_MAX, Submission, SubmissionBody};
+use homeserver_api::session::{FRAME_BYTES_MAX, Listing, Submission, SubmissionBody};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 pub use detached::DetachedRoom;
@@ -58,6 +60,10 @@ pub(crate) struct Effects {
     pub(crate) operations: Vec<(u64, Result<RoomId, Error>)>,
     /// Own messages that the homeserver answered.
     pub(crate) answers: Vec<(MessageId, Result<u64, Refusal>)>,
+    /// Look-ups that were answered.
+    pub(crate) look_ups: Vec<(RequestId, Result<Listing, Refusal>)>,
+    /// Reports that the homeserver answered, by the submission's counter.
+    pub(crate) reports: Vec<(u64, Result<(), Refusal>)>,
     /// Whether there is more to send.
     pub(crate) outbox_grew: bool,
     /// Whether a deadline may have come nearer.
@@ -373,14 +379,22 @@ impl Core {
 }
 
 impl Effects {
-    const fn lengths(&self) -> [usize; 3] {
-        [self.events.len(), self.operations.len(), self.answers.len()]
+    const fn lengths(&self) -> [usize; 5] {
+        [
+            self.events.len(),
+            self.operations.len(),
+            self.answers.len(),
+            self.look_ups.len(),
+            self.reports.len(),
+        ]
     }
 
-    fn truncate(&mut self, [events, operations, answers]: [usize; 3]) {
+    fn truncate(&mut self, [events, operations, answers, look_ups, reports]: [usize; 5]) {
         self.events.truncate(events);
         self.operations.truncate(operations);
         self.answers.truncate(answers);
+        self.look_ups.truncate(look_ups);
+        self.reports.truncate(reports);
     }
 }
 
@@ -402,7 +416,14 @@ fn mls_client(
 
 fn submission_bytes(submission: &Submission) -> usize {
     match &submission.body {
-        SubmissionBody::ClaimKeys { .. } => 512,
+        SubmissionBody::ClaimKeys { .. } | SubmissionBody::LookUp { .. } => 512,
+        SubmissionBody::Report(report) => {
+            let texts = report
+                .messages
+                .iter()
+                .map(|message| message.text.len() + 64);
+            report.note.len() + texts.sum::<usize>() + 512
+        }
         SubmissionBody::Commit(commit) => {
             let members = commit.adds.len() + commit.removes.len();
             commit.commit.len() + commit.welcome.as_ref().map_or(0, |w| w.len()) + 300 * members

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use homeserver_api::Digest;
 use homeserver_api::attributes::MessageAttributes;
 use homeserver_api::ids::{RoomId, ServerName};
 use homeserver_api::refusal::{Refusal, RefusalCode};
@@ -113,6 +114,23 @@ impl Core {
                 server,
                 refusal,
             } => self.take_returned(counter, server, refusal),
+            DeliveryBody::Directory { request, result } => {
+                self.take_directory(request, result);
+                Ok(())
+            }
+            DeliveryBody::ReportReturned {
+                room,
+                server,
+                refusal,
+            } => {
+                let event = Event::ReportReturned {
+                    room,
+                    server,
+                    refusal,
+                };
+                self.effects.events.push(event);
+                Ok(())
+            }
         }
     }
 
@@ -159,6 +177,7 @@ impl Core {
                 sender: leaf.device.address,
                 device: leaf.device.member,
                 content: content.encode()?,
+                message_sha256: Some(Digest::of(bytes)),
             },
         )?;
         self.put_meta(
@@ -401,7 +420,8 @@ const fn room_of(body: &DeliveryBody) -> Option<RoomId> {
         | DeliveryBody::Commit { room, .. }
         | DeliveryBody::Welcome { room, .. }
         | DeliveryBody::CommitRefused { room, .. }
-        | DeliveryBody::Returned { room, .. } => Some(*room),
-        DeliveryBody::KeyMaterial { .. } => None,
+        | DeliveryBody::Returned { room, .. }
+        | DeliveryBody::ReportReturned { room, .. } => Some(*room),
+        DeliveryBody::KeyMaterial { .. } | DeliveryBody::Directory { .. } => None,
     }
 }

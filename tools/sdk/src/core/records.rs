@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use homeserver_api::Digest;
 use homeserver_api::ids::{Address, Member, RequestId, RoomId, ServerName};
 use homeserver_api::policy::UserTypePolicy;
 use homeserver_api::refusal::Refusal;
@@ -86,6 +87,8 @@ pub(crate) enum Purpose {
     Message { room: RoomId, number: u64 },
     Claim { operation: u64, request: RequestId },
     Commit { operation: u64 },
+    LookUp { request: RequestId },
+    Report,
 }
 
 /// What is known of a message apart from its content, which lies in a record of its own that can
@@ -146,6 +149,8 @@ pub(crate) struct MessageContent {
     /// [`crate::content::Content::encode`]'s bytes.
     #[serde(with = "serde_bytes")]
     pub(crate) content: Vec<u8>,
+    /// Of the MLS PrivateMessage as it came, for a report; an own message has none.
+    pub(crate) message_sha256: Option<Digest>,
 }
 
 /// Where a message is.

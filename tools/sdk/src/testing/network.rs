@@ -6,8 +6,8 @@ use bytes::Bytes;
 use homeserver_api::ids::{Address, DeviceId, Member, RoomId, ServerName};
 use homeserver_api::refusal::{Refusal, RefusalCode};
 use homeserver_api::session::{
-    ClaimedDevice, Commit, Delivery, DeliveryBody, Outcome, Submission, SubmissionBody,
-    SubmissionResult,
+    ClaimedDevice, Commit, Delivery, DeliveryBody, Listing, Outcome, Report, Sought, Submission,
+    SubmissionBody, SubmissionResult,
 };
 
 use crate::clock::Clock as _;
@@ -47,6 +47,14 @@ pub(crate) struct Network {
     pub(crate) defer_next: Option<u64>,
     /// Keys that are handed out for an address in place of its own.
     pub(crate) swap_claims: BTreeMap<Address, Address>,
+    /// What every look-up is answered.
+    pub(crate) refuse_look_ups: Option<Refusal>,
+    /// What every report is answered instead of being taken.
+    pub(crate) refuse_reports: Option<Refusal>,
+    /// Every report that was taken.
+    pub(crate) reports: Vec<Report>,
+    /// People whom every look-up names beside those who were looked for.
+    pub(crate) lie_about_people: Vec<Address>,
 }
 
 impl Network {
@@ -63,6 +71,10 @@ impl Network {
             refuse_commits: None,
             defer_next: None,
             swap_claims: BTreeMap::new(),
+            refuse_look_ups: None,
+            refuse_reports: None,
+            reports: Vec::new(),
+            lie_about_people: Vec::new(),
         }
     }
 
@@ -185,6 +197,19 @@ impl Network {
                 let request = *request;
                 self.deliver(from, DeliveryBody::KeyMaterial { request, result });
             }
+            SubmissionBody::LookUp {
+                request,
+                server,
+                sought,
+            } => {
+                let (request, result) = (*request, self.look_up(server, sought));
+                self.deliver(from, DeliveryBody::Directory { request, result });
+            }
+            SubmissionBody::Report(_) if self.refuse_reports.is_some() => {
+                let refusal = self.refuse_reports.clone();
+                return refusal.map_or(Outcome::Accepted { accepted_ms }, Outcome::Refused);
+            }
+            SubmissionBody::Report(report) => self.reports.push(report.clone()),
             SubmissionBody::Commit(_) if self.refuse_commits.is_some() => {
                 let refusal = self.refuse_commits.clone();
                 return refusal.map_or(Outcome::Accepted { accepted_ms }, Outcome::Refused);
@@ -240,6 +265,19 @@ impl Network {
             return Err(Refusal::new(RefusalCode::NoKeyPackages, "none"));
         }
         Ok(claimed)
+    }
+
+    fn look_up(&self, server: &ServerName, sought: &Sought) -> Result<Listing, Refusal> {
+        if let Some(refusal) = &self.refuse_look_ups {
+            return Err(refusal.clone());
+        }
+        let mut found = self.lie_about_people.clone();
+        let accounts = self.accounts.keys().filter(|a| a.server == *server);
+        found.extend(accounts.filter(|a| sought.includes(&a.handle)).cloned());
+        Ok(Listing {
+            addresses: found,
+            more: false,
+        })
     }
 
     /// The hub's compare-and-swap.

@@ -73,12 +73,14 @@ pub(super) fn ended_rows(
     };
     let message = judged(Operation::Message);
     let invite = judged(Operation::Invite);
+    let directory = judged(Operation::Directory);
     rows.iter()
         .filter_map(|waits| {
             let refusal = match waits.row.kind {
                 _ if has_expired(waits, now_ms) => Some(expired()),
                 Kind::Message | Kind::Relay => message.clone(),
                 Kind::KeyRequest => invite.clone(),
+                Kind::DirectoryQuery => directory.clone(),
                 _ => None,
             };
             refusal.map(|refusal| (waits.clone(), refusal))
