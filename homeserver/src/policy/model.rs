@@ -177,11 +177,17 @@ fn refused_with(rules: &Rules<'_>, input: &Input) -> Option<RefusalCode> {
             all.push((ttl, Code::TtlOutOfBounds));
         }
         Input::BeFound { by_beginning: true } => {
-            all.push(p.directory == DirectoryListing::Listed);
+            all.push((
+                p.directory == DirectoryListing::Listed,
+                Code::UnknownRecipient,
+            ));
         }
         Input::BeFound {
             by_beginning: false,
-        } => all.push(p.directory != DirectoryListing::Hidden),
+        } => all.push((
+            p.directory != DirectoryListing::Hidden,
+            Code::UnknownRecipient,
+        )),
         _ => {}
     }
     for link in rules.links {
