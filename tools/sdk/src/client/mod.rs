@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use homeserver_api::client::AccountInfo;
 use homeserver_api::ids::{Address, Member, RoomId};
 use homeserver_api::password::Password;
+use homeserver_api::policy::UserTypePolicy;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -254,6 +255,14 @@ impl Client {
             .run_operation(move |core| core.remove_members(room, &remove))
             .await
             .map(|_| ())
+    }
+
+    /// What the account may do, as the homeserver told it last; `None` before it ever did.
+    ///
+    /// # Errors
+    /// When the client is closed.
+    pub async fn policy(&self) -> Result<Option<UserTypePolicy>, Error> {
+        self.shared.run(|core| Ok(core.known_policy())).await
     }
 
     /// The rooms that this device is in.
