@@ -61,7 +61,7 @@ pub(crate) fn run(options: &Options) -> Result {
     if ran == 0 {
         return Err(Failure::DidNotHold("no fuzz target was run".to_owned()));
     }
-    println!("{ran} passed, 0 failed");
+    process::say(&format!("{ran} passed, 0 failed"));
     Ok(())
 }
 
