@@ -372,6 +372,9 @@ pub struct DocumentSummary {
     pub fingerprint: String,
     /// What it states, a sentence a line.
     pub lines: Vec<String>,
+    /// Why an offer or an acceptance can't be taken here, so that nobody compares fingerprints in vain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub obstacle: Option<String>,
 }
 
 /// Where an agreement stands.

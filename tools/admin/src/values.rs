@@ -189,6 +189,8 @@ pub(crate) fn now_ms() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Goal: durations read as people write them, and slips are refused; by a table.
@@ -257,5 +259,58 @@ mod tests {
         assert_eq!(instant(1_795_342_830_000), "2026-11-22 10:20:30 UTC");
         assert_eq!(distance(1_000, 181_000), "3 minutes ago");
         assert_eq!(distance(3_601_000, 1_000), "in 1 hour");
+    }
+
+    proptest! {
+        /// Goal: a duration that is written in its units is read as it was meant. Method: any number of seconds, as
+        /// the units that it is made of.
+        #[test]
+        fn durations_are_read_back(seconds in any::<u32>()) {
+            let mut rest = u64::from(seconds);
+            let mut text = String::new();
+            for (unit, _, short) in UNITS {
+                if rest >= unit {
+                    text.push_str(&format!("{}{short}", rest / unit));
+                    rest %= unit;
+                }
+            }
+            if text.is_empty() {
+                text.push('0');
+            }
+            prop_assert_eq!(parse_seconds(&text), Ok(seconds));
+            prop_assert_eq!(parse_seconds(&seconds.to_string()), Ok(seconds));
+        }
+
+        /// Goal: any text is a value or an error that quotes it. Method: texts near to right ones, and any.
+        #[test]
+        fn any_text_is_a_value_or_an_error(
+            text in prop_oneof!["([0-9]{0,21}[a-zA-Zé ]{0,4}){0,3}", any::<String>()]
+        ) {
+            for error in [parse_seconds(&text).err(), parse_bytes(&text).err()] {
+                prop_assert!(error.is_none_or(|error| error.contains(&text)));
+            }
+        }
+
+        /// Goal: a size is read as it was meant. Method: any number with each unit, as far as it fits.
+        #[test]
+        fn sizes_are_read_back(number in 0_u64..1 << 24) {
+            for (unit, factor) in [("", 1), ("KiB", 1 << 10), ("m", 1 << 20), ("gb", 1_000_000_000), ("TiB", 1 << 40)] {
+                prop_assert_eq!(parse_bytes(&format!("{number}{unit}")), Ok(number * factor));
+            }
+        }
+
+        /// Goal: whatever is shown, is shown. Method: any numbers.
+        #[test]
+        fn anything_is_shown(first in any::<u64>(), second in any::<u64>()) {
+            for text in [
+                duration(first),
+                rough_duration(first),
+                size(first),
+                instant(first),
+                distance(first, second),
+            ] {
+                prop_assert!(!text.is_empty());
+            }
+        }
     }
 }

@@ -145,28 +145,51 @@ async fn peer_offer() {
     assert_eq!(body["terms"]["valid_days"], 30);
 }
 
+/// Goal: a document of the wrong kind, and one that can't be taken, is neither shown for comparison nor sent; by
+/// an offer that is countersigned, and one's own that is accepted.
+#[tokio::test]
+async fn wrong_documents_are_not_compared() {
+    let mut own = summary();
+    own["obstacle"] = json!("this offer is your own");
+    for (verb, summary, said) in [
+        ("countersign", summary(), "`hsctl peer accept` takes it"),
+        ("accept", own, "this offer is your own"),
+    ] {
+        let fake = FakeAdmin::new(&[("POST /admin/v1/peers/inspections", 200, summary)]);
+        std::fs::write(fake.file("document"), "DOCUMENT").unwrap();
+        let command = format!("peer {verb} {}", fake.file("document").display());
+        let outcome = fake.hsctl(&command).await;
+        assert_eq!(outcome.code, 1, "{outcome:?}");
+        assert!(outcome.stderr.contains(said), "{outcome:?}");
+        assert!(!outcome.stderr.contains("00ff 1234"), "{outcome:?}");
+        assert_eq!(fake.asked().len(), 1);
+    }
+}
+
 /// Goal: neither an acceptance nor a countersignature is asked for unless the fingerprint was
 /// compared: none given and no terminal, a wrong one, the right one.
 #[tokio::test]
 async fn fingerprints_decide() {
-    let fake = FakeAdmin::new(&[
-        ("POST /admin/v1/peers/inspections", 200, summary()),
-        (
-            "POST /admin/v1/peers/acceptances",
-            201,
-            json!({"document": "ACCEPTANCE"}),
-        ),
-        (
-            "POST /admin/v1/peers/countersignatures",
-            201,
-            json!({"document": "COUNTERSIGNATURE"}),
-        ),
-    ]);
-    std::fs::write(fake.file("document"), "DOCUMENT").unwrap();
-    for (verb, made) in [
-        ("accept", "ACCEPTANCE"),
-        ("countersign", "COUNTERSIGNATURE"),
+    for (kind, verb, made) in [
+        ("offer", "accept", "ACCEPTANCE"),
+        ("acceptance", "countersign", "COUNTERSIGNATURE"),
     ] {
+        let mut summary = summary();
+        summary["kind"] = json!(kind);
+        let fake = FakeAdmin::new(&[
+            ("POST /admin/v1/peers/inspections", 200, summary),
+            (
+                "POST /admin/v1/peers/acceptances",
+                201,
+                json!({"document": "ACCEPTANCE"}),
+            ),
+            (
+                "POST /admin/v1/peers/countersignatures",
+                201,
+                json!({"document": "COUNTERSIGNATURE"}),
+            ),
+        ]);
+        std::fs::write(fake.file("document"), "DOCUMENT").unwrap();
         let before = fake.asked().len();
         let command = format!("peer {verb} {}", fake.file("document").display());
         let outcome = fake.hsctl(&command).await;

@@ -84,3 +84,17 @@ fn help_and_completions() {
         assert!(String::from_utf8(printed.stdout).unwrap().contains(told));
     }
 }
+
+/// Goal: a reader that has seen enough ends the program quietly. Method: completions into a pipe that is closed.
+#[test]
+fn nobody_reads() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = Command::new(env!("CARGO_BIN_EXE_chat"))
+        .args(["completions", "bash"])
+        .stdout(writer)
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert!(output.status.code().is_some());
+}

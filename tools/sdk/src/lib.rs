@@ -37,6 +37,7 @@ pub use event::{EVENTS_WAITING_MAX, Event, Events};
 pub use homeserver_api::client::AccountInfo;
 pub use homeserver_api::ids;
 pub use homeserver_api::password::Password;
+pub use homeserver_api::policy::{Bounds, UserTypePolicy};
 pub use homeserver_api::refusal;
 pub use homeserver_api::session as frames;
 pub use message::{AbuseReport, Body, Message, MessageId, Progress, Room, RoomMember, SendOptions};

@@ -68,7 +68,8 @@ pub(crate) fn run(options: &Options) -> Result {
     if ran == 0 {
         return Err(Failure::DidNotHold("no fuzz target was run".to_owned()));
     }
-    println!("{} passed, {failed} failed", ran.saturating_sub(failed));
+    let passed = ran.saturating_sub(failed);
+    process::say(&format!("{passed} passed, {failed} failed"));
     if failed == 0 {
         Ok(())
     } else {

@@ -24,6 +24,7 @@ use zeroize::Zeroizing;
 use crate::cli::{Arguments, Command, NewPasswordArguments};
 use crate::connection::Admin;
 use crate::failure::Failure;
+use crate::output::print;
 
 /// Largest file that a command reads.
 const FILE_BYTES_MAX: u64 = 2 * 1024 * 1024;
@@ -49,8 +50,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::DeadLetters { limit } => outbox::dead_letters(&admin()?, limit, format).await,
         Command::Audit(audit) => audit::run(&admin()?, audit, format).await,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "hsctl", &mut io::stdout());
-            Ok(())
+            // The generator ends the program when it can't write, so it writes into memory.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "hsctl", &mut script);
+            print(String::from_utf8_lossy(&script).trim_end())
         }
     }
 }

@@ -14,6 +14,8 @@ mod send;
 mod sign_out;
 pub(crate) mod start;
 
+use std::io::Write as _;
+
 use clap::CommandFactory as _;
 use entente_sdk::Client;
 
@@ -22,7 +24,7 @@ pub(crate) use self::files::own_name;
 use crate::cli::{Cli, Command, Common};
 use crate::device;
 use crate::failure::{Failure, Result};
-use crate::show::message::Reader;
+use crate::show::message::{Reader, Saving};
 use crate::show::output::Output;
 use crate::talk;
 
@@ -33,13 +35,10 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result {
         Command::Enrol(arguments) => enrol::run(common, &arguments, output).await,
         Command::Completions(arguments) => {
             let mut command = Cli::command();
-            clap_complete::generate(
-                arguments.shell,
-                &mut command,
-                "chat",
-                &mut std::io::stdout(),
-            );
-            Ok(())
+            // The generator ends the program when it can't write, so it writes into memory.
+            let mut script = Vec::new();
+            clap_complete::generate(arguments.shell, &mut command, "chat", &mut script);
+            Ok(std::io::stdout().lock().write_all(&script)?)
         }
         Command::Talk(arguments) => talk::run(common, &arguments, output).await,
         Command::Follow(arguments) => follow::run(common, &arguments, output).await,
@@ -67,6 +66,7 @@ pub(crate) fn reader(client: &Client, output: &Output) -> Reader {
         address: client.address(),
         clock: output.clock,
         paint: output.paint,
+        saving: Saving::ByCommand,
     }
 }
 

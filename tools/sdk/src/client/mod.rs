@@ -13,6 +13,7 @@ use homeserver_api::client::AccountInfo;
 use homeserver_api::ids::{Address, Member, RoomId, ServerName};
 use homeserver_api::password::Password;
 use homeserver_api::session::{Listing, Sought};
+use homeserver_api::policy::UserTypePolicy;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -291,6 +292,14 @@ impl Client {
             .run_report(move |core| core.report(room, report))
             .await?
             .map_err(Error::Refused)
+    }
+
+    /// What the account may do, as the homeserver told it last; `None` before it ever did.
+    ///
+    /// # Errors
+    /// When the client is closed.
+    pub async fn policy(&self) -> Result<Option<UserTypePolicy>, Error> {
+        self.shared.run(|core| Ok(core.known_policy())).await
     }
 
     /// The rooms that this device is in.

@@ -275,6 +275,11 @@ impl Core {
         self.state.policy.clone().unwrap_or_default()
     }
 
+    /// The account's policy, when the homeserver has told it.
+    pub(crate) fn known_policy(&self) -> Option<UserTypePolicy> {
+        self.state.policy.clone()
+    }
+
     /// Takes over the account's policy.
     pub(crate) fn set_policy(&mut self, policy: UserTypePolicy) {
         self.state.policy = Some(policy);

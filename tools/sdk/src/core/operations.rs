@@ -323,7 +323,18 @@ impl Core {
         }
         if plan.adds.is_empty() && plan.removes.is_empty() && !refresh {
             return if operation.kind == OperationKind::Create {
-                Err(no_key_packages())
+                let own = self.own_address();
+                Err(
+                    if operation.claims.iter().all(|claim| claim.address == *own) {
+                        Error::InvalidArgument(
+                        "this is your account's only device, so a conversation with yourself has \
+                         nobody else in it: name another address"
+                            .to_owned(),
+                    )
+                    } else {
+                        no_key_packages()
+                    },
+                )
             } else {
                 Ok(false)
             };
