@@ -36,11 +36,15 @@ pub enum Kind {
     Notice,
     /// Stands for positions whose envelopes will never come.
     Tombstone,
+    /// A request for a room's newest group info.
+    GroupInfoRequest,
+    /// The answer to one.
+    GroupInfo,
 }
 
 impl Kind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Message,
         Self::Handshake,
         Self::Welcome,
@@ -49,6 +53,8 @@ impl Kind {
         Self::KeyResponse,
         Self::Notice,
         Self::Tombstone,
+        Self::GroupInfoRequest,
+        Self::GroupInfo,
     ];
 
     /// The number that stands for it.
@@ -63,6 +69,8 @@ impl Kind {
             Self::KeyResponse => 6,
             Self::Notice => 7,
             Self::Tombstone => 8,
+            Self::GroupInfoRequest => 13,
+            Self::GroupInfo => 14,
         }
     }
 

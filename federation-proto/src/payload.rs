@@ -3,19 +3,23 @@
 //! Payloads name rooms, accounts and devices, so they stay out of the header; what users wrote is
 //! inside MLS ciphertext, and no type here could hold it in clear.
 
+mod group_info;
+
 use bytes::Bytes;
 
 use crate::codec::{DecodeError, EncodeError, Reader, Wire, Writer};
 use crate::envelope::Kind;
 use crate::ids::{AccountId, DeviceId, Handle, Member, RequestId, RoomId, ServerName};
 use crate::limits::{
-    CLAIMED_DEVICES_MAX, HANDLE_BYTES_MAX, HANDSHAKE_BYTES_MAX, KEY_PACKAGE_BYTES_MAX,
-    MEMBER_WIRE_BYTES_MAX, MESSAGE_BYTES_MAX, PAYLOAD_BYTES_MAX, REFUSAL_WIRE_BYTES_MAX,
-    RELAYED_ENVELOPE_BYTES_MAX, ROOM_DEVICES_MAX, SERVER_NAME_WIRE_BYTES_MAX,
-    SMALL_FIELDS_BYTES_MAX, TOMBSTONE_COUNT_MAX,
+    CLAIMED_DEVICES_MAX, GROUP_INFO_BYTES_MAX, HANDLE_BYTES_MAX, HANDSHAKE_BYTES_MAX,
+    KEY_PACKAGE_BYTES_MAX, MEMBER_WIRE_BYTES_MAX, MESSAGE_BYTES_MAX, PAYLOAD_BYTES_MAX,
+    REFUSAL_WIRE_BYTES_MAX, RELAYED_ENVELOPE_BYTES_MAX, ROOM_DEVICES_MAX,
+    SERVER_NAME_WIRE_BYTES_MAX, SMALL_FIELDS_BYTES_MAX, TOMBSTONE_COUNT_MAX,
 };
 use crate::refusal::{Refusal, RefusalCode};
 use crate::transaction::EnvelopeProof;
+
+pub use group_info::{GroupInfo, GroupInfoRequest, GroupInfoResponse};
 
 /// A payload of any kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +40,10 @@ pub enum Payload {
     Notice(Notice),
     /// Of [`Kind::Tombstone`].
     Tombstone(Tombstone),
+    /// Of [`Kind::GroupInfoRequest`].
+    GroupInfoRequest(GroupInfoRequest),
+    /// Of [`Kind::GroupInfo`].
+    GroupInfo(GroupInfoResponse),
 }
 
 impl Payload {
@@ -53,6 +61,10 @@ impl Payload {
             Kind::KeyResponse => KeyResponse::from_bytes(bytes).map(Self::KeyResponse),
             Kind::Notice => Notice::from_bytes(bytes).map(Self::Notice),
             Kind::Tombstone => Tombstone::from_bytes(bytes).map(Self::Tombstone),
+            Kind::GroupInfoRequest => {
+                GroupInfoRequest::from_bytes(bytes).map(Self::GroupInfoRequest)
+            }
+            Kind::GroupInfo => GroupInfoResponse::from_bytes(bytes).map(Self::GroupInfo),
         }
     }
 
@@ -70,6 +82,8 @@ impl Payload {
             Self::KeyResponse(payload) => payload.to_bytes(),
             Self::Notice(payload) => payload.to_bytes(),
             Self::Tombstone(payload) => payload.to_bytes(),
+            Self::GroupInfoRequest(payload) => payload.to_bytes(),
+            Self::GroupInfo(payload) => payload.to_bytes(),
         }
     }
 
@@ -85,6 +99,8 @@ impl Payload {
             Self::KeyResponse(_) => Kind::KeyResponse,
             Self::Notice(_) => Kind::Notice,
             Self::Tombstone(_) => Kind::Tombstone,
+            Self::GroupInfoRequest(_) => Kind::GroupInfoRequest,
+            Self::GroupInfo(_) => Kind::GroupInfo,
         }
     }
 }
@@ -134,6 +150,9 @@ pub struct Handshake {
     /// The welcome for the added devices; absent in an ordered handshake, where each added
     /// device's server gets a [`Welcome`].
     pub welcome: Option<Bytes>,
+    /// The MLS GroupInfo of the epoch that the commit begins; absent in an ordered handshake: the hub
+    /// keeps it and hands it out when it is asked for.
+    pub group_info: Option<Bytes>,
     /// The hub's stamp, milliseconds since the Unix epoch; 0 while proposed.
     pub stamp_ms: u64,
 }
@@ -273,6 +292,9 @@ impl Wire for Handshake {
         writer.optional(self.welcome.as_ref(), |writer, welcome| {
             writer.opaque32("welcome", HANDSHAKE_BYTES_MAX, welcome);
         });
+        writer.optional(self.group_info.as_ref(), |writer, group_info| {
+            writer.opaque32("group info", GROUP_INFO_BYTES_MAX, group_info);
+        });
         writer.u64(self.stamp_ms);
     }
 
@@ -288,6 +310,9 @@ impl Wire for Handshake {
             removes: reader.list("removes", ROOM_DEVICES_MAX, read_member)?,
             welcome: reader.optional("welcome", |reader| {
                 reader.opaque32("welcome", HANDSHAKE_BYTES_MAX)
+            })?,
+            group_info: reader.optional("group info", |reader| {
+                reader.opaque32("group info", GROUP_INFO_BYTES_MAX)
             })?,
             stamp_ms: reader.u64("stamp")?,
         })

@@ -19,8 +19,8 @@ use federation_proto::keys::{EnvelopeKey, IssuingKey};
 use federation_proto::link::chain;
 use federation_proto::manifest::{self, Manifest};
 use federation_proto::payload::{
-    About, ClaimedKey, Handshake, KeyRequest, KeyResponse, Message, Notice, Payload, Relay, Sender,
-    Tombstone, Welcome,
+    About, ClaimedKey, GroupInfo, GroupInfoRequest, GroupInfoResponse, Handshake, KeyRequest,
+    KeyResponse, Message, Notice, Payload, Relay, Sender, Tombstone, Welcome,
 };
 use federation_proto::receipt::{ItemResult, LaneHead, ReceiptBody};
 use federation_proto::refusal::{Refusal, RefusalCode};
@@ -111,6 +111,7 @@ pub fn payloads() -> Vec<(&'static str, Payload)> {
                 adds: vec![bob.clone()],
                 removes: vec![member("a.example", 0xa5)],
                 welcome: Some(Bytes::from_static(b"an MLS Welcome")),
+                group_info: Some(Bytes::from_static(b"an MLS GroupInfo")),
                 stamp_ms: 0,
             }),
         ),
@@ -169,6 +170,38 @@ pub fn payloads() -> Vec<(&'static str, Payload)> {
             Payload::Tombstone(Tombstone {
                 count: 3,
                 code: RefusalCode::Expired,
+            }),
+        ),
+        (
+            "group-info-request",
+            Payload::GroupInfoRequest(GroupInfoRequest {
+                request: RequestId::from_bytes([0x12; 16]),
+                room: room(),
+                requester: alice(),
+            }),
+        ),
+        (
+            "group-info",
+            Payload::GroupInfo(GroupInfoResponse {
+                request: RequestId::from_bytes([0x12; 16]),
+                room: room(),
+                device: alice().device,
+                result: Ok(GroupInfo {
+                    epoch: 4,
+                    group_info: Bytes::from_static(b"an MLS GroupInfo"),
+                }),
+            }),
+        ),
+        (
+            "group-info-refusal",
+            Payload::GroupInfo(GroupInfoResponse {
+                request: RequestId::from_bytes([0x12; 16]),
+                room: room(),
+                device: alice().device,
+                result: Err(Refusal::new(
+                    RefusalCode::UnknownRoom,
+                    "there is no such room with this device in it",
+                )),
             }),
         ),
     ]

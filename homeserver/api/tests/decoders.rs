@@ -13,8 +13,8 @@ use homeserver_api::attributes::MessageAttributes;
 use homeserver_api::ids::{AccountId, Address, DeviceId, Member, RequestId, RoomId, ServerName};
 use homeserver_api::refusal::{Refusal, RefusalCode};
 use homeserver_api::session::{
-    ClaimedDevice, ClientFrame, Commit, Delivery, DeliveryBody, FrameError, Hello, Outcome,
-    ServerFrame, Submission, SubmissionBody, SubmissionResult,
+    ClaimedDevice, ClientFrame, Commit, Delivery, DeliveryBody, FrameError, GroupInfo, Hello,
+    Outcome, ServerFrame, Submission, SubmissionBody, SubmissionResult,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -59,24 +59,29 @@ fn submission() -> impl Strategy<Value = Submission> {
     let members = || prop::collection::vec(member(), 0..3);
     let commit = (
         (room(), server(), any::<u64>(), bytes()),
-        (members(), members(), prop::option::of(bytes())),
+        (members(), members(), prop::option::of(bytes()), bytes()),
     )
-        .prop_map(|((room, hub, epoch, commit), (adds, removes, welcome))| {
-            SubmissionBody::Commit(Commit {
-                room,
-                hub,
-                epoch,
-                commit,
-                adds,
-                removes,
-                welcome,
-            })
-        });
+        .prop_map(
+            |((room, hub, epoch, commit), (adds, removes, welcome, group_info))| {
+                SubmissionBody::Commit(Commit {
+                    room,
+                    hub,
+                    epoch,
+                    commit,
+                    adds,
+                    removes,
+                    welcome,
+                    group_info,
+                })
+            },
+        );
     let body = prop_oneof![
         (request(), address())
             .prop_map(|(request, address)| SubmissionBody::ClaimKeys { request, address }),
         commit,
         (room(), bytes()).prop_map(|(room, message)| SubmissionBody::Message { room, message }),
+        (request(), room())
+            .prop_map(|(request, room)| SubmissionBody::RequestGroupInfo { request, room }),
     ];
     (any::<u64>(), body).prop_map(|(counter, body)| Submission { counter, body })
 }
@@ -138,6 +143,20 @@ fn delivery() -> impl Strategy<Value = Delivery> {
                 refusal,
             }
         }),
+        (
+            request(),
+            room(),
+            prop::result::maybe_ok(
+                (any::<u64>(), bytes())
+                    .prop_map(|(epoch, group_info)| GroupInfo { epoch, group_info }),
+                refusal(),
+            ),
+        )
+            .prop_map(|(request, room, result)| DeliveryBody::GroupInfo {
+                request,
+                room,
+                result,
+            }),
     ];
     (any::<u64>(), body).prop_map(|(number, body)| Delivery { number, body })
 }

@@ -19,8 +19,8 @@ use homeserver_api::session::ClaimedDevice;
 
 use super::batch::{Batch, NotTaken, Times};
 use super::fan_out::{self, Class};
-use super::inbox;
 use super::limits::UNKNOWN_KEY_RETRY_MS;
+use super::{group_info, inbox};
 use crate::identity::key_packages::{self, Claimant};
 use crate::policy::Direction;
 use crate::rooms::follower::{self, RoomWelcome};
@@ -61,6 +61,8 @@ pub(super) async fn apply(
         Payload::KeyResponse(response) => take_key_response(batch, peer, response).await,
         Payload::Notice(notice) => take_notice(batch, peer, notice).await,
         Payload::Tombstone(_) => Ok(()),
+        Payload::GroupInfoRequest(request) => group_info::take_request(batch, peer, &request).await,
+        Payload::GroupInfo(response) => group_info::take_response(batch, peer, response).await,
     }
 }
 
@@ -72,6 +74,8 @@ fn room_of(payload: &Payload) -> Option<RoomId> {
         Payload::Welcome(welcome) => Some(welcome.room),
         Payload::Relay(relay) => relayed_header(relay).and_then(|header| header.lane.room()),
         Payload::Notice(notice) => Some(notice.room),
+        Payload::GroupInfoRequest(request) => Some(request.room),
+        Payload::GroupInfo(response) => Some(response.room),
         Payload::KeyRequest(_) | Payload::KeyResponse(_) | Payload::Tombstone(_) => None,
     }
 }
@@ -253,6 +257,7 @@ async fn take_handshake(
         adds: handshake.adds,
         removes: handshake.removes,
         welcome: handshake.welcome.map(Into::into),
+        group_info: handshake.group_info,
         counter: handshake.reference,
     };
     if commit.hub == *peer {
@@ -327,7 +332,9 @@ async fn take_key_response(
     let found = key_request::get(&batch.node.store, response.device, response.request).await?;
     let now_ms = batch.now_ms;
     let asked = found
-        .filter(|(asked, _)| asked.server == *peer && asked.expires_ms > now_ms)
+        .filter(|(asked, _)| {
+            asked.server == *peer && asked.room.is_none() && asked.expires_ms > now_ms
+        })
         .map(|(_, read)| read);
     let Some(read) = asked else {
         return Err(not_asked());
@@ -355,20 +362,21 @@ async fn take_key_response(
         request: response.request,
         result,
     };
-    append_from_peer(batch, response.device, body).await
+    append_if_room(batch, response.device, body, 0).await
 }
 
-fn not_asked() -> NotTaken {
+pub(super) fn not_asked() -> NotTaken {
     malformed("nobody here waits for an answer to this request")
 }
 
-/// As [`inbox::append`], as far as the inbox has room: a peer must not fill it without end.
-async fn append_from_peer(
+/// As [`inbox::append`], as far as the inbox has room: answers and notices must not fill it without end.
+pub(super) async fn append_if_room(
     batch: &mut Batch<'_>,
     device: DeviceId,
     body: InboxBody,
+    bytes: usize,
 ) -> Result<(), NotTaken> {
-    let (_, full) = fan_out::room_for(batch, &[device], 0, Class::Handshake).await?;
+    let (_, full) = fan_out::room_for(batch, &[device], bytes, Class::Handshake).await?;
     if full > 0 {
         return Err(fan_out::full_refusal().into());
     }
@@ -412,7 +420,7 @@ async fn take_notice(
             refusal: notice.refusal,
         },
     };
-    append_from_peer(batch, notice.device, body).await
+    append_if_room(batch, notice.device, body, 0).await
 }
 
 /// The agreement lets the peer's people do this to ours.
@@ -465,6 +473,6 @@ fn relayed_header(relay: &Relay) -> Option<Header> {
     Header::read(&mut Reader::new(relay.envelope.clone())).ok()
 }
 
-fn malformed(problem: impl std::fmt::Display) -> NotTaken {
+pub(super) fn malformed(problem: impl std::fmt::Display) -> NotTaken {
     NotTaken::refused(RefusalCode::Malformed, problem.to_string())
 }

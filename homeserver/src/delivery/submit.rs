@@ -12,7 +12,7 @@ use homeserver_api::session::{Commit, Outcome, Submission, SubmissionBody, Submi
 
 use super::batch::{Batch, NotTaken, Times, policy_links, settle};
 use super::limits::{CONFLICT_ATTEMPTS_MAX, CONFLICT_RETRY_MS, KEY_REQUEST_TTL_MS};
-use super::{inbox, outbox::SenderRef};
+use super::{group_info, inbox, outbox::SenderRef};
 use crate::audit::Actor;
 use crate::ciphertext::Ciphertext;
 use crate::identity::{LocalAccount, key_packages};
@@ -157,6 +157,10 @@ impl Submitter<'_> {
             SubmissionBody::ClaimKeys { request, address } => {
                 self.claim_keys(batch, counter, *request, address).await
             }
+            SubmissionBody::RequestGroupInfo { request, room } => {
+                let sender = self.sender_ref(*room, counter);
+                group_info::request(batch, &self.member, sender, *request).await
+            }
         };
         let outcome = match settle(taken)? {
             Ok(()) => Outcome::Accepted {
@@ -176,6 +180,9 @@ impl Submitter<'_> {
             SubmissionBody::Message { room, .. } => ("message.refused", room.to_string()),
             SubmissionBody::Commit(commit) => ("commit.refused", commit.room.to_string()),
             SubmissionBody::ClaimKeys { address, .. } => ("invite.refused", address.to_string()),
+            SubmissionBody::RequestGroupInfo { room, .. } => {
+                ("group-info.refused", room.to_string())
+            }
         };
         // Lost races are a room's everyday life.
         if refusal.code != RefusalCode::WrongEpoch {
@@ -281,6 +288,7 @@ impl Submitter<'_> {
             adds: commit.adds.clone(),
             removes: commit.removes.clone(),
             welcome: commit.welcome.clone().map(Ciphertext::new),
+            group_info: Some(commit.group_info.clone()),
             counter,
         };
         if commit.hub == batch.node.server {
@@ -298,6 +306,7 @@ impl Submitter<'_> {
             adds: commit.adds.clone(),
             removes: commit.removes.clone(),
             welcome: commit.welcome.clone(),
+            group_info: Some(commit.group_info.clone()),
             stamp_ms: 0,
         });
         let times = Times {
@@ -340,6 +349,7 @@ impl Submitter<'_> {
         };
         let open = KeyRequestRecord {
             server: address.server.clone(),
+            room: None,
             // The request may travel that long, and then its answer.
             expires_ms: times.expires_ms.saturating_add(KEY_REQUEST_TTL_MS),
         };

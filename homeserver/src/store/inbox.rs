@@ -2,7 +2,7 @@
 
 use federation_proto::ids::{DeviceId, RequestId, RoomId, ServerName};
 use federation_proto::refusal::Refusal;
-use homeserver_api::session::ClaimedDevice;
+use homeserver_api::session::{ClaimedDevice, GroupInfo};
 use serde::{Deserialize, Serialize};
 
 use super::payload::PayloadId;
@@ -97,6 +97,15 @@ pub enum InboxBody {
         /// Why.
         refusal: Refusal,
     },
+    /// An answer to a request for a group info.
+    GroupInfo {
+        /// The request.
+        request: RequestId,
+        /// The room.
+        room: RoomId,
+        /// The group info, or why not.
+        result: Result<GroupInfo, Refusal>,
+    },
 }
 
 impl InboxBody {
@@ -109,7 +118,10 @@ impl InboxBody {
                 Content::Shared(id) => Some(*id),
                 Content::Inline(_) => None,
             },
-            Self::KeyMaterial { .. } | Self::CommitRefused { .. } | Self::Returned { .. } => None,
+            Self::KeyMaterial { .. }
+            | Self::CommitRefused { .. }
+            | Self::Returned { .. }
+            | Self::GroupInfo { .. } => None,
         }
     }
 }

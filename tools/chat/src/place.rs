@@ -157,6 +157,8 @@ mod tests {
             epoch: 1,
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
             members: Vec::new(),
+            out_of_step: false,
+            gap: None,
         }
     }
 

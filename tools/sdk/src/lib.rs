@@ -39,5 +39,5 @@ pub use homeserver_api::ids;
 pub use homeserver_api::password::Password;
 pub use homeserver_api::refusal;
 pub use homeserver_api::session as frames;
-pub use message::{Body, Message, MessageId, Progress, Room, RoomMember, SendOptions};
+pub use message::{Body, Gap, Message, MessageId, Progress, Room, RoomMember, SendOptions};
 pub use store::StoreKey;

@@ -49,6 +49,7 @@ mod keys;
 mod mutual_tls;
 mod on_the_wire;
 mod proofs;
+mod resync;
 mod shares;
 mod waiting;
 

@@ -104,7 +104,7 @@ pub(super) async fn keep(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
         }
         let deadline = shared.next_deadline.load(Ordering::Acquire);
         if deadline <= shared.clock.now_ms()
-            && let Err(error) = shared.run(crate::core::Core::delete_due).await
+            && let Err(error) = shared.run(crate::core::Core::do_due).await
         {
             tracing::warn!(%error, "expired messages can't be deleted");
             sleep(REPLACED_FOR_MAX).await;

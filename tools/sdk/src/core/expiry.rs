@@ -14,9 +14,20 @@ use crate::store::Family;
 const DELETED_AT_ONCE_MAX: usize = 4096;
 
 impl Core {
-    /// When the next message may be due; milliseconds since the Unix epoch.
+    /// When the next message may be due, or a room's hub is to be asked again; milliseconds since the Unix
+    /// epoch.
     pub(crate) fn next_deadline_ms(&self) -> Option<u64> {
-        self.schedule.first().map(|(deadline, _, _)| *deadline)
+        let deletion = self.schedule.first().map(|(deadline, _, _)| *deadline);
+        deletion
+            .into_iter()
+            .chain(self.resync_at.values().copied())
+            .min()
+    }
+
+    /// Does what is due.
+    pub(crate) fn do_due(&mut self) -> Result<(), Error> {
+        self.delete_due()?;
+        self.resync_due()
     }
 
     /// Deletes what is due.

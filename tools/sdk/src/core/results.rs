@@ -79,7 +79,10 @@ impl Core {
                 self.accept_message(place, accepted_ms)
             }
             // Their real answers come as deliveries.
-            Purpose::Claim { .. } | Purpose::Commit { .. } => Ok(()),
+            Purpose::Claim { .. }
+            | Purpose::Commit { .. }
+            | Purpose::GroupInfo { .. }
+            | Purpose::Resync { .. } => Ok(()),
         }
     }
 
@@ -96,7 +99,12 @@ impl Core {
                 self.answer_message(room, number, ProgressRecord::Refused(refusal))
             }
             Purpose::Claim { request, .. } => self.take_key_material(request, Err(refusal)),
-            Purpose::Commit { .. } => self.commit_refused(counter, refusal),
+            Purpose::Commit { .. } | Purpose::Resync { .. } => {
+                self.commit_refused(counter, refusal)
+            }
+            Purpose::GroupInfo { room, request } => {
+                self.take_group_info(room, request, Err(refusal))
+            }
         }
     }
 }
