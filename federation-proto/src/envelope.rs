@@ -42,11 +42,15 @@ pub enum Kind {
     DirectoryAnswer,
     /// What somebody reports about one of the destination's people.
     AbuseReport,
+    /// A request for a room's newest group info.
+    GroupInfoRequest,
+    /// The answer to one.
+    GroupInfo,
 }
 
 impl Kind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Message,
         Self::Handshake,
         Self::Welcome,
@@ -58,6 +62,8 @@ impl Kind {
         Self::DirectoryQuery,
         Self::DirectoryAnswer,
         Self::AbuseReport,
+        Self::GroupInfoRequest,
+        Self::GroupInfo,
     ];
 
     /// The number that stands for it.
@@ -75,6 +81,8 @@ impl Kind {
             Self::DirectoryQuery => 9,
             Self::DirectoryAnswer => 10,
             Self::AbuseReport => 11,
+            Self::GroupInfoRequest => 13,
+            Self::GroupInfo => 14,
         }
     }
 

@@ -10,6 +10,8 @@ pub const HANDLE_BYTES_MAX: usize = 64;
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 /// Largest commit or welcome.
 pub const HANDSHAKE_BYTES_MAX: usize = 1024 * 1024;
+/// Largest group info: it holds the ratchet tree of every room whose welcomes are within their limit.
+pub const GROUP_INFO_BYTES_MAX: usize = HANDSHAKE_BYTES_MAX / 2 * 3;
 /// Largest payload of an envelope: a handshake with its welcome and lists of members.
 pub const PAYLOAD_BYTES_MAX: usize = 3 * HANDSHAKE_BYTES_MAX;
 /// Most envelopes in a transaction.
@@ -41,6 +43,7 @@ pub const REPORT_NOTE_BYTES_MAX: usize = 2 * 1024;
 
 const _: () = assert!(MESSAGE_BYTES_MAX < HANDSHAKE_BYTES_MAX);
 const _: () = assert!(PAYLOAD_BYTES_MAX < TRANSACTION_BYTES_MAX);
+const _: () = assert!(HANDSHAKE_BYTES_MAX + GROUP_INFO_BYTES_MAX < PAYLOAD_BYTES_MAX);
 
 /// Most protocol versions that a side names.
 pub const VERSIONS_MAX: usize = 8;

@@ -7,22 +7,25 @@
 mod abuse;
 mod directory;
 
+mod group_info;
+
 use bytes::Bytes;
 
 use crate::codec::{DecodeError, EncodeError, Reader, Wire, Writer};
 use crate::envelope::Kind;
 use crate::ids::{AccountId, DeviceId, Handle, Member, RequestId, RoomId, ServerName};
 use crate::limits::{
-    CLAIMED_DEVICES_MAX, HANDLE_BYTES_MAX, HANDSHAKE_BYTES_MAX, KEY_PACKAGE_BYTES_MAX,
-    MEMBER_WIRE_BYTES_MAX, MESSAGE_BYTES_MAX, PAYLOAD_BYTES_MAX, REFUSAL_WIRE_BYTES_MAX,
-    RELAYED_ENVELOPE_BYTES_MAX, ROOM_DEVICES_MAX, SERVER_NAME_WIRE_BYTES_MAX,
-    SMALL_FIELDS_BYTES_MAX, TOMBSTONE_COUNT_MAX,
+    CLAIMED_DEVICES_MAX, GROUP_INFO_BYTES_MAX, HANDLE_BYTES_MAX, HANDSHAKE_BYTES_MAX,
+    KEY_PACKAGE_BYTES_MAX, MEMBER_WIRE_BYTES_MAX, MESSAGE_BYTES_MAX, PAYLOAD_BYTES_MAX,
+    REFUSAL_WIRE_BYTES_MAX, RELAYED_ENVELOPE_BYTES_MAX, ROOM_DEVICES_MAX,
+    SERVER_NAME_WIRE_BYTES_MAX, SMALL_FIELDS_BYTES_MAX, TOMBSTONE_COUNT_MAX,
 };
 use crate::refusal::{Refusal, RefusalCode};
 use crate::transaction::EnvelopeProof;
 
 pub use abuse::{AbuseReason, AbuseReport, ReportedMessage, is_reportable};
 pub use directory::{DirectoryAnswer, DirectoryQuery, Found, Sought};
+pub use group_info::{GroupInfo, GroupInfoRequest, GroupInfoResponse};
 
 /// A payload of any kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +52,10 @@ pub enum Payload {
     DirectoryAnswer(DirectoryAnswer),
     /// Of [`Kind::AbuseReport`].
     AbuseReport(AbuseReport),
+    /// Of [`Kind::GroupInfoRequest`].
+    GroupInfoRequest(GroupInfoRequest),
+    /// Of [`Kind::GroupInfo`].
+    GroupInfo(GroupInfoResponse),
 }
 
 impl Payload {
@@ -69,6 +76,10 @@ impl Payload {
             Kind::DirectoryQuery => DirectoryQuery::from_bytes(bytes).map(Self::DirectoryQuery),
             Kind::DirectoryAnswer => DirectoryAnswer::from_bytes(bytes).map(Self::DirectoryAnswer),
             Kind::AbuseReport => AbuseReport::from_bytes(bytes).map(Self::AbuseReport),
+            Kind::GroupInfoRequest => {
+                GroupInfoRequest::from_bytes(bytes).map(Self::GroupInfoRequest)
+            }
+            Kind::GroupInfo => GroupInfoResponse::from_bytes(bytes).map(Self::GroupInfo),
         }
     }
 
@@ -89,6 +100,8 @@ impl Payload {
             Self::DirectoryQuery(payload) => payload.to_bytes(),
             Self::DirectoryAnswer(payload) => payload.to_bytes(),
             Self::AbuseReport(payload) => payload.to_bytes(),
+            Self::GroupInfoRequest(payload) => payload.to_bytes(),
+            Self::GroupInfo(payload) => payload.to_bytes(),
         }
     }
 
@@ -107,6 +120,8 @@ impl Payload {
             Self::DirectoryQuery(_) => Kind::DirectoryQuery,
             Self::DirectoryAnswer(_) => Kind::DirectoryAnswer,
             Self::AbuseReport(_) => Kind::AbuseReport,
+            Self::GroupInfoRequest(_) => Kind::GroupInfoRequest,
+            Self::GroupInfo(_) => Kind::GroupInfo,
         }
     }
 }
@@ -156,6 +171,9 @@ pub struct Handshake {
     /// The welcome for the added devices; absent in an ordered handshake, where each added
     /// device's server gets a [`Welcome`].
     pub welcome: Option<Bytes>,
+    /// The MLS GroupInfo of the epoch that the commit begins; absent in an ordered handshake: the hub
+    /// keeps it and hands it out when it is asked for.
+    pub group_info: Option<Bytes>,
     /// The hub's stamp, milliseconds since the Unix epoch; 0 while proposed.
     pub stamp_ms: u64,
 }
@@ -295,6 +313,9 @@ impl Wire for Handshake {
         writer.optional(self.welcome.as_ref(), |writer, welcome| {
             writer.opaque32("welcome", HANDSHAKE_BYTES_MAX, welcome);
         });
+        writer.optional(self.group_info.as_ref(), |writer, group_info| {
+            writer.opaque32("group info", GROUP_INFO_BYTES_MAX, group_info);
+        });
         writer.u64(self.stamp_ms);
     }
 
@@ -310,6 +331,9 @@ impl Wire for Handshake {
             removes: reader.list("removes", ROOM_DEVICES_MAX, read_member)?,
             welcome: reader.optional("welcome", |reader| {
                 reader.opaque32("welcome", HANDSHAKE_BYTES_MAX)
+            })?,
+            group_info: reader.optional("group info", |reader| {
+                reader.opaque32("group info", GROUP_INFO_BYTES_MAX)
             })?,
             stamp_ms: reader.u64("stamp")?,
         })

@@ -14,9 +14,9 @@ use federation_proto::ids::{
 use homeserver::store::{
     self, Engine, Key, Order, Part, PartOutcome, Store, StoreError, Value, Write, account,
     administrators, allowance, audit, consortium, dead_letters, device, exchange, expiry, file,
-    inbox, key_claims, key_package, key_request, lane_base, link_position, look_up, outbox,
-    payload, peer, policy_serial, quarantine, relayed, report, room, schema, submit_state, tally,
-    user_type,
+    group_info, inbox, key_claims, key_package, key_request, lane_base, link_position, look_up,
+    outbox, payload, peer, policy_serial, quarantine, relayed, report, room, schema, submit_state,
+    tally, user_type,
 };
 
 /// Entries that one reader finds: more would let a reader that follows the keys go on for ever.
@@ -245,6 +245,10 @@ impl Records {
         count(self.round_trip(
             |store| Some(now(room::get(store, room)).ok()??.0),
             |part, record| room::put(part, room, record),
+        ));
+        count(self.round_trip(
+            |store| now(group_info::get(store, room)).ok()?,
+            |part, record| group_info::put(part, room, record),
         ));
         count(self.round_trip(
             |store| now(quarantine::get(store, &[9; 32])).ok()?,

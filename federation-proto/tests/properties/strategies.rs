@@ -157,10 +157,10 @@ pub fn handshake() -> impl Strategy<Value = Handshake> {
         opaque(50),
         members(),
         members(),
-        prop::option::of(opaque(50)),
+        (prop::option::of(opaque(50)), prop::option::of(opaque(50))),
     )
         .prop_map(
-            |(names, numbers, commit, adds, removes, welcome)| Handshake {
+            |(names, numbers, commit, adds, removes, (welcome, group_info))| Handshake {
                 room: names.0,
                 hub: names.1,
                 sender: names.2,
@@ -171,6 +171,7 @@ pub fn handshake() -> impl Strategy<Value = Handshake> {
                 adds,
                 removes,
                 welcome,
+                group_info,
             },
         )
 }
@@ -252,6 +253,28 @@ pub fn abuse_report() -> impl Strategy<Value = AbuseReport> {
         )
 }
 
+pub fn group_info() -> impl Strategy<Value = GroupInfoResponse> {
+    let info =
+        (any::<u64>(), opaque(60)).prop_map(|(epoch, group_info)| GroupInfo { epoch, group_info });
+    let result = prop_oneof![info.prop_map(Ok), refusal().prop_map(Err)];
+    (any::<[u8; 16]>(), room(), device(), result).prop_map(|(request, room, device, result)| {
+        GroupInfoResponse {
+            request: RequestId::from_bytes(request),
+            room,
+            device,
+            result,
+        }
+    })
+}
+
+pub fn group_info_request() -> impl Strategy<Value = GroupInfoRequest> {
+    (any::<[u8; 16]>(), room(), sender()).prop_map(|(request, room, requester)| GroupInfoRequest {
+        request: RequestId::from_bytes(request),
+        room,
+        requester,
+    })
+}
+
 pub fn payload() -> impl Strategy<Value = Payload> {
     let message = (room(), sender(), any::<u64>(), opaque(80)).prop_map(
         |(room, sender, reference, message)| {
@@ -326,6 +349,8 @@ pub fn payload() -> impl Strategy<Value = Payload> {
         directory_query().prop_map(Payload::DirectoryQuery),
         directory_answer().prop_map(Payload::DirectoryAnswer),
         abuse_report().prop_map(Payload::AbuseReport),
+        group_info_request().prop_map(Payload::GroupInfoRequest),
+        group_info().prop_map(Payload::GroupInfo),
     ]
 }
 

@@ -21,9 +21,9 @@ use federation_proto::keys::{EnvelopeKey, IssuingKey};
 use federation_proto::link::chain;
 use federation_proto::manifest::{self, Manifest};
 use federation_proto::payload::{
-    About, AbuseReason, AbuseReport, ClaimedKey, DirectoryAnswer, DirectoryQuery, Found, Handshake,
-    KeyRequest, KeyResponse, Message, Notice, Payload, Relay, ReportedMessage, Sender, Sought,
-    Tombstone, Welcome,
+    About, AbuseReason, AbuseReport, ClaimedKey, DirectoryAnswer, DirectoryQuery, Found, GroupInfo,
+    GroupInfoRequest, GroupInfoResponse, Handshake, KeyRequest, KeyResponse, Message, Notice,
+    Payload, Relay, ReportedMessage, Sender, Sought, Tombstone, Welcome,
 };
 use federation_proto::receipt::{ItemResult, LaneHead, ReceiptBody};
 use federation_proto::refusal::{Refusal, RefusalCode};
@@ -114,6 +114,7 @@ pub fn payloads() -> Vec<(&'static str, Payload)> {
                 adds: vec![bob.clone()],
                 removes: vec![member("a.example", 0xa5)],
                 welcome: Some(Bytes::from_static(b"an MLS Welcome")),
+                group_info: Some(Bytes::from_static(b"an MLS GroupInfo")),
                 stamp_ms: 0,
             }),
         ),
@@ -194,6 +195,26 @@ pub fn payloads() -> Vec<(&'static str, Payload)> {
             }),
         ),
         (
+            "group-info-request",
+            Payload::GroupInfoRequest(GroupInfoRequest {
+                request: RequestId::from_bytes([0x12; 16]),
+                room: room(),
+                requester: alice(),
+            }),
+        ),
+        (
+            "group-info",
+            Payload::GroupInfo(GroupInfoResponse {
+                request: RequestId::from_bytes([0x12; 16]),
+                room: room(),
+                device: alice().device,
+                result: Ok(GroupInfo {
+                    epoch: 4,
+                    group_info: Bytes::from_static(b"an MLS GroupInfo"),
+                }),
+            }),
+        ),
+        (
             "abuse-report",
             Payload::AbuseReport(AbuseReport {
                 report: ReportId::from_bytes([0x22; 16]),
@@ -209,6 +230,18 @@ pub fn payloads() -> Vec<(&'static str, Payload)> {
                     message_sha256: Digest::of(b"an MLS PrivateMessage"),
                     text: "what it said".to_owned(),
                 }],
+            }),
+        ),
+        (
+            "group-info-refusal",
+            Payload::GroupInfo(GroupInfoResponse {
+                request: RequestId::from_bytes([0x12; 16]),
+                room: room(),
+                device: alice().device,
+                result: Err(Refusal::new(
+                    RefusalCode::UnknownRoom,
+                    "there is no such room with this device in it",
+                )),
             }),
         ),
     ]

@@ -113,6 +113,14 @@ pub enum SubmissionBody {
     },
     /// Report somebody to the administrators. Accepted: they have it.
     Report(Report),
+    /// Ask the room's hub for its newest group info, to come back into step by an external commit;
+    /// answered by [`DeliveryBody::GroupInfo`].
+    RequestGroupInfo {
+        /// Chosen by the device, to match the answer.
+        request: RequestId,
+        /// The room, in which this device is.
+        room: RoomId,
+    },
 }
 
 /// What a user reports, and discloses by that to administrators. No server can check it against the messages,
@@ -156,7 +164,8 @@ pub struct Commit {
     pub hub: ServerName,
     /// The epoch that the commit ends.
     pub epoch: u64,
-    /// The commit: an MLS PublicMessage.
+    /// The commit: an MLS PublicMessage of a member, or one from outside by which a member that has
+    /// fallen out of step replaces its own leaf.
     pub commit: Bytes,
     /// Devices that the commit adds.
     pub adds: Vec<Member>,
@@ -164,6 +173,9 @@ pub struct Commit {
     pub removes: Vec<Member>,
     /// The welcome for the added devices, with the ratchet tree; present exactly when there are any.
     pub welcome: Option<Bytes>,
+    /// The MLS GroupInfo of the epoch that the commit begins, with the ratchet tree and the external
+    /// public key: for a member that falls out of step.
+    pub group_info: Bytes,
 }
 
 /// The answer to one submission.
@@ -282,6 +294,15 @@ pub enum DeliveryBody {
         /// Why.
         refusal: Refusal,
     },
+    /// The answer to [`SubmissionBody::RequestGroupInfo`].
+    GroupInfo {
+        /// The request's id.
+        request: RequestId,
+        /// The room.
+        room: RoomId,
+        /// The group info, or why not.
+        result: Result<GroupInfo, Refusal>,
+    },
 }
 
 /// Who was found. Nobody who is not there, who is hidden, and whom the asker may not find are the same.
@@ -291,6 +312,15 @@ pub struct Listing {
     pub addresses: Vec<Address>,
     /// Whether there are more: look for a longer beginning.
     pub more: bool,
+}
+
+/// A room's newest group info.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupInfo {
+    /// The epoch that it describes.
+    pub epoch: u64,
+    /// The MLS GroupInfo message.
+    pub group_info: Bytes,
 }
 
 /// One device and a key package to add it with.

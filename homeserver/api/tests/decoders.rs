@@ -13,9 +13,9 @@ use homeserver_api::attributes::MessageAttributes;
 use homeserver_api::ids::{AccountId, Address, DeviceId, Member, RequestId, RoomId, ServerName};
 use homeserver_api::refusal::{Refusal, RefusalCode};
 use homeserver_api::session::{
-    AbuseReason, ClaimedDevice, ClientFrame, Commit, Delivery, DeliveryBody, FrameError, Hello,
-    Listing, Outcome, Report, ReportedMessage, ServerFrame, Sought, Submission, SubmissionBody,
-    SubmissionResult, Telling,
+    AbuseReason, ClaimedDevice, ClientFrame, Commit, Delivery, DeliveryBody, FrameError, GroupInfo,
+    Hello, Listing, Outcome, Report, ReportedMessage, ServerFrame, Sought, Submission,
+    SubmissionBody, SubmissionResult, Telling,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -101,19 +101,22 @@ fn submission() -> impl Strategy<Value = Submission> {
     let members = || prop::collection::vec(member(), 0..3);
     let commit = (
         (room(), server(), any::<u64>(), bytes()),
-        (members(), members(), prop::option::of(bytes())),
+        (members(), members(), prop::option::of(bytes()), bytes()),
     )
-        .prop_map(|((room, hub, epoch, commit), (adds, removes, welcome))| {
-            SubmissionBody::Commit(Commit {
-                room,
-                hub,
-                epoch,
-                commit,
-                adds,
-                removes,
-                welcome,
-            })
-        });
+        .prop_map(
+            |((room, hub, epoch, commit), (adds, removes, welcome, group_info))| {
+                SubmissionBody::Commit(Commit {
+                    room,
+                    hub,
+                    epoch,
+                    commit,
+                    adds,
+                    removes,
+                    welcome,
+                    group_info,
+                })
+            },
+        );
     let body = prop_oneof![
         (request(), address())
             .prop_map(|(request, address)| SubmissionBody::ClaimKeys { request, address }),
@@ -127,6 +130,8 @@ fn submission() -> impl Strategy<Value = Submission> {
                 sought,
             }
         }),
+        (request(), room())
+            .prop_map(|(request, room)| SubmissionBody::RequestGroupInfo { request, room }),
     ];
     (any::<u64>(), body).prop_map(|(counter, body)| Submission { counter, body })
 }
@@ -199,6 +204,20 @@ fn delivery() -> impl Strategy<Value = Delivery> {
                 refusal,
             }
         }),
+        (
+            request(),
+            room(),
+            prop::result::maybe_ok(
+                (any::<u64>(), bytes())
+                    .prop_map(|(epoch, group_info)| GroupInfo { epoch, group_info }),
+                refusal(),
+            ),
+        )
+            .prop_map(|(request, room, result)| DeliveryBody::GroupInfo {
+                request,
+                room,
+                result,
+            }),
     ];
     (any::<u64>(), body).prop_map(|(number, body)| Delivery { number, body })
 }

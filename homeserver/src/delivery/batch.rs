@@ -24,6 +24,7 @@ use crate::node::Node;
 use crate::policy::Link;
 use crate::store::allowance::{self, Purpose, Used, Whose};
 use crate::store::expiry::{self, Place};
+use crate::store::group_info::{self, GroupInfoRecord};
 use crate::store::key_claims::{self, KeyClaims};
 use crate::store::relayed;
 use crate::store::room::{self, RoomRecord};
@@ -74,6 +75,8 @@ struct Tracked {
     read: Option<Value>,
     now: Option<Arc<RoomRecord>>,
     changed: bool,
+    /// The group info of the epoch that a commit of the batch has begun.
+    group_info: Option<GroupInfoRecord>,
 }
 
 /// How far a batch had come before an item; see [`Batch::roll_back`].
@@ -187,6 +190,7 @@ impl<'n> Batch<'n> {
                 read,
                 now: now.map(Arc::new),
                 changed: false,
+                group_info: None,
             };
             self.rooms.insert(id, tracked);
         }
@@ -198,6 +202,26 @@ impl<'n> Batch<'n> {
         if let Some(tracked) = self.rooms.get_mut(&id) {
             tracked.now = record.map(Arc::new);
             tracked.changed = true;
+        }
+    }
+
+    /// The group info of the epoch that the room is in, as far as one is kept here.
+    pub async fn group_info(&mut self, id: RoomId) -> Result<Option<GroupInfoRecord>, StoreError> {
+        let Some(room) = self.room(id).await? else {
+            return Ok(None);
+        };
+        let begun = self.rooms.get(&id).and_then(|room| room.group_info.clone());
+        let newest = match begun {
+            Some(begun) => Some(begun),
+            None => group_info::get(&self.node.store, id).await?,
+        };
+        Ok(newest.filter(|newest| newest.epoch == room.epoch))
+    }
+
+    /// The room's newest group info is this from now on. Set the room before.
+    pub fn set_group_info(&mut self, id: RoomId, record: GroupInfoRecord) {
+        if let Some(tracked) = self.rooms.get_mut(&id) {
+            tracked.group_info = Some(record);
         }
     }
 
@@ -449,8 +473,14 @@ impl<'n> Batch<'n> {
                 .require(Precondition::unchanged(key.clone(), tracked.read));
             if tracked.changed {
                 match &tracked.now {
-                    Some(record) => room::put(&mut self.part, id, record)?,
+                    Some(record) => {
+                        room::put(&mut self.part, id, record)?;
+                        if let Some(newest) = &tracked.group_info {
+                            group_info::put(&mut self.part, id, newest)?;
+                        }
+                    }
                     None => {
+                        group_info::delete(&mut self.part, id);
                         relayed::delete_room(&self.node.store, &mut self.part, id).await?;
                         self.part.delete(key);
                     }

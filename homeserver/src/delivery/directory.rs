@@ -15,7 +15,7 @@ use homeserver_api::admin::Operation;
 use homeserver_api::session::Listing;
 
 use super::batch::{Batch, NotTaken, Times, policy_links, settle};
-use super::envelope::{append_from_peer, granted, malformed};
+use super::envelope::{append_if_room, granted, malformed};
 use super::inbox;
 use super::limits::{
     ACCOUNT_LOOK_UP_UNITS_MAX, LOOK_UP_HANDLES_MAX, LOOK_UP_TTL_MS, LOOK_UPS_MS,
@@ -140,7 +140,7 @@ pub(super) async fn take_answer(
         request,
         result: answer.result.map(|found| listing(peer, found)),
     };
-    append_from_peer(batch, device, body).await
+    append_if_room(batch, device, body, 0).await
 }
 
 /// A question is given up before the peer has taken it: what its device is told.

@@ -20,9 +20,8 @@ use homeserver_api::session::ClaimedDevice;
 use super::batch::{Batch, NotTaken, Times};
 use super::directory;
 use super::fan_out::{self, Class};
-use super::inbox;
 use super::limits::UNKNOWN_KEY_RETRY_MS;
-use super::reports;
+use super::{group_info, inbox, reports};
 use crate::identity::key_packages::{self, Claimant};
 use crate::policy::{Direction, told_abroad};
 use crate::rooms::follower::{self, RoomWelcome};
@@ -66,6 +65,8 @@ pub(super) async fn apply(
         Payload::DirectoryQuery(query) => directory::take_query(batch, peer, &query).await,
         Payload::DirectoryAnswer(answer) => directory::take_answer(batch, peer, answer).await,
         Payload::AbuseReport(report) => reports::receive(batch, peer, report).await,
+        Payload::GroupInfoRequest(request) => group_info::take_request(batch, peer, &request).await,
+        Payload::GroupInfo(response) => group_info::take_response(batch, peer, response).await,
     }
 }
 
@@ -77,6 +78,8 @@ fn room_of(payload: &Payload) -> Option<RoomId> {
         Payload::Welcome(welcome) => Some(welcome.room),
         Payload::Relay(relay) => relayed_header(relay).and_then(|header| header.lane.room()),
         Payload::Notice(notice) => Some(notice.room),
+        Payload::GroupInfoRequest(request) => Some(request.room),
+        Payload::GroupInfo(response) => Some(response.room),
         Payload::KeyRequest(_)
         | Payload::KeyResponse(_)
         | Payload::Tombstone(_)
@@ -263,6 +266,7 @@ async fn take_handshake(
         adds: handshake.adds,
         removes: handshake.removes,
         welcome: handshake.welcome.map(Into::into),
+        group_info: handshake.group_info,
         counter: handshake.reference,
     };
     if commit.hub == *peer {
@@ -337,7 +341,9 @@ async fn take_key_response(
     let found = key_request::get(&batch.node.store, response.device, response.request).await?;
     let now_ms = batch.now_ms;
     let asked = found
-        .filter(|(asked, _)| asked.server == *peer && asked.expires_ms > now_ms)
+        .filter(|(asked, _)| {
+            asked.server == *peer && asked.room.is_none() && asked.expires_ms > now_ms
+        })
         .map(|(_, read)| read);
     let Some(read) = asked else {
         return Err(not_asked());
@@ -365,20 +371,21 @@ async fn take_key_response(
         request: response.request,
         result,
     };
-    append_from_peer(batch, response.device, body).await
+    append_if_room(batch, response.device, body, 0).await
 }
 
-fn not_asked() -> NotTaken {
+pub(super) fn not_asked() -> NotTaken {
     malformed("nobody here waits for an answer to this request")
 }
 
-/// As [`inbox::append`], as far as the inbox has room: a peer must not fill it without end.
-pub(super) async fn append_from_peer(
+/// As [`inbox::append`], as far as the inbox has room: answers and notices must not fill it without end.
+pub(super) async fn append_if_room(
     batch: &mut Batch<'_>,
     device: DeviceId,
     body: InboxBody,
+    bytes: usize,
 ) -> Result<(), NotTaken> {
-    let (_, full) = fan_out::room_for(batch, &[device], 0, Class::Handshake).await?;
+    let (_, full) = fan_out::room_for(batch, &[device], bytes, Class::Handshake).await?;
     if full > 0 {
         return Err(fan_out::full_refusal().into());
     }
@@ -422,7 +429,7 @@ async fn take_notice(
             refusal: notice.refusal,
         },
     };
-    append_from_peer(batch, notice.device, body).await
+    append_if_room(batch, notice.device, body, 0).await
 }
 
 /// The agreement lets the peer's people do this to ours.

@@ -47,7 +47,7 @@ async fn sweep_lanes(node: &Node, peer: &ServerName) -> Result<(), StoreError> {
     }
 }
 
-/// Deletes a request for keys that nobody has answered; a later one with the same id stays.
+/// Deletes a request for keys or a group info that nobody has answered; a later one with the same id stays.
 async fn sweep_key_request(
     node: &Node,
     device: DeviceId,
@@ -60,7 +60,7 @@ async fn sweep_key_request(
         key_request::take(&mut part, device, request, read);
         // A conflict means that it was answered just now.
         node.store.commit(part).await?;
-        tracing::debug!(server = %record.server, %device, "a request for keys went unanswered");
+        tracing::debug!(server = %record.server, %device, "a request to a peer went unanswered");
     }
     Ok(())
 }

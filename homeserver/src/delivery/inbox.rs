@@ -246,6 +246,19 @@ async fn body(
             };
             Some((body, 8 * FRAME_BYTES))
         }
+        InboxBody::GroupInfo {
+            request,
+            room,
+            result,
+        } => {
+            let length = result.as_ref().map_or(0, |info| info.group_info.len());
+            let body = DeliveryBody::GroupInfo {
+                request,
+                room,
+                result,
+            };
+            Some((body, length + 8 * FRAME_BYTES))
+        }
     })
 }
 

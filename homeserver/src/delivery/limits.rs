@@ -35,6 +35,17 @@ pub const PEER_REPORTS_MAX: u32 = 100;
 pub const REPORTS_MS: u64 = 24 * 60 * 60 * 1000;
 /// How long a report waits for a peer.
 pub const REPORT_TTL_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+/// How long a request for a group info waits for the room's hub, and its answer for the way back.
+pub const GROUP_INFO_REQUEST_TTL_MS: u64 = 24 * 60 * 60 * 1000;
+/// Group infos that one device is given within [`GROUP_INFO_REQUESTS_MS`]: one for each of many rooms, and
+/// some more where it loses a race.
+pub const GROUP_INFO_DEVICE_REQUESTS_MAX: u32 = 64;
+/// Group infos that the devices of one peer are given together within the same time.
+pub const GROUP_INFO_PEER_REQUESTS_MAX: u32 = 1024;
+/// How long they are counted.
+pub const GROUP_INFO_REQUESTS_MS: u64 = 10 * 60 * 1000;
+/// Most devices and peers whose requests are counted at once; beyond it all are counted afresh.
+pub const GROUP_INFO_COUNTED_MAX: usize = 16_384;
 /// How often a part that met a conflict is tried anew before its sender is asked to wait.
 pub const CONFLICT_ATTEMPTS_MAX: usize = 16;
 /// How long a sender waits after that.
@@ -63,4 +74,5 @@ pub const SWEEP_INTERVAL_MAX_MS: u64 = 60_000;
 /// Most places swept before others get a turn.
 pub const SWEEP_PLACES_MAX: usize = 256;
 
+const _: () = assert!(GROUP_INFO_DEVICE_REQUESTS_MAX < GROUP_INFO_PEER_REQUESTS_MAX);
 const _: () = assert!(INBOX_BYTES_MAX / INBOX_ITEMS_MAX > 1024);

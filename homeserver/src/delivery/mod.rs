@@ -10,6 +10,7 @@ pub mod expiry;
 pub mod fan_out;
 pub mod fetches;
 pub mod files;
+pub mod group_info;
 pub mod inbox;
 pub mod limits;
 pub mod mailboxes;

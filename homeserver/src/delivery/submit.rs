@@ -12,7 +12,7 @@ use homeserver_api::session::{Commit, Outcome, Submission, SubmissionBody, Submi
 
 use super::batch::{Batch, NotTaken, Times, policy_links, settle};
 use super::limits::{CONFLICT_ATTEMPTS_MAX, CONFLICT_RETRY_MS, KEY_REQUEST_TTL_MS};
-use super::{directory, inbox, outbox::SenderRef, reports};
+use super::{directory, group_info, inbox, outbox::SenderRef, reports};
 use crate::audit::Actor;
 use crate::ciphertext::Ciphertext;
 use crate::identity::{LocalAccount, key_packages};
@@ -163,6 +163,10 @@ impl Submitter<'_> {
                 sought,
             } => directory::ask(self, batch, counter, *request, (server, sought)).await,
             SubmissionBody::Report(report) => reports::submit(self, batch, counter, report).await,
+            SubmissionBody::RequestGroupInfo { request, room } => {
+                let sender = self.sender_ref(*room, counter);
+                group_info::request(batch, &self.member, sender, *request).await
+            }
         };
         let outcome = match settle(taken)? {
             Ok(()) => Outcome::Accepted {
@@ -184,6 +188,9 @@ impl Submitter<'_> {
             SubmissionBody::ClaimKeys { address, .. } => ("invite.refused", address.to_string()),
             SubmissionBody::LookUp { server, .. } => ("directory.refused", server.to_string()),
             SubmissionBody::Report(report) => ("report.refused", report.address.to_string()),
+            SubmissionBody::RequestGroupInfo { room, .. } => {
+                ("group-info.refused", room.to_string())
+            }
         };
         // Lost races are a room's everyday life.
         if refusal.code != RefusalCode::WrongEpoch {
@@ -289,6 +296,7 @@ impl Submitter<'_> {
             adds: commit.adds.clone(),
             removes: commit.removes.clone(),
             welcome: commit.welcome.clone().map(Ciphertext::new),
+            group_info: Some(commit.group_info.clone()),
             counter,
         };
         if commit.hub == batch.node.server {
@@ -306,6 +314,7 @@ impl Submitter<'_> {
             adds: commit.adds.clone(),
             removes: commit.removes.clone(),
             welcome: commit.welcome.clone(),
+            group_info: Some(commit.group_info.clone()),
             stamp_ms: 0,
         });
         let times = Times {
@@ -348,6 +357,7 @@ impl Submitter<'_> {
         };
         let open = KeyRequestRecord {
             server: address.server.clone(),
+            room: None,
             // The request may travel that long, and then its answer.
             expires_ms: times.expires_ms.saturating_add(KEY_REQUEST_TTL_MS),
         };

@@ -12,7 +12,9 @@ use federation_proto::refusal::{Refusal, RefusalCode};
 use homeserver_api::attributes::MessageAttributes;
 
 use super::hub::audit_membership;
-use super::membership::{check_commit, check_framing, check_invite, may_be_added};
+use super::membership::{
+    check_commit, check_framing, check_group_info, check_invite, may_be_added,
+};
 use super::{
     RoomCommit, RoomMessage, Unreached, read_message, unknown_room, vanished, wrong_epoch,
 };
@@ -99,6 +101,7 @@ pub async fn apply_commit(
         return Err(wrong_epoch(&before));
     }
     check_framing(commit)?;
+    super::external::check_member(commit, &before)?;
     let mut after = RoomRecord::clone(&before);
     after.change(&commit.removes, &commit.adds);
     if after.members.len() > super::MEMBERS_MAX {
@@ -440,5 +443,6 @@ pub async fn check_proposal(batch: &mut Batch<'_>, commit: &RoomCommit) -> Resul
     // Devices here that the hub lists and this homeserver has kept out may be removed too.
     let own = batch.node.server.clone();
     check_commit(commit, &room, Some(&own))?;
+    check_group_info(commit)?;
     check_invite(batch, commit).await
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use federation_proto::ids::{Member, ServerName};
-use federation_proto::limits::HANDSHAKE_BYTES_MAX;
+use federation_proto::limits::{GROUP_INFO_BYTES_MAX, HANDSHAKE_BYTES_MAX};
 use federation_proto::refusal::{Refusal, RefusalCode};
 
-use super::{MEMBERS_MAX, RoomCommit, malformed, mls_framing};
+use super::{MEMBERS_MAX, RoomCommit, external, malformed, mls_framing};
 use crate::delivery::NotTaken;
 use crate::delivery::batch::{Batch, policy_links};
 use crate::policy::{self, Direction, Input, Rules};
@@ -14,7 +14,8 @@ use crate::store::StoreError;
 use crate::store::room::RoomRecord;
 use homeserver_api::admin::Operation;
 
-/// Holds a commit's outside against its length and against what surrounds it.
+/// Holds a commit's outside against its length and against what surrounds it. One from outside the group
+/// passes only when its sender replaces its own leaf.
 pub(super) fn check_framing(commit: &RoomCommit) -> Result<(), NotTaken> {
     let welcome_bytes = commit.welcome.as_ref().map_or(0, |welcome| welcome.len());
     if commit.commit.len().max(welcome_bytes) > HANDSHAKE_BYTES_MAX {
@@ -24,6 +25,9 @@ pub(super) fn check_framing(commit: &RoomCommit) -> Result<(), NotTaken> {
                 "a commit and its welcome have at most {HANDSHAKE_BYTES_MAX} bytes each: add fewer devices at once"
             ),
         ));
+    }
+    if mls_framing::comes_from_outside(commit.commit.bytes()) {
+        return external::check_outside(commit);
     }
     let frame = mls_framing::commit(commit.commit.bytes()).map_err(malformed)?;
     if frame.room != commit.room || frame.epoch != commit.epoch {
@@ -68,6 +72,30 @@ pub(super) fn check_commit(
         return Err(NotTaken::refused(
             RefusalCode::TooLarge,
             format!("a room has at most {MEMBERS_MAX} devices: start another one"),
+        ));
+    }
+    Ok(())
+}
+
+/// Holds the group info that comes with a proposed commit against the commit.
+pub(super) fn check_group_info(commit: &RoomCommit) -> Result<(), NotTaken> {
+    let Some(group_info) = &commit.group_info else {
+        return Err(malformed(
+            "a proposed commit comes with the group info of the epoch that it begins",
+        ));
+    };
+    if group_info.len() > GROUP_INFO_BYTES_MAX {
+        return Err(NotTaken::refused(
+            RefusalCode::TooLarge,
+            format!(
+                "the room is too large: its group info has at most {GROUP_INFO_BYTES_MAX} bytes; remove devices that are no longer used"
+            ),
+        ));
+    }
+    let frame = mls_framing::group_info(group_info).map_err(malformed)?;
+    if frame.room != commit.room || Some(frame.epoch) != commit.epoch.checked_add(1) {
+        return Err(malformed(
+            "the group info is of another room or epoch than the commit begins",
         ));
     }
     Ok(())

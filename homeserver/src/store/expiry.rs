@@ -28,7 +28,7 @@ pub enum Place {
     File(FileId),
     /// The positions of a peer's lanes, of which some may be of a former link epoch.
     Lanes(ServerName),
-    /// A device's request for keys, without an answer so far.
+    /// A device's request for keys or a group info, without an answer so far.
     KeyRequest(DeviceId, RequestId),
     /// A device's look-up at a peer, without an answer so far.
     LookUp(DeviceId, RequestId),

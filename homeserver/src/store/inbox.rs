@@ -2,7 +2,7 @@
 
 use federation_proto::ids::{DeviceId, RequestId, RoomId, ServerName};
 use federation_proto::refusal::Refusal;
-use homeserver_api::session::{ClaimedDevice, Listing};
+use homeserver_api::session::{ClaimedDevice, GroupInfo, Listing};
 use serde::{Deserialize, Serialize};
 
 use super::payload::PayloadId;
@@ -113,6 +113,15 @@ pub enum InboxBody {
         /// Why.
         refusal: Refusal,
     },
+    /// An answer to a request for a group info.
+    GroupInfo {
+        /// The request.
+        request: RequestId,
+        /// The room.
+        room: RoomId,
+        /// The group info, or why not.
+        result: Result<GroupInfo, Refusal>,
+    },
 }
 
 impl InboxBody {
@@ -129,6 +138,7 @@ impl InboxBody {
             | Self::CommitRefused { .. }
             | Self::Returned { .. }
             | Self::Directory { .. }
+            | Self::GroupInfo { .. }
             | Self::ReportReturned { .. } => None,
         }
     }

@@ -19,6 +19,7 @@ pub mod engine;
 pub mod exchange;
 pub mod expiry;
 pub mod file;
+pub mod group_info;
 pub mod inbox;
 pub mod key_claims;
 pub mod key_package;

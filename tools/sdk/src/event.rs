@@ -81,6 +81,24 @@ pub enum Event {
         /// The room.
         room: RoomId,
     },
+    /// This device has fallen out of a room's step: it can't read or send there until it has come back, which
+    /// it does by itself.
+    RoomOutOfStep {
+        /// The room.
+        room: RoomId,
+        /// Why, in words.
+        reason: String,
+    },
+    /// This device has come back into a room; what was sent there meanwhile it can't read. With both times the
+    /// same it has missed nothing.
+    RoomResynced {
+        /// The room.
+        room: RoomId,
+        /// When it was last in step, milliseconds since the Unix epoch.
+        from_ms: u64,
+        /// When it came back, milliseconds since the Unix epoch.
+        until_ms: u64,
+    },
     /// A message expired or burnt, and is gone from this device.
     Deleted {
         /// The room.

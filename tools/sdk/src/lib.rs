@@ -40,5 +40,7 @@ pub use homeserver_api::password::Password;
 pub use homeserver_api::policy::{Bounds, UserTypePolicy};
 pub use homeserver_api::refusal;
 pub use homeserver_api::session as frames;
-pub use message::{AbuseReport, Body, Message, MessageId, Progress, Room, RoomMember, SendOptions};
+pub use message::{
+    AbuseReport, Body, Gap, Message, MessageId, Progress, Room, RoomMember, SendOptions,
+};
 pub use store::StoreKey;

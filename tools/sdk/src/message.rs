@@ -113,6 +113,19 @@ pub struct Room {
     pub addresses: Vec<Address>,
     /// Its members: every device.
     pub members: Vec<RoomMember>,
+    /// Whether this device has fallen out of its step and is on its way back.
+    pub out_of_step: bool,
+    /// When this device was out of its step the last time.
+    pub gap: Option<Gap>,
+}
+
+/// A time of which messages may be missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// Its beginning, milliseconds since the Unix epoch.
+    pub from_ms: u64,
+    /// Its end, milliseconds since the Unix epoch.
+    pub until_ms: u64,
 }
 
 /// One device in a room, as its certificate names it.

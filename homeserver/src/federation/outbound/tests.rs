@@ -53,6 +53,7 @@ mod on_the_wire;
 mod proofs;
 mod refusals;
 mod reports;
+mod resync;
 mod shares;
 mod waiting;
 

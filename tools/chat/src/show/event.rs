@@ -3,6 +3,7 @@
 use entente_sdk::Event;
 use serde_json::{Value, json};
 
+use crate::show::clock::LocalClock;
 use crate::show::message::MessageObject;
 use crate::show::safe;
 
@@ -48,12 +49,22 @@ pub(crate) fn object(event: &Event) -> Value {
         Event::Unreadable { room, reason } => {
             json!({"type": "unreadable", "room": room, "reason": reason})
         }
+        Event::RoomOutOfStep { room, reason } => {
+            json!({"type": "room-out-of-step", "room": room, "reason": reason})
+        }
+        Event::RoomResynced {
+            room,
+            from_ms,
+            until_ms,
+        } => {
+            json!({"type": "room-resynced", "room": room, "from_ms": from_ms, "until_ms": until_ms})
+        }
         other => json!({"type": "other", "detail": format!("{other:?}")}),
     }
 }
 
 /// What a person should hear of beside messages and their state.
-pub(crate) fn news(event: &Event) -> Option<String> {
+pub(crate) fn news(event: &Event, clock: LocalClock) -> Option<String> {
     match event {
         Event::Disconnected { reason, retry_in } => Some(format!(
             "Not connected: {}. Trying again in {} s.",
@@ -79,6 +90,53 @@ pub(crate) fn news(event: &Event) -> Option<String> {
             "A message could not be read and was put aside: {}.",
             safe::one_line(reason)
         )),
+        Event::RoomOutOfStep { reason, .. } => Some(format!(
+            "This device has fallen out of step with the conversation ({}). It comes back by itself; \
+             what you write waits.",
+            safe::one_line(reason)
+        )),
+        Event::RoomResynced {
+            from_ms, until_ms, ..
+        } if from_ms == until_ms => {
+            Some("This device is back in step; nothing of this conversation is missing.".to_owned())
+        }
+        Event::RoomResynced {
+            from_ms, until_ms, ..
+        } => Some(format!(
+            "This device is back in step. {}",
+            gap(*from_ms, *until_ms, clock)
+        )),
         _ => None,
+    }
+}
+
+/// A time of which messages may be missing.
+pub(crate) fn gap(from_ms: u64, until_ms: u64, clock: LocalClock) -> String {
+    format!(
+        "Some messages of this conversation could not be read between {} and {}.",
+        clock.date_and_time(from_ms),
+        clock.date_and_time(until_ms)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: whoever was out of step is told between when messages may be missing, programs in numbers. Method:
+    /// the event of a day in November.
+    #[test]
+    fn a_gap_is_told() {
+        let event = Event::RoomResynced {
+            room: entente_sdk::ids::RoomId::from_bytes([1; 16]),
+            from_ms: 1_795_000_000_000,
+            until_ms: 1_795_000_600_000,
+        };
+        let told = news(&event, LocalClock::utc()).unwrap();
+        assert!(
+            told.contains("could not be read between 18 Nov 2026 11:06 and 18 Nov 2026 11:16"),
+            "{told}"
+        );
+        assert_eq!(object(&event)["until_ms"], 1_795_000_600_000_u64);
     }
 }

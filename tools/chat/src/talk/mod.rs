@@ -267,10 +267,12 @@ impl Talk<'_> {
             Event::Deleted { message, .. } => drop(self.under_way.decided(*message)),
             Event::MembersChanged { room, .. }
             | Event::RoomLeft { room }
+            | Event::RoomOutOfStep { room, .. }
+            | Event::RoomResynced { room, .. }
             | Event::Unreadable { room, .. }
                 if *room == self.room =>
             {
-                if let Some(news) = event::news(event) {
+                if let Some(news) = event::news(event, self.output.clock) {
                     self.faint(&news)?;
                 }
             }

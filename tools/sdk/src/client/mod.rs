@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use homeserver_api::client::AccountInfo;
 use homeserver_api::ids::{Address, Member, RoomId, ServerName};
 use homeserver_api::password::Password;
-use homeserver_api::session::{Listing, Sought};
 use homeserver_api::policy::UserTypePolicy;
+use homeserver_api::session::{Listing, Sought};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 

@@ -17,14 +17,18 @@ impl Core {
     /// When something may be due next; milliseconds since the Unix epoch.
     pub(crate) fn next_deadline_ms(&self) -> Option<u64> {
         let deletion = self.schedule.first().map(|(deadline, _, _)| *deadline);
-        let retry = self.refresh_after.values().min().copied();
-        deletion.into_iter().chain(retry).min()
+        deletion
+            .into_iter()
+            .chain(self.refresh_after.values().copied())
+            .chain(self.resync_at.values().copied())
+            .min()
     }
 
     /// Deletes what is due, and tries again what was put off until now.
     pub(crate) fn do_due(&mut self) -> Result<(), Error> {
         self.delete_due()?;
-        self.retry_refreshes()
+        self.retry_refreshes()?;
+        self.resync_due()
     }
 
     /// Deletes what is due.

@@ -157,10 +157,9 @@ impl Core {
         let Some(meta) = self.meta(place)? else {
             return Ok(true);
         };
-        let open = self
-            .rooms
-            .get(&place.room)
-            .is_some_and(|record| record.standing == Standing::Joined);
+        let open = self.rooms.get(&place.room).is_some_and(|record| {
+            matches!(record.standing, Standing::Joined | Standing::Resyncing(_))
+        });
         if meta.attempts >= ATTEMPTS_MAX || !open {
             return Ok(false);
         }

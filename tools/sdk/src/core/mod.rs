@@ -18,6 +18,7 @@ mod receive;
 mod records;
 mod reports;
 mod results;
+mod resync;
 mod rooms;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -103,6 +104,8 @@ pub(crate) struct Core {
     deleted: Vec<(u64, RoomId, u64)>,
     /// Rooms whose own leaf could not be renewed, and when that is tried again.
     refresh_after: BTreeMap<RoomId, u64>,
+    /// Rooms that this device is on its way back into, and when their hub is asked again.
+    resync_at: BTreeMap<RoomId, u64>,
     effects: Effects,
     /// Key packages used up since the last refill.
     key_packages_used: usize,
@@ -169,6 +172,7 @@ impl Core {
             schedule: BTreeSet::new(),
             deleted: Vec::new(),
             refresh_after: BTreeMap::new(),
+            resync_at: BTreeMap::new(),
             effects: Effects::default(),
             key_packages_used: 0,
             roots_are_fresh: true,
@@ -180,7 +184,7 @@ impl Core {
             .next_deadline_ms()
             .is_some_and(|at| at <= core.now_ms())
         {
-            core.job(Self::delete_due)?;
+            core.job(Self::do_due)?;
             core.commit()?;
         }
         Ok(core)
@@ -196,6 +200,10 @@ impl Core {
             .into_iter()
             .map(|(_, record)| (record.room, record))
             .collect();
+        self.resync_at.clear();
+        for record in self.rooms.values().cloned().collect::<Vec<_>>() {
+            self.schedule_resync(&record);
+        }
         self.operations = self
             .store
             .scan::<Operation>(Family::Operation, b"")?
@@ -421,7 +429,9 @@ fn mls_client(
 
 fn submission_bytes(submission: &Submission) -> usize {
     match &submission.body {
-        SubmissionBody::ClaimKeys { .. } | SubmissionBody::LookUp { .. } => 512,
+        SubmissionBody::ClaimKeys { .. }
+        | SubmissionBody::LookUp { .. }
+        | SubmissionBody::RequestGroupInfo { .. } => 512,
         SubmissionBody::Report(report) => {
             let texts = report
                 .messages
@@ -431,7 +441,8 @@ fn submission_bytes(submission: &Submission) -> usize {
         }
         SubmissionBody::Commit(commit) => {
             let members = commit.adds.len() + commit.removes.len();
-            commit.commit.len() + commit.welcome.as_ref().map_or(0, |w| w.len()) + 300 * members
+            let welcome = commit.welcome.as_ref().map_or(0, |welcome| welcome.len());
+            commit.commit.len() + welcome + commit.group_info.len() + 300 * members
         }
         SubmissionBody::Message { message, .. } => message.len() + 64,
     }

@@ -372,6 +372,12 @@ impl Core {
             adds,
             removes,
             welcome: output.welcome_messages.first().map(bytes).transpose()?,
+            group_info: output
+                .external_commit_group_info
+                .as_ref()
+                .map(bytes)
+                .transpose()?
+                .unwrap_or_default(),
         };
         let purpose = Purpose::Commit {
             operation: operation.number,
@@ -404,6 +410,9 @@ impl Core {
             sent_in_epoch: 0,
             ended_epoch: None,
             epoch_began_ms: now,
+            readable_from: 0,
+            gap: None,
+            resyncs: Vec::new(),
         })?;
         self.set_group(room, group, true);
         Ok(())
@@ -496,6 +505,9 @@ impl Core {
 
     /// The homeserver or the hub did not take a commit.
     pub(super) fn commit_refused(&mut self, counter: u64, refusal: Refusal) -> Result<(), Error> {
+        if let Some(room) = self.resync_with(counter) {
+            return self.resync_refused(room, &refusal);
+        }
         let in_flight = self
             .operations
             .values()
@@ -517,6 +529,17 @@ impl Core {
             self.fail_operation(operation.number, Error::Refused(refusal))?;
         }
         self.advance_room(room)
+    }
+
+    /// The commit that is under way in a room is of no use any more; its operation makes another.
+    pub(super) fn forget_commit(&mut self, room: RoomId) -> Result<(), Error> {
+        let under_way = self.operations.values().filter(|o| o.room == room);
+        for mut operation in under_way.cloned().collect::<Vec<_>>() {
+            operation.commit = None;
+            operation.not_before_epoch = 0;
+            self.put_operation(operation)?;
+        }
+        Ok(())
     }
 
     /// Another commit ended `epoch`: ours is made again once that one is applied.

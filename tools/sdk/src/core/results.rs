@@ -81,7 +81,11 @@ impl Core {
                 self.accept_message(place, accepted_ms)
             }
             // Their real answers come as deliveries.
-            Purpose::Claim { .. } | Purpose::Commit { .. } | Purpose::LookUp { .. } => Ok(()),
+            Purpose::Claim { .. }
+            | Purpose::Commit { .. }
+            | Purpose::GroupInfo { .. }
+            | Purpose::LookUp { .. }
+            | Purpose::Resync { .. } => Ok(()),
             Purpose::Report => {
                 self.report_answered(counter, Ok(()));
                 Ok(())
@@ -102,7 +106,9 @@ impl Core {
                 self.answer_message(room, number, ProgressRecord::Refused(refusal))
             }
             Purpose::Claim { request, .. } => self.take_key_material(request, Err(refusal)),
-            Purpose::Commit { .. } => self.commit_refused(counter, refusal),
+            Purpose::Commit { .. } | Purpose::Resync { .. } => {
+                self.commit_refused(counter, refusal)
+            }
             Purpose::LookUp { request } => {
                 self.take_directory(request, Err(refusal));
                 Ok(())
@@ -110,6 +116,9 @@ impl Core {
             Purpose::Report => {
                 self.report_answered(counter, Err(refusal));
                 Ok(())
+            }
+            Purpose::GroupInfo { room, request } => {
+                self.take_group_info(room, request, Err(refusal))
             }
         }
     }
