@@ -324,6 +324,7 @@ async fn both_statements_grant_look_ups() {
     drain(&mut worker(&a, &b)).await;
     let refused = answer(&alice, &a, 2).await.expect("told");
     assert_eq!(code(refused), RefusalCode::OutOfScope);
+    assert_eq!(audited(&b, "envelope.refused").await, 0, "it was not sent");
 }
 
 /// Goal: nobody copies a directory (DIR-006): an account and a peer have their allowance, are told when to ask again,
