@@ -291,7 +291,7 @@ fn take(
     whose: &Whose,
 ) -> Result<(), NotTaken> {
     let detail = format!(
-        "{}: {} in room {}, {} messages{}",
+        "{}: {} in room {}; messages disclosed: {}{}",
         record.reason,
         record.address,
         record.room,

@@ -5,7 +5,8 @@ use entente_sdk::frames::Telling;
 use serde_json::json;
 
 use crate::cli::{Common, Report, TellWhom};
-use crate::commands::{in_time, with_session};
+use crate::commands::with_session;
+use crate::device;
 use crate::failure::{Failure, Result};
 use crate::place::{self, Place};
 use crate::show::output::Output;
@@ -43,7 +44,10 @@ pub(super) async fn run(common: &Common, arguments: &Report, output: &Output) ->
             note: arguments.note.clone(),
             tell,
         };
-        let address = in_time(common, "Reporting", client.report(room, report)).await?;
+        // It is durable on this device before it goes out, so it must not be made twice.
+        let taken =
+            tokio::time::timeout(device::timeout(common), client.report(room, report)).await;
+        let address = taken.map_err(|_| waits(common))??;
         output.object(&json!({
             "type": "reported",
             "room": room,
@@ -69,4 +73,15 @@ pub(super) async fn run(common: &Common, arguments: &Report, output: &Output) ->
         ))
     })
     .await
+}
+
+fn waits(common: &Common) -> Failure {
+    Failure::not_now(
+        "no-answer",
+        format!(
+            "Your homeserver has not answered within {} s. The report is kept on this device and goes out the \
+             next time chat connects: don't make it again.",
+            common.timeout
+        ),
+    )
 }

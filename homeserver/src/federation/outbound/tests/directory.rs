@@ -1,6 +1,7 @@
 //! People who look each other up, at home and across an agreement.
 
-use federation_proto::payload::{DirectoryAnswer, Found, Payload, Sought};
+use federation_proto::ids::{AccountId, DeviceId};
+use federation_proto::payload::{DirectoryAnswer, DirectoryQuery, Found, Payload, Sender, Sought};
 use federation_proto::refusal::Refusal;
 use homeserver_api::admin::{
     AcceptRequest, AmendRequest, ChangeUserRequest, CountersignRequest, Grant, OfferRequest,
@@ -148,6 +149,31 @@ fn code(result: Result<Listing, Refusal>) -> RefusalCode {
     result.unwrap_err().code
 }
 
+/// What becomes of a question that `from` sends whatever is granted.
+async fn forced(from: &Side, to: &Side) -> Option<RefusalCode> {
+    let payload = Payload::DirectoryQuery(DirectoryQuery {
+        request: RequestId::from_bytes([7; 16]),
+        requester: Sender {
+            account: AccountId::from_bytes([1; 16]),
+            device: DeviceId::from_bytes([2; 16]),
+        },
+        sought: exactly("bob"),
+    });
+    // The answer to the other direction's question is the lane's first.
+    let envelope = Outgoing {
+        kind: payload.kind(),
+        lane: Lane::CONTROL,
+        sequence: 2,
+        created_ms: now(from),
+        expires_ms: 0,
+        payload: HashedPayload::new(payload.encode().unwrap()),
+    };
+    match exchange(from, to, vec![envelope]).await.remove(0) {
+        ItemResult::Refused(refusal) => Some(refusal.code),
+        _ => None,
+    }
+}
+
 async fn used_up(side: &Side, whose: &Whose, units: u32) {
     let mut part = Part::default();
     let used = Used {
@@ -259,10 +285,10 @@ async fn people_are_found_as_their_types_say() {
 #[tokio::test]
 async fn both_statements_grant_look_ups() {
     let all = || terms(Some(&[]), Some(&[]));
-    for (of_a, of_b) in [
-        (terms(None, Some(&[])), all()),
-        (terms(Some(&["officer"]), Some(&[])), all()),
-        (all(), terms(Some(&[]), None)),
+    for (of_a, of_b, by_type) in [
+        (terms(None, Some(&[])), all(), false),
+        (terms(Some(&["officer"]), Some(&[])), all(), true),
+        (all(), terms(Some(&[]), None), false),
     ] {
         let [a, b] = sides(["a.example", "b.example"]);
         peered_with(&a, &b, of_a, of_b).await;
@@ -273,6 +299,9 @@ async fn both_statements_grant_look_ups() {
         // The other direction is not touched.
         let found = look_up(&mut bob, &b, &a, 2, exactly("alice")).await;
         assert_eq!(found, Ok(listing(&["alice@a.example"])));
+        // The answering side does not rely on the asking one; only that knows its people's user types.
+        let refused = (!by_type).then_some(RefusalCode::OutOfScope);
+        assert_eq!(forced(&a, &b).await, refused);
     }
 
     let [a, b, c] = sides(["a.example", "b.example", "c.example"]);
@@ -295,6 +324,7 @@ async fn both_statements_grant_look_ups() {
     drain(&mut worker(&a, &b)).await;
     let refused = answer(&alice, &a, 2).await.expect("told");
     assert_eq!(code(refused), RefusalCode::OutOfScope);
+    assert_eq!(audited(&b, "envelope.refused").await, 0, "it was not sent");
 }
 
 /// Goal: nobody copies a directory (DIR-006): an account and a peer have their allowance, are told when to ask again,

@@ -61,8 +61,14 @@ async fn events(at: &Side, action: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Puts this report of `from` in front of `to` as its next envelope of the control lane.
-async fn pass_on(from: &Side, to: &Side, sequence: u64, account: AccountId) -> ItemResult {
+/// Hands over so many reports of `from` at once, as the envelopes of the control lane from `first` on.
+async fn pass_on(
+    from: &Side,
+    to: &Side,
+    first: u64,
+    count: u32,
+    account: AccountId,
+) -> Vec<ItemResult> {
     let payload = Payload::AbuseReport(AbuseReport {
         report: ReportId::from_bytes([4; 16]),
         account,
@@ -73,15 +79,22 @@ async fn pass_on(from: &Side, to: &Side, sequence: u64, account: AccountId) -> I
         reported_ms: now(from),
         messages: Vec::new(),
     });
-    let envelope = Outgoing {
+    let envelope = |n: u32| Outgoing {
         kind: payload.kind(),
         lane: Lane::CONTROL,
-        sequence,
+        sequence: first + u64::from(n),
         created_ms: now(from),
         expires_ms: 0,
         payload: HashedPayload::new(payload.encode().unwrap()),
     };
-    exchange(from, to, vec![envelope]).await.remove(0)
+    exchange(from, to, (0..count).map(envelope).collect()).await
+}
+
+fn code(result: &ItemResult) -> Option<RefusalCode> {
+    match result {
+        ItemResult::Refused(refusal) => Some(refusal.code),
+        _ => None,
+    }
 }
 
 /// Goal: a report is kept at home with the reporter's name, goes to the partner when asked for and names him there only
@@ -192,23 +205,21 @@ async fn reports_have_quotas() {
     }
     let outcome = file(&mut alice, &a, report()).await;
     assert_eq!(refused(&outcome), Some(RefusalCode::Quota));
-    for n in 0..u64::from(PEER_REPORTS_MAX) {
-        let taken = pass_on(&a, &b, n + 1, bob.of.account).await;
-        assert_eq!(taken, ItemResult::Accepted);
-    }
-    let after = u64::from(PEER_REPORTS_MAX) + 1;
-    let quota = pass_on(&a, &b, after, bob.of.account).await;
-    assert!(
-        matches!(&quota, ItemResult::Refused(refusal) if refusal.code == RefusalCode::Quota),
-        "{quota:?}"
-    );
+    let one_more = PEER_REPORTS_MAX + 1;
+    let results = pass_on(&a, &b, 1, one_more, bob.of.account).await;
+    let (last, within) = results.split_last().unwrap();
+    assert!(within.iter().all(|result| *result == ItemResult::Accepted));
+    assert_eq!(code(last), Some(RefusalCode::Quota), "in one transaction");
+    let next = u64::from(one_more) + 1;
+    let later = pass_on(&a, &b, next, 1, bob.of.account).await;
+    assert_eq!(code(&later[0]), Some(RefusalCode::Quota), "in the next");
     assert_eq!(kept(&b).await.len(), 100);
     for side in [&a, &b] {
         side.clock.advance_ms(REPORTS_MS);
     }
     assert!(accepted(&file(&mut alice, &a, report()).await));
-    let taken = pass_on(&a, &b, after + 1, bob.of.account).await;
-    assert_eq!(taken, ItemResult::Accepted);
+    let taken = pass_on(&a, &b, next + 1, 1, bob.of.account).await;
+    assert_eq!(taken, [ItemResult::Accepted]);
 }
 
 /// Goal: a report that the partner does not take is noted as returned and its reporter told, and a suspended
@@ -253,15 +264,10 @@ async fn reports_come_back() {
 async fn reports_about_nobody_are_refused() {
     let [a, b] = sides(["a.example", "b.example"]);
     let (_, bob) = acquainted(&a, &b).await;
-    let nobody = pass_on(&a, &b, 1, AccountId::from_bytes([9; 16])).await;
-    assert!(
-        matches!(&nobody, ItemResult::Refused(refusal) if refusal.code == RefusalCode::UnknownRecipient),
-        "{nobody:?}"
-    );
-    assert_eq!(
-        pass_on(&a, &b, 2, bob.of.account).await,
-        ItemResult::Accepted
-    );
+    let nobody = pass_on(&a, &b, 1, 1, AccountId::from_bytes([9; 16])).await;
+    assert_eq!(code(&nobody[0]), Some(RefusalCode::UnknownRecipient));
+    let next = pass_on(&a, &b, 2, 1, bob.of.account).await;
+    assert_eq!(next, [ItemResult::Accepted]);
 }
 
 /// Goal: administrators find what is open, reading and closing are in the audit log, a report is closed once, and goes
