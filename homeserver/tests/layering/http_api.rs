@@ -107,9 +107,17 @@ fn the_tables_are_the_routers() {
         .into_iter()
         .filter(|cells| cells.len() == 6 && cells[1].starts_with('/'))
         .map(|cells| {
-            let (status, answer) = cells[4].split_once(' ').unwrap_or((&cells[4], ""));
+            let (status, answer) = cells[4].split_once(' ').unwrap_or((cells[4].as_str(), ""));
             let request = cells[3].trim_matches('–');
-            [&cells[0], &cells[1], &cells[2], request, status, answer].map(str::to_owned)
+            [
+                cells[0].as_str(),
+                cells[1].as_str(),
+                cells[2].as_str(),
+                request,
+                status,
+                answer,
+            ]
+            .map(str::to_owned)
         })
         .collect();
     let there: BTreeSet<Endpoint> = of_administrators()
