@@ -36,11 +36,13 @@ pub enum Kind {
     Notice,
     /// Stands for positions whose envelopes will never come.
     Tombstone,
+    /// A person asks for consent to be contacted, gives it or takes it back.
+    Contact,
 }
 
 impl Kind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Message,
         Self::Handshake,
         Self::Welcome,
@@ -49,6 +51,7 @@ impl Kind {
         Self::KeyResponse,
         Self::Notice,
         Self::Tombstone,
+        Self::Contact,
     ];
 
     /// The number that stands for it.
@@ -63,6 +66,7 @@ impl Kind {
             Self::KeyResponse => 6,
             Self::Notice => 7,
             Self::Tombstone => 8,
+            Self::Contact => 12,
         }
     }
 
@@ -103,7 +107,7 @@ impl Suite {
 pub struct Lane([u8; 16]);
 
 impl Lane {
-    /// What belongs to no room: requests for key packages and their answers.
+    /// What belongs to no room: requests for key packages and their answers, consent to contacts.
     pub const CONTROL: Self = Self([0; 16]);
 
     /// The lane with these bytes.

@@ -17,6 +17,10 @@ use crate::limits::{
 use crate::refusal::{Refusal, RefusalCode};
 use crate::transaction::EnvelopeProof;
 
+mod contact;
+
+pub use contact::{Contact, ContactAct};
+
 /// A payload of any kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Payload {
@@ -36,6 +40,8 @@ pub enum Payload {
     Notice(Notice),
     /// Of [`Kind::Tombstone`].
     Tombstone(Tombstone),
+    /// Of [`Kind::Contact`].
+    Contact(Contact),
 }
 
 impl Payload {
@@ -53,6 +59,7 @@ impl Payload {
             Kind::KeyResponse => KeyResponse::from_bytes(bytes).map(Self::KeyResponse),
             Kind::Notice => Notice::from_bytes(bytes).map(Self::Notice),
             Kind::Tombstone => Tombstone::from_bytes(bytes).map(Self::Tombstone),
+            Kind::Contact => Contact::from_bytes(bytes).map(Self::Contact),
         }
     }
 
@@ -70,6 +77,7 @@ impl Payload {
             Self::KeyResponse(payload) => payload.to_bytes(),
             Self::Notice(payload) => payload.to_bytes(),
             Self::Tombstone(payload) => payload.to_bytes(),
+            Self::Contact(payload) => payload.to_bytes(),
         }
     }
 
@@ -85,6 +93,7 @@ impl Payload {
             Self::KeyResponse(_) => Kind::KeyResponse,
             Self::Notice(_) => Kind::Notice,
             Self::Tombstone(_) => Kind::Tombstone,
+            Self::Contact(_) => Kind::Contact,
         }
     }
 }
@@ -147,6 +156,8 @@ pub struct Welcome {
     pub hub: ServerName,
     /// The epoch that the added devices start in.
     pub epoch: u64,
+    /// The device that made the commit.
+    pub sender: Member,
     /// Every device in the room after the commit.
     pub members: Vec<Member>,
     /// The destination's devices that the commit added.
@@ -176,6 +187,8 @@ pub struct KeyRequest {
     pub request: RequestId,
     /// The device of the origin's that asks.
     pub requester: Sender,
+    /// The handle of its account.
+    pub requester_handle: Handle,
     /// Whose keys.
     pub handle: Handle,
 }
@@ -302,6 +315,7 @@ impl Wire for Welcome {
         writer.fixed(self.room.as_bytes());
         writer.server_name(&self.hub);
         writer.u64(self.epoch);
+        write_member(writer, &self.sender);
         writer.list("members", ROOM_DEVICES_MAX, &self.members, write_member);
         writer.list(
             "recipients",
@@ -318,6 +332,7 @@ impl Wire for Welcome {
             room: read_room(reader)?,
             hub: reader.server_name("hub")?,
             epoch: reader.u64("epoch")?,
+            sender: read_member(reader)?,
             members: reader.list("members", ROOM_DEVICES_MAX, read_member)?,
             recipients: reader.list("recipients", ROOM_DEVICES_MAX, |reader| {
                 reader.fixed("recipients").map(DeviceId::from_bytes)
@@ -355,13 +370,15 @@ impl Wire for KeyRequest {
     fn write(&self, writer: &mut Writer) {
         writer.fixed(self.request.as_bytes());
         write_sender(writer, &self.requester);
-        writer.opaque8("handle", HANDLE_BYTES_MAX, self.handle.as_str().as_bytes());
+        write_handle(writer, &self.requester_handle);
+        write_handle(writer, &self.handle);
     }
 
     fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
         Ok(Self {
             request: reader.fixed("request").map(RequestId::from_bytes)?,
             requester: read_sender(reader)?,
+            requester_handle: read_handle(reader)?,
             handle: read_handle(reader)?,
         })
     }
@@ -510,6 +527,10 @@ fn read_member(reader: &mut Reader) -> Result<Member, DecodeError> {
             .map(AccountId::from_bytes)?,
         device: reader.fixed("member's device").map(DeviceId::from_bytes)?,
     })
+}
+
+fn write_handle(writer: &mut Writer, handle: &Handle) {
+    writer.opaque8("handle", HANDLE_BYTES_MAX, handle.as_str().as_bytes());
 }
 
 fn read_handle(reader: &mut Reader) -> Result<Handle, DecodeError> {

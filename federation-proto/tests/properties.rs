@@ -35,8 +35,8 @@ use federation_proto::keys::{EnvelopeKey, KeyId};
 use federation_proto::manifest;
 use federation_proto::organisation::{OrganisationIdentity, tls_pin};
 use federation_proto::payload::{
-    About, ClaimedKey, Handshake, KeyRequest, KeyResponse, Message, Notice, Payload, Relay, Sender,
-    Tombstone, Welcome,
+    About, ClaimedKey, Contact, ContactAct, Handshake, KeyRequest, KeyResponse, Message, Notice,
+    Payload, Relay, Sender, Tombstone, Welcome,
 };
 use federation_proto::receipt::{self, ItemResult, LaneHead, ReceiptBody};
 use federation_proto::refusal::{Refusal, RefusalCode};

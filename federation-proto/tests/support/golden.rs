@@ -19,8 +19,8 @@ use federation_proto::keys::{EnvelopeKey, IssuingKey};
 use federation_proto::link::chain;
 use federation_proto::manifest::{self, Manifest};
 use federation_proto::payload::{
-    About, ClaimedKey, Handshake, KeyRequest, KeyResponse, Message, Notice, Payload, Relay, Sender,
-    Tombstone, Welcome,
+    About, ClaimedKey, Contact, ContactAct, Handshake, KeyRequest, KeyResponse, Message, Notice,
+    Payload, Relay, Sender, Tombstone, Welcome,
 };
 use federation_proto::receipt::{ItemResult, LaneHead, ReceiptBody};
 use federation_proto::refusal::{Refusal, RefusalCode};
@@ -120,6 +120,7 @@ pub fn payloads() -> Vec<(&'static str, Payload)> {
                 room: room(),
                 hub: server("b.example"),
                 epoch: 4,
+                sender: member("a.example", 0xa1),
                 members: vec![member("a.example", 0xa1), bob.clone()],
                 recipients: vec![bob.device],
                 welcome: Bytes::from_static(b"an MLS Welcome"),
@@ -131,6 +132,7 @@ pub fn payloads() -> Vec<(&'static str, Payload)> {
             Payload::KeyRequest(KeyRequest {
                 request: RequestId::from_bytes([0x11; 16]),
                 requester: alice(),
+                requester_handle: "alice".parse().unwrap(),
                 handle: "bob".parse().unwrap(),
             }),
         ),
@@ -169,6 +171,16 @@ pub fn payloads() -> Vec<(&'static str, Payload)> {
             Payload::Tombstone(Tombstone {
                 count: 3,
                 code: RefusalCode::Expired,
+            }),
+        ),
+        (
+            "contact",
+            Payload::Contact(Contact {
+                act: ContactAct::Ask,
+                account: alice().account,
+                from: "alice".parse().unwrap(),
+                to: "bob".parse().unwrap(),
+                text: "We met at the fair".to_owned(),
             }),
         ),
     ]

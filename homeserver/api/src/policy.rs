@@ -53,6 +53,17 @@ impl ExternalScope {
     }
 }
 
+/// Who of other organisations may start conversations with an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OutsideContacts {
+    /// Anyone whom agreement and policy let through.
+    #[default]
+    Open,
+    /// Whom the person has consented to.
+    Ask,
+}
+
 /// The rules for accounts of one user type.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -69,6 +80,9 @@ pub struct UserTypePolicy {
     pub file_bytes_max: u64,
     /// Most devices of one account.
     pub devices_max: u32,
+    /// Who from outside may start conversations.
+    #[serde(default)]
+    pub outside_contacts: OutsideContacts,
 }
 
 impl Default for UserTypePolicy {
@@ -89,6 +103,7 @@ impl Default for UserTypePolicy {
             files: true,
             file_bytes_max: 100 * 1024 * 1024,
             devices_max: 5,
+            outside_contacts: OutsideContacts::Open,
         }
     }
 }

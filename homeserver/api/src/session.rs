@@ -16,6 +16,8 @@ use federation_proto::ids::{Address, Member, RequestId, RoomId, ServerName};
 use federation_proto::refusal::Refusal;
 use serde::{Deserialize, Serialize};
 
+use crate::contacts::ContactChange;
+
 /// WebSocket subprotocol of this version of the session.
 pub const SUBPROTOCOL: &str = "entente.v1";
 /// Largest frame either side sends.
@@ -221,6 +223,15 @@ pub enum DeliveryBody {
         server: ServerName,
         /// Why.
         refusal: Refusal,
+    },
+    /// Something was asked or decided between the account and somebody of another organisation.
+    Contact {
+        /// Who.
+        address: Address,
+        /// What has changed.
+        change: ContactChange,
+        /// What he wrote with his ask; or why something could not be delivered.
+        text: String,
     },
 }
 

@@ -8,6 +8,7 @@ use federation_proto::payload::{About, Notice, Payload};
 use federation_proto::refusal::{Refusal, RefusalCode};
 
 use super::batch::{Batch, NotTaken, Times};
+use super::contacts;
 use super::inbox;
 use crate::audit::Actor;
 use crate::store::StoreError;
@@ -89,6 +90,12 @@ async fn tell_device(
                     request: id,
                     result: Err(refusal.clone()),
                 }
+            }
+            Ok(_) | Err(_) => return Ok(()),
+        },
+        Kind::Contact => match Payload::decode(row.kind, row.payload.clone()) {
+            Ok(Payload::Contact(said)) => {
+                return contacts::undelivered(batch, sender, destination, &said, refusal).await;
             }
             Ok(_) | Err(_) => return Ok(()),
         },

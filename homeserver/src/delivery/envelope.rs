@@ -18,6 +18,7 @@ use homeserver_api::admin::Operation;
 use homeserver_api::session::ClaimedDevice;
 
 use super::batch::{Batch, NotTaken, Times};
+use super::contacts;
 use super::fan_out::{self, Class};
 use super::inbox;
 use super::limits::UNKNOWN_KEY_RETRY_MS;
@@ -25,6 +26,7 @@ use crate::identity::key_packages::{self, Claimant};
 use crate::policy::Direction;
 use crate::rooms::follower::{self, RoomWelcome};
 use crate::rooms::{RoomCommit, RoomMessage, Unreached, hub, mls_framing};
+use crate::store::contacts::Outsider;
 use crate::store::inbox::InboxBody;
 use crate::store::key_request;
 use crate::store::relayed::Last;
@@ -61,6 +63,7 @@ pub(super) async fn apply(
         Payload::KeyResponse(response) => take_key_response(batch, peer, response).await,
         Payload::Notice(notice) => take_notice(batch, peer, notice).await,
         Payload::Tombstone(_) => Ok(()),
+        Payload::Contact(said) => contacts::take(batch, peer, &said, header.expires_ms).await,
     }
 }
 
@@ -72,7 +75,10 @@ fn room_of(payload: &Payload) -> Option<RoomId> {
         Payload::Welcome(welcome) => Some(welcome.room),
         Payload::Relay(relay) => relayed_header(relay).and_then(|header| header.lane.room()),
         Payload::Notice(notice) => Some(notice.room),
-        Payload::KeyRequest(_) | Payload::KeyResponse(_) | Payload::Tombstone(_) => None,
+        Payload::KeyRequest(_)
+        | Payload::KeyResponse(_)
+        | Payload::Tombstone(_)
+        | Payload::Contact(_) => None,
     }
 }
 
@@ -278,6 +284,7 @@ async fn take_welcome(
         room: welcome.room,
         hub: welcome.hub,
         epoch: welcome.epoch,
+        sender: welcome.sender,
         members: welcome.members,
         recipients: welcome.recipients,
         welcome: welcome.welcome.into(),
@@ -293,7 +300,12 @@ async fn take_key_request(
     request: &KeyRequest,
 ) -> Result<(), NotTaken> {
     granted(batch, peer, Operation::Invite)?;
-    let claimed = key_packages::claim(batch, Claimant::Peer(peer), &request.handle).await;
+    let claimant = Claimant::Peer(Outsider {
+        server: peer,
+        account: request.requester.account,
+        handle: Some(&request.requester_handle),
+    });
+    let claimed = key_packages::claim(batch, claimant, &request.handle).await;
     let result = super::settle(claimed)?;
     if let Err(refusal) = &result {
         let actor = crate::audit::Actor::Peer(peer.clone());

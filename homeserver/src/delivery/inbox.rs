@@ -229,6 +229,18 @@ async fn body(
             };
             Some((body, 8 * FRAME_BYTES))
         }
+        InboxBody::Contact {
+            address,
+            change,
+            text,
+        } => {
+            let body = DeliveryBody::Contact {
+                address,
+                change,
+                text,
+            };
+            Some((body, 8 * FRAME_BYTES))
+        }
     })
 }
 

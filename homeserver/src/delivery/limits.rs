@@ -16,6 +16,12 @@ pub const KEY_REQUEST_TTL_MS: u64 = 24 * 60 * 60 * 1000;
 pub const PEER_KEY_PACKAGES_MAX: u32 = 25;
 /// How long they are counted.
 pub const PEER_KEY_PACKAGES_MS: u64 = 24 * 60 * 60 * 1000;
+/// Asks for consent that one account may send within [`CONTACT_ASKS_MS`],
+pub const ACCOUNT_CONTACT_ASKS_MAX: u32 = 50;
+/// that one peer may bring,
+pub const PEER_CONTACT_ASKS_MAX: u32 = 1000;
+/// and how long they are counted.
+pub const CONTACT_ASKS_MS: u64 = 24 * 60 * 60 * 1000;
 /// How often a part that met a conflict is tried anew before its sender is asked to wait.
 pub const CONFLICT_ATTEMPTS_MAX: usize = 16;
 /// How long a sender waits after that.

@@ -3,6 +3,7 @@
 //! Deliberately absent: HTTP, and anything that could hold a plaintext.
 
 pub mod batch;
+pub mod contacts;
 pub mod dead_letters;
 mod envelope;
 pub mod expiry;

@@ -6,6 +6,7 @@
 //! Deliberately absent: HTTP, storage and the clock (`now_ms` is an argument).
 
 mod agreement;
+mod contact;
 mod duration;
 #[cfg(test)]
 mod model;
@@ -17,6 +18,7 @@ use homeserver_api::attributes::MessageAttributes;
 use homeserver_api::policy::{Bounds, UserTypePolicy};
 
 pub use agreement::{Agreement, Direction, Standing};
+pub use contact::{Approach, Consent, approach};
 pub use duration::in_words;
 
 /// An own account, as far as rules speak of it.

@@ -93,6 +93,7 @@ fn user_type() -> impl Strategy<Value = UserTypePolicy> {
             files,
             file_bytes_max,
             devices_max: 5,
+            ..UserTypePolicy::default()
         },
     )
 }

@@ -4,7 +4,7 @@
 //! item: spans are short for short times-to-live and at most ten minutes long. An item is never
 //! delivered once it has expired, swept or not.
 
-use federation_proto::ids::{DeviceId, FileId, RequestId, ServerName};
+use federation_proto::ids::{AccountId, DeviceId, FileId, RequestId, ServerName};
 
 use super::payload::PayloadId;
 use super::record::prefix_end;
@@ -30,6 +30,8 @@ pub enum Place {
     Lanes(ServerName),
     /// A device's request for keys, without an answer so far.
     KeyRequest(DeviceId, RequestId),
+    /// Among the contacts of an account.
+    Contacts(AccountId),
 }
 
 /// The end of the span in which something accepted now expires: when its inbox is swept.
@@ -89,6 +91,7 @@ fn key(at_ms: u64, place: &Place) -> Key {
         Place::KeyRequest(device, request) => {
             (b'K', [*device.as_bytes(), *request.as_bytes()].concat())
         }
+        Place::Contacts(account) => (b'C', account.as_bytes().to_vec()),
     };
     [&[EXPIRY][..], &at_ms.to_be_bytes(), &[kind], &id]
         .concat()
@@ -126,6 +129,7 @@ fn place(kind: u8, id: &[u8]) -> Option<Place> {
                 RequestId::from_bytes(request.try_into().ok()?),
             )
         }
+        b'C' => Place::Contacts(AccountId::from_bytes(id.try_into().ok()?)),
         _ => return None,
     })
 }
@@ -142,6 +146,7 @@ mod tests {
             Place::Payload(PayloadId([7; 16]), None),
             Place::Payload(PayloadId([7; 16]), Some(server.clone())),
             Place::Lanes(server),
+            Place::Contacts(AccountId::from_bytes([7; 16])),
         ] {
             assert_eq!(parse(&key(5, &place)).unwrap(), (5, place));
         }

@@ -1,7 +1,8 @@
 //! `Q`: what waits for each device, numbered in commit order; `T`: the last number of each inbox.
 
-use federation_proto::ids::{DeviceId, RequestId, RoomId, ServerName};
+use federation_proto::ids::{Address, DeviceId, RequestId, RoomId, ServerName};
 use federation_proto::refusal::Refusal;
+use homeserver_api::contacts::ContactChange;
 use homeserver_api::session::ClaimedDevice;
 use serde::{Deserialize, Serialize};
 
@@ -97,6 +98,15 @@ pub enum InboxBody {
         /// Why.
         refusal: Refusal,
     },
+    /// Something was asked or decided with somebody of another organisation.
+    Contact {
+        /// Who.
+        address: Address,
+        /// What has changed.
+        change: ContactChange,
+        /// His words, or why something could not be delivered.
+        text: String,
+    },
 }
 
 impl InboxBody {
@@ -109,7 +119,10 @@ impl InboxBody {
                 Content::Shared(id) => Some(*id),
                 Content::Inline(_) => None,
             },
-            Self::KeyMaterial { .. } | Self::CommitRefused { .. } | Self::Returned { .. } => None,
+            Self::KeyMaterial { .. }
+            | Self::CommitRefused { .. }
+            | Self::Returned { .. }
+            | Self::Contact { .. } => None,
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod agreement_serial;
 pub mod audit;
 pub mod check;
 pub mod consortium;
+pub mod contacts;
 pub mod dead_letters;
 pub mod device;
 pub mod engine;

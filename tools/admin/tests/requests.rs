@@ -93,6 +93,7 @@ async fn user_type_set() {
         "ttl": {"min_seconds": 60, "max_seconds": 600, "default_seconds": 300},
         "burn": {"min_seconds": 0, "max_seconds": 60, "default_seconds": 0},
         "external": "all-peers", "files": true, "file_bytes_max": 1024, "devices_max": 2,
+        "outside_contacts": "ask",
     });
     let user_type = json!({"name": "night/shift", "policy": policy});
     let fake = FakeAdmin::new(&[

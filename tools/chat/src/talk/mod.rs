@@ -255,6 +255,11 @@ impl Talk<'_> {
                     self.faint(&news)?;
                 }
             }
+            Event::Contact { .. } => {
+                if let Some(news) = event::news(event) {
+                    self.faint(&news)?;
+                }
+            }
             Event::Message(_) => return Ok(()),
             _ => {}
         }

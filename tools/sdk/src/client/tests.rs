@@ -11,6 +11,8 @@ use crate::message::{Body, Progress};
 use crate::store::{Family, NewStore};
 use crate::testing::loopback::{Loopback, PASSWORD, within};
 
+mod contacts;
+
 const KEY: StoreKey = StoreKey::Key([3; 32]);
 
 fn enrolment(homeserver: &Loopback, handle: &str) -> Enrolment {

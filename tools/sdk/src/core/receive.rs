@@ -113,6 +113,19 @@ impl Core {
                 server,
                 refusal,
             } => self.take_returned(counter, server, refusal),
+            // Nothing is kept of it here: the homeserver has the list.
+            DeliveryBody::Contact {
+                address,
+                change,
+                text,
+            } => {
+                self.effects.events.push(Event::Contact {
+                    address,
+                    change,
+                    text,
+                });
+                Ok(())
+            }
         }
     }
 
@@ -402,6 +415,6 @@ const fn room_of(body: &DeliveryBody) -> Option<RoomId> {
         | DeliveryBody::Welcome { room, .. }
         | DeliveryBody::CommitRefused { room, .. }
         | DeliveryBody::Returned { room, .. } => Some(*room),
-        DeliveryBody::KeyMaterial { .. } => None,
+        DeliveryBody::KeyMaterial { .. } | DeliveryBody::Contact { .. } => None,
     }
 }
