@@ -30,7 +30,7 @@ pub(in crate::delivery) async fn take(
         server: peer.clone(),
     };
     let Some((id, own)) = addressee(batch, peer, said).await? else {
-        note(batch, &from, said, "contact.ignored");
+        ignored(batch, &from, said);
         return Ok(());
     };
     let mut contacts = batch.contacts(id).await?.clone();
@@ -44,7 +44,7 @@ pub(in crate::delivery) async fn take(
     // A handle is never given to another account.
     let is_his = |contact: &Contact| contact.account.is_none_or(|known| known == said.account);
     let Some(contact) = contact.filter(|contact| is_his(contact)) else {
-        note(batch, &from, said, "contact.ignored");
+        ignored(batch, &from, said);
         return Ok(());
     };
     contact.account = Some(said.account);
@@ -68,7 +68,7 @@ pub(in crate::delivery) async fn take(
             note(batch, &from, said, action);
             tell(batch, id, None, &from, change, &said.text).await?;
         }
-        None => note(batch, &from, said, "contact.ignored"),
+        None => ignored(batch, &from, said),
     }
     Ok(())
 }
@@ -186,6 +186,13 @@ fn step(contact: &mut Contact, said: &Said, expires_ms: u64, now_ms: u64) -> Eff
         }
         // He asks already, was not asked, or is blocked.
         _ => effect(false, None),
+    }
+}
+
+/// Records an ask without an effect. How many there are is bounded; all else may come as often as a peer likes.
+fn ignored(batch: &mut Batch<'_>, from: &Address, said: &Said) {
+    if said.act == ContactAct::Ask {
+        note(batch, from, said, "contact.ignored");
     }
 }
 

@@ -374,7 +374,7 @@ async fn asking_back_is_consent() {
 #[tokio::test]
 async fn consent_beforehand_and_unasked() {
     let [a, b] = sides(["a.example", "b.example"]);
-    let (alice, bob) = strangers(&a, &b, OutsideContacts::Ask).await;
+    let (alice, _) = strangers(&a, &b, OutsideContacts::Ask).await;
     let granted = exchange(
         &b,
         &a,
@@ -389,10 +389,7 @@ async fn consent_beforehand_and_unasked() {
     assert_eq!(changes(&alice, &a).await, []);
 
     let [a, b, c] = sides(["a.example", "b.example", "c.example"]);
-    let (alice, bob) = {
-        drop((alice, bob));
-        strangers(&a, &b, OutsideContacts::Ask).await
-    };
+    let (alice, bob) = strangers(&a, &b, OutsideContacts::Ask).await;
     act(&b, &bob, "alice@a.example", ContactAct::Allow)
         .await
         .unwrap();
