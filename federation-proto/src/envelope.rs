@@ -46,11 +46,13 @@ pub enum Kind {
     GroupInfoRequest,
     /// The answer to one.
     GroupInfo,
+    /// A person asks for consent to be contacted, gives it or takes it back.
+    Contact,
 }
 
 impl Kind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Message,
         Self::Handshake,
         Self::Welcome,
@@ -64,6 +66,7 @@ impl Kind {
         Self::AbuseReport,
         Self::GroupInfoRequest,
         Self::GroupInfo,
+        Self::Contact,
     ];
 
     /// The number that stands for it.
@@ -83,6 +86,7 @@ impl Kind {
             Self::AbuseReport => 11,
             Self::GroupInfoRequest => 13,
             Self::GroupInfo => 14,
+            Self::Contact => 12,
         }
     }
 
@@ -123,7 +127,7 @@ impl Suite {
 pub struct Lane([u8; 16]);
 
 impl Lane {
-    /// What belongs to no room: requests for key packages, look-ups, their answers, and reports.
+    /// What belongs to no room: requests for key packages, look-ups, their answers, reports, consent to contacts.
     pub const CONTROL: Self = Self([0; 16]);
 
     /// The lane with these bytes.

@@ -79,6 +79,10 @@ pub const ENVELOPE_KEYS_MAX: usize = 48;
 pub const TLS_PINS_MAX: usize = 8;
 /// Largest key manifest.
 pub const MANIFEST_BYTES_MAX: usize = 8 * 1024;
+/// Longest text with which a person asks for another's consent.
+pub const CONTACT_TEXT_BYTES_MAX: usize = 280;
+/// How long an ask waits for its answer, in milliseconds.
+pub const CONTACT_ASK_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
 /// Most bytes of an ASN.1 ECDSA P-256 signature.
 pub const ISSUING_SIGNATURE_BYTES_MAX: usize = 72;
 /// Longest label in front of what is signed.
@@ -167,7 +171,7 @@ const _: () = assert!(
         < CHARTER_FILE_BYTES_MAX
 );
 const _: () = assert!(CHARTER_FILE_BYTES_MAX / 3 * 4 < ARMORED_BYTES_MAX);
-const _: () = assert!(HANDLE_BYTES_MAX + 3 * 16 < SMALL_FIELDS_BYTES_MAX);
+const _: () = assert!(2 * (1 + HANDLE_BYTES_MAX) + 3 * 16 < SMALL_FIELDS_BYTES_MAX);
 const _: () = assert!(REFUSAL_WIRE_BYTES_MAX < KEY_PACKAGE_BYTES_MAX);
 const _: () = assert!(
     CLAIMED_DEVICES_MAX * (MEMBER_WIRE_BYTES_MAX + KEY_PACKAGE_BYTES_MAX) < PAYLOAD_BYTES_MAX
@@ -178,6 +182,7 @@ const _: () = assert!(
         + HANDSHAKE_BYTES_MAX
         + SMALL_FIELDS_BYTES_MAX
         + SERVER_NAME_WIRE_BYTES_MAX
+        + MEMBER_WIRE_BYTES_MAX
         < PAYLOAD_BYTES_MAX
 );
 // The largest answer to the largest transaction: each envelope refused at length, each on its own

@@ -26,6 +26,9 @@ use crate::transaction::EnvelopeProof;
 pub use abuse::{AbuseReason, AbuseReport, ReportedMessage, is_reportable};
 pub use directory::{DirectoryAnswer, DirectoryQuery, Found, Sought};
 pub use group_info::{GroupInfo, GroupInfoRequest, GroupInfoResponse};
+mod contact;
+
+pub use contact::{Contact, ContactAct};
 
 /// A payload of any kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +59,8 @@ pub enum Payload {
     GroupInfoRequest(GroupInfoRequest),
     /// Of [`Kind::GroupInfo`].
     GroupInfo(GroupInfoResponse),
+    /// Of [`Kind::Contact`].
+    Contact(Contact),
 }
 
 impl Payload {
@@ -80,6 +85,7 @@ impl Payload {
                 GroupInfoRequest::from_bytes(bytes).map(Self::GroupInfoRequest)
             }
             Kind::GroupInfo => GroupInfoResponse::from_bytes(bytes).map(Self::GroupInfo),
+            Kind::Contact => Contact::from_bytes(bytes).map(Self::Contact),
         }
     }
 
@@ -102,6 +108,7 @@ impl Payload {
             Self::AbuseReport(payload) => payload.to_bytes(),
             Self::GroupInfoRequest(payload) => payload.to_bytes(),
             Self::GroupInfo(payload) => payload.to_bytes(),
+            Self::Contact(payload) => payload.to_bytes(),
         }
     }
 
@@ -122,6 +129,7 @@ impl Payload {
             Self::AbuseReport(_) => Kind::AbuseReport,
             Self::GroupInfoRequest(_) => Kind::GroupInfoRequest,
             Self::GroupInfo(_) => Kind::GroupInfo,
+            Self::Contact(_) => Kind::Contact,
         }
     }
 }
@@ -187,6 +195,8 @@ pub struct Welcome {
     pub hub: ServerName,
     /// The epoch that the added devices start in.
     pub epoch: u64,
+    /// The device that made the commit.
+    pub sender: Member,
     /// Every device in the room after the commit.
     pub members: Vec<Member>,
     /// The destination's devices that the commit added.
@@ -216,6 +226,8 @@ pub struct KeyRequest {
     pub request: RequestId,
     /// The device of the origin's that asks.
     pub requester: Sender,
+    /// The handle of its account.
+    pub requester_handle: Handle,
     /// Whose keys.
     pub handle: Handle,
 }
@@ -348,6 +360,7 @@ impl Wire for Welcome {
         writer.fixed(self.room.as_bytes());
         writer.server_name(&self.hub);
         writer.u64(self.epoch);
+        write_member(writer, &self.sender);
         writer.list("members", ROOM_DEVICES_MAX, &self.members, write_member);
         writer.list(
             "recipients",
@@ -364,6 +377,7 @@ impl Wire for Welcome {
             room: read_room(reader)?,
             hub: reader.server_name("hub")?,
             epoch: reader.u64("epoch")?,
+            sender: read_member(reader)?,
             members: reader.list("members", ROOM_DEVICES_MAX, read_member)?,
             recipients: reader.list("recipients", ROOM_DEVICES_MAX, |reader| {
                 reader.fixed("recipients").map(DeviceId::from_bytes)
@@ -401,13 +415,15 @@ impl Wire for KeyRequest {
     fn write(&self, writer: &mut Writer) {
         writer.fixed(self.request.as_bytes());
         write_sender(writer, &self.requester);
-        writer.opaque8("handle", HANDLE_BYTES_MAX, self.handle.as_str().as_bytes());
+        write_handle(writer, &self.requester_handle);
+        write_handle(writer, &self.handle);
     }
 
     fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
         Ok(Self {
             request: reader.fixed("request").map(RequestId::from_bytes)?,
             requester: read_sender(reader)?,
+            requester_handle: read_handle(reader)?,
             handle: read_handle(reader)?,
         })
     }
@@ -556,6 +572,10 @@ fn read_member(reader: &mut Reader) -> Result<Member, DecodeError> {
             .map(AccountId::from_bytes)?,
         device: reader.fixed("member's device").map(DeviceId::from_bytes)?,
     })
+}
+
+fn write_handle(writer: &mut Writer, handle: &Handle) {
+    writer.opaque8("handle", HANDLE_BYTES_MAX, handle.as_str().as_bytes());
 }
 
 fn read_handle(reader: &mut Reader) -> Result<Handle, DecodeError> {

@@ -35,9 +35,10 @@ use federation_proto::keys::{EnvelopeKey, KeyId};
 use federation_proto::manifest;
 use federation_proto::organisation::{OrganisationIdentity, tls_pin};
 use federation_proto::payload::{
-    About, AbuseReason, AbuseReport, ClaimedKey, DirectoryAnswer, DirectoryQuery, Found, GroupInfo,
-    GroupInfoRequest, GroupInfoResponse, Handshake, KeyRequest, KeyResponse, Message, Notice,
-    Payload, Relay, ReportedMessage, Sender, Sought, Tombstone, Welcome,
+    About, AbuseReason, AbuseReport, ClaimedKey, Contact, ContactAct, DirectoryAnswer,
+    DirectoryQuery, Found, GroupInfo, GroupInfoRequest, GroupInfoResponse, Handshake, KeyRequest,
+    KeyResponse, Message, Notice, Payload, Relay, ReportedMessage, Sender, Sought, Tombstone,
+    Welcome,
 };
 use federation_proto::receipt::{self, ItemResult, LaneHead, ReceiptBody};
 use federation_proto::refusal::{Refusal, RefusalCode};

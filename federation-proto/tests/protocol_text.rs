@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use federation_proto::limits;
 use federation_proto::refusal::RefusalCode;
 
-const TEXT: [(&str, &str); 13] = [
+const TEXT: [(&str, &str); 14] = [
     ("README", include_str!("../../docs/protocol/README.md")),
     ("ENC", include_str!("../../docs/protocol/01-encoding.md")),
     ("ID", include_str!("../../docs/protocol/02-identity.md")),
@@ -24,6 +24,10 @@ const TEXT: [(&str, &str); 13] = [
     (
         "DIR ABUSE",
         include_str!("../../docs/protocol/13-operations.md"),
+    ),
+    (
+        "CONTACT",
+        include_str!("../../docs/protocol/14-contacts.md"),
     ),
 ];
 const CODES: &str = include_str!("../../docs/protocol/08-codes.md");
@@ -58,7 +62,7 @@ fn the_table_of_limits() {
     let values: BTreeMap<&str, String> = values! {
         ARMORED_BYTES_MAX CERTIFICATE_BYTES_MAX CHARTER_FILE_BYTES_MAX CLAIMED_DEVICES_MAX
         CLOCK_SKEW_MS_MAX CONSORTIUM_MEMBERS_MAX CONSORTIUM_NAME_BYTES_MAX
-        CONTACT_BYTES_MAX COUNTERSIGNATURE_DELIVERY_MS_MAX
+        CONTACT_ASK_MS_MAX CONTACT_BYTES_MAX CONTACT_TEXT_BYTES_MAX COUNTERSIGNATURE_DELIVERY_MS_MAX
         DIRECTORY_HANDLES_MAX DIRECTORY_PREFIX_BYTES_MIN ENDPOINTS_MAX ENDPOINT_BYTES_MAX
         ENVELOPE_KEYS_MAX GROUP_INFO_BYTES_MAX GRANT_USER_TYPES_MAX HANDLE_BYTES_MAX HANDSHAKE_BYTES_MAX IDLE_LANES_MAX
         INTRODUCTION_BYTES_MAX

@@ -13,10 +13,10 @@ use federation_proto::ids::{
 };
 use homeserver::store::{
     self, Engine, Key, Order, Part, PartOutcome, Store, StoreError, Value, Write, account,
-    administrators, allowance, audit, consortium, dead_letters, device, exchange, expiry, file,
-    group_info, inbox, key_claims, key_package, key_request, lane_base, link_position, look_up,
-    outbox, payload, peer, policy_serial, quarantine, relayed, report, room, schema, submit_state,
-    tally, user_type,
+    administrators, allowance, audit, consortium, contacts, dead_letters, device, exchange, expiry,
+    file, group_info, inbox, key_claims, key_package, key_request, lane_base, link_position,
+    look_up, outbox, payload, peer, policy_serial, quarantine, relayed, report, room, schema,
+    submit_state, tally, user_type,
 };
 
 /// Entries that one reader finds: more would let a reader that follows the keys go on for ever.
@@ -171,6 +171,18 @@ impl Records {
         count(self.round_trip(
             |store| Some(now(consortium::get(store, id)).ok()??.0),
             |part, record| consortium::put(part, id, record, None),
+        ));
+        count(self.round_trip(
+            |store| {
+                let (found, read) = now(contacts::get(store, account, 0)).ok()?;
+                read.map(|_| found).filter(|found| !found.all().is_empty())
+            },
+            |part, found| contacts::put(part, account, found),
+        ));
+        let counted = contacts::Counted::Sent(account);
+        count(self.round_trip(
+            |store| Some(now(contacts::asks(store, &counted)).ok()??.0),
+            |part, asks| contacts::put_asks(part, &counted, *asks, None),
         ));
         count(self.round_trip(
             |store| now(dead_letters::newest(store, 1)).ok()?.pop(),

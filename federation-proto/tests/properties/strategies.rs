@@ -288,16 +288,17 @@ pub fn payload() -> impl Strategy<Value = Payload> {
     );
     let welcome = (
         (room(), server_name(), any::<u64>(), any::<u64>()),
-        members(),
+        (member(), members()),
         prop::collection::vec(device(), 0..4),
         opaque(50),
     )
-        .prop_map(|(names, members, recipients, welcome)| {
+        .prop_map(|(names, (sender, members), recipients, welcome)| {
             Payload::Welcome(Welcome {
                 room: names.0,
                 hub: names.1,
                 epoch: names.2,
                 stamp_ms: names.3,
+                sender,
                 members,
                 recipients,
                 welcome,
@@ -310,12 +311,13 @@ pub fn payload() -> impl Strategy<Value = Payload> {
             envelope,
         })
     });
-    let request = (any::<[u8; 16]>(), sender(), "[a-z0-9][a-z0-9._-]{0,10}").prop_map(
-        |(request, requester, handle)| {
+    let request = (any::<[u8; 16]>(), sender(), handle(), handle()).prop_map(
+        |(request, requester, requester_handle, handle)| {
             Payload::KeyRequest(KeyRequest {
                 request: RequestId::from_bytes(request),
                 requester,
-                handle: handle.parse::<Handle>().unwrap(),
+                requester_handle,
+                handle,
             })
         },
     );
@@ -351,7 +353,29 @@ pub fn payload() -> impl Strategy<Value = Payload> {
         abuse_report().prop_map(Payload::AbuseReport),
         group_info_request().prop_map(Payload::GroupInfoRequest),
         group_info().prop_map(Payload::GroupInfo),
+        contact().prop_map(Payload::Contact),
     ]
+}
+
+fn contact() -> impl Strategy<Value = Contact> {
+    let act = select(vec![
+        ContactAct::Ask,
+        ContactAct::Grant,
+        ContactAct::Withdraw,
+        ContactAct::Revoke,
+    ]);
+    (act, any::<[u8; 16]>(), handle(), handle(), "[a-zé .]{0,40}").prop_map(
+        |(act, account, from, to, text)| Contact {
+            act,
+            account: AccountId::from_bytes(account),
+            from,
+            to,
+            text: match act {
+                ContactAct::Ask => text,
+                _ => String::new(),
+            },
+        },
+    )
 }
 
 pub fn link() -> impl Strategy<Value = Link> {

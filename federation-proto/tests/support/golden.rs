@@ -21,9 +21,10 @@ use federation_proto::keys::{EnvelopeKey, IssuingKey};
 use federation_proto::link::chain;
 use federation_proto::manifest::{self, Manifest};
 use federation_proto::payload::{
-    About, AbuseReason, AbuseReport, ClaimedKey, DirectoryAnswer, DirectoryQuery, Found, GroupInfo,
-    GroupInfoRequest, GroupInfoResponse, Handshake, KeyRequest, KeyResponse, Message, Notice,
-    Payload, Relay, ReportedMessage, Sender, Sought, Tombstone, Welcome,
+    About, AbuseReason, AbuseReport, ClaimedKey, Contact, ContactAct, DirectoryAnswer,
+    DirectoryQuery, Found, GroupInfo, GroupInfoRequest, GroupInfoResponse, Handshake, KeyRequest,
+    KeyResponse, Message, Notice, Payload, Relay, ReportedMessage, Sender, Sought, Tombstone,
+    Welcome,
 };
 use federation_proto::receipt::{ItemResult, LaneHead, ReceiptBody};
 use federation_proto::refusal::{Refusal, RefusalCode};
@@ -124,6 +125,7 @@ pub fn payloads() -> Vec<(&'static str, Payload)> {
                 room: room(),
                 hub: server("b.example"),
                 epoch: 4,
+                sender: member("a.example", 0xa1),
                 members: vec![member("a.example", 0xa1), bob.clone()],
                 recipients: vec![bob.device],
                 welcome: Bytes::from_static(b"an MLS Welcome"),
@@ -135,6 +137,7 @@ pub fn payloads() -> Vec<(&'static str, Payload)> {
             Payload::KeyRequest(KeyRequest {
                 request: RequestId::from_bytes([0x11; 16]),
                 requester: alice(),
+                requester_handle: "alice".parse().unwrap(),
                 handle: "bob".parse().unwrap(),
             }),
         ),
@@ -242,6 +245,16 @@ pub fn payloads() -> Vec<(&'static str, Payload)> {
                     RefusalCode::UnknownRoom,
                     "there is no such room with this device in it",
                 )),
+            }),
+        ),
+        (
+            "contact",
+            Payload::Contact(Contact {
+                act: ContactAct::Ask,
+                account: alice().account,
+                from: "alice".parse().unwrap(),
+                to: "bob".parse().unwrap(),
+                text: "We met at the fair".to_owned(),
             }),
         ),
     ]

@@ -3,6 +3,7 @@
 //! - [`session`]: binary frames of a device's WebSocket session.
 //! - [`client`]: HTTP + JSON of the client API.
 //! - [`admin`]: HTTP + JSON of the admin API.
+//! - [`contacts`]: consent to people of other organisations, of the client API.
 //! - [`consortium`]: its part about consortia.
 //! - [`keys`]: the organisation's keys, of the admin API.
 //! - [`password`]: passwords, in either.
@@ -18,6 +19,7 @@ pub mod admin;
 pub mod attributes;
 pub mod client;
 pub mod consortium;
+pub mod contacts;
 pub mod keys;
 pub mod password;
 pub mod policy;

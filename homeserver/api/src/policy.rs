@@ -66,6 +66,17 @@ pub enum DirectoryListing {
     Listed,
 }
 
+/// Who of other organisations may start conversations with an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OutsideContacts {
+    /// Anyone whom agreement and policy let through.
+    #[default]
+    Open,
+    /// Whom the person has consented to.
+    Ask,
+}
+
 /// The rules for accounts of one user type.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -85,6 +96,9 @@ pub struct UserTypePolicy {
     /// Who finds its accounts; absent: whoever knows the whole handle.
     #[serde(default)]
     pub directory: DirectoryListing,
+    /// Who from outside may start conversations.
+    #[serde(default)]
+    pub outside_contacts: OutsideContacts,
 }
 
 impl Default for UserTypePolicy {
@@ -106,6 +120,7 @@ impl Default for UserTypePolicy {
             file_bytes_max: 100 * 1024 * 1024,
             devices_max: 5,
             directory: DirectoryListing::Exact,
+            outside_contacts: OutsideContacts::Open,
         }
     }
 }

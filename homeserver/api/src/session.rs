@@ -17,6 +17,8 @@ pub use federation_proto::payload::{AbuseReason, ReportedMessage, Sought, is_rep
 use federation_proto::refusal::Refusal;
 use serde::{Deserialize, Serialize};
 
+use crate::contacts::ContactChange;
+
 /// WebSocket subprotocol of this version of the session.
 pub const SUBPROTOCOL: &str = "entente.v1";
 /// Largest frame either side sends.
@@ -302,6 +304,15 @@ pub enum DeliveryBody {
         room: RoomId,
         /// The group info, or why not.
         result: Result<GroupInfo, Refusal>,
+    },
+    /// Something was asked or decided between the account and somebody of another organisation.
+    Contact {
+        /// Who.
+        address: Address,
+        /// What has changed.
+        change: ContactChange,
+        /// What he wrote with his ask; or why something could not be delivered.
+        text: String,
     },
 }
 

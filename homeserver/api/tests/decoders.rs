@@ -10,6 +10,7 @@
 
 use bytes::Bytes;
 use homeserver_api::attributes::MessageAttributes;
+use homeserver_api::contacts::ContactChange;
 use homeserver_api::ids::{AccountId, Address, DeviceId, Member, RequestId, RoomId, ServerName};
 use homeserver_api::refusal::{Refusal, RefusalCode};
 use homeserver_api::session::{
@@ -218,6 +219,16 @@ fn delivery() -> impl Strategy<Value = Delivery> {
                 room,
                 result,
             }),
+        (address(), prop::bool::ANY, "\\PC{0,20}").prop_map(|(address, asks, text)| {
+            DeliveryBody::Contact {
+                address,
+                change: match asks {
+                    true => ContactChange::AsksYou,
+                    false => ContactChange::Undelivered,
+                },
+                text,
+            }
+        }),
     ];
     (any::<u64>(), body).prop_map(|(number, body)| Delivery { number, body })
 }
@@ -393,6 +404,7 @@ fn every_type_of_the_tables_is_read() {
         include_str!("../src/admin.rs"),
         include_str!("../src/client.rs"),
         include_str!("../src/consortium.rs"),
+        include_str!("../src/contacts.rs"),
     ];
     for line in tables.iter().flat_map(|text| text.lines()) {
         if !line.starts_with("//! |") {

@@ -8,7 +8,7 @@ use federation_proto::payload::{About, Notice, Payload};
 use federation_proto::refusal::{Refusal, RefusalCode};
 
 use super::batch::{Batch, NotTaken, Times};
-use super::{directory, inbox, reports};
+use super::{contacts, directory, inbox, reports};
 use crate::audit::Actor;
 use crate::store::StoreError;
 use crate::store::dead_letters::{self, DeadLetterRecord};
@@ -113,6 +113,12 @@ async fn tell_device(
             Ok(Payload::AbuseReport(report)) => {
                 let place = (sender.room, destination);
                 reports::given_up(batch, place, &report, refusal).await?
+            }
+            Ok(_) | Err(_) => return Ok(()),
+        },
+        Kind::Contact => match Payload::decode(row.kind, row.payload.clone()) {
+            Ok(Payload::Contact(said)) => {
+                return contacts::undelivered(batch, sender, destination, &said, refusal).await;
             }
             Ok(_) | Err(_) => return Ok(()),
         },

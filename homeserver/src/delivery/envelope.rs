@@ -18,6 +18,7 @@ use homeserver_api::admin::Operation;
 use homeserver_api::session::ClaimedDevice;
 
 use super::batch::{Batch, NotTaken, Times};
+use super::contacts;
 use super::directory;
 use super::fan_out::{self, Class};
 use super::limits::UNKNOWN_KEY_RETRY_MS;
@@ -26,6 +27,7 @@ use crate::identity::key_packages::{self, Claimant};
 use crate::policy::{Direction, told_abroad};
 use crate::rooms::follower::{self, RoomWelcome};
 use crate::rooms::{RoomCommit, RoomMessage, Unreached, hub, mls_framing};
+use crate::store::contacts::Outsider;
 use crate::store::inbox::InboxBody;
 use crate::store::key_request;
 use crate::store::relayed::Last;
@@ -67,6 +69,7 @@ pub(super) async fn apply(
         Payload::AbuseReport(report) => reports::receive(batch, peer, report).await,
         Payload::GroupInfoRequest(request) => group_info::take_request(batch, peer, &request).await,
         Payload::GroupInfo(response) => group_info::take_response(batch, peer, response).await,
+        Payload::Contact(said) => contacts::take(batch, peer, &said, header.expires_ms).await,
     }
 }
 
@@ -85,7 +88,8 @@ fn room_of(payload: &Payload) -> Option<RoomId> {
         | Payload::Tombstone(_)
         | Payload::DirectoryQuery(_)
         | Payload::DirectoryAnswer(_)
-        | Payload::AbuseReport(_) => None,
+        | Payload::AbuseReport(_)
+        | Payload::Contact(_) => None,
     }
 }
 
@@ -292,6 +296,7 @@ async fn take_welcome(
         room: welcome.room,
         hub: welcome.hub,
         epoch: welcome.epoch,
+        sender: welcome.sender,
         members: welcome.members,
         recipients: welcome.recipients,
         welcome: welcome.welcome.into(),
@@ -307,7 +312,12 @@ async fn take_key_request(
     request: &KeyRequest,
 ) -> Result<(), NotTaken> {
     granted(batch, peer, Operation::Invite)?;
-    let claimed = key_packages::claim(batch, Claimant::Peer(peer), &request.handle).await;
+    let claimant = Claimant::Peer(Outsider {
+        server: peer,
+        account: request.requester.account,
+        handle: Some(&request.requester_handle),
+    });
+    let claimed = key_packages::claim(batch, claimant, &request.handle).await;
     let result = super::settle(claimed)?;
     if let Err(refusal) = &result {
         let actor = crate::audit::Actor::Peer(peer.clone());

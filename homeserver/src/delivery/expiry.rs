@@ -4,13 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use federation_proto::ids::{DeviceId, RequestId, ServerName};
+use federation_proto::ids::{AccountId, DeviceId, RequestId, ServerName};
 
 use super::limits::{INBOX_PAGE_ITEMS, SWEEP_INTERVAL_MAX_MS, SWEEP_PLACES_MAX};
 use super::{files, inbox};
 use crate::node::Node;
 use crate::store::expiry::{self, Place};
-use crate::store::{Part, PartOutcome, StoreError, key_request, link_position, look_up, payload};
+use crate::store::{
+    Part, PartOutcome, StoreError, contacts, key_request, link_position, look_up, payload,
+};
 
 /// The shortest sleep: expiries that follow each other closely are swept together.
 const SWEEP_INTERVAL_MIN_MS: u64 = 1_000;
@@ -83,6 +85,19 @@ async fn sweep_look_up(
     Ok(())
 }
 
+/// Deletes those contacts of an account that are to be forgotten, and says when to look again.
+async fn sweep_contacts(node: &Node, account: AccountId, now_ms: u64) -> Result<(), StoreError> {
+    let (contacts, read) = contacts::get(&node.store, account, now_ms).await?;
+    if read.is_some() {
+        let mut part = Part::default();
+        contacts::require(&mut part, account, read);
+        contacts::put(&mut part, account, &contacts)?;
+        // A conflict means that they were just written, and an entry with them.
+        node.store.commit(part).await?;
+    }
+    Ok(())
+}
+
 /// Sweeps everything that is due; how long until it is worth looking again, milliseconds.
 pub async fn sweep(node: &Node) -> Result<u64, StoreError> {
     loop {
@@ -106,6 +121,7 @@ pub async fn sweep(node: &Node) -> Result<u64, StoreError> {
                 Place::LookUp(device, request) => {
                     sweep_look_up(node, *device, *request, now_ms).await?;
                 }
+                Place::Contacts(account) => sweep_contacts(node, *account, now_ms).await?,
             }
             expiry::delete(&mut part, at_ms, &place);
         }

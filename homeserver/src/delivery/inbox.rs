@@ -259,6 +259,18 @@ async fn body(
             };
             Some((body, length + 8 * FRAME_BYTES))
         }
+        InboxBody::Contact {
+            address,
+            change,
+            text,
+        } => {
+            let body = DeliveryBody::Contact {
+                address,
+                change,
+                text,
+            };
+            Some((body, 8 * FRAME_BYTES))
+        }
     })
 }
 

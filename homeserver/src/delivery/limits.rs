@@ -46,6 +46,12 @@ pub const GROUP_INFO_PEER_REQUESTS_MAX: u32 = 1024;
 pub const GROUP_INFO_REQUESTS_MS: u64 = 10 * 60 * 1000;
 /// Most devices and peers whose requests are counted at once; beyond it all are counted afresh.
 pub const GROUP_INFO_COUNTED_MAX: usize = 16_384;
+/// Asks for consent that one account may send within [`CONTACT_ASKS_MS`],
+pub const ACCOUNT_CONTACT_ASKS_MAX: u32 = 50;
+/// that one peer may bring,
+pub const PEER_CONTACT_ASKS_MAX: u32 = 1000;
+/// and how long they are counted.
+pub const CONTACT_ASKS_MS: u64 = 24 * 60 * 60 * 1000;
 /// How often a part that met a conflict is tried anew before its sender is asked to wait.
 pub const CONFLICT_ATTEMPTS_MAX: usize = 16;
 /// How long a sender waits after that.

@@ -11,6 +11,7 @@ use federation_proto::refusal::{Refusal, RefusalCode};
 use homeserver_api::session::{Commit, Outcome, Submission, SubmissionBody, SubmissionResult};
 
 use super::batch::{Batch, NotTaken, Times, policy_links, settle};
+use super::contacts;
 use super::limits::{CONFLICT_ATTEMPTS_MAX, CONFLICT_RETRY_MS, KEY_REQUEST_TTL_MS};
 use super::{directory, group_info, inbox, outbox::SenderRef, reports};
 use crate::audit::Actor;
@@ -343,12 +344,15 @@ impl Submitter<'_> {
             let body = InboxBody::KeyMaterial { request, result };
             return Ok(inbox::append(batch, self.device.device, body).await?);
         }
+        // Before the request, in the same lane: so it finds consent there.
+        contacts::starts(batch, self.device, self.account, address).await?;
         let payload = Payload::KeyRequest(KeyRequest {
             request,
             requester: Sender {
                 account: self.device.account,
                 device: self.device.device,
             },
+            requester_handle: self.account.handle.clone(),
             handle: address.handle.clone(),
         });
         let times = Times {

@@ -266,6 +266,19 @@ pub(super) async fn enrol(side: &Side, name: &str, key: &rcgen::KeyPair) -> (Per
 }
 
 impl Person {
+    /// A further device of somebody.
+    pub(super) fn at(side: &Side, of: DeviceOf) -> Self {
+        Self {
+            of,
+            member: Member {
+                server: side.node.server.clone(),
+                account: of.account,
+                device: of.device,
+            },
+            counter: 0,
+        }
+    }
+
     /// Submits one thing on the person's own homeserver.
     pub(super) async fn submit(&mut self, side: &Side, body: SubmissionBody) -> Outcome {
         self.counter += 1;

@@ -18,7 +18,8 @@ use crate::node::{Node, to_its_end};
 use crate::store::account::{self, AccountRecord};
 use crate::store::device::{self, DeviceOf, DeviceRecord};
 use crate::store::{
-    Part, PartOutcome, Precondition, StoreError, Value, allowance, policy_serial, user_type,
+    Part, PartOutcome, Precondition, StoreError, Value, allowance, contacts, policy_serial,
+    user_type,
 };
 
 const PAGE_HANDLES: usize = 500;
@@ -184,6 +185,7 @@ pub async fn delete(node: &Arc<Node>, actor: &Actor, handle: &Handle) -> Result<
         part.require(Precondition::Equals(account::key(id), read));
         part.delete(account::key(id));
         allowance::delete_account(&mut part, id);
+        contacts::delete(&mut part, id);
         let devices = device::of_account(&node.store, id).await?;
         for (device, record) in &devices {
             let of = DeviceOf {

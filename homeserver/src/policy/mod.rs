@@ -7,6 +7,7 @@
 
 mod abroad;
 mod agreement;
+mod contact;
 mod duration;
 #[cfg(test)]
 mod model;
@@ -19,6 +20,7 @@ use homeserver_api::policy::{Bounds, DirectoryListing, UserTypePolicy};
 
 pub use abroad::{told_abroad, told_to_peer};
 pub use agreement::{Agreement, Direction, Standing};
+pub use contact::{Approach, Consent, approach};
 pub use duration::in_words;
 
 /// What names a user type in a reason; those of other organisations don't get to see it.

@@ -107,6 +107,7 @@ fn user_type() -> impl Strategy<Value = UserTypePolicy> {
                 file_bytes_max,
                 devices_max: 5,
                 directory,
+                ..UserTypePolicy::default()
             },
         )
 }

@@ -266,6 +266,7 @@ async fn write_commit(
             room: commit.room,
             hub: own.clone(),
             epoch: after.epoch,
+            sender: commit.sender.clone(),
             members: after.members.clone(),
             recipients,
             welcome: welcome.bytes().clone(),

@@ -9,8 +9,10 @@ use federation_proto::refusal::{Refusal, RefusalCode};
 use super::{MEMBERS_MAX, RoomCommit, external, malformed, mls_framing};
 use crate::delivery::NotTaken;
 use crate::delivery::batch::{Batch, policy_links};
-use crate::policy::{self, Direction, Input, Rules};
+use crate::delivery::contacts;
+use crate::policy::{self, Approach, Direction, Input, Rules};
 use crate::store::StoreError;
+use crate::store::contacts::Outsider;
 use crate::store::room::RoomRecord;
 use homeserver_api::admin::Operation;
 
@@ -147,15 +149,17 @@ pub(super) async fn check_adds(
     }
     for member in commit.adds.iter().filter(|member| member.server == own) {
         // Added by a person of another organisation, or into a room with others in it.
-        may_be_added(batch, member, &servers).await??;
+        may_be_added(batch, member, &commit.sender, &servers).await??;
     }
     Ok(())
 }
 
-/// Whether an own device may be in a room with members of these servers.
+/// Whether `by` may bring an own device into a room with members of these servers: agreements and policy
+/// let it, and the person of whom the device is lets `by` in, unless that is a colleague.
 pub(super) async fn may_be_added(
     batch: &mut Batch<'_>,
     member: &Member,
+    by: &Member,
     servers: &[&ServerName],
 ) -> Result<Result<(), Refusal>, StoreError> {
     let gone = || {
@@ -179,7 +183,23 @@ pub(super) async fn may_be_added(
         links: &policy_links(&links),
         now_ms: batch.now_ms,
     };
-    Ok(policy::evaluate(&rules, &Input::BeInvited).into_result())
+    if let Err(refusal) = policy::evaluate(&rules, &Input::BeInvited).into_result() {
+        return Ok(Err(refusal));
+    }
+    if by.server == batch.node.server {
+        return Ok(Ok(()));
+    }
+    let outsider = Outsider {
+        server: &by.server,
+        account: by.account,
+        handle: None,
+    };
+    let approach = contacts::approach(batch, member.account, &account, &outsider).await?;
+    Ok(match approach {
+        Approach::Free => Ok(()),
+        Approach::MustAsk => Err(contacts::must_ask(&batch.node.server, &account.handle)),
+        Approach::Hidden => gone(),
+    })
 }
 
 fn unknown_sender() -> NotTaken {

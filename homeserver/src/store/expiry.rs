@@ -4,7 +4,7 @@
 //! item: spans are short for short times-to-live and at most ten minutes long. An item is never
 //! delivered once it has expired, swept or not.
 
-use federation_proto::ids::{DeviceId, FileId, RequestId, ServerName};
+use federation_proto::ids::{AccountId, DeviceId, FileId, RequestId, ServerName};
 
 use super::payload::PayloadId;
 use super::record::prefix_end;
@@ -32,6 +32,8 @@ pub enum Place {
     KeyRequest(DeviceId, RequestId),
     /// A device's look-up at a peer, without an answer so far.
     LookUp(DeviceId, RequestId),
+    /// Among the contacts of an account.
+    Contacts(AccountId),
 }
 
 /// The end of the span in which something accepted now expires: when its inbox is swept.
@@ -94,6 +96,7 @@ fn key(at_ms: u64, place: &Place) -> Key {
         Place::LookUp(device, request) => {
             (b'D', [*device.as_bytes(), *request.as_bytes()].concat())
         }
+        Place::Contacts(account) => (b'C', account.as_bytes().to_vec()),
     };
     [&[EXPIRY][..], &at_ms.to_be_bytes(), &[kind], &id]
         .concat()
@@ -138,6 +141,7 @@ fn place(kind: u8, id: &[u8]) -> Option<Place> {
             let (device, request) = device_and_request(id)?;
             Place::LookUp(device, request)
         }
+        b'C' => Place::Contacts(AccountId::from_bytes(id.try_into().ok()?)),
         _ => return None,
     })
 }
@@ -162,6 +166,7 @@ mod tests {
                 DeviceId::from_bytes([1; 16]),
                 RequestId::from_bytes([2; 16]),
             ),
+            Place::Contacts(AccountId::from_bytes([7; 16])),
         ] {
             assert_eq!(parse(&key(5, &place)).unwrap(), (5, place));
         }

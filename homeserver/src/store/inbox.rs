@@ -1,7 +1,8 @@
 //! `Q`: what waits for each device, numbered in commit order; `T`: the last number of each inbox.
 
-use federation_proto::ids::{DeviceId, RequestId, RoomId, ServerName};
+use federation_proto::ids::{Address, DeviceId, RequestId, RoomId, ServerName};
 use federation_proto::refusal::Refusal;
+use homeserver_api::contacts::ContactChange;
 use homeserver_api::session::{ClaimedDevice, GroupInfo, Listing};
 use serde::{Deserialize, Serialize};
 
@@ -122,6 +123,15 @@ pub enum InboxBody {
         /// The group info, or why not.
         result: Result<GroupInfo, Refusal>,
     },
+    /// Something was asked or decided with somebody of another organisation.
+    Contact {
+        /// Who.
+        address: Address,
+        /// What has changed.
+        change: ContactChange,
+        /// His words, or why something could not be delivered.
+        text: String,
+    },
 }
 
 impl InboxBody {
@@ -137,6 +147,7 @@ impl InboxBody {
             Self::KeyMaterial { .. }
             | Self::CommitRefused { .. }
             | Self::Returned { .. }
+            | Self::Contact { .. }
             | Self::Directory { .. }
             | Self::GroupInfo { .. }
             | Self::ReportReturned { .. } => None,

@@ -13,6 +13,7 @@ pub mod allowance;
 pub mod audit;
 pub mod check;
 pub mod consortium;
+pub mod contacts;
 pub mod dead_letters;
 pub mod device;
 pub mod engine;

@@ -94,6 +94,7 @@ async fn user_type_set() {
         "burn": {"min_seconds": 0, "max_seconds": 60, "default_seconds": 0},
         "external": "all-peers", "files": true, "file_bytes_max": 1024, "devices_max": 2,
         "directory": "listed",
+        "outside_contacts": "ask",
     });
     let user_type = json!({"name": "night/shift", "policy": policy});
     let fake = FakeAdmin::new(&[

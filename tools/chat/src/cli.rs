@@ -80,6 +80,9 @@ pub(crate) enum Command {
     /// Nothing else of the conversation is disclosed. Homeservers can't read messages, so nothing proves to the
     /// administrators that the messages said what you disclose.
     Report(Report),
+    /// Decide who of other organisations may start conversations with you, and ask others.
+    #[command(subcommand)]
+    Contact(Contact),
     /// Show your account and what its policy allows.
     Account,
     /// Show your account's devices.
@@ -253,6 +256,35 @@ pub(crate) struct Members {
     /// Whom.
     #[arg(required = true)]
     pub(crate) addresses: Vec<Address>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Contact {
+    /// Ask somebody of another organisation to let you start conversations; he may contact you meanwhile.
+    Ask {
+        /// Whom, such as bob@b.example.
+        address: Address,
+        /// A line that he reads before he decides.
+        #[arg(long, value_name = "TEXT")]
+        text: Option<String>,
+    },
+    /// List whom you have asked, allowed or blocked, and who asks you.
+    List,
+    /// Let somebody start conversations with you.
+    Allow {
+        /// Whom.
+        address: Address,
+    },
+    /// Keep somebody from starting conversations with you, and from asking; conversations that you share go on.
+    Block {
+        /// Whom.
+        address: Address,
+    },
+    /// Take back what you have asked or decided about somebody, or decline what he asks.
+    Remove {
+        /// Whom.
+        address: Address,
+    },
 }
 
 #[derive(Args)]

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use homeserver_api::ids::{RoomId, ServerName};
+use homeserver_api::contacts::ContactChange;
+use homeserver_api::ids::{Address, RoomId, ServerName};
 use homeserver_api::refusal::Refusal;
 use tokio::sync::mpsc;
 
@@ -112,6 +113,15 @@ pub enum Event {
         room: RoomId,
         /// Why, in words.
         reason: String,
+    },
+    /// Something was asked or decided between the account and somebody of another organisation.
+    Contact {
+        /// Who.
+        address: Address,
+        /// What has changed.
+        change: ContactChange,
+        /// What he wrote with his ask, or why something could not be delivered; as the other side sent it.
+        text: String,
     },
 }
 

@@ -43,6 +43,7 @@ mod bad_peers;
 mod bounds;
 mod claims;
 mod consortium;
+mod contacts;
 mod declarations;
 mod directory;
 mod documents;

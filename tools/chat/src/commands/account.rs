@@ -1,6 +1,6 @@
 //! `chat account` and `chat devices`.
 
-use entente_sdk::Bounds;
+use entente_sdk::{Bounds, OutsideContacts};
 use serde_json::json;
 
 use crate::cli::Common;
@@ -35,6 +35,15 @@ pub(super) async fn account(common: &Common, output: &Output) -> Result {
             ),
             burning(burn),
             format!("Other organisations: {}", external(policy)),
+            match policy.outside_contacts {
+                OutsideContacts::Open => {
+                    "Their people may start conversations with you; keep one away with chat contact block."
+                }
+                OutsideContacts::Ask => {
+                    "Their people start conversations with you when you consent: see chat contact list."
+                }
+            }
+            .to_owned(),
             if policy.files {
                 format!("Files: up to {}.", describe_bytes(policy.file_bytes_max))
             } else {

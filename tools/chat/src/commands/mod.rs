@@ -1,6 +1,7 @@
 //! One file for each command.
 
 mod account;
+mod contact;
 mod enrol;
 mod files;
 mod find;
@@ -53,6 +54,7 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result {
         Command::Add(arguments) => members::add(common, &arguments, output).await,
         Command::Remove(arguments) => members::remove(common, &arguments, output).await,
         Command::Report(arguments) => report::run(common, &arguments, output).await,
+        Command::Contact(what) => contact::run(common, &what, output).await,
         Command::Account => account::account(common, output).await,
         Command::Devices => account::devices(common, output).await,
         Command::Password(arguments) => password::run(common, &arguments, output).await,

@@ -1,6 +1,7 @@
 //! Events as objects for programs, and those that are news for people as lines.
 
-use entente_sdk::Event;
+use entente_sdk::ids::Address;
+use entente_sdk::{ContactChange, Event};
 use serde_json::{Value, json};
 
 use crate::show::clock::LocalClock;
@@ -59,6 +60,13 @@ pub(crate) fn object(event: &Event) -> Value {
         } => {
             json!({"type": "room-resynced", "room": room, "from_ms": from_ms, "until_ms": until_ms})
         }
+        Event::Contact {
+            address,
+            change,
+            text,
+        } => {
+            json!({"type": "contact-changed", "address": address, "change": change, "text": text})
+        }
         other => json!({"type": "other", "detail": format!("{other:?}")}),
     }
 }
@@ -106,6 +114,11 @@ pub(crate) fn news(event: &Event, clock: LocalClock) -> Option<String> {
             "This device is back in step. {}",
             gap(*from_ms, *until_ms, clock)
         )),
+        Event::Contact {
+            address,
+            change,
+            text,
+        } => Some(contact(address, *change, &safe::one_line(text))),
         _ => None,
     }
 }
@@ -117,6 +130,38 @@ pub(crate) fn gap(from_ms: u64, until_ms: u64, clock: LocalClock) -> String {
         clock.date_and_time(from_ms),
         clock.date_and_time(until_ms)
     )
+}
+
+/// What has changed between this account and somebody of another organisation.
+fn contact(address: &Address, change: ContactChange, text: &str) -> String {
+    match change {
+        ContactChange::AsksYou => {
+            let words = match text {
+                "" => String::new(),
+                text => format!(" “{text}”"),
+            };
+            format!(
+                "{address} asks to start conversations with you.{words} Decide with: chat contact allow {address}, \
+                 chat contact remove {address}, or chat contact block {address}"
+            )
+        }
+        ContactChange::AllowsYou => {
+            format!("{address} lets you start conversations: chat start {address}")
+        }
+        ContactChange::Withdrawn => format!("{address} does not ask any more."),
+        ContactChange::Revoked => {
+            format!("{address} does not let you start conversations. Those that you share go on.")
+        }
+        ContactChange::Asked => format!("Another of your devices has asked {address}."),
+        ContactChange::Allowed => format!("Another of your devices has allowed {address}."),
+        ContactChange::Blocked => format!("Another of your devices has blocked {address}."),
+        ContactChange::Removed => format!(
+            "Another of your devices has taken back what was asked or decided about {address}."
+        ),
+        ContactChange::Undelivered => {
+            format!("What you let {address} know could not be delivered: {text}")
+        }
+    }
 }
 
 #[cfg(test)]
@@ -138,5 +183,35 @@ mod tests {
             "{told}"
         );
         assert_eq!(object(&event)["until_ms"], 1_795_000_600_000_u64);
+    }
+
+    /// Goal: whoever is asked reads what to type, and words of the other side can't break out of their line; by the
+    /// news of an ask and of consent.
+    #[test]
+    fn news_of_contacts() {
+        let event = |change, text: &str| Event::Contact {
+            address: "bob@b.example".parse().unwrap(),
+            change,
+            text: text.to_owned(),
+        };
+        let asks = event(ContactChange::AsksYou, "We met\n\u{202e}at the fair");
+        let asks = news(&asks, LocalClock::utc()).unwrap();
+        assert!(asks.contains("chat contact allow bob@b.example"), "{asks}");
+        assert!(
+            asks.contains("We met") && !asks.contains(['\n', '\u{202e}']),
+            "{asks:?}"
+        );
+        let allows = event(ContactChange::AllowsYou, "");
+        assert!(
+            news(&allows, LocalClock::utc())
+                .unwrap()
+                .contains("chat start bob@b.example")
+        );
+        assert_eq!(
+            object(&allows),
+            json!({
+                "type": "contact-changed", "address": "bob@b.example", "change": "allows-you", "text": "",
+            })
+        );
     }
 }

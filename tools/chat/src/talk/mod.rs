@@ -276,6 +276,11 @@ impl Talk<'_> {
                     self.faint(&news)?;
                 }
             }
+            Event::Contact { .. } => {
+                if let Some(news) = event::news(event, self.output.clock) {
+                    self.faint(&news)?;
+                }
+            }
             Event::Message(_) => return Ok(()),
             _ => {}
         }

@@ -1,5 +1,6 @@
 //! The client: one enrolled device.
 
+mod contacts;
 mod driver;
 mod enrol;
 mod files;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use homeserver_api::client::AccountInfo;
+use homeserver_api::contacts::{ContactAct, ContactInfo};
 use homeserver_api::ids::{Address, Member, RoomId, ServerName};
 use homeserver_api::password::Password;
 use homeserver_api::policy::UserTypePolicy;
@@ -142,6 +144,48 @@ impl Client {
     /// When the homeserver can't be reached or refuses: above all when `old` is not the present password.
     pub async fn change_password(&self, old: Password, new: Password) -> Result<(), Error> {
         upkeep::change_password(&self.shared, old, new).await
+    }
+
+    /// Everybody of other organisations with whom the account has asked or decided something.
+    ///
+    /// # Errors
+    /// When the homeserver can't be reached or refuses.
+    pub async fn contacts(&self) -> Result<Vec<ContactInfo>, Error> {
+        contacts::list(&self.shared).await
+    }
+
+    /// Asks somebody of another organisation to be let in, with a line that he reads before he decides; he is let in
+    /// himself by that. Done when the own homeserver has it: the answer comes as [`crate::Event::Contact`].
+    ///
+    /// # Errors
+    /// When the homeserver can't be reached or refuses.
+    pub async fn ask_contact(&self, address: &Address, text: &str) -> Result<ContactInfo, Error> {
+        contacts::act(&self.shared, address, ContactAct::Ask, text).await
+    }
+
+    /// Lets somebody of another organisation start conversations with the account.
+    ///
+    /// # Errors
+    /// When the homeserver can't be reached or refuses.
+    pub async fn allow_contact(&self, address: &Address) -> Result<ContactInfo, Error> {
+        contacts::act(&self.shared, address, ContactAct::Allow, "").await
+    }
+
+    /// Keeps somebody of another organisation from starting conversations and from asking. Rooms that both are in
+    /// stay as they are.
+    ///
+    /// # Errors
+    /// When the homeserver can't be reached or refuses.
+    pub async fn block_contact(&self, address: &Address) -> Result<ContactInfo, Error> {
+        contacts::act(&self.shared, address, ContactAct::Block, "").await
+    }
+
+    /// Takes back what was asked or decided about somebody.
+    ///
+    /// # Errors
+    /// When there is nothing, or the homeserver can't be reached or refuses.
+    pub async fn remove_contact(&self, address: &Address) -> Result<(), Error> {
+        contacts::remove(&self.shared, address).await
     }
 
     /// Signs the device out for good: the homeserver voids its token, key packages and waiting messages, then the

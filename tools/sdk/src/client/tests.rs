@@ -12,6 +12,7 @@ use crate::store::{Family, NewStore};
 use crate::testing::loopback::{Loopback, PASSWORD, within};
 
 mod asking;
+mod contacts;
 
 const KEY: StoreKey = StoreKey::Key([3; 32]);
 

@@ -136,6 +136,19 @@ impl Core {
                 room,
                 result,
             } => self.take_group_info(room, request, result),
+            // Nothing is kept of it here: the homeserver has the list.
+            DeliveryBody::Contact {
+                address,
+                change,
+                text,
+            } => {
+                self.effects.events.push(Event::Contact {
+                    address,
+                    change,
+                    text,
+                });
+                Ok(())
+            }
         }
     }
 
@@ -484,6 +497,8 @@ const fn room_of(body: &DeliveryBody) -> Option<RoomId> {
         | DeliveryBody::GroupInfo { room, .. }
         | DeliveryBody::Returned { room, .. }
         | DeliveryBody::ReportReturned { room, .. } => Some(*room),
-        DeliveryBody::KeyMaterial { .. } | DeliveryBody::Directory { .. } => None,
+        DeliveryBody::KeyMaterial { .. }
+        | DeliveryBody::Contact { .. }
+        | DeliveryBody::Directory { .. } => None,
     }
 }

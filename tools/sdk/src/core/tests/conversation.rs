@@ -331,3 +331,30 @@ fn held_messages_go_out_by_the_clock() {
 fn now_ms(clock: &TestClock) -> u64 {
     crate::clock::Clock::now_ms(clock)
 }
+
+/// Goal: what is asked and decided between the account and outsiders is told, once, and acknowledged. Method: a delivery
+/// that comes twice.
+#[test]
+fn contacts_are_told() {
+    use crate::event::Event;
+    use homeserver_api::contacts::ContactChange;
+
+    let mut world = World::new();
+    let body = crate::frames::DeliveryBody::Contact {
+        address: "eve@c.example".parse().unwrap(),
+        change: ContactChange::AsksYou,
+        text: "We met".to_owned(),
+    };
+    world.network.deliver(&world.bob.member, body);
+    let deliveries = world.network.inbox(&world.bob.member);
+    let last = deliveries.last().unwrap().number;
+    for _ in 0..2 {
+        let again = deliveries.clone();
+        assert_eq!(world.bob.run(|core| core.receive(again, true)), last);
+    }
+    let told = world.bob.events.iter().filter(|event| {
+        matches!(event, Event::Contact { address, change: ContactChange::AsksYou, text }
+            if address.to_string() == "eve@c.example" && text == "We met")
+    });
+    assert_eq!(told.count(), 1);
+}
