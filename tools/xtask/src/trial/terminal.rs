@@ -172,9 +172,16 @@ impl Trial<'_> {
             printed += &bob.run(words)?;
         }
         printed += &bob.refused(&["send", "nobody@b.example", "x"])?;
+        let found = alice.run(&["find", &bob.address])?;
+        let mut faults = Vec::new();
+        if !found.contains(&bob.address) {
+            faults.push(format!("Bob is not found: {found}"));
+        }
+        printed += &found;
+        printed += &self.contacts(alice, &mut faults)?;
+        printed += &self.report(alice, bob, &room, &mut faults)?;
 
         let mut seen = BTreeSet::new();
-        let mut faults = Vec::new();
         let mut count = 0_u64;
         for object in objects(&printed)? {
             count += 1;
@@ -208,6 +215,81 @@ impl Trial<'_> {
             ok: Some(faults.is_empty()),
             control: None,
         })
+    }
+
+    /// Somebody whose user type wants to be asked is reached after consent, and not before; and one who is
+    /// blocked is told nothing.
+    fn contacts(&self, alice: &Person, faults: &mut Vec<String>) -> Result<String> {
+        self.stage
+            .b
+            .hsctl(&["user-type", "set", "standard", "--outside-contacts", "ask"])?;
+        let dora = Person::enrol(&self.stage.b, "dora", &self.ground.binaries)?;
+        let refused = alice.refused(&["start", &dora.address])?;
+        if !refused.contains("consent-required") {
+            faults.push(format!("Dora was not to be reached: {refused}"));
+        }
+        let mut following = Lines::open(dora.command(&["follow"]))?;
+        let mut printed = alice.run(&["contact", "ask", &dora.address, "--text", "the fair"])?;
+        let asked = following.until(|object| is(object, "contact-changed"));
+        if !asked.is_some_and(|object| object.to_string().contains("the fair")) {
+            faults.push("Dora was not told that Alice asks".to_owned());
+        }
+        drop(following);
+        let mut following = Lines::open(alice.command(&["follow"]))?;
+        printed += &dora.run(&["contact", "allow", &alice.address])?;
+        if following
+            .until(|object| is(object, "contact-changed"))
+            .is_none()
+        {
+            faults.push("Alice was not told that Dora allows her".to_owned());
+        }
+        drop(following);
+        printed += &alice.run(&["start", &dora.address])?;
+        printed += &dora.run(&["contact", "list"])?;
+        printed += &dora.run(&["contact", "block", &alice.address])?;
+        let blocked = alice.refused(&["start", &dora.address])?;
+        if !blocked.contains("unknown-recipient") {
+            faults.push(format!("Dora does not exist for Alice: {blocked}"));
+        }
+        printed += &dora.run(&["contact", "remove", &alice.address])?;
+        self.stage
+            .b
+            .hsctl(&["user-type", "set", "standard", "--outside-contacts", "open"])?;
+        Ok(printed + &refused + &blocked)
+    }
+
+    /// What somebody reports to both organisations stands at both, without his name at the other one.
+    fn report(
+        &self,
+        alice: &Person,
+        bob: &Person,
+        room: &str,
+        faults: &mut Vec<String>,
+    ) -> Result<String> {
+        alice.send(&bob.address, "something bad")?;
+        let message = field(&bob.receive(1)?, "id")?;
+        let printed = bob.run(&["report", room, &message, "--reason", "spam", "--to", "both"])?;
+        let at = |server: &crate::trial::Homeserver| -> Result<String> {
+            let list = server.hsctl(&["reports", "list"])?;
+            let listed: Value = super::homeserver::read("hsctl reports list", &list)?;
+            let first = listed.pointer("/reports/0/report").and_then(Value::as_str);
+            first.map_or(Ok(String::new()), |report| {
+                server.hsctl(&["reports", "show", report])
+            })
+        };
+        let mut at_a = String::new();
+        super::stage::wait_until(PATIENCE, "a.example has the report", || {
+            at_a = at(&self.stage.a)?;
+            Ok(!at_a.is_empty())
+        })?;
+        let at_b = at(&self.stage.b)?;
+        if !at_b.contains("something bad") || !at_b.contains(&bob.address) {
+            faults.push(format!("b.example's report: {at_b}"));
+        }
+        if !at_a.contains("something bad") || at_a.contains(&bob.address) {
+            faults.push(format!("a.example's report: {at_a}"));
+        }
+        Ok(printed)
     }
 
     /// What is typed into `chat talk` in a terminal goes out and stands there with what became of it, what
