@@ -23,6 +23,7 @@ mod transaction;
 mod trials;
 mod wire;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicU64;
 
@@ -96,14 +97,18 @@ fn failed(error: &dyn std::error::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// To standard output. Whoever closed it wants no answer: the exit status still tells.
+fn say(answer: &serde_json::Value) {
+    let _ = writeln!(std::io::stdout().lock(), "{answer}");
+}
+
 /// What a stranger sees.
 async fn probe(arguments: &TargetArguments) -> Result<bool> {
     let stranger = Organisation::new("stranger.example")?;
     let seen = link::greet(&arguments.target(), Some(&stranger.tls)).await?;
-    println!(
-        "{}",
-        serde_json::json!({"application_bytes": seen.application_bytes, "ended": seen.ended, "how": seen.how})
-    );
+    say(&serde_json::json!({
+        "application_bytes": seen.application_bytes, "ended": seen.ended, "how": seen.how
+    }));
     Ok(true)
 }
 
@@ -120,7 +125,7 @@ async fn run(arguments: &RunArguments) -> Result<bool> {
     let report = Report::new(&world.target.server, cases::all(&world).await?);
     eprint!("{}", report.text());
     if arguments.json {
-        println!("{}", serde_json::json!(report));
+        say(&serde_json::json!(report));
     }
     Ok(report.failed == 0)
 }

@@ -36,11 +36,23 @@ pub enum Kind {
     Notice,
     /// Stands for positions whose envelopes will never come.
     Tombstone,
+    /// A question about the destination's people.
+    DirectoryQuery,
+    /// The answer to one.
+    DirectoryAnswer,
+    /// What somebody reports about one of the destination's people.
+    AbuseReport,
+    /// A request for a room's newest group info.
+    GroupInfoRequest,
+    /// The answer to one.
+    GroupInfo,
+    /// A person asks for consent to be contacted, gives it or takes it back.
+    Contact,
 }
 
 impl Kind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 14] = [
         Self::Message,
         Self::Handshake,
         Self::Welcome,
@@ -49,6 +61,12 @@ impl Kind {
         Self::KeyResponse,
         Self::Notice,
         Self::Tombstone,
+        Self::DirectoryQuery,
+        Self::DirectoryAnswer,
+        Self::AbuseReport,
+        Self::GroupInfoRequest,
+        Self::GroupInfo,
+        Self::Contact,
     ];
 
     /// The number that stands for it.
@@ -63,6 +81,12 @@ impl Kind {
             Self::KeyResponse => 6,
             Self::Notice => 7,
             Self::Tombstone => 8,
+            Self::DirectoryQuery => 9,
+            Self::DirectoryAnswer => 10,
+            Self::AbuseReport => 11,
+            Self::GroupInfoRequest => 13,
+            Self::GroupInfo => 14,
+            Self::Contact => 12,
         }
     }
 
@@ -103,7 +127,7 @@ impl Suite {
 pub struct Lane([u8; 16]);
 
 impl Lane {
-    /// What belongs to no room: requests for key packages and their answers.
+    /// What belongs to no room: requests for key packages, look-ups, their answers, reports, consent to contacts.
     pub const CONTROL: Self = Self([0; 16]);
 
     /// The lane with these bytes.

@@ -9,7 +9,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::limits::{
-    HANDLE_BYTES_MAX, LABEL_BYTES_MAX, QUOTED_CHARACTERS_MAX, SERVER_NAME_BYTES_MAX,
+    DIRECTORY_PREFIX_BYTES_MIN, HANDLE_BYTES_MAX, LABEL_BYTES_MAX, QUOTED_CHARACTERS_MAX,
+    SERVER_NAME_BYTES_MAX,
 };
 
 /// Why a text is not an identifier.
@@ -26,6 +27,11 @@ pub enum IdError {
         "`{0}` is not a handle: use 1 to 64 of a-z, 0-9, `.`, `_` and `-`, starting with a letter or digit"
     )]
     Handle(String),
+    /// Too little of a handle.
+    #[error(
+        "`{0}` is too short for a look-up: give at least {DIRECTORY_PREFIX_BYTES_MIN} characters of the handle"
+    )]
+    HandlePrefix(String),
     /// Not `handle@server.name`.
     #[error("`{0}` is not an address: use handle@server.name, such as alice@a.example")]
     Address(String),
@@ -110,6 +116,38 @@ impl FromStr for Handle {
     }
 }
 
+/// What handles begin with, as far as somebody knows it who looks for people; long enough that nobody pages
+/// through a directory by it. Every beginning of a handle could be a handle itself.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HandlePrefix(Handle);
+
+impl HandlePrefix {
+    /// The beginning that reads like this handle.
+    ///
+    /// # Errors
+    /// When it has fewer than [`DIRECTORY_PREFIX_BYTES_MIN`] characters.
+    pub fn new(beginning: Handle) -> Result<Self, IdError> {
+        if beginning.as_str().len() < DIRECTORY_PREFIX_BYTES_MIN {
+            return Err(IdError::HandlePrefix(shorten(beginning.as_str())));
+        }
+        Ok(Self(beginning))
+    }
+
+    /// The beginning as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl FromStr for HandlePrefix {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        Self::new(text.parse()?)
+    }
+}
+
 /// `handle@server.name`, the address people exchange.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address {
@@ -166,7 +204,7 @@ macro_rules! display_inner {
     ($name:ident) => {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                f.write_str(self.as_str())
             }
         }
     };
@@ -174,8 +212,10 @@ macro_rules! display_inner {
 
 display_inner!(ServerName);
 display_inner!(Handle);
+display_inner!(HandlePrefix);
 text_id!(ServerName);
 text_id!(Handle);
+text_id!(HandlePrefix);
 text_id!(Address);
 
 macro_rules! opaque_id {
@@ -259,8 +299,12 @@ opaque_id!(
     FileId
 );
 opaque_id!(
-    /// A request for key packages, chosen by the device that asks.
+    /// A request for key packages or a look-up, chosen by the device that asks.
     RequestId
+);
+opaque_id!(
+    /// A report of abuse, chosen by the homeserver that takes it in.
+    ReportId
 );
 opaque_id!(
     /// A consortium, the same through all its charters.
@@ -351,6 +395,18 @@ mod tests {
         }
         let a_label: ServerName = "xn--80a.example".parse().unwrap();
         assert_eq!(a_label.to_string(), "xn--80a.example");
+    }
+
+    /// Goal: the beginning of a handle is long enough and could be a handle; by a table of both kinds.
+    #[test]
+    fn beginnings_of_handles() {
+        for good in ["bob", "b.o", "2nd-floor"] {
+            assert_eq!(good.parse::<HandlePrefix>().unwrap().as_str(), good);
+        }
+        let long = "a".repeat(65);
+        for bad in ["", "b", "bo", "Bob", "b*b", ".bob", long.as_str()] {
+            assert!(bad.parse::<HandlePrefix>().is_err(), "{bad}");
+        }
     }
 
     /// Goal: an opaque id has one text form; upper case and wrong lengths are refused.

@@ -10,6 +10,8 @@ pub const HANDLE_BYTES_MAX: usize = 64;
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 /// Largest commit or welcome.
 pub const HANDSHAKE_BYTES_MAX: usize = 1024 * 1024;
+/// Largest group info: it holds the ratchet tree of every room whose welcomes are within their limit.
+pub const GROUP_INFO_BYTES_MAX: usize = HANDSHAKE_BYTES_MAX / 2 * 3;
 /// Largest payload of an envelope: a handshake with its welcome and lists of members.
 pub const PAYLOAD_BYTES_MAX: usize = 3 * HANDSHAKE_BYTES_MAX;
 /// Most envelopes in a transaction.
@@ -28,9 +30,20 @@ pub const REASON_BYTES_MAX: usize = 512;
 pub const CLAIMED_DEVICES_MAX: usize = 32;
 /// Largest key package.
 pub const KEY_PACKAGE_BYTES_MAX: usize = 8 * 1024;
+/// Least that must be known of the handles that a look-up lists.
+pub const DIRECTORY_PREFIX_BYTES_MIN: usize = 3;
+/// Most handles in one answer to a look-up.
+pub const DIRECTORY_HANDLES_MAX: usize = 20;
+/// Most messages that one report of abuse discloses,
+pub const REPORTED_MESSAGES_MAX: usize = 20;
+/// most bytes of their texts together,
+pub const REPORT_TEXT_BYTES_MAX: usize = 64 * 1024;
+/// and of the reporter's own words.
+pub const REPORT_NOTE_BYTES_MAX: usize = 2 * 1024;
 
 const _: () = assert!(MESSAGE_BYTES_MAX < HANDSHAKE_BYTES_MAX);
 const _: () = assert!(PAYLOAD_BYTES_MAX < TRANSACTION_BYTES_MAX);
+const _: () = assert!(HANDSHAKE_BYTES_MAX + GROUP_INFO_BYTES_MAX < PAYLOAD_BYTES_MAX);
 
 /// Most protocol versions that a side names.
 pub const VERSIONS_MAX: usize = 8;
@@ -66,6 +79,10 @@ pub const ENVELOPE_KEYS_MAX: usize = 48;
 pub const TLS_PINS_MAX: usize = 8;
 /// Largest key manifest.
 pub const MANIFEST_BYTES_MAX: usize = 8 * 1024;
+/// Longest text with which a person asks for another's consent.
+pub const CONTACT_TEXT_BYTES_MAX: usize = 280;
+/// How long an ask waits for its answer, in milliseconds.
+pub const CONTACT_ASK_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
 /// Most bytes of an ASN.1 ECDSA P-256 signature.
 pub const ISSUING_SIGNATURE_BYTES_MAX: usize = 72;
 /// Longest label in front of what is signed.
@@ -154,7 +171,7 @@ const _: () = assert!(
         < CHARTER_FILE_BYTES_MAX
 );
 const _: () = assert!(CHARTER_FILE_BYTES_MAX / 3 * 4 < ARMORED_BYTES_MAX);
-const _: () = assert!(HANDLE_BYTES_MAX + 3 * 16 < SMALL_FIELDS_BYTES_MAX);
+const _: () = assert!(2 * (1 + HANDLE_BYTES_MAX) + 3 * 16 < SMALL_FIELDS_BYTES_MAX);
 const _: () = assert!(REFUSAL_WIRE_BYTES_MAX < KEY_PACKAGE_BYTES_MAX);
 const _: () = assert!(
     CLAIMED_DEVICES_MAX * (MEMBER_WIRE_BYTES_MAX + KEY_PACKAGE_BYTES_MAX) < PAYLOAD_BYTES_MAX
@@ -165,6 +182,7 @@ const _: () = assert!(
         + HANDSHAKE_BYTES_MAX
         + SMALL_FIELDS_BYTES_MAX
         + SERVER_NAME_WIRE_BYTES_MAX
+        + MEMBER_WIRE_BYTES_MAX
         < PAYLOAD_BYTES_MAX
 );
 // The largest answer to the largest transaction: each envelope refused at length, each on its own

@@ -1,7 +1,13 @@
 //! What each kind of envelope carries.
 //!
 //! Payloads name rooms, accounts and devices, so they stay out of the header; what users wrote is
-//! inside MLS ciphertext, and no type here could hold it in clear.
+//! inside MLS ciphertext, and no type here could hold it in clear, but for what somebody discloses who
+//! reports it.
+
+mod abuse;
+mod directory;
+
+mod group_info;
 
 use bytes::Bytes;
 
@@ -9,13 +15,20 @@ use crate::codec::{DecodeError, EncodeError, Reader, Wire, Writer};
 use crate::envelope::Kind;
 use crate::ids::{AccountId, DeviceId, Handle, Member, RequestId, RoomId, ServerName};
 use crate::limits::{
-    CLAIMED_DEVICES_MAX, HANDLE_BYTES_MAX, HANDSHAKE_BYTES_MAX, KEY_PACKAGE_BYTES_MAX,
-    MEMBER_WIRE_BYTES_MAX, MESSAGE_BYTES_MAX, PAYLOAD_BYTES_MAX, REFUSAL_WIRE_BYTES_MAX,
-    RELAYED_ENVELOPE_BYTES_MAX, ROOM_DEVICES_MAX, SERVER_NAME_WIRE_BYTES_MAX,
-    SMALL_FIELDS_BYTES_MAX, TOMBSTONE_COUNT_MAX,
+    CLAIMED_DEVICES_MAX, GROUP_INFO_BYTES_MAX, HANDLE_BYTES_MAX, HANDSHAKE_BYTES_MAX,
+    KEY_PACKAGE_BYTES_MAX, MEMBER_WIRE_BYTES_MAX, MESSAGE_BYTES_MAX, PAYLOAD_BYTES_MAX,
+    REFUSAL_WIRE_BYTES_MAX, RELAYED_ENVELOPE_BYTES_MAX, ROOM_DEVICES_MAX,
+    SERVER_NAME_WIRE_BYTES_MAX, SMALL_FIELDS_BYTES_MAX, TOMBSTONE_COUNT_MAX,
 };
 use crate::refusal::{Refusal, RefusalCode};
 use crate::transaction::EnvelopeProof;
+
+pub use abuse::{AbuseReason, AbuseReport, ReportedMessage, is_reportable};
+pub use directory::{DirectoryAnswer, DirectoryQuery, Found, Sought};
+pub use group_info::{GroupInfo, GroupInfoRequest, GroupInfoResponse};
+mod contact;
+
+pub use contact::{Contact, ContactAct};
 
 /// A payload of any kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +49,18 @@ pub enum Payload {
     Notice(Notice),
     /// Of [`Kind::Tombstone`].
     Tombstone(Tombstone),
+    /// Of [`Kind::DirectoryQuery`].
+    DirectoryQuery(DirectoryQuery),
+    /// Of [`Kind::DirectoryAnswer`].
+    DirectoryAnswer(DirectoryAnswer),
+    /// Of [`Kind::AbuseReport`].
+    AbuseReport(AbuseReport),
+    /// Of [`Kind::GroupInfoRequest`].
+    GroupInfoRequest(GroupInfoRequest),
+    /// Of [`Kind::GroupInfo`].
+    GroupInfo(GroupInfoResponse),
+    /// Of [`Kind::Contact`].
+    Contact(Contact),
 }
 
 impl Payload {
@@ -53,6 +78,14 @@ impl Payload {
             Kind::KeyResponse => KeyResponse::from_bytes(bytes).map(Self::KeyResponse),
             Kind::Notice => Notice::from_bytes(bytes).map(Self::Notice),
             Kind::Tombstone => Tombstone::from_bytes(bytes).map(Self::Tombstone),
+            Kind::DirectoryQuery => DirectoryQuery::from_bytes(bytes).map(Self::DirectoryQuery),
+            Kind::DirectoryAnswer => DirectoryAnswer::from_bytes(bytes).map(Self::DirectoryAnswer),
+            Kind::AbuseReport => AbuseReport::from_bytes(bytes).map(Self::AbuseReport),
+            Kind::GroupInfoRequest => {
+                GroupInfoRequest::from_bytes(bytes).map(Self::GroupInfoRequest)
+            }
+            Kind::GroupInfo => GroupInfoResponse::from_bytes(bytes).map(Self::GroupInfo),
+            Kind::Contact => Contact::from_bytes(bytes).map(Self::Contact),
         }
     }
 
@@ -70,6 +103,12 @@ impl Payload {
             Self::KeyResponse(payload) => payload.to_bytes(),
             Self::Notice(payload) => payload.to_bytes(),
             Self::Tombstone(payload) => payload.to_bytes(),
+            Self::DirectoryQuery(payload) => payload.to_bytes(),
+            Self::DirectoryAnswer(payload) => payload.to_bytes(),
+            Self::AbuseReport(payload) => payload.to_bytes(),
+            Self::GroupInfoRequest(payload) => payload.to_bytes(),
+            Self::GroupInfo(payload) => payload.to_bytes(),
+            Self::Contact(payload) => payload.to_bytes(),
         }
     }
 
@@ -85,6 +124,12 @@ impl Payload {
             Self::KeyResponse(_) => Kind::KeyResponse,
             Self::Notice(_) => Kind::Notice,
             Self::Tombstone(_) => Kind::Tombstone,
+            Self::DirectoryQuery(_) => Kind::DirectoryQuery,
+            Self::DirectoryAnswer(_) => Kind::DirectoryAnswer,
+            Self::AbuseReport(_) => Kind::AbuseReport,
+            Self::GroupInfoRequest(_) => Kind::GroupInfoRequest,
+            Self::GroupInfo(_) => Kind::GroupInfo,
+            Self::Contact(_) => Kind::Contact,
         }
     }
 }
@@ -134,6 +179,9 @@ pub struct Handshake {
     /// The welcome for the added devices; absent in an ordered handshake, where each added
     /// device's server gets a [`Welcome`].
     pub welcome: Option<Bytes>,
+    /// The MLS GroupInfo of the epoch that the commit begins; absent in an ordered handshake: the hub
+    /// keeps it and hands it out when it is asked for.
+    pub group_info: Option<Bytes>,
     /// The hub's stamp, milliseconds since the Unix epoch; 0 while proposed.
     pub stamp_ms: u64,
 }
@@ -147,6 +195,8 @@ pub struct Welcome {
     pub hub: ServerName,
     /// The epoch that the added devices start in.
     pub epoch: u64,
+    /// The device that made the commit.
+    pub sender: Member,
     /// Every device in the room after the commit.
     pub members: Vec<Member>,
     /// The destination's devices that the commit added.
@@ -176,6 +226,8 @@ pub struct KeyRequest {
     pub request: RequestId,
     /// The device of the origin's that asks.
     pub requester: Sender,
+    /// The handle of its account.
+    pub requester_handle: Handle,
     /// Whose keys.
     pub handle: Handle,
 }
@@ -273,6 +325,9 @@ impl Wire for Handshake {
         writer.optional(self.welcome.as_ref(), |writer, welcome| {
             writer.opaque32("welcome", HANDSHAKE_BYTES_MAX, welcome);
         });
+        writer.optional(self.group_info.as_ref(), |writer, group_info| {
+            writer.opaque32("group info", GROUP_INFO_BYTES_MAX, group_info);
+        });
         writer.u64(self.stamp_ms);
     }
 
@@ -289,6 +344,9 @@ impl Wire for Handshake {
             welcome: reader.optional("welcome", |reader| {
                 reader.opaque32("welcome", HANDSHAKE_BYTES_MAX)
             })?,
+            group_info: reader.optional("group info", |reader| {
+                reader.opaque32("group info", GROUP_INFO_BYTES_MAX)
+            })?,
             stamp_ms: reader.u64("stamp")?,
         })
     }
@@ -302,6 +360,7 @@ impl Wire for Welcome {
         writer.fixed(self.room.as_bytes());
         writer.server_name(&self.hub);
         writer.u64(self.epoch);
+        write_member(writer, &self.sender);
         writer.list("members", ROOM_DEVICES_MAX, &self.members, write_member);
         writer.list(
             "recipients",
@@ -318,6 +377,7 @@ impl Wire for Welcome {
             room: read_room(reader)?,
             hub: reader.server_name("hub")?,
             epoch: reader.u64("epoch")?,
+            sender: read_member(reader)?,
             members: reader.list("members", ROOM_DEVICES_MAX, read_member)?,
             recipients: reader.list("recipients", ROOM_DEVICES_MAX, |reader| {
                 reader.fixed("recipients").map(DeviceId::from_bytes)
@@ -355,13 +415,15 @@ impl Wire for KeyRequest {
     fn write(&self, writer: &mut Writer) {
         writer.fixed(self.request.as_bytes());
         write_sender(writer, &self.requester);
-        writer.opaque8("handle", HANDLE_BYTES_MAX, self.handle.as_str().as_bytes());
+        write_handle(writer, &self.requester_handle);
+        write_handle(writer, &self.handle);
     }
 
     fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
         Ok(Self {
             request: reader.fixed("request").map(RequestId::from_bytes)?,
             requester: read_sender(reader)?,
+            requester_handle: read_handle(reader)?,
             handle: read_handle(reader)?,
         })
     }
@@ -510,6 +572,10 @@ fn read_member(reader: &mut Reader) -> Result<Member, DecodeError> {
             .map(AccountId::from_bytes)?,
         device: reader.fixed("member's device").map(DeviceId::from_bytes)?,
     })
+}
+
+fn write_handle(writer: &mut Writer, handle: &Handle) {
+    writer.opaque8("handle", HANDLE_BYTES_MAX, handle.as_str().as_bytes());
 }
 
 fn read_handle(reader: &mut Reader) -> Result<Handle, DecodeError> {

@@ -106,6 +106,8 @@ refusal_codes! {
     UnknownKey = 28, "unknown-key";
     /// The server can't take it now; nothing is wrong with it.
     Unavailable = 29, "unavailable";
+    /// The person decides who from outside may start a conversation, and has not consented.
+    ConsentRequired = 30, "consent-required";
 }
 
 impl fmt::Display for RefusalCode {

@@ -181,6 +181,16 @@ equal "answer with keys" "$(slice payload-key-response.bin 0 33 | hex)" "${reque
 equal "answer without" "$(slice payload-key-refusal.bin 0 35 | hex)" "${request}020005"
 reason=$(printf 'the agreement does not grant messages to this user type' | hex)
 equal "its reason" "$(tail -c +36 payload-key-refusal.bin | hex)" "0037$reason"
+requester=$(printf '11%.0s' {1..16})$(printf 'a1%.0s' {1..16})$(printf 'a2%.0s' {1..16})
+equal "look-up" "$(hex <payload-directory-query.bin)" "${requester}0203$(printf bob | hex)"
+equal "who is found" "$(hex <payload-directory-answer.bin)" \
+  "${request}010000000a03$(printf bob | hex)05$(printf bobby | hex)00"
+now=$(printf '%016x' 1795342500000)
+disclosed=$(printf 'b2%.0s' {1..16})$(printf '%016x' 1795342440000)$(printf 'an MLS PrivateMessage' | sha256)
+disclosed+=0000000c$(printf 'what it said' | hex)
+equal "report" "$(hex <payload-abuse-report.bin)" \
+  "$(printf '22%.0s' {1..16})$(printf 'b1%.0s' {1..16})${room}02000c$(printf 'since Monday' | hex)0105$(
+    printf alice | hex)${now}00000048$disclosed"
 
 # Versions 1 and 2.
 equal "version set" "$(hex <version-set.bin)" 0000000400010002

@@ -28,15 +28,17 @@ use federation_proto::exchange::ExchangeProof;
 use federation_proto::fingerprint::Fingerprint;
 use federation_proto::hash::Digest;
 use federation_proto::ids::{
-    AccountId, Address, ConsortiumId, DeviceId, FileId, Handle, Member, RequestId, RoomId,
-    ServerName,
+    AccountId, Address, ConsortiumId, DeviceId, FileId, Handle, Member, ReportId, RequestId,
+    RoomId, ServerName,
 };
 use federation_proto::keys::{EnvelopeKey, KeyId};
 use federation_proto::manifest;
 use federation_proto::organisation::{OrganisationIdentity, tls_pin};
 use federation_proto::payload::{
-    About, ClaimedKey, Handshake, KeyRequest, KeyResponse, Message, Notice, Payload, Relay, Sender,
-    Tombstone, Welcome,
+    About, AbuseReason, AbuseReport, ClaimedKey, Contact, ContactAct, DirectoryAnswer,
+    DirectoryQuery, Found, GroupInfo, GroupInfoRequest, GroupInfoResponse, Handshake, KeyRequest,
+    KeyResponse, Message, Notice, Payload, Relay, ReportedMessage, Sender, Sought, Tombstone,
+    Welcome,
 };
 use federation_proto::receipt::{self, ItemResult, LaneHead, ReceiptBody};
 use federation_proto::refusal::{Refusal, RefusalCode};

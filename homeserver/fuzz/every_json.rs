@@ -1,6 +1,6 @@
 //! Every type that the HTTP interfaces carry as JSON, by name: a new request or answer is added here.
 
-use homeserver_api::{admin, client, consortium, keys, password, policy, problem};
+use homeserver_api::{admin, client, consortium, contacts, keys, password, policy, problem};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -31,6 +31,7 @@ every_type! {
     admin::Amended,
     admin::AuditPage,
     admin::ChangeUserRequest,
+    admin::CloseReportRequest,
     admin::ConsentRequest,
     admin::CountersignRequest,
     admin::CreateUserRequest,
@@ -47,6 +48,9 @@ every_type! {
     admin::ReasonRequest,
     admin::Receipts,
     admin::RefuseAmendmentRequest,
+    admin::ReportDetail,
+    admin::ReportSummary,
+    admin::Reports,
     admin::ResetPasswordRequest,
     admin::ServerStatus,
     admin::SignInRequest,
@@ -72,6 +76,9 @@ every_type! {
     consortium::Joined,
     consortium::MergeRequest,
     consortium::SignCharterRequest,
+    contacts::ContactInfo,
+    contacts::ContactRequest,
+    contacts::Contacts,
     keys::KeysStatus,
     keys::RevokeEnvelopeKeyRequest,
     keys::RevokeTlsKeyRequest,

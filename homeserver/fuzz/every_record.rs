@@ -9,13 +9,14 @@ use std::task::{Context, Poll, Waker};
 use federation_proto::envelope::Lane;
 use federation_proto::hash::Digest;
 use federation_proto::ids::{
-    AccountId, ConsortiumId, DeviceId, FileId, Handle, RequestId, RoomId, ServerName,
+    AccountId, ConsortiumId, DeviceId, FileId, Handle, ReportId, RequestId, RoomId, ServerName,
 };
 use homeserver::store::{
     self, Engine, Key, Order, Part, PartOutcome, Store, StoreError, Value, Write, account,
-    administrators, audit, consortium, dead_letters, device, exchange, expiry, file, inbox,
-    key_claims, key_package, key_request, lane_base, link_position, outbox, payload, peer,
-    policy_serial, quarantine, relayed, room, schema, submit_state, tally, user_type,
+    administrators, allowance, audit, consortium, contacts, dead_letters, device, exchange, expiry,
+    file, group_info, inbox, key_claims, key_package, key_request, lane_base, link_position,
+    look_up, outbox, payload, peer, policy_serial, quarantine, relayed, report, room, schema,
+    submit_state, tally, user_type,
 };
 
 /// Entries that one reader finds: more would let a reader that follows the keys go on for ever.
@@ -172,6 +173,18 @@ impl Records {
             |part, record| consortium::put(part, id, record, None),
         ));
         count(self.round_trip(
+            |store| {
+                let (found, read) = now(contacts::get(store, account, 0)).ok()?;
+                read.map(|_| found).filter(|found| !found.all().is_empty())
+            },
+            |part, found| contacts::put(part, account, found),
+        ));
+        let counted = contacts::Counted::Sent(account);
+        count(self.round_trip(
+            |store| Some(now(contacts::asks(store, &counted)).ok()??.0),
+            |part, asks| contacts::put_asks(part, &counted, *asks, None),
+        ));
+        count(self.round_trip(
             |store| now(dead_letters::newest(store, 1)).ok()?.pop(),
             dead_letters::append,
         ));
@@ -246,8 +259,17 @@ impl Records {
             |part, record| room::put(part, room, record),
         ));
         count(self.round_trip(
+            |store| now(group_info::get(store, room)).ok()?,
+            |part, record| group_info::put(part, room, record),
+        ));
+        count(self.round_trip(
             |store| now(quarantine::get(store, &[9; 32])).ok()?,
             |part, record| quarantine::put(part, &[9; 32], record),
+        ));
+        let reported = ReportId::from_bytes([9; 16]);
+        count(self.round_trip(
+            |store| Some(now(report::get(store, reported)).ok()??.0),
+            |part, record| report::create(part, reported, record),
         ));
         count(self.round_trip(
             |store| Some(now(relayed::get(store, room, &server)).ok()??.0),
@@ -267,6 +289,24 @@ impl Records {
                 part.writes.extend(noted.writes.into_iter().take(1));
                 Ok(())
             },
+        ));
+        count(self.round_trip(
+            |store| Some(now(look_up::get(store, device, request)).ok()??.0),
+            |part, record| {
+                // As above.
+                let mut noted = Part::default();
+                look_up::put(&mut noted, device, request, record)?;
+                part.writes.extend(noted.writes.into_iter().take(1));
+                Ok(())
+            },
+        ));
+        let (look_ups, whose) = (
+            allowance::Purpose::LookUp,
+            allowance::Whose::Account(account),
+        );
+        count(self.round_trip(
+            |store| Some(now(allowance::get(store, look_ups, &whose)).ok()??.0),
+            |part, used| allowance::put(part, look_ups, &whose, *used, None),
         ));
         count(self.round_trip(
             |store| Some(now(submit_state::get(store, device)).ok()?.0),
@@ -309,6 +349,9 @@ impl Records {
         again();
         let _ = now(account::handles(store, None, 10));
         again();
+        let beginning = "ann".parse().unwrap();
+        let _ = now(account::handles_with(store, &beginning, 10));
+        again();
         let _ = now(administrators::delete_ended_sessions(
             store, &mut part, 1, 10,
         ));
@@ -343,6 +386,10 @@ impl Records {
         let _ = now(peer::all(store));
         again();
         let _ = now(quarantine::all(store, 10));
+        again();
+        let _ = now(report::before(store, None, 10));
+        again();
+        let _ = now(report::delete_old(store, &mut part, u64::MAX, 10));
         let _ = policy_serial::number(now(policy_serial::get(store))?.as_ref());
         let (state, _) = now(submit_state::get(store, of.device))?;
         let _ = now(state.outcome(store, of.device, 1));

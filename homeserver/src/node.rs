@@ -15,6 +15,7 @@ use crate::audit::Repeated;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::fetches::Fetches;
+use crate::delivery::group_info::GroupInfoRates;
 use crate::delivery::mailboxes::{Mailboxes, Ring};
 use crate::federation::outbound::Links;
 use crate::federation::peers::Directory;
@@ -62,6 +63,8 @@ pub struct Node {
     pub mailboxes: Arc<Mailboxes>,
     /// Files of peers that could not be fetched.
     pub fetches: Fetches,
+    /// How many group infos devices and peers have asked for lately.
+    pub group_info_rates: GroupInfoRates,
     /// What slows down the guessing of passwords.
     pub sign_in: SignInGuard,
     /// Events that come again and again, to be counted instead of written each.
@@ -95,6 +98,7 @@ impl Node {
             accounts: AccountsCache::default(),
             mailboxes: Arc::default(),
             fetches: Fetches::default(),
+            group_info_rates: GroupInfoRates::default(),
             sign_in: SignInGuard::default(),
             repeated: Arc::default(),
             store,

@@ -12,6 +12,8 @@
 
 #[path = "layering/documents.rs"]
 mod documents;
+#[path = "layering/http_api.rs"]
+mod http_api;
 #[path = "layering/source.rs"]
 mod source;
 #[path = "layering/table.rs"]

@@ -7,6 +7,7 @@
     reason = "a test says what went wrong by panicking"
 )]
 
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
@@ -243,21 +244,188 @@ fn init_writes_only_what_run_takes() {
     assert_eq!(left.len(), 2, "only the secrets' files: {left:?}");
 }
 
-/// Goal: without a terminal a missing answer is named and nothing is written; by leaving one out.
+/// Goal: without a terminal every missing answer and every wrong one is named at once, and nothing is written; by
+/// leaving most out, with three that are wrong.
 #[test]
 fn init_without_a_terminal_asks_nothing() {
     let place = Place::new();
+    std::fs::write(place.path("short"), "short\n").unwrap();
+    let short = place.path("short").display().to_string();
     let output = place
-        .command(&["init", "--server-name", "a.example"])
+        .command(&["init", "--server-name", "A.example"])
+        .args(["--client-listen", "everywhere", "--root-key", "root.enc"])
+        .args(["--admin-password-file", &short])
         .output()
         .unwrap();
     assert_eq!(code(&output), Some(2));
+    for said in [
+        "--server-name: `A.example` is not a server name",
+        "--client-listen: ",
+        "the root key file needs an absolute path",
+        "password needs at least 8 characters",
+        "--federation-listen is missing",
+        "--data-dir is missing",
+        "--admin-name is missing",
+        "--root-key-passphrase-file is missing",
+    ] {
+        assert!(
+            errors(&output).contains(said),
+            "{said}: {}",
+            errors(&output)
+        );
+    }
+    assert!(!errors(&output).contains("--client-listen is missing"));
+    assert!(!place.path("entente.toml").exists());
+}
+
+/// Goal: an answer that will not do is asked again at once, and the rule is in the question; at a terminal that
+/// `script` makes, with a short password, a relative path and a short passphrase before right ones.
+#[test]
+fn init_asks_again() {
+    let place = Place::new();
+    let path = |name: &str| place.path(name).display().to_string();
+    let line = format!(
+        "{} init --config {} --server-name a.example --client-listen 127.0.0.1:1 --federation-listen 127.0.0.1:2 \
+         --data-dir {} --admin-name admin",
+        env!("CARGO_BIN_EXE_homeserver"),
+        path("entente.toml"),
+        path("data"),
+    );
+    let mut terminal = Command::new("script")
+        .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("SHELL", "/bin/sh")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let key = path("root-key.enc");
+    let answers = [
+        "short",
+        "a password",
+        "a password",
+        "root-key.enc",
+        &key,
+        "too short",
+        "a long passphrase",
+        "a long passphrase",
+        "",
+    ];
+    let mut keyboard = terminal.stdin.take().unwrap();
+    keyboard.write_all(answers.join("\n").as_bytes()).unwrap();
+    // The keyboard stays: to end it would answer the rest with an end.
+    let output = terminal.wait_with_output().unwrap();
+    drop(keyboard);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(code(&output), Some(0), "{said}");
+    for told in [
+        "(at least 8 characters)",
+        "password needs at least 8 characters",
+        "needs an absolute path, not root-key.enc",
+        "(at least 12 characters)",
+        "passphrase needs at least 12 characters",
+    ] {
+        assert!(said.contains(told), "{told}: {said}");
+    }
+    assert!(place.path("root-key.enc").exists());
+}
+
+/// Goal: what `init` prints last can be typed as it is, with an admin socket of one's own too. Method: the text
+/// with one, and the socket's flag in it.
+#[test]
+fn init_prints_the_next_commands() {
+    let place = Place::new();
+    let path = |name: &str| place.path(name).display().to_string();
+    let output = place
+        .command(&["init", "--server-name", "a.example"])
+        .args(["--client-listen", "127.0.0.1:1", "--federation-listen"])
+        .args(["127.0.0.1:2", "--admin-name", "admin"])
+        .args(["--data-dir", &path("data")])
+        .args(["--root-key", &path("root-key.enc")])
+        .args(["--admin-socket", &path("admin.sock")])
+        .args(["--admin-password-file", &path("password")])
+        .args(["--root-key-passphrase-file", &path("passphrase")])
+        .output()
+        .unwrap();
+    assert_eq!(code(&output), Some(0), "{}", errors(&output));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let line = format!("hsctl --socket {} user create NAME", path("admin.sock"));
+    assert!(said.contains(&line), "{said}");
+}
+
+/// Goal: keys that are not there, or another server's, are told by `config check` as by `run`, with what to do; the
+/// check disturbs no homeserver that runs. Method: the name and the folder overridden by the environment.
+#[test]
+fn keys_and_folder_are_checked_with_the_configuration() {
+    let place = Place::new();
+    assert_eq!(code(&place.init()), Some(0));
+    let running = place.start();
+    let right = place.command(&["config", "check"]).output().unwrap();
+    assert_eq!(code(&right), Some(0), "{}", errors(&right));
+    terminate(running);
+    let nowhere = place.path("nowhere").display().to_string();
+    for (variable, value, all_said) in [
+        (
+            "ENTENTE_SERVER__NAME",
+            "b.example",
+            ["tls-current.pem: it is for a.example", "b.example"],
+        ),
+        (
+            "ENTENTE_SERVER__DATA_DIR",
+            nowhere.as_str(),
+            ["there are no keys here", "homeserver init"],
+        ),
+    ] {
+        for words in [&["run"][..], &["config", "check"]] {
+            let output = place.command(words).env(variable, value).output().unwrap();
+            assert_eq!(code(&output), Some(78), "{words:?}: {}", errors(&output));
+            for said in all_said {
+                assert!(errors(&output).contains(said), "{}", errors(&output));
+            }
+            assert!(!errors(&output).contains("os error"), "{}", errors(&output));
+        }
+    }
+    std::fs::remove_dir_all(place.path("data/store")).unwrap();
+    std::fs::remove_file(place.path("data/keys/root.pem")).unwrap();
+    let output = place.command(&["config", "check"]).output().unwrap();
+    for said in ["data/store: there is no store", "root.pem: it is missing"] {
+        assert!(errors(&output).contains(said), "{}", errors(&output));
+    }
+    assert!(!place.path("data/store").exists(), "a check makes nothing");
+}
+
+/// Goal: whoever closes the pipe gets no panic, and whoever has no terminal is told the flag. Method: an answer to
+/// a pipe whose reader is gone, and a passphrase without one.
+#[test]
+fn no_reader_and_no_terminal() {
+    let place = Place::new();
+    assert_eq!(code(&place.init()), Some(0));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = place
+        .command(&["config", "check"])
+        .stdout(writer)
+        .output()
+        .unwrap();
+    assert_eq!(code(&output), Some(0), "{}", errors(&output));
+    assert_eq!(errors(&output), "");
+
+    let output = Command::new("setsid")
+        .arg("--wait")
+        .arg(env!("CARGO_BIN_EXE_homeserver"))
+        .args(["root-key", "check"])
+        .arg(place.path("root-key.enc"))
+        .env_clear()
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(code(&output), Some(2), "{}", errors(&output));
     assert!(
-        errors(&output).contains("--client-listen is missing"),
+        errors(&output).contains("--passphrase-file"),
         "{}",
         errors(&output)
     );
-    assert!(!place.path("entente.toml").exists());
 }
 
 /// Goal: a wrong configuration ends with 78 and every mistake, for `run` as for `config check`; so does

@@ -153,7 +153,7 @@ async fn other_lane(world: &World) -> Result<Outcome> {
 }
 
 /// Sends an envelope that must be refused for this reason, then a right one that must be accepted.
-async fn refused_alone(world: &World, envelope: Envelope, code: u16) -> Result<Finding> {
+pub(super) async fn refused_alone(world: &World, envelope: Envelope, code: u16) -> Result<Finding> {
     let sent = world.send(world.sign(&[envelope]).bytes).await?;
     let refused = refused_with(&sent, code);
     if refused {

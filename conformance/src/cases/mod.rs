@@ -2,6 +2,7 @@
 
 mod connection;
 mod lane;
+mod operations;
 mod transaction;
 
 use std::sync::Arc;
@@ -150,6 +151,11 @@ impl World {
         Ok(sent)
     }
 
+    /// The next position was used up.
+    fn moved_on(&self) {
+        self.next.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A whole transaction that must be refused without effect: the next right one still fits.
     async fn must_refuse(&self, bytes: Vec<u8>) -> Result<Finding> {
         self.must_refuse_body(pad(&bytes)).await
@@ -202,6 +208,7 @@ impl Case {
 pub(crate) async fn all(world: &World) -> Result<Vec<Outcome>> {
     let mut outcomes = connection::cases(world).await?;
     outcomes.extend(transaction::cases(world).await?);
+    outcomes.extend(operations::cases(world).await?);
     outcomes.extend(lane::cases(world).await?);
     Ok(outcomes)
 }

@@ -166,10 +166,10 @@ pub fn handshake() -> impl Strategy<Value = Handshake> {
         opaque(50),
         members(),
         members(),
-        prop::option::of(opaque(50)),
+        (prop::option::of(opaque(50)), prop::option::of(opaque(50))),
     )
         .prop_map(
-            |(names, numbers, commit, adds, removes, welcome)| Handshake {
+            |(names, numbers, commit, adds, removes, (welcome, group_info))| Handshake {
                 room: names.0,
                 hub: names.1,
                 sender: names.2,
@@ -180,6 +180,7 @@ pub fn handshake() -> impl Strategy<Value = Handshake> {
                 adds,
                 removes,
                 welcome,
+                group_info,
             },
         )
 }
@@ -200,6 +201,89 @@ pub fn key_response() -> impl Strategy<Value = KeyResponse> {
     })
 }
 
+fn handle() -> impl Strategy<Value = Handle> {
+    "[a-z0-9][a-z0-9._-]{0,10}".prop_map(|handle| handle.parse().unwrap())
+}
+
+pub fn directory_query() -> impl Strategy<Value = DirectoryQuery> {
+    let sought = prop_oneof![
+        handle().prop_map(Sought::Handle),
+        "[a-z0-9][a-z0-9._-]{2,10}".prop_map(|text| Sought::Prefix(text.parse().unwrap())),
+    ];
+    (any::<[u8; 16]>(), sender(), sought).prop_map(|(request, requester, sought)| DirectoryQuery {
+        request: RequestId::from_bytes(request),
+        requester,
+        sought,
+    })
+}
+
+pub fn directory_answer() -> impl Strategy<Value = DirectoryAnswer> {
+    let handles = prop::collection::btree_set(handle(), 0..4);
+    let found = (handles, any::<bool>()).prop_map(|(handles, more)| Found {
+        handles: handles.into_iter().collect(),
+        more,
+    });
+    let result = prop_oneof![found.prop_map(Ok), refusal().prop_map(Err)];
+    (any::<[u8; 16]>(), device(), result).prop_map(|(request, device, result)| DirectoryAnswer {
+        request: RequestId::from_bytes(request),
+        device,
+        result,
+    })
+}
+
+pub fn abuse_report() -> impl Strategy<Value = AbuseReport> {
+    let message = (device(), any::<u64>(), digest(), "\\PC{0,20}\n?").prop_map(
+        |(device, accepted_ms, message_sha256, text)| ReportedMessage {
+            device,
+            accepted_ms,
+            message_sha256,
+            text,
+        },
+    );
+    (
+        (any::<[u8; 16]>(), account(), room()),
+        select(&AbuseReason::ALL[..]),
+        "\\PC{0,20}",
+        prop::option::of(handle()),
+        any::<u64>(),
+        prop::collection::vec(message, 0..3),
+    )
+        .prop_map(
+            |(ids, reason, note, reporter, reported_ms, messages)| AbuseReport {
+                report: ReportId::from_bytes(ids.0),
+                account: ids.1,
+                room: ids.2,
+                reason,
+                note,
+                reporter,
+                reported_ms,
+                messages,
+            },
+        )
+}
+
+pub fn group_info() -> impl Strategy<Value = GroupInfoResponse> {
+    let info =
+        (any::<u64>(), opaque(60)).prop_map(|(epoch, group_info)| GroupInfo { epoch, group_info });
+    let result = prop_oneof![info.prop_map(Ok), refusal().prop_map(Err)];
+    (any::<[u8; 16]>(), room(), device(), result).prop_map(|(request, room, device, result)| {
+        GroupInfoResponse {
+            request: RequestId::from_bytes(request),
+            room,
+            device,
+            result,
+        }
+    })
+}
+
+pub fn group_info_request() -> impl Strategy<Value = GroupInfoRequest> {
+    (any::<[u8; 16]>(), room(), sender()).prop_map(|(request, room, requester)| GroupInfoRequest {
+        request: RequestId::from_bytes(request),
+        room,
+        requester,
+    })
+}
+
 pub fn payload() -> impl Strategy<Value = Payload> {
     let message = (room(), sender(), any::<u64>(), opaque(80)).prop_map(
         |(room, sender, reference, message)| {
@@ -213,16 +297,17 @@ pub fn payload() -> impl Strategy<Value = Payload> {
     );
     let welcome = (
         (room(), server_name(), any::<u64>(), any::<u64>()),
-        members(),
+        (member(), members()),
         prop::collection::vec(device(), 0..4),
         opaque(50),
     )
-        .prop_map(|(names, members, recipients, welcome)| {
+        .prop_map(|(names, (sender, members), recipients, welcome)| {
             Payload::Welcome(Welcome {
                 room: names.0,
                 hub: names.1,
                 epoch: names.2,
                 stamp_ms: names.3,
+                sender,
                 members,
                 recipients,
                 welcome,
@@ -235,12 +320,13 @@ pub fn payload() -> impl Strategy<Value = Payload> {
             envelope,
         })
     });
-    let request = (any::<[u8; 16]>(), sender(), "[a-z0-9][a-z0-9._-]{0,10}").prop_map(
-        |(request, requester, handle)| {
+    let request = (any::<[u8; 16]>(), sender(), handle(), handle()).prop_map(
+        |(request, requester, requester_handle, handle)| {
             Payload::KeyRequest(KeyRequest {
                 request: RequestId::from_bytes(request),
                 requester,
-                handle: handle.parse::<Handle>().unwrap(),
+                requester_handle,
+                handle,
             })
         },
     );
@@ -271,7 +357,34 @@ pub fn payload() -> impl Strategy<Value = Payload> {
         key_response().prop_map(Payload::KeyResponse),
         notice,
         tombstone,
+        directory_query().prop_map(Payload::DirectoryQuery),
+        directory_answer().prop_map(Payload::DirectoryAnswer),
+        abuse_report().prop_map(Payload::AbuseReport),
+        group_info_request().prop_map(Payload::GroupInfoRequest),
+        group_info().prop_map(Payload::GroupInfo),
+        contact().prop_map(Payload::Contact),
     ]
+}
+
+fn contact() -> impl Strategy<Value = Contact> {
+    let act = select(vec![
+        ContactAct::Ask,
+        ContactAct::Grant,
+        ContactAct::Withdraw,
+        ContactAct::Revoke,
+    ]);
+    (act, any::<[u8; 16]>(), handle(), handle(), "[a-zé .]{0,40}").prop_map(
+        |(act, account, from, to, text)| Contact {
+            act,
+            account: AccountId::from_bytes(account),
+            from,
+            to,
+            text: match act {
+                ContactAct::Ask => text,
+                _ => String::new(),
+            },
+        },
+    )
 }
 
 pub fn link() -> impl Strategy<Value = Link> {

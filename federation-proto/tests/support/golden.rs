@@ -14,13 +14,17 @@ use federation_proto::agreement::{
 use federation_proto::codec::Wire;
 use federation_proto::envelope::{HashedPayload, Lane, Outgoing};
 use federation_proto::hash::Digest;
-use federation_proto::ids::{AccountId, ConsortiumId, DeviceId, Member, RequestId, RoomId};
+use federation_proto::ids::{
+    AccountId, ConsortiumId, DeviceId, Member, ReportId, RequestId, RoomId,
+};
 use federation_proto::keys::{EnvelopeKey, IssuingKey};
 use federation_proto::link::chain;
 use federation_proto::manifest::{self, Manifest};
 use federation_proto::payload::{
-    About, ClaimedKey, Handshake, KeyRequest, KeyResponse, Message, Notice, Payload, Relay, Sender,
-    Tombstone, Welcome,
+    About, AbuseReason, AbuseReport, ClaimedKey, Contact, ContactAct, DirectoryAnswer,
+    DirectoryQuery, Found, GroupInfo, GroupInfoRequest, GroupInfoResponse, Handshake, KeyRequest,
+    KeyResponse, Message, Notice, Payload, Relay, ReportedMessage, Sender, Sought, Tombstone,
+    Welcome,
 };
 use federation_proto::receipt::{ItemResult, LaneHead, ReceiptBody};
 use federation_proto::refusal::{Refusal, RefusalCode};
@@ -111,6 +115,7 @@ pub fn payloads() -> Vec<(&'static str, Payload)> {
                 adds: vec![bob.clone()],
                 removes: vec![member("a.example", 0xa5)],
                 welcome: Some(Bytes::from_static(b"an MLS Welcome")),
+                group_info: Some(Bytes::from_static(b"an MLS GroupInfo")),
                 stamp_ms: 0,
             }),
         ),
@@ -120,6 +125,7 @@ pub fn payloads() -> Vec<(&'static str, Payload)> {
                 room: room(),
                 hub: server("b.example"),
                 epoch: 4,
+                sender: member("a.example", 0xa1),
                 members: vec![member("a.example", 0xa1), bob.clone()],
                 recipients: vec![bob.device],
                 welcome: Bytes::from_static(b"an MLS Welcome"),
@@ -131,6 +137,7 @@ pub fn payloads() -> Vec<(&'static str, Payload)> {
             Payload::KeyRequest(KeyRequest {
                 request: RequestId::from_bytes([0x11; 16]),
                 requester: alice(),
+                requester_handle: "alice".parse().unwrap(),
                 handle: "bob".parse().unwrap(),
             }),
         ),
@@ -169,6 +176,85 @@ pub fn payloads() -> Vec<(&'static str, Payload)> {
             Payload::Tombstone(Tombstone {
                 count: 3,
                 code: RefusalCode::Expired,
+            }),
+        ),
+        (
+            "directory-query",
+            Payload::DirectoryQuery(DirectoryQuery {
+                request: RequestId::from_bytes([0x11; 16]),
+                requester: alice(),
+                sought: Sought::Prefix("bob".parse().unwrap()),
+            }),
+        ),
+        (
+            "directory-answer",
+            Payload::DirectoryAnswer(DirectoryAnswer {
+                request: RequestId::from_bytes([0x11; 16]),
+                device: alice().device,
+                result: Ok(Found {
+                    handles: vec!["bob".parse().unwrap(), "bobby".parse().unwrap()],
+                    more: false,
+                }),
+            }),
+        ),
+        (
+            "group-info-request",
+            Payload::GroupInfoRequest(GroupInfoRequest {
+                request: RequestId::from_bytes([0x12; 16]),
+                room: room(),
+                requester: alice(),
+            }),
+        ),
+        (
+            "group-info",
+            Payload::GroupInfo(GroupInfoResponse {
+                request: RequestId::from_bytes([0x12; 16]),
+                room: room(),
+                device: alice().device,
+                result: Ok(GroupInfo {
+                    epoch: 4,
+                    group_info: Bytes::from_static(b"an MLS GroupInfo"),
+                }),
+            }),
+        ),
+        (
+            "abuse-report",
+            Payload::AbuseReport(AbuseReport {
+                report: ReportId::from_bytes([0x22; 16]),
+                account: AccountId::from_bytes([0xb1; 16]),
+                room: room(),
+                reason: AbuseReason::Harassment,
+                note: "since Monday".to_owned(),
+                reporter: Some("alice".parse().unwrap()),
+                reported_ms: NOW_MS,
+                messages: vec![ReportedMessage {
+                    device: DeviceId::from_bytes([0xb2; 16]),
+                    accepted_ms: NOW_MS - 60_000,
+                    message_sha256: Digest::of(b"an MLS PrivateMessage"),
+                    text: "what it said".to_owned(),
+                }],
+            }),
+        ),
+        (
+            "group-info-refusal",
+            Payload::GroupInfo(GroupInfoResponse {
+                request: RequestId::from_bytes([0x12; 16]),
+                room: room(),
+                device: alice().device,
+                result: Err(Refusal::new(
+                    RefusalCode::UnknownRoom,
+                    "there is no such room with this device in it",
+                )),
+            }),
+        ),
+        (
+            "contact",
+            Payload::Contact(Contact {
+                act: ContactAct::Ask,
+                account: alice().account,
+                from: "alice".parse().unwrap(),
+                to: "bob".parse().unwrap(),
+                text: "We met at the fair".to_owned(),
             }),
         ),
     ]

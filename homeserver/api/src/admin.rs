@@ -45,6 +45,9 @@
 //! | `GET /admin/v1/outbox` | – | [`Outbox`] |
 //! | `POST /admin/v1/outbox/{server}/retry` | – | 202; tries at once |
 //! | `GET /admin/v1/dead-letters` | `?limit=` | [`DeadLetters`], newest first |
+//! | `GET /admin/v1/reports` | `?state=&before=&limit=` | [`Reports`], newest first |
+//! | `GET /admin/v1/reports/{report}` | – | [`ReportDetail`]; that it was read is audited |
+//! | `POST /admin/v1/reports/{report}/close` | [`CloseReportRequest`] | [`ReportSummary`] |
 //! | `GET /admin/v1/audit` | `?after=&limit=` | [`AuditPage`], oldest first |
 //!
 //! [`KeysStatus`]: crate::keys::KeysStatus
@@ -60,9 +63,14 @@ pub use self::amendments::{
     AmendRequest, Amended, AmendmentEffect, ConsentRequest, Proposal, RefuseAmendmentRequest,
 };
 pub use self::quarantine::{Quarantine, Quarantined, QuarantinedDetail};
+pub use self::reports::{
+    CloseReportRequest, DisclosedMessage, ReportClosed, ReportDetail, ReportState, ReportSummary,
+    Reports, Told,
+};
 
 mod amendments;
 mod quarantine;
+mod reports;
 
 use crate::Base64;
 use crate::client::DeviceInfo;
@@ -364,6 +372,9 @@ pub struct DocumentSummary {
     pub fingerprint: String,
     /// What it states, a sentence a line.
     pub lines: Vec<String>,
+    /// Why an offer or an acceptance can't be taken here, so that nobody compares fingerprints in vain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub obstacle: Option<String>,
 }
 
 /// Where an agreement stands.

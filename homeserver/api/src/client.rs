@@ -10,6 +10,7 @@
 //! | `POST /v1/certificate` | [`RenewRequest`] | [`RenewResponse`]; this device |
 //! | `PUT /v1/key-packages` | [`KeyPackages`] | [`KeyPackageCount`]; this device, adds to what waits; a renewed certificate takes all back |
 //! | `GET /v1/key-packages` | – | [`KeyPackageCount`] |
+//! | `GET`, `PUT`, `DELETE /v1/contacts…` | see [`crate::contacts`] | |
 //! | `GET /v1/anchors` | – | [`Anchors`] |
 //! | `POST /v1/files` | the encrypted bytes; `Content-Length` and [`TTL_HEADER`] | 201 [`FileInfo`] |
 //! | `GET /v1/files/{server}/{file}` | – | 200 the bytes, or 202 with `Retry-After` while the homeserver fetches them from the peer |

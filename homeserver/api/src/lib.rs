@@ -3,6 +3,7 @@
 //! - [`session`]: binary frames of a device's WebSocket session.
 //! - [`client`]: HTTP + JSON of the client API.
 //! - [`admin`]: HTTP + JSON of the admin API.
+//! - [`contacts`]: consent to people of other organisations, of the client API.
 //! - [`consortium`]: its part about consortia.
 //! - [`keys`]: the organisation's keys, of the admin API.
 //! - [`password`]: passwords, in either.
@@ -10,7 +11,7 @@
 //! - [`attributes`]: what a message says of itself to the servers on its way.
 //! - [`problem`]: the body of every HTTP error (RFC 9457).
 //!
-//! Deliberately absent: anything that could hold a plaintext.
+//! Deliberately absent: anything that could hold a plaintext, but for what a user discloses in a report.
 
 #![warn(missing_docs)]
 
@@ -18,6 +19,7 @@ pub mod admin;
 pub mod attributes;
 pub mod client;
 pub mod consortium;
+pub mod contacts;
 pub mod keys;
 pub mod password;
 pub mod policy;
@@ -27,6 +29,7 @@ pub mod session;
 mod base64_bytes;
 
 pub use base64_bytes::Base64;
+pub use federation_proto::hash::Digest;
 pub use federation_proto::ids;
 pub use federation_proto::limits;
 pub use federation_proto::refusal;

@@ -53,6 +53,30 @@ impl ExternalScope {
     }
 }
 
+/// Who finds an account by looking it up, at home and, as far as an agreement grants it, at partners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DirectoryListing {
+    /// Nobody.
+    Hidden,
+    /// Whoever knows the whole handle.
+    #[default]
+    Exact,
+    /// Whoever knows how the handle begins, too.
+    Listed,
+}
+
+/// Who of other organisations may start conversations with an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OutsideContacts {
+    /// Anyone whom agreement and policy let through.
+    #[default]
+    Open,
+    /// Whom the person has consented to.
+    Ask,
+}
+
 /// The rules for accounts of one user type.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -69,6 +93,12 @@ pub struct UserTypePolicy {
     pub file_bytes_max: u64,
     /// Most devices of one account.
     pub devices_max: u32,
+    /// Who finds its accounts; absent: whoever knows the whole handle.
+    #[serde(default)]
+    pub directory: DirectoryListing,
+    /// Who from outside may start conversations.
+    #[serde(default)]
+    pub outside_contacts: OutsideContacts,
 }
 
 impl Default for UserTypePolicy {
@@ -89,6 +119,8 @@ impl Default for UserTypePolicy {
             files: true,
             file_bytes_max: 100 * 1024 * 1024,
             devices_max: 5,
+            directory: DirectoryListing::Exact,
+            outside_contacts: OutsideContacts::Open,
         }
     }
 }

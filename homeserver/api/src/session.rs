@@ -12,9 +12,12 @@
 //!   them, then acknowledges cumulatively. Acknowledged means deleted on the server.
 
 use bytes::Bytes;
-use federation_proto::ids::{Address, Member, RequestId, RoomId, ServerName};
+use federation_proto::ids::{AccountId, Address, Member, RequestId, RoomId, ServerName};
+pub use federation_proto::payload::{AbuseReason, ReportedMessage, Sought, is_reportable};
 use federation_proto::refusal::Refusal;
 use serde::{Deserialize, Serialize};
+
+use crate::contacts::ContactChange;
 
 /// WebSocket subprotocol of this version of the session.
 pub const SUBPROTOCOL: &str = "entente.v1";
@@ -101,6 +104,57 @@ pub enum SubmissionBody {
         /// The encrypted message, with MLS framing.
         message: Bytes,
     },
+    /// Look people up, at home or at a partner; answered by [`DeliveryBody::Directory`].
+    LookUp {
+        /// Chosen by the device, to match the answer.
+        request: RequestId,
+        /// Whose people.
+        server: ServerName,
+        /// Whom.
+        sought: Sought,
+    },
+    /// Report somebody to the administrators. Accepted: they have it.
+    Report(Report),
+    /// Ask the room's hub for its newest group info, to come back into step by an external commit;
+    /// answered by [`DeliveryBody::GroupInfo`].
+    RequestGroupInfo {
+        /// Chosen by the device, to match the answer.
+        request: RequestId,
+        /// The room, in which this device is.
+        room: RoomId,
+    },
+}
+
+/// What a user reports, and discloses by that to administrators. No server can check it against the messages,
+/// which none could read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Who is reported.
+    pub account: AccountId,
+    /// The address that the account's organisation certified.
+    pub address: Address,
+    /// The room in which it happened.
+    pub room: RoomId,
+    /// Why.
+    pub reason: AbuseReason,
+    /// In the reporter's words.
+    pub note: String,
+    /// What is disclosed, within [`is_reportable`].
+    pub messages: Vec<ReportedMessage>,
+    /// Who is told.
+    pub tell: Telling,
+}
+
+/// Who is told of a report, beside the reporter's own administrators, who see his name in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Telling {
+    /// Nobody.
+    OwnOnly,
+    /// The reported person's organisation, without the reporter's name.
+    Partner,
+    /// The reported person's organisation, with the reporter's name.
+    PartnerWithName,
 }
 
 /// A commit and what the servers must know about it.
@@ -112,7 +166,8 @@ pub struct Commit {
     pub hub: ServerName,
     /// The epoch that the commit ends.
     pub epoch: u64,
-    /// The commit: an MLS PublicMessage.
+    /// The commit: an MLS PublicMessage of a member, or one from outside by which a member that has
+    /// fallen out of step replaces its own leaf.
     pub commit: Bytes,
     /// Devices that the commit adds.
     pub adds: Vec<Member>,
@@ -120,6 +175,9 @@ pub struct Commit {
     pub removes: Vec<Member>,
     /// The welcome for the added devices, with the ratchet tree; present exactly when there are any.
     pub welcome: Option<Bytes>,
+    /// The MLS GroupInfo of the epoch that the commit begins, with the ratchet tree and the external
+    /// public key: for a member that falls out of step.
+    pub group_info: Bytes,
 }
 
 /// The answer to one submission.
@@ -222,6 +280,58 @@ pub enum DeliveryBody {
         /// Why.
         refusal: Refusal,
     },
+    /// The answer to [`SubmissionBody::LookUp`].
+    Directory {
+        /// The request's id.
+        request: RequestId,
+        /// Who was found, or why nobody was looked for.
+        result: Result<Listing, Refusal>,
+    },
+    /// A report that was to be passed on could not be; the own administrators have it.
+    ReportReturned {
+        /// The room.
+        room: RoomId,
+        /// The homeserver that did not take it.
+        server: ServerName,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The answer to [`SubmissionBody::RequestGroupInfo`].
+    GroupInfo {
+        /// The request's id.
+        request: RequestId,
+        /// The room.
+        room: RoomId,
+        /// The group info, or why not.
+        result: Result<GroupInfo, Refusal>,
+    },
+    /// Something was asked or decided between the account and somebody of another organisation.
+    Contact {
+        /// Who.
+        address: Address,
+        /// What has changed.
+        change: ContactChange,
+        /// What he wrote with his ask; or why something could not be delivered.
+        text: String,
+    },
+}
+
+/// Who was found. Nobody who is not there, who is hidden, and whom the asker may not find are the same.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Listing {
+    /// At most [`federation_proto::limits::DIRECTORY_HANDLES_MAX`], by handle.
+    pub addresses: Vec<Address>,
+    /// Whether there are more: look for a longer beginning.
+    pub more: bool,
+}
+
+/// A room's newest group info.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupInfo {
+    /// The epoch that it describes.
+    pub epoch: u64,
+    /// The MLS GroupInfo message.
+    pub group_info: Bytes,
 }
 
 /// One device and a key package to add it with.

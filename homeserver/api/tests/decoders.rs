@@ -10,11 +10,13 @@
 
 use bytes::Bytes;
 use homeserver_api::attributes::MessageAttributes;
+use homeserver_api::contacts::ContactChange;
 use homeserver_api::ids::{AccountId, Address, DeviceId, Member, RequestId, RoomId, ServerName};
 use homeserver_api::refusal::{Refusal, RefusalCode};
 use homeserver_api::session::{
-    ClaimedDevice, ClientFrame, Commit, Delivery, DeliveryBody, FrameError, Hello, Outcome,
-    ServerFrame, Submission, SubmissionBody, SubmissionResult,
+    AbuseReason, ClaimedDevice, ClientFrame, Commit, Delivery, DeliveryBody, FrameError, GroupInfo,
+    Hello, Listing, Outcome, Report, ReportedMessage, ServerFrame, Sought, Submission,
+    SubmissionBody, SubmissionResult, Telling,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -55,28 +57,82 @@ fn refusal() -> impl Strategy<Value = Refusal> {
         .prop_map(|(code, reason)| Refusal::new(code, reason))
 }
 
+fn sought() -> impl Strategy<Value = Sought> {
+    prop_oneof![
+        "[a-z]{1,10}".prop_map(|text| Sought::Handle(text.parse().unwrap())),
+        "[a-z]{3,10}".prop_map(|text| Sought::Prefix(text.parse().unwrap())),
+    ]
+}
+
+fn report() -> impl Strategy<Value = Report> {
+    let message =
+        (any::<[u8; 16]>(), any::<u64>(), "\\PC{0,20}").prop_map(|(device, accepted_ms, text)| {
+            ReportedMessage {
+                device: DeviceId::from_bytes(device),
+                accepted_ms,
+                message_sha256: Default::default(),
+                text,
+            }
+        });
+    let reason = prop_oneof![Just(AbuseReason::Spam), Just(AbuseReason::Other)];
+    let tell = prop_oneof![
+        Just(Telling::OwnOnly),
+        Just(Telling::Partner),
+        Just(Telling::PartnerWithName),
+    ];
+    (
+        (any::<[u8; 16]>(), address(), room()),
+        (reason, tell, "\\PC{0,20}"),
+        prop::collection::vec(message, 0..3),
+    )
+        .prop_map(
+            |((account, address, room), (reason, tell, note), messages)| Report {
+                account: AccountId::from_bytes(account),
+                address,
+                room,
+                reason,
+                note,
+                messages,
+                tell,
+            },
+        )
+}
+
 fn submission() -> impl Strategy<Value = Submission> {
     let members = || prop::collection::vec(member(), 0..3);
     let commit = (
         (room(), server(), any::<u64>(), bytes()),
-        (members(), members(), prop::option::of(bytes())),
+        (members(), members(), prop::option::of(bytes()), bytes()),
     )
-        .prop_map(|((room, hub, epoch, commit), (adds, removes, welcome))| {
-            SubmissionBody::Commit(Commit {
-                room,
-                hub,
-                epoch,
-                commit,
-                adds,
-                removes,
-                welcome,
-            })
-        });
+        .prop_map(
+            |((room, hub, epoch, commit), (adds, removes, welcome, group_info))| {
+                SubmissionBody::Commit(Commit {
+                    room,
+                    hub,
+                    epoch,
+                    commit,
+                    adds,
+                    removes,
+                    welcome,
+                    group_info,
+                })
+            },
+        );
     let body = prop_oneof![
         (request(), address())
             .prop_map(|(request, address)| SubmissionBody::ClaimKeys { request, address }),
         commit,
         (room(), bytes()).prop_map(|(room, message)| SubmissionBody::Message { room, message }),
+        report().prop_map(SubmissionBody::Report),
+        (request(), server(), sought()).prop_map(|(request, server, sought)| {
+            SubmissionBody::LookUp {
+                request,
+                server,
+                sought,
+            }
+        }),
+        (request(), room())
+            .prop_map(|(request, room)| SubmissionBody::RequestGroupInfo { request, room }),
     ];
     (any::<u64>(), body).prop_map(|(counter, body)| Submission { counter, body })
 }
@@ -89,6 +145,8 @@ fn client_frame() -> impl Strategy<Value = ClientFrame> {
 }
 
 fn delivery() -> impl Strategy<Value = Delivery> {
+    let listing = (prop::collection::vec(address(), 0..3), any::<bool>())
+        .prop_map(|(addresses, more)| Listing { addresses, more });
     let claimed = prop::collection::vec(
         (member(), bytes()).prop_map(|(member, key_package)| ClaimedDevice {
             member,
@@ -136,6 +194,39 @@ fn delivery() -> impl Strategy<Value = Delivery> {
                 counter,
                 server,
                 refusal,
+            }
+        }),
+        (request(), prop::result::maybe_ok(listing, refusal()))
+            .prop_map(|(request, result)| DeliveryBody::Directory { request, result }),
+        (room(), server(), refusal()).prop_map(|(room, server, refusal)| {
+            DeliveryBody::ReportReturned {
+                room,
+                server,
+                refusal,
+            }
+        }),
+        (
+            request(),
+            room(),
+            prop::result::maybe_ok(
+                (any::<u64>(), bytes())
+                    .prop_map(|(epoch, group_info)| GroupInfo { epoch, group_info }),
+                refusal(),
+            ),
+        )
+            .prop_map(|(request, room, result)| DeliveryBody::GroupInfo {
+                request,
+                room,
+                result,
+            }),
+        (address(), prop::bool::ANY, "\\PC{0,20}").prop_map(|(address, asks, text)| {
+            DeliveryBody::Contact {
+                address,
+                change: match asks {
+                    true => ContactChange::AsksYou,
+                    false => ContactChange::Undelivered,
+                },
+                text,
             }
         }),
     ];
@@ -313,6 +404,7 @@ fn every_type_of_the_tables_is_read() {
         include_str!("../src/admin.rs"),
         include_str!("../src/client.rs"),
         include_str!("../src/consortium.rs"),
+        include_str!("../src/contacts.rs"),
     ];
     for line in tables.iter().flat_map(|text| text.lines()) {
         if !line.starts_with("//! |") {

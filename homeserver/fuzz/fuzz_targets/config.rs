@@ -1,5 +1,5 @@
 #![no_main]
-//! Whatever an operator writes is a configuration, or mistakes that each say where.
+//! Whatever an operator writes, in a file or in the environment, is a configuration, or mistakes that each say where.
 
 use homeserver::config::Config;
 use libfuzzer_sys::fuzz_target;
@@ -13,4 +13,15 @@ fuzz_target!(|text: &str| {
                 .all(|mistake| mistake.at.starts_with("fuzz.toml"))
         );
     }
+    // The same lines as variables: a name and its value.
+    let variables = text
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, value)| (format!("ENTENTE_{name}"), value.to_owned()));
+    let missing = std::path::Path::new("/nonexistent/fuzz.toml");
+    let mistakes = Config::load(missing, variables).unwrap_err();
+    assert!(mistakes.iter().all(|mistake| {
+        mistake.at.starts_with("environment variable ENTENTE_")
+            || mistake.at.starts_with("/nonexistent")
+    }));
 });

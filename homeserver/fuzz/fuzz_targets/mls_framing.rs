@@ -8,4 +8,12 @@ fuzz_target!(|bytes: &[u8]| {
     let _ = mls_framing::application(bytes);
     let _ = mls_framing::commit(bytes);
     let _ = mls_framing::welcome(bytes);
+    let _ = mls_framing::group_info(bytes);
+    if let Ok(commit) = mls_framing::external_commit(bytes) {
+        assert!(mls_framing::comes_from_outside(bytes) && mls_framing::commit(bytes).is_err());
+        let _ = commit.signed_content(bytes);
+    }
+    if let Ok(tree) = mls_framing::tree_of(bytes) {
+        let _ = (tree.leaf(0), tree.leaf(u32::MAX));
+    }
 });

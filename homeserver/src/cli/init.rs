@@ -8,7 +8,9 @@ use std::str::FromStr;
 use clap::Args;
 use federation_proto::ids::{Handle, ServerName};
 use homeserver::clock::{Clock, SystemClock};
-use homeserver::organisation::init::{Answers, Made, init};
+use homeserver::identity::passwords::PASSWORD_BYTES_MIN;
+use homeserver::organisation::init::{self, Answers, Made};
+use homeserver::organisation::root_key::PASSPHRASE_BYTES_MIN;
 use ring::rand::SystemRandom;
 use zeroize::Zeroizing;
 
@@ -22,13 +24,13 @@ const SECRET_BYTES_MAX: u64 = 4096;
 pub(super) struct InitArguments {
     /// The organisation's server name, such as chat.example.
     #[arg(long)]
-    server_name: Option<ServerName>,
+    server_name: Option<String>,
     /// Address for clients, such as 0.0.0.0:8443.
     #[arg(long, alias = "listen-client")]
-    client_listen: Option<SocketAddr>,
+    client_listen: Option<String>,
     /// Address for peers, such as 0.0.0.0:8448.
     #[arg(long, alias = "listen-federation")]
-    federation_listen: Option<SocketAddr>,
+    federation_listen: Option<String>,
     /// Where peers reach this homeserver, host:port; may be given again.
     #[arg(long)]
     federation_endpoint: Vec<String>,
@@ -37,13 +39,13 @@ pub(super) struct InitArguments {
     admin_socket: Option<PathBuf>,
     /// Address for metrics and health: loopback only.
     #[arg(long, alias = "listen-metrics")]
-    metrics_listen: Option<SocketAddr>,
+    metrics_listen: Option<String>,
     /// Folder for keys and store.
     #[arg(long)]
     data_dir: Option<PathBuf>,
     /// Name of the first administrator.
     #[arg(long)]
-    admin_name: Option<Handle>,
+    admin_name: Option<String>,
     /// A file that holds the first administrator's password.
     #[arg(long)]
     admin_password_file: Option<PathBuf>,
@@ -53,6 +55,126 @@ pub(super) struct InitArguments {
     /// A file that holds the passphrase that seals the root key.
     #[arg(long, alias = "root-passphrase-file")]
     root_key_passphrase_file: Option<PathBuf>,
+}
+
+/// What the flags say, understood as far as it can be.
+struct Given {
+    server: Option<ServerName>,
+    client: Option<SocketAddr>,
+    federation: Option<SocketAddr>,
+    metrics: Option<SocketAddr>,
+    data_dir: Option<PathBuf>,
+    admin_name: Option<Handle>,
+    admin_password: Option<Zeroizing<String>>,
+    root_key: Option<PathBuf>,
+    root_passphrase: Option<Zeroizing<String>>,
+    /// What is wrong with the flags, and the flags that are missing.
+    problems: Vec<String>,
+    missing: Vec<&'static str>,
+}
+
+impl Given {
+    fn read(arguments: &InitArguments) -> Self {
+        let mut problems = Vec::new();
+        let mut missing = Vec::new();
+        let name = &arguments.server_name;
+        let admin_name = &arguments.admin_name;
+        let (client, federation) = (&arguments.client_listen, &arguments.federation_listen);
+        let given = Self {
+            server: understood("--server-name", name.as_deref(), &mut problems),
+            client: understood("--client-listen", client.as_deref(), &mut problems),
+            federation: understood("--federation-listen", federation.as_deref(), &mut problems),
+            metrics: understood(
+                "--metrics-listen",
+                arguments.metrics_listen.as_deref(),
+                &mut problems,
+            ),
+            data_dir: arguments.data_dir.clone(),
+            admin_name: understood("--admin-name", admin_name.as_deref(), &mut problems),
+            admin_password: secret(arguments.admin_password_file.as_deref(), &mut problems),
+            root_key: arguments.root_key.clone(),
+            root_passphrase: secret(arguments.root_key_passphrase_file.as_deref(), &mut problems),
+            problems: Vec::new(),
+            missing: Vec::new(),
+        };
+        for (flag, is_missing) in [
+            ("--server-name", name.is_none()),
+            ("--client-listen", client.is_none()),
+            ("--federation-listen", federation.is_none()),
+            ("--data-dir", arguments.data_dir.is_none()),
+            ("--admin-name", admin_name.is_none()),
+            (
+                "--admin-password-file",
+                arguments.admin_password_file.is_none(),
+            ),
+            ("--root-key", arguments.root_key.is_none()),
+            (
+                "--root-key-passphrase-file",
+                arguments.root_key_passphrase_file.is_none(),
+            ),
+        ] {
+            if is_missing {
+                missing.push(flag);
+            }
+        }
+        Self {
+            problems,
+            missing,
+            ..given
+        }
+    }
+
+    /// What is wrong with answers that can be understood: told before anything is asked.
+    fn unfit(&self, config: &Path) -> Vec<String> {
+        let data_dir = self.data_dir.as_deref();
+        let root_key = self.root_key.as_deref();
+        let mut problems = Vec::from_iter(init::occupied(config));
+        problems.extend(data_dir.into_iter().flat_map(data_dir_problems));
+        problems.extend(
+            root_key
+                .into_iter()
+                .flat_map(|path| init::root_key_problems(path, data_dir)),
+        );
+        let password = self.admin_password.as_deref();
+        problems.extend(password.and_then(|text| init::admin_password_problem(text)));
+        let passphrase = self.root_passphrase.as_deref();
+        problems.extend(passphrase.and_then(|text| init::root_passphrase_problem(text)));
+        problems
+    }
+}
+
+fn understood<T: FromStr>(flag: &str, text: Option<&str>, problems: &mut Vec<String>) -> Option<T>
+where
+    T::Err: std::fmt::Display,
+{
+    match text?.parse() {
+        Ok(value) => Some(value),
+        Err(error) => {
+            problems.push(format!("{flag}: {error}"));
+            None
+        }
+    }
+}
+
+fn secret(path: Option<&Path>, problems: &mut Vec<String>) -> Option<Zeroizing<String>> {
+    match read_secret(path?) {
+        Ok(secret) => Some(secret),
+        Err(failure) => {
+            problems.push(failure.message);
+            None
+        }
+    }
+}
+
+fn data_dir_problems(path: &Path) -> Vec<String> {
+    let mut problems = init::data_dir_problems(path);
+    if !path.is_absolute() {
+        problems.push(format!(
+            "the data folder needs an absolute path, not {}",
+            path.display()
+        ));
+    }
+    problems
 }
 
 /// Makes an organisation.
@@ -68,7 +190,7 @@ pub(super) fn run(
         .build()
         .map_err(Failure::new)?;
     let made = runtime
-        .block_on(init(&answers, SystemClock.now_ms(), &random))
+        .block_on(init::init(&answers, SystemClock.now_ms(), &random))
         .map_err(Failure::new)?;
     match output {
         Output::Text => say(&told(&made)),
@@ -79,60 +201,81 @@ pub(super) fn run(
 
 /// What the flags say, and for the rest what the terminal says.
 fn answers(arguments: InitArguments, config: PathBuf) -> Result<Answers, Failure> {
-    let mut terminal = Terminal::default();
-    let server = match arguments.server_name {
+    let mut given = Given::read(&arguments);
+    if !given.problems.is_empty() || !given.missing.is_empty() {
+        let mut problems = std::mem::take(&mut given.problems);
+        problems.extend(given.unfit(&config));
+        if !std::io::stdin().is_terminal() {
+            problems.extend(
+                given
+                    .missing
+                    .iter()
+                    .map(|flag| format!("{flag} is missing, and there is no terminal to ask")),
+            );
+        }
+        if !problems.is_empty() {
+            return Err(Failure {
+                code: 2,
+                message: format!("nothing was written:\n  {}", problems.join("\n  ")),
+            });
+        }
+    }
+    ask(given, arguments, config)
+}
+
+/// Asks for what is not given. What an answer has to keep to is in the question, and a wrong one is asked again.
+fn ask(given: Given, arguments: InitArguments, config: PathBuf) -> Result<Answers, Failure> {
+    if !given.missing.is_empty() {
+        show("This makes a new organisation; nothing that exists is overwritten.\n")?;
+    }
+    let server = match given.server {
         Some(server) => server,
-        None => terminal.ask("--server-name", "Server name of the organisation", None)?,
+        None => ask_for("Server name of the organisation", None)?,
     };
-    let client = match arguments.client_listen {
+    let client = match given.client {
         Some(address) => address,
-        None => terminal.ask(
-            "--client-listen",
-            "Address for clients",
-            Some("0.0.0.0:8443"),
-        )?,
+        None => ask_for("Address for clients", Some("0.0.0.0:8443"))?,
     };
-    let federation = match arguments.federation_listen {
+    let federation = match given.federation {
         Some(address) => address,
-        None => terminal.ask(
-            "--federation-listen",
-            "Address for peers",
-            Some("0.0.0.0:8448"),
-        )?,
+        None => ask_for("Address for peers", Some("0.0.0.0:8448"))?,
     };
-    let data_dir = match arguments.data_dir {
+    let data_dir = match given.data_dir {
         Some(path) => path,
-        None => terminal.ask(
-            "--data-dir",
-            "Folder for keys and store",
+        None => ask_path(
+            "Folder for keys and store (absolute path)",
             Some("/var/lib/entente"),
+            data_dir_problems,
         )?,
     };
-    let admin_name = match arguments.admin_name {
+    let admin_name = match given.admin_name {
         Some(name) => name,
-        None => terminal.ask(
-            "--admin-name",
-            "Name of the first administrator",
-            Some("admin"),
+        None => ask_for("Name of the first administrator", Some("admin"))?,
+    };
+    let admin_password = match given.admin_password {
+        Some(password) => password,
+        None => ask_new_secret(
+            &format!("The administrator's password (at least {PASSWORD_BYTES_MIN} characters)"),
+            "--admin-password-file",
+            init::admin_password_problem,
         )?,
     };
-    let admin_password = match &arguments.admin_password_file {
-        Some(path) => read_secret(path)?,
-        None => terminal.ask_new_secret("--admin-password-file", "The administrator's password")?,
-    };
-    let root_key = match arguments.root_key {
+    let root_key = match given.root_key {
         Some(path) => path,
-        None => terminal.ask(
-            "--root-key",
-            "File for the sealed root key (best on a medium that you take away)",
+        None => ask_path(
+            "File for the sealed root key (absolute path, best on a medium that you take away)",
             None,
+            |path| init::root_key_problems(path, Some(&data_dir)),
         )?,
     };
-    let root_passphrase = match &arguments.root_key_passphrase_file {
-        Some(path) => read_secret(path)?,
-        None => terminal.ask_new_secret(
+    let root_passphrase = match given.root_passphrase {
+        Some(passphrase) => passphrase,
+        None => ask_new_secret(
+            &format!(
+                "Passphrase that seals the root key (at least {PASSPHRASE_BYTES_MIN} characters)"
+            ),
             "--root-key-passphrase-file",
-            "Passphrase that seals the root key",
+            init::root_passphrase_problem,
         )?,
     };
     let mut endpoints = arguments.federation_endpoint;
@@ -145,7 +288,7 @@ fn answers(arguments: InitArguments, config: PathBuf) -> Result<Answers, Failure
         federation,
         endpoints,
         admin_socket: arguments.admin_socket,
-        metrics: arguments.metrics_listen,
+        metrics: given.metrics,
         data_dir,
         admin_name,
         admin_password,
@@ -164,13 +307,17 @@ fn told(made: &Made) -> String {
             only to renew the issuing CA, in less than two years.\n\
          2. Look at {config}, above all at where peers reach this homeserver.\n\
          3. Start it: homeserver run --config {config}\n\
-         4. Make accounts: hsctl user create NAME; peers: hsctl peer offer SERVER\n\n\
+         4. Make accounts: {hsctl} user create NAME; peers: {hsctl} peer offer SERVER\n\n\
          Back up {data_dir}: it holds every other key.",
         server = made.server,
         fingerprint = made.fingerprint,
         root_key = made.root_key.display(),
         config = made.config.display(),
         data_dir = made.data_dir.display(),
+        hsctl = match &made.admin_socket {
+            Some(socket) => format!("hsctl --socket {}", socket.display()),
+            None => "hsctl".to_owned(),
+        },
     )
 }
 
@@ -193,82 +340,86 @@ pub(super) fn read_secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
     ))
 }
 
-/// A secret from the terminal, typed once.
-pub(super) fn ask_secret(question: &str) -> Result<Zeroizing<String>, Failure> {
+/// A secret from the terminal, typed once; `flag` names the file that can hold it instead.
+pub(super) fn ask_secret(question: &str, flag: &str) -> Result<Zeroizing<String>, Failure> {
     rpassword::prompt_password(format!("{question}: "))
         .map(Zeroizing::new)
+        .map_err(|error| Failure {
+            code: 2,
+            message: format!(
+                "there is no terminal to ask for it ({error}): name a file that holds it with {flag}"
+            ),
+        })
+}
+
+/// Asks until the answer is understood.
+fn ask_for<T: FromStr>(question: &str, default: Option<&str>) -> Result<T, Failure>
+where
+    T::Err: std::fmt::Display,
+{
+    loop {
+        match ask_line(question, default)?.parse() {
+            Ok(answer) => return Ok(answer),
+            Err(error) => show(&format!("  {error}\n"))?,
+        }
+    }
+}
+
+/// Asks for a path until nothing is wrong with it.
+fn ask_path(
+    question: &str,
+    default: Option<&str>,
+    problems: impl Fn(&Path) -> Vec<String>,
+) -> Result<PathBuf, Failure> {
+    loop {
+        let path = PathBuf::from(ask_line(question, default)?);
+        let problems = problems(&path);
+        if problems.is_empty() {
+            return Ok(path);
+        }
+        for problem in problems {
+            show(&format!("  {problem}\n"))?;
+        }
+    }
+}
+
+fn ask_line(question: &str, default: Option<&str>) -> Result<String, Failure> {
+    let hint = default.map_or_else(String::new, |text| format!(" [{text}]"));
+    show(&format!("{question}{hint}: "))?;
+    let mut line = String::new();
+    let read = std::io::stdin().lock().read_line(&mut line);
+    if read.map_err(Failure::new)? == 0 {
+        return Err(Failure::new(
+            "the questions were not answered; nothing was written",
+        ));
+    }
+    Ok(match line.trim() {
+        "" => default.unwrap_or_default().to_owned(),
+        text => text.to_owned(),
+    })
+}
+
+/// Asks for a secret until nothing is wrong with it and it was typed twice the same.
+fn ask_new_secret(
+    question: &str,
+    flag: &str,
+    problem: impl Fn(&str) -> Option<String>,
+) -> Result<Zeroizing<String>, Failure> {
+    loop {
+        let once = ask_secret(question, flag)?;
+        if let Some(problem) = problem(&once) {
+            show(&format!("  {problem}\n"))?;
+        } else if once == ask_secret("Once more", flag)? {
+            return Ok(once);
+        } else {
+            show("  these were not the same\n")?;
+        }
+    }
+}
+
+fn show(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stderr().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
         .map_err(Failure::new)
-}
-
-/// Asks whoever sits at the terminal.
-#[derive(Default)]
-struct Terminal {
-    greeted: bool,
-}
-
-impl Terminal {
-    /// Asks until the answer is understood.
-    fn ask<T: FromStr>(
-        &mut self,
-        flag: &str,
-        question: &str,
-        default: Option<&str>,
-    ) -> Result<T, Failure>
-    where
-        T::Err: std::fmt::Display,
-    {
-        self.greet(flag)?;
-        loop {
-            let hint = default.map_or_else(String::new, |text| format!(" [{text}]"));
-            self.show(&format!("{question}{hint}: "))?;
-            let mut line = String::new();
-            let read = std::io::stdin().lock().read_line(&mut line);
-            if read.map_err(Failure::new)? == 0 {
-                return Err(Failure::new(
-                    "the questions were not answered; nothing was written",
-                ));
-            }
-            let text = match line.trim() {
-                "" => default.unwrap_or_default(),
-                text => text,
-            };
-            match text.parse() {
-                Ok(answer) => return Ok(answer),
-                Err(error) => self.show(&format!("  {error}\n"))?,
-            }
-        }
-    }
-
-    /// Asks for a secret twice, until both are the same.
-    fn ask_new_secret(&mut self, flag: &str, question: &str) -> Result<Zeroizing<String>, Failure> {
-        self.greet(flag)?;
-        loop {
-            let once = ask_secret(question)?;
-            if once == ask_secret("Once more")? {
-                return Ok(once);
-            }
-            self.show("  these were not the same\n")?;
-        }
-    }
-
-    fn greet(&mut self, flag: &str) -> Result<(), Failure> {
-        if !std::io::stdin().is_terminal() {
-            return Err(Failure {
-                code: 2,
-                message: format!("{flag} is missing, and there is no terminal to ask"),
-            });
-        }
-        if !self.greeted {
-            self.greeted = true;
-            self.show("This makes a new organisation; nothing that exists is overwritten.\n")?;
-        }
-        Ok(())
-    }
-
-    fn show(&self, text: &str) -> Result<(), Failure> {
-        let mut out = std::io::stderr().lock();
-        out.write_all(text.as_bytes())
-            .and_then(|()| out.flush())
-            .map_err(Failure::new)
-    }
 }

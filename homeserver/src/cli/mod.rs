@@ -1,19 +1,22 @@
 //! The command line: what can be asked of `homeserver`, and how it answers.
 //!
-//! Exit codes: 0 done, 1 failed, 2 not understood, 78 wrong configuration.
+//! Exit codes: 0 done, 1 failed, 2 not understood, 78 wrong configuration or keys.
 
 mod ca;
 mod init;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use homeserver::clock::{Clock as _, SystemClock};
 use homeserver::config::{Config, Mistake};
 use homeserver::store::engine::embedded::EmbeddedEngine;
 use homeserver::store::{Store, StoreError, check};
 use homeserver::{audit, server, telemetry};
+use ring::rand::SystemRandom;
 use zeroize::Zeroizing;
 
 const EXIT_FAILURE: u8 = 1;
@@ -70,7 +73,7 @@ enum Command {
 
 #[derive(Subcommand)]
 enum ConfigCommand {
-    /// Tell every mistake in the configuration.
+    /// Tell every mistake in the configuration, and in the keys and the folder that it names.
     Check,
 }
 
@@ -148,9 +151,9 @@ fn complain(output: Output, message: &str) {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "a command's own answer")]
+/// Whoever closed standard output wants no answer: that is no failure of the command.
 fn say(text: &str) {
-    println!("{text}");
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
 
 fn load_config(path: &std::path::Path) -> Result<Config, Vec<Mistake>> {
@@ -160,8 +163,25 @@ fn load_config(path: &std::path::Path) -> Result<Config, Vec<Mistake>> {
     Config::load(path, environment)
 }
 
+/// The configuration, with the folder that it names looked into: what `config check` and `run` both begin with.
+fn load_whole(path: &std::path::Path) -> Result<Config, Vec<Mistake>> {
+    let config = load_config(path)?;
+    #[expect(clippy::disallowed_methods, reason = "the process's own randomness")]
+    let random = SystemRandom::new();
+    let mistakes = homeserver::organisation::look(&config.server, SystemClock.now_ms(), &random);
+    if mistakes.is_empty() {
+        return Ok(config);
+    }
+    let mistake = |(at, problem)| Mistake {
+        at,
+        key: None,
+        problem,
+    };
+    Err(mistakes.into_iter().map(mistake).collect())
+}
+
 fn check_config(path: &std::path::Path, output: Output) -> Result<(), Failure> {
-    let mistakes = load_config(path).err().unwrap_or_default();
+    let mistakes = load_whole(path).err().unwrap_or_default();
     match output {
         Output::Text if mistakes.is_empty() => say(&format!("{}: right", path.display())),
         Output::Text => return Err(wrong_config(&mistakes)),
@@ -187,7 +207,10 @@ fn wrong_config(mistakes: &[Mistake]) -> Failure {
     let lines: Vec<_> = mistakes.iter().map(|m| format!("  {m}")).collect();
     Failure {
         code: EXIT_CONFIG,
-        message: format!("the configuration is wrong:\n{}", lines.join("\n")),
+        message: format!(
+            "the configuration, or what it names, is wrong:\n{}",
+            lines.join("\n")
+        ),
     }
 }
 
@@ -209,7 +232,7 @@ fn open_root_key(
         .map_err(|error| Failure::new(format!("{}: {error}", file.display())))?;
     let passphrase = match passphrase_file {
         Some(path) => init::read_secret(path)?,
-        None => init::ask_secret("Passphrase of the root key")?,
+        None => init::ask_secret("Passphrase of the root key", "--passphrase-file")?,
     };
     homeserver::organisation::root_key::open(&text, &passphrase).map_err(Failure::new)
 }
@@ -247,7 +270,7 @@ fn check_store(path: &std::path::Path, output: Output) -> Result<(), Failure> {
 }
 
 fn serve(path: &std::path::Path) -> Result<(), Failure> {
-    let config = load_config(path).map_err(|mistakes| wrong_config(&mistakes))?;
+    let config = load_whole(path).map_err(|mistakes| wrong_config(&mistakes))?;
     telemetry::start_logging(&config.telemetry);
     let mut runtime = match config.runtime.workers {
         1 => tokio::runtime::Builder::new_current_thread(),

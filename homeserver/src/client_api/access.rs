@@ -79,8 +79,8 @@ pub(super) async fn no_such_path(uri: Uri) -> ApiError {
         "no-such-path",
         "no such path here",
         format!(
-            "the client API has no path {}: check it against the API's description, and that client and homeserver \
-             are of one version",
+            "the client API has no path {}: docs/operations/http-api.md lists those that it has; check that client and \
+             homeserver are of one version",
             uri.path()
         ),
     ))

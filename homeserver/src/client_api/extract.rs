@@ -46,7 +46,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
                 400,
                 "bad-json",
                 "the body is not what this request asks for",
-                format!("{error}: see the API's description of this request"),
+                format!("{error}: docs/operations/http-api.md says what this request takes"),
             ))
         })
     }

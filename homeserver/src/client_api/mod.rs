@@ -7,6 +7,7 @@ mod access;
 mod account;
 mod anchors;
 mod certificate;
+mod contacts;
 mod devices;
 mod error;
 mod extract;
@@ -50,6 +51,8 @@ pub fn router(node: Arc<Node>) -> Router {
         .add("/v1/account/password",         Device, 4 * KIB,  post(account::change_password))
         .add("/v1/certificate",              Device, 16 * KIB, post(certificate::renew))
         .add("/v1/key-packages",             Device, 2 * MIB,  get(key_packages::count).merge(put(key_packages::publish)))
+        .add("/v1/contacts",                 Device, NONE,     get(contacts::list))
+        .add("/v1/contacts/{address}",       Device, 4 * KIB,  put(contacts::act).merge(delete(contacts::remove)))
         .add("/v1/anchors",                  Device, NONE,     get(anchors::list))
         // An upload is held to policy and quota as it streams in.
         .add("/v1/files",                    Device, NONE,     post(files::upload))

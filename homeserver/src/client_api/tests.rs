@@ -25,6 +25,7 @@ use crate::node::Node;
 use crate::node::testing::{ManualClock, node};
 use crate::store::key_package;
 
+mod contacts;
 mod own_password;
 
 const PASSWORD: &str = "a long password";

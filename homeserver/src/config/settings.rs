@@ -57,6 +57,8 @@ pub(super) struct Settings {
     mistakes: Vec<Mistake>,
     /// The main file: where a missing key is missing.
     main: String,
+    /// A file could not be read as a whole: what seems to be missing or out of place may come of that alone.
+    incomplete: bool,
 }
 
 impl Settings {
@@ -71,7 +73,10 @@ impl Settings {
         let entries = match std::fs::read_dir(folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
-            Err(error) => return self.blame(folder.display().to_string(), &error.to_string()),
+            Err(error) => {
+                self.incomplete = true;
+                return self.blame(folder.display().to_string(), &error.to_string());
+            }
         };
         let mut paths: Vec<_> = entries
             .filter_map(|entry| Some(entry.ok()?.path()))
@@ -93,12 +98,18 @@ impl Settings {
         });
         match text {
             Ok(text) => self.read_text(&name, &text),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => self.blame(
-                name,
-                "there is no such file: write it with `homeserver init`, or name another with \
-                 --config",
-            ),
-            Err(error) => self.blame(name, &error.to_string()),
+            Err(error) => {
+                self.incomplete = true;
+                let missing = error.kind() == std::io::ErrorKind::NotFound;
+                let problem = if missing {
+                    "there is no such file: write it with `homeserver init`, or name another with \
+                     --config"
+                        .to_owned()
+                } else {
+                    error.to_string()
+                };
+                self.blame(name, &problem);
+            }
         }
     }
 
@@ -112,6 +123,8 @@ impl Settings {
             format!("{file}:{}", before.matches('\n').count() + 1)
         };
         let (table, errors) = DeTable::parse_recoverable(text);
+        let broken = !errors.is_empty();
+        self.incomplete |= broken;
         for error in errors {
             let at = error
                 .span()
@@ -121,15 +134,21 @@ impl Settings {
         for (section, keys) in table.get_ref() {
             let at = line(section.span().start);
             let DeValue::Table(keys) = keys.get_ref() else {
+                // The heading above it may be what can't be read.
+                if broken {
+                    continue;
+                }
                 self.blame(
                     at,
                     &format!("`{}` stands outside of any [section]", section.get_ref()),
                 );
                 continue;
             };
-            self.mentioned
-                .entry(section.get_ref().to_string())
-                .or_insert(at);
+            if !broken {
+                self.mentioned
+                    .entry(section.get_ref().to_string())
+                    .or_insert(at);
+            }
             for (key, value) in keys {
                 let at = line(key.span().start);
                 let name = (section.get_ref().to_string(), key.get_ref().to_string());
@@ -260,8 +279,13 @@ impl Section<'_> {
                 .filter(|text| !text.is_empty())
                 .collect(),
         };
-        let parsed = texts.iter().map(|text| parse(text)).collect();
-        self.keep(key, setting.at, parsed)
+        let count = texts.len();
+        // Each is read, whatever the others hold: all mistakes at once.
+        let values: Vec<_> = texts
+            .iter()
+            .filter_map(|text| self.keep(key, setting.at.clone(), parse(text)))
+            .collect();
+        (values.len() == count).then_some(values)
     }
 
     /// The value of `key`, which has no default.
@@ -273,11 +297,13 @@ impl Section<'_> {
         let name = (self.name.to_owned(), key.to_owned());
         if !self.settings.settings.contains_key(&name) {
             self.asked.push(key);
-            self.settings.mistakes.push(Mistake {
-                at: self.settings.main.clone(),
-                key: Some(format!("{}.{key}", self.name)),
-                problem: "it is missing and has no default".to_owned(),
-            });
+            if !self.settings.incomplete {
+                self.settings.mistakes.push(Mistake {
+                    at: self.settings.main.clone(),
+                    key: Some(format!("{}.{key}", self.name)),
+                    problem: "it is missing and has no default".to_owned(),
+                });
+            }
             return None;
         }
         self.optional(key, parse)

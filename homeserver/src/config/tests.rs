@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 fn read(main: &str, environment: &[(&str, &str)]) -> Result<Config, Vec<String>> {
@@ -133,6 +135,17 @@ workers = 0
     assert_eq!(mistakes.len(), expected.len(), "{mistakes:#?}");
 }
 
+/// Goal: every wrong element of a list is told, not the first alone; by a list with two of them.
+#[test]
+fn every_element_of_a_list() {
+    let text = "[server]\nname = \"a.example\"\n[federation]\n\
+                endpoints = [\"one\", \"a.example:1\", \"two\"]\n";
+    let mistakes = read(text, &[]).unwrap_err();
+    assert_eq!(mistakes.len(), 2, "{mistakes:?}");
+    assert!(mistakes[0].starts_with("main.toml:4: federation.endpoints: `one`"));
+    assert!(mistakes[1].starts_with("main.toml:4: federation.endpoints: `two`"));
+}
+
 /// Goal: trust anchors are read at start, and are not without use; by a missing file, one without keys and
 /// validation that is off.
 #[test]
@@ -179,6 +192,22 @@ fn broken_toml() {
     );
 }
 
+/// Goal: a mistake of writing is told, and not also what follows from it alone; by a heading that is not closed, and
+/// by a file that is missing.
+#[test]
+fn no_ghosts() {
+    let broken = read("[server\nname = \"a.example\"\n", &[]).unwrap_err();
+    assert!(!broken.is_empty());
+    for mistake in &broken {
+        assert!(!mistake.contains("there is no section"), "{broken:?}");
+        assert!(!mistake.contains("stands outside"), "{broken:?}");
+        assert!(!mistake.contains("has no default"), "{broken:?}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let none = Config::load(&folder.path().join("entente.toml"), []).unwrap_err();
+    assert_eq!(none.len(), 1, "{none:?}");
+}
+
 /// Goal: files of `conf.d` override the main file in the order of their names; a missing file is
 /// reported with what to do.
 #[test]
@@ -218,4 +247,98 @@ fn shared_addresses() {
     assert_eq!(mistakes.len(), 1, "{mistakes:?}");
     let start = "environment variable ENTENTE_LISTEN__CLIENT: listen.client: ";
     assert!(mistakes[0].starts_with(start), "{mistakes:?}");
+}
+
+/// Names of variables and values, right and wrong, and any text.
+fn variable() -> impl Strategy<Value = (String, String)> {
+    let name = prop_oneof![
+        "ENTENTE_(SERVER|LISTEN|LIMITS|RUNTIME|FEDERATION|DISCOVERY|TELEMETRY)__[A-Z_]{0,12}",
+        Just("ENTENTE_RUNTIME__WORKERS".to_owned()),
+        Just("ENTENTE_FEDERATION__ENDPOINTS".to_owned()),
+        Just("ENTENTE_LISTEN__CLIENT".to_owned()),
+        "ENTENTE_{0,3}[A-Za-z_]{0,9}",
+        any::<String>(),
+    ];
+    let value = prop_oneof![
+        "[0-9]{0,4}",
+        "([a-z.]{0,9}:[0-9]{0,5},? ?){0,3}",
+        any::<String>(),
+    ];
+    (name, value)
+}
+
+proptest! {
+    /// Goal: whatever the environment holds is a configuration, or mistakes that each name their variable. Method:
+    /// variables of every kind over a right file.
+    #[test]
+    fn any_environment(variables in prop::collection::vec(variable(), 0..6)) {
+        let mut settings = Settings::default();
+        settings.read_text("main.toml", "[server]\nname = \"a.example\"\n");
+        settings.read_environment(variables.iter().cloned());
+        if let Err(mistakes) = Config::read(settings) {
+            prop_assert!(!mistakes.is_empty());
+            for mistake in mistakes {
+                let variable = mistake.at.strip_prefix("environment variable ");
+                prop_assert!(
+                    variable.is_some_and(|name| variables.iter().any(|(known, _)| known == name)),
+                    "{mistake}"
+                );
+            }
+        }
+    }
+
+    /// Goal: a key means the same in the environment as in a file. Method: numbers and lists, right and wrong, set
+    /// in both ways.
+    #[test]
+    fn environment_and_file_agree(
+        workers in prop_oneof![Just("1".to_owned()), "[0-9]{1,4}", "[a-z-]{1,4}"],
+        endpoints in prop::collection::vec("[a-z]{1,5}(\\.example)?(:[0-9]{1,5})?", 0..4),
+    ) {
+        let list: Vec<_> = endpoints.iter().map(|text| format!("{text:?}")).collect();
+        let head = "[server]\nname = \"a.example\"\n";
+        let text = format!(
+            "{head}[runtime]\nworkers = {workers:?}\n[federation]\nendpoints = [{}]\n",
+            list.join(", ")
+        );
+        let joined = endpoints.join(", ");
+        let variables = [
+            ("ENTENTE_RUNTIME__WORKERS", workers.as_str()),
+            ("ENTENTE_FEDERATION__ENDPOINTS", joined.as_str()),
+        ];
+        let problems = |result: Result<Config, Vec<String>>| {
+            result.map_err(|mistakes| {
+                let mut problems: Vec<_> = mistakes
+                    .iter()
+                    .filter_map(|mistake| Some(mistake.split_once(": ")?.1.to_owned()))
+                    .collect();
+                problems.sort();
+                problems
+            })
+        };
+        prop_assert_eq!(problems(read(&text, &[])), problems(read(head, &variables)));
+    }
+
+    /// Goal: whatever lies in `conf.d` is taken up or told with its file. Method: any texts in it, beside a right
+    /// main file.
+    #[test]
+    fn any_parts(parts in prop::collection::vec(
+        prop_oneof![any::<String>(), "(\\[[a-z]{1,7}\\]?\n|[a-z_]{1,7} ?= ?[0-9\"a]{1,4}\n){0,4}"],
+        0..3,
+    )) {
+        let folder = tempfile::tempdir().unwrap();
+        let main = folder.path().join("entente.toml");
+        std::fs::write(&main, "[server]\nname = \"a.example\"\n").unwrap();
+        let beside = folder.path().join("conf.d");
+        std::fs::create_dir(&beside).unwrap();
+        for (number, text) in parts.iter().enumerate() {
+            std::fs::write(beside.join(format!("{number}.toml")), text).unwrap();
+        }
+        if let Err(mistakes) = Config::load(&main, []) {
+            prop_assert!(!mistakes.is_empty());
+            let place = beside.display().to_string();
+            for mistake in mistakes {
+                prop_assert!(mistake.at.starts_with(&place), "{mistake}");
+            }
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! refused alone. The part holds only while everything that it was judged by is unchanged: the
 //! policy's serial, the agreements' serials, the rooms. Sessions and links wake after the commit.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use federation_proto::payload::Payload;
 use federation_proto::refusal::{Refusal, RefusalCode};
 
 use super::inbox;
-use super::limits::{PEER_KEY_PACKAGES_MAX, PEER_KEY_PACKAGES_MS};
+use super::limits::{CONTACT_ASKS_MS, PEER_KEY_PACKAGES_MAX, PEER_KEY_PACKAGES_MS};
 use super::mailboxes::{Fill, Ring};
 use super::outbox::{OriginRef, OutboxItem, SenderRef};
 use super::waiting::{self, Waiting};
@@ -22,7 +23,10 @@ use crate::federation::peers::PeerView;
 use crate::identity::LocalAccount;
 use crate::node::Node;
 use crate::policy::Link;
+use crate::store::allowance::{self, Purpose, Used, Whose};
+use crate::store::contacts::{self, Asks, Contacts, Counted};
 use crate::store::expiry::{self, Place};
+use crate::store::group_info::{self, GroupInfoRecord};
 use crate::store::key_claims::{self, KeyClaims};
 use crate::store::relayed;
 use crate::store::room::{self, RoomRecord};
@@ -73,6 +77,22 @@ struct Tracked {
     read: Option<Value>,
     now: Option<Arc<RoomRecord>>,
     changed: bool,
+    /// The group info of the epoch that a commit of the batch has begun.
+    group_info: Option<GroupInfoRecord>,
+}
+
+/// The contacts of an account as read, and as the batch has changed them.
+struct TrackedContacts {
+    read: Option<Value>,
+    now: Contacts,
+    changed: bool,
+}
+
+/// Asks as read, and as the batch counts them.
+struct TrackedAsks {
+    read: Option<Value>,
+    now: Asks,
+    changed: bool,
 }
 
 /// How far a batch had come before an item; see [`Batch::roll_back`].
@@ -97,6 +117,9 @@ pub struct Batch<'n> {
     peers: HashMap<ServerName, Option<Arc<PeerView>>>,
     relayed: HashMap<(RoomId, ServerName), (Option<Value>, Option<relayed::Last>)>,
     claims: HashMap<(DeviceId, ServerName), (Option<Value>, KeyClaims, bool)>,
+    allowances: HashMap<(Purpose, Whose), (Option<Value>, Used, bool)>,
+    contacts: HashMap<AccountId, TrackedContacts>,
+    asks: HashMap<Counted, TrackedAsks>,
     fills: HashMap<DeviceId, Fill>,
     filled: Vec<(DeviceId, usize)>,
     sweeps: BTreeSet<(u64, DeviceId)>,
@@ -121,6 +144,9 @@ impl<'n> Batch<'n> {
             peers: HashMap::new(),
             relayed: HashMap::new(),
             claims: HashMap::new(),
+            allowances: HashMap::new(),
+            contacts: HashMap::new(),
+            asks: HashMap::new(),
             fills: HashMap::new(),
             filled: Vec::new(),
             sweeps: BTreeSet::new(),
@@ -184,6 +210,7 @@ impl<'n> Batch<'n> {
                 read,
                 now: now.map(Arc::new),
                 changed: false,
+                group_info: None,
             };
             self.rooms.insert(id, tracked);
         }
@@ -195,6 +222,26 @@ impl<'n> Batch<'n> {
         if let Some(tracked) = self.rooms.get_mut(&id) {
             tracked.now = record.map(Arc::new);
             tracked.changed = true;
+        }
+    }
+
+    /// The group info of the epoch that the room is in, as far as one is kept here.
+    pub async fn group_info(&mut self, id: RoomId) -> Result<Option<GroupInfoRecord>, StoreError> {
+        let Some(room) = self.room(id).await? else {
+            return Ok(None);
+        };
+        let begun = self.rooms.get(&id).and_then(|room| room.group_info.clone());
+        let newest = match begun {
+            Some(begun) => Some(begun),
+            None => group_info::get(&self.node.store, id).await?,
+        };
+        Ok(newest.filter(|newest| newest.epoch == room.epoch))
+    }
+
+    /// The room's newest group info is this from now on. Set the room before.
+    pub fn set_group_info(&mut self, id: RoomId, record: GroupInfoRecord) {
+        if let Some(tracked) = self.rooms.get_mut(&id) {
+            tracked.group_info = Some(record);
         }
     }
 
@@ -299,6 +346,108 @@ impl<'n> Batch<'n> {
         }
     }
 
+    /// Whether `whose` has some of its allowance left, `units_max` within `within_ms`; if not, how long until it
+    /// has, milliseconds.
+    pub(super) async fn allows(
+        &mut self,
+        purpose: Purpose,
+        whose: &Whose,
+        units_max: u32,
+        within_ms: u64,
+    ) -> Result<Result<(), u64>, StoreError> {
+        let place = (purpose, whose.clone());
+        if !self.allowances.contains_key(&place) {
+            let stored = allowance::get(&self.node.store, purpose, whose).await?;
+            let (used, read) = stored.unzip();
+            let counting =
+                used.filter(|used| self.now_ms < used.since_ms.saturating_add(within_ms));
+            let used = counting.unwrap_or(Used {
+                since_ms: self.now_ms,
+                units: 0,
+            });
+            self.allowances.insert(place.clone(), (read, used, false));
+        }
+        Ok(match self.allowances.get(&place) {
+            Some((_, used, _)) if used.units >= units_max => {
+                let ends_ms = used.since_ms.saturating_add(within_ms);
+                Err(ends_ms.saturating_sub(self.now_ms))
+            }
+            Some(_) | None => Ok(()),
+        })
+    }
+
+    /// Uses up some of an allowance; whether that was the last of it. Ask [`Batch::allows`] before.
+    pub(super) fn use_up(
+        &mut self,
+        purpose: Purpose,
+        whose: &Whose,
+        units: u32,
+        units_max: u32,
+    ) -> bool {
+        let Some((_, used, changed)) = self.allowances.get_mut(&(purpose, whose.clone())) else {
+            return false;
+        };
+        let before = used.units;
+        used.units = before.saturating_add(units);
+        *changed = true;
+        before < units_max && used.units >= units_max
+    }
+
+    /// The contacts of an own account as of now, to which the part is bound from now on.
+    pub(super) async fn contacts(&mut self, account: AccountId) -> Result<&Contacts, StoreError> {
+        let tracked = match self.contacts.entry(account) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let (now, read) = contacts::get(&self.node.store, account, self.now_ms).await?;
+                new.insert(TrackedContacts {
+                    read,
+                    now,
+                    changed: false,
+                })
+            }
+        };
+        Ok(&tracked.now)
+    }
+
+    /// The account's contacts are from now on as given. Read them before.
+    pub(super) fn set_contacts(&mut self, account: AccountId, contacts: Contacts) {
+        if let Some(tracked) = self.contacts.get_mut(&account) {
+            tracked.changed |= tracked.now != contacts;
+            tracked.now = contacts;
+        }
+    }
+
+    /// Counts one more ask, if there were fewer than `max` within the time that they are counted.
+    pub(super) async fn count_ask(
+        &mut self,
+        counted: Counted,
+        max: u32,
+    ) -> Result<bool, StoreError> {
+        let now_ms = self.now_ms;
+        let tracked = match self.asks.entry(counted) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let (asks, read) = contacts::asks(&self.node.store, new.key()).await?.unzip();
+                let ends_ms = |asks: &Asks| asks.since_ms.saturating_add(CONTACT_ASKS_MS);
+                let counting = asks.filter(|asks| now_ms < ends_ms(asks));
+                new.insert(TrackedAsks {
+                    read,
+                    now: counting.unwrap_or(Asks {
+                        since_ms: now_ms,
+                        count: 0,
+                    }),
+                    changed: false,
+                })
+            }
+        };
+        if tracked.now.count >= max {
+            return Ok(false);
+        }
+        tracked.now.count += 1;
+        tracked.changed = true;
+        Ok(true)
+    }
+
     /// How full the device's inbox is, with what the batch puts there.
     pub async fn fill(&mut self, device: DeviceId) -> Result<Fill, StoreError> {
         if let Some(fill) = self.fills.get(&device) {
@@ -399,8 +548,14 @@ impl<'n> Batch<'n> {
                 .require(Precondition::unchanged(key.clone(), tracked.read));
             if tracked.changed {
                 match &tracked.now {
-                    Some(record) => room::put(&mut self.part, id, record)?,
+                    Some(record) => {
+                        room::put(&mut self.part, id, record)?;
+                        if let Some(newest) = &tracked.group_info {
+                            group_info::put(&mut self.part, id, newest)?;
+                        }
+                    }
                     None => {
+                        group_info::delete(&mut self.part, id);
                         relayed::delete_room(&self.node.store, &mut self.part, id).await?;
                         self.part.delete(key);
                     }
@@ -415,6 +570,22 @@ impl<'n> Batch<'n> {
         for ((device, peer), (read, claims, changed)) in std::mem::take(&mut self.claims) {
             if changed {
                 key_claims::put(&mut self.part, device, &peer, claims, read)?;
+            }
+        }
+        for ((purpose, whose), (read, used, changed)) in std::mem::take(&mut self.allowances) {
+            if changed {
+                allowance::put(&mut self.part, purpose, &whose, used, read)?;
+            }
+        }
+        for (account, tracked) in std::mem::take(&mut self.contacts) {
+            contacts::require(&mut self.part, account, tracked.read);
+            if tracked.changed {
+                contacts::put(&mut self.part, account, &tracked.now)?;
+            }
+        }
+        for (counted, tracked) in std::mem::take(&mut self.asks) {
+            if tracked.changed {
+                contacts::put_asks(&mut self.part, &counted, tracked.now, tracked.read)?;
             }
         }
         self.waiting.require(&mut self.part);

@@ -8,7 +8,7 @@ use federation_proto::payload::{About, Notice, Payload};
 use federation_proto::refusal::{Refusal, RefusalCode};
 
 use super::batch::{Batch, NotTaken, Times};
-use super::inbox;
+use super::{contacts, directory, inbox, reports};
 use crate::audit::Actor;
 use crate::store::StoreError;
 use crate::store::dead_letters::{self, DeadLetterRecord};
@@ -83,17 +83,47 @@ async fn tell_device(
     refusal: &Refusal,
 ) -> Result<(), StoreError> {
     let body = match row.kind {
-        Kind::KeyRequest => match Payload::decode(row.kind, row.payload.clone()) {
-            Ok(Payload::KeyRequest(request)) => {
-                let (device, id) = (sender.device, request.request);
-                let found = key_request::get(&batch.node.store, device, id).await?;
-                if let Some((_, read)) = found {
-                    key_request::take(&mut batch.part, device, id, read);
-                }
-                InboxBody::KeyMaterial {
-                    request: id,
-                    result: Err(refusal.clone()),
-                }
+        Kind::KeyRequest | Kind::GroupInfoRequest => {
+            let (request, body) = match Payload::decode(row.kind, row.payload.clone()) {
+                Ok(Payload::KeyRequest(asked)) => (
+                    asked.request,
+                    InboxBody::KeyMaterial {
+                        request: asked.request,
+                        result: Err(refusal.clone()),
+                    },
+                ),
+                Ok(Payload::GroupInfoRequest(asked)) => (
+                    asked.request,
+                    InboxBody::GroupInfo {
+                        request: asked.request,
+                        room: asked.room,
+                        result: Err(refusal.clone()),
+                    },
+                ),
+                Ok(_) | Err(_) => return Ok(()),
+            };
+            let found = key_request::get(&batch.node.store, sender.device, request).await?;
+            if let Some((_, read)) = found {
+                key_request::take(&mut batch.part, sender.device, request, read);
+            }
+            body
+        }
+        Kind::DirectoryQuery => match Payload::decode(row.kind, row.payload.clone()) {
+            Ok(Payload::DirectoryQuery(query)) => {
+                directory::given_up(batch, sender.device, &query, refusal).await?
+            }
+            Ok(_) | Err(_) => return Ok(()),
+        },
+        Kind::AbuseReport => match Payload::decode(row.kind, row.payload.clone()) {
+            Ok(Payload::AbuseReport(report)) => {
+                let place = (sender.room, destination);
+                reports::given_up(batch, place, &report, refusal).await?
+            }
+            Ok(_) | Err(_) => return Ok(()),
+        },
+        Kind::Contact => match Payload::decode(row.kind, row.payload.clone()) {
+            Ok(Payload::Contact(said)) => {
+                return contacts::undelivered(batch, sender, destination, &said, refusal).await;
             }
             Ok(_) | Err(_) => return Ok(()),
         },

@@ -18,14 +18,17 @@ use homeserver_api::admin::Operation;
 use homeserver_api::session::ClaimedDevice;
 
 use super::batch::{Batch, NotTaken, Times};
+use super::contacts;
 use super::dead_letters::said_by;
+use super::directory;
 use super::fan_out::{self, Class};
-use super::inbox;
 use super::limits::UNKNOWN_KEY_RETRY_MS;
+use super::{group_info, inbox, reports};
 use crate::identity::key_packages::{self, Claimant};
-use crate::policy::Direction;
+use crate::policy::{Direction, told_abroad};
 use crate::rooms::follower::{self, RoomWelcome};
 use crate::rooms::{RoomCommit, RoomMessage, Unreached, hub, mls_framing};
+use crate::store::contacts::Outsider;
 use crate::store::inbox::InboxBody;
 use crate::store::key_request;
 use crate::store::relayed::Last;
@@ -62,6 +65,12 @@ pub(super) async fn apply(
         Payload::KeyResponse(response) => take_key_response(batch, peer, response).await,
         Payload::Notice(notice) => take_notice(batch, peer, notice).await,
         Payload::Tombstone(_) => Ok(()),
+        Payload::DirectoryQuery(query) => directory::take_query(batch, peer, &query).await,
+        Payload::DirectoryAnswer(answer) => directory::take_answer(batch, peer, answer).await,
+        Payload::AbuseReport(report) => reports::receive(batch, peer, report).await,
+        Payload::GroupInfoRequest(request) => group_info::take_request(batch, peer, &request).await,
+        Payload::GroupInfo(response) => group_info::take_response(batch, peer, response).await,
+        Payload::Contact(said) => contacts::take(batch, peer, &said, header.expires_ms).await,
     }
 }
 
@@ -73,7 +82,15 @@ fn room_of(payload: &Payload) -> Option<RoomId> {
         Payload::Welcome(welcome) => Some(welcome.room),
         Payload::Relay(relay) => relayed_header(relay).and_then(|header| header.lane.room()),
         Payload::Notice(notice) => Some(notice.room),
-        Payload::KeyRequest(_) | Payload::KeyResponse(_) | Payload::Tombstone(_) => None,
+        Payload::GroupInfoRequest(request) => Some(request.room),
+        Payload::GroupInfo(response) => Some(response.room),
+        Payload::KeyRequest(_)
+        | Payload::KeyResponse(_)
+        | Payload::Tombstone(_)
+        | Payload::DirectoryQuery(_)
+        | Payload::DirectoryAnswer(_)
+        | Payload::AbuseReport(_)
+        | Payload::Contact(_) => None,
     }
 }
 
@@ -130,7 +147,7 @@ async fn tell_unreached(
             device: message.sender.device,
             reference: message.reference,
             server,
-            refusal,
+            refusal: told_abroad(refusal),
         });
         let times = Times {
             accepted_ms: batch.now_ms,
@@ -254,6 +271,7 @@ async fn take_handshake(
         adds: handshake.adds,
         removes: handshake.removes,
         welcome: handshake.welcome.map(Into::into),
+        group_info: handshake.group_info,
         counter: handshake.reference,
     };
     if commit.hub == *peer {
@@ -279,6 +297,7 @@ async fn take_welcome(
         room: welcome.room,
         hub: welcome.hub,
         epoch: welcome.epoch,
+        sender: welcome.sender,
         members: welcome.members,
         recipients: welcome.recipients,
         welcome: welcome.welcome.into(),
@@ -294,7 +313,12 @@ async fn take_key_request(
     request: &KeyRequest,
 ) -> Result<(), NotTaken> {
     granted(batch, peer, Operation::Invite)?;
-    let claimed = key_packages::claim(batch, Claimant::Peer(peer), &request.handle).await;
+    let claimant = Claimant::Peer(Outsider {
+        server: peer,
+        account: request.requester.account,
+        handle: Some(&request.requester_handle),
+    });
+    let claimed = key_packages::claim(batch, claimant, &request.handle).await;
     let result = super::settle(claimed)?;
     if let Err(refusal) = &result {
         let actor = crate::audit::Actor::Peer(peer.clone());
@@ -303,7 +327,7 @@ async fn take_key_request(
     let response = Payload::KeyResponse(KeyResponse {
         request: request.request,
         device: request.requester.device,
-        result: result.map(|keys| {
+        result: result.map_err(told_abroad).map(|keys| {
             let claimed = keys.into_iter().map(|key| ClaimedKey {
                 member: key.member,
                 key_package: key.key_package,
@@ -328,7 +352,9 @@ async fn take_key_response(
     let found = key_request::get(&batch.node.store, response.device, response.request).await?;
     let now_ms = batch.now_ms;
     let asked = found
-        .filter(|(asked, _)| asked.server == *peer && asked.expires_ms > now_ms)
+        .filter(|(asked, _)| {
+            asked.server == *peer && asked.room.is_none() && asked.expires_ms > now_ms
+        })
         .map(|(_, read)| read);
     let Some(read) = asked else {
         return Err(not_asked());
@@ -356,20 +382,21 @@ async fn take_key_response(
         request: response.request,
         result,
     };
-    append_from_peer(batch, response.device, body).await
+    append_if_room(batch, response.device, body, 0).await
 }
 
-fn not_asked() -> NotTaken {
+pub(super) fn not_asked() -> NotTaken {
     malformed("nobody here waits for an answer to this request")
 }
 
-/// As [`inbox::append`], as far as the inbox has room: a peer must not fill it without end.
-async fn append_from_peer(
+/// As [`inbox::append`], as far as the inbox has room: answers and notices must not fill it without end.
+pub(super) async fn append_if_room(
     batch: &mut Batch<'_>,
     device: DeviceId,
     body: InboxBody,
+    bytes: usize,
 ) -> Result<(), NotTaken> {
-    let (_, full) = fan_out::room_for(batch, &[device], 0, Class::Handshake).await?;
+    let (_, full) = fan_out::room_for(batch, &[device], bytes, Class::Handshake).await?;
     if full > 0 {
         return Err(fan_out::full_refusal().into());
     }
@@ -413,11 +440,15 @@ async fn take_notice(
             refusal: notice.refusal,
         },
     };
-    append_from_peer(batch, notice.device, body).await
+    append_if_room(batch, notice.device, body, 0).await
 }
 
 /// The agreement lets the peer's people do this to ours.
-fn granted(batch: &mut Batch<'_>, peer: &ServerName, operation: Operation) -> Result<(), Refusal> {
+pub(super) fn granted(
+    batch: &mut Batch<'_>,
+    peer: &ServerName,
+    operation: Operation,
+) -> Result<(), Refusal> {
     let view = batch
         .peer(peer)
         .ok_or_else(|| Refusal::new(RefusalCode::NoAgreement, "there is no agreement with you"))?;
@@ -466,6 +497,6 @@ fn relayed_header(relay: &Relay) -> Option<Header> {
     Header::read(&mut Reader::new(relay.envelope.clone())).ok()
 }
 
-fn malformed(problem: impl std::fmt::Display) -> NotTaken {
+pub(super) fn malformed(problem: impl std::fmt::Display) -> NotTaken {
     NotTaken::refused(RefusalCode::Malformed, problem.to_string())
 }

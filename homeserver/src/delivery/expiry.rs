@@ -4,13 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use federation_proto::ids::{DeviceId, RequestId, ServerName};
+use federation_proto::ids::{AccountId, DeviceId, RequestId, ServerName};
 
 use super::limits::{INBOX_PAGE_ITEMS, SWEEP_INTERVAL_MAX_MS, SWEEP_PLACES_MAX};
 use super::{files, inbox};
 use crate::node::Node;
 use crate::store::expiry::{self, Place};
-use crate::store::{Part, PartOutcome, StoreError, key_request, link_position, payload};
+use crate::store::{
+    Part, PartOutcome, StoreError, contacts, key_request, link_position, look_up, payload,
+};
 
 /// The shortest sleep: expiries that follow each other closely are swept together.
 const SWEEP_INTERVAL_MIN_MS: u64 = 1_000;
@@ -47,7 +49,7 @@ async fn sweep_lanes(node: &Node, peer: &ServerName) -> Result<(), StoreError> {
     }
 }
 
-/// Deletes a request for keys that nobody has answered; a later one with the same id stays.
+/// Deletes a request for keys or a group info that nobody has answered; a later one with the same id stays.
 async fn sweep_key_request(
     node: &Node,
     device: DeviceId,
@@ -60,7 +62,38 @@ async fn sweep_key_request(
         key_request::take(&mut part, device, request, read);
         // A conflict means that it was answered just now.
         node.store.commit(part).await?;
-        tracing::debug!(server = %record.server, %device, "a request for keys went unanswered");
+        tracing::debug!(server = %record.server, %device, "a request to a peer went unanswered");
+    }
+    Ok(())
+}
+
+/// Deletes a look-up that nobody has answered; a later one with the same id stays.
+async fn sweep_look_up(
+    node: &Node,
+    device: DeviceId,
+    request: RequestId,
+    now_ms: u64,
+) -> Result<(), StoreError> {
+    let found = look_up::get(&node.store, device, request).await?;
+    if let Some((record, read)) = found.filter(|(record, _)| record.expires_ms <= now_ms) {
+        let mut part = Part::default();
+        look_up::take(&mut part, device, request, read);
+        // A conflict means that it was answered just now.
+        node.store.commit(part).await?;
+        tracing::debug!(server = %record.server, %device, "a look-up went unanswered");
+    }
+    Ok(())
+}
+
+/// Deletes those contacts of an account that are to be forgotten, and says when to look again.
+async fn sweep_contacts(node: &Node, account: AccountId, now_ms: u64) -> Result<(), StoreError> {
+    let (contacts, read) = contacts::get(&node.store, account, now_ms).await?;
+    if read.is_some() {
+        let mut part = Part::default();
+        contacts::require(&mut part, account, read);
+        contacts::put(&mut part, account, &contacts)?;
+        // A conflict means that they were just written, and an entry with them.
+        node.store.commit(part).await?;
     }
     Ok(())
 }
@@ -85,6 +118,10 @@ pub async fn sweep(node: &Node) -> Result<u64, StoreError> {
                 Place::KeyRequest(device, request) => {
                     sweep_key_request(node, *device, *request, now_ms).await?;
                 }
+                Place::LookUp(device, request) => {
+                    sweep_look_up(node, *device, *request, now_ms).await?;
+                }
+                Place::Contacts(account) => sweep_contacts(node, *account, now_ms).await?,
             }
             expiry::delete(&mut part, at_ms, &place);
         }

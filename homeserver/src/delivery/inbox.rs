@@ -229,6 +229,48 @@ async fn body(
             };
             Some((body, 8 * FRAME_BYTES))
         }
+        InboxBody::Directory { request, result } => {
+            let told = result.as_ref().map_or(0, |listing| listing.addresses.len());
+            let body = DeliveryBody::Directory { request, result };
+            Some((body, (8 + 3 * told) * FRAME_BYTES))
+        }
+        InboxBody::ReportReturned {
+            room,
+            server,
+            refusal,
+        } => {
+            let body = DeliveryBody::ReportReturned {
+                room,
+                server,
+                refusal,
+            };
+            Some((body, 8 * FRAME_BYTES))
+        }
+        InboxBody::GroupInfo {
+            request,
+            room,
+            result,
+        } => {
+            let length = result.as_ref().map_or(0, |info| info.group_info.len());
+            let body = DeliveryBody::GroupInfo {
+                request,
+                room,
+                result,
+            };
+            Some((body, length + 8 * FRAME_BYTES))
+        }
+        InboxBody::Contact {
+            address,
+            change,
+            text,
+        } => {
+            let body = DeliveryBody::Contact {
+                address,
+                change,
+                text,
+            };
+            Some((body, 8 * FRAME_BYTES))
+        }
     })
 }
 

@@ -16,6 +16,42 @@ pub const KEY_REQUEST_TTL_MS: u64 = 24 * 60 * 60 * 1000;
 pub const PEER_KEY_PACKAGES_MAX: u32 = 25;
 /// How long they are counted.
 pub const PEER_KEY_PACKAGES_MS: u64 = 24 * 60 * 60 * 1000;
+/// How long a look-up waits for a peer, and its answer on the way back: whoever asked has long looked away.
+pub const LOOK_UP_TTL_MS: u64 = 60 * 60 * 1000;
+/// What one account may use up of the directory within [`LOOK_UPS_MS`]: a unit for each question, and one for
+/// each address that it is told at home.
+pub const ACCOUNT_LOOK_UP_UNITS_MAX: u32 = 500;
+/// The same for all people of one peer together: so that nobody copies an organisation's directory.
+pub const PEER_LOOK_UP_UNITS_MAX: u32 = 5_000;
+/// How long they are counted.
+pub const LOOK_UPS_MS: u64 = 24 * 60 * 60 * 1000;
+/// Handles that one look-up by a beginning goes through, hidden ones among them.
+pub const LOOK_UP_HANDLES_MAX: usize = 1_000;
+/// Reports of abuse that one account makes within [`REPORTS_MS`].
+pub const ACCOUNT_REPORTS_MAX: u32 = 20;
+/// Reports that all people of one peer together make here in that time.
+pub const PEER_REPORTS_MAX: u32 = 100;
+/// How long they are counted.
+pub const REPORTS_MS: u64 = 24 * 60 * 60 * 1000;
+/// How long a report waits for a peer.
+pub const REPORT_TTL_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+/// How long a request for a group info waits for the room's hub, and its answer for the way back.
+pub const GROUP_INFO_REQUEST_TTL_MS: u64 = 24 * 60 * 60 * 1000;
+/// Group infos that one device is given within [`GROUP_INFO_REQUESTS_MS`]: one for each of many rooms, and
+/// some more where it loses a race.
+pub const GROUP_INFO_DEVICE_REQUESTS_MAX: u32 = 64;
+/// Group infos that the devices of one peer are given together within the same time.
+pub const GROUP_INFO_PEER_REQUESTS_MAX: u32 = 1024;
+/// How long they are counted.
+pub const GROUP_INFO_REQUESTS_MS: u64 = 10 * 60 * 1000;
+/// Most devices and peers whose requests are counted at once; beyond it all are counted afresh.
+pub const GROUP_INFO_COUNTED_MAX: usize = 16_384;
+/// Asks for consent that one account may send within [`CONTACT_ASKS_MS`],
+pub const ACCOUNT_CONTACT_ASKS_MAX: u32 = 50;
+/// that one peer may bring,
+pub const PEER_CONTACT_ASKS_MAX: u32 = 1000;
+/// and how long they are counted.
+pub const CONTACT_ASKS_MS: u64 = 24 * 60 * 60 * 1000;
 /// How often a part that met a conflict is tried anew before its sender is asked to wait.
 pub const CONFLICT_ATTEMPTS_MAX: usize = 16;
 /// How long a sender waits after that.
@@ -44,4 +80,5 @@ pub const SWEEP_INTERVAL_MAX_MS: u64 = 60_000;
 /// Most places swept before others get a turn.
 pub const SWEEP_PLACES_MAX: usize = 256;
 
+const _: () = assert!(GROUP_INFO_DEVICE_REQUESTS_MAX < GROUP_INFO_PEER_REQUESTS_MAX);
 const _: () = assert!(INBOX_BYTES_MAX / INBOX_ITEMS_MAX > 1024);

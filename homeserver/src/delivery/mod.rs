@@ -1,19 +1,23 @@
 //! A message's way through this homeserver: submit, receive, deliver, acknowledge, expire.
 //!
-//! Deliberately absent: HTTP, and anything that could hold a plaintext.
+//! Deliberately absent: HTTP, and anything that could hold a plaintext, but for what a user discloses in a report.
 
 pub mod batch;
+pub mod contacts;
 pub mod dead_letters;
+mod directory;
 mod envelope;
 pub mod expiry;
 pub mod fan_out;
 pub mod fetches;
 pub mod files;
+pub mod group_info;
 pub mod inbox;
 pub mod limits;
 pub mod mailboxes;
 pub mod outbox;
 pub mod receive;
+pub mod reports;
 pub mod submit;
 #[cfg(test)]
 mod tests;

@@ -21,6 +21,7 @@ use super::envelope;
 use super::limits::{CONFLICT_ATTEMPTS_MAX, DAMAGED_RETRY_MS, WAITING_FULL_RETRY_MS};
 use crate::audit::Actor;
 use crate::node::Node;
+use crate::policy::told_abroad;
 use crate::store::expiry::{self, Place};
 use crate::store::link_position::{self, LaneCount, Read};
 use crate::store::{PartOutcome, StoreError};
@@ -217,7 +218,8 @@ impl<'p> Lanes<'p> {
             }
             Err(NotTaken::Refused(refusal)) => {
                 note_refusal(batch, self.peer, id, &refusal);
-                (next.refuse(refusal.code), ItemResult::Refused(refusal))
+                let consumed = next.refuse(refusal.code);
+                (consumed, ItemResult::Refused(told_abroad(refusal)))
             }
             // Its position stays open, so that what follows it on the lane is a gap until it is back.
             Err(NotTaken::Deferred {

@@ -11,8 +11,9 @@ use federation_proto::refusal::{Refusal, RefusalCode};
 use homeserver_api::session::{Commit, Outcome, Submission, SubmissionBody, SubmissionResult};
 
 use super::batch::{Batch, NotTaken, Times, policy_links, settle};
+use super::contacts;
 use super::limits::{CONFLICT_ATTEMPTS_MAX, CONFLICT_RETRY_MS, KEY_REQUEST_TTL_MS};
-use super::{inbox, outbox::SenderRef};
+use super::{directory, group_info, inbox, outbox::SenderRef, reports};
 use crate::audit::Actor;
 use crate::ciphertext::Ciphertext;
 use crate::identity::{LocalAccount, key_packages};
@@ -123,9 +124,9 @@ fn gone(submissions: &[Submission]) -> Vec<SubmissionResult> {
 }
 
 /// The device whose submissions are judged.
-struct Submitter<'a> {
-    device: DeviceOf,
-    account: &'a LocalAccount,
+pub(super) struct Submitter<'a> {
+    pub(super) device: DeviceOf,
+    pub(super) account: &'a LocalAccount,
     member: Member,
 }
 
@@ -157,6 +158,16 @@ impl Submitter<'_> {
             SubmissionBody::ClaimKeys { request, address } => {
                 self.claim_keys(batch, counter, *request, address).await
             }
+            SubmissionBody::LookUp {
+                request,
+                server,
+                sought,
+            } => directory::ask(self, batch, counter, *request, (server, sought)).await,
+            SubmissionBody::Report(report) => reports::submit(self, batch, counter, report).await,
+            SubmissionBody::RequestGroupInfo { request, room } => {
+                let sender = self.sender_ref(*room, counter);
+                group_info::request(batch, &self.member, sender, *request).await
+            }
         };
         let outcome = match settle(taken)? {
             Ok(()) => Outcome::Accepted {
@@ -176,6 +187,11 @@ impl Submitter<'_> {
             SubmissionBody::Message { room, .. } => ("message.refused", room.to_string()),
             SubmissionBody::Commit(commit) => ("commit.refused", commit.room.to_string()),
             SubmissionBody::ClaimKeys { address, .. } => ("invite.refused", address.to_string()),
+            SubmissionBody::LookUp { server, .. } => ("directory.refused", server.to_string()),
+            SubmissionBody::Report(report) => ("report.refused", report.address.to_string()),
+            SubmissionBody::RequestGroupInfo { room, .. } => {
+                ("group-info.refused", room.to_string())
+            }
         };
         // Lost races are a room's everyday life.
         if refusal.code != RefusalCode::WrongEpoch {
@@ -184,7 +200,7 @@ impl Submitter<'_> {
         }
     }
 
-    fn sender_ref(&self, room: RoomId, counter: u64) -> SenderRef {
+    pub(super) fn sender_ref(&self, room: RoomId, counter: u64) -> SenderRef {
         SenderRef {
             account: self.device.account,
             device: self.device.device,
@@ -194,7 +210,7 @@ impl Submitter<'_> {
     }
 
     /// Judges by the account's own rules and the agreements with `servers`.
-    fn evaluate<'s>(
+    pub(super) fn evaluate<'s>(
         &self,
         batch: &mut Batch<'_>,
         servers: impl IntoIterator<Item = &'s ServerName>,
@@ -281,6 +297,7 @@ impl Submitter<'_> {
             adds: commit.adds.clone(),
             removes: commit.removes.clone(),
             welcome: commit.welcome.clone().map(Ciphertext::new),
+            group_info: Some(commit.group_info.clone()),
             counter,
         };
         if commit.hub == batch.node.server {
@@ -298,6 +315,7 @@ impl Submitter<'_> {
             adds: commit.adds.clone(),
             removes: commit.removes.clone(),
             welcome: commit.welcome.clone(),
+            group_info: Some(commit.group_info.clone()),
             stamp_ms: 0,
         });
         let times = Times {
@@ -326,12 +344,15 @@ impl Submitter<'_> {
             let body = InboxBody::KeyMaterial { request, result };
             return Ok(inbox::append(batch, self.device.device, body).await?);
         }
+        // Before the request, in the same lane: so it finds consent there.
+        contacts::starts(batch, self.device, self.account, address).await?;
         let payload = Payload::KeyRequest(KeyRequest {
             request,
             requester: Sender {
                 account: self.device.account,
                 device: self.device.device,
             },
+            requester_handle: self.account.handle.clone(),
             handle: address.handle.clone(),
         });
         let times = Times {
@@ -340,6 +361,7 @@ impl Submitter<'_> {
         };
         let open = KeyRequestRecord {
             server: address.server.clone(),
+            room: None,
             // The request may travel that long, and then its answer.
             expires_ms: times.expires_ms.saturating_add(KEY_REQUEST_TTL_MS),
         };

@@ -21,7 +21,9 @@ use crate::identity::testing::{device, member};
 use crate::identity::{accounts, devices, key_packages, user_types};
 use crate::node::Node;
 use crate::node::testing::{ManualClock, node};
-use crate::rooms::mls_framing::testing::{application_message, commit_message, welcome_message};
+use crate::rooms::mls_framing::testing::{
+    application_message, commit_message, group_info_message, welcome_message,
+};
 use crate::store::device::DeviceOf;
 use crate::store::payload;
 
@@ -92,6 +94,7 @@ fn commit(epoch: u64, adds: Vec<Member>, removes: Vec<Member>) -> SubmissionBody
         welcome: (!adds.is_empty()).then(|| welcome_message().into()),
         adds,
         removes,
+        group_info: group_info_message(ROOM, epoch + 1).into(),
     })
 }
 

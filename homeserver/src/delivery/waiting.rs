@@ -16,7 +16,12 @@ use crate::store::{Part, Precondition, Store, StoreError, tally};
 /// without them rooms break, and what says that something will not come always.
 pub(super) const fn bound(kind: Kind, bytes_max: u64) -> u64 {
     match kind {
-        Kind::Message | Kind::Relay | Kind::KeyRequest => bytes_max,
+        Kind::Message
+        | Kind::Relay
+        | Kind::KeyRequest
+        | Kind::DirectoryQuery
+        | Kind::AbuseReport
+        | Kind::Contact => bytes_max,
         Kind::Tombstone => u64::MAX,
         _ => bytes_max.saturating_mul(WAITING_HANDSHAKE_FACTOR),
     }

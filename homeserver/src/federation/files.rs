@@ -11,7 +11,7 @@ use bytes::Bytes;
 use federation_proto::ids::{FileId, ServerName};
 use federation_proto::refusal::{Refusal, RefusalCode};
 use homeserver_api::problem::Problem;
-use http::{Method, Request, StatusCode, header};
+use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::{Id, JoinSet};
@@ -117,10 +117,7 @@ async fn try_fetch(
     if head.status != StatusCode::OK {
         return Err(refused(head.status, body).await);
     }
-    let number =
-        |name: &str| -> Option<u64> { head.headers.get(name)?.to_str().ok()?.parse().ok() };
-    let bytes = number(header::CONTENT_LENGTH.as_str());
-    let (Some(bytes), Some(expires_ms)) = (bytes, number(paths::EXPIRES_HEADER)) else {
+    let Some((bytes, expires_ms)) = announced(&head.headers) else {
         return Err(unavailable("the answer lacks its length or its expiry"));
     };
     if bytes > peer.agreement.file_bytes_max {
@@ -153,6 +150,20 @@ async fn try_fetch(
             Err(refusal)
         }
     }
+}
+
+/// A file's length and when it expires, as its answer's head says.
+fn announced(head: &HeaderMap) -> Option<(u64, u64)> {
+    let number = |name: &str| -> Option<u64> {
+        let text = head.get(name)?.to_str().ok()?;
+        // A sign is no digit.
+        text.bytes().all(|b| b.is_ascii_digit()).then_some(())?;
+        text.parse().ok()
+    };
+    Some((
+        number(header::CONTENT_LENGTH.as_str())?,
+        number(paths::EXPIRES_HEADER)?,
+    ))
 }
 
 async fn take_in(
@@ -208,4 +219,41 @@ fn unavailable(problem: impl std::fmt::Display) -> Refusal {
         RefusalCode::Unavailable,
         format!("the other server could not be asked for the file ({problem}): try again later"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderValue, header};
+    use proptest::prelude::*;
+
+    use super::announced;
+    use crate::federation::paths;
+
+    fn head(length: &[u8], expires: &[u8]) -> HeaderMap {
+        let mut head = HeaderMap::new();
+        for (name, bytes) in [
+            (header::CONTENT_LENGTH.as_str(), length),
+            (paths::EXPIRES_HEADER, expires),
+        ] {
+            if let Ok(value) = HeaderValue::from_bytes(bytes) {
+                head.insert(name, value);
+            }
+        }
+        head
+    }
+
+    proptest! {
+        /// Goal: what a peer writes above a file is two whole numbers or nothing. Method: round trip, and any bytes
+        /// in either place.
+        #[test]
+        fn any_head(length: u64, expires: u64, any: Vec<u8>) {
+            let (first, second) = (length.to_string(), expires.to_string());
+            let right = head(first.as_bytes(), second.as_bytes());
+            prop_assert_eq!(announced(&right), Some((length, expires)));
+            let digits = !any.is_empty() && any.iter().all(u8::is_ascii_digit);
+            prop_assert!(digits || announced(&head(&any, second.as_bytes())).is_none());
+            prop_assert!(digits || announced(&head(first.as_bytes(), &any)).is_none());
+            prop_assert_eq!(announced(&head(b"+1", b"1")), None);
+        }
+    }
 }

@@ -30,7 +30,9 @@ use crate::http_client::ConnectionError;
 use crate::identity::{accounts, devices};
 use crate::node::Node;
 use crate::node::testing::{ManualClock, node};
-use crate::rooms::mls_framing::testing::{application_message, commit_message, welcome_message};
+use crate::rooms::mls_framing::testing::{
+    application_message, commit_message, group_info_message, welcome_message,
+};
 use crate::store::device::DeviceOf;
 use crate::store::inbox::{self, InboxBody};
 use crate::tls::Peer;
@@ -154,7 +156,7 @@ pub(crate) fn admin() -> Actor {
 }
 
 /// Offer and acceptance: `b` has accepted, `a` has yet to countersign. Returns the acceptance.
-pub(super) async fn accepted(a: &Side, b: &Side, terms: Option<Terms>) -> String {
+pub(crate) async fn accepted(a: &Side, b: &Side, terms: Option<Terms>) -> String {
     let offer = peers::offer(
         &a.node,
         &admin(),
@@ -184,7 +186,7 @@ pub(super) async fn accepted(a: &Side, b: &Side, terms: Option<Terms>) -> String
 }
 
 /// Countersigns; the partner is told by `a`'s worker.
-pub(super) async fn countersigned(a: &Side, acceptance: String) -> String {
+pub(crate) async fn countersigned(a: &Side, acceptance: String) -> String {
     let seen = peers::inspect(&a.node, &acceptance).await.unwrap();
     peers::countersign(
         &a.node,
@@ -215,6 +217,13 @@ pub(super) struct Person {
 }
 
 pub(super) async fn person(side: &Side, name: &str) -> Person {
+    create_account(side, name).await;
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    enrol(side, name, &key).await.0
+}
+
+/// An account without a device.
+pub(super) async fn create_account(side: &Side, name: &str) {
     let password = "a long password".to_owned();
     let request = CreateUserRequest {
         handle: name.parse().unwrap(),
@@ -224,15 +233,18 @@ pub(super) async fn person(side: &Side, name: &str) -> Person {
     accounts::create(&side.node, &admin(), request)
         .await
         .unwrap();
-    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+}
+
+/// A device with this key of an account that is there, and its certificate chain.
+pub(super) async fn enrol(side: &Side, name: &str, key: &rcgen::KeyPair) -> (Person, Vec<Vec<u8>>) {
     let csr = rcgen::CertificateParams::default()
-        .serialize_request(&key)
+        .serialize_request(key)
         .unwrap();
     let enrolled: EnrolResponse = devices::enrol(
         &side.node,
         EnrolRequest {
             handle: name.parse().unwrap(),
-            password: password.into(),
+            password: "a long password".to_owned().into(),
             csr: homeserver_api::Base64(csr.der().to_vec()),
             device_name: "laptop".to_owned(),
         },
@@ -240,7 +252,7 @@ pub(super) async fn person(side: &Side, name: &str) -> Person {
     .await
     .unwrap();
     let (account, device) = (enrolled.account, enrolled.device);
-    Person {
+    let person = Person {
         of: DeviceOf { account, device },
         member: Member {
             server: side.node.server.clone(),
@@ -248,10 +260,25 @@ pub(super) async fn person(side: &Side, name: &str) -> Person {
             device,
         },
         counter: 0,
-    }
+    };
+    let chain = enrolled.chain.into_iter().map(|der| der.0).collect();
+    (person, chain)
 }
 
 impl Person {
+    /// A further device of somebody.
+    pub(super) fn at(side: &Side, of: DeviceOf) -> Self {
+        Self {
+            of,
+            member: Member {
+                server: side.node.server.clone(),
+                account: of.account,
+                device: of.device,
+            },
+            counter: 0,
+        }
+    }
+
     /// Submits one thing on the person's own homeserver.
     pub(super) async fn submit(&mut self, side: &Side, body: SubmissionBody) -> Outcome {
         self.counter += 1;
@@ -278,6 +305,7 @@ impl Person {
             adds: others.iter().map(|person| person.member.clone()).collect(),
             removes: Vec::new(),
             welcome: Some(welcome_message().into()),
+            group_info: group_info_message(room, 1).into(),
         };
         self.submit(side, SubmissionBody::Commit(commit)).await
     }

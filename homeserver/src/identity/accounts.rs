@@ -17,7 +17,10 @@ use crate::delivery::mailboxes::Ring;
 use crate::node::{Node, to_its_end};
 use crate::store::account::{self, AccountRecord};
 use crate::store::device::{self, DeviceOf, DeviceRecord};
-use crate::store::{Part, PartOutcome, Precondition, StoreError, Value, policy_serial, user_type};
+use crate::store::{
+    Part, PartOutcome, Precondition, StoreError, Value, allowance, contacts, policy_serial,
+    user_type,
+};
 
 const PAGE_HANDLES: usize = 500;
 
@@ -181,6 +184,8 @@ pub async fn delete(node: &Arc<Node>, actor: &Actor, handle: &Handle) -> Result<
         policy_serial::advance(&mut part, policy_serial::get(&node.store).await?)?;
         part.require(Precondition::Equals(account::key(id), read));
         part.delete(account::key(id));
+        allowance::delete_account(&mut part, id);
+        contacts::delete(&mut part, id);
         let devices = device::of_account(&node.store, id).await?;
         for (device, record) in &devices {
             let of = DeviceOf {

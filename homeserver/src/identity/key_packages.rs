@@ -5,15 +5,17 @@
 //! a peer that asks and asks leaves the others theirs.
 
 use bytes::Bytes;
-use federation_proto::ids::{AccountId, DeviceId, Handle, Member, ServerName};
+use federation_proto::ids::{AccountId, DeviceId, Handle, Member};
 use federation_proto::limits::{CLAIMED_DEVICES_MAX, KEY_PACKAGE_BYTES_MAX};
 use federation_proto::refusal::RefusalCode;
 use homeserver_api::client::{KEY_PACKAGES_MAX, KeyPackageCount};
 use homeserver_api::session::ClaimedDevice;
 
 use crate::delivery::batch::{Batch, NotTaken, policy_links};
+use crate::delivery::contacts;
 use crate::node::Node;
-use crate::policy::{self, Input, Rules};
+use crate::policy::{self, Approach, Input, Rules};
+use crate::store::contacts::Outsider;
 use crate::store::{Part, StoreError, account, device, key_package};
 
 /// Who asks for keys.
@@ -21,8 +23,8 @@ use crate::store::{Part, StoreError, account, device, key_package};
 pub enum Claimant<'a> {
     /// A device of this homeserver; its own key packages are left out.
     Own(DeviceId),
-    /// A device of a peer.
-    Peer(&'a ServerName),
+    /// A device of a peer: whose it is.
+    Peer(Outsider<'a>),
 }
 
 /// Takes one key package of each device of an account, in the batch's part. One answer for an account
@@ -40,8 +42,8 @@ pub async fn claim(
     if found.suspended {
         return Err(unknown());
     }
-    if let Claimant::Peer(server) = claimant {
-        let links = batch.links([server]);
+    if let Claimant::Peer(outsider) = claimant {
+        let links = batch.links([outsider.server]);
         let rules = Rules {
             party: found.party(),
             links: &policy_links(&links),
@@ -59,6 +61,13 @@ pub async fn claim(
                 return Err(unknown());
             }
             Err(refusal) => return Err(refusal.into()),
+        }
+        match contacts::approach(batch, id, &found, &outsider).await? {
+            Approach::Free => contacts::meet(batch, id, &outsider).await?,
+            Approach::MustAsk => {
+                return Err(contacts::must_ask(&batch.node.server, handle).into());
+            }
+            Approach::Hidden => return Err(unknown()),
         }
     }
     let claimed = take(batch, claimant, id).await?;
@@ -93,7 +102,7 @@ async fn take(
         }
         let may = match claimant {
             Claimant::Own(_) => true,
-            Claimant::Peer(peer) => batch.may_claim(device, peer).await?,
+            Claimant::Peer(outsider) => batch.may_claim(device, outsider.server).await?,
         };
         // Items before this one in the batch may have taken some already.
         let some = batch.taken.len().saturating_add(1).min(KEY_PACKAGES_MAX);
@@ -109,8 +118,8 @@ async fn take(
             Some((key, bytes)) => {
                 batch.taken.insert(key.clone());
                 key_package::consume(&mut batch.part, key);
-                if let Claimant::Peer(peer) = claimant {
-                    batch.note_claim(device, peer);
+                if let Claimant::Peer(outsider) = claimant {
+                    batch.note_claim(device, outsider.server);
                 }
                 bytes
             }

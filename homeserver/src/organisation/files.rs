@@ -49,6 +49,9 @@ const MANIFEST: (&str, &str) = ("manifest.pem", "ENTENTE MANIFEST");
 const RENEWAL_DRAFT: &str = "renewal.new";
 const RENEWAL: &str = "renewal";
 const FILE_BYTES_MAX: u64 = 64 * 1024;
+const NO_KEYS: &str = "there are no keys here: make them with `homeserver init`, put the folder back from a backup, or \
+                       name the folder that holds them (server.data_dir)";
+const NO_KEY: &str = "it is missing: put it back from a backup";
 const ROOT_UID: u32 = 0;
 
 /// The folder that holds an organisation's keys.
@@ -81,6 +84,37 @@ impl KeyFolder {
         if let Err(error) = self.finish_replacing() {
             let problem = format!("what was renewed before can't be put in its place: {error}");
             return Err(vec![self.unusable(RENEWAL, problem)]);
+        }
+        self.read_all(server, now_ms, random)
+    }
+
+    /// What [`Self::load`] would complain about. Nothing is touched, so it may be asked while a homeserver runs.
+    pub fn look(
+        &self,
+        server: &ServerName,
+        now_ms: u64,
+        random: &dyn SecureRandom,
+    ) -> Vec<OrganisationError> {
+        // What is being put in its place was checked before, and is read whole only once it is there.
+        if matches!(self.0.join(RENEWAL).try_exists(), Ok(true)) {
+            return Vec::new();
+        }
+        self.read_all(server, now_ms, random)
+            .err()
+            .unwrap_or_default()
+    }
+
+    fn read_all(
+        &self,
+        server: &ServerName,
+        now_ms: u64,
+        random: &dyn SecureRandom,
+    ) -> Result<Keys, Vec<OrganisationError>> {
+        if let Err(error) = std::fs::metadata(&self.0) {
+            return Err(vec![OrganisationError::Unusable {
+                what: self.0.display().to_string(),
+                problem: unreadable(&error, NO_KEYS),
+            }]);
         }
         let mut problems = Vec::new();
         let mut note = |error| problems.push(error);
@@ -181,11 +215,12 @@ impl KeyFolder {
     fn read(&self, name: &str, label: &str) -> Result<Zeroizing<Vec<u8>>, OrganisationError> {
         let path = self.0.join(name);
         let wrong = |problem: String| self.unusable(name, problem);
-        let about = std::fs::metadata(&path).map_err(|error| wrong(error.to_string()))?;
+        let about = std::fs::metadata(&path).map_err(|error| wrong(unreadable(&error, NO_KEY)))?;
         if about.len() > FILE_BYTES_MAX {
             return Err(wrong(format!("it is larger than {FILE_BYTES_MAX} bytes")));
         }
-        let text = std::fs::read_to_string(&path).map_err(|error| wrong(error.to_string()))?;
+        let text =
+            std::fs::read_to_string(&path).map_err(|error| wrong(unreadable(&error, NO_KEY)))?;
         pem::decode(label, &Zeroizing::new(text))
             .ok_or_else(|| wrong(format!("it is not one PEM block of a {label}")))
     }
@@ -290,7 +325,7 @@ impl KeyFolder {
             what: path.display().to_string(),
             problem,
         };
-        let about = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?;
+        let about = std::fs::metadata(path).map_err(|error| wrong(unreadable(&error, NO_KEY)))?;
         if about.mode() & 0o077 != 0 {
             return Err(wrong(format!(
                 "others can read it: chmod {mode:o} {}",
@@ -313,6 +348,18 @@ impl KeyFolder {
             what: self.0.join(name).display().to_string(),
             problem,
         }
+    }
+}
+
+/// Why a file can't be read, for whoever has to mend it.
+pub(super) fn unreadable(error: &io::Error, missing: &str) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => missing.to_owned(),
+        io::ErrorKind::PermissionDenied => {
+            "this user may not read it: run the command as the user that the homeserver runs as"
+                .to_owned()
+        }
+        _ => error.to_string(),
     }
 }
 

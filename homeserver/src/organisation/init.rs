@@ -96,6 +96,8 @@ pub struct Made {
     pub data_dir: PathBuf,
     /// The sealed root key, to be moved off this machine.
     pub root_key: PathBuf,
+    /// The admin socket, when it is not where `hsctl` looks by itself.
+    pub admin_socket: Option<PathBuf>,
 }
 
 /// Makes an organisation and writes everything that `homeserver run` needs.
@@ -138,6 +140,7 @@ pub async fn init(
         config: answers.config.clone(),
         data_dir: answers.data_dir.clone(),
         root_key: answers.root_key.clone(),
+        admin_socket: answers.admin_socket.clone(),
     })
 }
 
@@ -153,59 +156,87 @@ fn check(answers: &Answers, configuration: &str) -> Result<(), InitError> {
             None => mistake.problem,
         })
         .collect();
-    for path in [Some(&answers.data_dir), answers.admin_socket.as_ref()] {
-        if let Some(path) = path.filter(|path| path.to_str().is_none()) {
-            problems.push(format!(
-                "{} can't be written into the configuration: choose a path that is UTF-8",
-                path.display()
-            ));
-        }
-    }
-    let occupied = [
-        &answers.config,
+    problems.extend(answers.admin_socket.as_deref().and_then(not_text));
+    problems.extend(occupied(&answers.config));
+    problems.extend(data_dir_problems(&answers.data_dir));
+    problems.extend(root_key_problems(
         &answers.root_key,
-        &answers.data_dir.join("keys"),
-        &answers.data_dir.join("store"),
-    ];
-    for path in occupied {
-        // Also what can't be looked at may be there.
-        if !matches!(path.try_exists(), Ok(false)) {
-            problems.push(format!(
-                "{} exists already: nothing is overwritten; move it away, or choose another place",
-                path.display()
-            ));
-        }
-    }
-    if !answers.root_key.is_absolute() {
-        problems.push(format!(
-            "the root key file needs an absolute path, not {}",
-            answers.root_key.display()
-        ));
-    }
-    if answers.root_key.starts_with(&answers.data_dir) {
-        problems.push(format!(
-            "{} lies in the data folder, but the root key has to leave this machine: put it on a \
-             medium that you can take away",
-            answers.root_key.display()
-        ));
-    }
-    if answers.admin_password.len() < passwords::PASSWORD_BYTES_MIN {
-        problems.push(format!(
-            "the administrator's password needs at least {} characters",
-            passwords::PASSWORD_BYTES_MIN
-        ));
-    }
-    if answers.root_passphrase.len() < root_key::PASSPHRASE_BYTES_MIN {
-        problems.push(format!(
-            "the root key's passphrase needs at least {} characters",
-            root_key::PASSPHRASE_BYTES_MIN
-        ));
-    }
+        Some(&answers.data_dir),
+    ));
+    problems.extend(admin_password_problem(&answers.admin_password));
+    problems.extend(root_passphrase_problem(&answers.root_passphrase));
     if problems.is_empty() {
         Ok(())
     } else {
         Err(InitError::Answers(problems))
     }
+}
+
+/// What stands in the way of a file or folder that has to be made; also what can't be looked at may be there.
+pub fn occupied(path: &Path) -> Option<String> {
+    (!matches!(path.try_exists(), Ok(false))).then(|| {
+        format!(
+            "{} exists already: nothing is overwritten; move it away, or choose another place",
+            path.display()
+        )
+    })
+}
+
+/// What is wrong with a data folder. That it is absolute is the configuration's rule.
+pub fn data_dir_problems(path: &Path) -> Vec<String> {
+    let places = ["keys", "store"].map(|name| path.join(name));
+    not_text(path)
+        .into_iter()
+        .chain(places.iter().filter_map(|path| occupied(path)))
+        .collect()
+}
+
+/// What is wrong with the place of the sealed root key, as far as the data folder is known.
+pub fn root_key_problems(path: &Path, data_dir: Option<&Path>) -> Vec<String> {
+    let mut problems = Vec::from_iter(occupied(path));
+    if !path.is_absolute() {
+        problems.push(format!(
+            "the root key file needs an absolute path, not {}",
+            path.display()
+        ));
+    }
+    if data_dir.is_some_and(|folder| path.starts_with(folder)) {
+        problems.push(format!(
+            "{} lies in the data folder, but the root key has to leave this machine: put it on a \
+             medium that you can take away",
+            path.display()
+        ));
+    }
+    problems
+}
+
+/// What is wrong with the first administrator's password.
+pub fn admin_password_problem(password: &str) -> Option<String> {
+    (password.len() < passwords::PASSWORD_BYTES_MIN).then(|| {
+        format!(
+            "the administrator's password needs at least {} characters",
+            passwords::PASSWORD_BYTES_MIN
+        )
+    })
+}
+
+/// What is wrong with the passphrase of the root key.
+pub fn root_passphrase_problem(passphrase: &str) -> Option<String> {
+    (passphrase.len() < root_key::PASSPHRASE_BYTES_MIN).then(|| {
+        format!(
+            "the root key's passphrase needs at least {} characters",
+            root_key::PASSPHRASE_BYTES_MIN
+        )
+    })
+}
+
+fn not_text(path: &Path) -> Option<String> {
+    path.to_str().is_none().then(|| {
+        format!(
+            "{} can't be written into the configuration: choose a path that is UTF-8",
+            path.display()
+        )
+    })
 }
 
 async fn fill_store(

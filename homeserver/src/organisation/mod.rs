@@ -29,6 +29,10 @@ pub use keeper::{Act, Keeper, KeeperError};
 pub use keys::{Keys, TlsIdentity};
 pub use renewal::{Asked, Renewal};
 
+use ring::rand::SecureRandom;
+
+use crate::config::ServerConfig;
+
 /// Why keys or certificates could not be made or used.
 #[derive(Debug, thiserror::Error)]
 pub enum OrganisationError {
@@ -52,6 +56,33 @@ pub enum OrganisationError {
     /// The cryptographic library refused to work.
     #[error("making a key or certificate failed: {0}")]
     Crypto(String),
+}
+
+/// What is wrong with the folder that a configuration names, as place and problem: its keys, and whether it has a
+/// store. Nothing is touched, so it may be asked while a homeserver runs.
+pub fn look(
+    config: &ServerConfig,
+    now_ms: u64,
+    random: &dyn SecureRandom,
+) -> Vec<(String, String)> {
+    let keys = KeyFolder::at(config.keys_dir()).look(&config.name, now_ms, random);
+    let mut problems: Vec<_> = keys
+        .into_iter()
+        .map(|error| match error {
+            OrganisationError::Unusable { what, problem } => (what, problem),
+            other => (config.keys_dir().display().to_string(), other.to_string()),
+        })
+        .collect();
+    let store = config.store_dir();
+    if let Err(error) = std::fs::read_dir(&store) {
+        let missing = "there is no store here: put it back from the same backup as the keys, or make an \
+                       organisation with `homeserver init`";
+        problems.push((
+            store.display().to_string(),
+            files::unreadable(&error, missing),
+        ));
+    }
+    problems
 }
 
 /// The key in a certificate request of anybody's making, for tests with any bytes.

@@ -5,7 +5,9 @@
 //!
 //! Deliberately absent: HTTP, storage and the clock (`now_ms` is an argument).
 
+mod abroad;
 mod agreement;
+mod contact;
 mod duration;
 #[cfg(test)]
 mod model;
@@ -14,10 +16,15 @@ use federation_proto::ids::ServerName;
 use federation_proto::refusal::{Refusal, RefusalCode};
 use homeserver_api::admin::Operation;
 use homeserver_api::attributes::MessageAttributes;
-use homeserver_api::policy::{Bounds, UserTypePolicy};
+use homeserver_api::policy::{Bounds, DirectoryListing, UserTypePolicy};
 
+pub use abroad::{told_abroad, told_to_peer};
 pub use agreement::{Agreement, Direction, Standing};
+pub use contact::{Approach, Consent, approach};
 pub use duration::in_words;
+
+/// What names a user type in a reason; those of other organisations don't get to see it.
+const FOR_USER_TYPE: &str = " for user type ";
 
 /// An own account, as far as rules speak of it.
 #[derive(Debug, Clone, Copy)]
@@ -70,6 +77,13 @@ pub enum Input {
     },
     /// The account downloads a file of a linked organisation.
     Download,
+    /// The account looks for people of the linked organisations.
+    LookUp,
+    /// Somebody looks for the account, at home or in a linked organisation.
+    BeFound {
+        /// Knowing only how its handle begins.
+        by_beginning: bool,
+    },
 }
 
 /// The answer.
@@ -93,14 +107,12 @@ impl Decision {
 
 /// Decides `input` under `rules`.
 pub fn evaluate(rules: &Rules<'_>, input: &Input) -> Decision {
+    let links = || rules.links.iter();
     let verdict = suspension(rules)
+        // First: an agreement that is not in force has no terms that anything could be held to.
+        .and_then(|()| links().try_for_each(|link| standing(link, rules.now_ms).map(drop)))
         .and_then(|()| own_bounds(rules, input))
-        .and_then(|()| {
-            rules
-                .links
-                .iter()
-                .try_for_each(|link| on_link(rules, link, input))
-        });
+        .and_then(|()| links().try_for_each(|link| on_link(rules, link, input)));
     match verdict {
         Ok(()) => Decision::Allowed,
         Err(refusal) => Decision::Refused(refusal),
@@ -177,7 +189,23 @@ fn own_bounds(rules: &Rules<'_>, input: &Input) -> Result<(), Refusal> {
             }
             Ok(())
         }
-        Input::Receive(_) | Input::Invite | Input::BeInvited | Input::Download => Ok(()),
+        Input::BeFound { by_beginning } => {
+            let found = match policy.directory {
+                DirectoryListing::Hidden => false,
+                DirectoryListing::Exact => !by_beginning,
+                DirectoryListing::Listed => true,
+            };
+            // Whoever asks is told nothing of this.
+            found.then_some(()).ok_or_else(|| {
+                Refusal::new(
+                    RefusalCode::UnknownRecipient,
+                    "the user type hides its people from such a look-up",
+                )
+            })
+        }
+        Input::Receive(_) | Input::Invite | Input::BeInvited | Input::Download | Input::LookUp => {
+            Ok(())
+        }
     }
 }
 
@@ -212,11 +240,17 @@ fn on_link(rules: &Rules<'_>, link: &Link<'_>, input: &Input) -> Result<(), Refu
                 need(Direction::Inbound, Operation::Files)?;
             }
             label_within(link.server, agreement, attributes.label)?;
+            // Whoever sent it is told, and knows nothing of user types here.
             let bounds = (agreement.ttl_min_seconds, agreement.ttl_max_seconds);
             if ttl_within(attributes.ttl_seconds, bounds) {
                 Ok(())
             } else {
-                Err(ttl_refusal(bounds, rules))
+                Err(ttl_choice(bounds).unwrap_or_else(|| {
+                    Refusal::new(
+                        RefusalCode::TtlOutOfBounds,
+                        "no TTL suits both organisations: ask your administrator to amend the agreement",
+                    )
+                }))
             }
         }
         Input::Invite => need(Direction::Outbound, Operation::Invite),
@@ -235,6 +269,8 @@ fn on_link(rules: &Rules<'_>, link: &Link<'_>, input: &Input) -> Result<(), Refu
             Ok(())
         }
         Input::Download => need(Direction::Inbound, Operation::Files),
+        Input::LookUp => need(Direction::Outbound, Operation::Directory),
+        Input::BeFound { .. } => need(Direction::Inbound, Operation::Directory),
     }
 }
 
@@ -245,7 +281,7 @@ fn label_within(server: &ServerName, agreement: &Agreement, label: u8) -> Result
     Err(Refusal::new(
         RefusalCode::OutOfScope,
         format!(
-            "the agreement with {server} lets messages pass up to label {}, and this one has {label}: send it without {server}",
+            "the agreement with {server} lets messages pass up to label {}, and this one has {label}: choose a lower one, or ask your administrator",
             agreement.label_max
         ),
     ))
@@ -310,7 +346,7 @@ fn granted(
         RefusalCode::OutOfScope,
         match user_type {
             Some(name) => format!(
-                "the agreement with {server} does not grant {what} {way} {server} for user type `{name}`: ask your administrator"
+                "the agreement with {server} does not grant {what} {way} {server}{FOR_USER_TYPE}`{name}`: ask your administrator"
             ),
             None => format!(
                 "the agreement with {server} does not grant {what} {way} {server}: ask your administrator"
@@ -342,25 +378,31 @@ pub fn ttl_within(seconds: u32, (min, max): (u32, u32)) -> bool {
     min <= seconds && seconds <= max
 }
 
-fn ttl_refusal((min, max): (u32, u32), rules: &Rules<'_>) -> Refusal {
-    let reason = if min > max {
+fn ttl_refusal(bounds: (u32, u32), rules: &Rules<'_>) -> Refusal {
+    ttl_choice(bounds).unwrap_or_else(|| {
         let servers: Vec<&str> = rules
             .links
             .iter()
             .map(|link| link.server.as_str())
             .collect();
-        format!(
+        let reason = format!(
             "no TTL suits both your user type and the agreement with {}: ask your administrator to align their bounds",
             servers.join(", ")
-        )
-    } else {
+        );
+        Refusal::new(RefusalCode::TtlOutOfBounds, reason)
+    })
+}
+
+/// Asks for a TTL within bounds; `None`: they hold none.
+fn ttl_choice((min, max): (u32, u32)) -> Option<Refusal> {
+    let reason = || {
         format!(
             "choose a TTL between {} and {}",
             in_words(min),
             in_words(max)
         )
     };
-    Refusal::new(RefusalCode::TtlOutOfBounds, reason)
+    (min <= max).then(|| Refusal::new(RefusalCode::TtlOutOfBounds, reason()))
 }
 
 fn burn_refusal(bounds: &Bounds) -> Refusal {

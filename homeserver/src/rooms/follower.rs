@@ -12,7 +12,9 @@ use federation_proto::refusal::{Refusal, RefusalCode};
 use homeserver_api::attributes::MessageAttributes;
 
 use super::hub::audit_membership;
-use super::membership::{check_commit, check_framing, check_invite, may_be_added};
+use super::membership::{
+    check_commit, check_framing, check_group_info, check_invite, may_be_added,
+};
 use super::{
     RoomCommit, RoomMessage, Unreached, read_message, unknown_room, vanished, wrong_epoch,
 };
@@ -49,6 +51,8 @@ pub struct RoomWelcome {
     pub hub: ServerName,
     /// The epoch that the added devices start in.
     pub epoch: u64,
+    /// The device that made the commit.
+    pub sender: Member,
     /// Every device in the room after the commit.
     pub members: Vec<Member>,
     /// The devices here that were added.
@@ -99,6 +103,7 @@ pub async fn apply_commit(
         return Err(wrong_epoch(&before));
     }
     check_framing(commit)?;
+    super::external::check_member(commit, &before)?;
     let mut after = RoomRecord::clone(&before);
     after.change(&commit.removes, &commit.adds);
     if after.members.len() > super::MEMBERS_MAX {
@@ -114,7 +119,7 @@ pub async fn apply_commit(
     let devices = before.devices_of(&batch.node.server, None);
     make_room(batch, &devices, commit.commit.len()).await?;
     // The hub's list does not decide who of ours is in it.
-    let barred = barred_additions(batch, commit, &after).await?;
+    let barred = barred_additions(batch, commit, &before, &after).await?;
     after.change(&barred, &[]);
     deliver_commit(batch, commit, &before, stamp_ms).await?;
     audit_membership(batch, commit, after.epoch);
@@ -123,19 +128,21 @@ pub async fn apply_commit(
     Ok(())
 }
 
-/// Of the devices here that a commit adds those whose rules keep them out.
+/// Of the devices here that a commit adds those whose rules keep them out; all of them when it passes for a
+/// colleague's who is not in the room.
 async fn barred_additions(
     batch: &mut Batch<'_>,
     commit: &RoomCommit,
+    before: &RoomRecord,
     after: &RoomRecord,
 ) -> Result<Vec<Member>, StoreError> {
     let own = batch.node.server.clone();
     let mut barred = Vec::new();
+    let by = &commit.sender;
+    let pretends = by.server == own && !before.has(by);
     for member in commit.adds.iter().filter(|member| member.server == own) {
-        if may_be_added(batch, member, &after.servers())
-            .await?
-            .is_err()
-        {
+        let may = may_be_added(batch, member, by, &after.servers()).await?;
+        if pretends || may.is_err() {
             barred.push(member.clone());
         }
     }
@@ -199,7 +206,18 @@ pub async fn apply_welcome(
             "the welcome's recipients are not among its members",
         ));
     }
-    let allowed = allowed_additions(batch, from, &after, &added, welcome.room).await?;
+    let by = &welcome.sender;
+    let is_member = match by.server == own {
+        // Nobody passes for a colleague, who needs no consent.
+        true => before.as_ref().is_some_and(|room| room.has(by)),
+        false => after.has(by),
+    };
+    if !is_member {
+        return Err(super::malformed(
+            "the welcome is of a commit by nobody in the room",
+        ));
+    }
+    let allowed = allowed_additions(batch, (from, by), &after, &added, welcome.room).await?;
     make_room(batch, &allowed, welcome.welcome.len()).await?;
     // Of our devices those are in it that were before or may be now, whatever the hub lists.
     let here = |member: &Member| before.as_ref().is_some_and(|room| room.has(member));
@@ -231,7 +249,7 @@ pub async fn apply_welcome(
 /// Of the added devices here those that may be with everyone in the room. None at all: a refusal.
 async fn allowed_additions(
     batch: &mut Batch<'_>,
-    from: &ServerName,
+    (from, by): (&ServerName, &Member),
     after: &RoomRecord,
     added: &[Member],
     room: RoomId,
@@ -240,7 +258,7 @@ async fn allowed_additions(
     let mut allowed = Vec::with_capacity(added.len());
     let mut refused = Vec::new();
     for member in added {
-        match may_be_added(batch, member, &servers).await? {
+        match may_be_added(batch, member, by, &servers).await? {
             Ok(()) => allowed.push(member.device),
             Err(refusal) => refused.push((member.device, mesh(refusal, from))),
         }
@@ -440,5 +458,6 @@ pub async fn check_proposal(batch: &mut Batch<'_>, commit: &RoomCommit) -> Resul
     // Devices here that the hub lists and this homeserver has kept out may be removed too.
     let own = batch.node.server.clone();
     check_commit(commit, &room, Some(&own))?;
+    check_group_info(commit)?;
     check_invite(batch, commit).await
 }

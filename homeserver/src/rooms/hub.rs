@@ -10,10 +10,10 @@ use federation_proto::refusal::{Refusal, RefusalCode};
 use homeserver_api::admin::Operation;
 
 use super::follower::{self, Added};
-use super::membership::{check_adds, check_commit, check_invite};
+use super::membership::{check_adds, check_commit, check_group_info, check_invite};
 use super::{
-    RoomCommit, RoomMessage, Unreached, read_message, sender_ref, unknown_room, vanished,
-    wrong_epoch,
+    RoomCommit, RoomMessage, Unreached, external, mls_framing, read_message, sender_ref,
+    unknown_room, vanished, wrong_epoch,
 };
 use crate::audit::Actor;
 use crate::ciphertext::Ciphertext;
@@ -21,6 +21,7 @@ use crate::delivery::batch::{Batch, Times};
 use crate::delivery::fan_out::{self, Class};
 use crate::delivery::{NotTaken, settle};
 use crate::policy::{self, Direction};
+use crate::store::group_info::GroupInfoRecord;
 use crate::store::room::RoomRecord;
 
 /// Where a message came from.
@@ -153,6 +154,11 @@ pub async fn order_commit(
         return Err(wrong_epoch(&before));
     }
     check_commit(commit, &before, None)?;
+    check_group_info(commit)?;
+    if mls_framing::comes_from_outside(commit.commit.bytes()) {
+        let newest = batch.group_info(commit.room).await?;
+        external::check_own_leaf(commit, newest.as_ref())?;
+    }
     if own {
         check_invite(batch, commit).await?;
     }
@@ -219,6 +225,7 @@ async fn write_commit(
         adds: commit.adds.clone(),
         removes: commit.removes.clone(),
         welcome: None,
+        group_info: None,
         stamp_ms: after.stamp_ms,
     });
     for server in before
@@ -259,6 +266,7 @@ async fn write_commit(
             room: commit.room,
             hub: own.clone(),
             epoch: after.epoch,
+            sender: commit.sender.clone(),
             members: after.members.clone(),
             recipients,
             welcome: welcome.bytes().clone(),
@@ -274,7 +282,11 @@ async fn write_commit(
         sent.await?;
     }
     audit_membership(batch, commit, after.epoch);
+    let epoch = after.epoch;
     batch.set_room(commit.room, Some(after));
+    if let Some(group_info) = commit.group_info.clone() {
+        batch.set_group_info(commit.room, GroupInfoRecord { epoch, group_info });
+    }
     Ok(())
 }
 
@@ -301,6 +313,15 @@ pub(super) fn audit_membership(batch: &mut Batch<'_>, commit: &RoomCommit, epoch
         names(&commit.removes)
     );
     batch.audit(actor, "room.members-changed", commit.room, detail);
+}
+
+/// The epoch of a room that this homeserver orders, for a member of it and for nobody else.
+pub async fn epoch_for(
+    batch: &mut Batch<'_>,
+    id: RoomId,
+    member: &Member,
+) -> Result<u64, NotTaken> {
+    Ok(hubbed_room(batch, id, member).await?.epoch)
 }
 
 /// The room, when this homeserver orders it and the sender is in it.

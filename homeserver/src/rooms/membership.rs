@@ -3,18 +3,21 @@
 use std::collections::BTreeSet;
 
 use federation_proto::ids::{Member, ServerName};
-use federation_proto::limits::HANDSHAKE_BYTES_MAX;
+use federation_proto::limits::{GROUP_INFO_BYTES_MAX, HANDSHAKE_BYTES_MAX};
 use federation_proto::refusal::{Refusal, RefusalCode};
 
-use super::{MEMBERS_MAX, RoomCommit, malformed, mls_framing};
+use super::{MEMBERS_MAX, RoomCommit, external, malformed, mls_framing};
 use crate::delivery::NotTaken;
 use crate::delivery::batch::{Batch, policy_links};
-use crate::policy::{self, Direction, Input, Rules};
+use crate::delivery::contacts;
+use crate::policy::{self, Approach, Direction, Input, Rules};
 use crate::store::StoreError;
+use crate::store::contacts::Outsider;
 use crate::store::room::RoomRecord;
 use homeserver_api::admin::Operation;
 
-/// Holds a commit's outside against its length and against what surrounds it.
+/// Holds a commit's outside against its length and against what surrounds it. One from outside the group
+/// passes only when its sender replaces its own leaf.
 pub(super) fn check_framing(commit: &RoomCommit) -> Result<(), NotTaken> {
     let welcome_bytes = commit.welcome.as_ref().map_or(0, |welcome| welcome.len());
     if commit.commit.len().max(welcome_bytes) > HANDSHAKE_BYTES_MAX {
@@ -24,6 +27,9 @@ pub(super) fn check_framing(commit: &RoomCommit) -> Result<(), NotTaken> {
                 "a commit and its welcome have at most {HANDSHAKE_BYTES_MAX} bytes each: add fewer devices at once"
             ),
         ));
+    }
+    if mls_framing::comes_from_outside(commit.commit.bytes()) {
+        return external::check_outside(commit);
     }
     let frame = mls_framing::commit(commit.commit.bytes()).map_err(malformed)?;
     if frame.room != commit.room || frame.epoch != commit.epoch {
@@ -68,6 +74,30 @@ pub(super) fn check_commit(
         return Err(NotTaken::refused(
             RefusalCode::TooLarge,
             format!("a room has at most {MEMBERS_MAX} devices: start another one"),
+        ));
+    }
+    Ok(())
+}
+
+/// Holds the group info that comes with a proposed commit against the commit.
+pub(super) fn check_group_info(commit: &RoomCommit) -> Result<(), NotTaken> {
+    let Some(group_info) = &commit.group_info else {
+        return Err(malformed(
+            "a proposed commit comes with the group info of the epoch that it begins",
+        ));
+    };
+    if group_info.len() > GROUP_INFO_BYTES_MAX {
+        return Err(NotTaken::refused(
+            RefusalCode::TooLarge,
+            format!(
+                "the room is too large: its group info has at most {GROUP_INFO_BYTES_MAX} bytes; remove devices that are no longer used"
+            ),
+        ));
+    }
+    let frame = mls_framing::group_info(group_info).map_err(malformed)?;
+    if frame.room != commit.room || Some(frame.epoch) != commit.epoch.checked_add(1) {
+        return Err(malformed(
+            "the group info is of another room or epoch than the commit begins",
         ));
     }
     Ok(())
@@ -119,15 +149,17 @@ pub(super) async fn check_adds(
     }
     for member in commit.adds.iter().filter(|member| member.server == own) {
         // Added by a person of another organisation, or into a room with others in it.
-        may_be_added(batch, member, &servers).await??;
+        may_be_added(batch, member, &commit.sender, &servers).await??;
     }
     Ok(())
 }
 
-/// Whether an own device may be in a room with members of these servers.
+/// Whether `by` may bring an own device into a room with members of these servers: agreements and policy
+/// let it, and the person of whom the device is lets `by` in, unless that is a colleague.
 pub(super) async fn may_be_added(
     batch: &mut Batch<'_>,
     member: &Member,
+    by: &Member,
     servers: &[&ServerName],
 ) -> Result<Result<(), Refusal>, StoreError> {
     let gone = || {
@@ -151,7 +183,23 @@ pub(super) async fn may_be_added(
         links: &policy_links(&links),
         now_ms: batch.now_ms,
     };
-    Ok(policy::evaluate(&rules, &Input::BeInvited).into_result())
+    if let Err(refusal) = policy::evaluate(&rules, &Input::BeInvited).into_result() {
+        return Ok(Err(refusal));
+    }
+    if by.server == batch.node.server {
+        return Ok(Ok(()));
+    }
+    let outsider = Outsider {
+        server: &by.server,
+        account: by.account,
+        handle: None,
+    };
+    let approach = contacts::approach(batch, member.account, &account, &outsider).await?;
+    Ok(match approach {
+        Approach::Free => Ok(()),
+        Approach::MustAsk => Err(contacts::must_ask(&batch.node.server, &account.handle)),
+        Approach::Hidden => gone(),
+    })
 }
 
 fn unknown_sender() -> NotTaken {

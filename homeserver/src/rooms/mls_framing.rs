@@ -3,8 +3,14 @@
 //! Strict: one encoding for every length, known values only, nothing after the end. A server learns
 //! which group, which epoch, what kind and what authenticated data; never what is inside.
 
+mod outside;
+
 use federation_proto::ids::RoomId;
 use homeserver_api::attributes::MessageAttributes;
+
+pub use outside::{
+    ExternalCommit, GroupInfoFrame, GroupTree, LeafFrame, external_commit, group_info, tree_of,
+};
 
 /// `ProtocolVersion mls10`.
 const MLS10: u16 = 1;
@@ -18,8 +24,12 @@ const WELCOME: u16 = 3;
 const APPLICATION: u8 = 1;
 /// `ContentType commit`.
 const COMMIT: u8 = 3;
+/// `WireFormat mls_group_info`.
+const GROUP_INFO: u16 = 4;
 /// `SenderType member`.
 const MEMBER: u8 = 1;
+/// `SenderType new_member_commit`.
+const NEW_MEMBER_COMMIT: u8 = 4;
 /// `sender_data` is sealed: a header of 12 bytes and a tag, no longer than this with any suite.
 const SENDER_DATA_BYTES_MAX: usize = 256;
 /// Longest signature or tag of any suite.
@@ -111,6 +121,18 @@ pub fn commit(bytes: &[u8]) -> Result<CommitFrame, FramingError> {
     Ok(CommitFrame { room, epoch })
 }
 
+/// Whether the bytes are a PublicMessage that comes from outside its group; [`external_commit`] reads it.
+pub fn comes_from_outside(bytes: &[u8]) -> bool {
+    let mut reader = Reader(bytes);
+    let mut sender = || {
+        reader.message_of(PUBLIC_MESSAGE)?;
+        reader.group_id()?;
+        reader.u64()?;
+        reader.u8()
+    };
+    sender() == Ok(NEW_MEMBER_COMMIT)
+}
+
 /// Checks that the bytes start as a Welcome does; the rest is for the added devices.
 pub fn welcome(bytes: &[u8]) -> Result<(), FramingError> {
     let mut reader = Reader(bytes);
@@ -129,7 +151,9 @@ fn commit_body(reader: &mut Reader<'_>) -> Result<(), FramingError> {
     match reader.u8()? {
         // No path.
         0 => {}
-        1 => update_path(reader)?,
+        1 => {
+            update_path(reader)?;
+        }
         _ => return Err(FramingError::Kind),
     }
     // Signature, confirmation tag (a commit has one), membership tag (a member's message has one).
@@ -140,38 +164,11 @@ fn commit_body(reader: &mut Reader<'_>) -> Result<(), FramingError> {
 }
 
 /// `UpdatePath`: the committer's new leaf and the nodes above it.
-fn update_path(reader: &mut Reader<'_>) -> Result<(), FramingError> {
-    leaf_node(reader)?;
+fn update_path<'a>(reader: &mut Reader<'a>) -> Result<LeafFrame<'a>, FramingError> {
+    let leaf = outside::leaf_node(reader, outside::FROM_COMMIT)?;
     // `nodes<V>`.
     reader.opaque(usize::MAX)?;
-    Ok(())
-}
-
-/// `LeafNode` of a commit.
-fn leaf_node(reader: &mut Reader<'_>) -> Result<(), FramingError> {
-    /// `CredentialType basic` and `x509`.
-    const BASIC: u16 = 1;
-    const X509: u16 = 2;
-    /// `LeafNodeSource commit`.
-    const FROM_COMMIT: u8 = 3;
-    reader.opaque_non_empty(SIGNATURE_BYTES_MAX)?; // encryption_key
-    reader.opaque_non_empty(SIGNATURE_BYTES_MAX)?; // signature_key
-    match reader.u16()? {
-        // `identity<V>`, or `certificates<V>`: one vector either way.
-        BASIC | X509 => reader.opaque(usize::MAX)?,
-        _ => return Err(FramingError::Kind),
-    };
-    // Capabilities: versions, cipher suites, extensions, proposals, credentials.
-    for _ in 0..5 {
-        reader.opaque(usize::MAX)?;
-    }
-    if reader.u8()? != FROM_COMMIT {
-        return Err(FramingError::Kind);
-    }
-    reader.opaque(SIGNATURE_BYTES_MAX)?; // parent_hash, empty in a tree of one
-    reader.opaque(usize::MAX)?; // extensions
-    reader.opaque_non_empty(SIGNATURE_BYTES_MAX)?; // signature
-    Ok(())
+    Ok(leaf)
 }
 
 /// What is left to read.
@@ -202,6 +199,10 @@ impl<'a> Reader<'a> {
 
     fn u16(&mut self) -> Result<u16, FramingError> {
         self.array().map(u16::from_be_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, FramingError> {
+        self.array().map(u32::from_be_bytes)
     }
 
     fn u64(&mut self) -> Result<u64, FramingError> {
@@ -272,21 +273,8 @@ impl<'a> Reader<'a> {
 pub(crate) mod testing {
     //! Framing that a server takes for a client's, with nothing but noise inside.
 
+    pub(crate) use super::outside::vector;
     use super::*;
-
-    /// A variable-size vector.
-    pub(crate) fn vector(bytes: &[u8]) -> Vec<u8> {
-        let length = u32::try_from(bytes.len()).unwrap();
-        let mut out = match length {
-            0..64 => vec![u8::try_from(length).unwrap()],
-            64..16384 => (u16::try_from(length).unwrap() | 0x4000)
-                .to_be_bytes()
-                .to_vec(),
-            _ => (length | 0x8000_0000).to_be_bytes().to_vec(),
-        };
-        out.extend_from_slice(bytes);
-        out
-    }
 
     /// An application message.
     pub(crate) fn application_message(
@@ -325,6 +313,61 @@ pub(crate) mod testing {
         .concat()
     }
 
+    /// A leaf with noise in it.
+    pub(crate) fn leaf(signature_key: &[u8], certificate: &[u8], source: &[u8]) -> Vec<u8> {
+        [
+            &vector(&[1; 32])[..],
+            &vector(signature_key),
+            &[0, 2],
+            &vector(&[vector(certificate), vector(b"issuing")].concat()),
+            &vector(&[0, 1]),
+            &vector(&[0, 1]),
+            &vector(&[]),
+            &vector(&[]),
+            &vector(&[0, 2]),
+            source,
+            &vector(&[]),
+            &vector(&[5; 64]),
+        ]
+        .concat()
+    }
+
+    /// A commit from outside with these proposals.
+    pub(crate) fn external_commit_message(room: RoomId, epoch: u64, proposals: &[u8]) -> Vec<u8> {
+        [
+            &[0, 1, 0, 1][..],
+            &vector(room.as_bytes()),
+            &epoch.to_be_bytes(),
+            &[NEW_MEMBER_COMMIT],
+            &vector(&[]),
+            &[COMMIT],
+            &vector(proposals),
+            &[1],
+            &leaf(&[2; 32], b"certificate", &[3, 0]),
+            &vector(&[6; 200]),
+            &vector(&[1; 64]),
+            &vector(&[2; 32]),
+        ]
+        .concat()
+    }
+
+    /// A group info without a tree.
+    pub(crate) fn group_info_message(room: RoomId, epoch: u64) -> Vec<u8> {
+        [
+            &[0, 1, 0, 4, 0, 1, 0, 1][..],
+            &vector(room.as_bytes()),
+            &epoch.to_be_bytes(),
+            &vector(&[4; 32]),
+            &vector(&[5; 32]),
+            &vector(&[]),
+            &vector(&[]),
+            &vector(&[6; 32]),
+            &[0, 0, 0, 0],
+            &vector(&[7; 64]),
+        ]
+        .concat()
+    }
+
     /// A welcome.
     pub(crate) fn welcome_message() -> Vec<u8> {
         [
@@ -340,7 +383,10 @@ pub(crate) mod testing {
 mod tests {
     use proptest::prelude::*;
 
-    use super::testing::{application_message, commit_message, vector, welcome_message};
+    use super::testing::{
+        application_message, commit_message, external_commit_message, group_info_message, leaf,
+        vector, welcome_message,
+    };
     use super::*;
 
     const ATTRIBUTES: MessageAttributes = MessageAttributes {
@@ -433,6 +479,91 @@ mod tests {
         assert_eq!(commit(&bytes).unwrap().epoch, 8);
     }
 
+    const INIT: &[u8] = &[1, 0, 6, 2, 9, 9];
+    const REMOVAL: &[u8] = &[1, 0, 3, 0, 0, 0, 2];
+
+    /// Goal: a commit from outside shows whose place it takes and who comes, is no member's commit, and nothing
+    /// but an external init and one removal passes; by one built field by field, its cuts, and other proposals.
+    #[test]
+    fn commits_from_outside() {
+        let bytes = external_commit_message(room(), 8, &[INIT, REMOVAL].concat());
+        assert!(comes_from_outside(&bytes));
+        assert_eq!(commit(&bytes), Err(FramingError::Kind));
+        let read = external_commit(&bytes).unwrap();
+        assert_eq!((read.room, read.epoch, read.removed), (room(), 8, 2));
+        assert_eq!(read.leaf.signature_key, [2; 32]);
+        assert_eq!(read.leaf.certificate, b"certificate");
+        assert_eq!(read.signature, [1; 64]);
+        for end in 0..bytes.len() {
+            assert!(external_commit(&bytes[..end]).is_err());
+        }
+        assert!(external_commit(&[&bytes[..], &[0]].concat()).is_err());
+        let turned = external_commit_message(room(), 8, &[REMOVAL, INIT].concat());
+        assert_eq!(external_commit(&turned).unwrap().removed, 2);
+        let reference = [&[2][..], &vector(&[7; 32])].concat();
+        for proposals in [
+            vec![],
+            INIT.to_vec(),
+            REMOVAL.to_vec(),
+            [INIT, REMOVAL, REMOVAL].concat(),
+            [INIT, INIT, REMOVAL].concat(),
+            [INIT, REMOVAL, &reference[..]].concat(),
+            [INIT, REMOVAL, &[1, 0, 7, 0]].concat(),
+            [INIT, REMOVAL, &[1]].concat(),
+        ] {
+            let other = external_commit_message(room(), 8, &proposals);
+            assert!(external_commit(&other).is_err(), "{proposals:?}");
+        }
+        assert!(external_commit(&commit_message(room(), 8, &[])).is_err());
+    }
+
+    /// Goal: the leaves of a group info's tree are found by their index, whatever made them, blank ones too; by a
+    /// tree built node by node, and its cuts.
+    #[test]
+    fn leaves_of_a_tree() {
+        let parent = [
+            &[1, 2][..],
+            &vector(&[1; 32]),
+            &vector(&[]),
+            &vector(&[0, 0, 0, 1]),
+        ]
+        .concat();
+        let lifetime = [&[1][..], &[0; 16]].concat();
+        let nodes = [
+            &[1, 1][..],
+            &leaf(&[1; 32], b"first", &lifetime),
+            &parent,
+            &[0],
+            &[0],
+            &[1, 1],
+            &leaf(&[3; 32], b"third", &[2]),
+        ]
+        .concat();
+        let tree = vector(&nodes);
+        let extensions = [&[0, 4][..], &vector(b"key"), &[0, 2], &vector(&tree)].concat();
+        let plain = group_info_message(room(), 4);
+        // The context, then the extensions' length.
+        let context_end = plain.len() - (1 + 32 + 4 + 2 + 64) - 1;
+        let tail = &plain[context_end + 1..];
+        let bytes = [&plain[..context_end], &vector(&extensions), tail].concat();
+        let expected = GroupInfoFrame {
+            room: room(),
+            epoch: 4,
+        };
+        assert_eq!(group_info(&bytes), Ok(expected));
+        let tree = tree_of(&bytes).unwrap();
+        assert_eq!(tree.context, &plain[4..context_end]);
+        assert_eq!(tree.leaf(0).unwrap().unwrap().certificate, b"first");
+        assert_eq!(tree.leaf(1).unwrap(), None);
+        assert_eq!(tree.leaf(2).unwrap().unwrap().signature_key, [3; 32]);
+        assert_eq!(tree.leaf(3).unwrap(), None);
+        for end in 0..bytes.len() {
+            assert!(group_info(&bytes[..end]).is_err());
+        }
+        assert!(group_info(&[&bytes[..], &[0]].concat()).is_err());
+        assert_eq!(tree_of(&plain), Err(FramingError::TooShort));
+    }
+
     /// Goal: what is not what its place asks for is refused; by a table of changed bytes.
     #[test]
     fn other_kinds() {
@@ -465,9 +596,15 @@ mod tests {
                 application_message(room(), 5, ATTRIBUTES, &[1; 30]),
                 commit_message(room(), 6, &[1; 30]),
                 welcome_message(),
+                group_info_message(room(), 4),
+                external_commit_message(room(), 8, &[INIT, REMOVAL].concat()),
             ] {
                 let bytes = [&honest[..start.min(honest.len())], &tail].concat();
                 let _ = (application(&bytes), commit(&bytes), welcome(&bytes));
+                let _ = (group_info(&bytes), external_commit(&bytes), comes_from_outside(&bytes));
+                if let Ok(tree) = tree_of(&bytes) {
+                    let _ = (tree.leaf(0), tree.leaf(u32::MAX));
+                }
             }
         }
     }

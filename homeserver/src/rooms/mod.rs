@@ -8,13 +8,16 @@
 //! item leaves nothing behind.
 //!
 //! Deliberately absent: HTTP, anything that could hold a plaintext, and MLS beyond the framing (who
-//! may commit what inside a group is judged by the members' devices).
+//! may commit what inside a group is judged by the members' devices). A commit from outside alone is held
+//! to more: to the public tree that the hub keeps of the room's newest epoch.
 
+mod external;
 pub mod follower;
 pub mod hub;
 mod membership;
 pub mod mls_framing;
 
+use bytes::Bytes;
 use federation_proto::ids::{AccountId, DeviceId, Member, RoomId, ServerName};
 use federation_proto::refusal::{Refusal, RefusalCode};
 use homeserver_api::attributes::MessageAttributes;
@@ -64,6 +67,8 @@ pub struct RoomCommit {
     pub removes: Vec<Member>,
     /// The welcome for the added devices.
     pub welcome: Option<Ciphertext>,
+    /// The group info of the epoch that it begins, while it is proposed.
+    pub group_info: Option<Bytes>,
     /// The counter of the device's submission, as its own server knows it.
     pub counter: u64,
 }

@@ -21,6 +21,8 @@ use crate::node::Node;
 /// Most connections at once.
 const CONNECTIONS_MAX: usize = 64;
 const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
+/// After a connection could not be accepted: most likely there are too many open files, which takes a moment.
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 const ROOT_UID: u32 = 0;
 
 /// The socket, and who owns it.
@@ -72,7 +74,7 @@ pub(super) async fn serve(node: Arc<Node>, socket: AdminSocket, ending: Ending) 
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::warn!(%error, "can't accept a connection on the admin socket");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
                 continue;
             }
         };

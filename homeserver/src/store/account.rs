@@ -1,7 +1,7 @@
 //! `A`: accounts; `H`: who has, or had, a handle. A handle's entry outlives its account, so that a
 //! handle is never given to somebody else.
 
-use federation_proto::ids::{AccountId, Handle};
+use federation_proto::ids::{AccountId, Handle, HandlePrefix};
 use serde::{Deserialize, Serialize};
 
 use super::record::{decode, encode, prefix_end};
@@ -79,9 +79,28 @@ pub async fn handles(
     if after.is_some() {
         from.push(0);
     }
+    range(store, &from, &prefix_end(&[HANDLE]), limit).await
+}
+
+/// Up to `limit` handles that begin like this, by name, gone accounts' too.
+pub async fn handles_with(
+    store: &Store,
+    beginning: &HandlePrefix,
+    limit: usize,
+) -> Result<Vec<(Handle, AccountId)>, StoreError> {
+    let from = [&[HANDLE][..], beginning.as_str().as_bytes()].concat();
+    range(store, &from, &prefix_end(&from), limit).await
+}
+
+async fn range(
+    store: &Store,
+    from: &[u8],
+    to: &[u8],
+    limit: usize,
+) -> Result<Vec<(Handle, AccountId)>, StoreError> {
     let corrupt = StoreError::Corrupt { family: "handle" };
     store
-        .range(&from, &prefix_end(&[HANDLE]), limit, Order::Ascending)
+        .range(from, to, limit, Order::Ascending)
         .await?
         .iter()
         .map(|(key, value)| {

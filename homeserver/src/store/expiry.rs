@@ -4,7 +4,7 @@
 //! item: spans are short for short times-to-live and at most ten minutes long. An item is never
 //! delivered once it has expired, swept or not.
 
-use federation_proto::ids::{DeviceId, FileId, RequestId, ServerName};
+use federation_proto::ids::{AccountId, DeviceId, FileId, RequestId, ServerName};
 
 use super::payload::PayloadId;
 use super::record::prefix_end;
@@ -28,8 +28,12 @@ pub enum Place {
     File(FileId),
     /// The positions of a peer's lanes, of which some may be of a former link epoch.
     Lanes(ServerName),
-    /// A device's request for keys, without an answer so far.
+    /// A device's request for keys or a group info, without an answer so far.
     KeyRequest(DeviceId, RequestId),
+    /// A device's look-up at a peer, without an answer so far.
+    LookUp(DeviceId, RequestId),
+    /// Among the contacts of an account.
+    Contacts(AccountId),
 }
 
 /// The end of the span in which something accepted now expires: when its inbox is swept.
@@ -89,6 +93,10 @@ fn key(at_ms: u64, place: &Place) -> Key {
         Place::KeyRequest(device, request) => {
             (b'K', [*device.as_bytes(), *request.as_bytes()].concat())
         }
+        Place::LookUp(device, request) => {
+            (b'D', [*device.as_bytes(), *request.as_bytes()].concat())
+        }
+        Place::Contacts(account) => (b'C', account.as_bytes().to_vec()),
     };
     [&[EXPIRY][..], &at_ms.to_be_bytes(), &[kind], &id]
         .concat()
@@ -106,6 +114,12 @@ fn parse(key: &Key) -> Result<(u64, Place), StoreError> {
     Ok((u64::from_be_bytes(*at), place))
 }
 
+fn device_and_request(id: &[u8]) -> Option<(DeviceId, RequestId)> {
+    let (device, request) = id.split_first_chunk::<16>()?;
+    let request = RequestId::from_bytes(request.try_into().ok()?);
+    Some((DeviceId::from_bytes(*device), request))
+}
+
 fn place(kind: u8, id: &[u8]) -> Option<Place> {
     Some(match kind {
         b'Q' => Place::Inbox(DeviceId::from_bytes(id.try_into().ok()?)),
@@ -120,12 +134,14 @@ fn place(kind: u8, id: &[u8]) -> Option<Place> {
         b'F' => Place::File(FileId::from_bytes(id.try_into().ok()?)),
         b'L' => Place::Lanes(std::str::from_utf8(id).ok()?.parse().ok()?),
         b'K' => {
-            let (device, request) = id.split_first_chunk::<16>()?;
-            Place::KeyRequest(
-                DeviceId::from_bytes(*device),
-                RequestId::from_bytes(request.try_into().ok()?),
-            )
+            let (device, request) = device_and_request(id)?;
+            Place::KeyRequest(device, request)
         }
+        b'D' => {
+            let (device, request) = device_and_request(id)?;
+            Place::LookUp(device, request)
+        }
+        b'C' => Place::Contacts(AccountId::from_bytes(id.try_into().ok()?)),
         _ => return None,
     })
 }
@@ -142,6 +158,15 @@ mod tests {
             Place::Payload(PayloadId([7; 16]), None),
             Place::Payload(PayloadId([7; 16]), Some(server.clone())),
             Place::Lanes(server),
+            Place::KeyRequest(
+                DeviceId::from_bytes([1; 16]),
+                RequestId::from_bytes([2; 16]),
+            ),
+            Place::LookUp(
+                DeviceId::from_bytes([1; 16]),
+                RequestId::from_bytes([2; 16]),
+            ),
+            Place::Contacts(AccountId::from_bytes([7; 16])),
         ] {
             assert_eq!(parse(&key(5, &place)).unwrap(), (5, place));
         }

@@ -1,8 +1,9 @@
 //! `Q`: what waits for each device, numbered in commit order; `T`: the last number of each inbox.
 
-use federation_proto::ids::{DeviceId, RequestId, RoomId, ServerName};
+use federation_proto::ids::{Address, DeviceId, RequestId, RoomId, ServerName};
 use federation_proto::refusal::Refusal;
-use homeserver_api::session::ClaimedDevice;
+use homeserver_api::contacts::ContactChange;
+use homeserver_api::session::{ClaimedDevice, GroupInfo, Listing};
 use serde::{Deserialize, Serialize};
 
 use super::payload::PayloadId;
@@ -97,6 +98,40 @@ pub enum InboxBody {
         /// Why.
         refusal: Refusal,
     },
+    /// An answer to a look-up.
+    Directory {
+        /// The request.
+        request: RequestId,
+        /// Who was found, or why nobody was looked for.
+        result: Result<Listing, Refusal>,
+    },
+    /// A report could not be passed on.
+    ReportReturned {
+        /// The room.
+        room: RoomId,
+        /// Who did not take it.
+        server: ServerName,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// An answer to a request for a group info.
+    GroupInfo {
+        /// The request.
+        request: RequestId,
+        /// The room.
+        room: RoomId,
+        /// The group info, or why not.
+        result: Result<GroupInfo, Refusal>,
+    },
+    /// Something was asked or decided with somebody of another organisation.
+    Contact {
+        /// Who.
+        address: Address,
+        /// What has changed.
+        change: ContactChange,
+        /// His words, or why something could not be delivered.
+        text: String,
+    },
 }
 
 impl InboxBody {
@@ -109,7 +144,13 @@ impl InboxBody {
                 Content::Shared(id) => Some(*id),
                 Content::Inline(_) => None,
             },
-            Self::KeyMaterial { .. } | Self::CommitRefused { .. } | Self::Returned { .. } => None,
+            Self::KeyMaterial { .. }
+            | Self::CommitRefused { .. }
+            | Self::Returned { .. }
+            | Self::Contact { .. }
+            | Self::Directory { .. }
+            | Self::GroupInfo { .. }
+            | Self::ReportReturned { .. } => None,
         }
     }
 }

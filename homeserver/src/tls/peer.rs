@@ -23,10 +23,10 @@ pub struct PeerAnchor {
 }
 
 impl PeerAnchor {
-    fn has_all(&self, roots: &[CertificateDer<'_>]) -> bool {
-        roots
-            .iter()
-            .all(|root| self.roots.iter().any(|ours| ours == root))
+    /// Keys and roots that are added end nothing. Which of two roots vouched for a connection is not known any
+    /// more, so both must still count.
+    fn still_has(&self, roots: &[CertificateDer<'_>], pin: &[u8; 32]) -> bool {
+        self.pins.contains(pin) && roots.iter().all(|root| self.roots.contains(root))
     }
 }
 
@@ -61,19 +61,27 @@ impl PeerRoots {
         self.anchors.load().get(server).cloned()
     }
 
-    /// Whether `server` may still be talked to over a connection that showed the key with this pin when
-    /// `roots` were pinned: keys and roots that are added end nothing. Which of two roots vouched for it is
-    /// not known any more, so both must still count.
+    /// Whether `server` may still talk to us over a connection that showed the key with this pin when
+    /// `roots` were pinned.
     pub fn still_admit(
         &self,
         server: &ServerName,
         roots: &[CertificateDer<'_>],
         pin: &[u8; 32],
     ) -> bool {
-        let anchors = self.anchors.load();
-        anchors
-            .get(server)
-            .is_some_and(|anchor| anchor.pins.contains(pin) && anchor.has_all(roots))
+        let anchor = self.get(server);
+        anchor.is_some_and(|anchor| anchor.still_has(roots, pin))
+    }
+
+    /// As [`PeerRoots::still_admit`], for a connection that we have opened.
+    pub fn still_call(
+        &self,
+        server: &ServerName,
+        roots: &[CertificateDer<'_>],
+        pin: &[u8; 32],
+    ) -> bool {
+        let anchor = self.get_to_call(server);
+        anchor.is_some_and(|anchor| anchor.still_has(roots, pin))
     }
 
     /// Replaces those who are only called, and may not connect themselves.

@@ -146,6 +146,24 @@ pub(crate) fn instant(ms: u64) -> String {
         .unwrap_or_else(|| format!("{ms} ms since 1970"))
 }
 
+/// Somebody else's text on one line: what a terminal would obey, and what turns text around, is shown instead.
+pub(crate) fn harmless(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        let obeyed = character.is_control()
+            || matches!(
+                character,
+                '\u{061C}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}'
+            );
+        if obeyed {
+            shown.extend(character.escape_unicode());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
 /// How far an instant lies from now: `3 minutes ago`, `in 12 days`.
 pub(crate) fn distance(ms: u64, now_ms: u64) -> String {
     if ms > now_ms {
@@ -171,6 +189,8 @@ pub(crate) fn now_ms() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Goal: durations read as people write them, and slips are refused; by a table.
@@ -239,5 +259,58 @@ mod tests {
         assert_eq!(instant(1_795_342_830_000), "2026-11-22 10:20:30 UTC");
         assert_eq!(distance(1_000, 181_000), "3 minutes ago");
         assert_eq!(distance(3_601_000, 1_000), "in 1 hour");
+    }
+
+    proptest! {
+        /// Goal: a duration that is written in its units is read as it was meant. Method: any number of seconds, as
+        /// the units that it is made of.
+        #[test]
+        fn durations_are_read_back(seconds in any::<u32>()) {
+            let mut rest = u64::from(seconds);
+            let mut text = String::new();
+            for (unit, _, short) in UNITS {
+                if rest >= unit {
+                    text.push_str(&format!("{}{short}", rest / unit));
+                    rest %= unit;
+                }
+            }
+            if text.is_empty() {
+                text.push('0');
+            }
+            prop_assert_eq!(parse_seconds(&text), Ok(seconds));
+            prop_assert_eq!(parse_seconds(&seconds.to_string()), Ok(seconds));
+        }
+
+        /// Goal: any text is a value or an error that quotes it. Method: texts near to right ones, and any.
+        #[test]
+        fn any_text_is_a_value_or_an_error(
+            text in prop_oneof!["([0-9]{0,21}[a-zA-Zé ]{0,4}){0,3}", any::<String>()]
+        ) {
+            for error in [parse_seconds(&text).err(), parse_bytes(&text).err()] {
+                prop_assert!(error.is_none_or(|error| error.contains(&text)));
+            }
+        }
+
+        /// Goal: a size is read as it was meant. Method: any number with each unit, as far as it fits.
+        #[test]
+        fn sizes_are_read_back(number in 0_u64..1 << 24) {
+            for (unit, factor) in [("", 1), ("KiB", 1 << 10), ("m", 1 << 20), ("gb", 1_000_000_000), ("TiB", 1 << 40)] {
+                prop_assert_eq!(parse_bytes(&format!("{number}{unit}")), Ok(number * factor));
+            }
+        }
+
+        /// Goal: whatever is shown, is shown. Method: any numbers.
+        #[test]
+        fn anything_is_shown(first in any::<u64>(), second in any::<u64>()) {
+            for text in [
+                duration(first),
+                rough_duration(first),
+                size(first),
+                instant(first),
+                distance(first, second),
+            ] {
+                prop_assert!(!text.is_empty());
+            }
+        }
     }
 }

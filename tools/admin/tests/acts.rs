@@ -276,3 +276,17 @@ async fn spoken_fingerprints() {
         assert_eq!(fake.asked()[1].body["fingerprint"], spoken);
     }
 }
+
+/// Goal: a reader that has seen enough ends the program quietly; by completions into a pipe that is closed.
+#[test]
+fn nobody_reads() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_hsctl"))
+        .args(["completions", "bash"])
+        .stdout(writer)
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(0));
+}

@@ -93,6 +93,8 @@ async fn user_type_set() {
         "ttl": {"min_seconds": 60, "max_seconds": 600, "default_seconds": 300},
         "burn": {"min_seconds": 0, "max_seconds": 60, "default_seconds": 0},
         "external": "all-peers", "files": true, "file_bytes_max": 1024, "devices_max": 2,
+        "directory": "listed",
+        "outside_contacts": "ask",
     });
     let user_type = json!({"name": "night/shift", "policy": policy});
     let fake = FakeAdmin::new(&[
@@ -144,28 +146,51 @@ async fn peer_offer() {
     assert_eq!(body["terms"]["valid_days"], 30);
 }
 
+/// Goal: a document of the wrong kind, and one that can't be taken, is neither shown for comparison nor sent; by
+/// an offer that is countersigned, and one's own that is accepted.
+#[tokio::test]
+async fn wrong_documents_are_not_compared() {
+    let mut own = summary();
+    own["obstacle"] = json!("this offer is your own");
+    for (verb, summary, said) in [
+        ("countersign", summary(), "`hsctl peer accept` takes it"),
+        ("accept", own, "this offer is your own"),
+    ] {
+        let fake = FakeAdmin::new(&[("POST /admin/v1/peers/inspections", 200, summary)]);
+        std::fs::write(fake.file("document"), "DOCUMENT").unwrap();
+        let command = format!("peer {verb} {}", fake.file("document").display());
+        let outcome = fake.hsctl(&command).await;
+        assert_eq!(outcome.code, 1, "{outcome:?}");
+        assert!(outcome.stderr.contains(said), "{outcome:?}");
+        assert!(!outcome.stderr.contains("00ff 1234"), "{outcome:?}");
+        assert_eq!(fake.asked().len(), 1);
+    }
+}
+
 /// Goal: neither an acceptance nor a countersignature is asked for unless the fingerprint was
 /// compared: none given and no terminal, a wrong one, the right one.
 #[tokio::test]
 async fn fingerprints_decide() {
-    let fake = FakeAdmin::new(&[
-        ("POST /admin/v1/peers/inspections", 200, summary()),
-        (
-            "POST /admin/v1/peers/acceptances",
-            201,
-            json!({"document": "ACCEPTANCE"}),
-        ),
-        (
-            "POST /admin/v1/peers/countersignatures",
-            201,
-            json!({"document": "COUNTERSIGNATURE"}),
-        ),
-    ]);
-    std::fs::write(fake.file("document"), "DOCUMENT").unwrap();
-    for (verb, made) in [
-        ("accept", "ACCEPTANCE"),
-        ("countersign", "COUNTERSIGNATURE"),
+    for (kind, verb, made) in [
+        ("offer", "accept", "ACCEPTANCE"),
+        ("acceptance", "countersign", "COUNTERSIGNATURE"),
     ] {
+        let mut summary = summary();
+        summary["kind"] = json!(kind);
+        let fake = FakeAdmin::new(&[
+            ("POST /admin/v1/peers/inspections", 200, summary),
+            (
+                "POST /admin/v1/peers/acceptances",
+                201,
+                json!({"document": "ACCEPTANCE"}),
+            ),
+            (
+                "POST /admin/v1/peers/countersignatures",
+                201,
+                json!({"document": "COUNTERSIGNATURE"}),
+            ),
+        ]);
+        std::fs::write(fake.file("document"), "DOCUMENT").unwrap();
         let before = fake.asked().len();
         let command = format!("peer {verb} {}", fake.file("document").display());
         let outcome = fake.hsctl(&command).await;
@@ -516,4 +541,39 @@ async fn consortium_join() {
     assert!(outcome.stdout.contains("not signed"), "{outcome:?}");
     let listed = fake.hsctl("consortium list").await;
     assert!(listed.stdout.contains("1 of 1"), "{listed:?}");
+}
+
+/// Goal: reports are listed open ones first asked for, shown, and closed with the note that was given.
+#[tokio::test]
+async fn reports() {
+    let id = "01".repeat(16);
+    let summary = json!({
+        "report": id, "at_ms": 1_795_000_000_000_u64, "state": "open", "reason": "spam",
+        "address": "bob@b.example", "account": "02".repeat(16), "from": "c.example", "reporter": null,
+        "messages": 0,
+    });
+    let list = json!({"reports": [summary], "next_before": null});
+    let close = format!("POST /admin/v1/reports/{id}/close");
+    let fake = FakeAdmin::new(&[
+        (
+            "GET /admin/v1/reports?state=open&limit=100",
+            200,
+            list.clone(),
+        ),
+        ("GET /admin/v1/reports?limit=5", 200, list),
+        (close.as_str(), 200, summary),
+    ]);
+    let outcome = fake.hsctl("reports list").await;
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    for told in ["spam", "bob@b.example", "somebody at c.example", &id] {
+        assert!(outcome.stdout.contains(told), "{told}: {outcome:?}");
+    }
+    let outcome = fake.hsctl("reports list --all --limit 5 --json").await;
+    let printed: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert_eq!(printed["reports"][0]["report"], json!(id));
+    let outcome = fake
+        .hsctl(&format!("reports close {id} --note warned"))
+        .await;
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    assert_eq!(fake.asked()[2].body, json!({"note": "warned"}));
 }

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueHint};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
+use entente_sdk::frames::AbuseReason;
 use entente_sdk::ids::Address;
 use entente_sdk::{MessageId, SendOptions};
 
@@ -48,6 +49,8 @@ pub(crate) struct Common {
 pub(crate) enum Command {
     /// Make this computer a device of your account.
     Enrol(Enrol),
+    /// Look people up, in your organisation or at a partner's.
+    Find(Find),
     /// Start a conversation and print its room.
     Start(Start),
     /// List the conversations.
@@ -70,6 +73,16 @@ pub(crate) enum Command {
     Add(Members),
     /// Remove people from a conversation.
     Remove(Members),
+    /// Report somebody of a conversation to the administrators.
+    ///
+    /// The texts of the messages that you name are disclosed to the administrators of your organisation, with your
+    /// name; with --to both to those of the reported person's organisation too, without your name unless you say so.
+    /// Nothing else of the conversation is disclosed. Homeservers can't read messages, so nothing proves to the
+    /// administrators that the messages said what you disclose.
+    Report(Report),
+    /// Decide who of other organisations may start conversations with you, and ask others.
+    #[command(subcommand)]
+    Contact(Contact),
     /// Show your account and what its policy allows.
     Account,
     /// Show your account's devices.
@@ -115,6 +128,15 @@ pub(crate) struct SignOut {
     /// Don't ask.
     #[arg(long)]
     pub(crate) yes: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Find {
+    /// Whom: an address, such as bob@b.example. Who is hidden from you is as if not there.
+    pub(crate) address: Address,
+    /// Everybody whose handle begins like this (3 characters at least) and who lets himself be listed.
+    #[arg(long)]
+    pub(crate) prefix: bool,
 }
 
 #[derive(Args)]
@@ -234,6 +256,79 @@ pub(crate) struct Members {
     /// Whom.
     #[arg(required = true)]
     pub(crate) addresses: Vec<Address>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Contact {
+    /// Ask somebody of another organisation to let you start conversations; he may contact you meanwhile.
+    Ask {
+        /// Whom, such as bob@b.example.
+        address: Address,
+        /// A line that he reads before he decides.
+        #[arg(long, value_name = "TEXT")]
+        text: Option<String>,
+    },
+    /// List whom you have asked, allowed or blocked, and who asks you.
+    List,
+    /// Let somebody start conversations with you.
+    Allow {
+        /// Whom.
+        address: Address,
+    },
+    /// Keep somebody from starting conversations with you, and from asking; conversations that you share go on.
+    Block {
+        /// Whom.
+        address: Address,
+    },
+    /// Take back what you have asked or decided about somebody, or decline what he asks.
+    Remove {
+        /// Whom.
+        address: Address,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Report {
+    /// A room (the first digits are enough), or an address of a conversation of two.
+    #[arg(value_name = "ROOM|ADDRESS")]
+    pub(crate) room: Place,
+    /// Messages of one person that you disclose; the first digits of their ids are enough.
+    #[arg(value_name = "MESSAGE")]
+    pub(crate) messages: Vec<String>,
+    /// Whom you report; needed when you disclose no message.
+    #[arg(long, value_name = "ADDRESS", required_unless_present = "messages")]
+    pub(crate) person: Option<Address>,
+    /// Why.
+    #[arg(long, value_name = "spam|harassment|illegal|impersonation|other", value_parser = parse_reason)]
+    pub(crate) reason: AbuseReason,
+    /// In your words, for the administrators.
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    pub(crate) note: String,
+    /// Who is told: your organisation, or the reported person's too.
+    #[arg(long, value_enum, default_value_t = TellWhom::Own)]
+    pub(crate) to: TellWhom,
+    /// Tell the reported person's organisation your name too; yours sees it in any case.
+    #[arg(long)]
+    pub(crate) with_my_name: bool,
+}
+
+/// Who is told of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TellWhom {
+    /// Your own organisation's administrators.
+    Own,
+    /// Those of the reported person's organisation too.
+    Both,
+}
+
+fn parse_reason(text: &str) -> Result<AbuseReason, String> {
+    AbuseReason::ALL
+        .into_iter()
+        .find(|reason| reason.as_str() == text)
+        .ok_or_else(|| {
+            let names = AbuseReason::ALL.map(AbuseReason::as_str);
+            format!("write one of {}", names.join(", "))
+        })
 }
 
 #[derive(Args)]

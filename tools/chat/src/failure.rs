@@ -81,7 +81,7 @@ impl From<Error> for Failure {
             Error::Store(_) => {
                 "Check the disk's space and health; if it goes on, enrol a new device."
             }
-            Error::File { .. } => "Check the path, the folder's permissions and the disk's space.",
+            Error::File { .. } => "Check the path, and that you may read or write there.",
             Error::Closed => "Run the command again.",
             // Their own words say what to do.
             _ => "",
@@ -132,5 +132,16 @@ mod tests {
         assert_eq!(Failure::from(Error::WrongKey).exit, 1);
         let pipe = io::Error::from(io::ErrorKind::BrokenPipe);
         assert!(Failure::from(pipe).is_silent());
+    }
+
+    /// Goal: a path that is wrong is not blamed on the disk. Method: a file that does not exist.
+    #[test]
+    fn advice_for_a_file() {
+        let failure = Failure::from(Error::File {
+            path: "/nonexistent".into(),
+            reason: "No such file or directory".to_owned(),
+        });
+        assert!(failure.sentence.contains("Check the path"));
+        assert!(!failure.sentence.contains("disk"), "{}", failure.sentence);
     }
 }

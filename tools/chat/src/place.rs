@@ -148,6 +148,8 @@ fn is_of_two(room: &Room, own: &Address, other: &Address) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn room(id: u8, addresses: &[&str]) -> Room {
@@ -157,6 +159,8 @@ mod tests {
             epoch: 1,
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
             members: Vec::new(),
+            out_of_step: false,
+            gap: None,
         }
     }
 
@@ -191,5 +195,20 @@ mod tests {
         assert!(of_two(&[own, other]));
         assert!(!of_two(&[own]));
         assert!(!of_two(&[own, other, "carol@a.example"]));
+    }
+
+    proptest! {
+        /// Goal: any text names a place or is an error; digits are kept, in lower case. Method: texts near to right
+        /// ones, and any.
+        #[test]
+        fn any_text_is_a_place_or_an_error(
+            text in prop_oneof!["[0-9a-fA-F]{0,40}", "[a-z.]{0,9}@[a-z.]{0,9}", any::<String>()]
+        ) {
+            match text.parse::<Place>() {
+                Ok(Place::Room(digits)) => prop_assert_eq!(digits, text.to_ascii_lowercase()),
+                Ok(Place::With(address)) => prop_assert_eq!(address.to_string(), text),
+                Err(error) => prop_assert!(!error.is_empty()),
+            }
+        }
     }
 }

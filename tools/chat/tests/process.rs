@@ -36,6 +36,13 @@ fn failures() {
         ("rooms", 1, "not-enrolled", "chat enrol"),
         ("follow", 1, "not-enrolled", "chat enrol"),
         ("send bob@b.example hello", 1, "not-enrolled", "chat enrol"),
+        ("find bob@b.example", 1, "not-enrolled", "chat enrol"),
+        (
+            "find bo@b.example --prefix",
+            1,
+            "invalid-argument",
+            "at least 3",
+        ),
         ("password", 1, "not-enrolled", "chat enrol"),
         ("sign-out --yes", 1, "not-enrolled", "chat enrol"),
         (enrol.as_str(), 75, "unreachable", "try again"),
@@ -76,4 +83,18 @@ fn help_and_completions() {
         assert_eq!(printed.status.code(), Some(0), "{line}");
         assert!(String::from_utf8(printed.stdout).unwrap().contains(told));
     }
+}
+
+/// Goal: a reader that has seen enough ends the program quietly. Method: completions into a pipe that is closed.
+#[test]
+fn nobody_reads() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = Command::new(env!("CARGO_BIN_EXE_chat"))
+        .args(["completions", "bash"])
+        .stdout(writer)
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert!(output.status.code().is_some());
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use homeserver_api::ids::{RoomId, ServerName};
+use homeserver_api::contacts::ContactChange;
+use homeserver_api::ids::{Address, RoomId, ServerName};
 use homeserver_api::refusal::Refusal;
 use tokio::sync::mpsc;
 
@@ -53,6 +54,15 @@ pub enum Event {
         /// Why.
         refusal: Refusal,
     },
+    /// A report that was to be passed on was not taken there; the own administrators have it.
+    ReportReturned {
+        /// The room.
+        room: RoomId,
+        /// The homeserver that did not take it.
+        server: ServerName,
+        /// Why.
+        refusal: Refusal,
+    },
     /// This device was added to a room, or a room that it created stands.
     RoomJoined {
         /// The room.
@@ -72,6 +82,24 @@ pub enum Event {
         /// The room.
         room: RoomId,
     },
+    /// This device has fallen out of a room's step: it can't read or send there until it has come back, which
+    /// it does by itself.
+    RoomOutOfStep {
+        /// The room.
+        room: RoomId,
+        /// Why, in words.
+        reason: String,
+    },
+    /// This device has come back into a room; what was sent there meanwhile it can't read. With both times the
+    /// same it has missed nothing.
+    RoomResynced {
+        /// The room.
+        room: RoomId,
+        /// When it was last in step, milliseconds since the Unix epoch.
+        from_ms: u64,
+        /// When it came back, milliseconds since the Unix epoch.
+        until_ms: u64,
+    },
     /// A message expired or burnt, and is gone from this device.
     Deleted {
         /// The room.
@@ -85,6 +113,15 @@ pub enum Event {
         room: RoomId,
         /// Why, in words.
         reason: String,
+    },
+    /// Something was asked or decided between the account and somebody of another organisation.
+    Contact {
+        /// Who.
+        address: Address,
+        /// What has changed.
+        change: ContactChange,
+        /// What he wrote with his ask, or why something could not be delivered; as the other side sent it.
+        text: String,
     },
 }
 

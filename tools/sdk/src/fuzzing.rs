@@ -5,7 +5,7 @@ use rustls_pki_types::CertificateDer;
 use crate::certificate::{self, AnchorSet, Validity};
 use crate::client;
 use crate::content::Content;
-use crate::{core, mls, store};
+use crate::{core, mls, store, tls};
 
 /// A message's content has one encoding.
 #[expect(clippy::expect_used, reason = "fuzzing stops at the first surprise")]
@@ -37,6 +37,11 @@ pub fn mls_message(bytes: &[u8]) {
 /// Sealed records and the file `unlock`.
 pub fn sealed(bytes: &[u8]) {
     store::open_any(bytes);
+}
+
+/// The fingerprint of a root as a person types it.
+pub fn root_pin(text: &str) {
+    let _ = tls::RootPin::parse(text);
 }
 
 /// Key files.

@@ -35,9 +35,14 @@ pub use content::TEXT_BYTES_MAX;
 pub use error::Error;
 pub use event::{EVENTS_WAITING_MAX, Event, Events};
 pub use homeserver_api::client::AccountInfo;
+pub use homeserver_api::contacts::{ContactChange, ContactInfo, ContactStanding};
 pub use homeserver_api::ids;
+pub use homeserver_api::limits::CONTACT_TEXT_BYTES_MAX;
 pub use homeserver_api::password::Password;
+pub use homeserver_api::policy::{Bounds, OutsideContacts, UserTypePolicy};
 pub use homeserver_api::refusal;
 pub use homeserver_api::session as frames;
-pub use message::{Body, Message, MessageId, Progress, Room, RoomMember, SendOptions};
+pub use message::{
+    AbuseReport, Body, Gap, Message, MessageId, Progress, Room, RoomMember, SendOptions,
+};
 pub use store::StoreKey;

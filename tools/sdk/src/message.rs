@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use homeserver_api::ids::{Address, Member, RoomId, ServerName};
 use homeserver_api::refusal::Refusal;
+use homeserver_api::session::{AbuseReason, Telling};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -84,6 +85,21 @@ pub struct SendOptions {
     pub label: u8,
 }
 
+/// What is reported to the administrators, and disclosed to them by that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AbuseReport {
+    /// Messages of one person, whose texts are disclosed.
+    pub messages: Vec<MessageId>,
+    /// Who is reported; needed where there is no message.
+    pub person: Option<Address>,
+    /// Why.
+    pub reason: AbuseReason,
+    /// In the reporter's words.
+    pub note: String,
+    /// Who is told beside the own administrators.
+    pub tell: Telling,
+}
+
 /// A room that this device is in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Room {
@@ -97,6 +113,19 @@ pub struct Room {
     pub addresses: Vec<Address>,
     /// Its members: every device.
     pub members: Vec<RoomMember>,
+    /// Whether this device has fallen out of its step and is on its way back.
+    pub out_of_step: bool,
+    /// When this device was out of its step the last time.
+    pub gap: Option<Gap>,
+}
+
+/// A time of which messages may be missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// Its beginning, milliseconds since the Unix epoch.
+    pub from_ms: u64,
+    /// Its end, milliseconds since the Unix epoch.
+    pub until_ms: u64,
 }
 
 /// One device in a room, as its certificate names it.

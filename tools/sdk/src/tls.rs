@@ -176,6 +176,8 @@ pub(crate) fn connect_error(endpoint: &str, error: &std::io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Goal: a fingerprint is read as administrators give it out, and nothing else is.
@@ -189,6 +191,23 @@ mod tests {
         assert_eq!(RootPin::parse(&["ab"; 32].join("-")).unwrap(), pin);
         for bad in ["", "ab", "zz", &"ab".repeat(31), &"ab".repeat(33)] {
             assert!(RootPin::parse(bad).is_err());
+        }
+    }
+
+    proptest! {
+        /// Goal: a fingerprint is read back however it is grouped, and any text is one or an error. Method: any hash
+        /// in groups of any length, and any text.
+        #[test]
+        fn any_fingerprint(hash in any::<[u8; 32]>(), group in 1_usize..65, text in any::<String>()) {
+            let digits: Vec<char> = hex::encode(hash).chars().collect();
+            for separator in ["", " ", ":", "-", "\n"] {
+                let groups: Vec<String> = digits.chunks(group).map(|of| of.iter().collect()).collect();
+                let typed = groups.join(separator);
+                prop_assert_eq!(RootPin::parse(&typed).unwrap().0, hash);
+                prop_assert_eq!(RootPin::parse(&typed.to_uppercase()).unwrap().0, hash);
+            }
+            let of_text = text.chars().filter(char::is_ascii_hexdigit).count();
+            prop_assert!(RootPin::parse(&text).is_err() || of_text == 64);
         }
     }
 }

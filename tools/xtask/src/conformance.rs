@@ -38,7 +38,7 @@ pub(crate) fn run(options: &Options) -> Result {
     workspace.build_as_tests_do()?;
     let (counts, line) = process::step("conformance", || suite(&workspace))?;
     if options.json {
-        println!("{line}");
+        process::say(&line);
     }
     if counts.failed == 0 {
         Ok(())

@@ -62,6 +62,11 @@ pub(crate) const FOR_TRIALS: &[Tool] = &[
         package: "nftables",
         purpose: "cuts the network between them",
     },
+    Tool {
+        program: "script",
+        package: "bsdutils",
+        purpose: "gives chat a terminal",
+    },
 ];
 
 /// What building and running container images takes.

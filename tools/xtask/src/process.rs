@@ -1,5 +1,6 @@
 //! Running programs: shown to the user, or captured; steps that say how long they took.
 
+use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -13,6 +14,11 @@ pub(crate) trait Run {
     fn captured(&mut self) -> Result<String>;
     /// Whether it can be run and succeeds; its output is dropped.
     fn succeeds(&mut self) -> bool;
+}
+
+/// A line to standard output. Whoever closed it wants none: the exit status still tells.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
 
 impl Run for Command {

@@ -103,7 +103,7 @@ pub(crate) fn run(options: &Options) -> Result {
                 skipped: 0,
             })
         }));
-        total.add(end_to_end("trial network", || {
+        total.add(end_to_end("trials", || {
             let (passed, failed, skipped) = trial::as_tests(&workspace, may_cut_the_network)?;
             Ok(Counts {
                 passed,
@@ -112,10 +112,10 @@ pub(crate) fn run(options: &Options) -> Result {
             })
         }));
     }
-    println!(
+    process::say(&format!(
         "{} passed, {} failed, {} skipped",
         total.passed, total.failed, total.skipped
-    );
+    ));
     total.verdict(workspace::under_ci())
 }
 
@@ -139,7 +139,7 @@ fn demonstration(workspace: &Workspace) -> Result<Counts> {
             .arg("--json")
             .captured()
     })?;
-    print!("{printed}");
+    process::say(printed.trim_end());
     demo::judge(&printed)?;
     Ok(Counts {
         passed: 1,
@@ -166,7 +166,7 @@ fn cargo_tests(workspace: &Workspace, skipped: &[&str]) -> Result<Counts> {
             .lines()
             .map_while(std::result::Result::ok)
         {
-            println!("{line}");
+            process::say(&line);
             if let Some(of_one_binary) = result_line(&line) {
                 counts.add(of_one_binary);
             }

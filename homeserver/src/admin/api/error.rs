@@ -44,6 +44,12 @@ pub(super) enum AdminError {
     /// The request's body did not arrive.
     #[error("the body did not arrive within {0} s: send the whole request at once")]
     TooSlow(u64),
+    /// The admin API has no such path.
+    #[error(
+        "the admin API has no path {0}: docs/operations/http-api.md lists those that it has; check that client and \
+         homeserver are of one version"
+    )]
+    NoSuchPath(String),
     /// What the request speaks of does not exist.
     #[error("{0}")]
     NotFound(String),
@@ -134,6 +140,7 @@ impl AdminError {
                 "body-too-slow",
                 "The body came too slowly",
             ),
+            Self::NoSuchPath(_) => new(StatusCode::NOT_FOUND, "no-such-path", "No such path"),
             Self::NotFound(_) => new(StatusCode::NOT_FOUND, "not-found", "Not found"),
             Self::Conflict(code, _) => {
                 new(StatusCode::CONFLICT, code, "Not possible as things stand")
@@ -176,11 +183,7 @@ impl IntoResponse for AdminError {
 
 /// The answer to a path that the admin API does not have.
 pub(super) async fn no_such_path(uri: Uri) -> AdminError {
-    AdminError::NotFound(format!(
-        "the admin API has no path {}: check it against the API's description, and that client and homeserver are of \
-         one version",
-        uri.path()
-    ))
+    AdminError::NoSuchPath(uri.path().to_owned())
 }
 
 /// The answer to a method that a path does not take.

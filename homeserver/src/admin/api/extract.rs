@@ -5,10 +5,16 @@ use std::str::FromStr;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use bytes::Bytes;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::error::AdminError;
 use super::{BODY_BYTES_MAX, BODY_TIME_MAX, BodyMax};
+
+/// How the text of a query that can't be read begins.
+const QUERY_PROBLEM: &str = "Failed to deserialize query string: ";
+/// Of a wrong value, so much is shown.
+const SHOWN_CHARACTERS_MAX: usize = 40;
 
 /// A JSON body; an empty one counts as `{}`, so that requests whose every field is optional need
 /// none.
@@ -50,8 +56,34 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Fields<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, AdminError> {
         match Query::from_request_parts(parts, state).await {
             Ok(Query(fields)) => Ok(Self(fields)),
-            Err(rejection) => Err(AdminError::Malformed(rejection.body_text())),
+            Err(rejection) => {
+                let text = rejection.body_text();
+                // What comes before is the library's; what follows names the field.
+                let problem = text.strip_prefix(QUERY_PROBLEM).unwrap_or(&text);
+                Err(AdminError::Malformed(format!(
+                    "the query is wrong: {problem}"
+                )))
+            }
         }
+    }
+}
+
+/// A whole number in a query.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Number(pub(super) u64);
+
+impl TryFrom<String> for Number {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|_| {
+            let shown: String = text.chars().take(SHOWN_CHARACTERS_MAX).collect();
+            format!(
+                "it takes a whole number from 0 to {}, and `{shown}` is none",
+                u64::MAX
+            )
+        })
     }
 }
 

@@ -15,6 +15,7 @@ mod password;
 mod peers;
 mod quarantine;
 mod records;
+mod reports;
 mod server_status;
 mod sign_in;
 mod sign_out;
@@ -109,6 +110,9 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/admin/v1/outbox/{server}/renumber", post(records::renumber::handle))
         .route("/admin/v1/outbox/{server}/receipts", get(records::receipts::handle))
         .route("/admin/v1/dead-letters", get(records::dead_letters::handle))
+        .route("/admin/v1/reports", get(reports::list::handle))
+        .route("/admin/v1/reports/{report}", get(reports::show::handle))
+        .route("/admin/v1/reports/{report}/close", post(reports::close::handle))
         .route("/admin/v1/audit", get(records::audit::handle))
         .route_layer(from_fn_with_state(Arc::clone(&node), authentication::require_administrator));
     without_token

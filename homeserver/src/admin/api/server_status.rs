@@ -6,6 +6,7 @@ use axum::extract::State;
 use homeserver_api::admin::{PAGE_ENTRIES_MAX, ServerStatus};
 
 use super::error::AdminError;
+use crate::delivery::reports;
 use crate::federation::peers;
 use crate::identity::accounts;
 use crate::node::Node;
@@ -25,6 +26,8 @@ pub(super) async fn handle(
         devices = devices.saturating_add(wide(page.iter().map(|user| user.devices).sum()));
         tokio::task::yield_now().await;
     }
+    let mut warnings = peers::warnings(&node);
+    warnings.extend(reports_wait(&node).await?);
     Ok(axum::Json(ServerStatus {
         server: node.server.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -33,8 +36,25 @@ pub(super) async fn handle(
         accounts: count,
         devices,
         sessions: wide(node.mailboxes.sessions()),
-        warnings: peers::warnings(&node),
+        warnings,
     }))
+}
+
+/// That reports of abuse wait for somebody to look at them.
+async fn reports_wait(node: &Node) -> Result<Option<String>, AdminError> {
+    /// More need not be counted.
+    const COUNTED_MAX: usize = 100;
+    let open = reports::list(node, None, Some(true), COUNTED_MAX).await?;
+    Ok(match open.len() {
+        0 => None,
+        1 => Some("1 report of abuse is open: `hsctl reports list` shows it.".to_owned()),
+        count => {
+            let more = if count == COUNTED_MAX { " or more" } else { "" };
+            Some(format!(
+                "{count}{more} reports of abuse are open: `hsctl reports list` shows them."
+            ))
+        }
+    })
 }
 
 fn wide(count: usize) -> u64 {

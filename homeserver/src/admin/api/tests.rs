@@ -25,6 +25,7 @@ use crate::store::Part;
 
 mod consortia;
 mod hanging_up;
+mod reports;
 
 const PASSWORD: &str = "correct horse battery";
 
@@ -229,7 +230,7 @@ async fn requests_are_read_strictly() {
     .await;
     assert!(detail.contains("`pasword`"), "{detail}");
     let response = world.local("GET", "/admin/v1/nothing", Value::Null).await;
-    problem(response, 404, "not-found").await;
+    problem(response, 404, "no-such-path").await;
     let response = world.local("DELETE", "/admin/v1/users", Value::Null).await;
     let allowed = response.headers().get_all(header::ALLOW).iter();
     let allowed: Vec<&str> = allowed.map(|value| value.to_str().unwrap()).collect();
@@ -237,8 +238,8 @@ async fn requests_are_read_strictly() {
     problem(response, 405, "method-not-allowed").await;
     let nobody = By::Token(String::new());
     for (method, path, status, code) in [
-        ("GET", "/admin/", 404, "not-found"),
-        ("GET", "/admin/v1/%FF", 404, "not-found"),
+        ("GET", "/admin/", 404, "no-such-path"),
+        ("GET", "/admin/v1/%FF", 404, "no-such-path"),
         ("GET", "/admin/v1/sessions", 405, "method-not-allowed"),
     ] {
         let response = world.call(&nobody, method, path, Value::Null).await;
@@ -246,10 +247,24 @@ async fn requests_are_read_strictly() {
     }
     let response = world.local("GET", "/admin/v1/users/%FF", Value::Null).await;
     problem(response, 400, "malformed-request").await;
-    let response = world
-        .local("GET", "/admin/v1/audit?befor=1", Value::Null)
-        .await;
-    problem(response, 400, "malformed-request").await;
+    for (query, expected) in [
+        (
+            "audit?befor=1",
+            "the query is wrong: befor: unknown field `befor`, expected `after` or `limit`",
+        ),
+        (
+            "audit?after=x",
+            "the query is wrong: after: it takes a whole number from 0 to 18446744073709551615, and `x` is none",
+        ),
+        (
+            "dead-letters?limit=-1",
+            "the query is wrong: limit: it takes a whole number from 0 to 18446744073709551615, and `-1` is none",
+        ),
+    ] {
+        let path = format!("/admin/v1/{query}");
+        let response = world.local("GET", &path, Value::Null).await;
+        assert_eq!(problem(response, 400, "malformed-request").await, expected);
+    }
     let large = json!({"handle": "a".repeat(200_000)});
     let response = world.local("POST", "/admin/v1/users", large).await;
     problem(response, 413, "too-large").await;

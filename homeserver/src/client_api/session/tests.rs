@@ -30,7 +30,9 @@ use crate::identity::testing::{device_with_token, member};
 use crate::identity::{accounts, devices, user_types};
 use crate::node::testing::node;
 use crate::node::{Hint, Node};
-use crate::rooms::mls_framing::testing::{application_message, commit_message, welcome_message};
+use crate::rooms::mls_framing::testing::{
+    application_message, commit_message, group_info_message, welcome_message,
+};
 use crate::store::device::DeviceOf;
 
 const ROOM: RoomId = RoomId::from_bytes([5; 16]);
@@ -121,6 +123,7 @@ fn create_room(adds: Vec<Member>) -> Submission {
             welcome: Some(welcome_message().into()),
             adds,
             removes: Vec::new(),
+            group_info: group_info_message(ROOM, 1).into(),
         }),
     }
 }

@@ -17,7 +17,7 @@ use super::gate::Gates;
 use crate::audit::{self, Actor, Event};
 use crate::delivery::{Batch, NotTaken, files};
 use crate::federation::paths::EXPIRES_HEADER;
-use crate::federation::peers::{Direction, Operation};
+use crate::federation::peers::{Direction, Operation, told_to_peer};
 use crate::node::Node;
 use crate::store::{Part, StoreError};
 use crate::tls::Peer;
@@ -33,7 +33,8 @@ pub(super) async fn handle(
     let now_ms = node.clock.now_ms();
     let view = node
         .peers
-        .judge(&peer, Direction::Outbound, Operation::Files, None, now_ms)?;
+        .judge(&peer, Direction::Outbound, Operation::Files, None, now_ms)
+        .map_err(|refusal| told_to_peer(refusal, &node.server))?;
     let pass = gates
         .enter_file(&peer, now_ms)
         .map_err(|wait_s| FederationError::too_fast(wait_s, "more files at once"))?;
@@ -58,7 +59,7 @@ pub(super) async fn handle(
         if gates.note_refusal(&peer, now_ms) {
             note(&node, &peer, file, &refusal).await?;
         }
-        return Err(refusal.into());
+        return Err(told_to_peer(refusal, &node.server).into());
     }
     if outgoing.info.bytes > view.agreement.file_bytes_max {
         return Err(FederationError::Refused(Refusal::new(

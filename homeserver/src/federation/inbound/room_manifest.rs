@@ -10,8 +10,7 @@ use federation_proto::ids::{RoomId, ServerName};
 use federation_proto::refusal::{Refusal, RefusalCode};
 
 use super::error::FederationError;
-use crate::federation::peers::Direction;
-use crate::federation::peers::Operation;
+use crate::federation::peers::{Direction, Operation, told_to_peer};
 use crate::node::Node;
 use crate::store::room;
 use crate::tls::Peer;
@@ -26,7 +25,8 @@ pub(super) async fn handle(
 ) -> Result<Bytes, FederationError> {
     let now_ms = node.clock.now_ms();
     node.peers
-        .judge(&peer, Direction::Outbound, Operation::Message, None, now_ms)?;
+        .judge(&peer, Direction::Outbound, Operation::Message, None, now_ms)
+        .map_err(|refusal| told_to_peer(refusal, &node.server))?;
     let (id, server): (RoomId, ServerName) = path
         .ok()
         .and_then(|Path((room, server))| Some((room.parse().ok()?, server.parse().ok()?)))

@@ -21,7 +21,7 @@ use super::error::FederationError;
 use super::gate::Gates;
 use crate::audit::{self, Actor, Event};
 use crate::delivery::receive::{self, ReceiveError};
-use crate::federation::peers::PeerView;
+use crate::federation::peers::{PeerView, told_to_peer};
 use crate::node::Node;
 use crate::store::exchange::{self, Direction, ExchangeRecord};
 use crate::store::{Part, StoreError};
@@ -44,7 +44,7 @@ pub(super) async fn handle(
         .ok_or_else(|| Refusal::new(RefusalCode::NoAgreement, "there is no agreement with you"))?;
     if let Err(refusal) = view.in_force(node.clock.now_ms()) {
         refuse(&node, &gates, &peer, &refusal.to_string()).await?;
-        return Err(told_to_peer(refusal, &node.server, &view).into());
+        return Err(told(refusal, &node.server, &view).into());
     }
     let length = content_length(&request).unwrap_or(TRANSACTION_BYTES_MAX);
     let pass = gates
@@ -67,7 +67,7 @@ pub(super) async fn handle(
         receive::receive(&node, &peer, &transaction)
             .await
             .map_err(|error| match error {
-                ReceiveError::Refused(refusal) => told_to_peer(refusal, &node.server, &view).into(),
+                ReceiveError::Refused(refusal) => told(refusal, &node.server, &view).into(),
                 ReceiveError::Busy => FederationError::Later {
                     code: RefusalCode::Unavailable,
                     detail: error.to_string(),
@@ -242,21 +242,16 @@ async fn refuse(
     Ok(())
 }
 
-/// Our own words name the peer and send people to our administrator; the peer needs other ones.
-fn told_to_peer(refusal: Refusal, us: &ServerName, peer: &PeerView) -> Refusal {
-    let reason = match refusal.code {
-        // Whoever reads it should telephone the right side.
-        RefusalCode::AgreementSuspended if !peer.suspended_here => format!(
+/// As [`told_to_peer`], but whoever reads that it is suspended should telephone the right side.
+fn told(refusal: Refusal, us: &ServerName, peer: &PeerView) -> Refusal {
+    if refusal.code == RefusalCode::AgreementSuspended && !peer.suspended_here {
+        let reason = format!(
             "{} has suspended the agreement with {us}: only it can resume it",
             peer.server
-        ),
-        RefusalCode::AgreementSuspended => format!("{us} has suspended the agreement with you"),
-        RefusalCode::AgreementExpired => format!("the agreement with {us} has expired"),
-        RefusalCode::AgreementRevoked => format!("{us} has revoked the agreement with you"),
-        RefusalCode::NoAgreement => format!("{us} has no agreement in force with you"),
-        _ => return refusal,
-    };
-    Refusal::new(refusal.code, reason)
+        );
+        return Refusal::new(refusal.code, reason);
+    }
+    told_to_peer(refusal, us)
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use crate::audit::{self, Actor, Event};
 use crate::federation::files;
 use crate::federation::peers::{self, PeerState};
 use crate::node::{Hint, Node};
-use crate::store::{Part, StoreError, dead_letters};
+use crate::store::{Part, StoreError, dead_letters, report};
 
 pub use links::{LinkStatus, Links};
 pub use network::{Network, ResponseBody, TlsNetwork};
@@ -45,6 +45,8 @@ const LOOK_AGAIN_MS: u64 = 100;
 const RESPAWN_DELAY: Duration = Duration::from_millis(500);
 /// Dead letters deleted in one round.
 const DEAD_LETTERS_DELETED: usize = 1000;
+/// Reports of abuse deleted in one round.
+const REPORTS_DELETED: usize = 1000;
 
 /// Serves all peers, and fetches files from them, until it is dropped.
 pub async fn run(node: Arc<Node>, network: Arc<dyn Network>) -> Result<(), StoreError> {
@@ -134,6 +136,7 @@ async fn round(node: &Arc<Node>) -> Result<(), StoreError> {
     }
     let mut part = Part::default();
     dead_letters::delete_old(&node.store, &mut part, now_ms, DEAD_LETTERS_DELETED).await?;
+    report::delete_old(&node.store, &mut part, now_ms, REPORTS_DELETED).await?;
     for (server, code, count) in node.links.take_passed_over(now_ms) {
         let event = Event {
             at_ms: now_ms,

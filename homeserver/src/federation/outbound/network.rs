@@ -136,7 +136,8 @@ impl TlsNetwork {
         if let Some(open) = &kept.open {
             return Ok((open.connection.requests(), false));
         }
-        let (anchor, ours) = (self.roots.get(server), self.keys.tls_leaf());
+        // A former peer too, while it is told that the agreement has ended.
+        let (anchor, ours) = (self.roots.get_to_call(server), self.keys.tls_leaf());
         let addresses = self.find(server, endpoints).await?;
         let tls = tls::federation_client(
             &self.keys,
@@ -144,7 +145,10 @@ impl TlsNetwork {
             Arc::clone(&self.roots),
             Arc::clone(&self.clock),
         )
-        .map_err(|error| ConnectionError::Broken(error.to_string()))?;
+        .map_err(|error| {
+            tracing::error!(%error, "no peer can be called");
+            ConnectionError::OwnTls
+        })?;
         let tls = &tls;
         let connect = |address| async move { Connection::open(&[address], server, tls).await };
         let connection = discovery::race(&addresses, connect)
@@ -152,14 +156,16 @@ impl TlsNetwork {
             .map_err(|error| error.unwrap_or(ConnectionError::NoAddress))?;
         let requests = connection.requests();
         let pin = tls::of_leaf(connection.leaf()).map(|shown| shown.pin);
-        if let (Some(anchor), Some(pin)) = (anchor, pin) {
-            kept.open = Some(Open {
-                connection,
-                ours,
-                roots: anchor.roots,
-                pin,
-            });
-        }
+        // A connection lasts as long as it is kept: without it the request would end before it is sent.
+        let (Some(anchor), Some(pin)) = (anchor, pin) else {
+            return Err(ConnectionError::NoAgreement);
+        };
+        kept.open = Some(Open {
+            connection,
+            ours,
+            roots: anchor.roots,
+            pin,
+        });
         Ok((requests, true))
     }
 
@@ -167,8 +173,8 @@ impl TlsNetwork {
     /// lists, and those that show our former certificate.
     fn tidy(&self, server: &ServerName, kept: &mut Kept) {
         let welcome = |open: &Open| {
-            let is_admitted = self.roots.still_admit(server, &open.roots, &open.pin);
-            is_admitted && open.connection.is_open()
+            let is_called = self.roots.still_call(server, &open.roots, &open.pin);
+            is_called && open.connection.is_open()
         };
         kept.open = kept.open.take().filter(welcome);
         kept.finishing = kept.finishing.take().filter(welcome);
@@ -202,7 +208,7 @@ impl TlsNetwork {
             self.cut(server);
         }
         Ok(answer?.map(|body| {
-            body.map_err(|error| ConnectionError::Broken(error.to_string()))
+            body.map_err(|error| ConnectionError::broken(&error))
                 .boxed_unsync()
         }))
     }

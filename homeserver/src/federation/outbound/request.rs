@@ -109,7 +109,10 @@ pub(super) async fn send(
     let body = tokio::time::timeout(ANSWER_TIMEOUT, Limited::new(body, limit).collect())
         .await
         .map_err(|_| ConnectionError::Silent(ANSWER_TIMEOUT))?
-        .map_err(|error| RequestError::Unusable(error.to_string()))?
+        .map_err(|error| match error.downcast::<ConnectionError>() {
+            Ok(broken) => RequestError::Unreachable(*broken),
+            Err(_) => RequestError::Unusable(format!("it has more than {limit} bytes")),
+        })?
         .to_bytes();
     if head.status == StatusCode::OK {
         return padding::unpad(&body, bytes_max)

@@ -43,12 +43,18 @@ mod bad_peers;
 mod bounds;
 mod claims;
 mod consortium;
+mod contacts;
 mod declarations;
+mod directory;
+mod documents;
 mod faulty_wires;
 mod keys;
 mod mutual_tls;
 mod on_the_wire;
 mod proofs;
+mod refusals;
+mod reports;
+mod resync;
 mod shares;
 mod waiting;
 
@@ -150,8 +156,10 @@ async fn ceremony_online() {
     let view = a.node.peers.get(&b.node.server).unwrap();
     assert_eq!(view.countersignature_to_deliver, None);
 
-    // The same acceptance again finds no offer.
+    // The same acceptance again finds no offer, and says so before anybody is called.
     let seen = peers::inspect(&a.node, &acceptance).await.unwrap();
+    let obstacle = seen.obstacle.clone().unwrap_or_default();
+    assert!(obstacle.contains("countersigned already"), "{obstacle}");
     let again = homeserver_api::admin::CountersignRequest {
         document: acceptance,
         fingerprint: seen.fingerprint,

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use federation_proto::agreement::{
-    Acceptance, Amendment, Consent, Countersignature, Decided, Declaration, Document, DocumentBody,
-    Offer,
+    Acceptance, Agreement, Amendment, Consent, Countersignature, Decided, Declaration, Document,
+    DocumentBody, Offer,
 };
 use federation_proto::armor::{self, Kind};
 use federation_proto::fingerprint::Fingerprint;
@@ -81,12 +81,76 @@ pub async fn inspect(node: &Node, text: &str) -> Result<DocumentSummary, Peering
             "The fingerprint of {from}, to read aloud: {words}."
         ));
     }
+    let obstacle = obstacle(node, text, kind, [&from, &to]).await?;
     Ok(DocumentSummary {
         kind: kind.to_string(),
         from,
         to,
+        obstacle,
         fingerprint: fingerprint.map_or_else(String::new, |known| known.to_string()),
         lines,
+    })
+}
+
+/// Why an offer or an acceptance can't be taken here, as far as that does not depend on who really made it. It
+/// is judged again when the document is taken.
+async fn obstacle(
+    node: &Node,
+    text: &str,
+    kind: Kind,
+    [from, to]: [&ServerName; 2],
+) -> Result<Option<String>, PeeringError> {
+    if !matches!(kind, Kind::Offer | Kind::Acceptance) {
+        return Ok(None);
+    }
+    if *from == node.server {
+        return Ok(Some(format!(
+            "this {kind} is your own: send it to the administrator of {to}"
+        )));
+    }
+    if *to != node.server {
+        return Ok(Some(format!(
+            "the {kind} is for {to}, and this is {}",
+            node.server
+        )));
+    }
+    let stored = peer::get(&node.store, from).await?;
+    let restored = stored
+        .map(|(record, _)| Restored::of(&record))
+        .transpose()?;
+    let (current, ceremony) = match &restored {
+        Some(restored) => (restored.current.as_ref(), restored.ceremony.as_ref()),
+        None => (None, None),
+    };
+    let signed = current.and_then(Agreement::signed);
+    let now_ms = node.clock.now_ms();
+    Ok(if kind == Kind::Offer {
+        let offer = Offer::from_armor(text, now_ms)?;
+        let waits = matches!(ceremony, Some(Agreement::Accepted(own)) if *own.offer() == offer);
+        let stands = signed.is_some_and(|signed| *signed.offer() == offer);
+        match (waits, stands) {
+            (true, _) => Some(format!(
+                "this offer was accepted here already, and waits for the countersignature of {from}: revoke it \
+                 first (`hsctl peer revoke {from}`) if the acceptance is lost, and ask for a new offer"
+            )),
+            (_, true) => Some(format!(
+                "the agreement that this offer began is made already: see `hsctl peer show {from}`"
+            )),
+            _ => None,
+        }
+    } else {
+        let acceptance = Acceptance::from_armor(text, now_ms)?;
+        if signed.is_some_and(|signed| *signed.acceptance() == acceptance) {
+            Some(format!(
+                "this acceptance was countersigned already: see `hsctl peer show {from}`"
+            ))
+        } else if matches!(ceremony, Some(Agreement::Offered(_))) {
+            None
+        } else {
+            Some(format!(
+                "there is no offer to {from} that waits for an acceptance: make one first"
+            ))
+        }
     })
 }
 

@@ -20,7 +20,7 @@ mod standing;
 mod statement;
 mod view;
 
-pub use crate::policy::Direction;
+pub use crate::policy::{Direction, told_to_peer};
 pub use amendments::{amend, amendment_from, consent, consent_from, refuse};
 pub use ceremony::{accept, activate_online, countersign, offer};
 pub use declarations::declaration_from;

@@ -47,7 +47,10 @@ pub async fn detail(node: &Node, server: &ServerName) -> Result<PeerDetail, Peer
     lines.extend(signed.into_iter().flat_map(told));
     let waiting = record.outgoing.len();
     if waiting > 0 {
-        lines.push(format!("{waiting} of our documents have yet to reach it."));
+        lines.push(match waiting {
+            1 => "One of our documents has yet to reach it.".to_owned(),
+            more => format!("{more} of our documents have yet to reach it."),
+        });
     }
     Ok(PeerDetail {
         summary: summary(node, &view),

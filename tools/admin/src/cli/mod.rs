@@ -4,6 +4,7 @@ mod consortium;
 mod keys;
 mod peer;
 mod policy;
+mod reports;
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ pub(crate) use self::peer::{
     ConfirmArguments, DocumentOutput, PeerCommand, QuarantineCommand, StatementArguments,
 };
 pub(crate) use self::policy::{UserTypeCommand, UserTypeSetArguments};
+pub(crate) use self::reports::ReportsCommand;
 use crate::failure::EXIT_CODES;
 use crate::output::Format;
 
@@ -129,6 +131,9 @@ pub(crate) enum Command {
     /// What waits for other organisations.
     #[command(subcommand)]
     Outbox(OutboxCommand),
+    /// What people report to you about others: spam, harassment and the like.
+    #[command(subcommand)]
+    Reports(ReportsCommand),
     /// What was given up, newest first; the senders were told.
     DeadLetters {
         /// How many at most.
@@ -323,6 +328,7 @@ mod tests {
             "hsctl user-type show standard",
             "hsctl user-type set guest --ttl-min 1m --ttl-max 30d --ttl-default 7d --burn-max 1h --external none \
              --files no --file-max 10M --devices-max 2",
+            "hsctl user-type set guest --directory listed",
             "hsctl user-type set guest --from-file policy.json",
             "hsctl user-type delete guest",
             "hsctl peer list",
@@ -355,6 +361,9 @@ mod tests {
             "hsctl peer amend b.example --ttl-max 7d --yes",
             "hsctl peer consent b.example --yes",
             "hsctl peer refuse b.example --reason no --yes",
+            "hsctl reports list --all --limit 5",
+            "hsctl reports show 0123456789abcdef0123456789abcdef",
+            "hsctl reports close 0123456789abcdef0123456789abcdef --note warned",
             "hsctl dead-letters --limit 5",
             "hsctl audit --after 12 --follow",
             "hsctl completions zsh",
@@ -376,6 +385,7 @@ mod tests {
             ("hsctl user create Alice", "Alice"),
             ("hsctl peer show 10.0.0.1", "10.0.0.1"),
             ("hsctl user-type set guest --ttl-min soon", "soon"),
+            ("hsctl user-type set guest --directory all", "all"),
             (
                 "hsctl user-type set guest --external B.example",
                 "B.example",
@@ -389,6 +399,7 @@ mod tests {
             ("hsctl keys rotate root", "root"),
             ("hsctl keys revoke envelope all --since soon", "soon"),
             ("hsctl audit --limit 0", "0"),
+            ("hsctl reports show 12", "12"),
             ("hsctl consortium merge", "DOCUMENTS"),
             (
                 "hsctl consortium new Relief --without c.example",

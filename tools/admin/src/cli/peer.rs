@@ -56,7 +56,7 @@ pub(crate) enum PeerCommand {
     /// Step 3, at the first organisation: countersign the acceptance; the agreement is made.
     ///
     /// The countersignature is delivered to the other homeserver online. It is printed as well, for
-    /// `peer activate` there in case it can't be.
+    /// `peer take` there in case it can't be.
     Countersign {
         /// The acceptance (`-`: standard input).
         document: PathBuf,
@@ -67,7 +67,7 @@ pub(crate) enum PeerCommand {
     },
     /// Take a document that the partner could not deliver online: a countersignature, an amendment, a
     /// consent or a declaration.
-    #[command(visible_alias = "take")]
+    #[command(name = "take", visible_alias = "activate")]
     Activate {
         /// The document (`-`: standard input).
         document: PathBuf,

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Subcommand};
-use homeserver_api::policy::{Bounds, ExternalScope, UserTypePolicy};
+use homeserver_api::policy::{
+    Bounds, DirectoryListing, ExternalScope, OutsideContacts, UserTypePolicy,
+};
 
 use crate::values::{parse_bytes, parse_seconds};
 
@@ -37,7 +39,7 @@ pub(crate) struct UserTypeSetArguments {
     /// prints it under `policy`; no other flag goes with it.
     #[arg(long, value_name = "FILE", exclusive = false, conflicts_with_all = [
         "ttl_min", "ttl_max", "ttl_default", "burn_min", "burn_max", "burn_default", "external",
-        "files", "file_max", "devices_max",
+        "files", "file_max", "devices_max", "directory", "outside_contacts",
     ])]
     pub(crate) from_file: Option<PathBuf>,
     /// Shortest time-to-live of a message.
@@ -70,6 +72,14 @@ pub(crate) struct UserTypeSetArguments {
     /// Most devices of one account.
     #[arg(long, value_name = "N")]
     devices_max: Option<u32>,
+    /// Who finds these accounts by looking them up, at home and where an agreement grants `directory`: nobody
+    /// (`hidden`), who knows the whole handle (`exact`), or its first 3 characters too (`listed`).
+    #[arg(long, value_name = "hidden|exact|listed", value_parser = parse_directory)]
+    directory: Option<DirectoryListing>,
+    /// Who of other organisations may start a conversation: anyone whom agreement and policy let through
+    /// (`open`), or whom the person has consented to (`ask`). Conversations that there are go on.
+    #[arg(long, value_name = "open|ask", value_parser = parse_outside_contacts)]
+    outside_contacts: Option<OutsideContacts>,
 }
 
 impl UserTypeSetArguments {
@@ -82,6 +92,8 @@ impl UserTypeSetArguments {
             files: self.files.unwrap_or(policy.files),
             file_bytes_max: self.file_max.unwrap_or(policy.file_bytes_max),
             devices_max: self.devices_max.unwrap_or(policy.devices_max),
+            directory: self.directory.unwrap_or(policy.directory),
+            outside_contacts: self.outside_contacts.unwrap_or(policy.outside_contacts),
         }
     }
 }
@@ -110,11 +122,28 @@ fn parse_external(text: &str) -> Result<ExternalScope, String> {
     }
 }
 
+fn parse_directory(text: &str) -> Result<DirectoryListing, String> {
+    match text {
+        "hidden" => Ok(DirectoryListing::Hidden),
+        "exact" => Ok(DirectoryListing::Exact),
+        "listed" => Ok(DirectoryListing::Listed),
+        _ => Err("write hidden, exact or listed".to_owned()),
+    }
+}
+
 fn parse_yes_no(text: &str) -> Result<bool, String> {
     match text {
         "yes" | "true" => Ok(true),
         "no" | "false" => Ok(false),
         _ => Err("write yes or no".to_owned()),
+    }
+}
+
+fn parse_outside_contacts(text: &str) -> Result<OutsideContacts, String> {
+    match text {
+        "open" => Ok(OutsideContacts::Open),
+        "ask" => Ok(OutsideContacts::Ask),
+        _ => Err("write open or ask".to_owned()),
     }
 }
 
@@ -157,6 +186,15 @@ mod tests {
             ])
         );
         assert_eq!(set("").apply(former.clone()), former);
+        let listed = set("--directory listed").apply(former.clone());
+        assert_eq!(listed.directory, DirectoryListing::Listed);
+        assert_eq!(set("").apply(listed.clone()), listed);
+        let asked = set("--outside-contacts ask").apply(former.clone());
+        assert_eq!(asked.outside_contacts, OutsideContacts::Ask);
+        assert_eq!(
+            set("--files no").apply(asked).outside_contacts,
+            OutsideContacts::Ask
+        );
         assert_eq!(
             set("--external none").apply(former).external,
             ExternalScope::None

@@ -8,6 +8,7 @@ mod peer;
 mod peer_amendment;
 mod peering_document;
 mod quarantine;
+mod reports;
 mod session;
 mod status;
 mod user;
@@ -23,6 +24,7 @@ use zeroize::Zeroizing;
 use crate::cli::{Arguments, Command, NewPasswordArguments};
 use crate::connection::Admin;
 use crate::failure::Failure;
+use crate::output::print;
 
 /// Largest file that a command reads.
 const FILE_BYTES_MAX: u64 = 2 * 1024 * 1024;
@@ -44,11 +46,14 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Consortium(command) => consortium::run(&admin()?, command, format).await,
         Command::Keys(command) => keys::run(&admin()?, command, format).await,
         Command::Outbox(command) => outbox::run(&admin()?, command, format).await,
+        Command::Reports(command) => reports::run(&admin()?, command, format).await,
         Command::DeadLetters { limit } => outbox::dead_letters(&admin()?, limit, format).await,
         Command::Audit(audit) => audit::run(&admin()?, audit, format).await,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "hsctl", &mut io::stdout());
-            Ok(())
+            // The generator ends the program when it can't write, so it writes into memory.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "hsctl", &mut script);
+            print(String::from_utf8_lossy(&script).trim_end())
         }
     }
 }

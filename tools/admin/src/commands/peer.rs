@@ -6,7 +6,7 @@ use homeserver_api::admin::{
 };
 use homeserver_api::ids::ServerName;
 
-use super::peering_document::{confirm_origin, inspect, sheet, write};
+use super::peering_document::{check_usable, confirm_origin, inspect, sheet, write};
 use super::{confirm, read_file};
 use super::{peer_amendment, quarantine};
 use crate::cli::{PeerCommand, StatementArguments};
@@ -67,6 +67,7 @@ pub(super) async fn run(
             output,
         } => {
             let (document, summary) = inspect(admin, &document).await?;
+            check_usable(&summary, "offer")?;
             let request = AcceptRequest {
                 document,
                 fingerprint: confirm_origin(&summary, &confirm)?,
@@ -92,6 +93,7 @@ pub(super) async fn run(
             output,
         } => {
             let (document, summary) = inspect(admin, &document).await?;
+            check_usable(&summary, "acceptance")?;
             let request = CountersignRequest {
                 document,
                 fingerprint: confirm_origin(&summary, &confirm)?,
@@ -101,7 +103,7 @@ pub(super) async fn run(
                 .await?;
             let next = format!(
                 "The agreement with {0} is made; {0} is told online. Should it stay `accepted` there, send this \
-                 document for `hsctl peer activate`.",
+                 document for `hsctl peer take`.",
                 summary.from
             );
             write(&countersignature, &output, format, &next)

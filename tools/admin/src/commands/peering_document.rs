@@ -26,6 +26,26 @@ pub(super) async fn inspect(
     Ok((document, summary))
 }
 
+/// Makes sure that a document is of the kind that a command takes, and that nothing stands in its way: before
+/// anybody reads it and calls the partner.
+pub(super) fn check_usable(summary: &DocumentSummary, kind: &str) -> Result<(), Failure> {
+    if summary.kind != kind {
+        let command = match summary.kind.as_str() {
+            "offer" => "accept",
+            "acceptance" => "countersign",
+            _ => "take",
+        };
+        return Err(Failure::Other(format!(
+            "the document is no {kind} but says {:?}: nothing was changed; `hsctl peer {command}` takes it",
+            summary.kind
+        )));
+    }
+    match &summary.obstacle {
+        Some(obstacle) => Err(Failure::Other(format!("nothing was changed: {obstacle}"))),
+        None => Ok(()),
+    }
+}
+
 /// The document in plain language.
 pub(super) fn sheet(summary: &DocumentSummary) -> String {
     let mut text = facts(vec![
@@ -38,6 +58,10 @@ pub(super) fn sheet(summary: &DocumentSummary) -> String {
     for line in &summary.lines {
         text.push_str("\n- ");
         text.push_str(line);
+    }
+    if let Some(obstacle) = &summary.obstacle {
+        text.push_str("\n! ");
+        text.push_str(obstacle);
     }
     text
 }
@@ -147,7 +171,21 @@ mod tests {
             to: "b.example".parse().expect("a name"),
             fingerprint: "00ff 1234".to_owned(),
             lines: vec!["Messages may live from 1 minute to 30 days.".to_owned()],
+            obstacle: None,
         }
+    }
+
+    /// Goal: a document that a command can't take is refused before anything is compared, with the command that takes
+    /// it. Method: an offer, wanted as such, as an acceptance, and one that has an obstacle.
+    #[test]
+    fn wrong_documents() {
+        let mut offer = summary();
+        assert!(check_usable(&offer, "offer").is_ok());
+        let error = check_usable(&offer, "acceptance").expect_err("it is an offer");
+        assert!(error.to_string().contains("hsctl peer accept"), "{error}");
+        offer.obstacle = Some("this offer is your own".to_owned());
+        let error = check_usable(&offer, "offer").expect_err("it can't be taken");
+        assert!(error.to_string().contains("is your own"), "{error}");
     }
 
     /// Goal: a fingerprint is compared by its digits, however it is grouped; a wrong one stops.

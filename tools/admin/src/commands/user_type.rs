@@ -1,7 +1,9 @@
 //! `user-type`.
 
 use homeserver_api::admin::{UserType, UserTypes};
-use homeserver_api::policy::{Bounds, ExternalScope, UserTypePolicy};
+use homeserver_api::policy::{
+    Bounds, DirectoryListing, ExternalScope, OutsideContacts, UserTypePolicy,
+};
 
 use super::{confirm, read_file};
 use crate::cli::{UserTypeCommand, UserTypeSetArguments};
@@ -84,6 +86,10 @@ fn type_list(types: &[UserType]) -> String {
                     duration(policy.ttl.max_seconds.into())
                 ),
                 external(&policy.external),
+                match policy.outside_contacts {
+                    OutsideContacts::Open => "open".to_owned(),
+                    OutsideContacts::Ask => "ask".to_owned(),
+                },
                 files(policy),
                 policy.devices_max.to_string(),
             ]
@@ -94,6 +100,7 @@ fn type_list(types: &[UserType]) -> String {
             "name",
             "time-to-live",
             "other organisations",
+            "outside contacts",
             "files",
             "devices",
         ],
@@ -109,8 +116,13 @@ fn type_sheet(user_type: &UserType) -> String {
         ("time-to-live", bounds(&policy.ttl)),
         ("burn on read", bounds(&policy.burn)),
         ("other organisations", external(&policy.external)),
+        (
+            "outside contacts",
+            outside_contacts(policy.outside_contacts),
+        ),
         ("files", files(policy)),
         ("devices", format!("at most {}", policy.devices_max)),
+        ("found by", found_by(policy.directory).to_owned()),
     ])
 }
 
@@ -136,6 +148,26 @@ fn external(scope: &ExternalScope) -> String {
             names.join(", ")
         }
     }
+}
+
+const fn found_by(directory: DirectoryListing) -> &'static str {
+    match directory {
+        DirectoryListing::Hidden => "nobody who looks them up",
+        DirectoryListing::Exact => "who knows the whole handle",
+        DirectoryListing::Listed => "who knows how the handle begins",
+    }
+}
+
+fn outside_contacts(setting: OutsideContacts) -> String {
+    match setting {
+        OutsideContacts::Open => {
+            "open: anyone whom agreements let through may start a conversation"
+        }
+        OutsideContacts::Ask => {
+            "ask: whoever wants to start a conversation needs the person's consent"
+        }
+    }
+    .to_owned()
 }
 
 fn files(policy: &UserTypePolicy) -> String {
@@ -166,8 +198,10 @@ mod tests {
              time-to-live         1 minute to 30 days, 1 week when none is chosen\n\
              burn on read         off to 1 day, off when none is chosen\n\
              other organisations  none\n\
+             outside contacts     open: anyone whom agreements let through may start a conversation\n\
              files                up to 100 MiB\n\
-             devices              at most 5"
+             devices              at most 5\n\
+             found by             who knows the whole handle"
         );
     }
 }

@@ -1,5 +1,6 @@
 //! `chat account` and `chat devices`.
 
+use entente_sdk::{Bounds, OutsideContacts};
 use serde_json::json;
 
 use crate::cli::Common;
@@ -32,16 +33,17 @@ pub(super) async fn account(common: &Common, output: &Output) -> Result {
                 length(ttl.max_seconds),
                 length(ttl.default_seconds),
             ),
-            format!(
-                "Burning (--burn): {} to {} after reading, {}.",
-                length(burn.min_seconds),
-                length(burn.max_seconds),
-                match burn.default_seconds {
-                    0 => "off unless you choose".to_owned(),
-                    seconds => format!("{} unless you choose", length(seconds)),
-                },
-            ),
+            burning(burn),
             format!("Other organisations: {}", external(policy)),
+            match policy.outside_contacts {
+                OutsideContacts::Open => {
+                    "Their people may start conversations with you; keep one away with chat contact block."
+                }
+                OutsideContacts::Ask => {
+                    "Their people start conversations with you when you consent: see chat contact list."
+                }
+            }
+            .to_owned(),
             if policy.files {
                 format!("Files: up to {}.", describe_bytes(policy.file_bytes_max))
             } else {
@@ -51,6 +53,26 @@ pub(super) async fn account(common: &Common, output: &Output) -> Result {
         lines.iter().try_for_each(|line| output.line(line))
     })
     .await
+}
+
+/// What burn times may be chosen; 0 is none, and stands at the end of most bounds.
+fn burning(burn: &Bounds) -> String {
+    let length = |seconds: u32| describe_seconds(u64::from(seconds));
+    if burn.max_seconds == 0 {
+        return "Burning (--burn): not allowed.".to_owned();
+    }
+    let least = match burn.min_seconds {
+        0 => "not at all, or up to".to_owned(),
+        seconds => format!("{} to", length(seconds)),
+    };
+    let default = match burn.default_seconds {
+        0 => "off unless you choose".to_owned(),
+        seconds => format!("{} unless you choose", length(seconds)),
+    };
+    format!(
+        "Burning (--burn): {least} {} after reading, {default}.",
+        length(burn.max_seconds)
+    )
 }
 
 /// Which other organisations, by the policy's own form: the type is the homeserver's, not the

@@ -87,7 +87,7 @@ async fn show(
             }
         }
         event => {
-            if let Some(news) = event::news(event) {
+            if let Some(news) = event::news(event, output.clock) {
                 output.note(&news);
             }
             Ok(())

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use entente_sdk::{Client, Error, Event, Message, MessageId};
+use entente_sdk::{Client, Error, Event, Gap, Message, MessageId};
 
 use crate::cli::{Common, History, OneMessage};
 use crate::commands::{reader, rooms};
@@ -10,6 +10,7 @@ use crate::device;
 use crate::failure::Result;
 use crate::place;
 use crate::show::clock::heading;
+use crate::show::event;
 use crate::show::message::MessageObject;
 use crate::show::output::Output;
 
@@ -82,8 +83,13 @@ async fn show(client: &Client, arguments: &History, output: &Output) -> Result {
             .limit
             .map_or(0, |limit| history.len().saturating_sub(limit));
         let mut day = None;
+        let mut gap = room.gap;
         for message in history.iter().skip(skipped) {
             let at_ms = message.accepted_ms.unwrap_or(message.sent_ms);
+            if let Some(told) = gap.filter(|gap| gap.until_ms < at_ms) {
+                gap = None;
+                output.line(&gap_line(told, output))?;
+            }
             let today = output.clock.day(at_ms);
             if let Some(today) = today.filter(|_| today != day) {
                 output.line(&output.paint.faint(&format!("── {}", heading(today))))?;
@@ -91,8 +97,22 @@ async fn show(client: &Client, arguments: &History, output: &Output) -> Result {
             day = today;
             print(client, message, output).await?;
         }
+        if let Some(told) = gap {
+            output.line(&gap_line(told, output))?;
+        }
+        if room.out_of_step {
+            let told = "This device has fallen out of step here and is coming back by itself.";
+            output.line(&output.paint.faint(told))?;
+        }
     }
     Ok(())
+}
+
+fn gap_line(gap: Gap, output: &Output) -> String {
+    let Gap { from_ms, until_ms } = gap;
+    output
+        .paint
+        .faint(&event::gap(from_ms, until_ms, output.clock))
 }
 
 /// Notes that a message is about to be shown; whether it is still there to be shown.

@@ -1,16 +1,21 @@
 //! One file for each command.
 
 mod account;
+mod contact;
 mod enrol;
 mod files;
+mod find;
 mod follow;
 pub(crate) mod history;
 mod members;
 mod password;
+mod report;
 mod rooms;
 mod send;
 mod sign_out;
 pub(crate) mod start;
+
+use std::io::Write as _;
 
 use clap::CommandFactory as _;
 use entente_sdk::Client;
@@ -20,7 +25,7 @@ pub(crate) use self::files::own_name;
 use crate::cli::{Cli, Command, Common};
 use crate::device;
 use crate::failure::{Failure, Result};
-use crate::show::message::Reader;
+use crate::show::message::{Reader, Saving};
 use crate::show::output::Output;
 use crate::talk;
 
@@ -31,25 +36,25 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result {
         Command::Enrol(arguments) => enrol::run(common, &arguments, output).await,
         Command::Completions(arguments) => {
             let mut command = Cli::command();
-            clap_complete::generate(
-                arguments.shell,
-                &mut command,
-                "chat",
-                &mut std::io::stdout(),
-            );
-            Ok(())
+            // The generator ends the program when it can't write, so it writes into memory.
+            let mut script = Vec::new();
+            clap_complete::generate(arguments.shell, &mut command, "chat", &mut script);
+            Ok(std::io::stdout().lock().write_all(&script)?)
         }
         Command::Talk(arguments) => talk::run(common, &arguments, output).await,
         Command::Follow(arguments) => follow::run(common, &arguments, output).await,
         Command::History(arguments) => history::run(common, &arguments, output).await,
         Command::Rooms => rooms::run(common, output).await,
         Command::Message(arguments) => history::one(common, &arguments, output).await,
+        Command::Find(arguments) => find::run(common, &arguments, output).await,
         Command::Start(arguments) => start::run(common, &arguments, output).await,
         Command::Send(arguments) => send::run(common, &arguments, output).await,
         Command::SendFile(arguments) => files::send(common, &arguments, output).await,
         Command::SaveFile(arguments) => files::save(common, &arguments, output).await,
         Command::Add(arguments) => members::add(common, &arguments, output).await,
         Command::Remove(arguments) => members::remove(common, &arguments, output).await,
+        Command::Report(arguments) => report::run(common, &arguments, output).await,
+        Command::Contact(what) => contact::run(common, &what, output).await,
         Command::Account => account::account(common, output).await,
         Command::Devices => account::devices(common, output).await,
         Command::Password(arguments) => password::run(common, &arguments, output).await,
@@ -63,6 +68,7 @@ pub(crate) fn reader(client: &Client, output: &Output) -> Reader {
         address: client.address(),
         clock: output.clock,
         paint: output.paint,
+        saving: Saving::ByCommand,
     }
 }
 

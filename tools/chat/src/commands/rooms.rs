@@ -39,6 +39,8 @@ async fn list(client: &Client, output: &Output) -> Result {
             "addresses": room.addresses,
             "devices": room.members.len(),
             "messages": messages,
+            "out_of_step": room.out_of_step,
+            "gap": room.gap,
             "last": last,
         }))?;
         output.line(&line(&reader, room, last.as_ref(), output))?;

@@ -6,9 +6,12 @@ use serde_json::json;
 
 use crate::cli::{Common, Start};
 use crate::commands::{in_time, with_session};
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::place::{self, Place};
 use crate::show::output::Output;
+
+/// The other side's refusal to somebody who has not asked.
+const CONSENT_REQUIRED: &str = "consent-required";
 
 pub(super) async fn run(common: &Common, arguments: &Start, output: &Output) -> Result {
     with_session(common, output, async |client| {
@@ -43,5 +46,17 @@ pub(crate) async fn find_or_start(
 async fn conversation(common: &Common, client: &Client, with: &[Address]) -> Result<RoomId> {
     let names: Vec<String> = with.iter().map(Address::to_string).collect();
     let what = format!("Starting a conversation with {}", names.join(", "));
-    in_time(common, &what, client.start_conversation(with)).await
+    in_time(common, &what, client.start_conversation(with))
+        .await
+        .map_err(|failure| match with {
+            [address] if failure.code == CONSENT_REQUIRED => Failure::new(
+                CONSENT_REQUIRED,
+                format!(
+                    "{address} decides who of other organisations may start a conversation. Ask first: chat \
+                     contact ask {address}"
+                ),
+            ),
+            // The refusal names whom to ask.
+            _ => failure,
+        })
 }

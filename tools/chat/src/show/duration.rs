@@ -62,6 +62,8 @@ pub(crate) fn describe_seconds(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Goal: every documented form is read, everything else is an error; by a table of both.
@@ -106,6 +108,43 @@ mod tests {
             (604_799, "6 d 23 h"),
         ] {
             assert_eq!(describe_seconds(seconds), shown);
+        }
+    }
+
+    proptest! {
+        /// Goal: a length that is written in its units is read as it was meant. Method: any number of seconds, as the
+        /// units that it is made of.
+        #[test]
+        fn lengths_are_read_back(seconds in any::<u32>()) {
+            let mut rest = u64::from(seconds);
+            let mut text = String::new();
+            for (unit, length) in UNITS {
+                if rest >= length {
+                    text.push_str(&format!("{}{unit}", rest / length));
+                    rest %= length;
+                }
+            }
+            if text.is_empty() {
+                text.push('0');
+            }
+            prop_assert_eq!(parse_seconds(&text), Ok(seconds));
+        }
+
+        /// Goal: any text is a length or an error that quotes it. Method: texts near to right ones, and any.
+        #[test]
+        fn any_text_is_a_length_or_an_error(
+            text in prop_oneof!["([0-9]{0,21}[a-zé ]{0,2}){0,4}", any::<String>()]
+        ) {
+            if let Err(error) = parse_seconds(&text) {
+                prop_assert!(error.contains(&text));
+            }
+        }
+
+        /// Goal: whatever is shown names two units at most. Method: any number of seconds.
+        #[test]
+        fn any_length_is_shown(seconds in any::<u64>()) {
+            let shown = describe_seconds(seconds);
+            prop_assert!(matches!(shown.split(' ').count(), 2 | 4), "{}", shown);
         }
     }
 }

@@ -1,8 +1,10 @@
 //! Events as objects for programs, and those that are news for people as lines.
 
-use entente_sdk::Event;
+use entente_sdk::ids::Address;
+use entente_sdk::{ContactChange, Event};
 use serde_json::{Value, json};
 
+use crate::show::clock::LocalClock;
 use crate::show::message::MessageObject;
 use crate::show::safe;
 
@@ -30,6 +32,11 @@ pub(crate) fn object(event: &Event) -> Value {
             server,
             refusal,
         } => json!({"type": "returned", "message": message, "server": server, "refusal": refusal}),
+        Event::ReportReturned {
+            room,
+            server,
+            refusal,
+        } => json!({"type": "report-returned", "room": room, "server": server, "refusal": refusal}),
         Event::RoomJoined { room } => json!({"type": "room-joined", "room": room}),
         Event::MembersChanged {
             room,
@@ -43,12 +50,29 @@ pub(crate) fn object(event: &Event) -> Value {
         Event::Unreadable { room, reason } => {
             json!({"type": "unreadable", "room": room, "reason": reason})
         }
+        Event::RoomOutOfStep { room, reason } => {
+            json!({"type": "room-out-of-step", "room": room, "reason": reason})
+        }
+        Event::RoomResynced {
+            room,
+            from_ms,
+            until_ms,
+        } => {
+            json!({"type": "room-resynced", "room": room, "from_ms": from_ms, "until_ms": until_ms})
+        }
+        Event::Contact {
+            address,
+            change,
+            text,
+        } => {
+            json!({"type": "contact-changed", "address": address, "change": change, "text": text})
+        }
         other => json!({"type": "other", "detail": format!("{other:?}")}),
     }
 }
 
 /// What a person should hear of beside messages and their state.
-pub(crate) fn news(event: &Event) -> Option<String> {
+pub(crate) fn news(event: &Event, clock: LocalClock) -> Option<String> {
     match event {
         Event::Disconnected { reason, retry_in } => Some(format!(
             "Not connected: {}. Trying again in {} s.",
@@ -64,10 +88,130 @@ pub(crate) fn news(event: &Event) -> Option<String> {
             changes.dedup();
             (!changes.is_empty()).then(|| format!("{}.", changes.join(", ")))
         }
+        Event::ReportReturned {
+            server, refusal, ..
+        } => Some(format!(
+            "{server} did not take your report: {}. Your own administrators have it.",
+            safe::one_line(&refusal.reason)
+        )),
         Event::Unreadable { reason, .. } => Some(format!(
             "A message could not be read and was put aside: {}.",
             safe::one_line(reason)
         )),
+        Event::RoomOutOfStep { reason, .. } => Some(format!(
+            "This device has fallen out of step with the conversation ({}). It comes back by itself; \
+             what you write waits.",
+            safe::one_line(reason)
+        )),
+        Event::RoomResynced {
+            from_ms, until_ms, ..
+        } if from_ms == until_ms => {
+            Some("This device is back in step; nothing of this conversation is missing.".to_owned())
+        }
+        Event::RoomResynced {
+            from_ms, until_ms, ..
+        } => Some(format!(
+            "This device is back in step. {}",
+            gap(*from_ms, *until_ms, clock)
+        )),
+        Event::Contact {
+            address,
+            change,
+            text,
+        } => Some(contact(address, *change, &safe::one_line(text))),
         _ => None,
+    }
+}
+
+/// A time of which messages may be missing.
+pub(crate) fn gap(from_ms: u64, until_ms: u64, clock: LocalClock) -> String {
+    format!(
+        "Some messages of this conversation could not be read between {} and {}.",
+        clock.date_and_time(from_ms),
+        clock.date_and_time(until_ms)
+    )
+}
+
+/// What has changed between this account and somebody of another organisation.
+fn contact(address: &Address, change: ContactChange, text: &str) -> String {
+    match change {
+        ContactChange::AsksYou => {
+            let words = match text {
+                "" => String::new(),
+                text => format!(" “{text}”"),
+            };
+            format!(
+                "{address} asks to start conversations with you.{words} Decide with: chat contact allow {address}, \
+                 chat contact remove {address}, or chat contact block {address}"
+            )
+        }
+        ContactChange::AllowsYou => {
+            format!("{address} lets you start conversations: chat start {address}")
+        }
+        ContactChange::Withdrawn => format!("{address} does not ask any more."),
+        ContactChange::Revoked => {
+            format!("{address} does not let you start conversations. Those that you share go on.")
+        }
+        ContactChange::Asked => format!("Another of your devices has asked {address}."),
+        ContactChange::Allowed => format!("Another of your devices has allowed {address}."),
+        ContactChange::Blocked => format!("Another of your devices has blocked {address}."),
+        ContactChange::Removed => format!(
+            "Another of your devices has taken back what was asked or decided about {address}."
+        ),
+        ContactChange::Undelivered => {
+            format!("What you let {address} know could not be delivered: {text}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: whoever was out of step is told between when messages may be missing, programs in numbers. Method:
+    /// the event of a day in November.
+    #[test]
+    fn a_gap_is_told() {
+        let event = Event::RoomResynced {
+            room: entente_sdk::ids::RoomId::from_bytes([1; 16]),
+            from_ms: 1_795_000_000_000,
+            until_ms: 1_795_000_600_000,
+        };
+        let told = news(&event, LocalClock::utc()).unwrap();
+        assert!(
+            told.contains("could not be read between 18 Nov 2026 11:06 and 18 Nov 2026 11:16"),
+            "{told}"
+        );
+        assert_eq!(object(&event)["until_ms"], 1_795_000_600_000_u64);
+    }
+
+    /// Goal: whoever is asked reads what to type, and words of the other side can't break out of their line; by the
+    /// news of an ask and of consent.
+    #[test]
+    fn news_of_contacts() {
+        let event = |change, text: &str| Event::Contact {
+            address: "bob@b.example".parse().unwrap(),
+            change,
+            text: text.to_owned(),
+        };
+        let asks = event(ContactChange::AsksYou, "We met\n\u{202e}at the fair");
+        let asks = news(&asks, LocalClock::utc()).unwrap();
+        assert!(asks.contains("chat contact allow bob@b.example"), "{asks}");
+        assert!(
+            asks.contains("We met") && !asks.contains(['\n', '\u{202e}']),
+            "{asks:?}"
+        );
+        let allows = event(ContactChange::AllowsYou, "");
+        assert!(
+            news(&allows, LocalClock::utc())
+                .unwrap()
+                .contains("chat start bob@b.example")
+        );
+        assert_eq!(
+            object(&allows),
+            json!({
+                "type": "contact-changed", "address": "bob@b.example", "change": "allows-you", "text": "",
+            })
+        );
     }
 }

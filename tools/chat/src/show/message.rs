@@ -11,6 +11,8 @@ use crate::show::safe;
 
 /// Digits of an id that are shown; enough to name it by.
 const ID_DIGITS: usize = 8;
+/// How much of a message is quoted where it is spoken of.
+const QUOTED_CHARACTERS: usize = 40;
 
 /// A message for programs.
 #[derive(Serialize)]
@@ -37,6 +39,16 @@ pub(crate) struct Reader {
     pub(crate) address: Address,
     pub(crate) clock: LocalClock,
     pub(crate) paint: Paint,
+    pub(crate) saving: Saving,
+}
+
+/// How a file is kept where the message is read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Saving {
+    /// By a command of the shell.
+    ByCommand,
+    /// By a line typed into the conversation.
+    InTalk,
 }
 
 impl Reader {
@@ -47,7 +59,7 @@ impl Reader {
         let name = self.paint.strong(&self.name(&message.sender));
         let mut texts = match &message.body {
             Body::Text { text } => safe::lines(text),
-            Body::File { name, bytes } => vec![file_line(message, name, *bytes)],
+            Body::File { name, bytes } => vec![self.file_line(message, name, *bytes)],
         };
         if texts.is_empty() {
             texts.push(String::new());
@@ -77,6 +89,39 @@ impl Reader {
         }
     }
 
+    /// One line for what became of an own message whose lines stand further up; none while it waits.
+    pub(crate) fn outcome(&self, message: &Message) -> Option<String> {
+        let text = match &message.body {
+            Body::Text { text } => safe::one_line(text.lines().next().unwrap_or_default()),
+            Body::File { name, .. } => safe::one_line(name),
+        };
+        let mut quoted: String = text.chars().take(QUOTED_CHARACTERS).collect();
+        if quoted != text {
+            quoted.push('…');
+        }
+        let time = self.clock.time_of_day(message.sent_ms);
+        let what = self.paint.faint(&format!("of {time}, \"{quoted}\":"));
+        let outcome = match &message.progress {
+            Progress::Accepted => self.paint.faint("accepted"),
+            progress => self.paint.alarm(&failure_of(progress)?),
+        };
+        Some(format!("       {what} {outcome}"))
+    }
+
+    fn file_line(&self, message: &Message, name: &str, bytes: u64) -> String {
+        let name = safe::one_line(name);
+        let size = describe_bytes(bytes);
+        let id = short_id(message);
+        let save = match self.saving {
+            Saving::ByCommand => "chat save-file",
+            Saving::InTalk => "/save",
+        };
+        match message.progress {
+            Progress::Received => format!("[file {name}, {size}; to keep it: {save} {id}]"),
+            _ => format!("[file {name}, {size}]"),
+        }
+    }
+
     fn remarks(&self, message: &Message) -> Vec<String> {
         let mut remarks = Vec::new();
         match &message.progress {
@@ -86,7 +131,12 @@ impl Reader {
         }
         if let Some(expires_ms) = message.expires_ms {
             let left_ms = expires_ms.saturating_sub(self.clock.now_ms());
-            remarks.push(format!("expires in {}", describe_seconds(left_ms / 1000)));
+            let left = describe_seconds(left_ms / 1000);
+            // What was never sent is nowhere else.
+            remarks.push(match message.progress {
+                Progress::Refused { .. } => format!("kept here alone for {left}"),
+                _ => format!("expires in {left}"),
+            });
         }
         if message.burn_seconds > 0 {
             let after = describe_seconds(u64::from(message.burn_seconds));
@@ -116,16 +166,6 @@ pub(crate) fn failure_of(progress: &Progress) -> Option<String> {
 /// The first digits of a message's id.
 pub(crate) fn short_id(message: &Message) -> String {
     message.id.to_string().chars().take(ID_DIGITS).collect()
-}
-
-fn file_line(message: &Message, name: &str, bytes: u64) -> String {
-    let name = safe::one_line(name);
-    let size = describe_bytes(bytes);
-    let id = short_id(message);
-    match message.progress {
-        Progress::Received => format!("[file {name}, {size}; to keep it: chat save-file {id}]"),
-        _ => format!("[file {name}, {size}]"),
-    }
 }
 
 /// A size in the largest unit that leaves at least one.
@@ -176,7 +216,43 @@ mod tests {
             address: "alice@a.example".parse().unwrap(),
             clock: LocalClock::utc(),
             paint: Paint::plain(),
+            saving: Saving::ByCommand,
         }
+    }
+
+    /// Goal: what becomes of a message whose lines stand further up is told without showing it twice, and a refused
+    /// one does not claim to expire elsewhere. Method: a long text in each state.
+    #[test]
+    fn outcomes() {
+        let text = "x".repeat(QUOTED_CHARACTERS + 1);
+        let refusal = entente_sdk::refusal::Refusal::new(
+            entente_sdk::refusal::RefusalCode::TtlOutOfBounds,
+            "choose another",
+        );
+        let own = |progress| message("alice@a.example", &text, progress);
+        assert_eq!(reader().outcome(&own(Progress::Waiting)), None);
+        let accepted = reader().outcome(&own(Progress::Accepted)).unwrap();
+        assert!(accepted.ends_with("xx…\": accepted"), "{accepted}");
+        let mut refused = own(Progress::Refused { refusal });
+        let told = reader().outcome(&refused).unwrap();
+        assert!(told.ends_with(": not sent: choose another"), "{told}");
+        refused.expires_ms = Some(u64::MAX);
+        let lines = reader().lines(&refused);
+        assert!(lines[0].contains("kept here alone for "), "{lines:?}");
+    }
+
+    /// Goal: a received file says how it is kept where it is read. Method: one in each place.
+    #[test]
+    fn how_a_file_is_kept() {
+        let mut file = message("bob@b.example", "", Progress::Received);
+        file.body = Body::File {
+            name: "a.txt".to_owned(),
+            bytes: 1,
+        };
+        let mut reader = reader();
+        assert!(reader.lines(&file)[0].contains("chat save-file abababab]"));
+        reader.saving = Saving::InTalk;
+        assert!(reader.lines(&file)[0].contains("to keep it: /save abababab]"));
     }
 
     /// Goal: a line shows time, name, text, state and burn time, and a second line of text can't

@@ -8,12 +8,14 @@ mod editor;
 mod input;
 mod keys;
 mod screen;
+mod under_way;
 
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use entente_sdk::ids::RoomId;
-use entente_sdk::{Body, Client, Event, Events, MessageId, Progress, SendOptions};
+use entente_sdk::{Body, Bounds, Client, Event, Events, MessageId, Progress, SendOptions};
+use tokio::time::Instant;
 
 use crate::cli::{self, Common};
 use crate::commands::{history, reader, start};
@@ -23,11 +25,12 @@ use crate::place;
 use crate::show::clock::heading;
 use crate::show::duration::{describe_seconds, parse_seconds};
 use crate::show::event;
-use crate::show::message::{MessageObject, Reader};
+use crate::show::message::{MessageObject, Reader, Saving};
 use crate::show::output::Output;
 use crate::show::safe;
 use crate::talk::input::{Input, Line};
 use crate::talk::screen::Screen;
+use crate::talk::under_way::UnderWay;
 
 /// How much of the conversation is shown at first.
 const HISTORY_MESSAGES: usize = 20;
@@ -53,14 +56,17 @@ pub(crate) async fn run(common: &Common, arguments: &cli::Talk, output: &Output)
             client: &client,
             room,
             options: arguments.options.send_options(),
-            reader: reader(&client, output),
+            reader: Reader {
+                saving: Saving::InTalk,
+                ..reader(&client, output)
+            },
             output,
             screen: if interactive {
                 Some(Screen::open()?)
             } else {
                 None
             },
-            under_way: Vec::new(),
+            under_way: UnderWay::default(),
             failures: 0,
             online,
             shown: Shown::default(),
@@ -82,7 +88,7 @@ struct Talk<'a> {
     output: &'a Output,
     screen: Option<Screen>,
     /// Own messages that the homeserver has not taken yet.
-    under_way: Vec<MessageId>,
+    under_way: UnderWay,
     /// Lines that were not carried out, and own messages that did not get through.
     failures: u32,
     online: bool,
@@ -151,6 +157,10 @@ impl Talk<'_> {
                     self.event(&event).await?;
                     self.prompt()?;
                 }
+                () = reached(self.under_way.next_due()) => {
+                    self.waiting(Some(Instant::now())).await?;
+                    self.prompt()?;
+                }
                 _ = tokio::signal::ctrl_c() => return Ok(()),
             }
         }
@@ -171,19 +181,23 @@ impl Talk<'_> {
     async fn finish(&mut self, events: &mut Events, linger: Duration) -> Result {
         let until = tokio::time::sleep(linger);
         tokio::pin!(until);
-        while !self.under_way.is_empty() {
+        while self.under_way.count() > 0 {
             tokio::select! {
                 event = events.next() => match event {
                     Some(event) => self.event(&event).await?,
                     None => return Err(behind()),
                 },
+                () = reached(self.under_way.next_due()) => {
+                    self.waiting(Some(Instant::now())).await?;
+                }
                 () = &mut until => {
+                    self.waiting(None).await?;
                     return Err(Failure::not_now(
                         "waiting",
                         format!(
                             "{} messages are kept on this device and go out the next time chat \
                              connects; don't send them again.",
-                            self.under_way.len()
+                            self.under_way.count()
                         ),
                     ));
                 }
@@ -212,7 +226,7 @@ impl Talk<'_> {
         let skipped = history.len().saturating_sub(HISTORY_MESSAGES);
         for message in history.into_iter().skip(skipped) {
             if message.progress == Progress::Waiting {
-                self.under_way.push(message.id);
+                self.under_way.shown(message.id);
             }
             self.message(&message).await?;
         }
@@ -222,7 +236,10 @@ impl Talk<'_> {
     async fn event(&mut self, event: &Event) -> Result {
         match event {
             Event::Connected => self.online = true,
-            Event::Disconnected { .. } => self.online = false,
+            Event::Disconnected { .. } => {
+                self.online = false;
+                self.waiting(None).await?;
+            }
             Event::Message(message)
                 if message.room == self.room && self.shown.lacks(message.number) =>
             {
@@ -230,28 +247,37 @@ impl Talk<'_> {
             }
             Event::Accepted { message, .. } => {
                 self.output.object(&event::object(event))?;
-                self.under_way.retain(|waiting| waiting != message);
-                return Ok(());
+                return match self.under_way.decided(*message) {
+                    Some(shown) => self.decided(*message, shown).await,
+                    None => Ok(()),
+                };
             }
             Event::Refused { message, .. } | Event::Returned { message, .. } => {
-                self.under_way.retain(|waiting| waiting != message);
                 self.output.object(&event::object(event))?;
+                // What was not under way any more was shown when it was accepted.
+                let shown = self.under_way.decided(*message).unwrap_or(true);
                 if let Some(message) = history::if_there(self.client, *message).await?
                     && message.room == self.room
                 {
                     self.failures += 1;
-                    if !self.output.json {
-                        return self.message(&message).await;
-                    }
+                    return self.decided(message.id, shown).await;
                 }
                 return Ok(());
             }
+            Event::Deleted { message, .. } => drop(self.under_way.decided(*message)),
             Event::MembersChanged { room, .. }
             | Event::RoomLeft { room }
+            | Event::RoomOutOfStep { room, .. }
+            | Event::RoomResynced { room, .. }
             | Event::Unreadable { room, .. }
                 if *room == self.room =>
             {
-                if let Some(news) = event::news(event) {
+                if let Some(news) = event::news(event, self.output.clock) {
+                    self.faint(&news)?;
+                }
+            }
+            Event::Contact { .. } => {
+                if let Some(news) = event::news(event, self.output.clock) {
                     self.faint(&news)?;
                 }
             }
@@ -279,16 +305,47 @@ impl Talk<'_> {
         Ok(Next::GoOn)
     }
 
+    /// An own message that was taken in: printed when it is decided, or when that takes long.
     async fn sent(&mut self, message: MessageId) -> Result {
-        self.under_way.push(message);
         let Some(message) = history::if_there(self.client, message).await? else {
-            self.under_way.retain(|waiting| *waiting != message);
             return Ok(());
         };
-        if message.progress != Progress::Waiting {
-            self.under_way.retain(|waiting| *waiting != message.id);
+        // A program is told both, the message and what becomes of it. For a person the event that tells it is
+        // waited for, even when it has come already.
+        self.output.object(&MessageObject::from(&message))?;
+        self.under_way.hidden(message.id, Instant::now());
+        if self.online {
+            Ok(())
+        } else {
+            self.waiting(None).await
         }
-        self.message(&message).await
+    }
+
+    /// Shows those own messages as waiting that are due by `now`, or all.
+    async fn waiting(&mut self, now: Option<Instant>) -> Result {
+        for message in self.under_way.due(now) {
+            match history::if_there(self.client, message).await? {
+                Some(message) if message.progress == Progress::Waiting => self.lines(&message)?,
+                // Its event is on the way.
+                Some(_) => self.under_way.hide(message, Instant::now()),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// An own message is decided: what became of it, or the message as a whole when it is not on the screen yet.
+    async fn decided(&mut self, message: MessageId, shown: bool) -> Result {
+        let Some(message) = history::if_there(self.client, message).await? else {
+            return Ok(());
+        };
+        if !shown {
+            return self.lines(&message);
+        }
+        match self.reader.outcome(&message) {
+            Some(line) => self.line(&line),
+            None => Ok(()),
+        }
     }
 
     async fn command(&mut self, command: &str) -> Result<Next> {
@@ -301,7 +358,7 @@ impl Talk<'_> {
                     self.faint(line)?;
                 }
             }
-            "ttl" | "burn" => self.set_time(name, argument)?,
+            "ttl" | "burn" => self.set_time(name, argument).await?,
             "file" if argument.is_empty() => {
                 self.alarm(&Failure::new("input", "Name the file: /file PATH."))?
             }
@@ -327,24 +384,31 @@ impl Talk<'_> {
         Ok(Next::GoOn)
     }
 
-    fn set_time(&mut self, name: &str, argument: &str) -> Result {
-        match parse_seconds(argument) {
-            Ok(seconds) => {
-                let shown = describe_seconds(u64::from(seconds));
-                if name == "ttl" {
-                    self.options.ttl_seconds = Some(seconds);
-                    self.faint(&format!("What you send from now on expires after {shown}."))
-                } else if seconds == 0 {
-                    self.options.burn_seconds = Some(0);
-                    self.faint("What you send from now on does not burn.")
-                } else {
-                    self.options.burn_seconds = Some(seconds);
-                    self.faint(&format!(
-                        "What you send from now on burns {shown} after reading."
-                    ))
-                }
-            }
-            Err(sentence) => self.alarm(&Failure::new("input", sentence)),
+    async fn set_time(&mut self, name: &str, argument: &str) -> Result {
+        let policy = self.client.policy().await?;
+        let bounds = policy.map(|policy| match name {
+            "ttl" => policy.ttl,
+            _ => policy.burn,
+        });
+        let seconds = match parse_seconds(argument).and_then(|seconds| match bounds {
+            Some(bounds) if !bounds.contains(seconds) => Err(out_of_bounds(name, &bounds)),
+            _ => Ok(seconds),
+        }) {
+            Ok(seconds) => seconds,
+            Err(sentence) => return self.alarm(&Failure::new("input", sentence)),
+        };
+        let shown = describe_seconds(u64::from(seconds));
+        if name == "ttl" {
+            self.options.ttl_seconds = Some(seconds);
+            self.faint(&format!("What you send from now on expires after {shown}."))
+        } else if seconds == 0 {
+            self.options.burn_seconds = Some(0);
+            self.faint("What you send from now on does not burn.")
+        } else {
+            self.options.burn_seconds = Some(seconds);
+            self.faint(&format!(
+                "What you send from now on burns {shown} after reading."
+            ))
         }
     }
 
@@ -374,16 +438,22 @@ impl Talk<'_> {
             return Ok(());
         }
         self.output.object(&MessageObject::from(message))?;
-        if !self.output.json {
-            let at_ms = message.accepted_ms.unwrap_or(message.sent_ms);
-            let day = self.output.clock.day(at_ms);
-            if let Some(today) = day.filter(|_| day != self.day) {
-                self.faint(&format!("── {}", heading(today)))?;
-            }
-            self.day = day;
-            for line in self.reader.lines(message) {
-                self.line(&line)?;
-            }
+        self.lines(message)
+    }
+
+    /// A message for people.
+    fn lines(&mut self, message: &entente_sdk::Message) -> Result {
+        if self.output.json {
+            return Ok(());
+        }
+        let at_ms = message.accepted_ms.unwrap_or(message.sent_ms);
+        let day = self.output.clock.day(at_ms);
+        if let Some(today) = day.filter(|_| day != self.day) {
+            self.faint(&format!("── {}", heading(today)))?;
+        }
+        self.day = day;
+        for line in self.reader.lines(message) {
+            self.line(&line)?;
         }
         Ok(())
     }
@@ -412,13 +482,31 @@ impl Talk<'_> {
         let Some(screen) = &mut self.screen else {
             return Ok(());
         };
-        let state = match (self.online, self.under_way.len()) {
+        let state = match (self.online, self.under_way.count()) {
             (true, 0) => String::new(),
             (true, waiting) => format!("[{waiting} going out] "),
             (false, 0) => "[not connected] ".to_owned(),
             (false, waiting) => format!("[not connected, {waiting} waiting] "),
         };
         screen.prompt(&format!("{state}{}> ", self.reader.address.handle))
+    }
+}
+
+/// Why a time is not taken: the account's own bounds.
+fn out_of_bounds(name: &str, bounds: &Bounds) -> String {
+    let length = |seconds: u32| describe_seconds(u64::from(seconds));
+    format!(
+        "Your account allows /{name} from {} to {}.",
+        length(bounds.min_seconds),
+        length(bounds.max_seconds)
+    )
+}
+
+/// Waits until then, or for ever.
+async fn reached(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -78,7 +78,7 @@ const REPLACED_FOR_MAX: Duration = Duration::from_secs(1);
 /// How often a session that stands is looked after as if it had just begun.
 const UPKEEP_EVERY_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// Deletes what expires and makes unreadable what was replaced, also while there is no session; once a
+/// Deletes what expires, tries again what was put off and makes unreadable what was replaced, also while there is no session; once a
 /// day, while there is one, looks after the certificate and the rest.
 pub(super) async fn keep(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
     let mut forget_at: Option<Instant> = None;
@@ -104,9 +104,9 @@ pub(super) async fn keep(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
         }
         let deadline = shared.next_deadline.load(Ordering::Acquire);
         if deadline <= shared.clock.now_ms()
-            && let Err(error) = shared.run(crate::core::Core::delete_due).await
+            && let Err(error) = shared.run(crate::core::Core::do_due).await
         {
-            tracing::warn!(%error, "expired messages can't be deleted");
+            tracing::warn!(%error, "expired messages can't be deleted, or held ones sent");
             sleep(REPLACED_FOR_MAX).await;
         }
         if forget_at.is_some_and(|at| at <= Instant::now()) {
@@ -258,13 +258,19 @@ impl Reader {
             return Ok(());
         }
         let (after, count) = (self.sent, IN_FLIGHT_MAX - self.in_flight);
-        let submissions = self
+        // The last counter of the same moment: what is made meanwhile is not among these.
+        let (submissions, made) = self
             .shared
-            .run(move |core| core.submissions_after(after, count))
+            .run(move |core| {
+                Ok((
+                    core.submissions_after(after, count)?,
+                    core.outbox_bounds().1,
+                ))
+            })
             .await?;
         let Some(last) = submissions.last() else {
             // Everything up to there is answered already.
-            self.sent = self.shared.last_counter.load(Ordering::Acquire);
+            self.sent = made;
             return Ok(());
         };
         self.sent = last.counter;
@@ -336,5 +342,70 @@ where
             shared.run(move |core| job(core, true)).await
         }
         outcome => outcome,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+    use crate::client::tests::person;
+    use crate::testing::loopback::{Loopback, within};
+
+    /// Goal: what is made while a session looks for what to send is sent in that session; by making something
+    /// between the look and what is concluded from it, at a session's beginning.
+    #[tokio::test]
+    async fn nothing_is_overlooked() {
+        within(async {
+            let homeserver = Loopback::start("a.example").await;
+            let alice = person(&homeserver, "alice").await;
+            let bob = person(&homeserver, "bob").await;
+            let with = [bob.client.address().clone()];
+            alice.client.start_conversation(&with).await.unwrap();
+            alice.client.disconnect().await;
+
+            let shared = Arc::clone(&alice.client.shared);
+            let (frames, _to_send) = mpsc::channel(4);
+            let mut reader = Reader {
+                shared: Arc::clone(&shared),
+                frames,
+                acknowledged: watch::Sender::new(0),
+                sent: 0,
+                in_flight: 0,
+                hold_until: None,
+            };
+            assert!(
+                reader.has_more(),
+                "everything is answered, which it can't know yet"
+            );
+            {
+                // The core is busy until both jobs wait for it, the look first.
+                let (free, busy) = std::sync::mpsc::channel();
+                let mut holding = pin!(shared.run(move |_| {
+                    let _ = busy.recv();
+                    Ok(())
+                }));
+                assert!(begun(holding.as_mut()).await);
+                let mut submitting = pin!(reader.submit());
+                assert!(begun(submitting.as_mut()).await);
+                let mut making = pin!(shared.run(move |core| core.start_conversation(&with)));
+                assert!(begun(making.as_mut()).await);
+                free.send(()).unwrap();
+                holding.await.unwrap();
+                making.await.unwrap();
+                submitting.await.unwrap();
+            }
+            assert!(reader.has_more());
+        })
+        .await;
+    }
+
+    /// Polls once; whether there is more to do.
+    async fn begun<F: Future>(mut future: std::pin::Pin<&mut F>) -> bool {
+        std::future::poll_fn(|context| {
+            std::task::Poll::Ready(future.as_mut().poll(context).is_pending())
+        })
+        .await
     }
 }

@@ -37,6 +37,11 @@ const TAG_BYTES: u64 = 16;
 const STANDSTILL_MAX: Duration = Duration::from_secs(60);
 /// How long a download waits for the own homeserver to fetch the file from its peer.
 const FETCH_WAIT_MAX: Duration = Duration::from_secs(5 * 60);
+/// How long until a download asks again, when the homeserver does not say.
+const FETCH_PAUSE: Duration = Duration::from_secs(1);
+/// Bounds of what a homeserver may say about it.
+const FETCH_PAUSE_MIN: Duration = Duration::from_millis(200);
+const FETCH_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// Encrypts and uploads a file that is kept for `ttl_seconds`.
 pub(super) async fn upload(
@@ -152,8 +157,8 @@ async fn fetch(shared: &Arc<Shared>, reference: &FileReference) -> Result<Incomi
             .get(RETRY_AFTER)
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.parse().ok())
-            .map_or(Duration::from_secs(1), Duration::from_secs)
-            .clamp(Duration::from_millis(200), Duration::from_secs(30));
+            .map_or(FETCH_PAUSE, Duration::from_secs)
+            .clamp(FETCH_PAUSE_MIN, FETCH_PAUSE_MAX);
         if Instant::now() + pause > give_up {
             return Err(Error::Unreachable {
                 endpoint: reference.server.to_string(),

@@ -1,5 +1,6 @@
 //! The client: one enrolled device.
 
+mod contacts;
 mod driver;
 mod enrol;
 mod files;
@@ -10,8 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use homeserver_api::client::AccountInfo;
-use homeserver_api::ids::{Address, Member, RoomId};
+use homeserver_api::contacts::{ContactAct, ContactInfo};
+use homeserver_api::ids::{Address, Member, RoomId, ServerName};
 use homeserver_api::password::Password;
+use homeserver_api::policy::UserTypePolicy;
+use homeserver_api::session::{Listing, Sought};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -24,7 +28,7 @@ use crate::content::Part;
 use crate::core::{Core, DetachedRoom};
 use crate::error::Error;
 use crate::event::Events;
-use crate::message::{Message, MessageId, Room, SendOptions};
+use crate::message::{AbuseReport, Message, MessageId, Room, SendOptions};
 use crate::session::Endpoint;
 use crate::store::{self, StoreKey};
 use shared::{Link, Shared};
@@ -142,6 +146,48 @@ impl Client {
         upkeep::change_password(&self.shared, old, new).await
     }
 
+    /// Everybody of other organisations with whom the account has asked or decided something.
+    ///
+    /// # Errors
+    /// When the homeserver can't be reached or refuses.
+    pub async fn contacts(&self) -> Result<Vec<ContactInfo>, Error> {
+        contacts::list(&self.shared).await
+    }
+
+    /// Asks somebody of another organisation to be let in, with a line that he reads before he decides; he is let in
+    /// himself by that. Done when the own homeserver has it: the answer comes as [`crate::Event::Contact`].
+    ///
+    /// # Errors
+    /// When the homeserver can't be reached or refuses.
+    pub async fn ask_contact(&self, address: &Address, text: &str) -> Result<ContactInfo, Error> {
+        contacts::act(&self.shared, address, ContactAct::Ask, text).await
+    }
+
+    /// Lets somebody of another organisation start conversations with the account.
+    ///
+    /// # Errors
+    /// When the homeserver can't be reached or refuses.
+    pub async fn allow_contact(&self, address: &Address) -> Result<ContactInfo, Error> {
+        contacts::act(&self.shared, address, ContactAct::Allow, "").await
+    }
+
+    /// Keeps somebody of another organisation from starting conversations and from asking. Rooms that both are in
+    /// stay as they are.
+    ///
+    /// # Errors
+    /// When the homeserver can't be reached or refuses.
+    pub async fn block_contact(&self, address: &Address) -> Result<ContactInfo, Error> {
+        contacts::act(&self.shared, address, ContactAct::Block, "").await
+    }
+
+    /// Takes back what was asked or decided about somebody.
+    ///
+    /// # Errors
+    /// When there is nothing, or the homeserver can't be reached or refuses.
+    pub async fn remove_contact(&self, address: &Address) -> Result<(), Error> {
+        contacts::remove(&self.shared, address).await
+    }
+
     /// Signs the device out for good: the homeserver voids its token, key packages and waiting messages, then the
     /// store is deleted. What was not sent yet is lost.
     ///
@@ -254,6 +300,50 @@ impl Client {
             .run_operation(move |core| core.remove_members(room, &remove))
             .await
             .map(|_| ())
+    }
+
+    /// Looks people of an organisation up, the own one or a partner: who is found by whom is for that
+    /// organisation to say, and whoever may not be found is as if not there. Waits for the partner's answer.
+    ///
+    /// # Errors
+    /// The refusal, when an organisation's policy or agreement forbids the look-up, or too many were made.
+    pub async fn look_up(&self, server: &ServerName, sought: Sought) -> Result<Listing, Error> {
+        let (asked, whom) = (server.clone(), sought.clone());
+        let listing = self
+            .shared
+            .run_look_up(move |core| core.look_up(asked, whom))
+            .await?
+            .map_err(Error::Refused)?;
+        let fits =
+            |address: &Address| address.server == *server && sought.includes(&address.handle);
+        if listing.addresses.iter().all(fits) {
+            Ok(listing)
+        } else {
+            Err(Error::Protocol(
+                "it named people whom nobody looked for".to_owned(),
+            ))
+        }
+    }
+
+    /// Reports somebody of a room to the administrators, with messages of his that are disclosed to them. Resolves
+    /// when the own homeserver has it; who was reported.
+    ///
+    /// # Errors
+    /// When a message is not here, not of this room, an own one, or of somebody else than the others; or the
+    /// refusal, when too much is reported or the partner that is to be told is none.
+    pub async fn report(&self, room: RoomId, report: AbuseReport) -> Result<Address, Error> {
+        self.shared
+            .run_report(move |core| core.report(room, report))
+            .await?
+            .map_err(Error::Refused)
+    }
+
+    /// What the account may do, as the homeserver told it last; `None` before it ever did.
+    ///
+    /// # Errors
+    /// When the client is closed.
+    pub async fn policy(&self) -> Result<Option<UserTypePolicy>, Error> {
+        self.shared.run(|core| Ok(core.known_policy())).await
     }
 
     /// The rooms that this device is in.

@@ -7,8 +7,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use homeserver_api::ids::RoomId;
+use homeserver_api::ids::{Address, RequestId, RoomId};
 use homeserver_api::refusal::Refusal;
+use homeserver_api::session::Listing;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
@@ -58,6 +59,8 @@ pub(super) struct Shared {
     listeners: Mutex<Vec<mpsc::Sender<Event>>>,
     operations: Mutex<HashMap<u64, Waiter<RoomId, Error>>>,
     answers: Mutex<HashMap<MessageId, Vec<Waiter<u64, Refusal>>>>,
+    look_ups: Mutex<HashMap<RequestId, Waiter<Listing, Refusal>>>,
+    reports: Mutex<HashMap<u64, Waiter<(), Refusal>>>,
 }
 
 #[derive(Default)]
@@ -135,6 +138,8 @@ impl Shared {
             listeners: Mutex::default(),
             operations: Mutex::default(),
             answers: Mutex::default(),
+            look_ups: Mutex::default(),
+            reports: Mutex::default(),
         }))
     }
 
@@ -184,6 +189,45 @@ impl Shared {
         })
         .await?;
         end.await.map_err(|_| Error::Closed)?
+    }
+
+    /// Runs a job that asks for people, and waits for the answer.
+    pub(super) async fn run_look_up<F>(
+        self: &Arc<Self>,
+        job: F,
+    ) -> Result<Result<Listing, Refusal>, Error>
+    where
+        F: FnOnce(&mut Core) -> Result<RequestId, Error> + Send + 'static,
+    {
+        let (waiter, end) = oneshot::channel();
+        self.run_with(job, |shared, request| {
+            let mut waiting = lock(&shared.look_ups);
+            // Whoever gave up waiting.
+            waiting.retain(|_, waiter| !waiter.is_closed());
+            waiting.insert(*request, waiter);
+        })
+        .await?;
+        end.await.map_err(|_| Error::Closed)
+    }
+
+    /// Runs a job that reports somebody, and waits until the homeserver has the report; who it was.
+    pub(super) async fn run_report<F>(
+        self: &Arc<Self>,
+        job: F,
+    ) -> Result<Result<Address, Refusal>, Error>
+    where
+        F: FnOnce(&mut Core) -> Result<(u64, Address), Error> + Send + 'static,
+    {
+        let (waiter, end) = oneshot::channel();
+        let (_, address) = self
+            .run_with(job, |shared, (counter, _)| {
+                let mut waiting = lock(&shared.reports);
+                waiting.retain(|_, waiter| !waiter.is_closed());
+                waiting.insert(*counter, waiter);
+            })
+            .await?;
+        let answer = end.await.map_err(|_| Error::Closed)?;
+        Ok(answer.map(|()| address))
     }
 
     /// Waits for the homeserver's answer to an own message.
@@ -261,6 +305,16 @@ impl Shared {
                 let _ = waiter.send(answer.clone());
             }
         }
+        for (request, answer) in effects.look_ups {
+            if let Some(waiter) = lock(&self.look_ups).remove(&request) {
+                let _ = waiter.send(answer);
+            }
+        }
+        for (counter, answer) in effects.reports {
+            if let Some(waiter) = lock(&self.reports).remove(&counter) {
+                let _ = waiter.send(answer);
+            }
+        }
         if effects.outbox_grew {
             self.outbox.notify_one();
         }
@@ -293,6 +347,8 @@ impl Shared {
         lock(&self.listeners).clear();
         lock(&self.operations).clear();
         lock(&self.answers).clear();
+        lock(&self.look_ups).clear();
+        lock(&self.reports).clear();
     }
 }
 
@@ -314,12 +370,14 @@ impl Drop for Draining<'_> {
             queue.running = false;
             std::mem::take(&mut queue.jobs)
         };
-        // Whoever waits hears that the client is closed.
+        // Whoever waits hears that the client is closed, and finds it so.
+        self.shared.link.send_replace(Link::Closed);
         drop(jobs);
         lock(&self.shared.operations).clear();
         lock(&self.shared.answers).clear();
+        lock(&self.shared.look_ups).clear();
+        lock(&self.shared.reports).clear();
         lock(&self.shared.listeners).clear();
-        self.shared.link.send_replace(Link::Closed);
     }
 }
 

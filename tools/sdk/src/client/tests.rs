@@ -11,6 +11,9 @@ use crate::message::{Body, Progress};
 use crate::store::{Family, NewStore};
 use crate::testing::loopback::{Loopback, PASSWORD, within};
 
+mod asking;
+mod contacts;
+
 const KEY: StoreKey = StoreKey::Key([3; 32]);
 
 fn enrolment(homeserver: &Loopback, handle: &str) -> Enrolment {
@@ -25,13 +28,13 @@ fn enrolment(homeserver: &Loopback, handle: &str) -> Enrolment {
     }
 }
 
-struct Person {
+pub(super) struct Person {
     folder: tempfile::TempDir,
-    client: Client,
+    pub(super) client: Client,
     events: Events,
 }
 
-async fn person(homeserver: &Arc<Loopback>, handle: &str) -> Person {
+pub(super) async fn person(homeserver: &Arc<Loopback>, handle: &str) -> Person {
     let folder = tempfile::tempdir().unwrap();
     let client = Client::enrol(folder.path(), KEY, enrolment(homeserver, handle))
         .await

@@ -1,4 +1,4 @@
-//! Deletion of what has expired or burnt.
+//! What is due by the clock: deletion of what has expired or burnt, and what was put off.
 //!
 //! A deleted message's content can't be read any more by anyone: see the store's salts.
 
@@ -14,9 +14,21 @@ use crate::store::Family;
 const DELETED_AT_ONCE_MAX: usize = 4096;
 
 impl Core {
-    /// When the next message may be due; milliseconds since the Unix epoch.
+    /// When something may be due next; milliseconds since the Unix epoch.
     pub(crate) fn next_deadline_ms(&self) -> Option<u64> {
-        self.schedule.first().map(|(deadline, _, _)| *deadline)
+        let deletion = self.schedule.first().map(|(deadline, _, _)| *deadline);
+        deletion
+            .into_iter()
+            .chain(self.refresh_after.values().copied())
+            .chain(self.resync_at.values().copied())
+            .min()
+    }
+
+    /// Deletes what is due, and tries again what was put off until now.
+    pub(crate) fn do_due(&mut self) -> Result<(), Error> {
+        self.delete_due()?;
+        self.retry_refreshes()?;
+        self.resync_due()
     }
 
     /// Deletes what is due.

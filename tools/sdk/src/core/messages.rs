@@ -46,6 +46,7 @@ impl Core {
                 sender: self.identity.address.clone(),
                 device: self.identity.member.clone(),
                 content: content.encode()?,
+                message_sha256: None,
             },
         )?;
         self.put_meta(
@@ -156,10 +157,9 @@ impl Core {
         let Some(meta) = self.meta(place)? else {
             return Ok(true);
         };
-        let open = self
-            .rooms
-            .get(&place.room)
-            .is_some_and(|record| record.standing == Standing::Joined);
+        let open = self.rooms.get(&place.room).is_some_and(|record| {
+            matches!(record.standing, Standing::Joined | Standing::Resyncing(_))
+        });
         if meta.attempts >= ATTEMPTS_MAX || !open {
             return Ok(false);
         }
@@ -329,7 +329,7 @@ impl Core {
         )
     }
 
-    fn stored_content(&self, place: Place) -> Result<Option<MessageContent>, Error> {
+    pub(super) fn stored_content(&self, place: Place) -> Result<Option<MessageContent>, Error> {
         self.store
             .get(Family::MessageContent, place.room.as_bytes(), place.number)
     }

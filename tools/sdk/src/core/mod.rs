@@ -11,11 +11,14 @@
 mod detached;
 mod expiry;
 mod keys;
+mod look_ups;
 mod messages;
 mod operations;
 mod receive;
 mod records;
+mod reports;
 mod results;
+mod resync;
 mod rooms;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -23,10 +26,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use homeserver_api::ids::{Address, RoomId};
+use homeserver_api::ids::{Address, RequestId, RoomId};
 use homeserver_api::policy::UserTypePolicy;
 use homeserver_api::refusal::Refusal;
-use homeserver_api::session::{FRAME_BYTES_MAX, Submission, SubmissionBody};
+use homeserver_api::session::{FRAME_BYTES_MAX, Listing, Submission, SubmissionBody};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 pub use detached::DetachedRoom;
@@ -58,6 +61,10 @@ pub(crate) struct Effects {
     pub(crate) operations: Vec<(u64, Result<RoomId, Error>)>,
     /// Own messages that the homeserver answered.
     pub(crate) answers: Vec<(MessageId, Result<u64, Refusal>)>,
+    /// Look-ups that were answered.
+    pub(crate) look_ups: Vec<(RequestId, Result<Listing, Refusal>)>,
+    /// Reports that the homeserver answered, by the submission's counter.
+    pub(crate) reports: Vec<(u64, Result<(), Refusal>)>,
     /// Whether there is more to send.
     pub(crate) outbox_grew: bool,
     /// Whether a deadline may have come nearer.
@@ -97,6 +104,8 @@ pub(crate) struct Core {
     deleted: Vec<(u64, RoomId, u64)>,
     /// Rooms whose own leaf could not be renewed, and when that is tried again.
     refresh_after: BTreeMap<RoomId, u64>,
+    /// Rooms that this device is on its way back into, and when their hub is asked again.
+    resync_at: BTreeMap<RoomId, u64>,
     effects: Effects,
     /// Key packages used up since the last refill.
     key_packages_used: usize,
@@ -163,6 +172,7 @@ impl Core {
             schedule: BTreeSet::new(),
             deleted: Vec::new(),
             refresh_after: BTreeMap::new(),
+            resync_at: BTreeMap::new(),
             effects: Effects::default(),
             key_packages_used: 0,
             roots_are_fresh: true,
@@ -174,7 +184,7 @@ impl Core {
             .next_deadline_ms()
             .is_some_and(|at| at <= core.now_ms())
         {
-            core.job(Self::delete_due)?;
+            core.job(Self::do_due)?;
             core.commit()?;
         }
         Ok(core)
@@ -190,6 +200,10 @@ impl Core {
             .into_iter()
             .map(|(_, record)| (record.room, record))
             .collect();
+        self.resync_at.clear();
+        for record in self.rooms.values().cloned().collect::<Vec<_>>() {
+            self.schedule_resync(&record);
+        }
         self.operations = self
             .store
             .scan::<Operation>(Family::Operation, b"")?
@@ -267,6 +281,11 @@ impl Core {
 
     pub(crate) fn policy(&self) -> UserTypePolicy {
         self.state.policy.clone().unwrap_or_default()
+    }
+
+    /// The account's policy, when the homeserver has told it.
+    pub(crate) fn known_policy(&self) -> Option<UserTypePolicy> {
+        self.state.policy.clone()
     }
 
     /// Takes over the account's policy.
@@ -373,14 +392,22 @@ impl Core {
 }
 
 impl Effects {
-    const fn lengths(&self) -> [usize; 3] {
-        [self.events.len(), self.operations.len(), self.answers.len()]
+    const fn lengths(&self) -> [usize; 5] {
+        [
+            self.events.len(),
+            self.operations.len(),
+            self.answers.len(),
+            self.look_ups.len(),
+            self.reports.len(),
+        ]
     }
 
-    fn truncate(&mut self, [events, operations, answers]: [usize; 3]) {
+    fn truncate(&mut self, [events, operations, answers, look_ups, reports]: [usize; 5]) {
         self.events.truncate(events);
         self.operations.truncate(operations);
         self.answers.truncate(answers);
+        self.look_ups.truncate(look_ups);
+        self.reports.truncate(reports);
     }
 }
 
@@ -402,10 +429,20 @@ fn mls_client(
 
 fn submission_bytes(submission: &Submission) -> usize {
     match &submission.body {
-        SubmissionBody::ClaimKeys { .. } => 512,
+        SubmissionBody::ClaimKeys { .. }
+        | SubmissionBody::LookUp { .. }
+        | SubmissionBody::RequestGroupInfo { .. } => 512,
+        SubmissionBody::Report(report) => {
+            let texts = report
+                .messages
+                .iter()
+                .map(|message| message.text.len() + 64);
+            report.note.len() + texts.sum::<usize>() + 512
+        }
         SubmissionBody::Commit(commit) => {
             let members = commit.adds.len() + commit.removes.len();
-            commit.commit.len() + commit.welcome.as_ref().map_or(0, |w| w.len()) + 300 * members
+            let welcome = commit.welcome.as_ref().map_or(0, |welcome| welcome.len());
+            commit.commit.len() + welcome + commit.group_info.len() + 300 * members
         }
         SubmissionBody::Message { message, .. } => message.len() + 64,
     }

@@ -96,6 +96,23 @@ impl Core {
         self.refresh(room)
     }
 
+    /// Goes on in rooms whose leaf could not be renewed and may be tried again now: what is held there
+    /// would else wait until something happens in the room.
+    pub(super) fn retry_refreshes(&mut self) -> Result<(), Error> {
+        let now = self.now_ms();
+        let due: Vec<RoomId> = self
+            .refresh_after
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(room, _)| *room)
+            .collect();
+        for room in due {
+            self.refresh_after.remove(&room);
+            self.advance_room(room)?;
+        }
+        Ok(())
+    }
+
     /// Whether nobody would take this device's certificate any more; it is renewed first.
     fn certificate_has_expired(&self) -> bool {
         self.identity.not_after_ms <= self.now_ms()
@@ -180,6 +197,7 @@ impl Core {
             if operation.kind == OperationKind::Refresh {
                 let again = self.now_ms().saturating_add(REFRESH_AGAIN_AFTER_MS);
                 self.refresh_after.insert(room, again);
+                self.effects.schedule_changed = true;
             }
             self.end_operation(number, Err(error));
             if create {
@@ -305,7 +323,18 @@ impl Core {
         }
         if plan.adds.is_empty() && plan.removes.is_empty() && !refresh {
             return if operation.kind == OperationKind::Create {
-                Err(no_key_packages())
+                let own = self.own_address();
+                Err(
+                    if operation.claims.iter().all(|claim| claim.address == *own) {
+                        Error::InvalidArgument(
+                        "this is your account's only device, so a conversation with yourself has \
+                         nobody else in it: name another address"
+                            .to_owned(),
+                    )
+                    } else {
+                        no_key_packages()
+                    },
+                )
             } else {
                 Ok(false)
             };
@@ -343,6 +372,12 @@ impl Core {
             adds,
             removes,
             welcome: output.welcome_messages.first().map(bytes).transpose()?,
+            group_info: output
+                .external_commit_group_info
+                .as_ref()
+                .map(bytes)
+                .transpose()?
+                .unwrap_or_default(),
         };
         let purpose = Purpose::Commit {
             operation: operation.number,
@@ -375,6 +410,9 @@ impl Core {
             sent_in_epoch: 0,
             ended_epoch: None,
             epoch_began_ms: now,
+            readable_from: 0,
+            gap: None,
+            resyncs: Vec::new(),
         })?;
         self.set_group(room, group, true);
         Ok(())
@@ -467,6 +505,9 @@ impl Core {
 
     /// The homeserver or the hub did not take a commit.
     pub(super) fn commit_refused(&mut self, counter: u64, refusal: Refusal) -> Result<(), Error> {
+        if let Some(room) = self.resync_with(counter) {
+            return self.resync_refused(room, &refusal);
+        }
         let in_flight = self
             .operations
             .values()
@@ -488,6 +529,17 @@ impl Core {
             self.fail_operation(operation.number, Error::Refused(refusal))?;
         }
         self.advance_room(room)
+    }
+
+    /// The commit that is under way in a room is of no use any more; its operation makes another.
+    pub(super) fn forget_commit(&mut self, room: RoomId) -> Result<(), Error> {
+        let under_way = self.operations.values().filter(|o| o.room == room);
+        for mut operation in under_way.cloned().collect::<Vec<_>>() {
+            operation.commit = None;
+            operation.not_before_epoch = 0;
+            self.put_operation(operation)?;
+        }
+        Ok(())
     }
 
     /// Another commit ended `epoch`: ours is made again once that one is applied.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use homeserver_api::Digest;
 use homeserver_api::attributes::MessageAttributes;
 use homeserver_api::ids::{RoomId, ServerName};
 use homeserver_api::refusal::{Refusal, RefusalCode};
@@ -113,16 +114,65 @@ impl Core {
                 server,
                 refusal,
             } => self.take_returned(counter, server, refusal),
+            DeliveryBody::Directory { request, result } => {
+                self.take_directory(request, result);
+                Ok(())
+            }
+            DeliveryBody::ReportReturned {
+                room,
+                server,
+                refusal,
+            } => {
+                let event = Event::ReportReturned {
+                    room,
+                    server,
+                    refusal,
+                };
+                self.effects.events.push(event);
+                Ok(())
+            }
+            DeliveryBody::GroupInfo {
+                request,
+                room,
+                result,
+            } => self.take_group_info(room, request, result),
+            // Nothing is kept of it here: the homeserver has the list.
+            DeliveryBody::Contact {
+                address,
+                change,
+                text,
+            } => {
+                self.effects.events.push(Event::Contact {
+                    address,
+                    change,
+                    text,
+                });
+                Ok(())
+            }
         }
     }
 
     fn take_message(&mut self, room: RoomId, bytes: &[u8], times: Times) -> Result<(), Error> {
-        match &self.room(room)?.standing {
-            Standing::Joined => {}
+        let record = self.room(room)?;
+        let (out_of_step, readable_from) = match &record.standing {
+            Standing::Joined => (false, record.readable_from),
+            Standing::Resyncing(_) => (true, 0),
             // Nothing to read it with, and that was told already.
             Standing::Left | Standing::Broken(_) | Standing::Creating => return Ok(()),
+        };
+        // From while this device was out of step: told when it came back.
+        if readable_from > 0 && epoch_of(bytes).is_some_and(|epoch| epoch < readable_from) {
+            return Ok(());
         }
-        let (content, leaf) = self.decrypt(room, bytes)?;
+        let (content, leaf) = match self.decrypt(room, bytes) {
+            Ok(read) => read,
+            Err(error @ Error::Store(_)) => return Err(error),
+            Err(_) if out_of_step => {
+                self.drop_group(room);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
         let already: Option<Place> =
             self.store
                 .get(Family::MessageIndex, content.id.as_bytes(), 0)?;
@@ -159,6 +209,7 @@ impl Core {
                 sender: leaf.device.address,
                 device: leaf.device.member,
                 content: content.encode()?,
+                message_sha256: Some(Digest::of(bytes)),
             },
         )?;
         self.put_meta(
@@ -195,6 +246,9 @@ impl Core {
     ) -> Result<(), Error> {
         match &self.room(room)?.standing {
             Standing::Joined | Standing::Creating => {}
+            Standing::Resyncing(_) => {
+                return self.take_commit_out_of_step(room, epoch, bytes, accepted_ms);
+            }
             Standing::Left | Standing::Broken(_) => return Ok(()),
         }
         let current = self.group(room)?.current_epoch();
@@ -203,17 +257,24 @@ impl Core {
             return Ok(());
         }
         if epoch > current {
-            return self.break_room(room, "a commit is missing");
+            let since_ms = self.room(room)?.epoch_began_ms;
+            return self.begin_resync(room, since_ms, "a commit is missing");
         }
         let message = mls::parse(bytes)?;
         check_commit(&message, room, epoch)?;
+        let outside = comes_from_outside(&message);
         let before = self.admit_members(room)?;
         match self.apply_commit(room, message, accepted_ms) {
             Ok(applied) => self.commit_applied(room, epoch, &before, &applied),
             Err(error @ Error::UnknownOrganisation(_)) if !self.roots_are_fresh => Err(error),
             Err(error @ Error::Store(_)) => Err(error),
-            // The hub's order stands, so a commit that can't be applied ends the room here.
-            Err(error) => self.break_room(room, &error.to_string()),
+            // Nobody's way back in, and no reason to leave this epoch: a hub that has ordered it nevertheless
+            // shows a gap with the next one.
+            Err(Error::Mls(reason)) if outside && mls::is_refusal(&reason) => {
+                Err(Error::Mls(reason))
+            }
+            // The hub's order stands, so this device has to find another way into the next epoch.
+            Err(error) => self.begin_resync(room, accepted_ms, &error.to_string()),
         }
     }
 
@@ -279,7 +340,13 @@ impl Core {
             .map_err(mls::error)?;
         self.check_joined(room, &group)?;
         // Nobody is drawn back into what this device has left: its keys there are spent.
-        let ended = known.as_ref().and_then(|record| record.ended_epoch);
+        let mut ended = known.as_ref().and_then(|record| record.ended_epoch);
+        let out_of_step = known
+            .as_ref()
+            .is_some_and(|record| matches!(record.standing, Standing::Resyncing(_)));
+        if out_of_step {
+            ended = ended.max(Some(self.group(room)?.current_epoch()));
+        }
         if ended.is_some_and(|ended| group.current_epoch() <= ended) {
             return Err(Error::Mls(
                 "a welcome to an epoch that this device was in before".to_owned(),
@@ -292,21 +359,29 @@ impl Core {
                 self.state.last_room
             }
         };
+        let resyncs = known.map(|record| record.resyncs).unwrap_or_default();
         self.put_room(RoomRecord {
             number,
             room,
             hub,
             standing: Standing::Joined,
             sent_in_epoch: 0,
-            ended_epoch: known.and_then(|record| record.ended_epoch),
+            ended_epoch: ended,
             epoch_began_ms: self.now_ms(),
+            readable_from: 0,
+            gap: None,
+            resyncs,
         })?;
+        if out_of_step {
+            // A member was quicker to add this device again.
+            self.delete_group(room)?;
+        }
         self.set_group(room, group, true);
         self.effects.events.push(Event::RoomJoined { room });
         Ok(())
     }
 
-    fn check_joined(&self, room: RoomId, group: &Group) -> Result<(), Error> {
+    pub(super) fn check_joined(&self, room: RoomId, group: &Group) -> Result<(), Error> {
         if group.group_id() != room.as_bytes() {
             return Err(Error::Mls("the welcome is to another room".to_owned()));
         }
@@ -381,16 +456,34 @@ pub(super) fn decrypt(
     Ok((content, leaf_at(group, received.sender_index)?))
 }
 
+/// The epoch that an application message was encrypted in.
+fn epoch_of(bytes: &[u8]) -> Option<u64> {
+    match mls::parse(bytes).ok()?.description() {
+        MlsMessageDescription::PrivateProtocolMessage { epoch_id, .. } => Some(epoch_id),
+        _ => None,
+    }
+}
+
+fn comes_from_outside(message: &MlsMessage) -> bool {
+    matches!(
+        message.description(),
+        MlsMessageDescription::PublicProtocolMessage {
+            sender: Sender::NewMemberCommit,
+            ..
+        }
+    )
+}
+
 fn check_commit(message: &MlsMessage, room: RoomId, epoch: u64) -> Result<(), Error> {
     match message.description() {
         MlsMessageDescription::PublicProtocolMessage {
             group_id,
             epoch_id,
             content_type: ContentType::Commit,
-            sender: Sender::Member(_),
+            // From outside only a member's own way back in; see `mls::rules`.
+            sender: Sender::Member(_) | Sender::NewMemberCommit,
             ..
         } if group_id == room.as_bytes() && epoch_id == epoch => Ok(()),
-        // A commit from outside the room above all.
         _ => Err(Error::Mls("it is no commit of a member".to_owned())),
     }
 }
@@ -401,7 +494,11 @@ const fn room_of(body: &DeliveryBody) -> Option<RoomId> {
         | DeliveryBody::Commit { room, .. }
         | DeliveryBody::Welcome { room, .. }
         | DeliveryBody::CommitRefused { room, .. }
-        | DeliveryBody::Returned { room, .. } => Some(*room),
-        DeliveryBody::KeyMaterial { .. } => None,
+        | DeliveryBody::GroupInfo { room, .. }
+        | DeliveryBody::Returned { room, .. }
+        | DeliveryBody::ReportReturned { room, .. } => Some(*room),
+        DeliveryBody::KeyMaterial { .. }
+        | DeliveryBody::Contact { .. }
+        | DeliveryBody::Directory { .. } => None,
     }
 }

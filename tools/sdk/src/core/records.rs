@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use homeserver_api::Digest;
 use homeserver_api::ids::{Address, Member, RequestId, RoomId, ServerName};
 use homeserver_api::policy::UserTypePolicy;
 use homeserver_api::refusal::Refusal;
 use homeserver_api::session::Submission;
 use serde::{Deserialize, Serialize};
 
-use crate::message::{MessageId, Progress};
+use crate::message::{Gap, MessageId, Progress};
 use crate::mls::DeviceKey;
 
 /// Who this device is; written at enrolment, renewed with the certificate.
@@ -56,6 +57,34 @@ pub(crate) enum Standing {
     Left,
     /// A commit that its hub ordered could not be applied; nothing can be read or sent any more.
     Broken(String),
+    /// This device has fallen out of step and is on its way back in.
+    Resyncing(Resync),
+}
+
+/// The way back into a room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Resync {
+    /// Why, in words.
+    pub(crate) reason: String,
+    /// When this device was last in step, milliseconds since the Unix epoch.
+    pub(crate) since_ms: u64,
+    /// The question for the group info that is not answered yet.
+    pub(crate) request: Option<RequestId>,
+    /// The commit from outside that is under way.
+    pub(crate) commit: Option<ResyncCommit>,
+    /// Attempts that came to nothing.
+    pub(crate) failed: u32,
+    /// Not asked again before this: the pause after a failure, or the end of waiting for an answer, milliseconds since the Unix epoch.
+    pub(crate) not_before_ms: u64,
+}
+
+/// A commit from outside that the hub has not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ResyncCommit {
+    pub(crate) counter: u64,
+    pub(crate) epoch: u64,
+    /// Tells it from whatever else the hub orders for the epoch.
+    pub(crate) sha256: [u8; 32],
 }
 
 /// A room, without MLS's state.
@@ -71,6 +100,12 @@ pub(crate) struct RoomRecord {
     pub(crate) ended_epoch: Option<u64>,
     /// When the present epoch began here, milliseconds since the Unix epoch.
     pub(crate) epoch_began_ms: u64,
+    /// The first epoch that this device can read, since it last came back into the room.
+    pub(crate) readable_from: u64,
+    /// When it was out of the room's step the last time.
+    pub(crate) gap: Option<Gap>,
+    /// When this device fell out of the room's step lately, milliseconds since the Unix epoch.
+    pub(crate) resyncs: Vec<u64>,
 }
 
 /// A submission without an answer.
@@ -86,6 +121,10 @@ pub(crate) enum Purpose {
     Message { room: RoomId, number: u64 },
     Claim { operation: u64, request: RequestId },
     Commit { operation: u64 },
+    LookUp { request: RequestId },
+    Report,
+    GroupInfo { room: RoomId, request: RequestId },
+    Resync { room: RoomId },
 }
 
 /// What is known of a message apart from its content, which lies in a record of its own that can
@@ -146,6 +185,8 @@ pub(crate) struct MessageContent {
     /// [`crate::content::Content::encode`]'s bytes.
     #[serde(with = "serde_bytes")]
     pub(crate) content: Vec<u8>,
+    /// Of the MLS PrivateMessage as it came, for a report; an own message has none.
+    pub(crate) message_sha256: Option<Digest>,
 }
 
 /// Where a message is.

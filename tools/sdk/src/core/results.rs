@@ -59,7 +59,9 @@ impl Core {
             self.store.delete(Family::Outbox, b"", counter);
             self.outbox.remove(&counter);
             match outcome {
-                Outcome::Accepted { accepted_ms } => self.accepted(&entry.purpose, accepted_ms)?,
+                Outcome::Accepted { accepted_ms } => {
+                    self.accepted(counter, &entry.purpose, accepted_ms)?
+                }
                 Outcome::Refused(refusal) => {
                     self.refused(counter, entry.purpose, refusal)?;
                 }
@@ -69,7 +71,7 @@ impl Core {
         Ok(again)
     }
 
-    fn accepted(&mut self, purpose: &Purpose, accepted_ms: u64) -> Result<(), Error> {
+    fn accepted(&mut self, counter: u64, purpose: &Purpose, accepted_ms: u64) -> Result<(), Error> {
         match purpose {
             Purpose::Message { room, number } => {
                 let place = Place {
@@ -79,7 +81,15 @@ impl Core {
                 self.accept_message(place, accepted_ms)
             }
             // Their real answers come as deliveries.
-            Purpose::Claim { .. } | Purpose::Commit { .. } => Ok(()),
+            Purpose::Claim { .. }
+            | Purpose::Commit { .. }
+            | Purpose::GroupInfo { .. }
+            | Purpose::LookUp { .. }
+            | Purpose::Resync { .. } => Ok(()),
+            Purpose::Report => {
+                self.report_answered(counter, Ok(()));
+                Ok(())
+            }
         }
     }
 
@@ -96,7 +106,20 @@ impl Core {
                 self.answer_message(room, number, ProgressRecord::Refused(refusal))
             }
             Purpose::Claim { request, .. } => self.take_key_material(request, Err(refusal)),
-            Purpose::Commit { .. } => self.commit_refused(counter, refusal),
+            Purpose::Commit { .. } | Purpose::Resync { .. } => {
+                self.commit_refused(counter, refusal)
+            }
+            Purpose::LookUp { request } => {
+                self.take_directory(request, Err(refusal));
+                Ok(())
+            }
+            Purpose::Report => {
+                self.report_answered(counter, Err(refusal));
+                Ok(())
+            }
+            Purpose::GroupInfo { room, request } => {
+                self.take_group_info(room, request, Err(refusal))
+            }
         }
     }
 }

@@ -28,7 +28,7 @@ impl Core {
         let joined: Vec<RoomRecord> = self
             .rooms
             .values()
-            .filter(|record| record.standing == Standing::Joined)
+            .filter(|record| matches!(record.standing, Standing::Joined | Standing::Resyncing(_)))
             .cloned()
             .collect();
         joined
@@ -47,6 +47,8 @@ impl Core {
                     epoch,
                     addresses: addresses.into_iter().collect(),
                     members,
+                    out_of_step: matches!(record.standing, Standing::Resyncing(_)),
+                    gap: record.gap,
                 })
             })
             .collect()
@@ -60,7 +62,7 @@ impl Core {
     pub(super) fn open_room(&self, room: RoomId) -> Result<&RoomRecord, Error> {
         let record = self.room(room)?;
         match &record.standing {
-            Standing::Creating | Standing::Joined => Ok(record),
+            Standing::Creating | Standing::Joined | Standing::Resyncing(_) => Ok(record),
             Standing::Left => Err(Error::UnknownRoom(room)),
             Standing::Broken(reason) => Err(Error::Mls(reason.clone())),
         }
@@ -73,6 +75,7 @@ impl Core {
 
     pub(super) fn put_room(&mut self, record: RoomRecord) -> Result<(), Error> {
         self.store.put(Family::Room, b"", record.number, &record)?;
+        self.schedule_resync(&record);
         self.rooms.insert(record.room, record);
         Ok(())
     }
@@ -80,6 +83,7 @@ impl Core {
     pub(super) fn delete_room(&mut self, room: RoomId) -> Result<(), Error> {
         if let Some(record) = self.rooms.remove(&room) {
             self.store.delete(Family::Room, b"", record.number);
+            self.resync_at.remove(&room);
         }
         self.delete_group(room)
     }
@@ -139,7 +143,7 @@ impl Core {
         self.groups.remove(&room);
     }
 
-    fn delete_group(&mut self, room: RoomId) -> Result<(), Error> {
+    pub(super) fn delete_group(&mut self, room: RoomId) -> Result<(), Error> {
         self.drop_group(room);
         self.storage.delete_group(room.as_bytes())
     }
@@ -246,7 +250,8 @@ pub(super) fn leaf_at(group: &Group, index: u32) -> Result<Leaf, Error> {
         .and_then(|member| leaf(&member))
 }
 
-fn leaf(member: &mls_rs::group::Member) -> Result<Leaf, Error> {
+/// What a member's leaf says.
+pub(super) fn leaf(member: &mls_rs::group::Member) -> Result<Leaf, Error> {
     let certificate = member
         .signing_identity()
         .credential

@@ -182,6 +182,11 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<MlsMessage, Error> {
     }
 }
 
+/// Whether an MLS error says that a room's rules refuse a commit.
+pub(crate) fn is_refusal(reason: &str) -> bool {
+    reason.starts_with(rules::REFUSED)
+}
+
 /// mls-rs's time of a moment in milliseconds.
 pub(crate) fn time(ms: u64) -> MlsTime {
     MlsTime::from_duration_since_epoch(Duration::from_millis(ms))

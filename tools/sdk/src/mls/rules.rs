@@ -1,18 +1,24 @@
 //! Which commits are valid: only what a present member proposes itself, in the commit.
 //!
-//! A pure function of the commit. Outsiders propose nothing and commit nothing; nothing is
+//! A pure function of the group and the commit. Outsiders propose nothing, and commit one thing alone: a
+//! member that has fallen out of step replaces its own leaf, with the same device and key. Nothing is
 //! proposed by reference; besides the committer's own new leaf, devices are added and removed and
 //! nothing else about a room changes. So no server can put a ghost into a room or take its
 //! settings away.
 
 use mls_rs::MlsRules;
 use mls_rs::group::{GroupContext, Roster, Sender};
+use mls_rs::identity::SigningIdentity;
 use mls_rs::mls_rules::{
     CommitDirection, CommitOptions, CommitSource, EncryptionOptions, ProposalBundle, ProposalInfo,
     ProposalSource,
 };
 
+use crate::certificate;
 use crate::error::Error;
+
+/// How every refusal by these rules begins.
+pub(super) const REFUSED: &str = "the commit is refused";
 
 /// The rules of every room.
 #[derive(Debug, Clone, Copy)]
@@ -25,12 +31,16 @@ impl MlsRules for Rules {
         &self,
         _direction: CommitDirection,
         source: CommitSource,
-        _roster: &Roster<'_>,
+        roster: &Roster<'_>,
         _context: &GroupContext,
         proposals: ProposalBundle,
     ) -> Result<ProposalBundle, Error> {
-        let CommitSource::ExistingMember(committer) = source else {
-            return Err(refused("it comes from outside"));
+        let committer = match source {
+            CommitSource::ExistingMember(committer) => committer,
+            CommitSource::NewMember(identity) => {
+                replaces_own_leaf(roster, &identity, &proposals)?;
+                return Ok(proposals);
+            }
         };
         let own = |sender: &Sender, source: &ProposalSource| {
             *sender == Sender::Member(committer.index())
@@ -59,13 +69,13 @@ impl MlsRules for Rules {
         _context: &GroupContext,
         _proposals: &ProposalBundle,
     ) -> Result<CommitOptions, Error> {
-        // A path in every commit, so that each heals the group; the tree in the welcome, because no
-        // server could hand it out.
+        // A path in every commit, so that each heals the group; the tree in the welcome and in the group
+        // info that the hub keeps, so that nobody has to ask for it apart.
         Ok(CommitOptions::new()
             .with_path_required(true)
             .with_ratchet_tree_extension(true)
             .with_single_welcome_message(true)
-            .with_allow_external_commit(false))
+            .with_allow_external_commit(true))
     }
 
     fn encryption_options(
@@ -82,6 +92,39 @@ impl MlsRules for Rules {
     }
 }
 
+/// Whether a commit from outside is its author's way back in: an external init, the removal of the author's
+/// own leaf, and nothing else. The key is the leaf's too, so that nobody who can certify a device can take
+/// its place.
+fn replaces_own_leaf(
+    roster: &Roster<'_>,
+    identity: &SigningIdentity,
+    proposals: &ProposalBundle,
+) -> Result<(), Error> {
+    let (inits, removals) = (
+        proposals.external_init_proposals(),
+        proposals.remove_proposals(),
+    );
+    let ([_], [removal], 2) = (inits, removals, proposals.length()) else {
+        return Err(refused("it comes from outside"));
+    };
+    let leaf = roster
+        .member_with_index(removal.proposal.to_remove())
+        .map_err(|_| refused("it removes nobody"))?;
+    let (old, new) = (device_of(leaf.signing_identity())?, device_of(identity)?);
+    if old != new || leaf.signing_identity().signature_key != identity.signature_key {
+        return Err(refused("it comes from outside and takes another's place"));
+    }
+    Ok(())
+}
+
+fn device_of(identity: &SigningIdentity) -> Result<String, Error> {
+    let chain = identity.credential.as_x509();
+    let leaf = chain
+        .and_then(|chain| chain.first())
+        .ok_or_else(|| refused("its author has no certificate"))?;
+    Ok(certificate::read(leaf)?.uri)
+}
+
 fn refused(reason: &str) -> Error {
-    Error::Mls(format!("the commit is refused: {reason}"))
+    Error::Mls(format!("{REFUSED}: {reason}"))
 }

@@ -31,6 +31,9 @@ pub(crate) struct MlsStorage {
     clock: Arc<dyn Clock>,
     /// Whether the key packages being made are last-resort ones, which outlive their use.
     making_last_resort: Arc<AtomicBool>,
+    /// Whether groups are those that this device comes back into: each is kept beside the one that it was
+    /// in, and without earlier epochs.
+    pending: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -55,7 +58,32 @@ impl MlsStorage {
             store,
             clock,
             making_last_resort: Arc::default(),
+            pending: false,
         }
+    }
+
+    /// The same store, for groups that this device comes back into.
+    pub(crate) fn pending(&self) -> Self {
+        Self {
+            pending: true,
+            ..self.clone()
+        }
+    }
+
+    /// Puts the group that this device came back into in the place of the one that it was in.
+    pub(crate) fn install_pending(&self, group: &[u8]) -> Result<(), Error> {
+        let state = self
+            .store
+            .get_bytes(Family::PendingGroup, group, 0)?
+            .ok_or_else(|| Error::Store("the group to come back into is gone".to_owned()))?;
+        self.delete_group(group)?;
+        self.store.put_bytes(Family::GroupState, group, 0, state);
+        Ok(())
+    }
+
+    /// Forgets the group that this device was about to come back into.
+    pub(crate) fn delete_pending(&self, group: &[u8]) {
+        self.store.delete(Family::PendingGroup, group, 0);
     }
 
     /// Marks the key packages that are made from now on.
@@ -101,10 +129,19 @@ impl MlsStorage {
     /// Deletes everything of a group.
     pub(crate) fn delete_group(&self, group: &[u8]) -> Result<(), Error> {
         self.store.delete(Family::GroupState, group, 0);
+        self.delete_pending(group);
         for number in self.store.numbers(Family::GroupEpoch, group)? {
             self.store.delete(Family::GroupEpoch, group, number);
         }
         Ok(())
+    }
+
+    const fn state_family(&self) -> Family {
+        if self.pending {
+            Family::PendingGroup
+        } else {
+            Family::GroupState
+        }
     }
 
     /// Where a key package is kept: by the first bytes of its reference, which is a hash.
@@ -126,10 +163,13 @@ impl GroupStateStorage for MlsStorage {
     type Error = Error;
 
     fn state(&self, group_id: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
-        self.store.get_bytes(Family::GroupState, group_id, 0)
+        self.store.get_bytes(self.state_family(), group_id, 0)
     }
 
     fn epoch(&self, group_id: &[u8], epoch_id: u64) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
+        if self.pending {
+            return Ok(None);
+        }
         let stored: Option<StoredEpoch> = self.store.get(Family::GroupEpoch, group_id, epoch_id)?;
         Ok(stored.map(|stored| Zeroizing::new(stored.data)))
     }
@@ -141,7 +181,11 @@ impl GroupStateStorage for MlsStorage {
         epoch_updates: Vec<EpochRecord>,
     ) -> Result<(), Error> {
         self.store
-            .put_bytes(Family::GroupState, &state.id, 0, state.data);
+            .put_bytes(self.state_family(), &state.id, 0, state.data);
+        // The epoch that an external commit starts from has no secrets to keep.
+        if self.pending {
+            return Ok(());
+        }
         let ended_ms = self.clock.now_ms();
         let inserted = !epoch_inserts.is_empty();
         for record in epoch_inserts {
@@ -169,6 +213,9 @@ impl GroupStateStorage for MlsStorage {
     }
 
     fn max_epoch_id(&self, group_id: &[u8]) -> Result<Option<u64>, Error> {
+        if self.pending {
+            return Ok(None);
+        }
         Ok(self
             .store
             .numbers(Family::GroupEpoch, group_id)?

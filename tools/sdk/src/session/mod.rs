@@ -17,7 +17,7 @@ use homeserver_api::session::{ClientFrame, FRAME_BYTES_MAX, Hello, SUBPROTOCOL, 
 use http::header::{AUTHORIZATION, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
@@ -232,7 +232,8 @@ impl Receiver {
                 Ok(Some(Received::Pong))
             }
             Some(Ok(Message::Text(_))) => Err(Error::Protocol("a text frame".to_owned())),
-            Some(Ok(Message::Close(_)) | Err(WsError::ConnectionClosed)) | None => Ok(None),
+            Some(Ok(Message::Close(frame))) => closed(frame.as_ref()),
+            Some(Err(WsError::ConnectionClosed)) | None => Ok(None),
             Some(Err(error)) => Err(lost(error)),
         }
     }
@@ -266,7 +267,8 @@ async fn next(
             Ok(Message::Binary(bytes)) => return Ok(Some(bytes)),
             // Pings are answered by the library while it reads.
             Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
-            Ok(Message::Close(_)) | Err(WsError::ConnectionClosed) => return Ok(None),
+            Ok(Message::Close(frame)) => return closed(frame.as_ref()),
+            Err(WsError::ConnectionClosed) => return Ok(None),
             Ok(Message::Text(_)) => {
                 return Err(Error::Protocol("a text frame".to_owned()));
             }
@@ -274,6 +276,16 @@ async fn next(
         }
     }
     Ok(None)
+}
+
+/// The end of a session: with the homeserver's reason, if it gives one.
+fn closed<T>(frame: Option<&CloseFrame>) -> Result<Option<T>, Error> {
+    match frame {
+        Some(frame) if !frame.reason.is_empty() => {
+            Err(Error::SessionLost(frame.reason.as_str().to_owned()))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// Why a session could not be opened.

@@ -34,6 +34,8 @@ pub(crate) enum Family {
     Anchors,
     /// From a submission's counter to its message.
     Sent,
+    /// MLS's state of a group that this device comes back into, until the hub has ordered that.
+    PendingGroup,
 }
 
 impl Family {
@@ -53,6 +55,7 @@ impl Family {
             Self::Operation => 12,
             Self::Anchors => 13,
             Self::Sent => 14,
+            Self::PendingGroup => 15,
         }
     }
 
@@ -61,7 +64,11 @@ impl Family {
     pub(super) const fn forgets(self) -> bool {
         matches!(
             self,
-            Self::GroupState | Self::GroupEpoch | Self::KeyPackage | Self::MessageContent
+            Self::GroupState
+                | Self::GroupEpoch
+                | Self::PendingGroup
+                | Self::KeyPackage
+                | Self::MessageContent
         )
     }
 }

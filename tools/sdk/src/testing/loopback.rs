@@ -12,6 +12,9 @@ use homeserver_api::client::{
     AccountInfo, Anchor, Anchors, EnrolRequest, EnrolResponse, FileInfo, KeyPackageCount,
     KeyPackages, RenewRequest, RenewResponse,
 };
+use homeserver_api::contacts::{
+    ContactAct, ContactInfo, ContactRequest, ContactStanding, Contacts,
+};
 use homeserver_api::ids::{AccountId, Address, DeviceId, FileId, Member};
 use homeserver_api::password::ChangePasswordRequest;
 use homeserver_api::policy::UserTypePolicy;
@@ -55,6 +58,8 @@ pub(crate) struct Loopback {
     stop: watch::Sender<u32>,
     /// Devices that were removed.
     pub(crate) removed: Mutex<BTreeSet<DeviceId>>,
+    /// What was asked and decided about whom.
+    pub(crate) contacts: Mutex<Vec<(Address, ContactRequest)>>,
     /// How many certificates were renewed.
     pub(crate) renewals: watch::Sender<u32>,
 }
@@ -87,6 +92,7 @@ impl Loopback {
             tls: TlsAcceptor::from(Arc::new(tls)),
             fetches: Mutex::default(),
             removed: Mutex::default(),
+            contacts: Mutex::default(),
             stop: watch::Sender::new(0),
             renewals: watch::Sender::new(0),
         });
@@ -168,6 +174,20 @@ impl Loopback {
                 no_content()
             }
             (Method::GET, "/v1/account") => json(200, &self.account(&member)),
+            (Method::GET, "/v1/contacts") => {
+                let noted = self.contacts.lock().unwrap();
+                let contacts = noted.iter().map(|(of, request)| contact(of, request));
+                let contacts = contacts.collect();
+                json(200, &Contacts { contacts })
+            }
+            (Method::PUT, path) if path.starts_with("/v1/contacts/") => {
+                let of: Address = path.rsplit('/').next().unwrap().parse().unwrap();
+                let request: ContactRequest = read(request).await;
+                let answer = json(200, &contact(&of, &request));
+                self.contacts.lock().unwrap().push((of, request));
+                answer
+            }
+            (Method::DELETE, path) if path.starts_with("/v1/contacts/") => no_content(),
             (Method::GET, "/v1/anchors") => json(
                 200,
                 &Anchors {
@@ -404,6 +424,21 @@ fn no_content() -> Answer {
         .status(StatusCode::NO_CONTENT)
         .body(Full::default())
         .unwrap()
+}
+
+fn contact(of: &Address, request: &ContactRequest) -> ContactInfo {
+    ContactInfo {
+        address: of.clone(),
+        standing: match request.act {
+            ContactAct::Ask => ContactStanding::Asked,
+            ContactAct::Allow => ContactStanding::Allowed,
+            ContactAct::Block => ContactStanding::Blocked,
+        },
+        allows_you: false,
+        text: String::new(),
+        since_ms: 0,
+        expires_ms: None,
+    }
 }
 
 async fn read<T: serde::de::DeserializeOwned>(request: Request<Incoming>) -> T {

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use homeserver_api::ids::{Address, DeviceId, Member, RoomId, ServerName};
 use homeserver_api::refusal::{Refusal, RefusalCode};
 use homeserver_api::session::{
-    ClaimedDevice, Commit, Delivery, DeliveryBody, Outcome, Submission, SubmissionBody,
-    SubmissionResult,
+    ClaimedDevice, Commit, Delivery, DeliveryBody, GroupInfo, Listing, Outcome, Report, Sought,
+    Submission, SubmissionBody, SubmissionResult,
 };
 
 use crate::clock::Clock as _;
@@ -26,6 +26,7 @@ struct Device {
 struct Room {
     epoch: u64,
     members: Vec<Member>,
+    group_info: Bytes,
 }
 
 pub(crate) struct Network {
@@ -43,10 +44,22 @@ pub(crate) struct Network {
     pub(crate) refuse_messages: Vec<Refusal>,
     /// What every commit is answered instead of being ordered.
     pub(crate) refuse_commits: Option<Refusal>,
+    /// What every request for a group info is answered.
+    pub(crate) refuse_group_infos: Option<Refusal>,
+    /// How many group infos were asked for.
+    pub(crate) group_infos_asked: usize,
     /// What the next message is answered, to be tried again later.
     pub(crate) defer_next: Option<u64>,
     /// Keys that are handed out for an address in place of its own.
     pub(crate) swap_claims: BTreeMap<Address, Address>,
+    /// What every look-up is answered.
+    pub(crate) refuse_look_ups: Option<Refusal>,
+    /// What every report is answered instead of being taken.
+    pub(crate) refuse_reports: Option<Refusal>,
+    /// Every report that was taken.
+    pub(crate) reports: Vec<Report>,
+    /// People whom every look-up names beside those who were looked for.
+    pub(crate) lie_about_people: Vec<Address>,
 }
 
 impl Network {
@@ -61,8 +74,14 @@ impl Network {
             refuse_claims: BTreeMap::new(),
             refuse_messages: Vec::new(),
             refuse_commits: None,
+            refuse_group_infos: None,
+            group_infos_asked: 0,
             defer_next: None,
             swap_claims: BTreeMap::new(),
+            refuse_look_ups: None,
+            refuse_reports: None,
+            reports: Vec::new(),
+            lie_about_people: Vec::new(),
         }
     }
 
@@ -185,6 +204,31 @@ impl Network {
                 let request = *request;
                 self.deliver(from, DeliveryBody::KeyMaterial { request, result });
             }
+            SubmissionBody::LookUp {
+                request,
+                server,
+                sought,
+            } => {
+                let (request, result) = (*request, self.look_up(server, sought));
+                self.deliver(from, DeliveryBody::Directory { request, result });
+            }
+            SubmissionBody::Report(_) if self.refuse_reports.is_some() => {
+                let refusal = self.refuse_reports.clone();
+                return refusal.map_or(Outcome::Accepted { accepted_ms }, Outcome::Refused);
+            }
+            SubmissionBody::Report(report) => self.reports.push(report.clone()),
+            SubmissionBody::RequestGroupInfo { request, room } => {
+                let result = self.group_info(from, *room);
+                let (request, room) = (*request, *room);
+                self.deliver(
+                    from,
+                    DeliveryBody::GroupInfo {
+                        request,
+                        room,
+                        result,
+                    },
+                );
+            }
             SubmissionBody::Commit(_) if self.refuse_commits.is_some() => {
                 let refusal = self.refuse_commits.clone();
                 return refusal.map_or(Outcome::Accepted { accepted_ms }, Outcome::Refused);
@@ -211,6 +255,54 @@ impl Network {
             }
         }
         Outcome::Accepted { accepted_ms }
+    }
+
+    /// The hub's newest group info, for members alone.
+    fn group_info(&mut self, from: &Member, room: RoomId) -> Result<GroupInfo, Refusal> {
+        self.group_infos_asked += 1;
+        if let Some(refusal) = &self.refuse_group_infos {
+            return Err(refusal.clone());
+        }
+        let found = self.rooms.get(&room);
+        let found = found.filter(|room| room.members.contains(from));
+        let found = found.ok_or_else(|| Refusal::new(RefusalCode::UnknownRoom, "none"))?;
+        Ok(GroupInfo {
+            epoch: found.epoch,
+            group_info: found.group_info.clone(),
+        })
+    }
+
+    /// The newest group info is this from now on: what a member could hand in that means ill.
+    pub(crate) fn set_group_info(&mut self, room: RoomId, group_info: Bytes) {
+        self.rooms.get_mut(&room).unwrap().group_info = group_info;
+    }
+
+    /// A room's newest group info.
+    pub(crate) fn newest_group_info(&self, room: RoomId) -> Bytes {
+        self.rooms[&room].group_info.clone()
+    }
+
+    /// Loses the first commit that waits for a device.
+    pub(crate) fn lose_commit(&mut self, member: &Member) {
+        let inbox = &mut self.devices.get_mut(member).unwrap().inbox;
+        let is_commit = |delivery: &Delivery| matches!(delivery.body, DeliveryBody::Commit { .. });
+        let at = inbox.iter().position(is_commit).unwrap();
+        inbox.remove(at);
+    }
+
+    /// Spoils the first commit that waits for a device, and for no other.
+    pub(crate) fn spoil_commit(&mut self, member: &Member) {
+        let inbox = &mut self.devices.get_mut(member).unwrap().inbox;
+        for delivery in inbox {
+            if let DeliveryBody::Commit { commit, .. } = &mut delivery.body {
+                let mut bytes = commit.to_vec();
+                let last = bytes.len() - 1;
+                bytes[last] ^= 1;
+                *commit = bytes.into();
+                return;
+            }
+        }
+        panic!("no commit waits");
     }
 
     fn claim(&mut self, from: &Member, address: &Address) -> Result<Vec<ClaimedDevice>, Refusal> {
@@ -240,6 +332,19 @@ impl Network {
             return Err(Refusal::new(RefusalCode::NoKeyPackages, "none"));
         }
         Ok(claimed)
+    }
+
+    fn look_up(&self, server: &ServerName, sought: &Sought) -> Result<Listing, Refusal> {
+        if let Some(refusal) = &self.refuse_look_ups {
+            return Err(refusal.clone());
+        }
+        let mut found = self.lie_about_people.clone();
+        let accounts = self.accounts.keys().filter(|a| a.server == *server);
+        found.extend(accounts.filter(|a| sought.includes(&a.handle)).cloned());
+        Ok(Listing {
+            addresses: found,
+            more: false,
+        })
     }
 
     /// The hub's compare-and-swap.
@@ -306,6 +411,7 @@ impl Network {
             Room {
                 epoch: commit.epoch + 1,
                 members,
+                group_info: commit.group_info.clone(),
             },
         );
     }

@@ -104,7 +104,7 @@ pub(crate) fn run(options: &Options) -> Result {
     if !options.json {
         show(&report);
     }
-    println!("{report}");
+    process::say(&report.to_string());
     if *at(&report, "/ok") == true {
         Ok(())
     } else {
@@ -373,14 +373,15 @@ fn mib(kib: u64) -> Value {
 }
 
 fn show(report: &Value) {
-    println!("{}\n", at(report, "/work").as_str().unwrap_or_default());
+    process::say(at(report, "/work").as_str().unwrap_or_default());
+    process::say("");
     for part in ["/machine", "/figures"] {
         if let Some(entries) = at(report, part).as_object() {
             for (name, value) in entries {
-                println!("{name:<40} {value}");
+                process::say(&format!("{name:<40} {value}"));
             }
         }
-        println!();
+        process::say("");
     }
 }
 

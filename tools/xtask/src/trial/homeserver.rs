@@ -167,6 +167,26 @@ impl Homeserver {
         Ok(())
     }
 
+    /// SIGTERM; its exit status, or none when it does not end in time.
+    pub(super) fn terminate(&mut self, patience: Duration) -> Result<Option<i32>> {
+        let Some(process) = self.process.as_mut() else {
+            return Ok(None);
+        };
+        Command::new("kill")
+            .args(["-TERM", &process.id().to_string()])
+            .captured()?;
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline {
+            let ended = process.try_wait().map_err(failure::at(&self.program))?;
+            if let Some(status) = ended {
+                self.process = None;
+                return Ok(status.code());
+            }
+            thread::sleep(ASK_AGAIN);
+        }
+        Ok(None)
+    }
+
     /// Runs an administrator's command that must succeed.
     pub(super) fn hsctl(&self, arguments: &[&str]) -> Result<String> {
         self.hsctl_command(arguments).captured()

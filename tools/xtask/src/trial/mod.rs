@@ -18,6 +18,7 @@ mod network;
 mod person;
 mod record;
 mod stage;
+mod terminal;
 mod traffic;
 mod troubles;
 
@@ -48,6 +49,8 @@ pub(crate) struct Options {
 enum Name {
     /// Two homeservers, real clients: strangers, bounds, SIGKILL, a network in trouble.
     Network,
+    /// What people and scripts have of `chat`: its objects, a terminal, a homeserver that stops, passwords.
+    Terminal,
     /// Hostile and broken peers: revoked while sending, replays, poison, one bad of ten, a long partition.
     Federation,
 }
@@ -68,6 +71,7 @@ pub(crate) fn run(options: &Options) -> Result {
     workspace.build_as_tests_do()?;
     let report = match options.name {
         Name::Network => network::run(&workspace, network_can_be_cut)?,
+        Name::Terminal => terminal::run(&workspace)?,
         Name::Federation => federation::run(&workspace, network_can_be_cut, &options.only)?,
     };
     finish(&report, options.json)
@@ -78,9 +82,11 @@ pub(crate) fn as_tests(
     workspace: &Workspace,
     network_can_be_cut: std::result::Result<(), String>,
 ) -> Result<(u64, u64, u64)> {
-    let report = process::step("trial network", || {
+    let mut report = process::step("trial network", || {
         network::run(workspace, network_can_be_cut)
     })?;
+    let terminal = process::step("trial terminal", || terminal::run(workspace))?;
+    report.checks.extend(terminal.checks);
     eprint!("{}", report.text());
     Ok(report.counts())
 }

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
@@ -28,6 +28,8 @@ const DOWN: Duration = Duration::from_millis(500);
 const TROUBLE: Duration = Duration::from_secs(6);
 /// First delivery after the network is mended.
 const FIRST_AFTER_MENDING_MAX: Duration = Duration::from_secs(5);
+/// How long it may take until a partner has heard of a revocation.
+const TOLD_MAX: Duration = Duration::from_secs(10);
 /// Kills of each homeserver.
 const KILLS_EACH: u32 = 3;
 /// Fewer messages than this are no traffic to kill in.
@@ -60,6 +62,9 @@ impl Trial<'_> {
         report
             .checks
             .push(process::step("time-to-live bounds", || self.bounds())?);
+        report
+            .checks
+            .push(process::step("a revocation", || self.revocation())?);
         report
             .checks
             .push(process::step("SIGKILL under traffic", || self.kills())?);
@@ -105,6 +110,48 @@ impl Trial<'_> {
             ])
             .captured()?;
         read("conformance probe", &printed)
+    }
+
+    /// Whoever ends an agreement tells the partner, who is away at that moment too.
+    fn revocation(&self) -> Result<Check> {
+        let told = |name: &str, away: bool| -> Result<String> {
+            let mut stage = self.0.stage(name, None, None)?;
+            if away {
+                stage.b.kill()?;
+            }
+            stage.a.hsctl(&[
+                "peer",
+                "revoke",
+                stage.b.name,
+                "--reason",
+                "the end",
+                "--yes",
+            ])?;
+            if away {
+                stage.b.start()?;
+            }
+            let began = Instant::now();
+            while began.elapsed() < TOLD_MAX {
+                let shown = stage.b.hsctl(&["peer", "show", stage.a.name])?;
+                let peer: serde_json::Value = read("hsctl peer show", &shown)?;
+                if peer.get("state").and_then(serde_json::Value::as_str) == Some("revoked") {
+                    return Ok("told".to_owned());
+                }
+                std::thread::sleep(PACE);
+            }
+            Ok("not told".to_owned())
+        };
+        let (present, away) = (told("r", false)?, told("r0", true)?);
+        Ok(Check {
+            id: "a-revocation-is-told",
+            must: format!(
+                "a partner shows a revoked agreement within {} s, one that was away after it is back",
+                TOLD_MAX.as_secs()
+            ),
+            got: format!("a partner that was there: {present}, one that was away: {away}"),
+            ok: Some(present == "told" && away == "told"),
+            control: None,
+        })
     }
 
     /// A lifetime outside the bounds is refused with its reason, and nothing arrives.

@@ -24,6 +24,8 @@ pub(super) struct Person {
     chat: PathBuf,
     folder: PathBuf,
     namespace: Option<String>,
+    /// What enrolment printed.
+    pub(super) enrolled: String,
 }
 
 impl Person {
@@ -39,34 +41,105 @@ impl Person {
         };
         let password = secret("password", &account.password)?;
         secret("passphrase", "a passphrase for this trial alone\n")?;
-        let person = Self {
+        let mut person = Self {
             name: name.to_owned(),
             address: account.address,
             chat: binaries.join("chat"),
             folder,
             namespace: server.namespace.clone(),
+            enrolled: String::new(),
         };
-        person
-            .chat()
-            .args([
-                "enrol",
-                &person.address,
-                "--server",
-                &server.client,
-                "--root-sha256",
-                &server.root_sha256,
-            ])
+        person.enrolled = person.make_device(server, &password)?;
+        Ok(person)
+    }
+
+    /// Another device of the same account, in a folder of this name.
+    pub(super) fn second_device(
+        &self,
+        server: &Homeserver,
+        name: &str,
+        password: &Path,
+    ) -> Result<Self> {
+        let folder = self.folder.join(name);
+        fs::create_dir_all(&folder).map_err(failure::at(&folder))?;
+        let passphrase = folder.join("passphrase");
+        fs::write(&passphrase, "another passphrase\n").map_err(failure::at(&passphrase))?;
+        let mut device = Self {
+            name: self.name.clone(),
+            address: self.address.clone(),
+            chat: self.chat.clone(),
+            folder,
+            namespace: self.namespace.clone(),
+            enrolled: String::new(),
+        };
+        device.enrolled = device.make_device(server, password)?;
+        Ok(device)
+    }
+
+    fn make_device(&self, server: &Homeserver, password: &Path) -> Result<String> {
+        self.chat()
+            .args(["enrol", &self.address, "--server", &server.client])
+            .args(["--root-sha256", &server.root_sha256])
             .arg("--password-file")
             .arg(password)
-            .captured()?;
-        Ok(person)
+            .captured()
+    }
+
+    /// Where the account's first password is.
+    pub(super) fn password_file(&self) -> PathBuf {
+        self.folder.join("password")
+    }
+
+    /// Where the device keeps everything.
+    pub(super) fn device_folder(&self) -> PathBuf {
+        self.folder.join("device")
+    }
+
+    /// A command of `chat`, with `--json`.
+    pub(super) fn command(&self, words: &[&str]) -> Command {
+        let mut command = self.chat();
+        command.args(words);
+        command
+    }
+
+    /// Runs a command that must succeed, and returns the objects that it prints.
+    pub(super) fn run(&self, words: &[&str]) -> Result<String> {
+        self.command(words).captured()
+    }
+
+    /// Runs a command that must fail, and returns the objects that it prints.
+    pub(super) fn refused(&self, words: &[&str]) -> Result<String> {
+        let output = self
+            .command(words)
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|source| Failure::Start {
+                program: "chat".to_owned(),
+                source,
+            })?;
+        if output.status.success() {
+            return Err(Failure::DidNotHold(format!("chat took {words:?}")));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The line that a person types in a shell, without `--json`.
+    pub(super) fn typed(&self, words: &[&str]) -> String {
+        let quoted = |path: &Path| format!("'{}'", path.display());
+        format!(
+            "{} --dir {} --passphrase-file {} {}",
+            quoted(&self.chat),
+            quoted(&self.device_folder()),
+            quoted(&self.folder.join("passphrase")),
+            words.join(" ")
+        )
     }
 
     fn chat(&self) -> Command {
         let mut command = inside(self.namespace.as_deref(), &self.chat);
         command
             .args(["--json", "--timeout", PATIENCE_SECONDS, "--dir"])
-            .arg(self.folder.join("device"))
+            .arg(self.device_folder())
             .arg("--passphrase-file")
             .arg(self.folder.join("passphrase"));
         command

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use homeserver_api::admin::{AuditPage, PAGE_ENTRIES_MAX};
+use homeserver_api::admin::AuditPage;
 use serde::Deserialize;
 
 use super::super::error::AdminError;
-use super::super::extract::Fields;
+use super::super::extract::{Fields, Number};
+use super::entries;
 use crate::audit;
 use crate::node::Node;
 
@@ -15,9 +16,8 @@ use crate::node::Node;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in super::super) struct Page {
-    #[serde(default)]
-    after: u64,
-    limit: Option<usize>,
+    after: Option<Number>,
+    limit: Option<Number>,
 }
 
 /// `GET /admin/v1/audit?after=&limit=`: a page of the audit log, oldest first.
@@ -25,9 +25,8 @@ pub(in super::super) async fn handle(
     State(node): State<Arc<Node>>,
     Fields(page): Fields<Page>,
 ) -> Result<axum::Json<AuditPage>, AdminError> {
-    let limit = page.limit.unwrap_or(PAGE_ENTRIES_MAX);
-    let limit = limit.clamp(1, PAGE_ENTRIES_MAX);
+    let after = page.after.map_or(0, |Number(after)| after);
     Ok(axum::Json(
-        audit::page(&node.store, page.after, limit).await?,
+        audit::page(&node.store, after, entries(page.limit)).await?,
     ))
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use federation_proto::refusal::Refusal;
-use homeserver_api::admin::{DeadLetter, DeadLetters, PAGE_ENTRIES_MAX};
+use homeserver_api::admin::{DeadLetter, DeadLetters};
 use serde::Deserialize;
 
 use super::super::error::AdminError;
-use super::super::extract::Fields;
+use super::super::extract::{Fields, Number};
+use super::entries;
 use crate::node::Node;
 use crate::store::dead_letters;
 
@@ -16,7 +17,7 @@ use crate::store::dead_letters;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in super::super) struct Page {
-    limit: Option<usize>,
+    limit: Option<Number>,
 }
 
 /// `GET /admin/v1/dead-letters?limit=`: what was given up, newest first.
@@ -24,9 +25,7 @@ pub(in super::super) async fn handle(
     State(node): State<Arc<Node>>,
     Fields(page): Fields<Page>,
 ) -> Result<axum::Json<DeadLetters>, AdminError> {
-    let limit = page.limit.unwrap_or(PAGE_ENTRIES_MAX);
-    let limit = limit.clamp(1, PAGE_ENTRIES_MAX);
-    let records = dead_letters::newest(&node.store, limit).await?;
+    let records = dead_letters::newest(&node.store, entries(page.limit)).await?;
     let dead_letters = records
         .into_iter()
         .map(|record| DeadLetter {

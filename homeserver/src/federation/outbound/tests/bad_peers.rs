@@ -34,7 +34,7 @@ use crate::store::outbox;
 use crate::store::{Order, Part, dead_letters};
 use crate::tls;
 
-fn envelope(side: &Side, lane: Lane, sequence: u64, payload: &Payload) -> Outgoing {
+pub(super) fn envelope(side: &Side, lane: Lane, sequence: u64, payload: &Payload) -> Outgoing {
     Outgoing {
         kind: payload.kind(),
         lane,
@@ -45,7 +45,7 @@ fn envelope(side: &Side, lane: Lane, sequence: u64, payload: &Payload) -> Outgoi
     }
 }
 
-fn code(result: &ItemResult) -> Option<RefusalCode> {
+pub(super) fn code(result: &ItemResult) -> Option<RefusalCode> {
     match result {
         ItemResult::Refused(refusal) => Some(refusal.code),
         ItemResult::Deferred { code, .. } => Some(*code),

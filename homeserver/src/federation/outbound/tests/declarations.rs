@@ -130,6 +130,39 @@ async fn a_revocation_is_told() {
     assert_eq!(audited(&a, "peer.revoked-by-partner").await, ["over"]);
 }
 
+/// Goal: a new agreement that is complete before the end of the old one was told takes its place on the other side
+/// too, and mail passes both ways; until then senders are told that the old one was revoked. By revoking and
+/// agreeing anew while the other is away.
+#[tokio::test]
+async fn a_new_agreement_overtakes_the_end_of_the_old_one() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    let (mut alice, mut bob) = acquainted(&a, &b).await;
+    bob.say(&b, ROOM, b"before", 3600).await;
+    assert_eq!(drain(&mut worker(&b, &a)).await, Step::Idle);
+    assert_eq!(alice.heard(&a).await, 1);
+    a.network.set_down(true);
+    peers::revoke(&a.node, &admin(), &b.node.server, "over")
+        .await
+        .unwrap();
+    assert!(matches!(drain(&mut worker(&a, &b)).await, Step::Delay(_)));
+    let ended = |said: &Outcome| matches!(said, Outcome::Refused(refusal) if refusal.code == RefusalCode::AgreementRevoked);
+    let said = alice.say(&a, ROOM, b"too late", 3600).await;
+    assert!(ended(&said), "{said:?}");
+    let acceptance = accepted(&a, &b, None).await;
+    let said = alice.say(&a, ROOM, b"too early", 3600).await;
+    assert!(ended(&said), "{said:?}");
+    countersigned(&a, acceptance).await;
+    a.network.set_down(false);
+    alice.say(&a, ROOM, b"to b", 3600).await;
+    bob.say(&b, ROOM, b"to a", 3600).await;
+    assert_eq!(drain(&mut worker(&a, &b)).await, Step::Idle);
+    assert_eq!(drain(&mut worker(&b, &a)).await, Step::Idle);
+    assert_eq!(state(&a, &b), PeerState::Active);
+    assert_eq!(state(&b, &a), PeerState::Active);
+    assert_eq!(bob.heard(&b).await, 1);
+    assert_eq!(alice.heard(&a).await, 2);
+}
+
 /// Goal: a former peer that is away is told for a day and no longer, so that nothing of it stays; by
 /// moving the clock.
 #[tokio::test]

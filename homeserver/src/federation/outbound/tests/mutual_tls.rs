@@ -1,6 +1,7 @@
 //! The real network between two homeservers.
 
 use super::*;
+use crate::http_client::ConnectionError;
 
 /// Goal: over real sockets and mutual TLS a peer gets through and a stranger fails in the handshake;
 /// by one listener of b, called by a and by c.
@@ -39,6 +40,7 @@ async fn over_mutual_tls() {
     let anchor = a.node.peer_roots.get(&b.node.server).unwrap();
     let anchors = [(b.node.server.clone(), anchor)];
     c.node.peer_roots.replace(anchors.into_iter().collect());
-    assert!(probe(&c).await.is_err());
+    let error = probe(&c).await.unwrap_err();
+    assert!(matches!(error, ConnectionError::TurnedAway), "{error:?}");
     serving.abort();
 }

@@ -8,7 +8,7 @@ use homeserver_api::session::Commit;
 use super::*;
 use crate::delivery::inbox;
 use crate::delivery::mailboxes::Fill;
-use crate::rooms::mls_framing::testing::commit_message;
+use crate::rooms::mls_framing::testing::{commit_message, group_info_message};
 use crate::store::tally::{self, Tally};
 
 const MESSAGE: [u8; 1000] = [b'm'; 1000];
@@ -187,6 +187,7 @@ async fn a_hub_puts_commits_off_for_a_full_inbox() {
             adds: Vec::new(),
             removes,
             welcome: None,
+            group_info: group_info_message(ROOM, 2).into(),
         })
     };
     bob.submit(&b, commit(Vec::new())).await;
@@ -207,6 +208,7 @@ async fn a_hub_puts_commits_off_for_a_full_inbox() {
     let removal = Commit {
         epoch: 2,
         commit: commit_message(ROOM, 2, &[3; 40]).into(),
+        group_info: group_info_message(ROOM, 3).into(),
         ..removal
     };
     bob.submit(&b, SubmissionBody::Commit(removal)).await;

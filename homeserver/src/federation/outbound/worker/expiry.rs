@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use federation_proto::envelope::Kind;
+use federation_proto::payload::{ContactAct, Payload};
 use federation_proto::refusal::{Refusal, RefusalCode};
 use tokio::time::Instant;
 
@@ -73,17 +74,25 @@ pub(super) fn ended_rows(
     };
     let message = judged(Operation::Message);
     let invite = judged(Operation::Invite);
+    let directory = judged(Operation::Directory);
     rows.iter()
         .filter_map(|waits| {
             let refusal = match waits.row.kind {
                 _ if has_expired(waits, now_ms) => Some(expired()),
                 Kind::Message | Kind::Relay => message.clone(),
                 Kind::KeyRequest => invite.clone(),
+                Kind::DirectoryQuery => directory.clone(),
+                Kind::Contact if is_ask(waits) => invite.clone(),
                 _ => None,
             };
             refusal.map(|refusal| (waits.clone(), refusal))
         })
         .collect()
+}
+
+fn is_ask(waits: &WaitingRow) -> bool {
+    let payload = Payload::decode(waits.row.kind, waits.row.payload.clone());
+    matches!(payload, Ok(Payload::Contact(contact)) if contact.act == ContactAct::Ask)
 }
 
 fn has_expired(waits: &WaitingRow, now_ms: u64) -> bool {

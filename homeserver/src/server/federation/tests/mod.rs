@@ -1,6 +1,7 @@
 //! TLS keys that change while peers talk, over real sockets.
 
 mod endings;
+mod farewells;
 mod roots;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

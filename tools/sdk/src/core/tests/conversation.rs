@@ -271,6 +271,14 @@ fn refused_renewals_are_put_off() {
     assert_eq!(commits, 1);
     assert_eq!(world.bob.texts(room).len(), 1000);
 
+    // The clock alone brings the next try, and that one fails too.
+    let due = world.alice.core().next_deadline_ms().unwrap();
+    let before = world.network.last_counter(&world.alice.member);
+    world.clock.advance(due - now_ms(&world.clock));
+    world.alice.run(Core::do_due);
+    world.settle();
+    assert_eq!(world.network.last_counter(&world.alice.member) - before, 1);
+
     world.network.refuse_commits = None;
     world.clock.advance(40 * 86_400_000);
     world.alice.run(Core::tidy);
@@ -281,8 +289,8 @@ fn refused_renewals_are_put_off() {
         "its certificate is over"
     );
     let identity = world.alice.core().identity().clone();
-    let now_ms = crate::clock::Clock::now_ms(&world.clock);
     let public = identity.key.public().unwrap();
+    let now_ms = now_ms(&world.clock);
     let chain = world
         .a
         .issue(&identity.member, &identity.address, &public, now_ms);
@@ -298,4 +306,55 @@ fn refused_renewals_are_put_off() {
             .is_empty()
     );
     assert!(world.bob.unreadable().is_empty());
+}
+
+/// Goal: messages held at the epoch's bound after a renewal that failed go out by the clock alone, when
+/// nothing else happens in the room; by refusing one commit.
+#[test]
+fn held_messages_go_out_by_the_clock() {
+    let mut world = World::new();
+    let room = world.conversation();
+    world.network.refuse_commits = Some(refusal(RefusalCode::RateLimited));
+    for number in 0..1100 {
+        world.alice.send(room, &number.to_string());
+    }
+    world.settle();
+    world.network.refuse_commits = None;
+    let due = world.alice.core().next_deadline_ms().unwrap();
+    world.clock.advance(due - now_ms(&world.clock));
+    world.alice.run(Core::do_due);
+    world.settle();
+    assert_eq!(world.bob.texts(room).len(), 1100);
+    assert_eq!(world.bob.unreadable(), Vec::<&str>::new());
+}
+
+fn now_ms(clock: &TestClock) -> u64 {
+    crate::clock::Clock::now_ms(clock)
+}
+
+/// Goal: what is asked and decided between the account and outsiders is told, once, and acknowledged. Method: a delivery
+/// that comes twice.
+#[test]
+fn contacts_are_told() {
+    use crate::event::Event;
+    use homeserver_api::contacts::ContactChange;
+
+    let mut world = World::new();
+    let body = crate::frames::DeliveryBody::Contact {
+        address: "eve@c.example".parse().unwrap(),
+        change: ContactChange::AsksYou,
+        text: "We met".to_owned(),
+    };
+    world.network.deliver(&world.bob.member, body);
+    let deliveries = world.network.inbox(&world.bob.member);
+    let last = deliveries.last().unwrap().number;
+    for _ in 0..2 {
+        let again = deliveries.clone();
+        assert_eq!(world.bob.run(|core| core.receive(again, true)), last);
+    }
+    let told = world.bob.events.iter().filter(|event| {
+        matches!(event, Event::Contact { address, change: ContactChange::AsksYou, text }
+            if address.to_string() == "eve@c.example" && text == "We met")
+    });
+    assert_eq!(told.count(), 1);
 }

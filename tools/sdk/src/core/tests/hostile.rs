@@ -144,26 +144,6 @@ fn swapped_keys_are_refused() {
     assert!(world.network.commits.is_empty());
 }
 
-/// Goal: a missing commit ends the room for the device, which says so, and no other room.
-#[test]
-fn missing_commits_are_told() {
-    let mut world = World::new();
-    let room = world.conversation();
-    let other = world.conversation();
-    world.alice.run(|core| core.refresh(room));
-    world.alice.submit(&mut world.network).unwrap();
-    let lost = world.network.inbox(&world.bob.member)[0].number;
-    world.network.acknowledge(&world.bob.member, lost);
-    world.settle();
-    world.alice.run(|core| core.refresh(room));
-    world.settle();
-    assert_eq!(world.bob.unreadable().len(), 1);
-    assert!(world.bob.unreadable()[0].contains("a commit is missing"));
-    world.alice.send(other, "fine here");
-    world.settle();
-    assert_eq!(world.bob.texts(other), ["alice: fine here"]);
-}
-
 /// Goal: a store that is put back from an older copy is noticed, also when it wrote a lot before its
 /// first session: the homeserver has taken counters that it never sent. The original goes on.
 #[test]

@@ -170,6 +170,18 @@ fn accounts_without_keys() {
     );
 }
 
+/// Goal: whoever talks to himself from an only device is told so, not that somebody must come online. Method: a
+/// conversation with the own address.
+#[test]
+fn alone_with_oneself() {
+    let mut world = World::new();
+    let own = [world.alice.address.clone()];
+    let number = world.alice.run(|core| core.start_conversation(&own));
+    world.settle();
+    let error = world.alice.ended(number).unwrap_err();
+    assert!(error.to_string().contains("only device"), "{error}");
+}
+
 /// Goal: single-use key packages are used once, the last-resort one again and again; by starting
 /// more conversations than there are key packages.
 #[test]

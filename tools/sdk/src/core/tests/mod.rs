@@ -6,6 +6,7 @@ mod expiry;
 mod hostile;
 mod membership;
 mod outsiders;
+mod resync;
 
 use crate::clock::tests::TestClock;
 use crate::error::Error;

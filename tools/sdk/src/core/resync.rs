@@ -1,0 +1,381 @@
+//! The way back into a room that this device has fallen out of: a commit that can't be applied, or one that
+//! never came.
+//!
+//! The device asks the hub for the room's newest group info, checks it as it would a welcome, and commits
+//! from outside, which replaces its own old leaf and nothing else. Until the hub has ordered that, the old
+//! group stays, to read what was sent before, and what is written here waits. Whoever loses the race for
+//! the epoch asks again. How often a device comes back within a day is bounded; then the room ends here,
+//! which it says.
+
+use std::collections::BTreeSet;
+
+use homeserver_api::ids::{RequestId, RoomId};
+use homeserver_api::refusal::{Refusal, RefusalCode};
+use homeserver_api::session::{Commit, GroupInfo, SubmissionBody};
+use mls_rs::MlsMessage;
+use mls_rs::extension::built_in::RatchetTreeExt;
+
+use super::records::{Purpose, Resync, ResyncCommit, RoomRecord, Standing};
+use super::rooms::{Leaf, leaf, leaves};
+use super::{Core, mls_client};
+use crate::certificate::hash;
+use crate::error::Error;
+use crate::event::Event;
+use crate::message::Gap;
+use crate::mls::{self, Group};
+
+/// How often a device comes back into one room within [`RESYNCS_MS`].
+const RESYNCS_MAX: usize = 8;
+/// How long that is counted.
+const RESYNCS_MS: u64 = 24 * 60 * 60 * 1000;
+/// How often it tries each time: the hub may be busy, and others may be first.
+const ATTEMPTS_MAX: u32 = 64;
+/// How long an answer may take: longer than a question and its answer live between homeservers.
+const ANSWER_MS_MAX: u64 = 50 * 60 * 60 * 1000;
+/// Shortest pause between two attempts; it doubles with each.
+const BACKOFF_MS_MIN: u64 = 1_000;
+/// Longest pause.
+const BACKOFF_MS_MAX: u64 = 5 * 60 * 1_000;
+
+impl Core {
+    /// Begins to come back into a room, in whose step this device was last at `since_ms`.
+    pub(super) fn begin_resync(
+        &mut self,
+        room: RoomId,
+        since_ms: u64,
+        reason: &str,
+    ) -> Result<(), Error> {
+        let now = self.now_ms();
+        // What the failed step has done to the group, and a commit of its own, are of no use any more.
+        self.drop_group(room);
+        let mut record = self.room(room)?.clone();
+        record
+            .resyncs
+            .retain(|at| at.saturating_add(RESYNCS_MS) > now);
+        if record.standing == Standing::Creating {
+            return self.break_room(room, reason);
+        }
+        if record.resyncs.len() >= RESYNCS_MAX {
+            let reason = format!(
+                "{reason}; this device has come back {RESYNCS_MAX} times within a day: ask a member to \
+                 remove you and to add you again"
+            );
+            return self.break_room(room, &reason);
+        }
+        record.resyncs.push(now);
+        record.standing = Standing::Resyncing(Resync {
+            reason: reason.to_owned(),
+            since_ms,
+            request: None,
+            commit: None,
+            failed: 0,
+            not_before_ms: now,
+        });
+        self.put_room(record)?;
+        self.group_mut(room)?.clear_pending_commit();
+        self.forget_commit(room)?;
+        self.effects.events.push(Event::RoomOutOfStep {
+            room,
+            reason: reason.to_owned(),
+        });
+        self.ask_group_info(room)
+    }
+
+    /// Asks again in rooms whose pause is over.
+    pub(crate) fn resync_due(&mut self) -> Result<(), Error> {
+        let now = self.now_ms();
+        let due: Vec<RoomId> = self
+            .resync_at
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(room, _)| *room)
+            .collect();
+        for room in due {
+            self.ask_group_info(room)?;
+        }
+        Ok(())
+    }
+
+    fn ask_group_info(&mut self, room: RoomId) -> Result<(), Error> {
+        let request = RequestId::from_bytes(self.random_bytes()?);
+        self.enqueue(
+            SubmissionBody::RequestGroupInfo { request, room },
+            Purpose::GroupInfo { room, request },
+        )?;
+        let not_before_ms = self.now_ms().saturating_add(ANSWER_MS_MAX);
+        self.change_resync(room, |resync| {
+            resync.request = Some(request);
+            resync.not_before_ms = not_before_ms;
+        })
+    }
+
+    /// Takes in the hub's answer.
+    pub(super) fn take_group_info(
+        &mut self,
+        room: RoomId,
+        request: RequestId,
+        result: Result<GroupInfo, Refusal>,
+    ) -> Result<(), Error> {
+        // An answer that nobody waits for: the room has ended meanwhile, or a welcome was first.
+        if self.resync(room).and_then(|resync| resync.request) != Some(request) {
+            return Ok(());
+        }
+        let info = match result {
+            Ok(info) => info,
+            Err(refusal) => return self.resync_refused(room, &refusal),
+        };
+        match self.rejoin(room, &info) {
+            Ok(()) => Ok(()),
+            Err(error @ Error::UnknownOrganisation(_)) if !self.roots_are_fresh => Err(error),
+            Err(error @ Error::Store(_)) => Err(error),
+            Err(error) => {
+                self.drop_group(room);
+                self.resync_failed(room, &error.to_string())
+            }
+        }
+    }
+
+    /// Commits this device into the room's newest epoch, in the place of its old leaf.
+    fn rejoin(&mut self, room: RoomId, info: &GroupInfo) -> Result<(), Error> {
+        let current = self.group(room)?.current_epoch();
+        if info.epoch == current {
+            return self.back_in_step(room);
+        }
+        if info.epoch < current {
+            return Err(Error::Mls(
+                "the group info is of an epoch that this device has been in".to_owned(),
+            ));
+        }
+        let message = mls::parse(&info.group_info)?;
+        let known = leaves(self.group(room)?)?;
+        let own_leaf = self.check_group_info(room, info.epoch, &message, &known)?;
+        let now = self.now_ms();
+        let storage = self.storage.pending();
+        let client = mls_client(&self.identity, &storage, &self.identities, now)?;
+        self.identities.set_admitted(BTreeSet::new());
+        let (mut group, commit) = client
+            .external_commit_builder()
+            .map_err(mls::error)?
+            .with_removal(own_leaf)
+            .commit_time(mls::time(now))
+            .build(message)
+            .map_err(mls::error)?;
+        self.check_joined(room, &group)?;
+        group.write_to_storage().map_err(mls::error)?;
+        let commit = Commit {
+            room,
+            hub: self.room(room)?.hub.clone(),
+            epoch: info.epoch,
+            commit: commit.to_bytes().map_err(mls::error)?.into(),
+            adds: Vec::new(),
+            removes: Vec::new(),
+            welcome: None,
+            group_info: own_group_info(&group)?,
+        };
+        let sha256 = hash(&commit.commit);
+        let epoch = commit.epoch;
+        let counter = self.enqueue(SubmissionBody::Commit(commit), Purpose::Resync { room })?;
+        self.change_resync(room, |resync| {
+            resync.request = None;
+            resync.commit = Some(ResyncCommit {
+                counter,
+                epoch,
+                sha256,
+            });
+        })
+    }
+
+    /// The hub has ordered nothing that this device lacks: what it could not apply was no commit of the room's.
+    fn back_in_step(&mut self, room: RoomId) -> Result<(), Error> {
+        let now = self.now_ms();
+        let mut record = self.room(room)?.clone();
+        record.standing = Standing::Joined;
+        self.put_room(record)?;
+        self.effects.events.push(Event::RoomResynced {
+            room,
+            from_ms: now,
+            until_ms: now,
+        });
+        self.advance_room(room)
+    }
+
+    /// Holds a group info to the room before anything is built on it; where this device's old leaf is.
+    fn check_group_info(
+        &self,
+        room: RoomId,
+        epoch: u64,
+        message: &MlsMessage,
+        known: &[Leaf],
+    ) -> Result<u32, Error> {
+        let wrong = |what: &str| Error::Mls(format!("the group info {what}"));
+        let info = message.as_group_info().ok_or_else(|| wrong("is none"))?;
+        let context = info.group_context();
+        if context.group_id() != room.as_bytes() || context.epoch() != epoch {
+            return Err(wrong("is of another room or epoch"));
+        }
+        // Before the tree is looked at: nobody outside a room has a say in it.
+        if context.extensions().iter().next().is_some() {
+            return Err(wrong("has settings that this version does not know"));
+        }
+        let tree: RatchetTreeExt = info
+            .extensions()
+            .get_as()
+            .map_err(|_| wrong("has no readable tree"))?
+            .ok_or_else(|| wrong("has no tree"))?;
+        let leaves: Vec<Leaf> = tree
+            .tree_data
+            .roster()
+            .members_iter()
+            .map(|member| leaf(&member))
+            .collect::<Result<_, _>>()?;
+        // A homeserver that certifies devices could make up a whole group, but for the signature of somebody
+        // whom this device knew with that key.
+        let knew = |signer: &Leaf| {
+            let same = |old: &Leaf| {
+                old.device.member == signer.device.member
+                    && old.device.public_key == signer.device.public_key
+            };
+            known.iter().any(same)
+        };
+        let signer = leaves.iter().find(|leaf| leaf.index == info.sender());
+        if !signer.is_some_and(knew) {
+            return Err(wrong(
+                "is signed by somebody who came while this device was out of step",
+            ));
+        }
+        let own = |leaf: &&Leaf| leaf.device.member == self.identity.member;
+        if let Some(leaf) = leaves.iter().find(own) {
+            return Ok(leaf.index);
+        }
+        Err(wrong("does not have this device in it"))
+    }
+
+    /// Takes in what the hub has ordered while this device is out of step: its own way back in, or what it
+    /// can't apply.
+    pub(super) fn take_commit_out_of_step(
+        &mut self,
+        room: RoomId,
+        epoch: u64,
+        bytes: &[u8],
+        accepted_ms: u64,
+    ) -> Result<(), Error> {
+        let own = self.resync(room).and_then(|resync| resync.commit);
+        // Another one was first, or an older one comes late: the hub's answer to our own says so.
+        if own.is_none_or(|own| own.epoch != epoch || own.sha256 != hash(bytes)) {
+            return Ok(());
+        }
+        let before = leaves(self.group(room)?)?;
+        self.drop_group(room);
+        self.storage.install_pending(room.as_bytes())?;
+        let group = self.group(room)?;
+        let readable_from = group.current_epoch();
+        let after = leaves(group)?;
+        let mut record = self.room(room)?.clone();
+        let since_ms = self
+            .resync(room)
+            .map_or(accepted_ms, |resync| resync.since_ms);
+        record.standing = Standing::Joined;
+        record.sent_in_epoch = 0;
+        record.epoch_began_ms = self.now_ms();
+        record.readable_from = readable_from;
+        let gap = Gap {
+            from_ms: since_ms.min(accepted_ms),
+            until_ms: accepted_ms,
+        };
+        record.gap = Some(gap);
+        self.put_room(record)?;
+        self.effects.events.push(Event::RoomResynced {
+            room,
+            from_ms: gap.from_ms,
+            until_ms: gap.until_ms,
+        });
+        self.tell_changes(room, &before, &after);
+        self.advance_room(room)
+    }
+
+    /// The room in which this submission is the way back in.
+    pub(super) fn resync_with(&self, counter: u64) -> Option<RoomId> {
+        let own = |record: &&RoomRecord| match &record.standing {
+            Standing::Resyncing(resync) => resync.commit.is_some_and(|own| own.counter == counter),
+            _ => false,
+        };
+        self.rooms.values().find(own).map(|record| record.room)
+    }
+
+    /// The hub did not give the group info, or did not take the commit.
+    pub(super) fn resync_refused(&mut self, room: RoomId, refusal: &Refusal) -> Result<(), Error> {
+        if refusal.code == RefusalCode::UnknownRoom {
+            // By the hub's list this device is no member any more.
+            return self.leave(room);
+        }
+        self.resync_failed(room, &refusal.reason)
+    }
+
+    fn resync_failed(&mut self, room: RoomId, why: &str) -> Result<(), Error> {
+        self.storage.delete_pending(room.as_bytes());
+        let Some(resync) = self.resync(room) else {
+            return Ok(());
+        };
+        let failed = resync.failed.saturating_add(1);
+        if failed >= ATTEMPTS_MAX {
+            let reason = format!(
+                "{}; it could not come back in {ATTEMPTS_MAX} attempts: {why}",
+                resync.reason
+            );
+            return self.break_room(room, &reason);
+        }
+        let pause_ms = BACKOFF_MS_MIN
+            .saturating_mul(1 << failed.saturating_sub(1).min(16))
+            .min(BACKOFF_MS_MAX);
+        // Between 50 % and 150 %, so that devices that fell out together don't come back at once.
+        let [jitter, ..] = self.random_bytes()?;
+        let pause_ms = pause_ms.saturating_mul(128 + u64::from(jitter)) / 256;
+        let not_before_ms = self.now_ms().saturating_add(pause_ms);
+        self.change_resync(room, |resync| {
+            resync.request = None;
+            resync.commit = None;
+            resync.failed = failed;
+            resync.not_before_ms = not_before_ms;
+        })
+    }
+
+    fn resync(&self, room: RoomId) -> Option<&Resync> {
+        match &self.rooms.get(&room)?.standing {
+            Standing::Resyncing(resync) => Some(resync),
+            _ => None,
+        }
+    }
+
+    fn change_resync(
+        &mut self,
+        room: RoomId,
+        change: impl FnOnce(&mut Resync),
+    ) -> Result<(), Error> {
+        let mut record = self.room(room)?.clone();
+        if let Standing::Resyncing(resync) = &mut record.standing {
+            change(resync);
+            self.put_room(record)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps up when rooms are due to be asked about.
+    pub(super) fn schedule_resync(&mut self, record: &RoomRecord) {
+        match &record.standing {
+            Standing::Resyncing(resync) if resync.commit.is_none() => {
+                self.resync_at.insert(record.room, resync.not_before_ms);
+                self.effects.schedule_changed = true;
+            }
+            _ => drop(self.resync_at.remove(&record.room)),
+        }
+    }
+}
+
+/// The group info of the epoch that a group is in, for whoever falls out of its step.
+fn own_group_info(group: &Group) -> Result<bytes::Bytes, Error> {
+    group
+        .group_info_message_allowing_ext_commit(true)
+        .and_then(|message| message.to_bytes())
+        .map(Into::into)
+        .map_err(mls::error)
+}
