@@ -75,6 +75,7 @@ impl World {
             (lane, first),
             Outgoing {
                 kind: Kind::Tombstone,
+                expires_ms: 0,
                 payload,
                 ..outgoing(lane, first, b"")
             },
