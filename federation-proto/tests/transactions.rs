@@ -261,12 +261,13 @@ fn a_proof_proves_one_envelope() {
 fn a_transaction_has_one_origin() {
     let (a, b) = pair();
     let same = link(&a, &b, 5);
-    let envelope = [outgoing(lane(1), 1, b"payload")];
+    let first = sign(&a.envelope_key, &same, &[outgoing(lane(1), 1, b"payload")]).unwrap();
+    let envelope = [outgoing(lane(2), 1, b"payload")];
     let signed = |key: &EnvelopeKey, link: &Link| sign(key, link, &envelope).unwrap().bytes;
     // After version, suite, signature and the length of the list.
     let start = 2 + 1 + 64 + 4;
     let spliced = |other: Bytes| {
-        let mut mixed = signed(&a.envelope_key, &same).to_vec();
+        let mut mixed = first.bytes.to_vec();
         mixed.extend_from_slice(&other[start..]);
         let length = u32::try_from(mixed.len() - start).unwrap();
         mixed[start - 4..start].copy_from_slice(&length.to_be_bytes());
