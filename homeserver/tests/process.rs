@@ -7,7 +7,7 @@
     reason = "a test says what went wrong by panicking"
 )]
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
@@ -292,7 +292,8 @@ fn init_asks_again() {
         path("data"),
     );
     let mut terminal = Command::new("script")
-        .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+        .args(["--quiet", "--return", "--flush", "--command", &line])
+        .arg("/dev/null")
         .env_clear()
         .env("PATH", "/usr/bin:/bin")
         .env("SHELL", "/bin/sh")
@@ -310,15 +311,28 @@ fn init_asks_again() {
         "too short",
         "a long passphrase",
         "a long passphrase",
-        "",
     ];
     let mut keyboard = terminal.stdin.take().unwrap();
-    keyboard.write_all(answers.join("\n").as_bytes()).unwrap();
-    // The keyboard stays: to end it would answer the rest with an end.
-    let output = terminal.wait_with_output().unwrap();
-    drop(keyboard);
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(code(&output), Some(0), "{said}");
+    let mut screen = terminal.stdout.take().unwrap();
+    let (mut said, mut answered) = (String::new(), 0);
+    let mut answers = answers.iter();
+    let mut buffer = [0; 4096];
+    loop {
+        let count = screen.read(&mut buffer).unwrap();
+        if count == 0 {
+            break;
+        }
+        said.push_str(&String::from_utf8_lossy(&buffer[..count]));
+        // A question ends so; a person types when it stands there.
+        if said[answered..].ends_with(": ")
+            && let Some(answer) = answers.next()
+        {
+            answered = said.len();
+            writeln!(keyboard, "{answer}").unwrap();
+        }
+    }
+    let ended = terminal.wait().unwrap();
+    assert_eq!(ended.code(), Some(0), "{said}");
     for told in [
         "(at least 8 characters)",
         "password needs at least 8 characters",
