@@ -7,8 +7,7 @@
 //!   whole value: bytes that follow are an error.
 //! - An encoder refuses what the decoder of the other side would refuse.
 //!
-//! Deliberately absent: serde, self-description, forward compatibility by ignored fields. A change
-//! of format is a new protocol version.
+//! Deliberately absent: serde, self-description, ignored fields. A change of format is a new version.
 
 use bytes::{Buf, Bytes};
 

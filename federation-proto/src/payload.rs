@@ -5,9 +5,11 @@
 //! reports it.
 
 mod abuse;
+mod contact;
 mod directory;
 
 mod group_info;
+mod tombstone;
 
 use bytes::Bytes;
 
@@ -18,17 +20,16 @@ use crate::limits::{
     CLAIMED_DEVICES_MAX, GROUP_INFO_BYTES_MAX, HANDLE_BYTES_MAX, HANDSHAKE_BYTES_MAX,
     KEY_PACKAGE_BYTES_MAX, MEMBER_WIRE_BYTES_MAX, MESSAGE_BYTES_MAX, PAYLOAD_BYTES_MAX,
     REFUSAL_WIRE_BYTES_MAX, RELAYED_ENVELOPE_BYTES_MAX, ROOM_DEVICES_MAX,
-    SERVER_NAME_WIRE_BYTES_MAX, SMALL_FIELDS_BYTES_MAX, TOMBSTONE_COUNT_MAX,
+    SERVER_NAME_WIRE_BYTES_MAX, SMALL_FIELDS_BYTES_MAX,
 };
-use crate::refusal::{Refusal, RefusalCode};
+use crate::refusal::Refusal;
 use crate::transaction::EnvelopeProof;
 
 pub use abuse::{AbuseReason, AbuseReport, ReportedMessage, is_reportable};
+pub use contact::{Contact, ContactAct};
 pub use directory::{DirectoryAnswer, DirectoryQuery, Found, Sought};
 pub use group_info::{GroupInfo, GroupInfoRequest, GroupInfoResponse};
-mod contact;
-
-pub use contact::{Contact, ContactAct};
+pub use tombstone::Tombstone;
 
 /// A payload of any kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -278,16 +279,6 @@ pub struct Notice {
     pub refusal: Refusal,
 }
 
-/// Stands for `count` positions, from the envelope's own on, whose envelopes will never come: they
-/// expired, or were given up, before they were received.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tombstone {
-    /// How many positions.
-    pub count: u32,
-    /// Why.
-    pub code: RefusalCode,
-}
-
 impl Wire for Message {
     const BYTES_MAX: usize = MESSAGE_BYTES_MAX + SMALL_FIELDS_BYTES_MAX;
     const NAME: &'static str = "message payload";
@@ -511,33 +502,6 @@ impl Wire for Notice {
             reference: reader.u64("reference")?,
             server: reader.server_name("server")?,
             refusal: read_refusal(reader)?,
-        })
-    }
-}
-
-impl Wire for Tombstone {
-    const BYTES_MAX: usize = 4 + 2;
-    const NAME: &'static str = "tombstone payload";
-
-    fn write(&self, writer: &mut Writer) {
-        if !(1..=TOMBSTONE_COUNT_MAX).contains(&self.count) {
-            writer.fail(
-                "count",
-                usize::try_from(TOMBSTONE_COUNT_MAX).unwrap_or(usize::MAX),
-            );
-        }
-        writer.u32(self.count);
-        writer.refusal_code(self.code);
-    }
-
-    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
-        let count = reader.u32("count")?;
-        if !(1..=TOMBSTONE_COUNT_MAX).contains(&count) {
-            return Err(DecodeError::Invalid("count"));
-        }
-        Ok(Self {
-            count,
-            code: reader.refusal_code()?,
         })
     }
 }

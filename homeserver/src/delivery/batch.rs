@@ -4,7 +4,8 @@
 //! refused alone. The part holds only while everything that it was judged by is unchanged: the
 //! policy's serial, the agreements' serials, the rooms. Sessions and links wake after the commit.
 
-use std::collections::hash_map::Entry;
+mod contacts;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use federation_proto::payload::Payload;
 use federation_proto::refusal::{Refusal, RefusalCode};
 
 use super::inbox;
-use super::limits::{CONTACT_ASKS_MS, PEER_KEY_PACKAGES_MAX, PEER_KEY_PACKAGES_MS};
+use super::limits::{PEER_KEY_PACKAGES_MAX, PEER_KEY_PACKAGES_MS};
 use super::mailboxes::{Fill, Ring};
 use super::outbox::{OriginRef, OutboxItem, SenderRef};
 use super::waiting::{self, Waiting};
@@ -24,7 +25,7 @@ use crate::identity::LocalAccount;
 use crate::node::Node;
 use crate::policy::Link;
 use crate::store::allowance::{self, Purpose, Used, Whose};
-use crate::store::contacts::{self, Asks, Contacts, Counted};
+use crate::store::contacts::{self as stored_contacts, Asks, Contacts, Counted};
 use crate::store::expiry::{self, Place};
 use crate::store::group_info::{self, GroupInfoRecord};
 use crate::store::key_claims::{self, KeyClaims};
@@ -393,61 +394,6 @@ impl<'n> Batch<'n> {
         before < units_max && used.units >= units_max
     }
 
-    /// The contacts of an own account as of now, to which the part is bound from now on.
-    pub(super) async fn contacts(&mut self, account: AccountId) -> Result<&Contacts, StoreError> {
-        let tracked = match self.contacts.entry(account) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => {
-                let (now, read) = contacts::get(&self.node.store, account, self.now_ms).await?;
-                new.insert(TrackedContacts {
-                    read,
-                    now,
-                    changed: false,
-                })
-            }
-        };
-        Ok(&tracked.now)
-    }
-
-    /// The account's contacts are from now on as given. Read them before.
-    pub(super) fn set_contacts(&mut self, account: AccountId, contacts: Contacts) {
-        if let Some(tracked) = self.contacts.get_mut(&account) {
-            tracked.changed |= tracked.now != contacts;
-            tracked.now = contacts;
-        }
-    }
-
-    /// Counts one more ask, if there were fewer than `max` within the time that they are counted.
-    pub(super) async fn count_ask(
-        &mut self,
-        counted: Counted,
-        max: u32,
-    ) -> Result<bool, StoreError> {
-        let now_ms = self.now_ms;
-        let tracked = match self.asks.entry(counted) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => {
-                let (asks, read) = contacts::asks(&self.node.store, new.key()).await?.unzip();
-                let ends_ms = |asks: &Asks| asks.since_ms.saturating_add(CONTACT_ASKS_MS);
-                let counting = asks.filter(|asks| now_ms < ends_ms(asks));
-                new.insert(TrackedAsks {
-                    read,
-                    now: counting.unwrap_or(Asks {
-                        since_ms: now_ms,
-                        count: 0,
-                    }),
-                    changed: false,
-                })
-            }
-        };
-        if tracked.now.count >= max {
-            return Ok(false);
-        }
-        tracked.now.count += 1;
-        tracked.changed = true;
-        Ok(true)
-    }
-
     /// How full the device's inbox is, with what the batch puts there.
     pub async fn fill(&mut self, device: DeviceId) -> Result<Fill, StoreError> {
         if let Some(fill) = self.fills.get(&device) {
@@ -578,14 +524,14 @@ impl<'n> Batch<'n> {
             }
         }
         for (account, tracked) in std::mem::take(&mut self.contacts) {
-            contacts::require(&mut self.part, account, tracked.read);
+            stored_contacts::require(&mut self.part, account, tracked.read);
             if tracked.changed {
-                contacts::put(&mut self.part, account, &tracked.now)?;
+                stored_contacts::put(&mut self.part, account, &tracked.now)?;
             }
         }
         for (counted, tracked) in std::mem::take(&mut self.asks) {
             if tracked.changed {
-                contacts::put_asks(&mut self.part, &counted, tracked.now, tracked.read)?;
+                stored_contacts::put_asks(&mut self.part, &counted, tracked.now, tracked.read)?;
             }
         }
         self.waiting.require(&mut self.part);

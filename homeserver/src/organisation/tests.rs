@@ -88,7 +88,7 @@ fn every_mistake_is_named() {
         ("root.pem", "not one PEM block"),
         ("issuing.pem", "belongs to another key"),
         ("tls-current.pem", "belongs to another key"),
-        ("tls-backup.pem", "No such file"),
+        ("tls-backup.pem", "it is missing"),
         ("envelope-key.pem", "chmod 600"),
     ] {
         assert!(

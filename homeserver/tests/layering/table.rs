@@ -24,6 +24,7 @@ pub const EDGES: &[(&str, &[&str])] = &[
             "audit",
             "clock",
             "config",
+            "identity",
             "organisation",
             "server",
             "store",

@@ -291,7 +291,7 @@ async fn peer_verbs() {
     let receipts = fake.hsctl("outbox receipts b.example").await;
     assert!(receipts.stdout.contains("the peer"), "{receipts:?}");
     assert!(receipts.stdout.contains("00ff"), "{receipts:?}");
-    assert_eq!(fake.hsctl("outbox renumber b.example").await.code, 0);
+    assert_eq!(fake.hsctl("outbox renumber b.example --yes").await.code, 0);
 }
 
 /// Goal: a rotation names the key that it replaces, a revocation its key and since when, and nothing is revoked
