@@ -237,7 +237,7 @@ async fn asked_and_allowed() {
         ContactChange::AsksYou,
         "We met at the fair".to_owned(),
     );
-    assert_eq!(told(&bob, &b).await, [expected.clone()]);
+    assert_eq!(told(&bob, &b).await, std::slice::from_ref(&expected));
     assert_eq!(told(&telephone, &b).await, [expected]);
     let list = contacts::list(&b.node, bob.of.account).await.unwrap();
     assert_eq!(list[0].text, "We met at the fair");

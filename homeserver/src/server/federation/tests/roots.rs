@@ -98,7 +98,9 @@ async fn a_new_root_counts_beside_the_old_one_until_the_proposer_knows() {
         .unwrap();
     let towards_b = network(&a.node.keys, &a);
     let within = Duration::from_secs(30);
-    let answer = towards_b.send(them, &[old.clone()], request, within).await;
+    let answer = towards_b
+        .send(them, std::slice::from_ref(&old), request, within)
+        .await;
     assert_eq!(answer.unwrap().status(), StatusCode::OK);
     peers::document_settled(&a.node, them, &outgoing, None)
         .await

@@ -15,7 +15,10 @@ async fn asked_and_decided() {
         assert_eq!(asked.standing, ContactStanding::Asked);
         client.allow_contact(&address).await.unwrap();
         client.block_contact(&address).await.unwrap();
-        client.start_conversation(&[address.clone()]).await.unwrap();
+        client
+            .start_conversation(std::slice::from_ref(&address))
+            .await
+            .unwrap();
         client.block_contact(&address).await.unwrap();
         client.remove_contact(&address).await.unwrap();
         let listed = client.contacts().await.unwrap();
