@@ -57,6 +57,7 @@ impl Room {
             .fixed(&self.id)
             .vector(1, self.hub.as_bytes())
             .u64(EPOCH)
+            .fixed(&member(&self.hub, Self::WRITER))
             .vector(4, &members.concat())
             .vector(4, &self.guest.device)
             .vector(4, &mls::welcome())

@@ -97,6 +97,7 @@ impl World {
             .u64(self.link_epoch)
             .fixed(&[1; 16])
             .fixed(&[2; 16])
+            .vector(1, b"asker")
             .vector(1, b"nobody-of-that-name")
             .finish();
         Envelope {
