@@ -179,11 +179,6 @@ impl Records {
             },
             |part, found| contacts::put(part, account, found),
         ));
-        let counted = contacts::Counted::Sent(account);
-        count(self.round_trip(
-            |store| Some(now(contacts::asks(store, &counted)).ok()??.0),
-            |part, asks| contacts::put_asks(part, &counted, *asks, None),
-        ));
         count(self.round_trip(
             |store| now(dead_letters::newest(store, 1)).ok()?.pop(),
             dead_letters::append,

@@ -4,6 +4,7 @@
 //! refused alone. The part holds only while everything that it was judged by is unchanged: the
 //! policy's serial, the agreements' serials, the rooms. Sessions and links wake after the commit.
 
+mod allowances;
 mod contacts;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -25,7 +26,7 @@ use crate::identity::LocalAccount;
 use crate::node::Node;
 use crate::policy::Link;
 use crate::store::allowance::{self, Purpose, Used, Whose};
-use crate::store::contacts::{self as stored_contacts, Asks, Contacts, Counted};
+use crate::store::contacts::{self as stored_contacts, Contacts};
 use crate::store::expiry::{self, Place};
 use crate::store::group_info::{self, GroupInfoRecord};
 use crate::store::key_claims::{self, KeyClaims};
@@ -89,13 +90,6 @@ struct TrackedContacts {
     changed: bool,
 }
 
-/// Asks as read, and as the batch counts them.
-struct TrackedAsks {
-    read: Option<Value>,
-    now: Asks,
-    changed: bool,
-}
-
 /// How far a batch had come before an item; see [`Batch::roll_back`].
 pub(super) struct Mark {
     writes: usize,
@@ -120,7 +114,6 @@ pub struct Batch<'n> {
     claims: HashMap<(DeviceId, ServerName), (Option<Value>, KeyClaims, bool)>,
     allowances: HashMap<(Purpose, Whose), (Option<Value>, Used, bool)>,
     contacts: HashMap<AccountId, TrackedContacts>,
-    asks: HashMap<Counted, TrackedAsks>,
     fills: HashMap<DeviceId, Fill>,
     filled: Vec<(DeviceId, usize)>,
     sweeps: BTreeSet<(u64, DeviceId)>,
@@ -147,7 +140,6 @@ impl<'n> Batch<'n> {
             claims: HashMap::new(),
             allowances: HashMap::new(),
             contacts: HashMap::new(),
-            asks: HashMap::new(),
             fills: HashMap::new(),
             filled: Vec::new(),
             sweeps: BTreeSet::new(),
@@ -347,53 +339,6 @@ impl<'n> Batch<'n> {
         }
     }
 
-    /// Whether `whose` has some of its allowance left, `units_max` within `within_ms`; if not, how long until it
-    /// has, milliseconds.
-    pub(super) async fn allows(
-        &mut self,
-        purpose: Purpose,
-        whose: &Whose,
-        units_max: u32,
-        within_ms: u64,
-    ) -> Result<Result<(), u64>, StoreError> {
-        let place = (purpose, whose.clone());
-        if !self.allowances.contains_key(&place) {
-            let stored = allowance::get(&self.node.store, purpose, whose).await?;
-            let (used, read) = stored.unzip();
-            let counting =
-                used.filter(|used| self.now_ms < used.since_ms.saturating_add(within_ms));
-            let used = counting.unwrap_or(Used {
-                since_ms: self.now_ms,
-                units: 0,
-            });
-            self.allowances.insert(place.clone(), (read, used, false));
-        }
-        Ok(match self.allowances.get(&place) {
-            Some((_, used, _)) if used.units >= units_max => {
-                let ends_ms = used.since_ms.saturating_add(within_ms);
-                Err(ends_ms.saturating_sub(self.now_ms))
-            }
-            Some(_) | None => Ok(()),
-        })
-    }
-
-    /// Uses up some of an allowance; whether that was the last of it. Ask [`Batch::allows`] before.
-    pub(super) fn use_up(
-        &mut self,
-        purpose: Purpose,
-        whose: &Whose,
-        units: u32,
-        units_max: u32,
-    ) -> bool {
-        let Some((_, used, changed)) = self.allowances.get_mut(&(purpose, whose.clone())) else {
-            return false;
-        };
-        let before = used.units;
-        used.units = before.saturating_add(units);
-        *changed = true;
-        before < units_max && used.units >= units_max
-    }
-
     /// How full the device's inbox is, with what the batch puts there.
     pub async fn fill(&mut self, device: DeviceId) -> Result<Fill, StoreError> {
         if let Some(fill) = self.fills.get(&device) {
@@ -527,11 +472,6 @@ impl<'n> Batch<'n> {
             stored_contacts::require(&mut self.part, account, tracked.read);
             if tracked.changed {
                 stored_contacts::put(&mut self.part, account, &tracked.now)?;
-            }
-        }
-        for (counted, tracked) in std::mem::take(&mut self.asks) {
-            if tracked.changed {
-                stored_contacts::put_asks(&mut self.part, &counted, tracked.now, tracked.read)?;
             }
         }
         self.waiting.require(&mut self.part);

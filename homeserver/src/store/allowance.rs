@@ -1,4 +1,4 @@
-//! `a`: what somebody has used up lately of what is allowed within a time: look-ups, reports.
+//! `a`: what somebody has used up lately of what is allowed within a time: look-ups, reports, asks.
 
 use federation_proto::ids::{AccountId, ServerName};
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,8 @@ pub enum Purpose {
     LookUp,
     /// Reports of abuse.
     Report,
+    /// Asks for consent to contact somebody.
+    Ask,
 }
 
 /// Whose use is counted.
@@ -65,7 +67,7 @@ pub fn put(
 
 /// Deletes what is known of an account that goes.
 pub fn delete_account(part: &mut Part, account: AccountId) {
-    for purpose in [Purpose::LookUp, Purpose::Report] {
+    for purpose in [Purpose::LookUp, Purpose::Report, Purpose::Ask] {
         part.delete(key(purpose, &Whose::Account(account)));
     }
 }
@@ -74,6 +76,7 @@ fn key(purpose: Purpose, whose: &Whose) -> Key {
     let purpose = match purpose {
         Purpose::LookUp => b'l',
         Purpose::Report => b'r',
+        Purpose::Ask => b'c',
     };
     let (kind, id): (u8, &[u8]) = match whose {
         Whose::Account(account) => (b'a', account.as_bytes()),

@@ -1,5 +1,5 @@
 //! `c`: with whom of other organisations each account has asked or decided something, in one record for
-//! each account; and how many asks an account has sent, and a peer has brought, lately.
+//! each account.
 //!
 //! One record, so that whoever judges by it binds its part to one key, and so that it is bounded as a
 //! whole.
@@ -16,9 +16,7 @@ use super::{Key, Part, Precondition, Store, StoreError, Value};
 
 const FAMILY: &str = "contacts";
 const VERSION: u8 = 1;
-const CONTACTS: &[u8] = b"ca";
-const SENT: &[u8] = b"cs";
-const BROUGHT: &[u8] = b"cp";
+const CONTACTS: u8 = b'c';
 
 /// Most people of other organisations that one account's record holds.
 pub const CONTACTS_MAX: usize = 500;
@@ -269,59 +267,10 @@ pub fn put(part: &mut Part, account: AccountId, contacts: &Contacts) -> Result<(
 /// Deletes what is kept of an account that goes.
 pub fn delete(part: &mut Part, account: AccountId) {
     part.delete(key(account));
-    part.delete(Counted::Sent(account).key());
-}
-
-/// Whose asks are counted.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Counted {
-    /// Those that an account sends.
-    Sent(AccountId),
-    /// Those that a peer brings.
-    Brought(ServerName),
-}
-
-impl Counted {
-    fn key(&self) -> Key {
-        match self {
-            Self::Sent(account) => [SENT, account.as_bytes()].concat().into(),
-            Self::Brought(peer) => [BROUGHT, peer.as_str().as_bytes()].concat().into(),
-        }
-    }
-}
-
-/// How many asks there were lately.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Asks {
-    /// When counting began, milliseconds since the Unix epoch.
-    pub since_ms: u64,
-    /// How many since then.
-    pub count: u32,
-}
-
-/// How many asks there were, and the stored bytes (for [`put_asks`]).
-pub async fn asks(store: &Store, counted: &Counted) -> Result<Option<(Asks, Value)>, StoreError> {
-    match store.get(&counted.key()).await? {
-        Some(value) => Ok(Some((decode(FAMILY, VERSION, &value)?, value))),
-        None => Ok(None),
-    }
-}
-
-/// Writes how many there were; the part fails when it is no longer what was read.
-pub fn put_asks(
-    part: &mut Part,
-    counted: &Counted,
-    asks: Asks,
-    read: Option<Value>,
-) -> Result<(), StoreError> {
-    let key = counted.key();
-    part.require(Precondition::unchanged(key.clone(), read));
-    part.put(key, encode(FAMILY, VERSION, &asks)?);
-    Ok(())
 }
 
 fn key(account: AccountId) -> Key {
-    [CONTACTS, account.as_bytes()].concat().into()
+    [&[CONTACTS][..], account.as_bytes()].concat().into()
 }
 
 #[cfg(test)]
@@ -356,7 +305,7 @@ mod tests {
         let [crate::store::Write::Put(key, value)] = part.writes.as_slice() else {
             panic!("one write: {:?}", part.writes)
         };
-        assert_eq!(key.as_ref(), [&b"ca"[..], &[1; 16]].concat());
+        assert_eq!(key.as_ref(), [&b"c"[..], &[1; 16]].concat());
         assert_eq!(value.as_ref(), expected);
     }
 

@@ -1,13 +1,12 @@
-//! What a batch knows of people's contacts, and of how often they ask.
+//! What a batch knows of people's contacts.
 
 use std::collections::hash_map::Entry;
 
 use federation_proto::ids::AccountId;
 
-use super::{Batch, TrackedAsks, TrackedContacts};
-use crate::delivery::limits::CONTACT_ASKS_MS;
+use super::{Batch, TrackedContacts};
 use crate::store::StoreError;
-use crate::store::contacts::{self, Asks, Contacts, Counted};
+use crate::store::contacts::{self, Contacts};
 
 impl Batch<'_> {
     /// The contacts of an own account as of now, to which the part is bound from now on.
@@ -35,36 +34,5 @@ impl Batch<'_> {
             tracked.changed |= tracked.now != contacts;
             tracked.now = contacts;
         }
-    }
-
-    /// Counts one more ask, if there were fewer than `max` within the time that they are counted.
-    pub(in crate::delivery) async fn count_ask(
-        &mut self,
-        counted: Counted,
-        max: u32,
-    ) -> Result<bool, StoreError> {
-        let now_ms = self.now_ms;
-        let tracked = match self.asks.entry(counted) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => {
-                let (asks, read) = contacts::asks(&self.node.store, new.key()).await?.unzip();
-                let ends_ms = |asks: &Asks| asks.since_ms.saturating_add(CONTACT_ASKS_MS);
-                let counting = asks.filter(|asks| now_ms < ends_ms(asks));
-                new.insert(TrackedAsks {
-                    read,
-                    now: counting.unwrap_or(Asks {
-                        since_ms: now_ms,
-                        count: 0,
-                    }),
-                    changed: false,
-                })
-            }
-        };
-        if tracked.now.count >= max {
-            return Ok(false);
-        }
-        tracked.now.count += 1;
-        tracked.changed = true;
-        Ok(true)
     }
 }

@@ -11,11 +11,14 @@ use homeserver_api::contacts::{
 use super::{Speaker, send, tell};
 use crate::audit::Actor;
 use crate::delivery::batch::{Batch, NotTaken, policy_links, settle};
-use crate::delivery::limits::{ACCOUNT_CONTACT_ASKS_MAX, CONFLICT_ATTEMPTS_MAX, CONFLICT_RETRY_MS};
+use crate::delivery::limits::{
+    ACCOUNT_CONTACT_ASKS_MAX, CONFLICT_ATTEMPTS_MAX, CONFLICT_RETRY_MS, CONTACT_ASKS_MS,
+};
 use crate::identity::LocalAccount;
 use crate::node::Node;
 use crate::policy::{self, Input, Rules};
-use crate::store::contacts::{CONTACTS_MAX, Contact, Contacts, Counted, Standing};
+use crate::store::allowance::{Purpose, Whose};
+use crate::store::contacts::{CONTACTS_MAX, Contact, Contacts, Standing};
 use crate::store::device::DeviceOf;
 use crate::store::{PartOutcome, StoreError, contacts};
 
@@ -271,9 +274,15 @@ async fn say(
     said: Said,
     change: Change<'_>,
 ) -> Result<(), NotTaken> {
+    let whose = Whose::Account(device.account);
     if said == Said::Ask
         && !batch
-            .count_ask(Counted::Sent(device.account), ACCOUNT_CONTACT_ASKS_MAX)
+            .take_one(
+                Purpose::Ask,
+                &whose,
+                ACCOUNT_CONTACT_ASKS_MAX,
+                CONTACT_ASKS_MS,
+            )
             .await?
     {
         return Err(NotTaken::refused(

@@ -10,10 +10,11 @@ use homeserver_api::contacts::ContactChange;
 use super::{Speaker, send, tell};
 use crate::audit::Actor;
 use crate::delivery::batch::{Batch, NotTaken, policy_links, settle};
-use crate::delivery::limits::PEER_CONTACT_ASKS_MAX;
+use crate::delivery::limits::{CONTACT_ASKS_MS, PEER_CONTACT_ASKS_MAX};
 use crate::delivery::outbox::SenderRef;
 use crate::policy::{self, Direction, Input, Rules};
-use crate::store::contacts::{Contact, Counted, Standing};
+use crate::store::allowance::{Purpose, Whose};
+use crate::store::contacts::{Contact, Standing};
 use crate::store::{StoreError, account};
 
 /// Takes what a person of `peer` lets one of ours know. Nobody is told whether there is such a person, and
@@ -90,8 +91,12 @@ async fn may_say(
         .peer(peer)
         .ok_or_else(|| Refusal::new(RefusalCode::NoAgreement, "there is no agreement with you"))?;
     view.judge(direction, Operation::Invite, None, batch.now_ms)?;
-    let counted = Counted::Brought(peer.clone());
-    if act == ContactAct::Ask && !batch.count_ask(counted, PEER_CONTACT_ASKS_MAX).await? {
+    let whose = Whose::Peer(peer.clone());
+    if act == ContactAct::Ask
+        && !batch
+            .take_one(Purpose::Ask, &whose, PEER_CONTACT_ASKS_MAX, CONTACT_ASKS_MS)
+            .await?
+    {
         return Err(NotTaken::refused(
             RefusalCode::RateLimited,
             format!(

@@ -18,6 +18,7 @@ use crate::delivery::limits::{ACCOUNT_CONTACT_ASKS_MAX, CONTACT_ASKS_MS, PEER_CO
 use crate::delivery::{NotTaken, contacts, expiry};
 use crate::identity::{devices, key_packages, user_types};
 use crate::store;
+use crate::store::allowance::{self, Purpose, Whose};
 use crate::store::device::DeviceOf;
 
 mod barred;
@@ -429,15 +430,15 @@ async fn asks_are_bounded() {
     );
     post_goes(&a, &b).await;
 
-    let counted = store::contacts::Counted::Brought(a.node.server.clone());
-    let (mut asks, read) = store::contacts::asks(&b.node.store, &counted)
+    let (asks, whose) = (Purpose::Ask, Whose::Peer(a.node.server.clone()));
+    let (mut used, read) = allowance::get(&b.node.store, asks, &whose)
         .await
         .unwrap()
         .unwrap();
-    assert_eq!(asks.count, ACCOUNT_CONTACT_ASKS_MAX, "whoever was asked");
-    asks.count = PEER_CONTACT_ASKS_MAX;
+    assert_eq!(used.units, ACCOUNT_CONTACT_ASKS_MAX, "whoever was asked");
+    used.units = PEER_CONTACT_ASKS_MAX;
     let mut part = Part::default();
-    store::contacts::put_asks(&mut part, &counted, asks, Some(read)).unwrap();
+    allowance::put(&mut part, asks, &whose, used, Some(read)).unwrap();
     b.node.store.commit(part).await.unwrap();
     let carol = person(&a, "carol").await;
     act(&a, &carol, "bob@b.example", ContactAct::Ask)
