@@ -570,6 +570,8 @@ async fn waiting_asks_are_judged_again() {
     assert_eq!(undelivered.0, "bob@b.example");
     assert_eq!(undelivered.1, ContactChange::Undelivered);
     assert!(undelivered.2.contains("out-of-scope"), "{undelivered:?}");
+    // Our own homeserver's words: the other one would name a.example.
+    assert!(undelivered.2.contains("with b.example"), "{undelivered:?}");
     assert_eq!(standings(&bob, &b).await, []);
     let [(address, standing, _)] = &standings(&alice, &a).await[..] else {
         panic!("carol alone");
