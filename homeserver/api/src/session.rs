@@ -61,6 +61,8 @@ pub enum ServerFrame {
     Deliver(Vec<Delivery>),
     /// The device's policy or its organisation's peers changed: read `GET /v1/account` again.
     AccountChanged,
+    /// Once in a session: all that waited when it began has been sent.
+    CaughtUp,
 }
 
 /// State of the device at the start of a session.

@@ -254,6 +254,7 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
         prop::collection::vec(result, 0..4).prop_map(ServerFrame::Results),
         prop::collection::vec(delivery(), 0..4).prop_map(ServerFrame::Deliver),
         Just(ServerFrame::AccountChanged),
+        Just(ServerFrame::CaughtUp),
     ]
 }
 

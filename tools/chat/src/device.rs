@@ -72,6 +72,21 @@ pub(crate) async fn wait_connected(client: &Client, limit: Duration) -> Result {
     }
 }
 
+/// Waits, in a session that stands, until what waited for this device is here.
+pub(crate) async fn wait_caught_up(client: &Client, limit: Duration) -> Result {
+    match tokio::time::timeout(limit, client.caught_up()).await {
+        Ok(outcome) => Ok(outcome?),
+        Err(_) => Err(Failure::not_now(
+            "behind",
+            format!(
+                "What waited for this device was still coming in after {} s. Try again, or allow more \
+                 time with --timeout.",
+                limit.as_secs()
+            ),
+        )),
+    }
+}
+
 /// Ends the session in order; what could not be sent stays in the store.
 pub(crate) async fn close(client: &Client, output: &Output) {
     const LIMIT: Duration = Duration::from_secs(5);

@@ -1,5 +1,6 @@
 //! Where a message goes: a room, named by its id's first digits, or a conversation with an address.
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use entente_sdk::ids::{Address, RoomId};
@@ -50,8 +51,15 @@ pub(crate) async fn find(client: &Client, place: &Place) -> Result<Option<RoomId
     let rooms = client.rooms().await?;
     match place {
         Place::Room(digits) => among(&rooms, digits).map(Some),
-        Place::With(address) => latest_with(client, &rooms, address).await,
+        Place::With(address) => Ok(among_two(&rooms, &client.address(), address)),
     }
+}
+
+/// The conversations of two with this account.
+pub(crate) async fn all_with(client: &Client, other: &Address) -> Result<BTreeSet<RoomId>> {
+    let (rooms, own) = (client.rooms().await?, client.address());
+    let of_two = rooms.iter().filter(|room| is_of_two(room, &own, other));
+    Ok(of_two.map(|room| room.room).collect())
 }
 
 /// The room that a place names.
@@ -124,18 +132,11 @@ fn among(rooms: &[Room], digits: &str) -> Result<RoomId> {
     }
 }
 
-/// Of several conversations of two with the same account, the one used last.
-async fn latest_with(client: &Client, rooms: &[Room], other: &Address) -> Result<Option<RoomId>> {
-    let own = client.address();
-    let mut latest: Option<(u64, RoomId)> = None;
-    for room in rooms.iter().filter(|room| is_of_two(room, &own, other)) {
-        let history = client.history(room.room).await?;
-        let number = history.last().map_or(0, |message| message.number);
-        if latest.is_none_or(|(before, _)| before <= number) {
-            latest = Some((number, room.room));
-        }
-    }
-    Ok(latest.map(|(_, room)| room))
+/// Of several conversations of two with the same account, the one with the lowest id: when both have begun one
+/// at the same time, both go on in the same.
+fn among_two(rooms: &[Room], own: &Address, other: &Address) -> Option<RoomId> {
+    let of_two = rooms.iter().filter(|room| is_of_two(room, own, other));
+    of_two.map(|room| room.room).min()
 }
 
 fn is_of_two(room: &Room, own: &Address, other: &Address) -> bool {
@@ -195,6 +196,28 @@ mod tests {
         assert!(of_two(&[own, other]));
         assert!(!of_two(&[own]));
         assert!(!of_two(&[own, other, "carol@a.example"]));
+    }
+
+    /// Goal: of two conversations that both people began at once, both devices choose the same, and never a
+    /// larger one; by both orders.
+    #[test]
+    fn both_choose_the_same() {
+        let (own, other) = ("alice@a.example", "bob@b.example");
+        let (own_address, other_address) = (own.parse().unwrap(), other.parse().unwrap());
+        let mut rooms = [
+            room(7, &[own, other]),
+            room(1, &[own, other, "carol@a.example"]),
+            room(3, &[own, other]),
+        ];
+        let chosen = |rooms: &[Room]| among_two(rooms, &own_address, &other_address);
+        assert_eq!(chosen(&rooms), Some(RoomId::from_bytes([3; 16])));
+        rooms.reverse();
+        assert_eq!(chosen(&rooms), Some(RoomId::from_bytes([3; 16])));
+        assert_eq!(
+            among_two(&rooms, &other_address, &own_address),
+            chosen(&rooms)
+        );
+        assert_eq!(chosen(&rooms[1..2]), None);
     }
 
     proptest! {

@@ -357,7 +357,7 @@ impl Pair {
                         to_home.lock().await.send(&frame).await?;
                     }
                 }
-                ServerFrame::Hello(_) | ServerFrame::AccountChanged => {}
+                ServerFrame::Hello(_) | ServerFrame::AccountChanged | ServerFrame::CaughtUp => {}
             }
             self.wake.notify_one();
         }

@@ -162,6 +162,7 @@ impl Session<'_> {
         let mut ping = tokio::time::interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut mail = true;
+        let mut caught_up = false;
         loop {
             if self.rings.has(Ring::Mail) {
                 mail = true;
@@ -172,6 +173,10 @@ impl Session<'_> {
             let window = self.unacknowledged.len() < UNACKNOWLEDGED_DELIVERIES_MAX;
             if mail && window {
                 mail = Box::pin(self.deliver()).await?;
+            }
+            if !mail && !caught_up {
+                caught_up = true;
+                self.send(&ServerFrame::CaughtUp).await?;
             }
             let more = mail && self.unacknowledged.len() < UNACKNOWLEDGED_DELIVERIES_MAX;
             tokio::select! {

@@ -65,7 +65,17 @@ async fn session(node: &Arc<Node>, token: &str) -> (Client, u64) {
     }
 }
 
+/// The next frame but the one that tells that nothing waits any more.
 async fn next(client: &mut Client) -> ServerFrame {
+    loop {
+        match any_next(client).await {
+            ServerFrame::CaughtUp => {}
+            frame => return frame,
+        }
+    }
+}
+
+async fn any_next(client: &mut Client) -> ServerFrame {
     loop {
         match client.next().await.unwrap().unwrap() {
             Message::Binary(bytes) => return ServerFrame::decode(&bytes).unwrap(),
@@ -216,6 +226,50 @@ async fn window() {
         Some(window + 1)
     );
     assert_eq!(more.len(), 10);
+}
+
+/// Goal: a device is told once that all that waited for it has been sent: after all of it, and never again in the
+/// session; by more mail than the window, and a session without any.
+#[tokio::test]
+async fn caught_up() {
+    let (node, _) = node("a.example");
+    let [(alice, alices), (_, bobs)] = pair(&node).await;
+    let waiting = u64::try_from(UNACKNOWLEDGED_DELIVERIES_MAX).unwrap() + 1;
+    for start in [0, 1024] {
+        let frame: Vec<Submission> = (0..1024).map(|n| message(start + n + 2, b"x")).collect();
+        submit(&node, alice, &frame).await.unwrap();
+    }
+    let (mut client, _) = session(&node, &bobs).await;
+    let mut last = 0;
+    loop {
+        match any_next(&mut client).await {
+            ServerFrame::Deliver(deliveries) => last = deliveries.last().unwrap().number,
+            ServerFrame::CaughtUp => break,
+            other => panic!("{other:?}"),
+        }
+        send(&mut client, &ClientFrame::Acknowledge(last)).await;
+    }
+    assert_eq!(last, 1 + 2048, "the welcome and every message");
+    assert!(last > waiting);
+    submit(&node, alice, &[message(2050, b"later")])
+        .await
+        .unwrap();
+    assert!(matches!(
+        any_next(&mut client).await,
+        ServerFrame::Deliver(_)
+    ));
+    send(&mut client, &ClientFrame::Submit(vec![message(9, b"gap")])).await;
+    assert!(matches!(
+        any_next(&mut client).await,
+        ServerFrame::Results(_)
+    ));
+
+    let (mut client, _) = session(&node, &alices).await;
+    let ServerFrame::Deliver(own) = any_next(&mut client).await else {
+        panic!("her commit comes back");
+    };
+    send(&mut client, &ClientFrame::Acknowledge(own[0].number)).await;
+    assert_eq!(any_next(&mut client).await, ServerFrame::CaughtUp);
 }
 
 /// Goal: what is no frame, or makes no sense, ends the session as the device's mistake; by one of

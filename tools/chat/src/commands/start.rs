@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::cli::{Common, Start};
 use crate::commands::{in_time, with_session};
+use crate::device;
 use crate::failure::{Failure, Result};
 use crate::place::{self, Place};
 use crate::show::output::Output;
@@ -33,6 +34,8 @@ pub(crate) async fn find_or_start(
     place: &Place,
     output: &Output,
 ) -> Result<RoomId> {
+    // The other one may have begun it: that waits at the homeserver.
+    device::wait_caught_up(client, device::timeout(common)).await?;
     if let Some(room) = place::find(client, place).await? {
         return Ok(room);
     }
@@ -40,7 +43,9 @@ pub(crate) async fn find_or_start(
         return place::require(client, place).await;
     };
     output.note(&format!("Starting a conversation with {address} …"));
-    conversation(common, client, std::slice::from_ref(address)).await
+    let begun = conversation(common, client, std::slice::from_ref(address)).await?;
+    // Both may have begun one at the same time.
+    Ok(place::find(client, place).await?.unwrap_or(begun))
 }
 
 async fn conversation(common: &Common, client: &Client, with: &[Address]) -> Result<RoomId> {

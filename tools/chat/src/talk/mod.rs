@@ -10,10 +10,11 @@ mod keys;
 mod screen;
 mod under_way;
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
-use entente_sdk::ids::RoomId;
+use entente_sdk::ids::{Address, RoomId};
 use entente_sdk::{Body, Bounds, Client, Event, Events, MessageId, Progress, SendOptions};
 use tokio::time::Instant;
 
@@ -21,7 +22,7 @@ use crate::cli::{self, Common};
 use crate::commands::{history, reader, start};
 use crate::device;
 use crate::failure::{Failure, Result};
-use crate::place;
+use crate::place::{self, Place};
 use crate::show::clock::heading;
 use crate::show::duration::{describe_seconds, parse_seconds};
 use crate::show::event;
@@ -55,6 +56,11 @@ pub(crate) async fn run(common: &Common, arguments: &cli::Talk, output: &Output)
         let mut talk = Talk {
             client: &client,
             room,
+            with: match &arguments.with {
+                Place::With(address) => Some(address),
+                Place::Room(_) => None,
+            },
+            rooms: BTreeSet::from([room]),
             options: arguments.options.send_options(),
             reader: Reader {
                 saving: Saving::InTalk,
@@ -72,6 +78,7 @@ pub(crate) async fn run(common: &Common, arguments: &cli::Talk, output: &Output)
             shown: Shown::default(),
             day: None,
         };
+        talk.find_rooms().await?;
         talk.history().await?;
         talk.run(events, device::timeout(common)).await
     }
@@ -82,7 +89,12 @@ pub(crate) async fn run(common: &Common, arguments: &cli::Talk, output: &Output)
 
 struct Talk<'a> {
     client: &'a Client,
+    /// Where what is typed goes.
     room: RoomId,
+    /// Whom the conversation is with, unless a room was named.
+    with: Option<&'a Address>,
+    /// What is shown: every conversation of two with him, or the room that was named.
+    rooms: BTreeSet<RoomId>,
     options: SendOptions,
     reader: Reader,
     output: &'a Output,
@@ -206,6 +218,19 @@ impl Talk<'_> {
         Ok(())
     }
 
+    /// Looks which conversations with the other one there are; what is typed goes where both look for it.
+    async fn find_rooms(&mut self) -> Result<bool> {
+        let Some(address) = self.with else {
+            return Ok(false);
+        };
+        self.rooms = place::all_with(self.client, address).await?;
+        let first = self.rooms.first().copied().unwrap_or(self.room);
+        self.rooms.insert(self.room);
+        let moved = first != self.room;
+        self.room = first;
+        Ok(moved)
+    }
+
     async fn history(&mut self) -> Result {
         let rooms = self.client.rooms().await?;
         if let Some(room) = rooms.iter().find(|room| room.room == self.room) {
@@ -220,7 +245,11 @@ impl Talk<'_> {
                 room.hub
             ))?;
         }
-        let history = self.client.history(self.room).await?;
+        let mut history = Vec::new();
+        for room in &self.rooms {
+            history.extend(self.client.history(*room).await?);
+        }
+        history.sort_by_key(|message| message.number);
         self.shown
             .history(history.iter().map(|message| message.number));
         let skipped = history.len().saturating_sub(HISTORY_MESSAGES);
@@ -241,7 +270,7 @@ impl Talk<'_> {
                 self.waiting(None).await?;
             }
             Event::Message(message)
-                if message.room == self.room && self.shown.lacks(message.number) =>
+                if self.rooms.contains(&message.room) && self.shown.lacks(message.number) =>
             {
                 return self.message(message).await;
             }
@@ -257,7 +286,7 @@ impl Talk<'_> {
                 // What was not under way any more was shown when it was accepted.
                 let shown = self.under_way.decided(*message).unwrap_or(true);
                 if let Some(message) = history::if_there(self.client, *message).await?
-                    && message.room == self.room
+                    && self.rooms.contains(&message.room)
                 {
                     self.failures += 1;
                     return self.decided(message.id, shown).await;
@@ -270,11 +299,14 @@ impl Talk<'_> {
             | Event::RoomOutOfStep { room, .. }
             | Event::RoomResynced { room, .. }
             | Event::Unreadable { room, .. }
-                if *room == self.room =>
+                if self.rooms.contains(room) =>
             {
                 if let Some(news) = event::news(event, self.output.clock) {
                     self.faint(&news)?;
                 }
+            }
+            Event::RoomJoined { .. } if self.find_rooms().await? => {
+                self.faint("You have both begun a conversation: what you send now goes into one of the two.")?;
             }
             Event::Contact { .. } => {
                 if let Some(news) = event::news(event, self.output.clock) {

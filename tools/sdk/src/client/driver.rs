@@ -98,7 +98,7 @@ pub(super) async fn keep(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
             () = stopped(&mut stop) => return,
         }
         let now_ms = shared.clock.now_ms();
-        if upkeep_at_ms <= now_ms && matches!(*shared.link.borrow(), Link::Up) {
+        if upkeep_at_ms <= now_ms && matches!(*shared.link.borrow(), Link::Up | Link::CaughtUp) {
             upkeep_at_ms = now_ms.saturating_add(UPKEEP_EVERY_MS);
             tokio::spawn(upkeep::if_due(Arc::clone(&shared)));
         }
@@ -295,6 +295,10 @@ impl Reader {
             }
             ServerFrame::AccountChanged => {
                 tokio::spawn(upkeep::account(Arc::clone(&self.shared)));
+                Ok(())
+            }
+            ServerFrame::CaughtUp => {
+                self.shared.link.send_replace(Link::CaughtUp);
                 Ok(())
             }
             ServerFrame::Hello(_) => Err(Error::Protocol("a second hello".to_owned())),

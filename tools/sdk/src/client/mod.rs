@@ -227,13 +227,24 @@ impl Client {
     /// # Errors
     /// When the client is closed, or the homeserver refuses this device for good.
     pub async fn connected(&self) -> Result<(), Error> {
-        let mut link = self.shared.link.subscribe();
-        let stands = link
-            .wait_for(|link| !matches!(link, Link::Connecting))
+        self.link_is(|link| !matches!(link, Link::Connecting)).await
+    }
+
+    /// Waits until a session stands and all that waited for this device when it began is here: who looks for a
+    /// room then knows of those that others have made.
+    ///
+    /// # Errors
+    /// As for [`Client::connected`].
+    pub async fn caught_up(&self) -> Result<(), Error> {
+        self.link_is(|link| !matches!(link, Link::Connecting | Link::Up))
             .await
-            .map_err(|_| Error::Closed)?;
+    }
+
+    async fn link_is(&self, meant: impl FnMut(&Link) -> bool) -> Result<(), Error> {
+        let mut link = self.shared.link.subscribe();
+        let stands = link.wait_for(meant).await.map_err(|_| Error::Closed)?;
         match &*stands {
-            Link::Up => Ok(()),
+            Link::Up | Link::CaughtUp => Ok(()),
             Link::Refused(error) => Err(error.clone()),
             Link::Closed | Link::Connecting => Err(Error::Closed),
             Link::Stopped => Err(Error::InvalidArgument(

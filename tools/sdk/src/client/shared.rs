@@ -31,7 +31,10 @@ const BATCH_JOBS_MAX: usize = 256;
 pub(super) enum Link {
     Stopped,
     Connecting,
+    /// A session stands; what waited for this device is coming in.
     Up,
+    /// A session stands, and what waited when it began is here.
+    CaughtUp,
     /// The homeserver refuses this device; it is asked again now and then.
     Refused(Error),
     Closed,

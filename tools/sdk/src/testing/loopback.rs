@@ -372,6 +372,7 @@ impl Loopback {
             last_counter: self.network().last_counter(&member),
         });
         let mut sent = 0;
+        let mut caught_up = false;
         let mut to_send = vec![hello];
         loop {
             for frame in to_send.drain(..) {
@@ -388,6 +389,11 @@ impl Loopback {
             if let Some(last) = waiting.last() {
                 sent = last.number;
                 to_send.push(ServerFrame::Deliver(waiting));
+                continue;
+            }
+            if !caught_up {
+                caught_up = true;
+                to_send.push(ServerFrame::CaughtUp);
                 continue;
             }
             tokio::select! {

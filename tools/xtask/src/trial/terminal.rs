@@ -1,14 +1,13 @@
 //! The trial `terminal`: what people and scripts have of `chat`, by the real program against two homeservers.
 
+mod programs;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
+use programs::{Lines, Screen};
 use serde_json::Value;
 
 use super::checks::{Check, Report};
@@ -128,6 +127,8 @@ impl Trial<'_> {
         report.checks.push(objects);
         let screen = process::step("a terminal", || self.screen(&alice, &bob))?;
         report.checks.push(screen);
+        let windows = process::step("two terminals", || self.two_windows())?;
+        report.checks.push(windows);
         let stop = process::step("a homeserver that stops", || self.stop(&alice))?;
         report.checks.push(stop);
         let end = process::step("password and sign-out", || self.end(&alice))?;
@@ -332,6 +333,62 @@ impl Trial<'_> {
         })
     }
 
+    /// Two people who have never spoken open a window each: once one after the other, with the first one's text
+    /// waiting, and once both at the same moment. What each types appears in the other's window.
+    fn two_windows(&self) -> Result<Check> {
+        let mut missing = Vec::new();
+        for (at_once, (left, right)) in [(false, ("erin", "fred")), (true, ("gina", "hugo"))] {
+            let left = Person::enrol(&self.stage.a, left, &self.ground.binaries)?;
+            let right = Person::enrol(&self.stage.b, right, &self.ground.binaries)?;
+            if !at_once {
+                left.send(&right.address, "good morning")?;
+            }
+            let mut windows = [
+                (
+                    Screen::open(&left.typed(&["talk", &right.address]))?,
+                    "from the left",
+                ),
+                (
+                    Screen::open(&right.typed(&["talk", &left.address]))?,
+                    "from the right",
+                ),
+            ];
+            for (window, _) in &mut windows {
+                if !window.shows("/help for more") {
+                    missing.push(format!("a window's heading (at once: {at_once})"));
+                }
+            }
+            for (window, text) in &mut windows {
+                window.types(&format!("{text}\r"))?;
+            }
+            let [(first, from_first), (second, from_second)] = &mut windows;
+            for (window, text) in [(first, from_second), (second, from_first)] {
+                if !window.shows(text) {
+                    missing.push(format!(
+                        "`{text}` (at once: {at_once}); the screen:\n{}",
+                        window.text
+                    ));
+                }
+                window.types("/quit\r")?;
+                if !window.ends() {
+                    missing.push("the end of a window".to_owned());
+                }
+            }
+        }
+        Ok(Check {
+            id: "two-windows-one-conversation",
+            must: "two people who open `chat talk` with each other, at once or one after the other, read each other"
+                .to_owned(),
+            got: if missing.is_empty() {
+                "both read each other, both times".to_owned()
+            } else {
+                format!("missing: {}", missing.join("; "))
+            },
+            ok: Some(missing.is_empty()),
+            control: None,
+        })
+    }
+
     /// A homeserver that is asked to end tells its sessions (close code 1001) before it goes, and a client
     /// is back by itself when the homeserver is.
     fn stop(&mut self, alice: &Person) -> Result<Check> {
@@ -415,144 +472,4 @@ fn field(printed: &str, name: &str) -> Result<String> {
         program: "chat".to_owned(),
         what: format!("no `{name}`: {printed}"),
     })
-}
-
-/// A program's objects as they come; killed when dropped.
-struct Lines {
-    child: Child,
-    lines: mpsc::Receiver<String>,
-}
-
-impl Lines {
-    fn open(mut command: Command) -> Result<Self> {
-        let mut child = start(command.stdin(Stdio::null()).stdout(Stdio::piped()))?;
-        let (sender, lines) = mpsc::channel();
-        if let Some(output) = child.stdout.take() {
-            thread::spawn(move || {
-                let lines = BufReader::new(output).lines();
-                for line in lines.map_while(std::result::Result::ok) {
-                    if sender.send(line).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-        Ok(Self { child, lines })
-    }
-
-    /// The next object that is meant.
-    fn until(&mut self, meant: impl Fn(&Value) -> bool) -> Option<Value> {
-        loop {
-            let line = self.lines.recv_timeout(PATIENCE).ok()?;
-            let object: Value = serde_json::from_str(&line).ok()?;
-            if meant(&object) {
-                return Some(object);
-            }
-        }
-    }
-}
-
-impl Drop for Lines {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A program in a terminal of its own, made by `script`.
-struct Screen {
-    child: Child,
-    bytes: mpsc::Receiver<Vec<u8>>,
-    text: String,
-    /// What was looked at before.
-    seen: usize,
-}
-
-impl Screen {
-    fn open(line: &str) -> Result<Self> {
-        let mut command = Command::new("script");
-        command
-            .args([
-                "--quiet",
-                "--return",
-                "--flush",
-                "--command",
-                line,
-                "/dev/null",
-            ])
-            .env("TERM", "xterm")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
-        let mut child = start(&mut command)?;
-        let (sender, bytes) = mpsc::channel();
-        if let Some(mut output) = child.stdout.take() {
-            thread::spawn(move || {
-                let mut buffer = [0; 4096];
-                while let Ok(count @ 1..) = output.read(&mut buffer) {
-                    let part = buffer.get(..count).unwrap_or_default().to_vec();
-                    if sender.send(part).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-        Ok(Self {
-            child,
-            bytes,
-            text: String::new(),
-            seen: 0,
-        })
-    }
-
-    fn types(&mut self, keys: &str) -> Result {
-        let input = self.child.stdin.as_mut();
-        let written = input.map_or(Ok(()), |input| {
-            input
-                .write_all(keys.as_bytes())
-                .and_then(|()| input.flush())
-        });
-        written.map_err(|error| Failure::DidNotHold(format!("the terminal takes no keys: {error}")))
-    }
-
-    /// Whether this appears, after what was looked at before.
-    fn shows(&mut self, what: &str) -> bool {
-        loop {
-            let new = self.text.get(self.seen..).unwrap_or_default();
-            if let Some(at) = new.find(what) {
-                self.seen += at + what.len();
-                return true;
-            }
-            match self.bytes.recv_timeout(PATIENCE) {
-                Ok(bytes) => self.text.push_str(&String::from_utf8_lossy(&bytes)),
-                Err(_) => return false,
-            }
-        }
-    }
-
-    /// Whether the program ends, and well.
-    fn ends(&mut self) -> bool {
-        // Its output ends with it.
-        loop {
-            match self.bytes.recv_timeout(PATIENCE) {
-                Ok(bytes) => self.text.push_str(&String::from_utf8_lossy(&bytes)),
-                Err(mpsc::RecvTimeoutError::Timeout) => return false,
-                Err(mpsc::RecvTimeoutError::Disconnected) => break,
-            }
-        }
-        self.child.wait().is_ok_and(|status| status.success())
-    }
-}
-
-impl Drop for Screen {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn start(command: &mut Command) -> Result<Child> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    command
-        .spawn()
-        .map_err(|source| Failure::Start { program, source })
 }

@@ -36,6 +36,28 @@ async fn looking_people_up() {
     .await;
 }
 
+/// Goal: a room that somebody else has made while a device was away is known when the device has caught up, so
+/// that nobody makes a second one; by a device that asks at once, each of twenty times.
+#[tokio::test]
+async fn what_waited_is_known() {
+    within(async {
+        let homeserver = Loopback::start("a.example").await;
+        let alice = person(&homeserver, "alice").await;
+        let bob = person(&homeserver, "bob").await;
+        for rooms in 1..=20 {
+            bob.client.disconnect().await;
+            let with = [bob.client.address()];
+            alice.client.start_conversation(&with).await.unwrap();
+            bob.client.connect();
+            bob.client.caught_up().await.unwrap();
+            assert_eq!(bob.client.rooms().await.unwrap().len(), rooms);
+        }
+        bob.client.close().await;
+        assert_eq!(bob.client.caught_up().await, Err(Error::Closed));
+    })
+    .await;
+}
+
 /// Goal: a report discloses the named messages of one person and nothing else, in the words that were shown and with the
 /// hash of what came over the wire; and what can't be reported is refused here. By a conversation of three.
 #[tokio::test]
