@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use tokio::task::JoinHandle;
 
 use crate::agreement;
 use crate::failure::{Failure, Result};
@@ -48,7 +49,8 @@ pub(crate) struct CeremonyArguments {
     exchange: PathBuf,
     /// The operator's program, called as `PROGRAM accept OFFER FINGERPRINT ACCEPTANCE`,
     /// `PROGRAM activate COUNTERSIGNATURE`, and, for who decides who starts conversations with her,
-    /// `PROGRAM allow ADDRESS` and `PROGRAM block ADDRESS`; without it the suite says what to do and waits.
+    /// `PROGRAM allow ADDRESS` and `PROGRAM block ADDRESS`, and for who is open to all `PROGRAM start ADDRESS`, a
+    /// conversation; without it the suite says what to do and waits.
     #[arg(long, value_name = "PROGRAM")]
     operator: Option<PathBuf>,
 }
@@ -65,6 +67,18 @@ impl CeremonyArguments {
             done.display()
         );
         wait_for(&done).await.map(drop)
+    }
+
+    /// Has the person who is open to all start a conversation with somebody, while the fake peer goes on.
+    pub(crate) fn start(&self, address: &str) -> JoinHandle<Result> {
+        let (program, address) = (self.operator.clone(), address.to_owned());
+        tokio::task::spawn_blocking(move || match program {
+            Some(program) => operator(&program, &["start".as_ref(), address.as_ref()]),
+            None => {
+                eprintln!("Let the person who is open to all start a conversation with {address}.");
+                Ok(())
+            }
+        })
     }
 }
 

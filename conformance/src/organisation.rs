@@ -37,6 +37,12 @@ impl Identity {
     }
 }
 
+/// A device's certificates, its own first, and the key that they are for.
+pub(crate) struct DeviceIdentity {
+    pub(crate) chain: Vec<Vec<u8>>,
+    pub(crate) key: Ed25519KeyPair,
+}
+
 /// An organisation.
 pub(crate) struct Organisation {
     pub(crate) name: String,
@@ -91,32 +97,32 @@ impl Organisation {
         leaf(&self.issuing, &self.issuing_key, names, common_name)
     }
 
-    /// The certificates of a device, its own first, and the key that they are for.
+    /// A device of somebody with this handle, under a new key.
     pub(crate) fn device(
         &self,
+        handle: &str,
         account: &[u8; 16],
         device: &[u8; 16],
-    ) -> Result<(Vec<Vec<u8>>, [u8; 32])> {
+    ) -> Result<DeviceIdentity> {
         let key = KeyPair::generate_for(&PKCS_ED25519).map_err(Failure::certificate)?;
         let (account, device) = (hex::encode(account), hex::encode(device));
         let uri = format!("entente://{}/account/{account}/device/{device}", self.name);
         let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name = named(&format!("{handle}@{}", self.name));
         params.subject_alt_names =
             vec![SanType::URI(uri.try_into().map_err(Failure::certificate)?)];
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         let issuer = Issuer::from_ca_cert_der(&self.issuing, &self.issuing_key)
             .map_err(Failure::certificate)?;
         let certificate = params
             .signed_by(&key, &issuer)
             .map_err(Failure::certificate)?;
-        let mut public = [0; 32];
-        for (to, from) in public.iter_mut().zip(key.public_key_raw()) {
-            *to = *from;
-        }
         let chain = vec![certificate.der().to_vec(), self.issuing.to_vec()];
-        Ok((chain, public))
+        let key = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&key.serialize_der())
+            .map_err(Failure::certificate)?;
+        Ok(DeviceIdentity { chain, key })
     }
 
     /// Signs with the issuing CA's key.

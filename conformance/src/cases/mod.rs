@@ -2,6 +2,7 @@
 
 mod connection;
 mod contacts;
+mod hub;
 mod lane;
 mod operations;
 mod questions;
@@ -29,6 +30,8 @@ use crate::served::Served;
 use crate::transaction::{Envelope, TRANSACTION_LABEL, Transaction, key_id, sign};
 use crate::wire::{Decoder, Encoder};
 
+/// How long the server under test has to start a conversation.
+const START_PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 /// Where transactions go.
 const TRANSACTIONS: &str = "/federation/v1/transactions";
 /// The kind of a request for key packages: needs no room, so any peer may send one.
@@ -46,6 +49,7 @@ mod code {
     pub(super) const QUOTA: u16 = 11;
     pub(super) const UNKNOWN_RECIPIENT: u16 = 12;
     pub(super) const UNKNOWN_ROOM: u16 = 14;
+    pub(super) const WRONG_EPOCH: u16 = 15;
     pub(super) const MALFORMED: u16 = 18;
     pub(super) const RATE_LIMITED: u16 = 22;
     pub(super) const CONSENT_REQUIRED: u16 = 30;
@@ -422,6 +426,7 @@ pub(crate) async fn all(worlds: &Worlds<'_>) -> Result<Vec<Outcome>> {
         outcomes.extend(rooms::with_people(world, people).await?);
         outcomes.extend(contacts::with_people(worlds, people).await?);
         outcomes.extend(questions::cases(worlds, people).await?);
+        outcomes.extend(hub::cases(worlds, people).await?);
     } else {
         eprintln!("Cases that need people of the server under test are left out: no --people.");
     }

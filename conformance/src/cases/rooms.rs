@@ -3,7 +3,7 @@
 use super::{Case, Refusal, Sent, World, code};
 use crate::arrived::Arrival;
 use crate::failure::Result;
-use crate::mls::{FromOutside, NEW_MEMBER_COMMIT, external_init, reference, remove};
+use crate::mls::{FromOutside, external_init, reference, remove};
 use crate::people::People;
 use crate::receipt::Answer;
 use crate::report::{Finding, Level, Outcome};
@@ -11,8 +11,8 @@ use crate::room::{Device, EPOCH, HANDSHAKE, MESSAGE, Ordered, Room, WELCOME};
 use crate::wire::{Decoder, Encoder};
 
 /// Kinds.
-const GROUP_INFO_REQUEST: u8 = 13;
-const GROUP_INFO: u8 = 14;
+pub(super) const GROUP_INFO_REQUEST: u8 = 13;
+pub(super) const GROUP_INFO: u8 = 14;
 /// A device of the fake peer's that is in no room.
 const OUTSIDER: Device = Device {
     account: [0x71; 16],
@@ -171,15 +171,14 @@ struct Wrong {
 /// Commits from outside, ordered by the hub: wrong ones, then the one that a server takes.
 async fn ways_in(world: &World, room: &Room) -> Result<Vec<Outcome>> {
     let writer = room.writer;
-    let (chain, signature_key) = world.peer.device(&writer.account, &writer.device)?;
-    let (outsiders, outsiders_key) = world.peer.device(&OUTSIDER.account, &OUTSIDER.device)?;
+    let device = |of: Device| world.peer.device("writer", &of.account, &of.device);
+    let (own, others) = (device(writer)?, device(OUTSIDER)?);
     let right = FromOutside {
         group: room.id,
         epoch: EPOCH,
-        sender: NEW_MEMBER_COMMIT,
         proposals: [external_init(), remove(0)].concat(),
-        chain: &chain,
-        signature_key,
+        chain: &own.chain,
+        key: &own.key,
     };
     let by = |sender: Device, commit: &FromOutside<'_>, removes: &[Device]| {
         room.ordered(&Ordered {
@@ -193,12 +192,12 @@ async fn ways_in(world: &World, room: &Room) -> Result<Vec<Outcome>> {
         ..right.clone()
     };
     let outsider = FromOutside {
-        chain: &outsiders,
-        signature_key: outsiders_key,
+        chain: &others.chain,
+        key: &others.key,
         ..right.clone()
     };
     let other_key = FromOutside {
-        signature_key: outsiders_key,
+        key: &others.key,
         ..right.clone()
     };
     let other_room = FromOutside {
