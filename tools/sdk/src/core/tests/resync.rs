@@ -145,8 +145,8 @@ fn a_spoilt_commit_heals() {
     assert!(carol.texts(room).contains(&"bob: yes".to_owned()));
 }
 
-/// Goal: whoever loses the race for the epoch asks again, and comes back. Method: Alice's commit is ordered
-/// between the group info and Bob's commit.
+/// Goal: whoever loses the race for the epoch asks again, and comes back; the secrets of the group that he did not come
+/// back into are deleted meanwhile. Method: Alice's commit is ordered between the group info and Bob's commit.
 #[test]
 fn losers_ask_again() {
     let mut world = World::new();
@@ -155,11 +155,18 @@ fn losers_ask_again() {
     world.bob.receive(&mut world.network).unwrap();
     world.bob.submit(&mut world.network).unwrap();
     world.bob.receive(&mut world.network).unwrap();
+    let kept = |device: &mut TestDevice| {
+        let (store, group) = (&device.core().store, room.as_bytes());
+        let pending = store.get_bytes(crate::store::Family::PendingGroup, group, 0);
+        pending.unwrap().is_some()
+    };
+    assert!(kept(&mut world.bob));
     world.alice.receive(&mut world.network).unwrap();
     world.alice.run(|core| core.refresh(room));
     world.alice.submit(&mut world.network).unwrap();
     world.settle();
     assert_eq!(gaps(&world.bob), []);
+    assert!(!kept(&mut world.bob));
     assert_eq!(world.network.group_infos_asked, 1);
     world.wait();
     world.settle();
@@ -468,4 +475,65 @@ fn new_peers_in_a_group_info() {
     assert_eq!(gaps(&world.bob).len(), 1);
     assert_eq!(world.network.group_infos_asked, 1);
     world.talks(room);
+}
+
+/// Goal: whoever has sent his commit from outside waits for what becomes of it, however long, and asks for nothing
+/// meanwhile. Method: the hub's word does not come for a week.
+#[test]
+fn who_has_committed_waits() {
+    let mut world = World::new();
+    let room = world.conversation();
+    world.fall_out(room);
+    world.bob.receive(&mut world.network).unwrap();
+    world.bob.submit(&mut world.network).unwrap();
+    world.bob.receive(&mut world.network).unwrap();
+    world.bob.submit(&mut world.network).unwrap();
+    let submitted = world.bob_submitted();
+    for _ in 0..7 {
+        world.clock.advance(24 * 60 * 60 * 1000);
+        world.bob.run(Core::do_due);
+        world.bob.submit(&mut world.network).unwrap();
+    }
+    assert_eq!(world.bob_submitted(), submitted);
+    world.settle();
+    assert_eq!(gaps(&world.bob).len(), 1);
+    world.talks(room);
+}
+
+/// Goal: a commit that the hub has not ordered costs a device nothing, not even what it was about to change itself.
+/// Method: Bob is about to add Carol when his homeserver hands him a spoilt commit of Alice's that she never sent.
+#[test]
+fn made_up_commits_cost_nothing() {
+    let mut world = World::new();
+    let room = world.conversation();
+    let mut carol = world.device('b', "carol", 3);
+    let with = [carol.address.clone()];
+    let adding = world.bob.run(|core| core.add_members(room, &with));
+    world.bob.submit(&mut world.network).unwrap();
+    world.bob.receive(&mut world.network).unwrap();
+    world.alice.run(|core| core.refresh(room));
+    let unsent = world.alice.core().submissions_after(0, 100).unwrap();
+    let crate::frames::SubmissionBody::Commit(commit) = &unsent[0].body else {
+        panic!("{unsent:?}");
+    };
+    let mut spoilt = commit.commit.to_vec();
+    *spoilt.last_mut().unwrap() ^= 1;
+    let body = crate::frames::DeliveryBody::Commit {
+        room,
+        epoch: commit.epoch,
+        commit: spoilt.into(),
+        accepted_ms: crate::clock::Clock::now_ms(&world.clock),
+    };
+    world.network.deliver(&world.bob.member, body);
+    world.bob.receive(&mut world.network).unwrap();
+    assert_eq!(out_of_step(&world.bob), 1);
+    for _ in 0..3 {
+        world.settle_with(&mut [&mut carol]);
+        world.wait();
+    }
+    world.settle_with(&mut [&mut carol]);
+    assert!(world.bob.has_ended(adding));
+    world.talks(room);
+    world.settle_with(&mut [&mut carol]);
+    assert!(carol.texts(room).contains(&"bob: yes".to_owned()));
 }
