@@ -15,8 +15,11 @@ use crate::wire::{Decoder, Encoder};
 const DAY_MS: u64 = 86_400_000;
 /// Characters in a line of an armored document.
 const LINE_CHARACTERS: usize = 64;
+/// The operations.
+pub(crate) const MESSAGE: u8 = 1;
+pub(crate) const DIRECTORY: u8 = 3;
 /// Message, invite, directory, files.
-const OPERATIONS: [u8; 4] = [1, 2, 3, 4];
+pub(crate) const EVERYTHING: [u8; 4] = [MESSAGE, 2, DIRECTORY, 4];
 
 /// What the server under test states in its acceptance, as far as the suite needs it.
 #[derive(Debug, Clone)]
@@ -36,15 +39,20 @@ pub(crate) fn now_ms() -> u64 {
         })
 }
 
-/// An offer of everything, signed.
+/// An offer of these operations, both ways, signed.
 #[expect(clippy::disallowed_methods, reason = "a nonce is drawn here")]
-pub(crate) fn offer(peer: &Organisation, to: &str, endpoint: &str) -> Result<Vec<u8>> {
+pub(crate) fn offer(
+    peer: &Organisation,
+    to: &str,
+    endpoint: &str,
+    operations: &[u8],
+) -> Result<Vec<u8>> {
     let now = now_ms();
     let mut nonce = [0; 16];
     SystemRandom::new()
         .fill(&mut nonce)
         .map_err(|_| Failure::Randomness)?;
-    let grants = OPERATIONS
+    let grants = operations
         .iter()
         .fold(Encoder::new(), |grants, operation| {
             grants.u8(*operation).vector(4, &[])

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use tokio::task::JoinHandle;
 
 use crate::agreement;
 use crate::failure::{Failure, Result};
@@ -46,22 +47,52 @@ pub(crate) struct CeremonyArguments {
     /// Folder through which documents are exchanged with the operator.
     #[arg(long, value_name = "DIR")]
     exchange: PathBuf,
-    /// The operator's program, called as `PROGRAM accept OFFER FINGERPRINT ACCEPTANCE` and
-    /// `PROGRAM activate COUNTERSIGNATURE`; without it the suite says what to do and waits.
+    /// The operator's program, called as `PROGRAM accept OFFER FINGERPRINT ACCEPTANCE`,
+    /// `PROGRAM activate COUNTERSIGNATURE`, and, for who decides who starts conversations with her,
+    /// `PROGRAM allow ADDRESS` and `PROGRAM block ADDRESS`, and for who is open to all `PROGRAM start ADDRESS`, a
+    /// conversation; without it the suite says what to do and waits.
     #[arg(long, value_name = "PROGRAM")]
     operator: Option<PathBuf>,
 }
 
-/// The ceremony; returns the envelope keys of the server under test.
+impl CeremonyArguments {
+    /// Has the person who decides for herself allow or block somebody.
+    pub(crate) async fn decide(&self, decision: &str, address: &str) -> Result {
+        if let Some(program) = &self.operator {
+            return operator(program, &[decision.as_ref(), address.as_ref()]);
+        }
+        let done = self.exchange.join(format!("{decision}.{address}"));
+        eprintln!(
+            "Let the person who decides for herself {decision} {address}, then make an empty file {}.",
+            done.display()
+        );
+        wait_for(&done).await.map(drop)
+    }
+
+    /// Has the person who is open to all start a conversation with somebody, while the fake peer goes on.
+    pub(crate) fn start(&self, address: &str) -> JoinHandle<Result> {
+        let (program, address) = (self.operator.clone(), address.to_owned());
+        tokio::task::spawn_blocking(move || match program {
+            Some(program) => operator(&program, &["start".as_ref(), address.as_ref()]),
+            None => {
+                eprintln!("Let the person who is open to all start a conversation with {address}.");
+                Ok(())
+            }
+        })
+    }
+}
+
+/// The ceremony, about these operations; returns the envelope keys of the server under test.
 pub(crate) async fn agree(
     arguments: &CeremonyArguments,
     peer: &Organisation,
     endpoint: &str,
+    operations: &[u8],
 ) -> Result<Vec<[u8; 32]>> {
     // Papers of several peers lie side by side.
     let in_exchange = |name: &str| arguments.exchange.join(format!("{}.{name}", peer.name));
     let server = arguments.target.server.as_str();
-    let offer = agreement::offer(peer, server, endpoint)?;
+    let offer = agreement::offer(peer, server, endpoint, operations)?;
     let (offer_file, acceptance_file) = (in_exchange("offer.txt"), in_exchange("acceptance.txt"));
     write(&offer_file, &agreement::armored("OFFER", &offer))?;
     let fingerprint = hex::encode(sha256(&peer.root));

@@ -7,13 +7,16 @@
 //! Exit status: 0 every MUST is met, 1 not so or the suite could not go on, 2 wrong usage.
 
 mod agreement;
+mod arrived;
 mod cases;
 mod ceremony;
 mod failure;
 mod link;
+mod mailbox;
 mod mls;
 mod organisation;
 mod padding;
+mod people;
 mod receipt;
 mod report;
 mod room;
@@ -24,16 +27,22 @@ mod trials;
 mod wire;
 
 use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::cases::World;
+use crate::cases::{World, Worlds};
 use crate::ceremony::{CeremonyArguments, TargetArguments, agree};
 use crate::failure::Result;
+use crate::mailbox::Mailbox;
 use crate::organisation::Organisation;
+use crate::people::People;
 use crate::report::Report;
+use crate::served::Served;
 use crate::trials::TrialArguments;
 
 #[derive(Parser)]
@@ -61,9 +70,16 @@ enum Command {
 struct RunArguments {
     #[command(flatten)]
     ceremony: CeremonyArguments,
-    /// Where the server under test would reach the fake peer; nothing listens there.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9")]
-    endpoint: String,
+    /// The address of this machine at which the server under test reaches the fake peer; the ports are free ones.
+    #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    listen: IpAddr,
+    /// People of the server under test, made for the suite: a JSON object {"beginning", "open", "asking", "listed",
+    /// "hidden"}. All handles begin with "beginning", and nobody else's does. "open" may be started conversations
+    /// with by all and is found by the whole handle, "asking" decides herself who starts any; of both {"handle",
+    /// "account", "device"}, the ids as 32 hexadecimal digits. "listed" is the handle of who is found by its
+    /// beginning too, "hidden" that of who is not found. Without it, cases that need them are left out.
+    #[arg(long, value_name = "FILE")]
+    people: Option<PathBuf>,
     /// Print the report as one JSON object, the last line.
     #[arg(long)]
     json: bool,
@@ -112,17 +128,42 @@ async fn probe(arguments: &TargetArguments) -> Result<bool> {
     Ok(true)
 }
 
-async fn run(arguments: &RunArguments) -> Result<bool> {
-    let peer = Organisation::new(&arguments.ceremony.peer)?;
-    let server_keys = agree(&arguments.ceremony, &peer, &arguments.endpoint).await?;
-    let world = World {
-        target: arguments.ceremony.target.target(),
+/// The fake peer of this name, reachable, and agreed with about these operations.
+async fn world(arguments: &RunArguments, name: &str, operations: &[u8]) -> Result<World> {
+    let peer = Organisation::new(name)?;
+    let mailbox = Mailbox::new(&peer);
+    let listen = SocketAddr::new(arguments.listen, 0).to_string();
+    let manifest = peer.manifest(agreement::now_ms())?;
+    let served = Served::start(&peer, &listen, manifest, Some(Arc::clone(&mailbox))).await?;
+    let endpoint = served.address.to_string();
+    let server_keys = agree(&arguments.ceremony, &peer, &endpoint, operations).await?;
+    let target = arguments.ceremony.target.target();
+    mailbox.open(&target.server, &server_keys);
+    Ok(World {
+        target,
         peer,
         server_keys,
         next: AtomicU64::new(1),
         link_epoch: 2,
+        mailbox,
+        rooms: std::sync::Mutex::default(),
+        drawn: AtomicU64::new(1),
+        _served: served,
+    })
+}
+
+async fn run(arguments: &RunArguments) -> Result<bool> {
+    let peer = &arguments.ceremony.peer;
+    let people = arguments.people.as_deref().map(People::read).transpose()?;
+    let little = [agreement::MESSAGE, agreement::DIRECTORY];
+    let worlds = Worlds {
+        everything: world(arguments, peer, &agreement::EVERYTHING).await?,
+        little: world(arguments, &format!("little.{peer}"), &little).await?,
+        people,
+        operator: &arguments.ceremony,
     };
-    let report = Report::new(&world.target.server, cases::all(&world).await?);
+    let server = worlds.everything.target.server.clone();
+    let report = Report::new(&server, cases::all(&worlds).await?);
     eprint!("{}", report.text());
     if arguments.json {
         say(&serde_json::json!(report));

@@ -1,10 +1,10 @@
 //! A peer's organisation made for one run: certificates right and wrong, and its envelope key.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, SanType,
 };
 use ring::rand::{SecureRandom as _, SystemRandom};
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _};
@@ -37,12 +37,19 @@ impl Identity {
     }
 }
 
+/// A device's certificates, its own first, and the key that they are for.
+pub(crate) struct DeviceIdentity {
+    pub(crate) chain: Vec<Vec<u8>>,
+    pub(crate) key: Ed25519KeyPair,
+}
+
 /// An organisation.
 pub(crate) struct Organisation {
     pub(crate) name: String,
     pub(crate) root: CertificateDer<'static>,
     pub(crate) issuing: CertificateDer<'static>,
     issuing_key: KeyPair,
+    first_manifest: OnceLock<Vec<u8>>,
     /// Signs transactions.
     pub(crate) envelope_key: Arc<Ed25519KeyPair>,
     /// What it connects with.
@@ -75,6 +82,7 @@ impl Organisation {
             root,
             issuing,
             issuing_key,
+            first_manifest: OnceLock::new(),
             envelope_key: Arc::new(envelope_key),
             tls,
         })
@@ -87,6 +95,34 @@ impl Organisation {
         common_name: Option<&str>,
     ) -> Result<Identity> {
         leaf(&self.issuing, &self.issuing_key, names, common_name)
+    }
+
+    /// A device of somebody with this handle, under a new key.
+    pub(crate) fn device(
+        &self,
+        handle: &str,
+        account: &[u8; 16],
+        device: &[u8; 16],
+    ) -> Result<DeviceIdentity> {
+        let key = KeyPair::generate_for(&PKCS_ED25519).map_err(Failure::certificate)?;
+        let (account, device) = (hex::encode(account), hex::encode(device));
+        let uri = format!("entente://{}/account/{account}/device/{device}", self.name);
+        let mut params = CertificateParams::default();
+        params.distinguished_name = named(&format!("{handle}@{}", self.name));
+        params.subject_alt_names =
+            vec![SanType::URI(uri.try_into().map_err(Failure::certificate)?)];
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let issuer = Issuer::from_ca_cert_der(&self.issuing, &self.issuing_key)
+            .map_err(Failure::certificate)?;
+        let certificate = params
+            .signed_by(&key, &issuer)
+            .map_err(Failure::certificate)?;
+        let chain = vec![certificate.der().to_vec(), self.issuing.to_vec()];
+        let key = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&key.serialize_der())
+            .map_err(Failure::certificate)?;
+        Ok(DeviceIdentity { chain, key })
     }
 
     /// Signs with the issuing CA's key.
@@ -107,9 +143,14 @@ impl Organisation {
             .to_vec())
     }
 
-    /// The first key manifest: one envelope key, one TLS key.
+    /// The first key manifest: one envelope key, one TLS key. There is one alone with its serial, made when it is first
+    /// asked for.
     pub(crate) fn manifest(&self, now_ms: u64) -> Result<Vec<u8>> {
-        self.manifest_of(1, &[&self.envelope_key], now_ms)
+        if let Some(made) = self.first_manifest.get() {
+            return Ok(made.clone());
+        }
+        let made = self.manifest_of(1, &[&self.envelope_key], now_ms)?;
+        Ok(self.first_manifest.get_or_init(|| made).clone())
     }
 
     /// A key manifest with this serial and these envelope keys.

@@ -1,11 +1,11 @@
-//! What the fake peer serves: its newest key manifest, and the versions it speaks. It takes nothing.
+//! What the fake peer serves: its newest key manifest, the versions it speaks, and a mailbox where it has one.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -16,9 +16,13 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use crate::failure::{Failure, Result};
+use crate::mailbox::{Mailbox, NotTaken};
 use crate::organisation::Organisation;
-use crate::padding::pad;
+use crate::padding::{pad, unpad};
 use crate::wire::Encoder;
+
+/// Largest body: a transaction, padded.
+const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// The fake peer's listener; ended when dropped.
 pub(crate) struct Served {
@@ -31,15 +35,18 @@ pub(crate) struct Served {
 type Manifest = Arc<Mutex<Vec<u8>>>;
 
 impl Served {
-    /// Listens on loopback.
-    pub(crate) async fn start(peer: &Organisation, manifest: Vec<u8>) -> Result<Self> {
+    /// Listens at an address; without a mailbox it takes nothing.
+    pub(crate) async fn start(
+        peer: &Organisation,
+        listen: &str,
+        manifest: Vec<u8>,
+        mailbox: Option<Arc<Mailbox>>,
+    ) -> Result<Self> {
         let unreachable = |error: std::io::Error| Failure::Unreachable {
-            address: "127.0.0.1:0".to_owned(),
+            address: listen.to_owned(),
             problem: error.to_string(),
         };
-        let listener = TcpListener::bind("127.0.0.1:0")
-            .await
-            .map_err(unreachable)?;
+        let listener = TcpListener::bind(listen).await.map_err(unreachable)?;
         let address = listener.local_addr().map_err(unreachable)?;
         let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -49,11 +56,12 @@ impl Served {
             .map_err(Failure::certificate)?;
         config.alpn_protocols = vec![b"h2".to_vec()];
         let manifest = Arc::new(Mutex::new(manifest));
-        let task = tokio::spawn(accept(
-            listener,
-            TlsAcceptor::from(Arc::new(config)),
-            Arc::clone(&manifest),
-        ));
+        let content = Content {
+            manifest: Arc::clone(&manifest),
+            mailbox,
+        };
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let task = tokio::spawn(accept(listener, acceptor, content));
         Ok(Self {
             address,
             manifest,
@@ -73,19 +81,26 @@ impl Drop for Served {
     }
 }
 
-async fn accept(listener: TcpListener, acceptor: TlsAcceptor, manifest: Manifest) {
+/// What is served.
+#[derive(Clone)]
+struct Content {
+    manifest: Manifest,
+    mailbox: Option<Arc<Mailbox>>,
+}
+
+async fn accept(listener: TcpListener, acceptor: TlsAcceptor, content: Content) {
     while let Ok((stream, _)) = listener.accept().await {
-        tokio::spawn(serve(stream, acceptor.clone(), Arc::clone(&manifest)));
+        tokio::spawn(serve(stream, acceptor.clone(), content.clone()));
     }
 }
 
-async fn serve(stream: TcpStream, acceptor: TlsAcceptor, manifest: Manifest) {
+async fn serve(stream: TcpStream, acceptor: TlsAcceptor, content: Content) {
     let Ok(stream) = acceptor.accept(stream).await else {
         return;
     };
     let service = service_fn(move |request: Request<Incoming>| {
-        let answer = answer(request.uri().path(), &manifest);
-        async move { Ok::<_, Infallible>(answer) }
+        let content = content.clone();
+        async move { Ok::<_, Infallible>(content.answer(request).await) }
     });
     // However it ends: who called sees it.
     let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
@@ -93,23 +108,44 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, manifest: Manifest) {
         .await;
 }
 
-fn answer(path: &str, manifest: &Manifest) -> Response<Full<Bytes>> {
-    let body = match path {
-        "/federation/v1/manifest" => Some(
-            manifest
+impl Content {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let path = request.uri().path().to_owned();
+        let body = match (path.as_str(), &self.mailbox) {
+            ("/federation/v1/transactions", Some(mailbox)) => take(mailbox, request).await,
+            ("/federation/v1/manifest", _) => Ok(self
+                .manifest
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .clone(),
-        ),
-        "/federation/v1/probe" => Some(Encoder::new().vector(4, &1_u16.to_be_bytes()).finish()),
-        _ => None,
-    };
-    let body = body.map(|body| pad(&body));
-    let status = match body {
-        Some(_) => StatusCode::OK,
-        None => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    let mut response = Response::new(Full::new(Bytes::from(body.unwrap_or_default())));
-    *response.status_mut() = status;
-    response
+                .clone()),
+            ("/federation/v1/probe", _) => {
+                Ok(Encoder::new().vector(4, &1_u16.to_be_bytes()).finish())
+            }
+            _ => Err(StatusCode::SERVICE_UNAVAILABLE),
+        };
+        let (status, body) = match body {
+            Ok(body) => (StatusCode::OK, pad(&body)),
+            Err(status) => (status, Vec::new()),
+        };
+        let mut response = Response::new(Full::new(Bytes::from(body)));
+        *response.status_mut() = status;
+        response
+    }
+}
+
+async fn take(
+    mailbox: &Mailbox,
+    request: Request<Incoming>,
+) -> std::result::Result<Vec<u8>, StatusCode> {
+    let body = Limited::new(request.into_body(), BODY_BYTES_MAX)
+        .collect()
+        .await
+        .map_err(|_| StatusCode::PAYLOAD_TOO_LARGE)?
+        .to_bytes();
+    mailbox
+        .take(unpad(&body).as_deref())
+        .map_err(|why| match why {
+            NotTaken::TooEarly => StatusCode::SERVICE_UNAVAILABLE,
+            NotTaken::Wrong => StatusCode::BAD_REQUEST,
+        })
 }

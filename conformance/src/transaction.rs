@@ -92,7 +92,7 @@ pub(crate) fn sign(key: &Ed25519KeyPair, label: &[u8], envelopes: &[Envelope]) -
 }
 
 /// RFC 9162, section 2.1.1, word for word.
-fn merkle_root(leaves: &[[u8; 32]]) -> [u8; 32] {
+pub(crate) fn merkle_root(leaves: &[[u8; 32]]) -> [u8; 32] {
     match leaves {
         [] => sha256(&[]),
         [one] => *one,

@@ -98,6 +98,11 @@ impl<'a> Decoder<'a> {
         String::from_utf8(self.vector(width)?.to_vec()).ok()
     }
 
+    /// What has not been read yet.
+    pub(crate) const fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+
     pub(crate) const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

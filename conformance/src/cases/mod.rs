@@ -1,31 +1,59 @@
 //! The cases. Each has a stable id, cites the requirement that it tries, and says what to look at.
 
 mod connection;
+mod contacts;
+mod hub;
 mod lane;
 mod operations;
+mod questions;
+mod rooms;
 mod transaction;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ring::signature::Ed25519KeyPair;
 
 use crate::agreement::now_ms;
+use crate::arrived::Arrival;
+use crate::ceremony::CeremonyArguments;
 use crate::failure::Result;
-use crate::link::{Reply, Target, request};
+use crate::link::{PATIENCE, Reply, Target, request};
+use crate::mailbox::Mailbox;
 use crate::organisation::Organisation;
 use crate::padding::{pad, unpad};
+use crate::people::People;
 use crate::receipt::{Answer, Receipt};
 use crate::report::{Finding, Level, Outcome};
+use crate::served::Served;
 use crate::transaction::{Envelope, TRANSACTION_LABEL, Transaction, key_id, sign};
-use crate::wire::Encoder;
+use crate::wire::{Decoder, Encoder};
 
+/// How long the server under test has to start a conversation.
+const START_PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 /// Where transactions go.
 const TRANSACTIONS: &str = "/federation/v1/transactions";
 /// The kind of a request for key packages: needs no room, so any peer may send one.
 const KEY_REQUEST: u8 = 5;
+/// The kind of its answer.
+const KEY_RESPONSE: u8 = 6;
 /// The kind that stands for positions which will never come.
 const TOMBSTONE: u8 = 8;
+/// The lane of what belongs to no room.
+const CONTROL: [u8; 16] = [0; 16];
+
+/// Refusal codes.
+mod code {
+    pub(super) const OUT_OF_SCOPE: u16 = 5;
+    pub(super) const QUOTA: u16 = 11;
+    pub(super) const UNKNOWN_RECIPIENT: u16 = 12;
+    pub(super) const UNKNOWN_ROOM: u16 = 14;
+    pub(super) const WRONG_EPOCH: u16 = 15;
+    pub(super) const MALFORMED: u16 = 18;
+    pub(super) const RATE_LIMITED: u16 = 22;
+    pub(super) const CONSENT_REQUIRED: u16 = 30;
+}
 
 /// The fake peer and what it has done so far.
 pub(crate) struct World {
@@ -39,6 +67,26 @@ pub(crate) struct World {
     pub(crate) next: AtomicU64,
     /// The peer's link epoch.
     pub(crate) link_epoch: u64,
+    /// What the server under test sends.
+    pub(crate) mailbox: Arc<Mailbox>,
+    /// The last position of each room's lane that is used up.
+    pub(crate) rooms: Mutex<BTreeMap<[u8; 16], u64>>,
+    /// How many identifiers were drawn.
+    pub(crate) drawn: AtomicU64,
+    /// Where the server under test reaches the peer, for as long as the world stands.
+    pub(crate) _served: Served,
+}
+
+/// The worlds of a run: the fake peer, and another one with which little is agreed.
+pub(crate) struct Worlds<'a> {
+    /// Everything is granted, both ways.
+    pub(crate) everything: World,
+    /// Messages and look-ups are granted, and nothing else.
+    pub(crate) little: World,
+    /// People of the server under test, when its operator has made them.
+    pub(crate) people: Option<People>,
+    /// How the operator is asked.
+    pub(crate) operator: &'a CeremonyArguments,
 }
 
 /// What came of a transaction.
@@ -117,6 +165,102 @@ impl World {
         }
     }
 
+    /// An identifier that was not used before.
+    fn draw(&self) -> [u8; 16] {
+        let number = self.drawn.fetch_add(1, Ordering::Relaxed);
+        let mut id = [0xc0; 16];
+        for (to, from) in id.iter_mut().rev().zip(number.to_le_bytes()) {
+            *to = from;
+        }
+        id
+    }
+
+    /// An envelope at the next position of a lane.
+    fn envelope_on(&self, lane: [u8; 16], kind: u8, payload: Vec<u8>) -> Envelope {
+        let sequence = if lane == CONTROL {
+            self.next.load(Ordering::Relaxed)
+        } else {
+            let rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+            rooms
+                .get(&lane)
+                .copied()
+                .unwrap_or_default()
+                .saturating_add(1)
+        };
+        Envelope {
+            kind,
+            lane,
+            payload,
+            ..self.envelope_at(sequence)
+        }
+    }
+
+    /// Sends one envelope on a lane, and moves on when its position was used up.
+    async fn say(&self, lane: [u8; 16], kind: u8, payload: Vec<u8>) -> Result<Sent> {
+        let envelope = self.envelope_on(lane, kind, payload);
+        let sent = self.send(self.sign(&[envelope]).bytes).await?;
+        if matches!(sent.answers(), [Answer::Accepted | Answer::Refused { .. }]) {
+            if lane == CONTROL {
+                self.moved_on();
+            } else {
+                let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+                let last = rooms.entry(lane).or_default();
+                *last = last.saturating_add(1);
+            }
+        }
+        Ok(sent)
+    }
+
+    /// Sends many envelopes of the control lane in one transaction; what came of each.
+    async fn say_all(&self, kind: u8, payloads: Vec<Vec<u8>>) -> Result<Sent> {
+        let first = self.next.load(Ordering::Relaxed);
+        let envelopes: Vec<Envelope> = payloads
+            .into_iter()
+            .zip(first..)
+            .map(|(payload, sequence)| Envelope {
+                kind,
+                payload,
+                ..self.envelope_at(sequence)
+            })
+            .collect();
+        let sent = self.send(self.sign(&envelopes).bytes).await?;
+        let used = sent
+            .answers()
+            .iter()
+            .filter(|answer| matches!(answer, Answer::Accepted | Answer::Refused { .. }))
+            .count();
+        self.next
+            .fetch_add(u64::try_from(used).unwrap_or(u64::MAX), Ordering::Relaxed);
+        Ok(sent)
+    }
+
+    /// What is answered to a request, of which `read` makes something.
+    async fn hears<T>(&self, mark: usize, read: impl Fn(&Arrival) -> Option<T>) -> Option<T> {
+        self.mailbox.wait_for(mark, PATIENCE, read).await
+    }
+
+    /// Asks for somebody's key packages; what is answered, and what else came before that.
+    async fn ask_keys(&self, who: &Asker, handle: &str) -> Result<(Option<Keys>, Vec<Arrival>)> {
+        let mark = self.mailbox.mark();
+        let request = self.draw();
+        let payload = Encoder::new()
+            .fixed(&request)
+            .fixed(&who.account)
+            .fixed(&who.device)
+            .vector(1, who.handle.as_bytes())
+            .vector(1, handle.as_bytes())
+            .finish();
+        self.say(CONTROL, KEY_REQUEST, payload).await?;
+        let answer = self
+            .hears(mark, |arrival| Keys::read(arrival, &request, &who.device))
+            .await;
+        let others = self.mailbox.since(mark);
+        let before = others
+            .into_iter()
+            .take_while(|arrival| Keys::read(arrival, &request, &who.device).is_none());
+        Ok((answer, before.collect()))
+    }
+
     /// Signs rightly.
     fn sign(&self, envelopes: &[Envelope]) -> Transaction {
         sign(&self.peer.envelope_key, TRANSACTION_LABEL, envelopes)
@@ -182,6 +326,71 @@ impl World {
     }
 }
 
+/// A person of the fake peer's.
+struct Asker {
+    handle: &'static str,
+    account: [u8; 16],
+    device: [u8; 16],
+}
+
+/// What a request for key packages was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Keys {
+    /// Devices, each with its server and account.
+    Of(Vec<(String, [u8; 16], [u8; 16])>),
+    Refused(Refusal),
+}
+
+/// A refusal's code and reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Refusal {
+    code: u16,
+    reason: String,
+}
+
+impl Refusal {
+    fn read(input: &mut Decoder<'_>) -> Option<Self> {
+        Some(Self {
+            code: input.u16()?,
+            reason: input.text(2)?,
+        })
+    }
+}
+
+impl Keys {
+    /// The answer to this request of this device, if it is that.
+    fn read(arrival: &Arrival, request: &[u8; 16], device: &[u8; 16]) -> Option<Self> {
+        let mut input = Decoder::new(&arrival.payload);
+        let is_answer = (arrival.kind, arrival.lane) == (KEY_RESPONSE, CONTROL)
+            && input.fixed()? == *request
+            && input.fixed()? == *device;
+        if !is_answer {
+            return None;
+        }
+        let answer = match input.u8()? {
+            1 => {
+                let mut list = Decoder::new(input.vector(4)?);
+                let mut devices = Vec::new();
+                while !list.is_empty() {
+                    devices.push((list.text(1)?, list.fixed()?, list.fixed()?));
+                    let _key_package = list.vector(2)?;
+                }
+                Self::Of(devices)
+            }
+            2 => Self::Refused(Refusal::read(&mut input)?),
+            _ => return None,
+        };
+        input.is_empty().then_some(answer)
+    }
+
+    const fn code(&self) -> Option<u16> {
+        match self {
+            Self::Of(_) => None,
+            Self::Refused(refusal) => Some(refusal.code),
+        }
+    }
+}
+
 /// What every case states about itself.
 struct Case {
     id: &'static str,
@@ -206,10 +415,38 @@ impl Case {
 }
 
 /// All cases, in order: a lane's positions go on from one to the next.
-pub(crate) async fn all(world: &World) -> Result<Vec<Outcome>> {
+pub(crate) async fn all(worlds: &Worlds<'_>) -> Result<Vec<Outcome>> {
+    let world = &worlds.everything;
     let mut outcomes = connection::cases(world).await?;
     outcomes.extend(transaction::cases(world).await?);
     outcomes.extend(operations::cases(world).await?);
+    outcomes.extend(rooms::without_people(world).await?);
+    outcomes.extend(contacts::without_people(worlds).await?);
+    if let Some(people) = &worlds.people {
+        outcomes.extend(rooms::with_people(world, people).await?);
+        outcomes.extend(contacts::with_people(worlds, people).await?);
+        outcomes.extend(questions::cases(worlds, people).await?);
+        outcomes.extend(hub::cases(worlds, people).await?);
+    } else {
+        eprintln!("Cases that need people of the server under test are left out: no --people.");
+    }
     outcomes.extend(lane::cases(world).await?);
+    outcomes.push(arrivals(worlds));
     Ok(outcomes)
+}
+
+/// Everything that the server under test has sent meanwhile.
+fn arrivals(worlds: &Worlds<'_>) -> Outcome {
+    let mailboxes = [&worlds.everything.mailbox, &worlds.little.mailbox];
+    let came: usize = mailboxes.iter().map(|mailbox| mailbox.mark()).sum();
+    let wrong: u64 = mailboxes.iter().map(|mailbox| mailbox.wrong()).sum();
+    let case = Case {
+        id: "sent.holds",
+        requirement: "ENV-010",
+        level: Level::Must,
+        must: "what the server sends is padded, signed, in the order of its lanes and for its peer alone",
+        hint: "sign the Merkle root of the headers as they are sent",
+    };
+    let got = format!("{came} envelopes taken, {wrong} transactions that do not hold");
+    case.outcome(Finding::new(wrong == 0 && came > 0, got))
 }

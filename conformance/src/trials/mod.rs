@@ -13,7 +13,7 @@ use std::io::{self, BufRead as _, Write as _};
 use clap::{Args, ValueEnum};
 use ring::signature::Ed25519KeyPair;
 
-use crate::agreement::now_ms;
+use crate::agreement::{EVERYTHING, now_ms};
 use crate::ceremony::{CeremonyArguments, agree};
 use crate::failure::{Failure, Result};
 use crate::link::{Reply, Target};
@@ -104,11 +104,18 @@ impl Hostile {
     async fn enter(arguments: &TrialArguments) -> Result<Self> {
         let target = arguments.ceremony.target.target();
         let peer = Organisation::new(&arguments.ceremony.peer)?;
-        let served = Served::start(&peer, peer.manifest(now_ms())?).await?;
-        agree(&arguments.ceremony, &peer, &served.address.to_string()).await?;
+        let served = Served::start(&peer, "127.0.0.1:0", peer.manifest(now_ms())?, None).await?;
+        agree(
+            &arguments.ceremony,
+            &peer,
+            &served.address.to_string(),
+            &EVERYTHING,
+        )
+        .await?;
         let room = Room {
             id: [6; 16],
             hub: peer.name.clone(),
+            writer: Room::WRITER,
             guest_server: target.server.clone(),
             guest: Device {
                 account: arguments.account,

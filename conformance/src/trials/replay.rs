@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::{Duration, Instant, sleep};
 
 use super::{Fates, Hostile, TrialArguments, open, say, signed_by, told};
-use crate::agreement::now_ms;
+use crate::agreement::{EVERYTHING, now_ms};
 use crate::ceremony::agree;
 use crate::failure::{Failure, Result};
 use crate::organisation::{Organisation, new_envelope_key};
@@ -120,7 +120,7 @@ async fn other_link(
     captured: &[Captured],
 ) -> Result<(Fates, Fates)> {
     let other = Organisation::new(&format!("other.{}", hostile.peer.name))?;
-    agree(&arguments.ceremony, &other, NOWHERE).await?;
+    agree(&arguments.ceremony, &other, NOWHERE, &EVERYTHING).await?;
     let mut session = open(&hostile.target, &other).await?;
     let (mut as_sent, mut as_own) = (Fates::default(), Fates::default());
     for one in captured {

@@ -291,9 +291,10 @@ fn take(
     whose: &Whose,
 ) -> Result<(), NotTaken> {
     let detail = format!(
-        "{}: {} in room {}; messages disclosed: {}{}",
+        "{}: account {} of {} in room {}; messages disclosed: {}{}",
         record.reason,
-        record.address,
+        record.account,
+        record.address.server,
         record.room,
         record.messages.len(),
         match record.partner {

@@ -188,7 +188,11 @@ impl Submitter<'_> {
             SubmissionBody::Commit(commit) => ("commit.refused", commit.room.to_string()),
             SubmissionBody::ClaimKeys { address, .. } => ("invite.refused", address.to_string()),
             SubmissionBody::LookUp { server, .. } => ("directory.refused", server.to_string()),
-            SubmissionBody::Report(report) => ("report.refused", report.address.to_string()),
+            SubmissionBody::Report(report) => {
+                let Address { server, .. } = &report.address;
+                let subject = format!("account {} of {server}", report.account);
+                ("report.refused", subject)
+            }
             SubmissionBody::RequestGroupInfo { room, .. } => {
                 ("group-info.refused", room.to_string())
             }

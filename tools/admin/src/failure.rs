@@ -13,7 +13,7 @@ pub(crate) const EXIT_CODES: &str = "Exit codes:\n  \
      1   failed; the message says what happened and what to do\n  \
      2   the command line is wrong\n  \
      75  not now: the homeserver does not answer or asks to wait; the same command may work later\n  \
-     78  bad configuration: a file or setting that this command reads is wrong";
+     78  a file or setting that this command reads is missing, can't be read, or is wrong";
 
 /// Why a command did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +91,7 @@ impl Failure {
             Self::Refused(problem) => return problem.clone(),
             Self::Unreachable { .. } => ("unreachable", "the homeserver does not answer"),
             Self::Usage(_) => ("usage", "the command line is wrong"),
-            Self::Configuration(_) => ("configuration", "bad configuration"),
+            Self::Configuration(_) => ("configuration", "a file or setting is wrong"),
             Self::Other(_) => ("failed", "the command failed"),
         };
         Problem::new(0, code, title, self.to_string())

@@ -243,8 +243,30 @@ async fn documents() {
             json!({"document": "DOCUMENT\n"})
         ]
     );
+}
+
+/// Goal: a script can tell a document that can't be read here from one that the homeserver does not take, as `--help`
+/// and the how-to say. Method: a file that is not there, one that is no text, and one that is refused.
+#[tokio::test]
+async fn documents_that_can_not_be_read() {
+    let refusal = json!({
+        "type": "urn:entente:problem:invalid", "title": "Not acceptable", "status": 400,
+        "detail": "the document was damaged on its way",
+    });
+    let fake = FakeAdmin::new(&[("POST /admin/v1/peers/inspections", 400, refusal)]);
     let missing = fake.hsctl("peer inspect /nonexistent").await;
     assert_eq!(missing.code, 78, "{missing:?}");
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("offer.txt");
+    let inspect = format!("peer inspect {}", file.display());
+    std::fs::write(&file, [0xff, 0xfe]).unwrap();
+    let no_text = fake.hsctl(&inspect).await;
+    assert_eq!(no_text.code, 78, "{no_text:?}");
+    assert!(no_text.stderr.contains("can't be read"), "{no_text:?}");
+    assert!(fake.asked().is_empty(), "the homeserver is not asked");
+    std::fs::write(&file, "DOCUMENT\n").unwrap();
+    let refused = fake.hsctl(&inspect).await;
+    assert_eq!(refused.code, 1, "{refused:?}");
 }
 
 /// Goal: words are passed on however they are separated, for the homeserver to judge; by accepting an offer.

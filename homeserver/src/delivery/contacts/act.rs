@@ -155,7 +155,7 @@ async fn apply(
         batch.set_contacts(device.account, contacts);
     }
     if let Some((told, action)) = outcome.told {
-        let own = format!("by {}@{}", account.handle, batch.node.server);
+        let own = format!("by account {}", device.account);
         batch.audit(Actor::Device(device.device), action, address, own);
         tell(
             batch,

@@ -31,7 +31,7 @@ pub(in crate::delivery) async fn take(
         server: peer.clone(),
     };
     let Some((id, own)) = addressee(batch, peer, said).await? else {
-        ignored(batch, &from, said);
+        ignored(batch, &from, said, None);
         return Ok(());
     };
     let mut contacts = batch.contacts(id).await?.clone();
@@ -45,7 +45,7 @@ pub(in crate::delivery) async fn take(
     // A handle is never given to another account.
     let is_his = |contact: &Contact| contact.account.is_none_or(|known| known == said.account);
     let Some(contact) = contact.filter(|contact| is_his(contact)) else {
-        ignored(batch, &from, said);
+        ignored(batch, &from, said, Some(id));
         return Ok(());
     };
     contact.account = Some(said.account);
@@ -66,10 +66,10 @@ pub(in crate::delivery) async fn take(
     }
     match effect.told {
         Some((change, action)) => {
-            note(batch, &from, said, action);
+            note(batch, &from, said, Some(id), action);
             tell(batch, id, None, &from, change, &said.text).await?;
         }
-        None => ignored(batch, &from, said),
+        None => ignored(batch, &from, said, Some(id)),
     }
     Ok(())
 }
@@ -195,20 +195,30 @@ fn step(contact: &mut Contact, said: &Said, expires_ms: u64, now_ms: u64) -> Eff
 }
 
 /// Records an ask without an effect. How many there are is bounded; all else may come as often as a peer likes.
-fn ignored(batch: &mut Batch<'_>, from: &Address, said: &Said) {
+fn ignored(batch: &mut Batch<'_>, from: &Address, said: &Said, to: Option<AccountId>) {
     if said.act == ContactAct::Ask {
-        note(batch, from, said, "contact.ignored");
+        note(batch, from, said, to, "contact.ignored");
     }
 }
 
-fn note(batch: &mut Batch<'_>, from: &Address, said: &Said, action: &'static str) {
+/// Our own person is named by the account's identifier, as everywhere where the log does not need a name.
+fn note(
+    batch: &mut Batch<'_>,
+    from: &Address,
+    said: &Said,
+    to: Option<AccountId>,
+    action: &'static str,
+) {
     let act = match said.act {
         ContactAct::Ask => "ask",
         ContactAct::Grant => "grant",
         ContactAct::Withdraw => "withdrawal",
         ContactAct::Revoke => "revocation",
     };
-    let detail = format!("{act} to {}@{}", said.to, batch.node.server);
+    let detail = match to {
+        Some(account) => format!("{act} to account {account}"),
+        None => format!("{act} to nobody who can be asked from there"),
+    };
     batch.audit(Actor::Peer(from.server.clone()), action, from, detail);
 }
 

@@ -89,10 +89,17 @@ fn sheet(detail: &ReportDetail) -> String {
         ("reported by", reporter(summary)),
         ("room", detail.room.to_string()),
         ("known here", known(detail)),
-        ("its organisation", told(&detail.told)),
     ];
     if let Some(report) = detail.partner_report {
-        rows.push(("the partner's id", report.to_string()));
+        rows.push((
+            "passed on by",
+            format!("{}, as its report {report}", summary.from),
+        ));
+    } else if summary.address.server != summary.from {
+        rows.push((
+            "passed on",
+            told(&summary.address.server.to_string(), &detail.told),
+        ));
     }
     if let Some(closed) = &detail.closed {
         rows.push((
@@ -147,13 +154,14 @@ fn known(detail: &ReportDetail) -> String {
     }
 }
 
-fn told(told: &Told) -> String {
+/// What the other organisation hears of a report about one of its people.
+fn told(server: &str, told: &Told) -> String {
     match told {
-        Told::No => "is not told".to_owned(),
-        Told::Unnamed => "is told, without the reporter's name".to_owned(),
-        Told::Named => "is told, with the reporter's name".to_owned(),
+        Told::No => format!("no: {server} is not told"),
+        Told::Unnamed => format!("{server} is told, without the reporter's name"),
+        Told::Named => format!("{server} is told, with the reporter's name"),
         Told::Returned(refusal) => format!(
-            "did not take it: {} ({})",
+            "{server} did not take it: {} ({})",
             harmless(&refusal.reason),
             refusal.code
         ),
@@ -173,11 +181,9 @@ fn set_apart(text: &str) -> String {
 mod tests {
     use super::*;
 
-    /// Goal: what a reporter discloses drives no terminal and passes for nothing of ours, and the sheet says what it
-    /// is worth; by a text that tries.
-    #[test]
-    fn words_are_set_apart() {
-        let detail: ReportDetail = serde_json::from_value(serde_json::json!({
+    /// A report by Alice about Bob, whose text tries to pass for the sheet's own words.
+    fn report() -> ReportDetail {
+        serde_json::from_value(serde_json::json!({
             "report": "01".repeat(16), "at_ms": 1_795_000_000_000_u64, "state": "open", "reason": "harassment",
             "address": "bob@b.example", "account": "02".repeat(16), "from": "a.example", "reporter": "alice",
             "messages": 1, "room": "03".repeat(16), "note": "since Monday", "partner_report": null,
@@ -187,8 +193,44 @@ mod tests {
                 "text": "hi\n\nclosed  by admin\u{1b}[2J\u{202e}",
             }],
         }))
-        .expect("a report");
-        let sheet = sheet(&detail);
+        .expect("a report")
+    }
+
+    /// Goal: the sheet says what other organisation hears of a report only where there is one that could: not of what a
+    /// partner has passed on itself, nor of what stays in the house. Method: the three kinds of reports.
+    #[test]
+    fn who_is_told() {
+        let passed_on = |detail: &ReportDetail| {
+            let lines = sheet(detail).lines().map(str::to_owned).collect::<Vec<_>>();
+            let words = |line: &String| line.split_whitespace().collect::<Vec<_>>().join(" ");
+            let told = |line: &&String| line.contains("passed on") || line.contains("told");
+            lines.iter().filter(told).map(words).collect::<Vec<_>>()
+        };
+        let mut detail = report();
+        assert_eq!(
+            passed_on(&detail),
+            ["passed on b.example is told, without the reporter's name"]
+        );
+        detail.told = Told::No;
+        assert_eq!(passed_on(&detail), ["passed on no: b.example is not told"]);
+
+        let id = "06".repeat(16);
+        detail.partner_report = Some(id.parse().expect("an id"));
+        assert_eq!(
+            passed_on(&detail),
+            [format!("passed on by a.example, as its report {id}")]
+        );
+
+        detail.partner_report = None;
+        detail.summary.from = detail.summary.address.server.clone();
+        assert!(passed_on(&detail).is_empty());
+    }
+
+    /// Goal: what a reporter discloses drives no terminal and passes for nothing of ours, and the sheet says what it
+    /// is worth; by a text that tries.
+    #[test]
+    fn words_are_set_apart() {
+        let sheet = sheet(&report());
         for told in [
             "alice@a.example",
             "  | since Monday",

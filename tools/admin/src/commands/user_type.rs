@@ -90,6 +90,11 @@ fn type_list(types: &[UserType]) -> String {
                     OutsideContacts::Open => "open".to_owned(),
                     OutsideContacts::Ask => "ask".to_owned(),
                 },
+                match policy.directory {
+                    DirectoryListing::Hidden => "nobody".to_owned(),
+                    DirectoryListing::Exact => "whole handle".to_owned(),
+                    DirectoryListing::Listed => "beginning".to_owned(),
+                },
                 files(policy),
                 policy.devices_max.to_string(),
             ]
@@ -101,6 +106,7 @@ fn type_list(types: &[UserType]) -> String {
             "time-to-live",
             "other organisations",
             "outside contacts",
+            "found by",
             "files",
             "devices",
         ],
@@ -181,6 +187,31 @@ fn files(policy: &UserTypePolicy) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Goal: the list shows of each user type who finds its people, each setting in words of its own. Method: one
+    /// type of each.
+    #[test]
+    fn lists_say_who_finds_people() {
+        let user_type = |name: &str, directory| UserType {
+            name: name.to_owned(),
+            policy: UserTypePolicy {
+                directory,
+                ..UserTypePolicy::default()
+            },
+        };
+        let list = type_list(&[
+            user_type("desk", DirectoryListing::Listed),
+            user_type("field", DirectoryListing::Exact),
+            user_type("guest", DirectoryListing::Hidden),
+        ]);
+        let lines: Vec<&str> = list.lines().collect();
+        let column = lines[0].find("FOUND BY").expect("the column");
+        let found: Vec<&str> = lines[1..]
+            .iter()
+            .map(|line| line[column..].split("  ").next().expect("a cell"))
+            .collect();
+        assert_eq!(found, ["beginning", "whole handle", "nobody"]);
+    }
 
     /// Goal: a policy reads in words, with nothing left as a bare number of seconds or bytes.
     #[test]

@@ -57,7 +57,7 @@ struct Status {
 
 /// A new account.
 #[derive(Deserialize)]
-pub(super) struct Account {
+pub(crate) struct Account {
     pub(crate) address: String,
     pub(crate) password: String,
 }
@@ -188,7 +188,7 @@ impl Homeserver {
     }
 
     /// Runs an administrator's command that must succeed.
-    pub(super) fn hsctl(&self, arguments: &[&str]) -> Result<String> {
+    pub(crate) fn hsctl(&self, arguments: &[&str]) -> Result<String> {
         self.hsctl_command(arguments).captured()
     }
 
@@ -222,7 +222,7 @@ impl Homeserver {
     }
 
     /// Makes an account whose password the homeserver chooses.
-    pub(super) fn account(&self, handle: &str) -> Result<Account> {
+    pub(crate) fn account(&self, handle: &str) -> Result<Account> {
         read(
             "hsctl user create",
             &self.hsctl(&["user", "create", handle, "--type", "standard"])?,

@@ -26,6 +26,7 @@ use clap::{Args, ValueEnum};
 
 use self::checks::Report;
 pub(crate) use self::homeserver::{Homeserver, Plan};
+pub(crate) use self::person::Person;
 use crate::failure::{Failure, Result};
 use crate::machine::{self, Ready};
 use crate::process;

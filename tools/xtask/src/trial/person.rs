@@ -18,7 +18,7 @@ use crate::process::Run as _;
 const PATIENCE_SECONDS: &str = "60";
 
 /// A person.
-pub(super) struct Person {
+pub(crate) struct Person {
     pub(super) name: String,
     pub(super) address: String,
     chat: PathBuf,
@@ -30,7 +30,7 @@ pub(super) struct Person {
 
 impl Person {
     /// Makes the account and enrols a device.
-    pub(super) fn enrol(server: &Homeserver, name: &str, binaries: &Path) -> Result<Self> {
+    pub(crate) fn enrol(server: &Homeserver, name: &str, binaries: &Path) -> Result<Self> {
         let account = server.account(name)?;
         let folder = server.folder.join(name);
         fs::create_dir_all(&folder).map_err(failure::at(&folder))?;
@@ -124,7 +124,7 @@ impl Person {
     }
 
     /// The line that a person types in a shell, without `--json`.
-    pub(super) fn typed(&self, words: &[&str]) -> String {
+    pub(crate) fn typed(&self, words: &[&str]) -> String {
         let quoted = |path: &Path| format!("'{}'", path.display());
         format!(
             "{} --dir {} --passphrase-file {} {}",

@@ -172,6 +172,16 @@ async fn audited(side: &Side, action: &str) -> usize {
     of_action.count()
 }
 
+/// The log's entries about contacts name a side's own person by its account, not by its handle.
+async fn audited_by_account(side: &Side, own: &Person, handle: &str) {
+    let page = crate::audit::page(&side.node.store, 0, 1000).await.unwrap();
+    let account = format!("account {}", own.of.account);
+    for entry in page.entries {
+        let by_account = entry.detail.ends_with(&account) && !entry.detail.contains(handle);
+        assert!(by_account || !entry.action.starts_with("contact."));
+    }
+}
+
 /// A second device of whoever has this handle.
 async fn second_device(side: &Side, handle: &str) -> DeviceOf {
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
@@ -280,6 +290,8 @@ async fn asked_and_allowed() {
     assert_eq!(audited(&a, "contact.granted").await, 1);
     assert_eq!(audited(&b, "contact.ask-received").await, 1);
     assert_eq!(audited(&b, "contact.allowed").await, 1);
+    audited_by_account(&a, &alice, "alice").await;
+    audited_by_account(&b, &bob, "bob").await;
 }
 
 /// Goal: what was asked is taken back, and consent too, the other side hears of both, and is let in no more; by

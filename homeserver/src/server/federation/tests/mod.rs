@@ -2,6 +2,7 @@
 
 mod endings;
 mod farewells;
+mod renewal;
 mod roots;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

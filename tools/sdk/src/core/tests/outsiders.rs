@@ -528,3 +528,52 @@ fn only_members_come_back() {
     assert_eq!(scene.epoch(), before + 1);
     assert_eq!(scene.world.bob.run(Core::rooms)[0].members.len(), 3);
 }
+
+/// Goal: a group info that is signed with another key for a member's device is not believed, whoever has certified that
+/// key: its organisation could make up a whole group. Method: a group of the room's name in a later epoch, by Mallory's
+/// device under a new certificate, with Bob in it, while he is out of step.
+#[test]
+fn other_keys_make_no_group_infos() {
+    let mut scene = Scene::new();
+    let (room, now) = (scene.room, scene.now());
+    let (network, a, b) = (&mut scene.world.network, &scene.world.a, &scene.world.b);
+    let clock = scene.world.clock.clone();
+    let waiting = network.waiting_key_packages(&scene.world.bob.member);
+    let mut swapped = TestDevice::without_keys(network, &clock, a, "mallory", 6, &[b]);
+    let mut forged = raw(&mut swapped, &scene.rules)
+        .create_group_with_id(room.as_bytes().to_vec(), none(), none(), Some(now))
+        .unwrap();
+    let builder = forged.commit_builder();
+    let with_bob = MlsMessage::from_bytes(&waiting[0]).unwrap();
+    let builder = builder.add_member(with_bob).unwrap();
+    builder.commit_time(now).build().unwrap();
+    forged.apply_pending_commit().unwrap();
+    // Two commits that Bob lacks.
+    for _ in 0..2 {
+        scene.world.alice.run(|core| core.refresh(room));
+        scene
+            .world
+            .alice
+            .try_step(&mut scene.world.network)
+            .unwrap();
+    }
+    let World { network, bob, .. } = &mut scene.world;
+    network.lose_commit(&bob.member);
+    bob.receive(network).unwrap();
+    while forged.current_epoch() < scene.mallory.current_epoch() + 2 {
+        forged.commit_builder().commit_time(now).build().unwrap();
+        forged.apply_pending_commit().unwrap();
+    }
+    let genuine = network.newest_group_info(room);
+    network.set_group_info(room, info_of(&forged));
+    let ordered = network.commits.len();
+    while bob.try_step(network).unwrap() {}
+    assert_eq!(network.group_infos_asked, 1);
+    assert_eq!(network.commits.len(), ordered, "nothing is built on it");
+    // The control: the genuine one is taken.
+    network.set_group_info(room, genuine);
+    clock.advance(10 * 60 * 1000);
+    bob.run(Core::do_due);
+    while bob.try_step(network).unwrap() {}
+    assert_eq!(network.commits.len(), ordered + 1);
+}

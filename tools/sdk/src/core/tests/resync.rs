@@ -19,6 +19,15 @@ impl World {
         self.alice.submit(&mut self.network).unwrap();
     }
 
+    fn settle_but_bob(&mut self) {
+        settle(&mut self.network, &mut [&mut self.alice]);
+    }
+
+    /// How much Bob's device has submitted.
+    fn bob_submitted(&self) -> u64 {
+        self.network.last_counter(&self.bob.member)
+    }
+
     fn wait(&mut self) {
         self.clock.advance(PAUSE_MS);
         self.bob.run(Core::do_due);
@@ -136,8 +145,8 @@ fn a_spoilt_commit_heals() {
     assert!(carol.texts(room).contains(&"bob: yes".to_owned()));
 }
 
-/// Goal: whoever loses the race for the epoch asks again, and comes back. Method: Alice's commit is ordered
-/// between the group info and Bob's commit.
+/// Goal: whoever loses the race for the epoch asks again, and comes back; the secrets of the group that he did not come
+/// back into are deleted meanwhile. Method: Alice's commit is ordered between the group info and Bob's commit.
 #[test]
 fn losers_ask_again() {
     let mut world = World::new();
@@ -146,11 +155,18 @@ fn losers_ask_again() {
     world.bob.receive(&mut world.network).unwrap();
     world.bob.submit(&mut world.network).unwrap();
     world.bob.receive(&mut world.network).unwrap();
+    let kept = |device: &mut TestDevice| {
+        let (store, group) = (&device.core().store, room.as_bytes());
+        let pending = store.get_bytes(crate::store::Family::PendingGroup, group, 0);
+        pending.unwrap().is_some()
+    };
+    assert!(kept(&mut world.bob));
     world.alice.receive(&mut world.network).unwrap();
     world.alice.run(|core| core.refresh(room));
     world.alice.submit(&mut world.network).unwrap();
     world.settle();
     assert_eq!(gaps(&world.bob), []);
+    assert!(!kept(&mut world.bob));
     assert_eq!(world.network.group_infos_asked, 1);
     world.wait();
     world.settle();
@@ -297,8 +313,8 @@ fn removed_while_out_of_step() {
 }
 
 /// Goal: a group info is believed only as far as it proves itself: another room's, one of an epoch that the
-/// device was in, and a changed one bring it nowhere; the true one afterwards does. Method: have the hub hand
-/// out each.
+/// device was in, and a changed one bring it nowhere, and nothing is built on them; the true one afterwards does.
+/// Method: have the hub hand out each, the other room's in the same epoch too, and count what comes back.
 #[test]
 fn false_group_infos_are_refused() {
     let mut world = World::new();
@@ -306,6 +322,10 @@ fn false_group_infos_are_refused() {
     let other = world.conversation();
     let old = world.network.newest_group_info(room);
     world.fall_out(room);
+    for _ in 0..2 {
+        world.alice.run(|core| core.refresh(other));
+        world.settle_but_bob();
+    }
     let good = world.network.newest_group_info(room);
     let mut changed = good.to_vec();
     let last = changed.len() - 1;
@@ -320,8 +340,11 @@ fn false_group_infos_are_refused() {
         bytes::Bytes::new(),
     ] {
         world.network.set_group_info(room, false_one);
+        let before = world.bob_submitted() - world.network.group_infos_asked as u64;
         world.settle();
         assert_eq!(gaps(&world.bob), []);
+        let after = world.bob_submitted() - world.network.group_infos_asked as u64;
+        assert_eq!(after, before, "he asks, and commits nothing");
         world.wait();
     }
     world.network.set_group_info(room, good);
@@ -330,4 +353,187 @@ fn false_group_infos_are_refused() {
     world.settle();
     assert_eq!(gaps(&world.bob).len(), 1);
     world.talks(room);
+}
+
+/// Goal: a group info that nobody asked for draws no device into anything, whether it is in step or waits for another
+/// answer. Method: the newest one of a room, which Bob lacks a commit of, delivered before and after he asks.
+#[test]
+fn unasked_group_infos_have_no_effect() {
+    let mut world = World::new();
+    let room = world.conversation();
+    world.alice.run(|core| core.refresh(room));
+    world.settle_but_bob();
+    world.network.lose_commit(&world.bob.member);
+    let unasked = |world: &mut World| {
+        let info = crate::frames::GroupInfo {
+            epoch: 2,
+            group_info: world.network.newest_group_info(room),
+        };
+        let body = crate::frames::DeliveryBody::GroupInfo {
+            request: crate::ids::RequestId::from_bytes([9; 16]),
+            room,
+            result: Ok(info),
+        };
+        world.network.deliver(&world.bob.member, body);
+        world.bob.receive(&mut world.network).unwrap();
+    };
+    let before = world.bob_submitted();
+    unasked(&mut world);
+    world.bob.submit(&mut world.network).unwrap();
+    assert_eq!(world.bob_submitted(), before);
+
+    world.alice.send(room, "in the next epoch");
+    world.alice.run(|core| core.refresh(room));
+    world.settle_but_bob();
+    world.bob.receive(&mut world.network).unwrap();
+    world.bob.submit(&mut world.network).unwrap();
+    assert_eq!(world.bob_submitted(), before + 1, "he asks");
+    let answer = world.network.inbox(&world.bob.member).remove(0);
+    world.network.acknowledge(&world.bob.member, answer.number);
+    unasked(&mut world);
+    world.bob.submit(&mut world.network).unwrap();
+    assert_eq!(
+        world.bob_submitted(),
+        before + 1,
+        "and waits for his answer"
+    );
+    world.network.deliver(&world.bob.member, answer.body);
+    world.settle();
+    assert_eq!(gaps(&world.bob).len(), 1);
+    world.talks(room);
+}
+
+/// Goal: a device whose own commit is spoilt on its way back knows afterwards that it was ordered: what it wanted to
+/// change ends well. Method: Bob adds Carol, and his copy of his commit is spoilt.
+#[test]
+fn own_commits_that_are_spoilt_are_found_again() {
+    let mut world = World::new();
+    let room = world.conversation();
+    let mut carol = world.device('b', "carol", 3);
+    let with = [carol.address.clone()];
+    let adding = world.bob.run(|core| core.add_members(room, &with));
+    world.bob.submit(&mut world.network).unwrap();
+    world.bob.receive(&mut world.network).unwrap();
+    world.bob.submit(&mut world.network).unwrap();
+    world.network.spoil_commit(&world.bob.member);
+    world.settle_with(&mut [&mut carol]);
+    assert_eq!(gaps(&world.bob).len(), 1);
+    assert!(world.bob.has_ended(adding));
+    world.talks(room);
+    world.settle_with(&mut [&mut carol]);
+    assert!(carol.texts(room).contains(&"bob: yes".to_owned()));
+}
+
+/// Goal: a room that was never entered is not come back into: whoever can't take its first commit is told, and asks
+/// nobody. Method: Alice's first commit is spoilt on its way back.
+#[test]
+fn rooms_that_never_began_end() {
+    let mut world = World::new();
+    let with = [world.bob.address.clone()];
+    world.alice.run(|core| core.start_conversation(&with));
+    world.alice.submit(&mut world.network).unwrap();
+    world.alice.receive(&mut world.network).unwrap();
+    world.alice.submit(&mut world.network).unwrap();
+    world.network.spoil_commit(&world.alice.member);
+    world.settle();
+    assert_eq!(world.network.group_infos_asked, 0);
+    assert_eq!(out_of_step(&world.alice), 0);
+    assert!(world.alice.run(Core::rooms).is_empty());
+    assert_eq!(world.alice.unreadable().len(), 1);
+}
+
+/// Goal: a group info with people of an organisation that became a peer a moment ago is no failed attempt: the job says
+/// that a root is missing, and succeeds once it is there. Method: Carol of a third organisation is added while Bob,
+/// who does not know it yet, is out of step.
+#[test]
+fn new_peers_in_a_group_info() {
+    let mut world = World::new();
+    let room = world.conversation();
+    let c = crate::testing::Organisation::new("c.example");
+    let (network, clock) = (&mut world.network, world.clock.clone());
+    let mut carol = TestDevice::enrol(network, &clock, &c, "carol", 3, &[&world.a, &world.b]);
+    let both = |own: &crate::testing::Organisation| {
+        let third = (c.server.clone(), c.root.clone());
+        [(own.server.clone(), own.root.clone()), third]
+    };
+    let roots = both(&world.b);
+    world.alice.run(|core| core.set_anchors(roots));
+    world.alice.run(|core| core.refresh(room));
+    world.settle_but_bob();
+    world.network.lose_commit(&world.bob.member);
+    let with = [carol.address.clone()];
+    world.alice.run(|core| core.add_members(room, &with));
+    settle(&mut world.network, &mut [&mut world.alice, &mut carol]);
+    world.bob.receive(&mut world.network).unwrap();
+    world.bob.submit(&mut world.network).unwrap();
+    let answer = world.network.inbox(&world.bob.member);
+    let first = world.bob.try_run(|core| core.receive(answer, false));
+    assert_eq!(first, Err(Error::UnknownOrganisation(c.server.clone())));
+    let roots = both(&world.a);
+    world.bob.run(|core| core.set_anchors(roots));
+    world.settle_with(&mut [&mut carol]);
+    assert_eq!(gaps(&world.bob).len(), 1);
+    assert_eq!(world.network.group_infos_asked, 1);
+    world.talks(room);
+}
+
+/// Goal: whoever has sent his commit from outside waits for what becomes of it, however long, and asks for nothing
+/// meanwhile. Method: the hub's word does not come for a week.
+#[test]
+fn who_has_committed_waits() {
+    let mut world = World::new();
+    let room = world.conversation();
+    world.fall_out(room);
+    world.bob.receive(&mut world.network).unwrap();
+    world.bob.submit(&mut world.network).unwrap();
+    world.bob.receive(&mut world.network).unwrap();
+    world.bob.submit(&mut world.network).unwrap();
+    let submitted = world.bob_submitted();
+    for _ in 0..7 {
+        world.clock.advance(24 * 60 * 60 * 1000);
+        world.bob.run(Core::do_due);
+        world.bob.submit(&mut world.network).unwrap();
+    }
+    assert_eq!(world.bob_submitted(), submitted);
+    world.settle();
+    assert_eq!(gaps(&world.bob).len(), 1);
+    world.talks(room);
+}
+
+/// Goal: a commit that the hub has not ordered costs a device nothing, not even what it was about to change itself.
+/// Method: Bob is about to add Carol when his homeserver hands him a spoilt commit of Alice's that she never sent.
+#[test]
+fn made_up_commits_cost_nothing() {
+    let mut world = World::new();
+    let room = world.conversation();
+    let mut carol = world.device('b', "carol", 3);
+    let with = [carol.address.clone()];
+    let adding = world.bob.run(|core| core.add_members(room, &with));
+    world.bob.submit(&mut world.network).unwrap();
+    world.bob.receive(&mut world.network).unwrap();
+    world.alice.run(|core| core.refresh(room));
+    let unsent = world.alice.core().submissions_after(0, 100).unwrap();
+    let crate::frames::SubmissionBody::Commit(commit) = &unsent[0].body else {
+        panic!("{unsent:?}");
+    };
+    let mut spoilt = commit.commit.to_vec();
+    *spoilt.last_mut().unwrap() ^= 1;
+    let body = crate::frames::DeliveryBody::Commit {
+        room,
+        epoch: commit.epoch,
+        commit: spoilt.into(),
+        accepted_ms: crate::clock::Clock::now_ms(&world.clock),
+    };
+    world.network.deliver(&world.bob.member, body);
+    world.bob.receive(&mut world.network).unwrap();
+    assert_eq!(out_of_step(&world.bob), 1);
+    for _ in 0..3 {
+        world.settle_with(&mut [&mut carol]);
+        world.wait();
+    }
+    world.settle_with(&mut [&mut carol]);
+    assert!(world.bob.has_ended(adding));
+    world.talks(room);
+    world.settle_with(&mut [&mut carol]);
+    assert!(carol.texts(room).contains(&"bob: yes".to_owned()));
 }

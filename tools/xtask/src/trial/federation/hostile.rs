@@ -122,7 +122,7 @@ impl Victim {
         let [device] = bob.device_list.as_slice() else {
             return Err(Failure::DidNotHold("Bob has one device".to_owned()));
         };
-        let operator: PathBuf = operator(&ground.binaries, &server, &folder)?;
+        let operator: PathBuf = operator(&ground.binaries, &server, &folder, None)?;
         let mut child = Command::new(ground.binaries.join("conformance"))
             .args(["misbehave", how, "--peer", PEER, "--server", server.name])
             .args(["--address", &server.federation])
