@@ -7,6 +7,9 @@
     reason = "a test says what went wrong by panicking"
 )]
 
+#[path = "process/heads.rs"]
+mod heads;
+
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::net::{UnixDatagram, UnixStream};
