@@ -20,6 +20,8 @@ use ring::rand::SystemRandom;
 use zeroize::Zeroizing;
 
 const EXIT_FAILURE: u8 = 1;
+/// As clap's own, for arguments and answers that will not do.
+const EXIT_NOT_UNDERSTOOD: u8 = 2;
 /// As `EX_CONFIG` of sysexits.h.
 const EXIT_CONFIG: u8 = 78;
 
@@ -125,7 +127,7 @@ pub(crate) fn run() -> ExitCode {
                     file,
                     passphrase_file,
                 },
-        } => check_root_key(&file, passphrase_file.as_deref()),
+        } => check_root_key(&file, passphrase_file.as_deref(), output),
         Command::Ca(command) => ca::run(command, &arguments.config, output),
         Command::Store {
             command: StoreCommand::Check,
@@ -217,9 +219,13 @@ fn wrong_config(mistakes: &[Mistake]) -> Failure {
 fn check_root_key(
     file: &std::path::Path,
     passphrase_file: Option<&std::path::Path>,
+    output: Output,
 ) -> Result<(), Failure> {
     open_root_key(file, passphrase_file)?;
-    say("the passphrase opens it");
+    match output {
+        Output::Text => say("the passphrase opens it"),
+        Output::Json => say(&serde_json::json!({ "ok": true }).to_string()),
+    }
     Ok(())
 }
 
