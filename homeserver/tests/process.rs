@@ -7,6 +7,8 @@
     reason = "a test says what went wrong by panicking"
 )]
 
+#[path = "process/exposed.rs"]
+mod exposed;
 #[path = "process/heads.rs"]
 mod heads;
 #[path = "process/undone.rs"]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use homeserver::clock::{Clock as _, SystemClock};
-use homeserver::config::{Config, Mistake};
+use homeserver::config::{Config, Mistake, exposed};
 use homeserver::store::engine::embedded::EmbeddedEngine;
 use homeserver::store::{Store, StoreError, check};
 use homeserver::{audit, server, telemetry};
@@ -183,16 +183,28 @@ fn load_whole(path: &std::path::Path) -> Result<Config, Vec<Mistake>> {
 }
 
 fn check_config(path: &std::path::Path, output: Output) -> Result<(), Failure> {
-    let mistakes = load_whole(path).err().unwrap_or_default();
+    let loaded = load_whole(path);
+    let warnings = loaded
+        .as_ref()
+        .map_or_else(|_| Vec::new(), |config| exposed(path, config));
+    let mistakes = loaded.err().unwrap_or_default();
     match output {
-        Output::Text if mistakes.is_empty() => say(&format!("{}: right", path.display())),
+        Output::Text if mistakes.is_empty() => {
+            for warning in &warnings {
+                say(&format!("warning: {warning}"));
+            }
+            say(&format!("{}: right", path.display()));
+        }
         Output::Text => return Err(wrong_config(&mistakes)),
         Output::Json => {
             let list: Vec<_> = mistakes
                 .iter()
                 .map(|m| serde_json::json!({"at": m.at, "key": m.key, "problem": m.problem}))
                 .collect();
-            say(&serde_json::json!({"ok": list.is_empty(), "mistakes": list}).to_string());
+            let answer = serde_json::json!({
+                "ok": list.is_empty(), "mistakes": list, "warnings": warnings,
+            });
+            say(&answer.to_string());
         }
     }
     if mistakes.is_empty() {
@@ -278,6 +290,9 @@ fn check_store(path: &std::path::Path, output: Output) -> Result<(), Failure> {
 fn serve(path: &std::path::Path) -> Result<(), Failure> {
     let config = load_whole(path).map_err(|mistakes| wrong_config(&mistakes))?;
     telemetry::start_logging(&config.telemetry);
+    for warning in exposed(path, &config) {
+        tracing::warn!("{warning}");
+    }
     let mut runtime = match config.runtime.workers {
         1 => tokio::runtime::Builder::new_current_thread(),
         workers => {
