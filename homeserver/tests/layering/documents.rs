@@ -97,6 +97,31 @@ fn architecture_names_only_what_is_there() {
     assert!(gone.is_empty(), "gone: {gone:?}");
 }
 
+/// Goal: ARCHITECTURE.md's table tells of every room of the homeserver. Method: look for each file and folder of its sources
+/// but the roots.
+#[test]
+fn architecture_names_every_room() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let mut missing = Vec::new();
+    for entry in fs::read_dir(root().join("homeserver/src")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let is_folder = path.is_dir();
+        // `server.rs` is the room of `server/` too.
+        let shown_by_file = is_folder && path.with_extension("rs").exists();
+        if shown_by_file || name == "lib.rs" || name == "main.rs" {
+            continue;
+        }
+        if is_folder {
+            name.push('/');
+        }
+        if !text.contains(&format!("\n| `{name}` |")) {
+            missing.push(name);
+        }
+    }
+    assert!(missing.is_empty(), "not in the table: {missing:?}");
+}
+
 /// Goal: the check catches a path that is gone, and takes no route for one. Method: by example.
 #[test]
 fn a_path_that_is_gone_is_caught() {

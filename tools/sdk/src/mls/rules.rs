@@ -4,7 +4,7 @@
 //! member that has fallen out of step replaces its own leaf, with the same device and key. Nothing is
 //! proposed by reference; besides the committer's own new leaf, devices are added and removed and
 //! nothing else about a room changes. So no server can put a ghost into a room or take its
-//! settings away.
+//! settings away. Why that one commit is taken: `docs/adr/0019-a-member-may-come-back-from-outside.md`.
 
 use mls_rs::MlsRules;
 use mls_rs::group::{GroupContext, Roster, Sender};
