@@ -22,11 +22,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Certificates, the leaf first.
 type Chain = Vec<CertificateDer<'static>>;
 
-/// `at` takes connections of `of`, under its root and its keys of this moment.
+/// `at` takes connections of `of`, under its root and the keys that its manifest lists at this moment.
 fn know(at: &Node, of: &Node) {
+    let manifest = of.keys.manifest();
+    let pins = manifest.body().tls_pins.iter();
     let anchor = PeerAnchor {
         roots: vec![of.keys.root().clone()],
-        pins: of.keys.tls_pins().to_vec(),
+        pins: pins.map(|pin| *pin.as_bytes()).collect(),
     };
     let anchors = HashMap::from([(of.server.clone(), anchor)]);
     at.peer_roots.replace(anchors);
