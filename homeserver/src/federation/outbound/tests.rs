@@ -56,6 +56,7 @@ mod refusals;
 mod reports;
 mod resync;
 mod shares;
+mod silent_peers;
 mod waiting;
 
 const ROOM: RoomId = RoomId::from_bytes([7; 16]);
