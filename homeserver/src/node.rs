@@ -183,9 +183,17 @@ pub(crate) mod testing {
         }
     }
 
+    /// As [`node_with`], with what is set by default.
+    pub(crate) fn node(server: &str) -> (Arc<Node>, Arc<ManualClock>) {
+        node_with(server, |_| ())
+    }
+
     /// A node of a new organisation, over an empty memory engine; November 2026.
     #[expect(clippy::disallowed_methods, reason = "a test draws its own randomness")]
-    pub(crate) fn node(server: &str) -> (Arc<Node>, Arc<ManualClock>) {
+    pub(crate) fn node_with(
+        server: &str,
+        change: impl FnOnce(&mut Config),
+    ) -> (Arc<Node>, Arc<ManualClock>) {
         let clock = Arc::new(ManualClock(AtomicU64::new(1_795_000_000_000)));
         let server: ServerName = server.parse().unwrap();
         let random = Arc::new(SystemRandom::new());
@@ -197,6 +205,7 @@ pub(crate) mod testing {
         let mut config = Config::minimal(server, "/nonexistent".into());
         // Nobody watches the wires of a test.
         config.federation.receipt_delay_max = Duration::ZERO;
+        change(&mut config);
         let mut node = Node::new(config, Arc::clone(&keys), store, clock.clone(), random);
         node.keeper = Keeper::in_memory(keys);
         (Arc::new(node), clock)
