@@ -24,7 +24,7 @@ use crate::delivery::NotTaken;
 use crate::delivery::batch::{Batch, policy_links};
 use crate::delivery::fan_out::{self, Class};
 use crate::delivery::limits::{INBOX_CONTROL_TTL_MS, INBOX_FULL_RETRY_MS};
-use crate::policy::{self, Input, Rules};
+use crate::policy::{self, Direction, Input, Rules};
 use crate::store::StoreError;
 use crate::store::inbox::InboxBody;
 use crate::store::room::RoomRecord;
@@ -75,6 +75,11 @@ pub async fn deliver_message(
     }
     let attributes = read_message(message, &room)?;
     let own = batch.node.server.clone();
+    // What the hub passes on comes over the link with the hub as well as from its origin.
+    let passed_on = message.sender.server != *from && message.sender.server != own;
+    if let Some(hub) = batch.peer(from).filter(|_| passed_on) {
+        hub.judge_passing(Direction::Inbound, &attributes, batch.now_ms)?;
+    }
     let recipients = room.devices_of(&own, Some(message.sender.device));
     let (allowed, mut unreached) =
         allowed_recipients(batch, &room, message, &attributes, recipients).await?;

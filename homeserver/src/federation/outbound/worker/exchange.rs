@@ -157,7 +157,7 @@ impl Worker {
         load: Load,
         now_ms: u64,
     ) -> Result<Step, StoreError> {
-        let ended = ended_rows(peer, &load.rows, now_ms);
+        let ended = ended_rows(&self.node, peer, &load.rows, now_ms).await?;
         if !ended.is_empty() {
             self.queue.put_back(load);
             return self.give_up(peer, &ended).await;
