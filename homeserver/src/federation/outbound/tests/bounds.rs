@@ -73,6 +73,7 @@ async fn lanes_are_limited() {
     let almost = LaneCount {
         link_epoch: a.node.peers.get(&b.node.server).unwrap().link_epoch,
         lanes: LINK_LANES_MAX - 1,
+        former: 0,
     };
     link_position::put_lane_count(&mut part, server, &before, &almost).unwrap();
     store.commit(part).await.unwrap();
@@ -96,6 +97,39 @@ async fn lanes_are_limited() {
     assert_eq!(stored.unwrap().record, None);
     let count = link_position::lane_count(store, server).await.unwrap();
     assert_eq!(count.record.unwrap().lanes, LINK_LANES_MAX);
+}
+
+/// Goal: a peer that raises its link epoch begins no second set of lanes beside the first (LINK-026): those of
+/// former epochs count until they are deleted, and from then on no more. By a count at the limit, and a sweep.
+#[tokio::test]
+async fn lanes_of_former_epochs_are_limited_too() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    peered(&a, &b).await;
+    let (store, server) = (&b.node.store, &a.node.server);
+    exchange(&a, &b, vec![outgoing(Lane::from_bytes([1; 16]), 1)]).await;
+    let before = link_position::lane_count(store, server).await.unwrap();
+    let mut part = Part::default();
+    let full = LaneCount {
+        lanes: LINK_LANES_MAX,
+        ..before.record.unwrap()
+    };
+    link_position::put_lane_count(&mut part, server, &before, &full).unwrap();
+    store.commit(part).await.unwrap();
+    peers::begin_link_epoch(&a.node, &admin(), &b.node.server)
+        .await
+        .unwrap();
+
+    let begin = |n: u8| vec![outgoing(Lane::from_bytes([n; 16]), 1)];
+    let result = exchange(&a, &b, begin(2)).await.pop().unwrap();
+    let quota = RefusalCode::Quota;
+    assert!(matches!(result, ItemResult::Deferred { code, .. } if code == quota));
+    crate::delivery::expiry::sweep(&b.node).await.unwrap();
+    let result = exchange(&a, &b, begin(2)).await.pop().unwrap();
+    assert!(!matches!(result, ItemResult::Deferred { .. }), "{result:?}");
+    let count = link_position::lane_count(store, server).await.unwrap();
+    let count = count.record.unwrap();
+    assert_eq!((count.lanes, count.former), (1, 0));
+    assert!(count.link_epoch > full.link_epoch);
 }
 
 /// Goal: a lane of which nothing was taken counts for nothing, however often it comes; by an envelope that
