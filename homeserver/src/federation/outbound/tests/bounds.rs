@@ -1,9 +1,13 @@
 //! What a peer can't do to us: fill the store, wear us out, go back, or make us lose mail.
 
+use federation_proto::ids::{DeviceId, Member};
 use federation_proto::limits::LINK_LANES_MAX;
+use federation_proto::payload::{Payload, Welcome};
 
 use super::*;
 use crate::federation::outbound::round;
+use crate::rooms::MEMBERS_MAX;
+use crate::rooms::mls_framing::testing::welcome_message;
 use crate::store::link_position::{self, LaneCount};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -244,4 +248,47 @@ async fn a_link_epoch_begins_with_mail_waiting() {
     alice.say(&a, ROOM, b"and on", 3600).await;
     assert_eq!(drain(&mut worker(&a, &b)).await, Step::Idle);
     assert_eq!(bob.heard(&b).await, 7);
+}
+
+/// Goal: a follower that can't bear a room as large as the protocol allows says so, and what it bears (ROOM-028); by a
+/// welcome to a room of exactly that many devices, and to one with one more.
+#[tokio::test]
+async fn a_room_that_is_too_large_is_named_so() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    peered(&a, &b).await;
+    let (alice, bob) = (person(&a, "alice").await, person(&b, "bob").await);
+    let further = |n: usize| {
+        let mut device = [0xff; 16];
+        device[..8].copy_from_slice(&n.to_be_bytes());
+        Member {
+            device: DeviceId::from_bytes(device),
+            ..alice.member.clone()
+        }
+    };
+    let mut results = Vec::new();
+    for (n, devices) in [(1, MEMBERS_MAX), (2, MEMBERS_MAX + 1)] {
+        let room = RoomId::from_bytes([n; 16]);
+        let two = [alice.member.clone(), bob.member.clone()];
+        let welcome = Payload::Welcome(Welcome {
+            room,
+            hub: a.node.server.clone(),
+            epoch: 1,
+            sender: alice.member.clone(),
+            members: two.into_iter().chain((2..devices).map(further)).collect(),
+            recipients: vec![bob.of.device],
+            welcome: welcome_message().into(),
+            stamp_ms: now(&a),
+        });
+        let sent = Outgoing {
+            kind: Kind::Welcome,
+            payload: HashedPayload::new(welcome.encode().unwrap()),
+            ..outgoing(room.into(), 1)
+        };
+        results.extend(exchange(&a, &b, vec![sent]).await);
+    }
+    let [ItemResult::Accepted, ItemResult::Refused(refusal)] = &results[..] else {
+        panic!("{results:?}");
+    };
+    assert_eq!(refusal.code, RefusalCode::TooLarge);
+    assert!(refusal.reason.contains("2000"), "{refusal}");
 }
