@@ -186,13 +186,28 @@ pub(crate) mod testing {
 
     /// A node of a new organisation, over an empty memory engine; November 2026.
     pub(crate) fn node(server: &str) -> (Arc<Node>, Arc<ManualClock>) {
-        let (node, clock, _) = founded(server);
+        node_with(server, |_| ())
+    }
+
+    /// Such a node, with something set otherwise than by default.
+    pub(crate) fn node_with(
+        server: &str,
+        change: impl FnOnce(&mut Config),
+    ) -> (Arc<Node>, Arc<ManualClock>) {
+        let (node, clock, _) = founded_with(server, change);
         (Arc::new(node), clock)
     }
 
-    /// Such a node, with the root's private key.
-    #[expect(clippy::disallowed_methods, reason = "a test draws its own randomness")]
+    /// A node, with the root's private key.
     pub(crate) fn founded(server: &str) -> (Node, Arc<ManualClock>, Zeroizing<Vec<u8>>) {
+        founded_with(server, |_| ())
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a test draws its own randomness")]
+    fn founded_with(
+        server: &str,
+        change: impl FnOnce(&mut Config),
+    ) -> (Node, Arc<ManualClock>, Zeroizing<Vec<u8>>) {
         let clock = Arc::new(ManualClock(AtomicU64::new(1_795_000_000_000)));
         let server: ServerName = server.parse().unwrap();
         let random = Arc::new(SystemRandom::new());
@@ -202,6 +217,7 @@ pub(crate) mod testing {
         let mut config = Config::minimal(server, "/nonexistent".into());
         // Nobody watches the wires of a test.
         config.federation.receipt_delay_max = Duration::ZERO;
+        change(&mut config);
         let mut node = Node::new(config, Arc::clone(&keys), store, clock.clone(), random);
         node.keeper = Keeper::in_memory(keys);
         (node, clock, made.root_key)

@@ -402,7 +402,9 @@ impl<'n> Batch<'n> {
         let value = outbox::value(&item)?;
         // Before there is an agreement, and after it, nothing is sent; then nothing is bounded.
         if let Some(bounds) = self.peer(destination).and_then(|view| view.waiting) {
-            let bound = waiting::bound(item.kind, bounds.outbound_bytes_max);
+            // The peer states how much waits for it; how much it costs us is not for it to say.
+            let own_max = self.node.config.limits.peer_outbox_bytes_max;
+            let bound = waiting::bound(item.kind, bounds.outbound_bytes_max.min(own_max));
             let (store, bytes) = (&self.node.store, value.len());
             self.waiting.send(store, destination, bytes, bound).await?;
         }

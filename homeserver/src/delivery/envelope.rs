@@ -497,6 +497,17 @@ fn relayed_header(relay: &Relay) -> Option<Header> {
     Header::read(&mut Reader::new(relay.envelope.clone())).ok()
 }
 
+/// The member's message that a relay holds, as this server has verified it before.
+pub(super) fn relayed_message(relay: &Relay) -> Option<Message> {
+    let mut reader = Reader::new(relay.envelope.clone());
+    let header = Header::read(&mut reader).ok()?;
+    let payload = reader.take("payload", reader.remaining()).ok()?;
+    match Payload::decode(header.kind, payload).ok()? {
+        Payload::Message(message) => Some(message),
+        _ => None,
+    }
+}
+
 pub(super) fn malformed(problem: impl std::fmt::Display) -> NotTaken {
     NotTaken::refused(RefusalCode::Malformed, problem.to_string())
 }

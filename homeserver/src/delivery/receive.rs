@@ -98,7 +98,7 @@ struct Lanes<'p> {
     link_epoch: u64,
     lanes: BTreeMap<Lane, OpenLane>,
     known: Read<LaneCount>,
-    /// Lanes of this link epoch, with those that this transaction has begun.
+    /// Lanes that are stored, those of former link epochs too, with those that this transaction has begun.
     count: u64,
     /// What this transaction itself has put into slots.
     recent: HashMap<(Lane, u64), Recent>,
@@ -134,16 +134,13 @@ impl<'p> Lanes<'p> {
             }
         }
         let known = link_position::lane_count(store, peer).await?;
-        let count = known
-            .record
-            .filter(|count| count.link_epoch == link_epoch)
-            .map_or(0, |count| count.lanes);
+        let counted = known.record.unwrap_or_default().at(link_epoch);
         Ok(Self {
             peer,
             link_epoch,
             lanes: BTreeMap::new(),
             known,
-            count,
+            count: counted.stored(),
             recent: HashMap::new(),
         })
     }
@@ -262,13 +259,9 @@ impl<'p> Lanes<'p> {
             !known && position.sequence > 0
         };
         let begun = self.lanes.values().filter(begun).count();
-        let known = self.known.record;
-        let known = known.filter(|known| known.link_epoch == self.link_epoch);
-        let lanes = known.map_or(0, |known| known.lanes);
-        let count = LaneCount {
-            link_epoch: self.link_epoch,
-            lanes: lanes.saturating_add(u64::try_from(begun).unwrap_or(u64::MAX)),
-        };
+        let mut count = self.known.record.unwrap_or_default().at(self.link_epoch);
+        let begun = u64::try_from(begun).unwrap_or(u64::MAX);
+        count.lanes = count.lanes.saturating_add(begun);
         if self.known.record != Some(count) {
             link_position::put_lane_count(&mut batch.part, self.peer, &self.known, &count)?;
         }

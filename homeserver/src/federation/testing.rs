@@ -23,13 +23,14 @@ use http_body_util::BodyExt;
 use tower::ServiceExt as _;
 
 use crate::audit::Actor;
+use crate::config::Config;
 use crate::delivery::submit::submit;
 use crate::federation::outbound::{Network, ResponseBody};
 use crate::federation::{inbound, peers};
 use crate::http_client::ConnectionError;
 use crate::identity::{accounts, devices};
 use crate::node::Node;
-use crate::node::testing::{ManualClock, node};
+use crate::node::testing::{ManualClock, node_with};
 use crate::rooms::mls_framing::testing::{
     application_message, commit_message, group_info_message, welcome_message,
 };
@@ -126,8 +127,16 @@ impl Network for LocalNetwork {
 
 /// Nodes that can reach each other, without agreements.
 pub(crate) fn sides<const N: usize>(names: [&str; N]) -> [Side; N] {
+    sides_with(names, |_| ())
+}
+
+/// As [`sides`], with something else set than what is by default.
+pub(crate) fn sides_with<const N: usize>(
+    names: [&str; N],
+    change: impl Fn(&mut Config),
+) -> [Side; N] {
     let sides = names.map(|name| {
-        let (node, clock) = node(name);
+        let (node, clock) = node_with(name, &change);
         let network = Arc::new(LocalNetwork {
             us: node.server.clone(),
             routers: Mutex::default(),

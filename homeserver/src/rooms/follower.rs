@@ -24,7 +24,7 @@ use crate::delivery::NotTaken;
 use crate::delivery::batch::{Batch, policy_links};
 use crate::delivery::fan_out::{self, Class};
 use crate::delivery::limits::{INBOX_CONTROL_TTL_MS, INBOX_FULL_RETRY_MS};
-use crate::policy::{self, Input, Rules};
+use crate::policy::{self, Direction, Input, Rules};
 use crate::store::StoreError;
 use crate::store::inbox::InboxBody;
 use crate::store::room::RoomRecord;
@@ -75,6 +75,11 @@ pub async fn deliver_message(
     }
     let attributes = read_message(message, &room)?;
     let own = batch.node.server.clone();
+    // What the hub passes on comes over the link with the hub as well as from its origin.
+    let passed_on = message.sender.server != *from && message.sender.server != own;
+    if let Some(hub) = batch.peer(from).filter(|_| passed_on) {
+        hub.judge_passing(Direction::Inbound, &attributes, batch.now_ms)?;
+    }
     let recipients = room.devices_of(&own, Some(message.sender.device));
     let (allowed, mut unreached) =
         allowed_recipients(batch, &room, message, &attributes, recipients).await?;
@@ -107,10 +112,7 @@ pub async fn apply_commit(
     let mut after = RoomRecord::clone(&before);
     after.change(&commit.removes, &commit.adds);
     if after.members.len() > super::MEMBERS_MAX {
-        return Err(NotTaken::refused(
-            RefusalCode::TooLarge,
-            format!("a room has at most {} devices", super::MEMBERS_MAX),
-        ));
+        return Err(too_large());
     }
     after.epoch = after.epoch.checked_add(1).ok_or_else(vanished)?;
     // Stamps never go back.
@@ -126,6 +128,17 @@ pub async fn apply_commit(
     let any_here = after.members_of(&batch.node.server).next().is_some();
     batch.set_room(commit.room, any_here.then_some(after));
     Ok(())
+}
+
+/// The protocol lets rooms be larger, and each server say how large it bears (ROOM-028).
+fn too_large() -> NotTaken {
+    NotTaken::refused(
+        RefusalCode::TooLarge,
+        format!(
+            "this homeserver takes part in rooms of at most {} devices: start another one",
+            super::MEMBERS_MAX
+        ),
+    )
 }
 
 /// Of the devices here that a commit adds those whose rules keep them out; all of them when it passes for a
@@ -172,8 +185,11 @@ pub async fn apply_welcome(
     welcome: &RoomWelcome,
 ) -> Result<(), NotTaken> {
     let own = batch.node.server.clone();
-    if welcome.hub != *from || *from == own || welcome.members.len() > super::MEMBERS_MAX {
+    if welcome.hub != *from || *from == own {
         return Err(super::malformed("the welcome is not of a room of this hub"));
+    }
+    if welcome.members.len() > super::MEMBERS_MAX {
+        return Err(too_large());
     }
     super::mls_framing::welcome(welcome.welcome.bytes()).map_err(super::malformed)?;
     let mut members = welcome.members.clone();

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use federation_proto::ids::{DeviceId, Member, RoomId, ServerName};
 use federation_proto::payload::{Handshake, Message, Payload, Relay, Sender, Welcome};
 use federation_proto::refusal::{Refusal, RefusalCode};
-use homeserver_api::admin::Operation;
 
 use super::follower::{self, Added};
 use super::membership::{check_adds, check_commit, check_group_info, check_invite};
@@ -20,7 +19,7 @@ use crate::ciphertext::Ciphertext;
 use crate::delivery::batch::{Batch, Times};
 use crate::delivery::fan_out::{self, Class};
 use crate::delivery::{NotTaken, settle};
-use crate::policy::{self, Direction};
+use crate::policy::Direction;
 use crate::store::group_info::GroupInfoRecord;
 use crate::store::room::RoomRecord;
 
@@ -351,22 +350,5 @@ fn may_pass_on(
             ),
         )
     })?;
-    view.judge(Direction::Outbound, Operation::Message, None, batch.now_ms)?;
-    if attributes.file {
-        view.judge(Direction::Outbound, Operation::Files, None, batch.now_ms)?;
-    }
-    let agreement = &view.agreement;
-    let bounds = (agreement.ttl_min_seconds, agreement.ttl_max_seconds);
-    if policy::ttl_within(attributes.ttl_seconds, bounds) {
-        Ok(())
-    } else {
-        Err(Refusal::new(
-            RefusalCode::TtlOutOfBounds,
-            format!(
-                "choose a TTL between {} and {} for {server}",
-                policy::in_words(agreement.ttl_min_seconds),
-                policy::in_words(agreement.ttl_max_seconds)
-            ),
-        ))
-    }
+    view.judge_passing(Direction::Outbound, attributes, batch.now_ms)
 }

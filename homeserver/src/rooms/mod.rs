@@ -30,7 +30,7 @@ use crate::store::room::RoomRecord;
 
 /// Epochs that a room keeps: a message from an older one is returned to its sender.
 pub const EPOCHS_KEPT: u64 = 32;
-/// Most devices in a room.
+/// Most devices in a room that this homeserver takes part in (ROOM-028): each of its commits writes the whole list.
 pub const MEMBERS_MAX: usize = 2_000;
 
 /// A message whose outside has been read.

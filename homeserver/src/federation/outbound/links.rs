@@ -12,6 +12,8 @@ use federation_proto::keys::KeyId;
 use federation_proto::refusal::RefusalCode;
 use tokio::sync::Notify;
 
+use super::cuts::Cuts;
+
 /// Lanes with new mail that are told apart; beyond that the whole outbox is read.
 const NEWS_LANES_MAX: usize = 16 * 1024;
 /// A peer that talks to us ends a delay towards it this often at most, and its manifest is asked for
@@ -104,6 +106,8 @@ pub(super) struct Link {
     manifest_asked: Limiter,
     /// Whether the task waits only because the peer could not be reached.
     unreachable: AtomicBool,
+    /// When what is under way with the peer was cut.
+    pub(super) cuts: Cuts,
     heard: Limiter,
     /// How often envelopes of the peer were refused in the current span, by code.
     refusals: Mutex<HashMap<RefusalCode, Refusals>>,

@@ -1,9 +1,10 @@
 //! What goes out to peers: one task for each, which sends what waits in the outbox.
 //!
-//! A task does one thing at a time and has one transaction under way at most. It is woken by its own
+//! A task does one thing at a time, beside the few transactions that it has under way. It is woken by its own
 //! bell, never by polling; what it knows is in the store, so that it may die at any moment.
 
 mod backoff;
+mod cuts;
 mod links;
 mod network;
 mod queue;
@@ -24,7 +25,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::audit::{self, Actor, Event};
 use crate::federation::files;
-use crate::federation::peers::{self, PeerState};
+use crate::federation::peers;
 use crate::node::{Hint, Node};
 use crate::store::{Part, StoreError, dead_letters, report};
 
@@ -59,8 +60,6 @@ pub async fn run(node: Arc<Node>, network: Arc<dyn Network>) -> Result<(), Store
     tasks.spawn(files::run(Arc::clone(&node), Arc::clone(&network)));
     let mut workers: HashMap<ServerName, AbortHandle> = HashMap::new();
     let mut rounds = tokio::time::interval(ROUND);
-    // As which each peer was cut off last.
-    let mut cut: HashMap<ServerName, Option<PeerState>> = HashMap::new();
     loop {
         for peer in node.peers.all() {
             let busy = workers
@@ -71,13 +70,8 @@ pub async fn run(node: Arc<Node>, network: Arc<dyn Network>) -> Result<(), Store
                     Worker::new(Arc::clone(&node), Arc::clone(&network), peer.server.clone());
                 workers.insert(peer.server.clone(), tasks.spawn(worker.run()));
             }
-            if peer.agreed == Some(PeerState::Active) {
-                cut.remove(&peer.server);
-            } else if cut.insert(peer.server.clone(), peer.agreed) != Some(peer.agreed) {
-                // What is under way there ends now, not when it is answered. Once: what follows is that the
-                // peer is told.
-                network.cut(&peer.server);
-            }
+            // What is under way there ends now, not when it is answered.
+            cut_if_ended(&node, network.as_ref(), &peer.server);
         }
         tokio::select! {
             // Whoever made the change may have gone before taking the snapshot anew.
@@ -93,6 +87,13 @@ pub async fn run(node: Arc<Node>, network: Arc<dyn Network>) -> Result<(), Store
             Some(_) = tasks.join_next() => tokio::time::sleep(RESPAWN_DELAY).await,
         }
     }
+}
+
+/// Cuts what is under way with `server`, once its agreement is no longer in force.
+fn cut_if_ended(node: &Node, network: &dyn Network, server: &ServerName) {
+    let agreed = || node.peers.get(server).and_then(|peer| peer.agreed);
+    let link = node.links.link(server);
+    link.cuts.look(agreed, || network.cut(server));
 }
 
 /// Waits until agreements have changed.

@@ -6,8 +6,10 @@ use homeserver_api::admin::Terms;
 use homeserver_api::session::Commit;
 
 use super::*;
+use crate::config::Config;
 use crate::delivery::inbox;
 use crate::delivery::mailboxes::Fill;
+use crate::federation::testing::sides_with;
 use crate::rooms::mls_framing::testing::{commit_message, group_info_message};
 use crate::store::tally::{self, Tally};
 
@@ -39,6 +41,40 @@ async fn outbound(from: &Side, to: &Side) -> Tally {
 async fn inbound(at: &Side, from: &Side) -> Tally {
     let key = tally::inbound(&from.node.server);
     tally::get(&at.node.store, &key).await.unwrap()
+}
+
+/// Goal: how much waits here for a peer is not the peer's to say: whatever it offers, our own bound holds, for messages
+/// and, four times as much, for handshakes (LINK-055). By an offer of as much as can be written, and a bound of 4,000
+/// bytes.
+#[tokio::test]
+async fn our_own_outbox_is_bounded_by_us() {
+    let own_max = |config: &mut Config| config.limits.peer_outbox_bytes_max = 4_000;
+    let [a, b] = sides_with(["a.example", "b.example"], own_max);
+    let (mut alice, _) = acquainted_within(&a, &b, u64::MAX).await;
+    let mut said = 0;
+    let refusal = loop {
+        match alice.say(&a, ROOM, &MESSAGE, 3600).await {
+            Outcome::Refused(refusal) => break refusal,
+            _ => said += 1,
+        }
+        assert!(said <= 4, "more than our own bound");
+    };
+    assert_eq!((said, refusal.code), (3, RefusalCode::Quota));
+    let mut rooms = 0;
+    for n in 0..150 {
+        let room = RoomId::from_bytes([100 + n; 16]);
+        let carol = &Person::at(&b, alice.of);
+        match alice.create_room(&a, room, &[carol]).await {
+            Outcome::Refused(refusal) => {
+                assert_eq!(refusal.code, RefusalCode::Quota);
+                break;
+            }
+            _ => rooms += 1,
+        }
+    }
+    assert!((1..150).contains(&rooms), "{rooms}");
+    let tally = outbound(&a, &b).await;
+    assert!((4_000..=16_000).contains(&tally.bytes), "{tally:?}");
 }
 
 async fn acknowledge_all(at: &Side, person: &Person) {
