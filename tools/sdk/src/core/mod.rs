@@ -293,6 +293,18 @@ impl Core {
         self.state.policy = Some(policy);
     }
 
+    /// Takes over the own homeserver's room certificate, with the issuing CA's.
+    pub(crate) fn set_hub_chain(&mut self, chain: Vec<Vec<u8>>) -> Result<(), Error> {
+        let hub = self.anchors.verify_hub(&chain)?;
+        if hub.server != self.identity.member.server {
+            return Err(Error::Certificate(
+                "the room certificate is another homeserver's".to_owned(),
+            ));
+        }
+        self.state.hub_chain = chain;
+        Ok(())
+    }
+
     /// Takes over the other organisations' roots.
     pub(crate) fn set_anchors(
         &mut self,

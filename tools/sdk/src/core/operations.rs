@@ -10,12 +10,13 @@ use homeserver_api::ids::{Address, Member, RequestId, RoomId};
 use homeserver_api::refusal::{Refusal, RefusalCode};
 use homeserver_api::session::{ClaimedDevice, Commit, SubmissionBody};
 use mls_rs::MlsMessage;
+use room_rules::settings::{Context, Role, RoomSettings};
 
 use super::Core;
 use super::records::{
     Claim, ClaimedKeys, CommitInFlight, Operation, OperationKind, Purpose, RoomRecord, Standing,
 };
-use super::rooms::{Leaf, leaves};
+use super::rooms::{Leaf, context, leaves};
 use crate::certificate::Validity;
 use crate::error::Error;
 use crate::mls;
@@ -32,6 +33,14 @@ const ACCOUNTS_MAX: usize = 256;
 struct Plan {
     adds: Vec<(Member, MlsMessage)>,
     removes: Vec<(u32, Member)>,
+    /// Who takes part afterwards, when that changes.
+    settings: Option<RoomSettings>,
+}
+
+impl Plan {
+    const fn is_empty(&self) -> bool {
+        self.adds.is_empty() && self.removes.is_empty() && self.settings.is_none()
+    }
 }
 
 impl Core {
@@ -85,6 +94,24 @@ impl Core {
             return Err(Error::InvalidArgument("name somebody to remove".to_owned()));
         }
         self.start_operation(room, OperationKind::Remove(addresses), BTreeSet::new())
+    }
+
+    /// Begins to give an account in a room another role; the operation's number.
+    pub(crate) fn set_role(
+        &mut self,
+        room: RoomId,
+        address: &Address,
+        role: Role,
+    ) -> Result<u64, Error> {
+        self.open_room(room)?;
+        let leaves = leaves(self.group(room)?)?;
+        if !leaves.iter().any(|leaf| leaf.device.address == *address) {
+            return Err(Error::InvalidArgument(format!(
+                "{address} is not in the room"
+            )));
+        }
+        let kind = OperationKind::SetRole(address.clone(), role);
+        self.start_operation(room, kind, BTreeSet::new())
     }
 
     /// Begins to renew this device's leaf in a room, unless that has just failed.
@@ -311,17 +338,21 @@ impl Core {
     fn make_commit(&mut self, operation: &Operation) -> Result<bool, Error> {
         let room = operation.room;
         let now = self.now_ms();
-        if operation.kind == OperationKind::Create && !self.rooms.contains_key(&room) {
-            self.create_room(room)?;
-        }
-        let leaves = self.admit_members(room)?;
-        let plan = self.plan(operation, &leaves)?;
+        let (leaves, context) = if self.rooms.contains_key(&room) {
+            let leaves = self.admit_members(room)?;
+            (leaves, context(self.group(room)?)?)
+        } else if operation.kind == OperationKind::Create {
+            (Vec::new(), self.new_context()?)
+        } else {
+            return Err(Error::UnknownRoom(room));
+        };
+        let mut plan = self.plan(operation, &leaves, &context.settings)?;
         let refresh = operation.kind == OperationKind::Refresh;
         // Its renewal begins a new one.
         if refresh && self.certificate_has_expired() {
             return Ok(false);
         }
-        if plan.adds.is_empty() && plan.removes.is_empty() && !refresh {
+        if plan.is_empty() && !refresh {
             return if operation.kind == OperationKind::Create {
                 let own = self.own_address();
                 Err(
@@ -338,6 +369,13 @@ impl Core {
             } else {
                 Ok(false)
             };
+        }
+        if !self.rooms.contains_key(&room) {
+            // A new room begins with those who are invited; later ones need a change.
+            let settings = plan.settings.take().unwrap_or(context.settings.clone());
+            let hub = context.hub.clone();
+            self.create_room(room, &Context { settings, hub })?;
+            self.admit_members(room)?;
         }
         let signing_identity = mls::signing_identity(&self.identity.chain, &self.identity.key)?;
         let signer = mls::signer(&self.identity.key)?;
@@ -356,6 +394,13 @@ impl Core {
         for (index, member) in plan.removes {
             builder = builder.remove_member(index).map_err(mls::error)?;
             removes.push(member);
+        }
+        if let Some(settings) = plan.settings {
+            let hub = context.hub;
+            let extensions = Context { settings, hub }.extensions()?;
+            builder = builder
+                .set_group_context_ext(extensions)
+                .map_err(mls::error)?;
         }
         let output = builder.build().map_err(mls::error)?;
         let bytes = |message: &MlsMessage| {
@@ -389,13 +434,28 @@ impl Core {
         Ok(true)
     }
 
-    fn create_room(&mut self, room: RoomId) -> Result<(), Error> {
+    /// What a room has in its group's context that this device creates, with nobody invited yet.
+    fn new_context(&self) -> Result<Context, Error> {
+        if self.state.hub_chain.is_empty() {
+            return Err(Error::InvalidArgument(
+                "this device has not fetched its homeserver's room certificate yet: connect, and try again"
+                    .to_owned(),
+            ));
+        }
+        let member = &self.identity.member;
+        Ok(Context {
+            settings: RoomSettings::new(member.server.clone(), member),
+            hub: room_rules::hub_identity(&self.state.hub_chain)?,
+        })
+    }
+
+    fn create_room(&mut self, room: RoomId, context: &Context) -> Result<(), Error> {
         let now = self.now_ms();
         let group = self
             .mls
             .create_group_with_id(
                 room.as_bytes().to_vec(),
-                mls_rs::ExtensionList::default(),
+                context.extensions()?,
                 mls_rs::ExtensionList::default(),
                 Some(mls::time(now)),
             )
@@ -419,18 +479,43 @@ impl Core {
     }
 
     /// What the operation still has to change in a group with these leaves.
-    fn plan(&self, operation: &Operation, leaves: &[Leaf]) -> Result<Plan, Error> {
+    fn plan(
+        &self,
+        operation: &Operation,
+        leaves: &[Leaf],
+        settings: &RoomSettings,
+    ) -> Result<Plan, Error> {
         let mut plan = Plan {
             adds: Vec::new(),
             removes: Vec::new(),
+            settings: None,
         };
-        if let OperationKind::Remove(addresses) = &operation.kind {
-            plan.removes = leaves
-                .iter()
-                .filter(|leaf| addresses.contains(&leaf.device.address))
-                .map(|leaf| (leaf.index, leaf.device.member.clone()))
-                .collect();
-            return Ok(plan);
+        let mut next = settings.clone();
+        let named = |addresses: &BTreeSet<Address>| -> Vec<&Leaf> {
+            let is_named = |leaf: &&Leaf| addresses.contains(&leaf.device.address);
+            leaves.iter().filter(is_named).collect()
+        };
+        match &operation.kind {
+            OperationKind::Remove(addresses) => {
+                for leaf in named(addresses) {
+                    let member = leaf.device.member.clone();
+                    next.participants
+                        .remove(&(member.server.clone(), member.account));
+                    plan.removes.push((leaf.index, member));
+                }
+                plan.settings = (next != *settings).then_some(next);
+                return Ok(plan);
+            }
+            OperationKind::SetRole(address, role) => {
+                for leaf in named(&BTreeSet::from([address.clone()])) {
+                    let member = &leaf.device.member;
+                    let account = (member.server.clone(), member.account);
+                    next.participants.insert(account, *role);
+                }
+                plan.settings = (next != *settings).then_some(next);
+                return Ok(plan);
+            }
+            OperationKind::Create | OperationKind::Add | OperationKind::Refresh => {}
         }
         let mut present: BTreeSet<Member> =
             leaves.iter().map(|l| l.device.member.clone()).collect();
@@ -461,6 +546,11 @@ impl Core {
                 return Err(refused.unwrap_or_else(no_key_packages));
             }
         }
+        for (member, _) in &plan.adds {
+            let account = (member.server.clone(), member.account);
+            next.participants.entry(account).or_insert(Role::Member);
+        }
+        plan.settings = (next != *settings).then_some(next);
         Ok(plan)
     }
 

@@ -14,6 +14,7 @@ use homeserver_api::refusal::{Refusal, RefusalCode};
 use homeserver_api::session::{Commit, GroupInfo, SubmissionBody};
 use mls_rs::MlsMessage;
 use mls_rs::extension::built_in::RatchetTreeExt;
+use room_rules::settings::Context;
 
 use super::records::{Purpose, Resync, ResyncCommit, RoomRecord, Standing};
 use super::rooms::{Leaf, leaf, leaves};
@@ -213,9 +214,10 @@ impl Core {
         if context.group_id() != room.as_bytes() || context.epoch() != epoch {
             return Err(wrong("is of another room or epoch"));
         }
-        // Before the tree is looked at: nobody outside a room has a say in it.
-        if context.extensions().iter().next().is_some() {
-            return Err(wrong("has settings that this version does not know"));
+        // Before the tree is looked at: who has a say in the room, and who takes part.
+        let context = Context::read(context.extensions())?;
+        if context.settings.hub != self.room(room)?.hub {
+            return Err(wrong("is of a room with another hub"));
         }
         let tree: RatchetTreeExt = info
             .extensions()

@@ -111,7 +111,7 @@ fn a_lost_commit_heals() {
 #[test]
 fn a_spoilt_commit_heals() {
     let mut world = World::new();
-    let room = world.conversation();
+    let room = world.conversation_of_owners();
     let mut carol = world.device('b', "carol", 3);
     let with = [carol.address.clone()];
     let adding = world.bob.run(|core| core.add_members(room, &with));
