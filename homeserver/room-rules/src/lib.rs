@@ -26,7 +26,6 @@ pub mod settings;
 #[doc(hidden)]
 #[expect(
     clippy::unwrap_used,
-    clippy::missing_panics_doc,
     clippy::must_use_candidate,
     reason = "a test stops at the first surprise"
 )]

@@ -204,6 +204,11 @@ impl Observed {
         })
     }
 
+    /// Judges by these roots from now on.
+    pub fn set_anchors(&self, anchors: AnchorSet) {
+        self.identities.set_anchors(anchors);
+    }
+
     /// The epoch.
     #[must_use]
     pub fn epoch(&self) -> u64 {

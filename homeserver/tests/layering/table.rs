@@ -141,6 +141,7 @@ pub const EDGES: &[(&str, &[&str])] = &[
             "federation/peers",
             "identity",
             "organisation",
+            "rooms",
             "store",
             "tls",
         ],

@@ -149,8 +149,31 @@ impl Device {
             account: AccountId::from_bytes([number & 0xf0; 16]),
             device: DeviceId::from_bytes([number; 16]),
         };
+        Self::of(organisation, handle, member, [number; 32], now_ms)
+    }
+
+    /// The device of an account of its own.
+    pub fn numbered(organisation: &Organisation, number: u32, now_ms: u64) -> Self {
+        let mut id = [1; 16];
+        id[..4].copy_from_slice(&number.to_be_bytes());
+        let mut seed = [1; 32];
+        seed[..4].copy_from_slice(&number.to_be_bytes());
+        let member = Member {
+            server: organisation.server.clone(),
+            account: AccountId::from_bytes(id),
+            device: DeviceId::from_bytes(id),
+        };
+        Self::of(organisation, &format!("p{number}"), member, seed, now_ms)
+    }
+
+    fn of(
+        organisation: &Organisation,
+        handle: &str,
+        member: Member,
+        seed: [u8; 32],
+        now_ms: u64,
+    ) -> Self {
         let address = format!("{handle}@{}", organisation.server).parse().unwrap();
-        let seed = [number; 32];
         let key = RoomKey::from_seed(&seed).unwrap();
         let chain = organisation.issue(&member, &address, key.public(), now_ms);
         let client = client(&seed, &chain);

@@ -14,6 +14,7 @@ mod keys;
 mod look_ups;
 mod messages;
 mod operations;
+mod plan;
 mod receive;
 mod records;
 mod reports;

@@ -6,18 +6,19 @@
 
 use std::collections::BTreeSet;
 
-use homeserver_api::ids::{Address, Member, RequestId, RoomId};
+use homeserver_api::ids::{Address, RequestId, RoomId};
 use homeserver_api::refusal::{Refusal, RefusalCode};
 use homeserver_api::session::{ClaimedDevice, Commit, SubmissionBody};
 use mls_rs::MlsMessage;
-use room_rules::settings::{Context, Role, RoomSettings};
+use room_rules::settings::{Context, Role};
 
 use super::Core;
+use super::plan::no_key_packages;
 use super::records::{
     Claim, ClaimedKeys, CommitInFlight, Operation, OperationKind, Purpose, RoomRecord, Standing,
 };
-use super::rooms::{Leaf, context, leaves};
-use crate::certificate::Validity;
+use super::resync::own_group_info;
+use super::rooms::{context, leaves};
 use crate::error::Error;
 use crate::mls;
 use crate::store::Family;
@@ -28,20 +29,6 @@ const LOST_COMMITS_MAX: u32 = 32;
 const REFRESH_AGAIN_AFTER_MS: u64 = 60 * 1000;
 /// Most accounts in one operation.
 const ACCOUNTS_MAX: usize = 256;
-
-/// What a commit will do.
-struct Plan {
-    adds: Vec<(Member, MlsMessage)>,
-    removes: Vec<(u32, Member)>,
-    /// Who takes part afterwards, when that changes.
-    settings: Option<RoomSettings>,
-}
-
-impl Plan {
-    const fn is_empty(&self) -> bool {
-        self.adds.is_empty() && self.removes.is_empty() && self.settings.is_none()
-    }
-}
 
 impl Core {
     /// Begins a new room with these accounts; the operation's number.
@@ -370,11 +357,13 @@ impl Core {
                 Ok(false)
             };
         }
+        let mut founding = None;
         if !self.rooms.contains_key(&room) {
             // A new room begins with those who are invited; later ones need a change.
             let settings = plan.settings.take().unwrap_or(context.settings.clone());
             let hub = context.hub.clone();
             self.create_room(room, &Context { settings, hub })?;
+            founding = Some(own_group_info(self.group(room)?)?);
             self.admit_members(room)?;
         }
         let signing_identity = mls::signing_identity(&self.identity.chain, &self.identity.key)?;
@@ -423,6 +412,7 @@ impl Core {
                 .map(bytes)
                 .transpose()?
                 .unwrap_or_default(),
+            founding,
         };
         let purpose = Purpose::Commit {
             operation: operation.number,
@@ -432,21 +422,6 @@ impl Core {
         operation.commit = Some(CommitInFlight { counter, epoch });
         self.put_operation(operation)?;
         Ok(true)
-    }
-
-    /// What a room has in its group's context that this device creates, with nobody invited yet.
-    fn new_context(&self) -> Result<Context, Error> {
-        if self.state.hub_chain.is_empty() {
-            return Err(Error::InvalidArgument(
-                "this device has not fetched its homeserver's room certificate yet: connect, and try again"
-                    .to_owned(),
-            ));
-        }
-        let member = &self.identity.member;
-        Ok(Context {
-            settings: RoomSettings::new(member.server.clone(), member),
-            hub: room_rules::hub_identity(&self.state.hub_chain)?,
-        })
     }
 
     fn create_room(&mut self, room: RoomId, context: &Context) -> Result<(), Error> {
@@ -476,101 +451,6 @@ impl Core {
         })?;
         self.set_group(room, group, true);
         Ok(())
-    }
-
-    /// What the operation still has to change in a group with these leaves.
-    fn plan(
-        &self,
-        operation: &Operation,
-        leaves: &[Leaf],
-        settings: &RoomSettings,
-    ) -> Result<Plan, Error> {
-        let mut plan = Plan {
-            adds: Vec::new(),
-            removes: Vec::new(),
-            settings: None,
-        };
-        let mut next = settings.clone();
-        let named = |addresses: &BTreeSet<Address>| -> Vec<&Leaf> {
-            let is_named = |leaf: &&Leaf| addresses.contains(&leaf.device.address);
-            leaves.iter().filter(is_named).collect()
-        };
-        match &operation.kind {
-            OperationKind::Remove(addresses) => {
-                for leaf in named(addresses) {
-                    let member = leaf.device.member.clone();
-                    next.participants
-                        .remove(&(member.server.clone(), member.account));
-                    plan.removes.push((leaf.index, member));
-                }
-                plan.settings = (next != *settings).then_some(next);
-                return Ok(plan);
-            }
-            OperationKind::SetRole(address, role) => {
-                for leaf in named(&BTreeSet::from([address.clone()])) {
-                    let member = &leaf.device.member;
-                    let account = (member.server.clone(), member.account);
-                    next.participants.insert(account, *role);
-                }
-                plan.settings = (next != *settings).then_some(next);
-                return Ok(plan);
-            }
-            OperationKind::Create | OperationKind::Add | OperationKind::Refresh => {}
-        }
-        let mut present: BTreeSet<Member> =
-            leaves.iter().map(|l| l.device.member.clone()).collect();
-        present.insert(self.identity.member.clone());
-        for claim in &operation.claims {
-            let Some(Ok(devices)) = &claim.answer else {
-                continue;
-            };
-            let mut usable = 0_usize;
-            let mut refused = None;
-            for device in devices {
-                match self.check_claimed(&claim.address, device) {
-                    Ok(key_package) => {
-                        usable += 1;
-                        if present.insert(device.member.clone()) {
-                            plan.adds.push((device.member.clone(), key_package));
-                        }
-                    }
-                    // The roots may be out of date: the whole job runs again with fresh ones.
-                    Err(error @ Error::UnknownOrganisation(_)) if !self.roots_are_fresh => {
-                        return Err(error);
-                    }
-                    // One device with a stale certificate must not keep the others out.
-                    Err(error) => refused = Some(error),
-                }
-            }
-            if usable == 0 && claim.address != *self.own_address() {
-                return Err(refused.unwrap_or_else(no_key_packages));
-            }
-        }
-        for (member, _) in &plan.adds {
-            let account = (member.server.clone(), member.account);
-            next.participants.entry(account).or_insert(Role::Member);
-        }
-        plan.settings = (next != *settings).then_some(next);
-        Ok(plan)
-    }
-
-    /// Holds a claimed device to the address that was asked for: no server can slip in another.
-    fn check_claimed(&self, address: &Address, keys: &ClaimedKeys) -> Result<MlsMessage, Error> {
-        let message = mls::parse(&keys.key_package)?;
-        let key_package = message
-            .as_key_package()
-            .ok_or_else(|| Error::Mls("a claimed key package is not one".to_owned()))?;
-        let device = self.identities.verify(
-            key_package.signing_identity(),
-            Validity::At(self.now_ms() / 1000),
-        )?;
-        if device.address != *address || device.member != keys.member {
-            return Err(Error::Certificate(format!(
-                "a key package for {address} is of {}",
-                device.address
-            )));
-        }
-        Ok(message)
     }
 
     /// The hub has ordered a commit that ended `epoch`; `own` when it is this device's.
@@ -646,11 +526,4 @@ impl Core {
         }
         self.put_operation(operation)
     }
-}
-
-fn no_key_packages() -> Error {
-    Error::Refused(Refusal::new(
-        RefusalCode::NoKeyPackages,
-        "no device of the account can be added: its owner must be online once",
-    ))
 }

@@ -172,6 +172,7 @@ impl Core {
             removes: Vec::new(),
             welcome: None,
             group_info: own_group_info(&group)?,
+            founding: None,
         };
         let sha256 = hash(&commit.commit);
         let epoch = commit.epoch;
@@ -374,7 +375,7 @@ impl Core {
 }
 
 /// The group info of the epoch that a group is in, for whoever falls out of its step.
-fn own_group_info(group: &Group) -> Result<bytes::Bytes, Error> {
+pub(super) fn own_group_info(group: &Group) -> Result<bytes::Bytes, Error> {
     group
         .group_info_message_allowing_ext_commit(true)
         .and_then(|message| message.to_bytes())

@@ -415,6 +415,7 @@ fn commits_that_let_outsiders_in_are_not_followed() {
         removes: Vec::new(),
         welcome: None,
         group_info: info_of(&scene.mallory),
+        founding: None,
     };
     let World {
         network,
