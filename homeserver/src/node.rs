@@ -21,6 +21,7 @@ use crate::federation::outbound::Links;
 use crate::federation::peers::Directory;
 use crate::identity::{AccountsCache, SignInGuard};
 use crate::organisation::{Keeper, KeyFolder, Keys};
+use crate::rooms::ObservedRooms;
 use crate::store::{Store, StoreError};
 use crate::tls::PeerRoots;
 
@@ -65,6 +66,8 @@ pub struct Node {
     pub fetches: Fetches,
     /// How many group infos devices and peers have asked for lately.
     pub group_info_rates: GroupInfoRates,
+    /// Rooms that are ordered here, as their last commits left them.
+    pub observed_rooms: ObservedRooms,
     /// What slows down the guessing of passwords.
     pub sign_in: SignInGuard,
     /// Events that come again and again, to be counted instead of written each.
@@ -99,6 +102,7 @@ impl Node {
             mailboxes: Arc::default(),
             fetches: Fetches::default(),
             group_info_rates: GroupInfoRates::default(),
+            observed_rooms: ObservedRooms::default(),
             sign_in: SignInGuard::default(),
             repeated: Arc::default(),
             store,

@@ -272,6 +272,8 @@ async fn take_handshake(
         removes: handshake.removes,
         welcome: handshake.welcome.map(Into::into),
         group_info: handshake.group_info,
+        // A room begins at its hub.
+        founding: None,
         counter: handshake.reference,
     };
     if commit.hub == *peer {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use federation_proto::ids::{AccountId, DeviceId, Member, RoomId, ServerName};
 use federation_proto::refusal::{Refusal, RefusalCode};
 use homeserver_api::attributes::MessageAttributes;
+use room_rules::settings::RETAINED_EPOCHS;
 
 use super::hub::audit_membership;
 use super::membership::{
@@ -199,6 +200,7 @@ pub async fn apply_welcome(
         hub: from.clone(),
         epoch: welcome.epoch,
         stamp_ms: welcome.stamp_ms,
+        retained_epochs: RETAINED_EPOCHS,
         members,
     };
     let before = match batch.room(welcome.room).await? {

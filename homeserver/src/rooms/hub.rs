@@ -7,12 +7,13 @@ use bytes::Bytes;
 use federation_proto::ids::{DeviceId, Member, RoomId, ServerName};
 use federation_proto::payload::{Handshake, Message, Payload, Relay, Sender, Welcome};
 use federation_proto::refusal::{Refusal, RefusalCode};
+use room_rules::settings::RETAINED_EPOCHS;
 
 use super::follower::{self, Added};
 use super::membership::{check_adds, check_commit, check_group_info, check_invite};
 use super::{
-    RoomCommit, RoomMessage, Unreached, external, mls_framing, read_message, sender_ref,
-    unknown_room, vanished, wrong_epoch,
+    RoomCommit, RoomMessage, Unreached, observed, read_message, sender_ref, unknown_room, vanished,
+    wrong_epoch,
 };
 use crate::audit::Actor;
 use crate::ciphertext::Ciphertext;
@@ -142,6 +143,7 @@ pub async fn order_commit(
             hub: here,
             epoch: 0,
             stamp_ms: 0,
+            retained_epochs: RETAINED_EPOCHS,
             members: vec![commit.sender.clone()],
         }),
         Some(_) | None => return Err(unknown_room()),
@@ -154,10 +156,6 @@ pub async fn order_commit(
     }
     check_commit(commit, &before, None)?;
     check_group_info(commit)?;
-    if mls_framing::comes_from_outside(commit.commit.bytes()) {
-        let newest = batch.group_info(commit.room).await?;
-        external::check_own_leaf(commit, newest.as_ref())?;
-    }
     if own {
         check_invite(batch, commit).await?;
     }
@@ -167,6 +165,7 @@ pub async fn order_commit(
     // Stamps never go back, whatever the clock does.
     after.stamp_ms = batch.now_ms.max(before.stamp_ms);
     check_adds(batch, commit, &after).await?;
+    after.retained_epochs = observed::check(batch, commit).await?;
 
     make_room(batch, commit, &before, own).await?;
     write_commit(batch, commit, &before, after).await

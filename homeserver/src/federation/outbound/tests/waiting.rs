@@ -93,6 +93,7 @@ async fn acknowledge_all(at: &Side, person: &Person) {
 async fn an_outbox_is_bounded() {
     let [a, b] = sides(["a.example", "b.example"]);
     let (mut alice, bob) = acquainted_within(&a, &b, 4_000).await;
+    acknowledge_all(&b, &bob).await;
     assert_eq!(outbound(&a, &b).await, Tally::default());
     for _ in 0..3 {
         let outcome = alice.say(&a, ROOM, &MESSAGE, 3600).await;
@@ -224,6 +225,7 @@ async fn a_hub_puts_commits_off_for_a_full_inbox() {
             removes,
             welcome: None,
             group_info: group_info_message(ROOM, 2).into(),
+            founding: None,
         })
     };
     bob.submit(&b, commit(Vec::new())).await;
@@ -245,6 +247,7 @@ async fn a_hub_puts_commits_off_for_a_full_inbox() {
         epoch: 2,
         commit: commit_message(ROOM, 2, &[3; 40]).into(),
         group_info: group_info_message(ROOM, 3).into(),
+        founding: None,
         ..removal
     };
     bob.submit(&b, SubmissionBody::Commit(removal)).await;
