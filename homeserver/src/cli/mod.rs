@@ -268,7 +268,7 @@ fn check_store(path: &std::path::Path, output: Output) -> Result<(), Failure> {
     match output {
         Output::Text => {
             for (family, (entries, bytes)) in &contents.families {
-                say(&format!("{family}  {entries} entries, {bytes} bytes"));
+                say(&format!("{family}: {entries} entries, {bytes} bytes"));
             }
             say(&format!("audit log: {audited} entries, chain unbroken"));
         }
@@ -278,7 +278,7 @@ fn check_store(path: &std::path::Path, output: Output) -> Result<(), Failure> {
                 .iter()
                 .map(|(family, (entries, bytes))| {
                     let figures = serde_json::json!({"entries": entries, "bytes": bytes});
-                    (family.to_string(), figures)
+                    ((*family).to_owned(), figures)
                 })
                 .collect();
             say(&serde_json::json!({"families": families, "audit_entries": audited}).to_string());
