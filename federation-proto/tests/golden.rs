@@ -3,6 +3,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::disallowed_types,
     clippy::disallowed_methods,
     reason = "tests fail by panicking; some read files, and one runs the script"
@@ -10,6 +11,9 @@
 
 mod support;
 
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use federation_proto::agreement::{
@@ -143,12 +147,55 @@ fn later_documents_say_what_they_said() {
     assert_eq!(declaration.to_armor(), text("declaration.txt"));
 }
 
-/// Goal: the vectors hold without any of this code; by the script, which uses OpenSSL and sha256sum
-/// alone.
+/// What `check.sh` may call, beside `openssl pkeyutl`: programs of GNU coreutils.
+const COREUTILS: &[&str] = &[
+    "base64",
+    "basenc",
+    "cat",
+    "cut",
+    "dirname",
+    "head",
+    "mktemp",
+    "od",
+    "rm",
+    "sha256sum",
+    "sort",
+    "stat",
+    "tail",
+    "tr",
+];
+
+/// Where a program is, by `PATH`.
+fn program(name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap();
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+        .unwrap_or_else(|| panic!("{name} is missing: install coreutils, bash and openssl"))
+}
+
+/// Goal: the vectors hold without any of this code; by the script, which finds no program but coreutils and an
+/// `openssl` that refuses all but `pkeyutl`.
 #[test]
 fn openssl_and_sha256sum_agree() {
-    let output = Command::new("bash")
+    let programs = Path::new(env!("CARGO_TARGET_TMPDIR")).join("check.sh-programs");
+    let _ = fs::remove_dir_all(&programs);
+    fs::create_dir_all(&programs).unwrap();
+    for name in COREUTILS {
+        symlink(program(name), programs.join(name)).unwrap();
+    }
+    let bash = program("bash");
+    let shim = format!(
+        "#!{}\n[[ $1 == pkeyutl ]] || {{ echo \"openssl $1 is not to be used\" >&2; exit 1; }}\nexec {} \"$@\"\n",
+        bash.display(),
+        program("openssl").display()
+    );
+    let openssl = programs.join("openssl");
+    fs::write(&openssl, shim).unwrap();
+    fs::set_permissions(&openssl, fs::Permissions::from_mode(0o755)).unwrap();
+    let output = Command::new(&bash)
         .arg(folder().join("check.sh"))
+        .env("PATH", &programs)
         .output()
         .unwrap();
     assert!(

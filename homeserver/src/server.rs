@@ -9,6 +9,7 @@ mod admin_socket;
 mod client;
 mod connections;
 mod federation;
+mod heads;
 mod health;
 mod open_files;
 mod refusals;

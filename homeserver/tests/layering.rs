@@ -14,6 +14,10 @@
 mod documents;
 #[path = "layering/http_api.rs"]
 mod http_api;
+#[path = "layering/manifests.rs"]
+mod manifests;
+#[path = "layering/paths.rs"]
+mod paths;
 #[path = "layering/source.rs"]
 mod source;
 #[path = "layering/table.rs"]
@@ -23,7 +27,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use source::{code_of, module_of, paths_in, rust_files};
+use paths::{Named, paths_in};
+use source::{code_of, files_drawn_in, module_of, rust_files, tokens_of};
 use table::*;
 
 fn root() -> PathBuf {
@@ -53,7 +58,7 @@ fn edges_of(
         let Some(from) = room_of(&module) else {
             continue;
         };
-        for path in paths_in(&code_of(text), &module) {
+        for Named { path, .. } in paths_in(&code_of(text), &module) {
             // The program stands beside the library and names it as any other crate.
             if path[0] != "crate" && !(from == "cli" && path[0] == "homeserver") {
                 continue;
@@ -225,6 +230,38 @@ fn an_illegal_edge_is_caught() {
             "impl From<crate::client_api::Error> for u8 {}",
             "rooms -> client_api",
         ),
+        ("policy/mod.rs", "use crate::r#store;", "policy -> store"),
+        (
+            "policy/mod.rs",
+            "use self::super::store;",
+            "policy -> store",
+        ),
+        ("policy/rules.rs", "use crate::store::*;", "policy -> store"),
+        (
+            "policy/mod.rs",
+            "mod inner { use super::super::store; }",
+            "policy -> store",
+        ),
+        (
+            "policy/mod.rs",
+            "mod inner { } fn f() { super::store::open(); }",
+            "policy -> store",
+        ),
+        (
+            "policy/mod.rs",
+            "use {crate as c}; fn f() { c::store::open(); }",
+            "policy -> store",
+        ),
+        (
+            "delivery/mod.rs",
+            "use crate::federation as f; use f::inbound as g; fn h() { g::serve(); }",
+            "delivery -> federation/inbound",
+        ),
+        (
+            "policy/mod.rs",
+            "fn f() { <crate::store::Store>::open(); }",
+            "policy -> store",
+        ),
     ];
     for (file, text, expected) in samples {
         let edges = edges_of(&[(PathBuf::from(file), text.to_owned())], &rooms);
@@ -236,46 +273,151 @@ fn an_illegal_edge_is_caught() {
     }
 }
 
-/// Uses of everything at once, which would hide edges: of the whole crate, or of the parent of a top room.
-fn sweeping_uses(files: &[(PathBuf, String)]) -> Vec<String> {
+/// Uses that would hide edges: of the crate's root or of a split room, whole or under a name, for all rooms are in
+/// reach behind it; of anything in the root and in a split room itself, for all rooms reach what they show; of crates by
+/// `extern crate`, which renames them for every file.
+fn hiding_uses(files: &[(PathBuf, String)]) -> Vec<String> {
     let mut found = Vec::new();
     for (file, text) in files {
         let module = module_of(file);
-        let code: String = code_of(text)
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ");
-        let mut sweeping = vec![
-            "use crate::*",
-            "use crate as ",
-            "use crate::{self",
-            "use crate;",
-        ];
-        if module.len() == 1 {
-            sweeping.extend(["use super::*", "use super as ", "use super::{self"]);
-        }
-        found.extend(
-            sweeping
+        let code = code_of(text);
+        let split = |part: &String| SPLIT.contains(&part.as_str());
+        // The program's root shows nothing to the library.
+        let shows_all = file.ends_with("lib.rs") || module.len() == 1 && module.iter().all(split);
+        for Named {
+            path, imported_as, ..
+        } in paths_in(&code, &module)
+        {
+            let Some(name) = imported_as else { continue };
+            let root = path.first().is_some_and(|first| first == "crate");
+            let wide = root && (path.len() == 1 || path.len() == 2 && path[1..].iter().all(split));
+            let listed = SHOWN_BY_PARENTS
                 .iter()
-                .filter(|used| code.contains(*used))
-                .map(|used| format!("{}: {used}", file.display())),
-        );
+                .any(|(shown, _)| module.iter().chain([&name]).eq(shown.iter().copied()));
+            if wide || shows_all && !listed {
+                let path = path.join("::");
+                found.push(format!("{}: use {path} as {name}", file.display()));
+            }
+        }
+        let tokens = tokens_of(&code);
+        if tokens.windows(2).any(|pair| pair == ["extern", "crate"]) {
+            found.push(format!("{}: extern crate", file.display()));
+        }
     }
     found
 }
 
-/// Goal: no edge hides behind a use of the whole crate. Method: search every source, and one sample of each.
+/// Goal: no edge hides behind a use of many rooms at once or of another name for them. Method: search every
+/// source, and one sample of each.
 #[test]
-fn nobody_uses_the_whole_crate() {
-    assert_eq!(sweeping_uses(&homeserver_files()), Vec::<String>::new());
+fn nobody_hides_edges_behind_a_use() {
+    assert_eq!(hiding_uses(&homeserver_files()), Vec::<String>::new());
     for (file, text) in [
         ("policy/rules.rs", "use crate::*;"),
+        ("policy/rules.rs", "use {crate::*};"),
+        ("policy/rules.rs", "use {std::fmt, crate::{*}};"),
         ("policy/mod.rs", "use crate as c;"),
         ("policy/mod.rs", "use crate::{self as c};"),
+        ("policy/mod.rs", "use crate::{self};"),
         ("clock.rs", "use super::*;"),
+        ("policy/rules.rs", "use super::super::*;"),
+        ("policy/mod.rs", "mod inner { use super::super::*; }"),
+        ("policy/rules.rs", "fn f() { use super::{super::*}; }"),
+        ("policy/rules.rs", "use self::super::super::{self as c};"),
+        ("federation/inbound/mod.rs", "use super::*;"),
+        ("federation/inbound/gate.rs", "use super::super::*;"),
+        ("federation/inbound/gate.rs", "use super::super::super::*;"),
+        ("federation/inbound/mod.rs", "use super as f;"),
+        ("delivery/mod.rs", "use crate::federation;"),
+        ("delivery/mod.rs", "use crate::federation::*;"),
+        ("delivery/mod.rs", "use crate::{clock, r#federation as f};"),
+        ("lib.rs", "extern crate self as me;"),
+        ("delivery/mod.rs", "extern crate axum as web;"),
+        ("lib.rs", "pub use store::Store;"),
+        ("lib.rs", "pub use axum;"),
+        ("federation/mod.rs", "pub use peers::Peers;"),
     ] {
         let file = (PathBuf::from(file), text.to_owned());
-        assert_eq!(sweeping_uses(&[file]).len(), 1, "{text}");
+        assert_eq!(hiding_uses(&[file]).len(), 1, "{text}");
+    }
+}
+
+/// Goal: what hides nothing is allowed. Method: globs and names within a room.
+#[test]
+fn uses_within_a_room_hide_nothing() {
+    for (file, text) in [
+        ("policy/rules.rs", "use super::*;"),
+        ("policy/mod.rs", "use rules::*; use self::rules as r;"),
+        ("policy/mod.rs", "mod inner { use super::*; }"),
+        ("federation/inbound/gate.rs", "use super::*;"),
+        ("federation/mod.rs", "pub use outbound::run;"),
+        ("main.rs", "use std::process::ExitCode;"),
+    ] {
+        let file = (PathBuf::from(file), text.to_owned());
+        assert_eq!(hiding_uses(&[file]), Vec::<String>::new(), "{text}");
+    }
+}
+
+/// Files that a source draws in from outside its folder, or from `anywhere`.
+fn drawn_in(file: &Path, text: &str, folder: &Path, anywhere: bool) -> Vec<String> {
+    let mut found = Vec::new();
+    for named in files_drawn_in(text) {
+        let mut whole = PathBuf::new();
+        for part in file.parent().unwrap().join(&named).components() {
+            match part {
+                std::path::Component::ParentDir => drop(whole.pop()),
+                part => whole.push(part),
+            }
+        }
+        // What fuzz crates share with tests is in no room; they depend on what they like.
+        let fuzz = whole.components().any(|part| part.as_os_str() == "fuzz");
+        if anywhere || !whole.starts_with(folder) && !fuzz {
+            found.push(format!("{} draws in {named}", file.display()));
+        }
+    }
+    found
+}
+
+/// Goal: no file is part of two crates, or of two rooms of the homeserver. Method: search every crate of the
+/// workspace for `#[path]` and `include!` that lead out of it, the homeserver's sources for any; one sample of each.
+#[test]
+fn files_belong_to_one_crate() {
+    let mut found = Vec::new();
+    for member in manifests::member_folders() {
+        let room = root().join("homeserver/src");
+        // A crate within another crate's folder is looked at by itself.
+        for file in rust_files(&member)
+            .into_iter()
+            .filter(|file| manifests::is_in(file, &member))
+        {
+            let text = fs::read_to_string(&file).unwrap();
+            found.extend(drawn_in(&file, &text, &member, file.starts_with(&room)));
+        }
+    }
+    assert_eq!(found, Vec::<String>::new());
+    let (file, folder) = (Path::new("/w/chat/src/main.rs"), Path::new("/w/chat"));
+    for (text, anywhere, caught) in [
+        ("#[path = \"../../conformance/src/x.rs\"] mod x;", false, 1),
+        (
+            "#[cfg_attr(unix, path=\"../../admin/src/x.rs\")] mod x;",
+            false,
+            1,
+        ),
+        ("include!(\"../../admin/src/x.rs\");", false, 1),
+        ("#[path = \"/w/admin/src/x.rs\"] mod x;", false, 1),
+        ("#[path = \"../tests/x.rs\"] mod x;", false, 0),
+        ("#[path = \"../tests/x.rs\"] mod x;", true, 1),
+        (
+            "// #[path = \"../../admin/x.rs\"]\nlet path = \"/x\"; f(path == \"/x\");",
+            true,
+            0,
+        ),
+    ] {
+        assert_eq!(
+            drawn_in(file, text, folder, anywhere).len(),
+            caught,
+            "{text}"
+        );
     }
 }
 
@@ -331,7 +473,17 @@ fn misplaced_crates(files: &[(PathBuf, String)]) -> Vec<String> {
     let mut misplaced = Vec::new();
     for (file, text) in files {
         let code = code_of(text);
-        for path in paths_in(&code, &module_of(file)) {
+        for Named { path, .. } in paths_in(&code, &module_of(file)) {
+            let builds = path.windows(2).any(|pair| {
+                CONFIGURATIONS.contains(&pair[0].as_str()) && pair[1].starts_with("builder")
+            });
+            if builds && !file.starts_with("tls") {
+                misplaced.push(format!(
+                    "{} calls {}: only tls/ builds rustls configurations",
+                    file.display(),
+                    path.join("::")
+                ));
+            }
             for (crates, places, why) in CRATES {
                 if crates.contains(&path[0].as_str())
                     && !places
@@ -340,14 +492,6 @@ fn misplaced_crates(files: &[(PathBuf, String)]) -> Vec<String> {
                 {
                     misplaced.push(format!("{} names {}: {why}", file.display(), path[0]));
                 }
-            }
-        }
-        for builder in CONFIGURATION_BUILDERS {
-            if code.contains(builder) && !file.starts_with("tls") {
-                misplaced.push(format!(
-                    "{} calls {builder}: only tls/ builds rustls configurations",
-                    file.display()
-                ));
             }
         }
     }
@@ -379,81 +523,46 @@ fn a_misplaced_crate_is_caught() {
             "federation/outbound/mod.rs",
             "fn f() { rustls::ClientConfig::builder_with_provider(p); }",
         ),
+        ("delivery/inbox.rs", "fn f(_: ::axum::Json<u8>) {}"),
+        (
+            "delivery/inbox.rs",
+            "impl<T> ::axum::extract::FromRef<T> for u8 {}",
+        ),
+        ("delivery/inbox.rs", "use ::{axum::Json};"),
+        ("delivery/inbox.rs", "use r#axum::Json;"),
+        ("delivery/inbox.rs", "use {axum as web};"),
+        ("delivery/inbox.rs", "use axum::*;"),
+        (
+            "node.rs",
+            "use rustls::ClientConfig as C; fn f() { C::builder(); }",
+        ),
+        (
+            "node.rs",
+            "use rustls::client as c; type T = c::ClientConfig; fn f() { T::builder(); }",
+        ),
+        ("node.rs", "fn f() { <rustls::ServerConfig>::builder(); }"),
+        (
+            "node.rs",
+            "use rustls::ServerConfig as C; fn f() { <C>::builder(); }",
+        ),
     ];
     for (file, text) in samples {
-        assert_eq!(
-            misplaced_crates(&[(PathBuf::from(file), text.to_owned())]).len(),
-            1,
+        assert!(
+            !misplaced_crates(&[(PathBuf::from(file), text.to_owned())]).is_empty(),
             "{file}: {text}"
         );
     }
-}
-
-/// Our crates and those of ours that each depends on, from the manifests.
-fn crate_edges() -> BTreeMap<String, BTreeSet<String>> {
-    let read =
-        |path: PathBuf| -> toml::Table { fs::read_to_string(path).unwrap().parse().unwrap() };
-    let workspace = read(root().join("Cargo.toml"));
-    let members = workspace["workspace"]["members"].as_array().unwrap();
-    let manifests: Vec<toml::Table> = members
-        .iter()
-        .map(|member| read(root().join(member.as_str().unwrap()).join("Cargo.toml")))
-        .collect();
-    let names: BTreeSet<String> = manifests
-        .iter()
-        .map(|manifest| manifest["package"]["name"].as_str().unwrap().to_owned())
-        .collect();
-    manifests
-        .iter()
-        .map(|manifest| {
-            let own = manifest["package"]["name"].as_str().unwrap().to_owned();
-            let targets = manifest.get("target").and_then(toml::Value::as_table);
-            let places = std::iter::once(manifest).chain(
-                targets
-                    .into_iter()
-                    .flat_map(|all| all.values())
-                    .filter_map(toml::Value::as_table),
-            );
-            let used = places
-                .flat_map(|place| {
-                    ["dependencies", "dev-dependencies", "build-dependencies"]
-                        .iter()
-                        .filter_map(|section| place.get(*section)?.as_table())
-                })
-                .flat_map(|section| section.keys().cloned())
-                .filter(|name| names.contains(name) && *name != own)
-                .collect();
-            (own, used)
-        })
-        .collect()
-}
-
-/// Goal: our crates depend on each other only as the table says. Method: compare it with the manifests, both ways.
-#[test]
-fn crates_depend_only_as_the_table_says() {
-    let allowed: BTreeMap<String, BTreeSet<String>> = CRATE_EDGES
-        .iter()
-        .map(|(name, uses)| {
-            (
-                (*name).to_owned(),
-                uses.iter().map(|used| (*used).to_owned()).collect(),
-            )
-        })
-        .collect();
-    for (name, used) in crate_edges() {
-        let table = allowed
-            .get(&name)
-            .unwrap_or_else(|| panic!("{name} is not in the table"));
-        let extra: Vec<_> = used.difference(table).collect();
-        assert!(extra.is_empty(), "{name} may not depend on {extra:?}");
-        let dead: Vec<_> = table.difference(&used).collect();
-        assert!(dead.is_empty(), "{name} does not depend on {dead:?}");
+    for (file, text) in [
+        ("server.rs", "fn f(_: ArcSwap<rustls::ServerConfig>) {}"),
+        ("tls/mod.rs", "fn f() { rustls::ServerConfig::builder(); }"),
+        (
+            "delivery/inbox.rs",
+            "fn f() { Vec::<u8>::new(); self::http::x(); }",
+        ),
+    ] {
+        let misplaced = misplaced_crates(&[(PathBuf::from(file), text.to_owned())]);
+        assert_eq!(misplaced, Vec::<String>::new(), "{text}");
     }
-    assert_eq!(
-        allowed.len(),
-        crate_edges().len(),
-        "the table names a crate that is gone"
-    );
 }
 
 /// Goal: small rooms. Method: count the lines of every file in the workspace up to its tests.

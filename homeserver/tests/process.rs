@@ -7,6 +7,13 @@
     reason = "a test says what went wrong by panicking"
 )]
 
+#[path = "process/exposed.rs"]
+mod exposed;
+#[path = "process/heads.rs"]
+mod heads;
+#[path = "process/undone.rs"]
+mod undone;
+
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -177,7 +184,7 @@ fn init_overwrites_nothing() {
     };
     let before = everything(place.folder.path());
     let again = place.init();
-    assert_eq!(code(&again), Some(1));
+    assert_eq!(code(&again), Some(2));
     for name in ["entente.toml", "root-key.enc", "data/keys", "data/store"] {
         let said = format!("{} exists already", place.path(name).display());
         assert!(errors(&again).contains(&said), "{}", errors(&again));
@@ -185,14 +192,20 @@ fn init_overwrites_nothing() {
     assert_eq!(everything(place.folder.path()), before);
     assert!(!place.path("data/root-key.enc").exists());
 
-    let check = place
-        .command(&["root-key", "check"])
-        .arg(place.path("root-key.enc"))
-        .arg("--passphrase-file")
-        .arg(place.path("passphrase"))
-        .output()
-        .unwrap();
-    assert_eq!(code(&check), Some(0), "{}", errors(&check));
+    for (output, said) in [
+        ("text", "the passphrase opens it\n"),
+        ("json", "{\"ok\":true}\n"),
+    ] {
+        let check = place
+            .command(&["root-key", "check", "--output", output])
+            .arg(place.path("root-key.enc"))
+            .arg("--passphrase-file")
+            .arg(place.path("passphrase"))
+            .output()
+            .unwrap();
+        assert_eq!(code(&check), Some(0), "{}", errors(&check));
+        assert_eq!(String::from_utf8_lossy(&check.stdout), said);
+    }
 }
 
 /// Goal: `init` takes a configuration by a relative path, as everyone types it; by doing so in the folder.
@@ -219,7 +232,7 @@ fn init_writes_only_what_run_takes() {
         ["--data-dir", "data"],
     ];
     let made = place.init_with(Path::new("entente.toml"), &wrong);
-    assert_eq!(code(&made), Some(1), "{}", errors(&made));
+    assert_eq!(code(&made), Some(2), "{}", errors(&made));
     for said in [
         "give each its own",
         "listen.metrics: `0.0.0.0:9464` is reachable from outside",
@@ -231,7 +244,7 @@ fn init_writes_only_what_run_takes() {
     }
     let long = format!("/{}", "x".repeat(107));
     let made = place.init_with(Path::new("entente.toml"), &[["--admin-socket", &long]]);
-    assert_eq!(code(&made), Some(1));
+    assert_eq!(code(&made), Some(2));
     assert!(
         errors(&made).contains("at most 107 bytes"),
         "{}",

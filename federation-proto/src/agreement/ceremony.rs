@@ -37,7 +37,9 @@ pub enum AgreementError {
         found: ServerName,
     },
     /// Both sides are the same server.
-    #[error("a server makes no agreement with itself")]
+    #[error(
+        "a server makes no agreement with itself: name the partner's server, and take the document that the partner has made"
+    )]
     WithItself,
     /// The fingerprint that the administrator confirmed is another one.
     #[error(

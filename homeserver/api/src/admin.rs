@@ -402,6 +402,25 @@ pub struct Peers {
     pub peers: Vec<PeerSummary>,
 }
 
+/// What became of the last attempt to reach a peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reachability {
+    /// Whether it answered.
+    pub answers: bool,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl From<Result<(), String>> for Reachability {
+    fn from(outcome: Result<(), String>) -> Self {
+        Self {
+            answers: outcome.is_ok(),
+            reason: outcome.err(),
+        }
+    }
+}
+
 /// A peer in a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerSummary {
@@ -409,8 +428,8 @@ pub struct PeerSummary {
     pub server: ServerName,
     /// Where its agreement stands.
     pub state: PeerState,
-    /// Whether the link answered last time, and if not, why; absent: never tried.
-    pub reachable: Option<Result<(), String>>,
+    /// Whether the link answered last time; absent: never tried.
+    pub reachable: Option<Reachability>,
     /// When the agreement expires, milliseconds since the Unix epoch.
     pub expires_ms: Option<u64>,
     /// What an administrator should look at, a sentence each.

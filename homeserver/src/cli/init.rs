@@ -9,12 +9,12 @@ use clap::Args;
 use federation_proto::ids::{Handle, ServerName};
 use homeserver::clock::{Clock, SystemClock};
 use homeserver::identity::passwords::PASSWORD_BYTES_MIN;
-use homeserver::organisation::init::{self, Answers, Made};
+use homeserver::organisation::init::{self, Answers, InitError, Made};
 use homeserver::organisation::root_key::PASSPHRASE_BYTES_MIN;
 use ring::rand::SystemRandom;
 use zeroize::Zeroizing;
 
-use super::{Failure, Output, say};
+use super::{EXIT_NOT_UNDERSTOOD, Failure, Output, say};
 
 /// Largest file that a secret is read from.
 const SECRET_BYTES_MAX: u64 = 4096;
@@ -191,12 +191,23 @@ pub(super) fn run(
         .map_err(Failure::new)?;
     let made = runtime
         .block_on(init::init(&answers, SystemClock.now_ms(), &random))
-        .map_err(Failure::new)?;
+        .map_err(|error| match error {
+            InitError::Answers(problems) => wrong_answers(&problems),
+            error => Failure::new(error),
+        })?;
     match output {
         Output::Text => say(&told(&made)),
         Output::Json => say(&serde_json::to_string(&made).map_err(Failure::new)?),
     }
     Ok(())
+}
+
+/// Answers that will not do end with one code, whether they came as flags or not.
+fn wrong_answers(problems: &[String]) -> Failure {
+    Failure {
+        code: EXIT_NOT_UNDERSTOOD,
+        message: format!("nothing was written:\n  {}", problems.join("\n  ")),
+    }
 }
 
 /// What the flags say, and for the rest what the terminal says.
@@ -214,10 +225,7 @@ fn answers(arguments: InitArguments, config: PathBuf) -> Result<Answers, Failure
             );
         }
         if !problems.is_empty() {
-            return Err(Failure {
-                code: 2,
-                message: format!("nothing was written:\n  {}", problems.join("\n  ")),
-            });
+            return Err(wrong_answers(&problems));
         }
     }
     ask(given, arguments, config)
@@ -345,7 +353,7 @@ pub(super) fn ask_secret(question: &str, flag: &str) -> Result<Zeroizing<String>
     rpassword::prompt_password(format!("{question}: "))
         .map(Zeroizing::new)
         .map_err(|error| Failure {
-            code: 2,
+            code: EXIT_NOT_UNDERSTOOD,
             message: format!(
                 "there is no terminal to ask for it ({error}): name a file that holds it with {flag}"
             ),

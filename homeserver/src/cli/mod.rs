@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use homeserver::clock::{Clock as _, SystemClock};
-use homeserver::config::{Config, Mistake};
+use homeserver::config::{Config, Mistake, exposed};
 use homeserver::store::engine::embedded::EmbeddedEngine;
 use homeserver::store::{Store, StoreError, check};
 use homeserver::{audit, server, telemetry};
@@ -20,6 +20,8 @@ use ring::rand::SystemRandom;
 use zeroize::Zeroizing;
 
 const EXIT_FAILURE: u8 = 1;
+/// As clap's own, for arguments and answers that will not do.
+const EXIT_NOT_UNDERSTOOD: u8 = 2;
 /// As `EX_CONFIG` of sysexits.h.
 const EXIT_CONFIG: u8 = 78;
 
@@ -125,7 +127,7 @@ pub(crate) fn run() -> ExitCode {
                     file,
                     passphrase_file,
                 },
-        } => check_root_key(&file, passphrase_file.as_deref()),
+        } => check_root_key(&file, passphrase_file.as_deref(), output),
         Command::Ca(command) => ca::run(command, &arguments.config, output),
         Command::Store {
             command: StoreCommand::Check,
@@ -181,16 +183,28 @@ fn load_whole(path: &std::path::Path) -> Result<Config, Vec<Mistake>> {
 }
 
 fn check_config(path: &std::path::Path, output: Output) -> Result<(), Failure> {
-    let mistakes = load_whole(path).err().unwrap_or_default();
+    let loaded = load_whole(path);
+    let warnings = loaded
+        .as_ref()
+        .map_or_else(|_| Vec::new(), |config| exposed(path, config));
+    let mistakes = loaded.err().unwrap_or_default();
     match output {
-        Output::Text if mistakes.is_empty() => say(&format!("{}: right", path.display())),
+        Output::Text if mistakes.is_empty() => {
+            for warning in &warnings {
+                say(&format!("warning: {warning}"));
+            }
+            say(&format!("{}: right", path.display()));
+        }
         Output::Text => return Err(wrong_config(&mistakes)),
         Output::Json => {
             let list: Vec<_> = mistakes
                 .iter()
                 .map(|m| serde_json::json!({"at": m.at, "key": m.key, "problem": m.problem}))
                 .collect();
-            say(&serde_json::json!({"ok": list.is_empty(), "mistakes": list}).to_string());
+            let answer = serde_json::json!({
+                "ok": list.is_empty(), "mistakes": list, "warnings": warnings,
+            });
+            say(&answer.to_string());
         }
     }
     if mistakes.is_empty() {
@@ -217,9 +231,13 @@ fn wrong_config(mistakes: &[Mistake]) -> Failure {
 fn check_root_key(
     file: &std::path::Path,
     passphrase_file: Option<&std::path::Path>,
+    output: Output,
 ) -> Result<(), Failure> {
     open_root_key(file, passphrase_file)?;
-    say("the passphrase opens it");
+    match output {
+        Output::Text => say("the passphrase opens it"),
+        Output::Json => say(&serde_json::json!({ "ok": true }).to_string()),
+    }
     Ok(())
 }
 
@@ -250,7 +268,7 @@ fn check_store(path: &std::path::Path, output: Output) -> Result<(), Failure> {
     match output {
         Output::Text => {
             for (family, (entries, bytes)) in &contents.families {
-                say(&format!("{family}  {entries} entries, {bytes} bytes"));
+                say(&format!("{family}: {entries} entries, {bytes} bytes"));
             }
             say(&format!("audit log: {audited} entries, chain unbroken"));
         }
@@ -260,7 +278,7 @@ fn check_store(path: &std::path::Path, output: Output) -> Result<(), Failure> {
                 .iter()
                 .map(|(family, (entries, bytes))| {
                     let figures = serde_json::json!({"entries": entries, "bytes": bytes});
-                    (family.to_string(), figures)
+                    ((*family).to_owned(), figures)
                 })
                 .collect();
             say(&serde_json::json!({"families": families, "audit_entries": audited}).to_string());
@@ -272,6 +290,9 @@ fn check_store(path: &std::path::Path, output: Output) -> Result<(), Failure> {
 fn serve(path: &std::path::Path) -> Result<(), Failure> {
     let config = load_whole(path).map_err(|mistakes| wrong_config(&mistakes))?;
     telemetry::start_logging(&config.telemetry);
+    for warning in exposed(path, &config) {
+        tracing::warn!("{warning}");
+    }
     let mut runtime = match config.runtime.workers {
         1 => tokio::runtime::Builder::new_current_thread(),
         workers => {

@@ -99,7 +99,11 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
                 400,
                 "bad-path",
                 "the path is not well formed",
-                rejection.body_text(),
+                format!(
+                    "{}: docs/operations/http-api.md says what stands where in the path; write it in UTF-8, with percent \
+                     signs for what a path can't hold",
+                    rejection.body_text()
+                ),
             ))),
         }
     }

@@ -5,6 +5,7 @@
 //! line and key. A section is a file of this folder.
 
 mod discovery;
+mod exposed;
 mod federation;
 mod limits;
 mod listen;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use federation_proto::ids::ServerName;
 
 pub use discovery::{DiscoveryConfig, Dnssec};
+pub use exposed::exposed;
 pub use federation::FederationConfig;
 pub use limits::LimitsConfig;
 pub use listen::ListenConfig;

@@ -55,6 +55,8 @@ pub(super) struct Settings {
     mentioned: BTreeMap<String, String>,
     known: BTreeSet<&'static str>,
     mistakes: Vec<Mistake>,
+    /// Variables with our prefix that part no section from a key.
+    unparted: Vec<String>,
     /// The main file: where a missing key is missing.
     main: String,
     /// A file could not be read as a whole: what seems to be missing or out of place may come of that alone.
@@ -170,9 +172,11 @@ impl Settings {
         variables: impl IntoIterator<Item = (String, String)>,
     ) {
         for (variable, value) in variables {
-            let name = variable.strip_prefix(ENVIRONMENT_PREFIX);
-            let Some((section, key)) = name.and_then(|name| name.split_once(ENVIRONMENT_SEPARATOR))
-            else {
+            let Some(name) = variable.strip_prefix(ENVIRONMENT_PREFIX) else {
+                continue;
+            };
+            let Some((section, key)) = name.split_once(ENVIRONMENT_SEPARATOR) else {
+                self.unparted.push(name.to_owned());
                 continue;
             };
             let name = (section.to_ascii_lowercase(), key.to_ascii_lowercase());
@@ -211,7 +215,29 @@ impl Settings {
                 });
             }
         }
+        self.blame_unparted();
         self.mistakes
+    }
+
+    /// A variable that names a section and then something is meant for us; others may be another program's.
+    fn blame_unparted(&mut self) {
+        for name in std::mem::take(&mut self.unparted) {
+            let lower = name.to_ascii_lowercase();
+            let meant = self.known.iter().find_map(|section| {
+                let key = lower.strip_prefix(section)?.strip_prefix('_')?;
+                Some(format!("{section}{ENVIRONMENT_SEPARATOR}{key}"))
+            });
+            if let Some(meant) = meant {
+                let problem = format!(
+                    "two underscores part a section from a key: did you mean {ENVIRONMENT_PREFIX}{}?",
+                    meant.to_ascii_uppercase()
+                );
+                self.blame(
+                    format!("environment variable {ENVIRONMENT_PREFIX}{name}"),
+                    &problem,
+                );
+            }
+        }
     }
 
     fn blame(&mut self, at: String, problem: &str) {

@@ -1,7 +1,8 @@
 //! `homeserver init`: makes an organisation, once.
 //!
-//! Refuses to overwrite anything. The order makes a broken attempt visible: the configuration, which
-//! `homeserver run` looks for, is written last.
+//! Refuses to overwrite anything, and makes all or nothing: what was written is removed when a later step fails. The
+//! sealed root key is written first, for without it the rest is worth nothing and can't be made again; the
+//! configuration, which `homeserver run` looks for, last.
 
 use std::fmt::Write as _;
 use std::fs::DirBuilder;
@@ -62,6 +63,14 @@ pub enum InitError {
     /// Something is there already, or an answer will not do; nothing was written.
     #[error("{}", .0.join("\n"))]
     Answers(Vec<String>),
+    /// A step failed after others were done; they were undone, as far as it says.
+    #[error("{error}\n{undone}")]
+    Undone {
+        /// The step's own error.
+        error: Box<InitError>,
+        /// What was removed, and what could not be.
+        undone: String,
+    },
     /// A file could not be written.
     #[error("{}: {error}", path.display())]
     File {
@@ -118,19 +127,25 @@ pub async fn init(
         name: answers.server.clone(),
         data_dir: answers.data_dir.clone(),
     };
-    make_folder(&server.data_dir)?;
-    KeyFolder::at(server.keys_dir())
-        .create(&organisation.keys)
-        .map_err(at(&server.keys_dir()))?;
-    make_folder(&server.store_dir())?;
-    fill_store(answers, &server, password_hash, now_ms).await?;
-    for (path, text) in [
-        (&answers.root_key, sealed),
-        (&answers.config, configuration),
-    ] {
-        make_folders_above(path)?;
-        write_private(path, text.as_bytes()).map_err(at(path))?;
-        sync_folder(folder_of(path)).map_err(at(path))?;
+    let mut traces = Traces::default();
+    let written = async {
+        traces.file(&answers.root_key, &sealed)?;
+        traces.folder(&server.data_dir)?;
+        traces.whole(&server.keys_dir());
+        KeyFolder::at(server.keys_dir())
+            .create(&organisation.keys)
+            .map_err(at(&server.keys_dir()))?;
+        traces.whole(&server.store_dir());
+        DirBuilder::new()
+            .mode(0o700)
+            .create(server.store_dir())
+            .map_err(at(&server.store_dir()))?;
+        fill_store(answers, &server, password_hash, now_ms).await?;
+        traces.folder(folder_of(&answers.config))?;
+        traces.file(&answers.config, &configuration)
+    };
+    if let Err(error) = written.await {
+        return Err(traces.undo(error));
     }
     let root = organisation.keys.root();
     Ok(Made {
@@ -191,9 +206,17 @@ pub fn data_dir_problems(path: &Path) -> Vec<String> {
         .collect()
 }
 
-/// What is wrong with the place of the sealed root key, as far as the data folder is known.
+/// What is wrong with the place of the sealed root key, as far as the data folder is known. Its folder is not made: where
+/// one is missing, a medium is most likely not mounted, and the key would stay on this machine.
 pub fn root_key_problems(path: &Path, data_dir: Option<&Path>) -> Vec<String> {
     let mut problems = Vec::from_iter(occupied(path));
+    let folder = folder_of(path);
+    if path.is_absolute() && !folder.is_dir() {
+        problems.push(format!(
+            "the root key's folder {} is not there: mount the medium, or make the folder first",
+            folder.display()
+        ));
+    }
     if !path.is_absolute() {
         problems.push(format!(
             "the root key file needs an absolute path, not {}",
@@ -304,17 +327,84 @@ fn configuration(answers: &Answers) -> String {
     text
 }
 
-fn make_folder(path: &Path) -> Result<(), InitError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(at(path))
+/// What was made so far, to be removed when a later step fails. Nothing that was there before is in it.
+#[derive(Default)]
+struct Traces(Vec<Trace>);
+
+enum Trace {
+    File(PathBuf),
+    /// A folder that others may have put something into: removed when it is empty.
+    Folder(PathBuf),
+    /// A folder that is ours with all that is in it.
+    Whole(PathBuf),
 }
 
-fn make_folders_above(path: &Path) -> Result<(), InitError> {
-    let folder = folder_of(path);
-    std::fs::create_dir_all(folder).map_err(at(folder))
+impl Traces {
+    /// Writes a new file, durably.
+    fn file(&mut self, path: &Path, text: &str) -> Result<(), InitError> {
+        let written = write_private(path, text.as_bytes());
+        // A file that was there is somebody else's; any other error may have left a part of ours.
+        if !matches!(&written, Err(error) if error.kind() == io::ErrorKind::AlreadyExists) {
+            self.0.push(Trace::File(path.to_owned()));
+        }
+        written.map_err(at(path))?;
+        let folder = folder_of(path);
+        sync_folder(folder).map_err(at(folder))
+    }
+
+    /// Makes a folder and those above it that are missing.
+    fn folder(&mut self, path: &Path) -> Result<(), InitError> {
+        let missing: Vec<&Path> = path
+            .ancestors()
+            .take_while(|folder| !folder.as_os_str().is_empty() && !folder.is_dir())
+            .collect();
+        for folder in missing.into_iter().rev() {
+            DirBuilder::new()
+                .mode(0o700)
+                .create(folder)
+                .map_err(at(folder))?;
+            self.0.push(Trace::Folder(folder.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// A folder is about to be made that is not there yet.
+    fn whole(&mut self, path: &Path) {
+        if !path.exists() {
+            self.0.push(Trace::Whole(path.to_owned()));
+        }
+    }
+
+    /// Removes what was made, the newest first, and says so beside the error.
+    fn undo(self, error: InitError) -> InitError {
+        let mut left = Vec::new();
+        for trace in self.0.into_iter().rev() {
+            let (path, removed) = match trace {
+                Trace::File(path) => (path.clone(), std::fs::remove_file(path)),
+                Trace::Folder(path) => (path.clone(), std::fs::remove_dir(path)),
+                Trace::Whole(path) => (path.clone(), std::fs::remove_dir_all(path)),
+            };
+            match removed {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    left.push(format!("  {}: {error}", path.display()));
+                }
+                _ => {}
+            }
+        }
+        let undone = if left.is_empty() {
+            "no organisation was made, and nothing of it is left: mend that and begin again"
+                .to_owned()
+        } else {
+            format!(
+                "no organisation was made; remove by hand what could not be removed, then begin again:\n{}",
+                left.join("\n")
+            )
+        };
+        InitError::Undone {
+            error: Box::new(error),
+            undone,
+        }
+    }
 }
 
 /// The folder that `path` lies in; a bare name lies in the working folder.

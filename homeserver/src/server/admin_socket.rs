@@ -8,12 +8,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
 use super::connections::{Ending, Extended};
+use super::heads::{self, Heads};
 use crate::admin;
 use crate::audit::Actor;
 use crate::node::Node;
@@ -105,10 +105,8 @@ pub(super) async fn serve(node: Arc<Node>, socket: AdminSocket, ending: Ending) 
 }
 
 async fn talk(stream: UnixStream, service: Extended<Actor>, ending: &Ending) {
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME_MAX)
-        .serve_connection(TokioIo::new(stream), service);
+    let connection =
+        heads::http1(HEAD_TIME_MAX).serve_connection(TokioIo::new(stream), Heads(service));
     let mut connection = Box::pin(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,

@@ -8,9 +8,8 @@ use axum::Router;
 use axum::http::Request;
 use axum::response::Response;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
 use hyper::service::Service;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -19,12 +18,11 @@ use tower::util::Oneshot;
 
 use super::ListenerTls;
 use super::connections::{Bounded, Counted, Ending, Figures};
+use super::heads::{self, Heads};
 use crate::identity::Remote;
 use crate::node::Node;
 use crate::{admin, client_api};
 
-/// What one connection may hold of a request's head.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// What the paths of the admin API start with.
 const ADMIN_PATHS: &str = "/admin/";
 
@@ -106,11 +104,8 @@ async fn talk(
     ending: Ending,
 ) {
     let service = ClientService { routers, remote };
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(head_time_max)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service)
+    let connection = heads::http1(head_time_max)
+        .serve_connection(TokioIo::new(stream), Heads(service))
         .with_upgrades();
     let mut connection = Box::pin(connection);
     let result = tokio::select! {

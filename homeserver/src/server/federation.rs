@@ -20,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::connections::{Bounded, Counted, Ending, Extended, Figures, Shares};
+use super::heads::{Heads, READ_BYTES_MAX};
 use super::refusals;
 use super::{ListenerTls, Shown};
 use crate::federation::inbound;
@@ -35,7 +36,6 @@ const STREAMS_MAX: u32 = 16;
 /// What a peer may send before it is read: of one request, and of one connection.
 const STREAM_BYTES_MAX: u32 = 1024 * 1024;
 const CONNECTION_BYTES_MAX: u32 = 4 * 1024 * 1024;
-const HEAD_BYTES_MAX: u32 = 16 * 1024;
 /// Requests that the peer reset and that are still being given up.
 const RESETS_MAX: usize = 32;
 /// A silent peer is asked whether it is there, and cut when it does not answer.
@@ -120,12 +120,12 @@ async fn talk(
         .max_concurrent_streams(STREAMS_MAX)
         .initial_stream_window_size(STREAM_BYTES_MAX)
         .initial_connection_window_size(CONNECTION_BYTES_MAX)
-        .max_header_list_size(HEAD_BYTES_MAX)
+        .max_header_list_size(READ_BYTES_MAX.into())
         .max_pending_accept_reset_streams(RESETS_MAX)
         .max_local_error_reset_streams(RESETS_MAX)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIME_MAX)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), Heads(service));
     let mut connection = Box::pin(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,

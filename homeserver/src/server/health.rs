@@ -11,13 +11,13 @@ use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use homeserver_api::problem::{PROBLEM_JSON, Problem};
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
 use super::connections::{Bounded, Ending, Figures};
+use super::heads::{self, Heads};
 use crate::node::Node;
 
 const CONNECTIONS_MAX: usize = 16;
@@ -79,14 +79,10 @@ pub(super) async fn serve(health: Arc<Health>, listener: TcpListener, ending: En
             accepted = listener.accept() => accepted,
             () = ending.begun() => return,
         };
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIME_MAX)
+        let service = Heads(TowerToHyperService::new(router.clone()));
+        let connection = heads::http1(HEAD_TIME_MAX)
             .keep_alive(false)
-            .serve_connection(
-                TokioIo::new(stream),
-                TowerToHyperService::new(router.clone()),
-            );
+            .serve_connection(TokioIo::new(stream), service);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "metrics connection ended");

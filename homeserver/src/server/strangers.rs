@@ -4,8 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -13,6 +12,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::ListenerTls;
 use super::connections::{Bounded, Counted, Ending, Extended, Figures};
+use super::heads::{self, Heads};
 use crate::federation::inbound;
 use crate::identity::Remote;
 use crate::node::Node;
@@ -22,7 +22,6 @@ const CONNECTIONS_MAX: usize = 32;
 const ADDRESS_CONNECTIONS_MAX: usize = 2;
 /// A connection has ended by then, whatever it is at.
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(60);
-const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// Serves strangers until the process ends.
 pub(super) async fn serve(
@@ -72,12 +71,9 @@ async fn talk(
     service: Extended<Remote>,
     head_time_max: Duration,
 ) {
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(head_time_max)
-        .max_buf_size(HEAD_BYTES_MAX)
+    let connection = heads::http1(head_time_max)
         .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), Heads(service));
     if let Err(error) = connection.await {
         tracing::debug!(%error, "a stranger's connection ended");
     }

@@ -97,6 +97,29 @@ fn architecture_names_only_what_is_there() {
     assert!(gone.is_empty(), "gone: {gone:?}");
 }
 
+/// Goal: ARCHITECTURE.md's table tells of every room of the homeserver. Method: look for each file and folder of its sources
+/// but the roots.
+#[test]
+fn architecture_names_every_room() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let mut missing = Vec::new();
+    for entry in fs::read_dir(root().join("homeserver/src")).unwrap() {
+        let entry = entry.unwrap();
+        let mut name = entry.file_name().to_string_lossy().into_owned();
+        if entry.path().is_dir() {
+            name.push('/');
+        // `server.rs` is the room of `server/` too.
+        } else if name == "lib.rs" || name == "main.rs" {
+            continue;
+        }
+        let beside = entry.path().with_extension("rs").exists();
+        if !text.contains(&format!("\n| `{name}` |")) && !(name.ends_with('/') && beside) {
+            missing.push(name);
+        }
+    }
+    assert!(missing.is_empty(), "not in the table: {missing:?}");
+}
+
 /// Goal: the check catches a path that is gone, and takes no route for one. Method: by example.
 #[test]
 fn a_path_that_is_gone_is_caught() {

@@ -1,7 +1,5 @@
-//! Reads Rust sources just far enough to know which paths they name: comments, strings and test
-//! modules are blanked, then paths and use trees are followed.
-//!
-//! Deliberately absent: macros that build paths, and renamed crates; the workspace has neither.
+//! Reads Rust sources just far enough for `paths.rs`: comments, strings and test modules are blanked, the rest is
+//! cut into words and signs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -75,104 +73,49 @@ fn end_of_block(code: &str, open: usize) -> usize {
     code.len()
 }
 
-/// Absolute paths that the code names: first the crate (`crate` for its own), then the rest. `super`
-/// and `self` are resolved against the file's module.
-pub fn paths_in(code: &str, module: &[String]) -> Vec<Vec<String>> {
-    let mut paths = Vec::new();
-    let tokens = tokens_of(code);
-    let mut at = 0;
-    while at < tokens.len() {
-        let starts = is_word(&tokens[at])
-            && tokens.get(at + 1).is_some_and(|next| next == "::")
-            && (at == 0 || tokens[at - 1] != "::");
-        if starts {
-            let mut found = Vec::new();
-            at = tree(&tokens, at, &[], &mut found);
-            paths.extend(found.into_iter().filter_map(|path| absolute(path, module)));
-        } else {
-            // `use name;` and `use name as other;` name a crate without a path.
-            if tokens[at] == "use" && tokens.get(at + 1).is_some_and(|next| is_word(next)) {
-                let ends = tokens
-                    .get(at + 2)
-                    .is_some_and(|after| after == ";" || after == "as");
-                if ends {
-                    paths.push(vec![tokens[at + 1].clone()]);
-                }
-            }
-            at += 1;
+/// What follows `path =` in an attribute (`#[path = "…"]`, also below `cfg_attr`), and what `include!` names: files
+/// that become part of this one from elsewhere.
+pub fn files_drawn_in(source: &str) -> Vec<String> {
+    let characters: Vec<char> = source.chars().collect();
+    let blanked: Vec<char> = blank(source).chars().collect();
+    let mut found = Vec::new();
+    for at in 0..blanked.len() {
+        let starts = matches!(blanked[at], 'p' | 'i') && (at == 0 || !word_part(blanked[at - 1]));
+        if !starts {
+            continue;
+        }
+        let before = blanked[..at].iter().rev().find(|c| !c.is_whitespace());
+        let attribute =
+            before.is_some_and(|c| "[(,".contains(*c)) && literal_after(&characters, at, "path=");
+        if attribute || literal_after(&characters, at, "include!(") {
+            let literal = characters[at..].iter().skip_while(|c| **c != '"').skip(1);
+            found.push(literal.take_while(|c| **c != '"').collect());
         }
     }
-    paths
+    found
 }
 
-/// Follows one path or use tree from `at`; returns where it ends.
-fn tree(
-    tokens: &[String],
-    mut at: usize,
-    before: &[String],
-    found: &mut Vec<Vec<String>>,
-) -> usize {
-    let mut path = before.to_vec();
-    loop {
-        match tokens.get(at).map(String::as_str) {
-            Some("{")
-                if tokens
-                    .get(at.wrapping_sub(1))
-                    .is_some_and(|last| last == "::") =>
-            {
-                at += 1;
-                while tokens.get(at).is_some_and(|token| token != "}") {
-                    let next = tree(tokens, at, &path, found);
-                    at = next.max(at + usize::from(next == at));
-                    if tokens.get(at).is_some_and(|token| token == ",") {
-                        at += 1;
-                    }
-                }
-                return at + 1;
-            }
-            Some(word) if is_word(word) => {
-                path.push(word.to_owned());
-                at += 1;
-                if tokens.get(at).is_some_and(|token| token == "::") {
-                    at += 1;
-                    continue;
-                }
-                if tokens.get(at).is_some_and(|token| token == "as") {
-                    at += 2;
-                }
-            }
-            Some("*") => at += 1,
-            _ => {}
-        }
-        found.push(path);
-        return at;
-    }
+/// Whether these signs stand from `at` on, with any space between, and a string behind them.
+fn literal_after(characters: &[char], at: usize, signs: &str) -> bool {
+    let here = characters[at..].iter().filter(|c| !c.is_whitespace());
+    here.take(signs.len() + 1)
+        .eq(signs.chars().chain(['"']).collect::<Vec<_>>().iter())
 }
 
-fn absolute(path: Vec<String>, module: &[String]) -> Option<Vec<String>> {
-    let supers = path.iter().take_while(|part| *part == "super").count();
-    if supers > 0 {
-        let kept = module.len().checked_sub(supers)?;
-        let mut whole = vec!["crate".to_owned()];
-        whole.extend(module[..kept].iter().cloned());
-        whole.extend(path[supers..].iter().cloned());
-        return Some(whole);
-    }
-    match path.first().map(String::as_str) {
-        Some("self" | "Self") | None => None,
-        Some(_) => Some(path),
-    }
-}
-
-fn is_word(token: &str) -> bool {
+pub fn is_word(token: &str) -> bool {
     token.starts_with(|first: char| first.is_alphabetic() || first == '_')
 }
 
-fn tokens_of(code: &str) -> Vec<String> {
+/// Words, `::` and single signs; a raw name (`r#store`) is the name.
+pub fn tokens_of(code: &str) -> Vec<String> {
     let mut tokens = Vec::new();
     let characters: Vec<char> = code.chars().collect();
     let mut at = 0;
     while at < characters.len() {
+        if characters[at] == 'r' && characters.get(at + 1) == Some(&'#') {
+            at += 2;
+            continue;
+        }
         let start = at;
         if characters[at].is_alphabetic() || characters[at] == '_' {
             while at < characters.len()

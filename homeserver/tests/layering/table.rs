@@ -234,7 +234,7 @@ pub const CRATES: &[(&[&str], &[&str], &str)] = &[
 ];
 
 /// Rustls configurations are built in one room.
-pub const CONFIGURATION_BUILDERS: &[&str] = &["ServerConfig::builder", "ClientConfig::builder"];
+pub const CONFIGURATIONS: &[&str] = &["ServerConfig", "ClientConfig"];
 
 /// Which of our crates may depend on which others of ours.
 pub const CRATE_EDGES: &[(&str, &[&str])] = &[

@@ -36,6 +36,7 @@ fn failures() {
         ("rooms", 1, "not-enrolled", "chat enrol"),
         ("follow", 1, "not-enrolled", "chat enrol"),
         ("send bob@b.example hello", 1, "not-enrolled", "chat enrol"),
+        ("send bob@b.example -", 1, "empty", "nothing to send"),
         ("find bob@b.example", 1, "not-enrolled", "chat enrol"),
         (
             "find bo@b.example --prefix",

@@ -30,7 +30,7 @@ pub enum Error {
     )]
     Untrusted(String),
     /// The homeserver answered with a problem.
-    #[error("{}", .0.detail)]
+    #[error("{}", in_words(.0))]
     Problem(Problem),
     /// Policy, an agreement or the protocol forbids it.
     #[error("{}", .0.reason)]
@@ -148,5 +148,36 @@ impl Error {
             Self::Refused(refusal) => Some(refusal),
             _ => None,
         }
+    }
+}
+
+/// What a problem says to a person. Most say it themselves; what a homeserver answers to a device that it doesn't know speaks to
+/// the author of a program.
+fn in_words(problem: &Problem) -> &str {
+    match problem.code() {
+        "not-signed-in" => {
+            "your homeserver does not let this device in any more: the account is suspended, or the device was removed; ask \
+             your administrator"
+        }
+        _ => &problem.detail,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: nobody is asked to send a header; other problems keep their own words. Method: the problem of a suspended account,
+    /// and another.
+    #[test]
+    fn problems_speak_to_people() {
+        let problem =
+            |code| Error::Problem(Problem::new(401, code, "title", "send `Authorization: …`"));
+        let said = problem("not-signed-in").to_string();
+        assert!(said.contains("the account is suspended"), "{said}");
+        assert!(said.contains("ask your administrator"), "{said}");
+        assert!(!said.contains("Authorization"), "{said}");
+        assert_eq!(problem("not-signed-in").code(), "not-signed-in");
+        assert_eq!(problem("other").to_string(), "send `Authorization: …`");
     }
 }

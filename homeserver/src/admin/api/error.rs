@@ -38,6 +38,9 @@ pub(super) enum AdminError {
     /// The request does not say what this endpoint takes.
     #[error("{0}")]
     Malformed(String),
+    /// The request's body says that it is something else.
+    #[error("send the body as application/json")]
+    NotJson,
     /// The request's body is too large.
     #[error("the request's body is larger than {0} bytes")]
     TooLarge(usize),
@@ -129,6 +132,11 @@ impl AdminError {
                 StatusCode::BAD_REQUEST,
                 "malformed-request",
                 "The request can't be read",
+            ),
+            Self::NotJson => new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported-media-type",
+                "Not JSON",
             ),
             Self::TooLarge(_) => new(
                 StatusCode::PAYLOAD_TOO_LARGE,

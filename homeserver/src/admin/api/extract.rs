@@ -2,7 +2,9 @@
 
 use std::str::FromStr;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::header;
 use axum::http::request::Parts;
 use bytes::Bytes;
 use serde::Deserialize;
@@ -13,6 +15,8 @@ use super::{BODY_BYTES_MAX, BODY_TIME_MAX, BodyMax};
 
 /// How the text of a query that can't be read begins.
 const QUERY_PROBLEM: &str = "Failed to deserialize query string: ";
+/// And of a path.
+const PATH_PROBLEM: &str = "Invalid URL: ";
 /// Of a wrong value, so much is shown.
 const SHOWN_CHARACTERS_MAX: usize = 40;
 
@@ -24,6 +28,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = AdminError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, AdminError> {
+        let is_json = request
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.split(';').next())
+            .is_some_and(|value| value.trim().eq_ignore_ascii_case("application/json"));
         let larger = request.extensions().get::<BodyMax>();
         let bytes_max = larger.map_or(BODY_BYTES_MAX, |BodyMax(bytes_max)| *bytes_max);
         let body = tokio::time::timeout(BODY_TIME_MAX, Bytes::from_request(request, state))
@@ -36,10 +46,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
                     AdminError::Malformed(rejection.body_text())
                 }
             })?;
-        let body = if body.is_empty() {
-            b"{}".as_slice()
-        } else {
-            &body
+        let body = match (body.is_empty(), is_json) {
+            (true, _) => b"{}".as_slice(),
+            (false, true) => &body,
+            (false, false) => return Err(AdminError::NotJson),
         };
         serde_json::from_slice(body)
             .map(Self)
@@ -100,11 +110,20 @@ where
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, AdminError> {
         let Path(text) = Path::<String>::from_request_parts(parts, state)
             .await
-            .map_err(|rejection| AdminError::Malformed(rejection.body_text()))?;
+            .map_err(|rejection| bad_path(&rejection))?;
         text.parse()
             .map(Self)
             .map_err(|error: T::Err| AdminError::Malformed(error.to_string()))
     }
+}
+
+/// Names are read as text first, so only their encoding can be wrong here.
+fn bad_path(rejection: &PathRejection) -> AdminError {
+    let text = rejection.body_text();
+    let problem = text.strip_prefix(PATH_PROBLEM).unwrap_or(&text);
+    AdminError::Malformed(format!(
+        "the path is wrong: {problem}; write each name in UTF-8, with percent signs (`%C3%A9`) for what a path can't hold"
+    ))
 }
 
 /// The two identifiers in the path.
@@ -121,7 +140,7 @@ where
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, AdminError> {
         let Path((first, second)) = Path::<(String, String)>::from_request_parts(parts, state)
             .await
-            .map_err(|rejection| AdminError::Malformed(rejection.body_text()))?;
+            .map_err(|rejection| bad_path(&rejection))?;
         let first = first
             .parse()
             .map_err(|error: T::Err| AdminError::Malformed(error.to_string()))?;

@@ -65,7 +65,10 @@ impl World {
         }
         let body = match body {
             Value::Null => Body::empty(),
-            body => Body::from(body.to_string()),
+            body => {
+                request = request.header(header::CONTENT_TYPE, "application/json");
+                Body::from(body.to_string())
+            }
         };
         let request = request.body(body).unwrap();
         self.router.clone().oneshot(request).await.unwrap()
@@ -246,7 +249,20 @@ async fn requests_are_read_strictly() {
         problem(response, status, code).await;
     }
     let response = world.local("GET", "/admin/v1/users/%FF", Value::Null).await;
-    problem(response, 400, "malformed-request").await;
+    let detail = problem(response, 400, "malformed-request").await;
+    assert!(
+        detail.starts_with("the path is wrong: Invalid UTF-8 in `handle`; write each name"),
+        "{detail}"
+    );
+    for kind in [None, Some("text/plain"), Some("application/jsonx")] {
+        let mut request = Request::post("/admin/v1/users").extension(Actor::Local(1000));
+        if let Some(kind) = kind {
+            request = request.header(header::CONTENT_TYPE, kind);
+        }
+        let request = request.body(Body::from("{\"handle\":\"alice\"}")).unwrap();
+        let response = world.router.clone().oneshot(request).await.unwrap();
+        problem(response, 415, "unsupported-media-type").await;
+    }
     for (query, expected) in [
         (
             "audit?befor=1",
@@ -291,6 +307,7 @@ async fn guessing_is_bounded() {
         let body = json!({"name": format!("n{number}"), "password": "x".repeat(300)});
         let request = Request::post("/admin/v1/sessions")
             .extension(Remote("192.0.2.1:5000".parse().unwrap()))
+            .header(header::CONTENT_TYPE, "application/json")
             .body(Body::from(body.to_string()))
             .unwrap();
         world.router.clone().oneshot(request)

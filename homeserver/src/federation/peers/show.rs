@@ -140,7 +140,7 @@ fn summary(node: &Node, view: &PeerView) -> PeerSummary {
     PeerSummary {
         server: view.server.clone(),
         state: view.state,
-        reachable: node.links.status(&view.server).reachable,
+        reachable: node.links.status(&view.server).reachable.map(Into::into),
         warnings: peer_warnings(node, view, node.clock.now_ms()),
         expires_ms: (view.agreement.expires_ms != 0).then_some(view.agreement.expires_ms),
     }

@@ -60,7 +60,8 @@ pub async fn resume(
         let (mut record, agreement) = current(found, server)?;
         let Some(agreement @ Agreement::Suspended(_)) = agreement else {
             return Err(PeeringError::State(format!(
-                "the agreement with {server} is not suspended by this side"
+                "the agreement with {server} is not suspended by this side, so there is nothing to resume here; what the \
+                 partner has suspended, the partner resumes (`hsctl peer show {server}` says how it stands)"
             )));
         };
         let (agreement, declaration) = declared(node, agreement, Decided::Resumed, "");

@@ -217,8 +217,11 @@ pub(super) fn state(state: PeerState) -> &'static str {
 fn link(peer: &PeerSummary) -> String {
     match &peer.reachable {
         None => "never tried".to_owned(),
-        Some(Ok(())) => "answers".to_owned(),
-        Some(Err(reason)) => format!("does not answer: {reason}"),
+        Some(link) if link.answers => "answers".to_owned(),
+        Some(link) => match &link.reason {
+            Some(reason) => format!("does not answer: {reason}"),
+            None => "does not answer".to_owned(),
+        },
     }
 }
 

@@ -295,8 +295,8 @@ fn socket_failure(path: &Path, error: &io::Error) -> Failure {
     let endpoint = path.display().to_string();
     match error.kind() {
         io::ErrorKind::PermissionDenied => Failure::Other(format!(
-            "you may not open {endpoint}: run hsctl as the homeserver's user or as a member of its group, \
-             or administer over TLS with --server"
+            "you may not open {endpoint}: run hsctl as the homeserver's user or as root (sudo), or administer over TLS \
+             with --server"
         )),
         io::ErrorKind::NotFound => Failure::Unreachable {
             endpoint,

@@ -14,6 +14,12 @@ use crate::show::output::Output;
 
 pub(super) async fn run(common: &Common, arguments: &Send, output: &Output) -> Result {
     let text = text(&arguments.text)?;
+    if text.trim().is_empty() {
+        return Err(Failure::new(
+            "empty",
+            "There is nothing to send: the text is empty. Write it as the last argument, or `-` and pipe it in.",
+        ));
+    }
     // An existing conversation takes the message in without a homeserver; a new one needs it.
     let client = device::open(common).await?;
     let outcome = async {
@@ -112,6 +118,7 @@ pub(super) async fn file(
     output: &Output,
 ) -> Result {
     with_session(common, output, async |client| {
+        client.check_file(&arguments.path).await?;
         let room = start::find_or_start(common, client, &arguments.to, output).await?;
         output.note(&format!(
             "Encrypting and sending {} …",

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use homeserver_api::client::{FileInfo, TTL_HEADER};
+use homeserver_api::policy::UserTypePolicy;
+use homeserver_api::refusal::{Refusal, RefusalCode};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{Method, StatusCode};
 use http_body_util::{BodyExt as _, StreamBody};
@@ -42,6 +44,27 @@ const FETCH_PAUSE: Duration = Duration::from_secs(1);
 /// Bounds of what a homeserver may say about it.
 const FETCH_PAUSE_MIN: Duration = Duration::from_millis(200);
 const FETCH_PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// Whether a user type lets its people send this file; the homeserver asks the same when it comes.
+pub(super) async fn check(path: &Path, policy: &UserTypePolicy) -> Result<(), Error> {
+    let metadata = tokio::fs::metadata(path).await;
+    let bytes = Shape::new(metadata.map_err(|e| file_error(path, e))?.len())?.encrypted_bytes();
+    let reason = if !policy.files {
+        "your user type may not send files: send the message without one".to_owned()
+    } else if bytes > policy.file_bytes_max {
+        format!(
+            "{} is {bytes} bytes when it is encrypted, and your user type allows files of at most {} bytes: send a smaller one",
+            path.display(),
+            policy.file_bytes_max
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Error::Refused(Refusal::new(
+        RefusalCode::FilesNotAllowed,
+        reason,
+    )))
+}
 
 /// Encrypts and uploads a file that is kept for `ttl_seconds`.
 pub(super) async fn upload(
@@ -385,6 +408,28 @@ fn file_error(path: &Path, reason: impl std::fmt::Display) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Goal: a file that the user type doesn't allow is refused before anything is encrypted, with the homeserver's own
+    /// code; by sizes around the limit, counted as they are sent.
+    #[tokio::test]
+    async fn files_are_checked_beforehand() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, [0; 1000]).unwrap();
+        let sent = Shape::new(1000).unwrap().encrypted_bytes();
+        let policy = |files, file_bytes_max| UserTypePolicy {
+            files,
+            file_bytes_max,
+            ..UserTypePolicy::default()
+        };
+        check(&path, &policy(true, sent)).await.unwrap();
+        for policy in [policy(true, sent - 1), policy(false, sent)] {
+            let error = check(&path, &policy).await.unwrap_err();
+            assert_eq!(error.code(), "files-not-allowed");
+        }
+        let missing = check(&folder.path().join("no"), &policy(true, sent)).await;
+        assert!(matches!(missing, Err(Error::File { .. })));
+    }
 
     /// Goal: a transfer may take as long as it likes while it moves, and is given up when it stands still, also
     /// when all is sent and no answer comes. Method: one that moves now and then, with the time moved.

@@ -395,6 +395,15 @@ impl Client {
             .await
     }
 
+    /// Asks the homeserver whether the account may send a file of this size, before anything of it is encrypted.
+    ///
+    /// # Errors
+    /// The refusal, when it may not; or when the file can't be read, or the homeserver can't be reached.
+    pub async fn check_file(&self, path: impl AsRef<Path>) -> Result<(), Error> {
+        let policy = self.account().await?.policy;
+        files::check(path.as_ref(), &policy).await
+    }
+
     /// Encrypts and uploads a file, then sends a message that refers to it.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ pub(in super::super) async fn handle(
 ) -> Result<axum::Json<Receipts>, AdminError> {
     if node.peers.get(&server).is_none() {
         return Err(AdminError::NotFound(format!(
-            "there is no peer {server}: `GET /admin/v1/peers` lists them"
+            "there is no peer {server}: `hsctl peer list` (`GET /admin/v1/peers`) shows those that there are"
         )));
     }
     let mut receipts = Vec::new();

@@ -8,7 +8,10 @@ mod roots;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
+use federation_proto::limits::PADDED_BYTES_MIN;
+use homeserver_api::problem::Problem;
 use http::{Request, StatusCode};
+use http_body_util::BodyExt as _;
 
 use super::*;
 use crate::federation::outbound::{Network, TlsNetwork};
@@ -180,4 +183,34 @@ async fn drill_tls_keys() {
     learn(&a, &b).await;
     assert!(ask(&thief, server, &endpoint).await.is_err());
     assert_eq!(ask(&own, server, &endpoint).await.unwrap(), StatusCode::OK);
+}
+
+/// Goal: a peer's request whose head is over the bounds is refused with a problem, padded as any short answer, and one
+/// within them is answered; by headers of both sizes, over HTTP/2.
+#[tokio::test]
+async fn peers_heads_have_bounds() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    peered(&a, &b).await;
+    let endpoints = [serving(&b).await];
+    let (network, server) = (network(&a.node.keys, &a), &b.node.server);
+    for (bytes, status) in [
+        (15_000, StatusCode::OK),
+        (20_000, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
+    ] {
+        let request = Request::builder()
+            .uri(format!("https://{server}{}", paths::MANIFEST))
+            .header("long", "x".repeat(bytes))
+            .body(Bytes::new())
+            .unwrap();
+        let within = Duration::from_secs(30);
+        let answer = network.send(server, &endpoints, request, within).await;
+        let answer = answer.unwrap();
+        assert_eq!(answer.status(), status);
+        if status != StatusCode::OK {
+            let body = answer.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(body.len(), PADDED_BYTES_MIN);
+            let problem: Problem = serde_json::from_slice(&body).unwrap();
+            assert_eq!(problem.code(), "head-too-large");
+        }
+    }
 }
