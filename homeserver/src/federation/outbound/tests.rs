@@ -48,6 +48,7 @@ mod declarations;
 mod directory;
 mod documents;
 mod faulty_wires;
+mod floods;
 mod keys;
 mod mutual_tls;
 mod on_the_wire;
