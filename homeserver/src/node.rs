@@ -11,7 +11,7 @@ use federation_proto::ids::{FileId, ServerName};
 use ring::rand::SecureRandom;
 use tokio::sync::broadcast;
 
-use crate::audit::Repeated;
+use crate::audit::{FromPeers, Repeated};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::fetches::Fetches;
@@ -72,6 +72,8 @@ pub struct Node {
     pub sign_in: SignInGuard,
     /// Events that come again and again, to be counted instead of written each.
     pub repeated: Arc<Repeated>,
+    /// Events that peers bring about, of which only the first of a minute are written each.
+    pub from_peers: Arc<FromPeers>,
     /// The store.
     pub store: Store,
     /// The clock.
@@ -105,6 +107,7 @@ impl Node {
             observed_rooms: ObservedRooms::default(),
             sign_in: SignInGuard::default(),
             repeated: Arc::default(),
+            from_peers: Arc::default(),
             store,
             clock,
             random,

@@ -323,8 +323,9 @@ async fn take_key_request(
     let claimed = key_packages::claim(batch, claimant, &request.handle).await;
     let result = super::settle(claimed)?;
     if let Err(refusal) = &result {
-        let actor = crate::audit::Actor::Peer(peer.clone());
-        batch.audit(actor, "keys.refused", &request.handle, refusal.to_string());
+        let (code, detail) = (refusal.code, refusal.to_string());
+        batch.audit_refusal(peer, "keys.refused", &request.handle, code, detail);
+        batch.note_refused_answer();
     }
     let response = Payload::KeyResponse(KeyResponse {
         request: request.request,

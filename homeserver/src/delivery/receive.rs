@@ -18,8 +18,10 @@ use federation_proto::transaction::{VerifiedEnvelope, VerifiedTransaction};
 
 use super::batch::{Batch, NotTaken};
 use super::envelope;
-use super::limits::{CONFLICT_ATTEMPTS_MAX, DAMAGED_RETRY_MS, WAITING_FULL_RETRY_MS};
-use crate::audit::Actor;
+use super::limits::{
+    CONFLICT_ATTEMPTS_MAX, DAMAGED_RETRY_MS, PART_FULL_RETRY_MS, PART_GROWTH_BYTES_MAX,
+    WAITING_FULL_RETRY_MS,
+};
 use crate::node::Node;
 use crate::policy::told_abroad;
 use crate::store::expiry::{self, Place};
@@ -33,6 +35,8 @@ pub struct Received {
     pub results: Vec<ItemResult>,
     /// The head of every lane concerned.
     pub lanes: BTreeMap<Lane, LaneHead>,
+    /// How many of the accepted ones ask for something that their answers refuse.
+    pub refused_answers: usize,
 }
 
 /// Why a transaction was not taken at all.
@@ -68,28 +72,18 @@ pub async fn receive(
             results.push(lanes.take(&mut batch, envelope).await?);
         }
         let heads = lanes.close(&mut batch)?;
+        let refused_answers = batch.refused_answers();
         if batch.commit().await? == PartOutcome::Committed {
             return Ok(Received {
                 results,
                 lanes: heads,
+                refused_answers,
             });
         }
         // Perhaps the agreement is no longer what the directory says.
         node.peers.refresh(node).await?;
     }
     Err(ReceiveError::Busy)
-}
-
-/// Records a refusal; of a flood of the same kind only how large it is.
-fn note_refusal(batch: &mut Batch<'_>, peer: &ServerName, lane: Lane, refusal: &Refusal) {
-    let links = &batch.node.links;
-    if let Some(more) = links.note_refusal(peer, refusal.code, batch.now_ms) {
-        let detail = match more {
-            0 => refusal.to_string(),
-            more => format!("{refusal} (and {more} more with this code before)"),
-        };
-        batch.audit(Actor::Peer(peer.clone()), "envelope.refused", lane, detail);
-    }
 }
 
 /// The lanes that one transaction concerns.
@@ -102,6 +96,8 @@ struct Lanes<'p> {
     count: u64,
     /// What this transaction itself has put into slots.
     recent: HashMap<(Lane, u64), Recent>,
+    /// Bytes of the envelopes that were judged.
+    judged_bytes: usize,
 }
 
 struct OpenLane {
@@ -142,6 +138,7 @@ impl<'p> Lanes<'p> {
             known,
             count: counted.stored(),
             recent: HashMap::new(),
+            judged_bytes: 0,
         })
     }
 
@@ -189,7 +186,8 @@ impl<'p> Lanes<'p> {
             other => {
                 if let Arrival::Conflict { stored, arrived } = &other {
                     let detail = format!("position {sequence}: had {stored}, got {arrived}");
-                    batch.audit(Actor::Peer(self.peer.clone()), "link.conflict", id, detail);
+                    let code = RefusalCode::LinkConflict;
+                    batch.audit_refusal(self.peer, "link.conflict", id, code, detail);
                 }
                 // Only the next envelope's result is still open.
                 return Ok(other.settled().unwrap_or(ItemResult::Duplicate));
@@ -202,6 +200,15 @@ impl<'p> Lanes<'p> {
                 retry_after_ms: WAITING_FULL_RETRY_MS,
             });
         }
+        // What comes behind too much is asked for again, in a part of its own.
+        let most = self.judged_bytes.saturating_add(PART_GROWTH_BYTES_MAX);
+        if batch.part_bytes() > most {
+            return Ok(ItemResult::Deferred {
+                code: RefusalCode::Quota,
+                retry_after_ms: PART_FULL_RETRY_MS,
+            });
+        }
+        self.judged_bytes = self.judged_bytes.saturating_add(bytes);
         let mark = batch.mark();
         let (consumed, result) = match envelope::apply(batch, self.peer, envelope).await {
             Ok(()) => (next.accept(), ItemResult::Accepted),
@@ -214,7 +221,8 @@ impl<'p> Lanes<'p> {
                 });
             }
             Err(NotTaken::Refused(refusal)) => {
-                note_refusal(batch, self.peer, id, &refusal);
+                let (code, detail) = (refusal.code, refusal.to_string());
+                batch.audit_refusal(self.peer, "envelope.refused", id, code, detail);
                 let consumed = next.refuse(refusal.code);
                 (consumed, ItemResult::Refused(told_abroad(refusal)))
             }

@@ -254,12 +254,8 @@ pub async fn apply_welcome(
     deliver_welcome(batch, &addition, &allowed).await?;
     let names: Vec<String> = allowed.iter().map(ToString::to_string).collect();
     let detail = format!("epoch {}; added: {}", welcome.epoch, names.join(", "));
-    batch.audit(
-        Actor::Peer(from.clone()),
-        "room.joined",
-        welcome.room,
-        detail,
-    );
+    let what = (Actor::Peer(from.clone()), "room.joined", None);
+    batch.audit_peer(from, what, welcome.room, detail);
     batch.set_room(welcome.room, Some(after));
     Ok(())
 }
@@ -288,7 +284,7 @@ async fn allowed_additions(
     }
     for (device, refusal) in refused {
         let detail = format!("device {device}: {refusal}");
-        batch.audit(Actor::Peer(from.clone()), "welcome.refused", room, detail);
+        batch.audit_refusal(from, "welcome.refused", room, refusal.code, detail);
     }
     Ok(allowed)
 }
@@ -343,8 +339,9 @@ pub(super) async fn allowed_recipients(
     // All are refused: the caller refuses the message, and its refusal is audited. Some are: here.
     if !allowed.is_empty() {
         for (_, refusal) in &unreached {
-            let actor = Actor::Peer(message.sender.server.clone());
-            batch.audit(actor, "message.refused", message.room, refusal.to_string());
+            let (peer, code) = (&message.sender.server, refusal.code);
+            let detail = refusal.to_string();
+            batch.audit_refusal(peer, "message.refused", message.room, code, detail);
         }
     }
     Ok((allowed, unreached))

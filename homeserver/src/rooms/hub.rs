@@ -310,7 +310,12 @@ pub(super) fn audit_membership(batch: &mut Batch<'_>, commit: &RoomCommit, epoch
         names(&commit.adds),
         names(&commit.removes)
     );
-    batch.audit(actor, "room.members-changed", commit.room, detail);
+    let action = "room.members-changed";
+    // Whoever brought it may say that a device of ours has made it.
+    match batch.source().cloned() {
+        Some(peer) => batch.audit_peer(&peer, (actor, action, None), commit.room, detail),
+        None => batch.audit(actor, action, commit.room, detail),
+    }
 }
 
 /// The epoch of a room that this homeserver orders, for a member of it and for nobody else.

@@ -23,7 +23,6 @@ use federation_proto::ids::ServerName;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::audit::{self, Actor, Event};
 use crate::federation::files;
 use crate::federation::peers;
 use crate::node::{Hint, Node};
@@ -44,8 +43,6 @@ const ROUND: Duration = Duration::from_secs(30);
 const LOOK_AGAIN_MS: u64 = 100;
 /// How long a task that has ended stays away.
 const RESPAWN_DELAY: Duration = Duration::from_millis(500);
-/// Dead letters deleted in one round.
-const DEAD_LETTERS_DELETED: usize = 1000;
 /// Reports of abuse deleted in one round.
 const REPORTS_DELETED: usize = 1000;
 
@@ -135,19 +132,9 @@ async fn round(node: &Arc<Node>) -> Result<(), StoreError> {
             peers::warn(node, &peer).await?;
         }
     }
+    dead_letters::delete_old(&node.store, now_ms).await?;
     let mut part = Part::default();
-    dead_letters::delete_old(&node.store, &mut part, now_ms, DEAD_LETTERS_DELETED).await?;
     report::delete_old(&node.store, &mut part, now_ms, REPORTS_DELETED).await?;
-    for (server, code, count) in node.links.take_passed_over(now_ms) {
-        let event = Event {
-            at_ms: now_ms,
-            actor: Actor::Peer(server.clone()),
-            action: "envelope.refused",
-            subject: server.to_string(),
-            detail: format!("{code}: {count} more"),
-        };
-        audit::record(&mut part, &event);
-    }
     if !part.writes.is_empty() {
         node.store.commit(part).await?;
     }

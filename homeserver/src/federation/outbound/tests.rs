@@ -48,6 +48,7 @@ mod declarations;
 mod directory;
 mod documents;
 mod faulty_wires;
+mod floods;
 mod judged_again;
 mod keys;
 mod mutual_tls;
