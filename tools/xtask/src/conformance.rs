@@ -165,8 +165,8 @@ fn person(server: &Homeserver, handle: &str) -> Result<Value> {
     })?;
     Ok(json!({
         "handle": handle,
-        "account": user["account"],
-        "device": user["device_list"][0]["device"],
+        "account": user.pointer("/account"),
+        "device": user.pointer("/device_list/0/device"),
     }))
 }
 
