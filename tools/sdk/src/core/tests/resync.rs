@@ -561,3 +561,36 @@ fn a_thousand_epochs_later() {
     assert_eq!(world.bob.run(Core::rooms)[0].epoch, 1_003);
     world.talks(room);
 }
+
+/// Goal: nobody is led back into an epoch that he has been in, by whatever the hub says of it. Method: the answer to
+/// Bob's request is replaced by the true group info of an earlier epoch.
+#[test]
+fn earlier_epochs_are_not_come_back_into() {
+    let mut world = World::new();
+    let room = world.conversation();
+    let earlier = world.network.newest_group_info(room);
+    world.alice.run(|core| core.refresh(room));
+    world.settle();
+    world.fall_out(room);
+    world.bob.receive(&mut world.network).unwrap();
+    world.bob.submit(&mut world.network).unwrap();
+    let submitted = world.bob_submitted();
+    let answer = world.network.inbox(&world.bob.member).remove(0);
+    world.network.acknowledge(&world.bob.member, answer.number);
+    let mut body = answer.body;
+    let crate::frames::DeliveryBody::GroupInfo {
+        result: Ok(info), ..
+    } = &mut body
+    else {
+        panic!("{body:?}");
+    };
+    (info.epoch, info.group_info) = (1, earlier);
+    world.network.deliver(&world.bob.member, body);
+    world.bob.receive(&mut world.network).unwrap();
+    world.bob.submit(&mut world.network).unwrap();
+    assert_eq!(world.bob_submitted(), submitted);
+    world.wait();
+    world.settle();
+    assert_eq!(gaps(&world.bob).len(), 1);
+    world.talks(room);
+}
