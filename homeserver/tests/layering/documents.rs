@@ -104,16 +104,18 @@ fn architecture_names_every_room() {
     let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
     let mut missing = Vec::new();
     for entry in fs::read_dir(root().join("homeserver/src")).unwrap() {
-        let entry = entry.unwrap();
-        let mut name = entry.file_name().to_string_lossy().into_owned();
-        if entry.path().is_dir() {
-            name.push('/');
+        let path = entry.unwrap().path();
+        let mut name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let is_folder = path.is_dir();
         // `server.rs` is the room of `server/` too.
-        } else if name == "lib.rs" || name == "main.rs" {
+        let shown_by_file = is_folder && path.with_extension("rs").exists();
+        if shown_by_file || name == "lib.rs" || name == "main.rs" {
             continue;
         }
-        let beside = entry.path().with_extension("rs").exists();
-        if !text.contains(&format!("\n| `{name}` |")) && !(name.ends_with('/') && beside) {
+        if is_folder {
+            name.push('/');
+        }
+        if !text.contains(&format!("\n| `{name}` |")) {
             missing.push(name);
         }
     }
