@@ -14,6 +14,8 @@ const MLS_10: u16 = 1;
 const CURVE25519_AES128: u16 = 1;
 /// `CredentialType x509`.
 const X509: u16 = 2;
+/// The extension of rooms, which every member must know.
+const ROOM_EXTENSION: u16 = 0xF0E1;
 /// `LeafNodeSource` key_package and commit.
 const FROM_KEY_PACKAGE: u8 = 1;
 const FROM_COMMIT: u8 = 3;
@@ -140,7 +142,13 @@ fn unsigned_leaf(chain: &[Vec<u8>], key: &Ed25519KeyPair) -> Encoder {
     let leaf = vector(Encoder::new(), &[10; 32]);
     let leaf = vector(leaf, key.public_key().as_ref()).u16(X509);
     let leaf = vector(leaf, &certificates);
-    let capabilities: [&[u16]; 5] = [&[MLS_10], &[CURVE25519_AES128], &[], &[], &[X509]];
+    let capabilities: [&[u16]; 5] = [
+        &[MLS_10],
+        &[CURVE25519_AES128],
+        &[ROOM_EXTENSION],
+        &[],
+        &[X509],
+    ];
     capabilities.iter().fold(leaf, |leaf, numbers| {
         let bytes: Vec<u8> = numbers
             .iter()

@@ -59,6 +59,37 @@ fn tightening_needs_nobody() {
     assert_eq!(effect, Effect::Known, "a second delivery changes nothing");
 }
 
+/// Goal: where the partner connects to is not the maker's to change alone, however little else an amendment says
+/// (PEER-041); by endpoints that are others, fewer, none and in another order, and by the same ones.
+#[test]
+fn other_endpoints_need_both() {
+    let (a, b) = pair();
+    let (at_a, at_b) = signed(&a, &b);
+    let known = at_a.ours().endpoints.clone();
+    let own: Vec<_> = ["127.0.0.1:39777", "10.0.0.5:22"]
+        .map(|endpoint| endpoint.parse().unwrap())
+        .to_vec();
+    let (more, turned) = (
+        [known.clone(), own.clone()].concat(),
+        [own.clone(), known.clone()].concat(),
+    );
+    for (endpoints, expected) in [
+        (known.clone(), Effect::InForce),
+        (own, Effect::Proposed),
+        (Vec::new(), Effect::Proposed),
+        (more, Effect::Proposed),
+        (turned, Effect::Proposed),
+    ] {
+        let amendment = amended(&a, &at_a, |statement| {
+            statement.terms.ttl.max_seconds = 3600;
+            statement.endpoints.clone_from(&endpoints);
+        });
+        let (at_b, effect) = at_b.clone().amend(amendment, NOW_MS).unwrap();
+        assert_eq!(effect, expected, "{endpoints:?}");
+        assert_eq!(at_b.theirs().endpoints, known, "{endpoints:?}");
+    }
+}
+
 /// Goal: what widens changes nothing before the partner consents to exactly it, and is in force at both
 /// ends afterwards; by granting files again, with consents to something else on the way.
 #[test]
@@ -303,7 +334,7 @@ fn changes_in_plain_language() {
             "widens: «Up to 1 GiB for people of a.example may wait there.» becomes «Up to 2 GiB for people of a.example may wait there.»",
             "tightens: «Files of up to 100 MiB.» becomes «No files.»",
             "widens: «It ends on 2027-11-22 10:15 UTC (1826878500000 ms).» becomes «It ends on 2027-11-22 10:15 UTC (1826878500001 ms).»",
-            "changes: «a.example is reached at a.example:8448.» becomes «a.example is reached where DNS says.»",
+            "widens: «a.example is reached at a.example:8448.» becomes «a.example is reached where DNS says.»",
             "changes: «Contact: \"admin at a.example\".» becomes «Contact: \"x. Files of any size\".»",
         ],
     );
@@ -311,6 +342,8 @@ fn changes_in_plain_language() {
     assert!(!old.only_tightens_to(&new));
     new.terms.waiting_bytes_max = old.terms.waiting_bytes_max;
     new.expires_ms = old.expires_ms;
+    assert!(!old.only_tightens_to(&new));
+    new.endpoints.clone_from(&old.endpoints);
     assert!(old.only_tightens_to(&new));
     assert!(
         old.changes_to(&new)

@@ -527,6 +527,11 @@ fn summaries_are_not_spoofed() {
             .count()
     };
     assert_eq!(lines(odd.clone(), odd.expires_ms + 1), 3);
+    let mut boundless = a.statement(&b.name);
+    boundless.terms.waiting_bytes_max = u64::MAX;
+    assert_eq!(lines(boundless.clone(), NOW_MS + DAY_MS), 1);
+    boundless.terms.waiting_bytes_max = 1 << 40;
+    assert_eq!(lines(boundless, NOW_MS + DAY_MS), 0);
     assert_eq!(lines(a.statement(&b.name), NOW_MS + DAY_MS), 0);
     for unseen in ['\u{202e}', '\u{2028}', '\u{200b}', '\u{7f}'] {
         let mut changed = statement.clone();

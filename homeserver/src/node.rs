@@ -11,7 +11,7 @@ use federation_proto::ids::{FileId, ServerName};
 use ring::rand::SecureRandom;
 use tokio::sync::broadcast;
 
-use crate::audit::Repeated;
+use crate::audit::{FromPeers, Repeated};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::fetches::Fetches;
@@ -21,6 +21,7 @@ use crate::federation::outbound::Links;
 use crate::federation::peers::Directory;
 use crate::identity::{AccountsCache, SignInGuard};
 use crate::organisation::{Keeper, KeyFolder, Keys};
+use crate::rooms::ObservedRooms;
 use crate::store::{Store, StoreError};
 use crate::tls::PeerRoots;
 
@@ -65,10 +66,14 @@ pub struct Node {
     pub fetches: Fetches,
     /// How many group infos devices and peers have asked for lately.
     pub group_info_rates: GroupInfoRates,
+    /// Rooms that are ordered here, as their last commits left them.
+    pub observed_rooms: ObservedRooms,
     /// What slows down the guessing of passwords.
     pub sign_in: SignInGuard,
     /// Events that come again and again, to be counted instead of written each.
     pub repeated: Arc<Repeated>,
+    /// Events that peers bring about, of which only the first of a minute are written each.
+    pub from_peers: Arc<FromPeers>,
     /// The store.
     pub store: Store,
     /// The clock.
@@ -99,8 +104,10 @@ impl Node {
             mailboxes: Arc::default(),
             fetches: Fetches::default(),
             group_info_rates: GroupInfoRates::default(),
+            observed_rooms: ObservedRooms::default(),
             sign_in: SignInGuard::default(),
             repeated: Arc::default(),
+            from_peers: Arc::default(),
             store,
             clock,
             random,
@@ -186,13 +193,28 @@ pub(crate) mod testing {
 
     /// A node of a new organisation, over an empty memory engine; November 2026.
     pub(crate) fn node(server: &str) -> (Arc<Node>, Arc<ManualClock>) {
-        let (node, clock, _) = founded(server);
+        node_with(server, |_| ())
+    }
+
+    /// Such a node, with something set otherwise than by default.
+    pub(crate) fn node_with(
+        server: &str,
+        change: impl FnOnce(&mut Config),
+    ) -> (Arc<Node>, Arc<ManualClock>) {
+        let (node, clock, _) = founded_with(server, change);
         (Arc::new(node), clock)
     }
 
-    /// Such a node, with the root's private key.
-    #[expect(clippy::disallowed_methods, reason = "a test draws its own randomness")]
+    /// A node, with the root's private key.
     pub(crate) fn founded(server: &str) -> (Node, Arc<ManualClock>, Zeroizing<Vec<u8>>) {
+        founded_with(server, |_| ())
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a test draws its own randomness")]
+    fn founded_with(
+        server: &str,
+        change: impl FnOnce(&mut Config),
+    ) -> (Node, Arc<ManualClock>, Zeroizing<Vec<u8>>) {
         let clock = Arc::new(ManualClock(AtomicU64::new(1_795_000_000_000)));
         let server: ServerName = server.parse().unwrap();
         let random = Arc::new(SystemRandom::new());
@@ -202,6 +224,7 @@ pub(crate) mod testing {
         let mut config = Config::minimal(server, "/nonexistent".into());
         // Nobody watches the wires of a test.
         config.federation.receipt_delay_max = Duration::ZERO;
+        change(&mut config);
         let mut node = Node::new(config, Arc::clone(&keys), store, clock.clone(), random);
         node.keeper = Keeper::in_memory(keys);
         (node, clock, made.root_key)

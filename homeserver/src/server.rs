@@ -23,8 +23,10 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ring::rand::SystemRandom;
+use rustls_pki_types::CertificateDer;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
@@ -78,26 +80,38 @@ fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> ServerError
 /// TLS of both listeners, replaced when certificates are renewed.
 struct ListenerTls {
     client: ArcSwap<rustls::ServerConfig>,
-    federation: ArcSwap<rustls::ServerConfig>,
+    federation: watch::Sender<Shown>,
+}
+
+/// What a listener shows to peers.
+#[derive(Clone)]
+struct Shown {
+    tls: Arc<rustls::ServerConfig>,
+    /// The certificate in it.
+    leaf: CertificateDer<'static>,
 }
 
 impl ListenerTls {
     fn new(node: &Node) -> Result<Self, TlsError> {
         Ok(Self {
             client: ArcSwap::new(tls::client_listener(&node.keys, node.clock.clone())?),
-            federation: ArcSwap::new(Self::federation(node)?),
+            federation: watch::Sender::new(Self::federation(node)?),
         })
     }
 
     fn refresh(&self, node: &Node) -> Result<(), TlsError> {
         self.client
             .store(tls::client_listener(&node.keys, node.clock.clone())?);
-        self.federation.store(Self::federation(node)?);
+        self.federation.send_replace(Self::federation(node)?);
         Ok(())
     }
 
-    fn federation(node: &Node) -> Result<Arc<rustls::ServerConfig>, TlsError> {
-        tls::federation_listener(&node.keys, node.peer_roots.clone(), node.clock.clone())
+    fn federation(node: &Node) -> Result<Shown, TlsError> {
+        // First: should the keys change in between, connections give way once too often, and not once too seldom.
+        let leaf = node.keys.tls_leaf();
+        let (roots, clock) = (node.peer_roots.clone(), node.clock.clone());
+        let tls = tls::federation_listener(&node.keys, roots, clock)?;
+        Ok(Shown { tls, leaf })
     }
 }
 

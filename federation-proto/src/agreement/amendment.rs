@@ -2,7 +2,7 @@
 //!
 //! Each side's statements count for themselves: an amendment has the next serial of its maker and the
 //! hash of the maker's statement before it, so the two sides may amend at the same time. What only
-//! tightens takes effect at once, alone. What widens, or changes the root, waits as a proposal until the
+//! tightens takes effect at once, alone. What widens, or changes the root or the endpoints, waits as a proposal until the
 //! partner has signed a [`Consent`] to exactly that amendment; a later amendment replaces it.
 //!
 //! A maker may change its mind while a consent is on its way to it: both documents then have the same
@@ -406,11 +406,13 @@ impl Signed {
 }
 
 impl Statement {
-    /// Whether `next` allows nothing that this statement does not, under the same root.
+    /// Whether `next` allows nothing that this statement does not, under the same root, at the same endpoints: where
+    /// the partner connects to is for its administrator to take.
     #[must_use]
     pub fn only_tightens_to(&self, next: &Self) -> bool {
         next.terms.is_within(&self.terms)
             && next.expires_ms <= self.expires_ms
             && next.root == self.root
+            && next.endpoints == self.endpoints
     }
 }

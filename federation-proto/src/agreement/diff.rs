@@ -16,7 +16,7 @@ use crate::manifest;
 pub enum Tendency {
     /// Less than before.
     Tightens,
-    /// More than before, or something else than before.
+    /// More than before, or something else than before: it needs the partner's consent.
     Widens,
     /// Nothing.
     Neutral,
@@ -127,7 +127,8 @@ impl Statement {
             )
         };
         note(root(self), root(next), Tendency::Widens);
-        for line in [keys_line, endpoints_line, contact_line, versions_line] {
+        note(endpoints_line(self), endpoints_line(next), Tendency::Widens);
+        for line in [keys_line, contact_line, versions_line] {
             note(line(self), line(next), Tendency::Neutral);
         }
         changes

@@ -10,6 +10,8 @@ use crate::text::Quoted;
 
 /// An agreement that stands for longer is hardly meant so (leap days included).
 const LONG_MS: u64 = 10 * 366 * 24 * 60 * 60 * 1000;
+/// More than this hardly waits anywhere.
+const MUCH_WAITING_BYTES: u64 = 1 << 40;
 
 impl Offer {
     /// What the offer says, a sentence a line.
@@ -94,6 +96,14 @@ impl Statement {
                 self.terms.waiting_bytes_max == 0,
                 format!(
                     "Beware: nothing may wait for people of {from}, so that no mail reaches them."
+                ),
+            ),
+            (
+                self.terms.waiting_bytes_max > MUCH_WAITING_BYTES,
+                format!(
+                    "Beware: {from} lets more than {} wait for its people, at its partner too; a partner \
+                     holds what its own limits allow.",
+                    bytes_text(MUCH_WAITING_BYTES)
                 ),
             ),
         ];

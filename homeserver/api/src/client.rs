@@ -12,6 +12,7 @@
 //! | `GET /v1/key-packages` | – | [`KeyPackageCount`] |
 //! | `GET`, `PUT`, `DELETE /v1/contacts…` | see [`crate::contacts`] | |
 //! | `GET /v1/anchors` | – | [`Anchors`] |
+//! | `GET /v1/room-certificate` | – | [`RoomCertificate`] |
 //! | `POST /v1/files` | the encrypted bytes; `Content-Length` and [`TTL_HEADER`] | 201 [`FileInfo`] |
 //! | `GET /v1/files/{server}/{file}` | – | 200 the bytes, or 202 with `Retry-After` while the homeserver fetches them from the peer |
 //! | `GET /v1/session` | WebSocket upgrade | see [`crate::session`] |
@@ -168,6 +169,13 @@ pub struct Anchor {
     pub server: ServerName,
     /// The root certificate (DER).
     pub root: Base64,
+}
+
+/// What names this homeserver as the hub of the rooms that its people create.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoomCertificate {
+    /// Its room certificate and the issuing CA's (DER), in this order.
+    pub chain: Vec<Base64>,
 }
 
 /// An uploaded file.

@@ -180,6 +180,8 @@ pub struct Commit {
     /// The MLS GroupInfo of the epoch that the commit begins, with the ratchet tree and the external
     /// public key: for a member that falls out of step.
     pub group_info: Bytes,
+    /// The same of epoch 0, with a room's first commit: what the hub begins to judge by.
+    pub founding: Option<Bytes>,
 }
 
 /// The answer to one submission.

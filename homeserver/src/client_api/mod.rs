@@ -54,6 +54,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .add("/v1/contacts",                 Device, NONE,     get(contacts::list))
         .add("/v1/contacts/{address}",       Device, 4 * KIB,  put(contacts::act).merge(delete(contacts::remove)))
         .add("/v1/anchors",                  Device, NONE,     get(anchors::list))
+        .add("/v1/room-certificate",         Device, NONE,     get(certificate::room))
         // An upload is held to policy and quota as it streams in.
         .add("/v1/files",                    Device, NONE,     post(files::upload))
         .add("/v1/files/{server}/{file}",    Device, NONE,     get(files::download))

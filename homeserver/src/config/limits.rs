@@ -15,6 +15,8 @@ pub struct LimitsConfig {
     pub peer_envelopes_per_second_max: u64,
     /// Most refused envelopes that one peer may send in a second, on average, before it has to wait.
     pub peer_refusals_per_second_max: u64,
+    /// Most bytes that may wait here for one peer, however much it lets wait.
+    pub peer_outbox_bytes_max: u64,
     /// How long a TLS handshake may take.
     pub handshake_time_max: Duration,
     /// How long a request's head may take to arrive.
@@ -28,6 +30,7 @@ impl Default for LimitsConfig {
             federation_connections_max: 1_024,
             peer_envelopes_per_second_max: 100_000,
             peer_refusals_per_second_max: 100,
+            peer_outbox_bytes_max: 4 * 1024 * 1024 * 1024,
             handshake_time_max: Duration::from_secs(10),
             head_time_max: Duration::from_secs(10),
         }
@@ -62,6 +65,9 @@ impl LimitsConfig {
             peer_refusals_per_second_max: section
                 .optional("peer_refusals_per_second_max", number(1, 1_000_000))
                 .unwrap_or(default.peer_refusals_per_second_max),
+            peer_outbox_bytes_max: section
+                .optional("peer_outbox_bytes_max", number(1, i64::MAX.unsigned_abs()))
+                .unwrap_or(default.peer_outbox_bytes_max),
             handshake_time_max: seconds(
                 section,
                 "handshake_seconds_max",

@@ -43,6 +43,7 @@ fn every_key() {
         federation_connections_max = 6
         peer_envelopes_per_second_max = 9
         peer_refusals_per_second_max = 10
+        peer_outbox_bytes_max = 11
         handshake_seconds_max = 7
         head_seconds_max = 8
         [telemetry]
@@ -78,6 +79,7 @@ fn every_key() {
     assert_eq!(config.limits.federation_connections_max, 6);
     assert_eq!(config.limits.peer_envelopes_per_second_max, 9);
     assert_eq!(config.limits.peer_refusals_per_second_max, 10);
+    assert_eq!(config.limits.peer_outbox_bytes_max, 11);
     assert_eq!(config.limits.handshake_time_max.as_secs(), 7);
     assert_eq!(config.limits.head_time_max.as_secs(), 8);
     assert_eq!(config.telemetry.format, LogFormat::Text);

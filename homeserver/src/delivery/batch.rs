@@ -6,6 +6,7 @@
 
 mod allowances;
 mod contacts;
+mod events;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use super::limits::{PEER_KEY_PACKAGES_MAX, PEER_KEY_PACKAGES_MS};
 use super::mailboxes::{Fill, Ring};
 use super::outbox::{OriginRef, OutboxItem, SenderRef};
 use super::waiting::{self, Waiting};
-use crate::audit::{self, Actor, Event};
+use crate::audit::{Actor, PeerEvent};
 use crate::federation::peers::PeerView;
 use crate::identity::LocalAccount;
 use crate::node::Node;
@@ -94,6 +95,9 @@ struct TrackedContacts {
 pub(super) struct Mark {
     writes: usize,
     filled: usize,
+    events: usize,
+    refused_answers: usize,
+    bytes: usize,
     waiting: waiting::Mark,
 }
 
@@ -119,6 +123,12 @@ pub struct Batch<'n> {
     sweeps: BTreeSet<(u64, DeviceId)>,
     woken_peers: BTreeMap<ServerName, BTreeSet<Lane>>,
     waiting: Waiting,
+    /// What peers have brought about. Whether each is written is decided last: what is taken back is not
+    /// counted either.
+    events: Vec<PeerEvent>,
+    refused_answers: usize,
+    /// So many writes of the part have so many bytes.
+    weighed: (usize, usize),
 }
 
 impl<'n> Batch<'n> {
@@ -145,6 +155,9 @@ impl<'n> Batch<'n> {
             sweeps: BTreeSet::new(),
             woken_peers: BTreeMap::new(),
             waiting: Waiting::default(),
+            events: Vec::new(),
+            refused_answers: 0,
+            weighed: (0, 0),
         })
     }
 
@@ -239,10 +252,13 @@ impl<'n> Batch<'n> {
     }
 
     /// Where the batch stands now.
-    pub(super) fn mark(&self) -> Mark {
+    pub(super) fn mark(&mut self) -> Mark {
         Mark {
+            bytes: self.part_bytes(),
             writes: self.part.writes.len(),
             filled: self.filled.len(),
+            events: self.events.len(),
+            refused_answers: self.refused_answers,
             waiting: self.waiting.mark(),
         }
     }
@@ -251,7 +267,10 @@ impl<'n> Batch<'n> {
     /// somebody for nothing.
     pub(super) fn roll_back(&mut self, mark: &Mark) {
         self.part.writes.truncate(mark.writes);
+        self.weighed = (mark.writes, mark.bytes);
         self.filled.truncate(mark.filled);
+        self.events.truncate(mark.events);
+        self.refused_answers = mark.refused_answers;
         self.waiting.roll_back(mark.waiting);
     }
 
@@ -267,7 +286,7 @@ impl<'n> Batch<'n> {
     }
 
     /// The peer that brought what the batch takes; `None`: it comes from here.
-    pub(super) fn source(&self) -> Option<&ServerName> {
+    pub(crate) fn source(&self) -> Option<&ServerName> {
         self.waiting.source()
     }
 
@@ -402,7 +421,9 @@ impl<'n> Batch<'n> {
         let value = outbox::value(&item)?;
         // Before there is an agreement, and after it, nothing is sent; then nothing is bounded.
         if let Some(bounds) = self.peer(destination).and_then(|view| view.waiting) {
-            let bound = waiting::bound(item.kind, bounds.outbound_bytes_max);
+            // The peer states how much waits for it; how much it costs us is not for it to say.
+            let own_max = self.node.config.limits.peer_outbox_bytes_max;
+            let bound = waiting::bound(item.kind, bounds.outbound_bytes_max.min(own_max));
             let (store, bytes) = (&self.node.store, value.len());
             self.waiting.send(store, destination, bytes, bound).await?;
         }
@@ -410,24 +431,6 @@ impl<'n> Batch<'n> {
         let woken = self.woken_peers.entry(destination.clone());
         woken.or_default().insert(lane);
         Ok(())
-    }
-
-    /// Records an event in the same part.
-    pub fn audit(
-        &mut self,
-        actor: Actor,
-        action: &'static str,
-        subject: impl ToString,
-        detail: impl Into<String>,
-    ) {
-        let event = Event {
-            at_ms: self.now_ms,
-            actor,
-            action,
-            subject: subject.to_string(),
-            detail: detail.into(),
-        };
-        audit::record(&mut self.part, &event);
     }
 
     /// Writes the part durably, then wakes whom it concerns. On a conflict nothing has happened:
@@ -478,6 +481,12 @@ impl<'n> Batch<'n> {
         for (at_ms, device) in &self.sweeps {
             expiry::put(&mut self.part, *at_ms, Place::Inbox(*device));
         }
+        let node = self.node;
+        let from_peers = &node.from_peers;
+        let events = std::mem::take(&mut self.events).into_iter();
+        let noted: Vec<_> = events
+            .map(|event| from_peers.record(&mut self.part, event))
+            .collect();
         let (mailboxes, links) = (
             Arc::clone(&self.node.mailboxes),
             Arc::clone(&self.node.links),
@@ -492,7 +501,11 @@ impl<'n> Batch<'n> {
                 links.mail(&server, lanes);
             }
         };
-        self.node.store.commit_then(self.part, wake).await
+        let outcome = node.store.commit_then(self.part, wake).await?;
+        if outcome == PartOutcome::Conflict {
+            from_peers.take_back(noted);
+        }
+        Ok(outcome)
     }
 }
 

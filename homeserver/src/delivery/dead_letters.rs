@@ -34,8 +34,18 @@ pub async fn give_up(
         && refusal.code == RefusalCode::WrongEpoch
         && is_proposal(destination, row);
     if !lost_a_race {
-        let device = row.sender.as_ref().map(|sender| sender.device);
-        note(batch, destination, lane.room(), device, refusal)?;
+        match &row.sender {
+            Some(sender) => {
+                let device = Some(sender.device);
+                note(batch, destination, lane.room(), device, refusal)?;
+            }
+            // An answer, or what another server's people wrote: others make as many of them as they like.
+            None => {
+                let (part, now_ms) = (&mut batch.part, batch.now_ms);
+                dead_letters::count(part, destination, refusal.code, now_ms);
+                audit(batch, destination, refusal);
+            }
+        }
     }
     match &row.sender {
         Some(sender) => tell_device(batch, destination, row, sender, refusal).await,
@@ -48,7 +58,7 @@ pub fn said_by(server: &ServerName, refusal: &Refusal) -> Refusal {
     Refusal::new(refusal.code, format!("{server} says: {:?}", refusal.reason))
 }
 
-/// Records that something was given up.
+/// Records that something was given up, by itself.
 pub fn note(
     batch: &mut Batch<'_>,
     destination: &ServerName,
@@ -65,13 +75,14 @@ pub fn note(
         reason: refusal.reason.clone(),
     };
     dead_letters::append(&mut batch.part, &record)?;
-    batch.audit(
-        Actor::System,
-        "envelope.given-up",
-        destination,
-        refusal.to_string(),
-    );
+    audit(batch, destination, refusal);
     Ok(())
+}
+
+/// Not each of many: what people here lost is among the dead letters.
+fn audit(batch: &mut Batch<'_>, destination: &ServerName, refusal: &Refusal) {
+    let what = (Actor::System, "envelope.given-up", Some(refusal.code));
+    batch.audit_peer(destination, what, destination, refusal.to_string());
 }
 
 /// Tells the device of this homeserver that had sent it.

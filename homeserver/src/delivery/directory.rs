@@ -99,7 +99,10 @@ pub(super) async fn take_query(
             budget.charge(batch, found.handles.len());
             Ok(found)
         }
-        Err(refusal) => Err(refusal),
+        Err(refusal) => {
+            batch.note_refused_answer();
+            Err(refusal)
+        }
     };
     let answer = Payload::DirectoryAnswer(DirectoryAnswer {
         request: query.request,

@@ -272,6 +272,8 @@ async fn take_handshake(
         removes: handshake.removes,
         welcome: handshake.welcome.map(Into::into),
         group_info: handshake.group_info,
+        // A room begins at its hub.
+        founding: None,
         counter: handshake.reference,
     };
     if commit.hub == *peer {
@@ -321,8 +323,9 @@ async fn take_key_request(
     let claimed = key_packages::claim(batch, claimant, &request.handle).await;
     let result = super::settle(claimed)?;
     if let Err(refusal) = &result {
-        let actor = crate::audit::Actor::Peer(peer.clone());
-        batch.audit(actor, "keys.refused", &request.handle, refusal.to_string());
+        let (code, detail) = (refusal.code, refusal.to_string());
+        batch.audit_refusal(peer, "keys.refused", &request.handle, code, detail);
+        batch.note_refused_answer();
     }
     let response = Payload::KeyResponse(KeyResponse {
         request: request.request,
@@ -495,6 +498,17 @@ fn expired() -> NotTaken {
 
 fn relayed_header(relay: &Relay) -> Option<Header> {
     Header::read(&mut Reader::new(relay.envelope.clone())).ok()
+}
+
+/// The member's message that a relay holds, as this server has verified it before.
+pub(super) fn relayed_message(relay: &Relay) -> Option<Message> {
+    let mut reader = Reader::new(relay.envelope.clone());
+    let header = Header::read(&mut reader).ok()?;
+    let payload = reader.take("payload", reader.remaining()).ok()?;
+    match Payload::decode(header.kind, payload).ok()? {
+        Payload::Message(message) => Some(message),
+        _ => None,
+    }
 }
 
 pub(super) fn malformed(problem: impl std::fmt::Display) -> NotTaken {

@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use federation_proto::ids::{AccountId, DeviceId, RequestId, ServerName};
 
-use super::limits::{INBOX_PAGE_ITEMS, SWEEP_INTERVAL_MAX_MS, SWEEP_PLACES_MAX};
+use super::limits::{
+    CONFLICT_ATTEMPTS_MAX, INBOX_PAGE_ITEMS, SWEEP_INTERVAL_MAX_MS, SWEEP_PLACES_MAX,
+};
 use super::{files, inbox};
 use crate::node::Node;
 use crate::store::expiry::{self, Place};
+use crate::store::link_position::LaneCount;
 use crate::store::{
     Part, PartOutcome, StoreError, contacts, key_request, link_position, look_up, payload,
 };
@@ -32,8 +35,35 @@ pub async fn run(node: Arc<Node>) {
     }
 }
 
-/// Deletes what is left of former link epochs of a peer.
+/// Deletes what is left of former link epochs of a peer, and counts it no longer.
 async fn sweep_lanes(node: &Node, peer: &ServerName) -> Result<(), StoreError> {
+    let before = link_position::lane_count(&node.store, peer).await?;
+    delete_lanes(node, peer).await?;
+    for _ in 0..CONFLICT_ATTEMPTS_MAX {
+        let now = link_position::lane_count(&node.store, peer).await?;
+        let (Some(before), Some(count)) = (before.record, now.record) else {
+            return Ok(());
+        };
+        if before.link_epoch != count.link_epoch {
+            // Then its lanes are former ones too, and an entry of their own stands for them.
+            return Ok(());
+        }
+        let mut part = Part::default();
+        let count = LaneCount { former: 0, ..count };
+        link_position::put_lane_count(&mut part, peer, &now, &count)?;
+        if node.store.commit(part).await? == PartOutcome::Committed {
+            return Ok(());
+        }
+    }
+    // Lanes begin all the time. The others' turn; then once more.
+    let mut part = Part::default();
+    let later_ms = node.clock.now_ms().saturating_add(SWEEP_INTERVAL_MIN_MS);
+    expiry::put(&mut part, later_ms, Place::Lanes(peer.clone()));
+    node.store.commit(part).await?;
+    Ok(())
+}
+
+async fn delete_lanes(node: &Node, peer: &ServerName) -> Result<(), StoreError> {
     let mut from = None;
     loop {
         let mut part = Part::default();

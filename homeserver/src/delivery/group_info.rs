@@ -19,7 +19,6 @@ use super::limits::{
 };
 use super::outbox::SenderRef;
 use super::settle;
-use crate::audit::Actor;
 use crate::rooms::{hub, mls_framing, unknown_room};
 use crate::store::inbox::InboxBody;
 use crate::store::key_request::{self, KeyRequestRecord};
@@ -174,13 +173,9 @@ pub(super) async fn take_request(
     };
     let result = settle(answer(batch, request.room, &member).await)?;
     if let Err(refusal) = &result {
-        let actor = Actor::Peer(peer.clone());
-        batch.audit(
-            actor,
-            "group-info.refused",
-            request.room,
-            refusal.to_string(),
-        );
+        let (code, detail) = (refusal.code, refusal.to_string());
+        batch.audit_refusal(peer, "group-info.refused", request.room, code, detail);
+        batch.note_refused_answer();
     }
     let response = Payload::GroupInfo(GroupInfoResponse {
         request: request.request,

@@ -18,8 +18,10 @@ use federation_proto::transaction::{VerifiedEnvelope, VerifiedTransaction};
 
 use super::batch::{Batch, NotTaken};
 use super::envelope;
-use super::limits::{CONFLICT_ATTEMPTS_MAX, DAMAGED_RETRY_MS, WAITING_FULL_RETRY_MS};
-use crate::audit::Actor;
+use super::limits::{
+    CONFLICT_ATTEMPTS_MAX, DAMAGED_RETRY_MS, PART_FULL_RETRY_MS, PART_GROWTH_BYTES_MAX,
+    WAITING_FULL_RETRY_MS,
+};
 use crate::node::Node;
 use crate::policy::told_abroad;
 use crate::store::expiry::{self, Place};
@@ -33,6 +35,8 @@ pub struct Received {
     pub results: Vec<ItemResult>,
     /// The head of every lane concerned.
     pub lanes: BTreeMap<Lane, LaneHead>,
+    /// How many of the accepted ones ask for something that their answers refuse.
+    pub refused_answers: usize,
 }
 
 /// Why a transaction was not taken at all.
@@ -68,10 +72,12 @@ pub async fn receive(
             results.push(lanes.take(&mut batch, envelope).await?);
         }
         let heads = lanes.close(&mut batch)?;
+        let refused_answers = batch.refused_answers();
         if batch.commit().await? == PartOutcome::Committed {
             return Ok(Received {
                 results,
                 lanes: heads,
+                refused_answers,
             });
         }
         // Perhaps the agreement is no longer what the directory says.
@@ -80,28 +86,18 @@ pub async fn receive(
     Err(ReceiveError::Busy)
 }
 
-/// Records a refusal; of a flood of the same kind only how large it is.
-fn note_refusal(batch: &mut Batch<'_>, peer: &ServerName, lane: Lane, refusal: &Refusal) {
-    let links = &batch.node.links;
-    if let Some(more) = links.note_refusal(peer, refusal.code, batch.now_ms) {
-        let detail = match more {
-            0 => refusal.to_string(),
-            more => format!("{refusal} (and {more} more with this code before)"),
-        };
-        batch.audit(Actor::Peer(peer.clone()), "envelope.refused", lane, detail);
-    }
-}
-
 /// The lanes that one transaction concerns.
 struct Lanes<'p> {
     peer: &'p ServerName,
     link_epoch: u64,
     lanes: BTreeMap<Lane, OpenLane>,
     known: Read<LaneCount>,
-    /// Lanes of this link epoch, with those that this transaction has begun.
+    /// Lanes that are stored, those of former link epochs too, with those that this transaction has begun.
     count: u64,
     /// What this transaction itself has put into slots.
     recent: HashMap<(Lane, u64), Recent>,
+    /// Bytes of the envelopes that were judged.
+    judged_bytes: usize,
 }
 
 struct OpenLane {
@@ -134,17 +130,15 @@ impl<'p> Lanes<'p> {
             }
         }
         let known = link_position::lane_count(store, peer).await?;
-        let count = known
-            .record
-            .filter(|count| count.link_epoch == link_epoch)
-            .map_or(0, |count| count.lanes);
+        let counted = known.record.unwrap_or_default().at(link_epoch);
         Ok(Self {
             peer,
             link_epoch,
             lanes: BTreeMap::new(),
             known,
-            count,
+            count: counted.stored(),
             recent: HashMap::new(),
+            judged_bytes: 0,
         })
     }
 
@@ -192,7 +186,8 @@ impl<'p> Lanes<'p> {
             other => {
                 if let Arrival::Conflict { stored, arrived } = &other {
                     let detail = format!("position {sequence}: had {stored}, got {arrived}");
-                    batch.audit(Actor::Peer(self.peer.clone()), "link.conflict", id, detail);
+                    let code = RefusalCode::LinkConflict;
+                    batch.audit_refusal(self.peer, "link.conflict", id, code, detail);
                 }
                 // Only the next envelope's result is still open.
                 return Ok(other.settled().unwrap_or(ItemResult::Duplicate));
@@ -205,6 +200,15 @@ impl<'p> Lanes<'p> {
                 retry_after_ms: WAITING_FULL_RETRY_MS,
             });
         }
+        // What comes behind too much is asked for again, in a part of its own.
+        let most = self.judged_bytes.saturating_add(PART_GROWTH_BYTES_MAX);
+        if batch.part_bytes() > most {
+            return Ok(ItemResult::Deferred {
+                code: RefusalCode::Quota,
+                retry_after_ms: PART_FULL_RETRY_MS,
+            });
+        }
+        self.judged_bytes = self.judged_bytes.saturating_add(bytes);
         let mark = batch.mark();
         let (consumed, result) = match envelope::apply(batch, self.peer, envelope).await {
             Ok(()) => (next.accept(), ItemResult::Accepted),
@@ -217,7 +221,8 @@ impl<'p> Lanes<'p> {
                 });
             }
             Err(NotTaken::Refused(refusal)) => {
-                note_refusal(batch, self.peer, id, &refusal);
+                let (code, detail) = (refusal.code, refusal.to_string());
+                batch.audit_refusal(self.peer, "envelope.refused", id, code, detail);
                 let consumed = next.refuse(refusal.code);
                 (consumed, ItemResult::Refused(told_abroad(refusal)))
             }
@@ -262,13 +267,9 @@ impl<'p> Lanes<'p> {
             !known && position.sequence > 0
         };
         let begun = self.lanes.values().filter(begun).count();
-        let known = self.known.record;
-        let known = known.filter(|known| known.link_epoch == self.link_epoch);
-        let lanes = known.map_or(0, |known| known.lanes);
-        let count = LaneCount {
-            link_epoch: self.link_epoch,
-            lanes: lanes.saturating_add(u64::try_from(begun).unwrap_or(u64::MAX)),
-        };
+        let mut count = self.known.record.unwrap_or_default().at(self.link_epoch);
+        let begun = u64::try_from(begun).unwrap_or(u64::MAX);
+        count.lanes = count.lanes.saturating_add(begun);
         if self.known.record != Some(count) {
             link_position::put_lane_count(&mut batch.part, self.peer, &self.known, &count)?;
         }

@@ -302,6 +302,7 @@ impl Submitter<'_> {
             removes: commit.removes.clone(),
             welcome: commit.welcome.clone().map(Ciphertext::new),
             group_info: Some(commit.group_info.clone()),
+            founding: commit.founding.clone(),
             counter,
         };
         if commit.hub == batch.node.server {

@@ -24,6 +24,7 @@ use crate::node::testing::{ManualClock, node};
 use crate::rooms::mls_framing::testing::{
     application_message, commit_message, group_info_message, welcome_message,
 };
+use crate::rooms::testing;
 use crate::store::device::DeviceOf;
 use crate::store::payload;
 
@@ -46,10 +47,13 @@ impl World {
         Self { node, clock }
     }
 
-    async fn submit(&self, of: DeviceOf, counter: u64, body: SubmissionBody) -> Outcome {
+    async fn submit(&self, of: DeviceOf, counter: u64, mut body: SubmissionBody) -> Outcome {
+        testing::fill(&self.node, of, &mut body);
         let submission = Submission { counter, body };
-        let mut results = submit(&self.node, of, &[submission]).await.unwrap();
-        results.pop().unwrap().outcome
+        let results = submit(&self.node, of, std::slice::from_ref(&submission)).await;
+        let outcome = results.unwrap().pop().unwrap().outcome;
+        testing::submitted(of, &submission.body, &outcome);
+        outcome
     }
 
     /// A room of these devices, the first of which makes it with its submission 1.
@@ -95,6 +99,7 @@ fn commit(epoch: u64, adds: Vec<Member>, removes: Vec<Member>) -> SubmissionBody
         adds,
         removes,
         group_info: group_info_message(ROOM, epoch + 1).into(),
+        founding: None,
     })
 }
 

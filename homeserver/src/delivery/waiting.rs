@@ -202,7 +202,7 @@ fn full(server: &ServerName) -> Refusal {
     Refusal::new(
         RefusalCode::Quota,
         format!(
-            "as much waits for {server} as the agreement with it allows: send again when it has taken \
+            "as much waits for {server} as may: send again when it has taken \
              some; if that goes on, ask your administrator what keeps it away"
         ),
     )

@@ -24,6 +24,8 @@ const DOCUMENTS_MAX: usize = 64;
 const NETWORK_DOCUMENTS_MAX: usize = 4;
 /// How long a document stays.
 const KEPT_MS: u64 = 14 * 24 * 60 * 60 * 1000;
+/// How often the documents are counted anew because others came meanwhile.
+const ATTEMPTS_MAX: usize = 16;
 
 /// Why a stranger's document is not kept.
 #[derive(Debug, thiserror::Error)]
@@ -41,20 +43,42 @@ pub enum QuarantineError {
 
 /// Keeps a stranger's document; one that is kept already is kept once.
 pub async fn receive(node: &Arc<Node>, network: IpAddr, text: &str) -> Result<(), QuarantineError> {
-    let now_ms = node.clock.now_ms();
-    let (kind, from, text) = checked(node, text, now_ms).await?;
-    let id = Digest::of(text.as_bytes());
+    let (kind, from, text) = checked(node, text, node.clock.now_ms()).await?;
+    let network = network.to_string();
+    for _ in 0..ATTEMPTS_MAX {
+        let record = QuarantinedRecord {
+            text: text.clone(),
+            received_ms: node.clock.now_ms(),
+            network: network.clone(),
+        };
+        let said = format!("{kind} in the name of {from}, from {network}");
+        if keep(node, record, said).await? == PartOutcome::Committed {
+            return Ok(());
+        }
+    }
+    Err(QuarantineError::Full)
+}
+
+/// Keeps a document if there is room for it as of now; a conflict means that this has to be asked again.
+async fn keep(
+    node: &Node,
+    record: QuarantinedRecord,
+    said: String,
+) -> Result<PartOutcome, QuarantineError> {
+    let now_ms = record.received_ms;
+    let id = Digest::of(record.text.as_bytes());
     let mut part = Part::default();
     let (mut all, mut of_network) = (0, 0);
-    let network = network.to_string();
-    for (known, record) in quarantine::all(&node.store, 2 * DOCUMENTS_MAX).await? {
-        if !is_kept(&record, now_ms) {
+    // What comes after this is read makes the part fail.
+    let serial = quarantine::serial(&node.store).await?;
+    for (known, other) in quarantine::all(&node.store, 2 * DOCUMENTS_MAX).await? {
+        if !is_kept(&other, now_ms) {
             quarantine::delete(&mut part, &known);
         } else if known == *id.as_bytes() {
-            return Ok(());
+            return Ok(PartOutcome::Committed);
         } else {
             all += 1;
-            of_network += usize::from(record.network == network);
+            of_network += usize::from(other.network == record.network);
         }
     }
     if all >= DOCUMENTS_MAX || of_network >= NETWORK_DOCUMENTS_MAX {
@@ -65,20 +89,11 @@ pub async fn receive(node: &Arc<Node>, network: IpAddr, text: &str) -> Result<()
         actor: Actor::System,
         action: "quarantine.received",
         subject: id.to_string(),
-        detail: format!("{kind} in the name of {from}, from {network}"),
+        detail: said,
     };
-    let record = QuarantinedRecord {
-        text,
-        received_ms: now_ms,
-        network,
-    };
-    quarantine::put(&mut part, id.as_bytes(), &record)?;
+    quarantine::put(&mut part, id.as_bytes(), &record, serial)?;
     audit::record(&mut part, &event);
-    match node.store.commit(part).await? {
-        PartOutcome::Committed => Ok(()),
-        // Somebody else was faster: perhaps with this very document.
-        _ => Err(QuarantineError::Full),
-    }
+    Ok(node.store.commit(part).await?)
 }
 
 /// An offer to us, or an acceptance of the offer that we have made: its kind, in whose name, and nothing of
@@ -335,6 +350,33 @@ mod tests {
         receive(&b.node, network(1), &text).await.unwrap();
         let stored = quarantine::all(&b.node.store, 1000).await.unwrap();
         assert_eq!(stored.len(), 1, "the old ones are gone for good");
+    }
+
+    /// Goal: those who drop at once get no more room than those who drop one after the other. Method: a dozen at a time,
+    /// from one network and then, with little room left, from many.
+    #[tokio::test]
+    async fn the_bounds_hold_for_a_crowd() {
+        let [a, b] = sides(["a.example", "b.example"]);
+        let drop_at_once = async |networks: Vec<u8>| {
+            let mut texts = Vec::new();
+            for n in networks {
+                texts.push((network(n), offer(&a, &b).await));
+            }
+            let dropping = texts
+                .iter()
+                .map(|(network, text)| receive(&b.node, *network, text));
+            let kept = futures_util::future::join_all(dropping).await;
+            kept.iter().filter(|kept| kept.is_ok()).count()
+        };
+        assert_eq!(drop_at_once(vec![1; 12]).await, NETWORK_DOCUMENTS_MAX);
+        for n in 2..=15 {
+            assert_eq!(
+                drop_at_once(vec![n; NETWORK_DOCUMENTS_MAX]).await,
+                NETWORK_DOCUMENTS_MAX
+            );
+        }
+        assert_eq!(drop_at_once((20..32).collect()).await, 4);
+        assert_eq!(list(&b.node).await.unwrap().len(), DOCUMENTS_MAX);
     }
 
     /// Goal: the listener for strangers takes documents and nothing else, and nobody comes too often; by

@@ -23,16 +23,18 @@ use http_body_util::BodyExt;
 use tower::ServiceExt as _;
 
 use crate::audit::Actor;
+use crate::config::Config;
 use crate::delivery::submit::submit;
 use crate::federation::outbound::{Network, ResponseBody};
 use crate::federation::{inbound, peers};
 use crate::http_client::ConnectionError;
 use crate::identity::{accounts, devices};
 use crate::node::Node;
-use crate::node::testing::{ManualClock, node};
+use crate::node::testing::{ManualClock, node_with};
 use crate::rooms::mls_framing::testing::{
     application_message, commit_message, group_info_message, welcome_message,
 };
+use crate::rooms::testing;
 use crate::store::device::DeviceOf;
 use crate::store::inbox::{self, InboxBody};
 use crate::tls::Peer;
@@ -126,8 +128,16 @@ impl Network for LocalNetwork {
 
 /// Nodes that can reach each other, without agreements.
 pub(crate) fn sides<const N: usize>(names: [&str; N]) -> [Side; N] {
+    sides_with(names, |_| ())
+}
+
+/// As [`sides`], with something else set than what is by default.
+pub(crate) fn sides_with<const N: usize>(
+    names: [&str; N],
+    change: impl Fn(&mut Config),
+) -> [Side; N] {
     let sides = names.map(|name| {
-        let (node, clock) = node(name);
+        let (node, clock) = node_with(name, &change);
         let network = Arc::new(LocalNetwork {
             us: node.server.clone(),
             routers: Mutex::default(),
@@ -261,7 +271,8 @@ pub(super) async fn enrol(side: &Side, name: &str, key: &rcgen::KeyPair) -> (Per
         },
         counter: 0,
     };
-    let chain = enrolled.chain.into_iter().map(|der| der.0).collect();
+    let chain: Vec<Vec<u8>> = enrolled.chain.into_iter().map(|der| der.0).collect();
+    testing::certified(device, key, &chain);
     (person, chain)
 }
 
@@ -280,14 +291,17 @@ impl Person {
     }
 
     /// Submits one thing on the person's own homeserver.
-    pub(super) async fn submit(&mut self, side: &Side, body: SubmissionBody) -> Outcome {
+    pub(super) async fn submit(&mut self, side: &Side, mut body: SubmissionBody) -> Outcome {
         self.counter += 1;
+        testing::fill(&side.node, self.of, &mut body);
         let submission = Submission {
             counter: self.counter,
             body,
         };
-        let mut results = submit(&side.node, self.of, &[submission]).await.unwrap();
-        results.pop().unwrap().outcome
+        let results = submit(&side.node, self.of, std::slice::from_ref(&submission)).await;
+        let outcome = results.unwrap().pop().unwrap().outcome;
+        testing::submitted(self.of, &submission.body, &outcome);
+        outcome
     }
 
     /// Creates a room with `others` in it.
@@ -306,6 +320,7 @@ impl Person {
             removes: Vec::new(),
             welcome: Some(welcome_message().into()),
             group_info: group_info_message(room, 1).into(),
+            founding: None,
         };
         self.submit(side, SubmissionBody::Commit(commit)).await
     }

@@ -74,6 +74,9 @@ pub enum ConnectionError {
         "this homeserver's TLS can't be set up: check its keys with `hsctl keys show`, and its log"
     )]
     OwnTls,
+    /// The agreement has ended, or is suspended, since the request was made.
+    #[error("the agreement was ended or suspended before the peer had answered")]
+    Cut,
     /// No answer in time.
     #[error("no answer within {} s", .0.as_secs())]
     Silent(Duration),

@@ -26,6 +26,7 @@ pub(crate) mod testing {
     use super::devices;
     use super::user_types::STANDARD;
     use crate::node::Node;
+    use crate::organisation::DeviceRequest;
     use crate::store::account::{self, AccountRecord};
     use crate::store::device::{self, DeviceOf, DeviceRecord};
     use crate::store::{Part, PartOutcome, user_type};
@@ -40,6 +41,7 @@ pub(crate) mod testing {
         let handle: Handle = handle.parse().unwrap();
         let id = account::by_handle(&node.store, &handle).await.unwrap();
         let mut part = Part::default();
+        let address = format!("{handle}@{}", node.server);
         let account = id.unwrap_or_else(|| AccountId::from_bytes(node.random_id().unwrap()));
         if id.is_none() {
             account::take_handle(&mut part, &handle, account);
@@ -58,6 +60,7 @@ pub(crate) mod testing {
             account,
             device: DeviceId::from_bytes(node.random_id().unwrap()),
         };
+        certify(node, of, &address);
         let token = devices::new_token(node).unwrap();
         let record = DeviceRecord {
             name: "test".to_owned(),
@@ -70,6 +73,23 @@ pub(crate) mod testing {
         let outcome = node.store.commit(part).await.unwrap();
         assert_eq!(outcome, PartOutcome::Committed);
         (of, token)
+    }
+
+    fn certify(node: &Node, of: DeviceOf, address: &str) {
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        let params = rcgen::CertificateParams::default();
+        let request = DeviceRequest {
+            csr: params.serialize_request(&key).unwrap().der().to_vec(),
+            address: address.parse().unwrap(),
+            account: of.account,
+            device: of.device,
+        };
+        let random = node.random.as_ref();
+        let now_ms = node.clock.now_ms();
+        let issued = node.keys.issue_device_certificate(&request, now_ms, random);
+        let issued = issued.unwrap();
+        let chain = [issued.der.to_vec(), issued.issuing.to_vec()];
+        crate::rooms::testing::certified(of.device, &key, &chain);
     }
 
     /// The device as a room's member.

@@ -11,6 +11,7 @@ use rcgen::{
     SanType, SerialNumber, SigningKey,
 };
 use ring::rand::SecureRandom;
+use room_rules::certificate::hub_uri;
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer};
 use time::{Duration, OffsetDateTime};
 
@@ -22,6 +23,7 @@ const CLOCK_BEHIND: Duration = Duration::hours(2);
 const ROOT_VALIDITY: Duration = Duration::days(20 * 365);
 const ISSUING_VALIDITY: Duration = Duration::days(2 * 365);
 const TLS_VALIDITY: Duration = Duration::days(90);
+const HUB_VALIDITY: Duration = Duration::days(30);
 const DEVICE_VALIDITY: Duration = Duration::days(30);
 /// Largest certificate request that is looked at.
 const REQUEST_BYTES_MAX: usize = 4096;
@@ -134,6 +136,36 @@ pub(super) fn device(
         public_key,
         not_after_ms: millis(params.not_after),
     })
+}
+
+/// A room certificate for the homeserver itself: what names it as the hub of a room. Rooms keep it for life, and
+/// nobody judges its dates.
+pub(super) fn hub(
+    server: &ServerName,
+    public_key: &[u8],
+    issuing: &IssuingCa,
+    now_ms: u64,
+    random: &dyn SecureRandom,
+) -> Result<CertificateDer<'static>, OrganisationError> {
+    let mut params = leaf(format!("{server} rooms"));
+    params.subject_alt_names = vec![SanType::URI(hub_uri(server).try_into()?)];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    set_validity(&mut params, now_ms, HUB_VALIDITY)?;
+    params.serial_number = Some(serial(random)?);
+    let key = Ed25519Key(public_key.to_vec());
+    Ok(params.signed_by(&key, &issuing.issuer)?.der().clone())
+}
+
+struct Ed25519Key(Vec<u8>);
+
+impl PublicKeyData for Ed25519Key {
+    fn der_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        &rcgen::PKCS_ED25519
+    }
 }
 
 /// A device's certificate request, and its key.

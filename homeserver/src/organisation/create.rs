@@ -17,7 +17,7 @@ pub struct NewOrganisation {
     pub root_key: Zeroizing<Vec<u8>>,
 }
 
-/// Makes a root, an issuing CA, two TLS keys and two envelope keys for `server`.
+/// Makes a root, an issuing CA, two TLS keys, two envelope keys and a room key for `server`.
 pub fn create(
     server: &ServerName,
     now_ms: u64,
@@ -36,6 +36,7 @@ pub fn create(
         issuing,
         seed: EnvelopeSeed::draw(random)?,
         seed_next: EnvelopeSeed::draw(random)?,
+        room_seed: EnvelopeSeed::draw(random)?,
         manifest: None,
     };
     Ok(NewOrganisation {

@@ -8,6 +8,7 @@
 //! | `tls-backup.pem`, `tls-backup-key.pem` | the pair that takes over when the current one is lost |
 //! | `envelope-key.pem` | the Ed25519 private key that signs what goes to peers |
 //! | `envelope-next-key.pem` | the one that takes over from it, which the manifest lists already |
+//! | `room-key.pem` | the Ed25519 private key that proposes removals in the rooms ordered here; the same for life |
 //! | `manifest.pem` | the signed list of envelope keys and TLS pins that peers know |
 //!
 //! What is renewed is written as a whole into `renewal/` beside them, and moved from there once it is
@@ -44,6 +45,7 @@ const TLS_CURRENT: (&str, &str) = ("tls-current.pem", "tls-current-key.pem");
 const TLS_BACKUP: (&str, &str) = ("tls-backup.pem", "tls-backup-key.pem");
 const ENVELOPE_KEY: &str = "envelope-key.pem";
 const ENVELOPE_NEXT_KEY: &str = "envelope-next-key.pem";
+const ROOM_KEY: &str = "room-key.pem";
 const MANIFEST: (&str, &str) = ("manifest.pem", "ENTENTE MANIFEST");
 /// Where a renewal is put together, and its name when it is complete.
 const RENEWAL_DRAFT: &str = "renewal.new";
@@ -67,6 +69,10 @@ impl KeyFolder {
     pub fn create(&self, keys: &Keys) -> io::Result<()> {
         DirBuilder::new().mode(0o700).create(&self.0)?;
         self.write_new(ROOT, &pem::encode(CERTIFICATE, &keys.root))?;
+        self.write_new(
+            ROOM_KEY,
+            &pem::encode(PRIVATE_KEY, &keys.room_seed.to_pkcs8()),
+        )?;
         for (name, text) in texts(&keys.state.load()) {
             self.write_new(name, &text)?;
         }
@@ -126,6 +132,7 @@ impl KeyFolder {
         let tls_backup = self.tls(TLS_BACKUP, server).map_err(&mut note);
         let seed = self.envelope_seed(ENVELOPE_KEY).map_err(&mut note);
         let seed_next = self.next_seed(random).map_err(&mut note);
+        let room_seed = self.envelope_seed(ROOM_KEY).map_err(&mut note);
         let manifest = self.read(MANIFEST.0, MANIFEST.1).map_err(&mut note);
 
         if let (Ok(root), Ok(issuing)) = (&root, &issuing) {
@@ -150,8 +157,10 @@ impl KeyFolder {
             }
             _ => return Err(problems),
         };
-        match (root, tls_current, tls_backup, seed, seed_next, manifest) {
-            (Ok(root), Ok(tls_current), Ok(tls_backup), Ok(seed), Ok(seed_next), Ok(manifest)) => {
+        let seeds = seed.and_then(|seed| Ok((seed, seed_next?, room_seed?)));
+        match (root, tls_current, tls_backup, seeds, manifest) {
+            (Ok(root), Ok(tls_current), Ok(tls_backup), Ok(seeds), Ok(manifest)) => {
+                let (seed, seed_next, room_seed) = seeds;
                 let pieces = Pieces {
                     server: server.clone(),
                     root,
@@ -160,6 +169,7 @@ impl KeyFolder {
                     tls_backup,
                     seed,
                     seed_next,
+                    room_seed,
                     manifest: Some(Bytes::copy_from_slice(&manifest)),
                 };
                 Keys::assemble(pieces, now_ms, random)

@@ -10,6 +10,7 @@ use federation_proto::manifest::Manifest;
 use rcgen::{Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
 use ring::digest::{SHA256, digest};
 use ring::rand::SecureRandom;
+use room_rules::RoomKey;
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use tokio::sync::watch;
 
@@ -128,6 +129,8 @@ impl State {
 pub struct Keys {
     pub(super) server: ServerName,
     pub(super) root: CertificateDer<'static>,
+    pub(super) room_seed: EnvelopeSeed,
+    room_key: RoomKey,
     pub(super) state: ArcSwap<State>,
     changed: watch::Sender<()>,
 }
@@ -141,6 +144,7 @@ pub(super) struct Pieces {
     pub(super) tls_backup: TlsKey,
     pub(super) seed: EnvelopeSeed,
     pub(super) seed_next: EnvelopeSeed,
+    pub(super) room_seed: EnvelopeSeed,
     /// As it was stored; `None` for a new organisation.
     pub(super) manifest: Option<Bytes>,
 }
@@ -180,6 +184,8 @@ impl Keys {
         Ok(Self {
             server: pieces.server,
             root: pieces.root,
+            room_key: pieces.room_seed.room_key()?,
+            room_seed: pieces.room_seed,
             state: ArcSwap::from_pointee(state),
             changed: watch::Sender::new(()),
         })
@@ -258,6 +264,23 @@ impl Keys {
     ) -> Result<DeviceCertificate, OrganisationError> {
         let issuing = Arc::clone(&self.state.load().issuing);
         certificates::device(request, &issuing, now_ms, random)
+    }
+
+    /// The key that proposes removals in the rooms that are ordered here. It is the same for life: rooms name it.
+    pub fn room_key(&self) -> &RoomKey {
+        &self.room_key
+    }
+
+    /// A room certificate of that key, and the certificate of the issuing CA: what names this hub in a new room.
+    pub fn room_chain(
+        &self,
+        now_ms: u64,
+        random: &dyn SecureRandom,
+    ) -> Result<[CertificateDer<'static>; 2], OrganisationError> {
+        let issuing = Arc::clone(&self.state.load().issuing);
+        let key = self.room_key.public();
+        let leaf = certificates::hub(&self.server, key, &issuing, now_ms, random)?;
+        Ok([leaf, issuing.certificate.clone()])
     }
 
     /// From now on this is in use; it has been written before.

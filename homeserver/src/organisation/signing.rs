@@ -8,6 +8,7 @@ use federation_proto::keys::{EnvelopeKey, KeyId};
 use federation_proto::limits::{ENVELOPE_KEYS_MAX, TLS_PINS_MAX};
 use federation_proto::manifest::{self, EnvelopeKeyEntry, Manifest, ManifestBody};
 use ring::rand::SecureRandom;
+use room_rules::RoomKey;
 use zeroize::Zeroizing;
 
 use super::OrganisationError;
@@ -32,7 +33,7 @@ const ED25519_PKCS8_PREFIX: [u8; 16] = [
     0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
 ];
 
-/// The private half of an envelope key.
+/// The private half of an envelope key, or of the room key.
 #[derive(Clone)]
 pub(super) struct EnvelopeSeed(Zeroizing<[u8; 32]>);
 
@@ -52,6 +53,11 @@ impl EnvelopeSeed {
     pub(super) fn from_pkcs8(der: &[u8]) -> Option<Self> {
         let seed = der.strip_prefix(&ED25519_PKCS8_PREFIX)?;
         Some(Self(Zeroizing::new(seed.try_into().ok()?)))
+    }
+
+    /// The key of this seed for proposing in rooms.
+    pub(super) fn room_key(&self) -> Result<RoomKey, OrganisationError> {
+        RoomKey::from_seed(&self.0).map_err(crypto)
     }
 
     pub(super) fn key(&self) -> Result<EnvelopeKey, OrganisationError> {

@@ -135,6 +135,49 @@ pub fn evaluate_link(
     }
 }
 
+/// Judges a message that is only passed on, or comes from one who does: by the agreement with the next one, or the
+/// last, alone. Whose people wrote it is for others to judge.
+pub fn evaluate_passing(
+    link: &Link<'_>,
+    direction: Direction,
+    attributes: &MessageAttributes,
+    now_ms: u64,
+) -> Decision {
+    match passes(link, direction, attributes, now_ms) {
+        Ok(()) => Decision::Allowed,
+        Err(refusal) => Decision::Refused(refusal),
+    }
+}
+
+fn passes(
+    link: &Link<'_>,
+    direction: Direction,
+    attributes: &MessageAttributes,
+    now_ms: u64,
+) -> Result<(), Refusal> {
+    let (server, agreement) = (link.server, standing(link, now_ms)?);
+    granted(server, agreement, direction, Operation::Message, None)?;
+    if attributes.file {
+        granted(server, agreement, direction, Operation::Files, None)?;
+    }
+    label_within(server, agreement, attributes.label)?;
+    let (min, max) = (agreement.ttl_min_seconds, agreement.ttl_max_seconds);
+    if ttl_within(attributes.ttl_seconds, (min, max)) {
+        return Ok(());
+    }
+    let reason = match min <= max {
+        true => format!(
+            "choose a TTL between {} and {} for {server}",
+            in_words(min),
+            in_words(max)
+        ),
+        false => format!(
+            "the agreement with {server} lets no TTL pass: ask your administrator to amend it"
+        ),
+    };
+    Err(Refusal::new(RefusalCode::TtlOutOfBounds, reason))
+}
+
 /// Judges only whether the agreement is in force.
 pub fn evaluate_standing(link: &Link<'_>, now_ms: u64) -> Decision {
     match standing(link, now_ms) {

@@ -1,19 +1,15 @@
 //! The one commit from outside that a room takes: a member that has fallen out of step replaces its own
 //! leaf, and changes nothing else (RFC 9420, section 12.4.3.2).
 //!
-//! Everything here is judged by what servers see. The hub holds the commit against the group info that it
-//! keeps of the room's epoch: the leaf that goes, and the signature. What it can't judge, that every path
-//! secret is right, the members' devices do.
+//! Here is what a follower can see of it. The hub judges it as every other commit, by the room's group; what it
+//! can't judge, that every path secret is right, the members' devices do.
 
 use federation_proto::ids::Member;
-use federation_proto::refusal::RefusalCode;
-use ring::signature::{ED25519, UnparsedPublicKey};
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use room_rules::certificate;
 
-use super::mls_framing::{self, ExternalCommit, LeafFrame};
+use super::mls_framing::{self, LeafFrame};
 use super::{RoomCommit, malformed, unknown_room};
 use crate::delivery::NotTaken;
-use crate::store::group_info::GroupInfoRecord;
 use crate::store::room::RoomRecord;
 
 /// Holds a commit from outside against what surrounds it: it is of the room and epoch that it names, its new
@@ -41,53 +37,11 @@ pub(super) fn check_member(commit: &RoomCommit, room: &RoomRecord) -> Result<(),
     Ok(())
 }
 
-/// The hub's part: the leaf that goes is the sender's, with the key of the one that comes, and that key
-/// has signed the commit for this epoch.
-pub(super) fn check_own_leaf(
-    commit: &RoomCommit,
-    newest: Option<&GroupInfoRecord>,
-) -> Result<(), NotTaken> {
-    let Some(newest) = newest.filter(|newest| newest.epoch == commit.epoch) else {
-        return Err(NotTaken::refused(
-            RefusalCode::Unavailable,
-            "no group info is kept of the room's epoch: ask for it again after the next commit",
-        ));
-    };
-    let external = mls_framing::external_commit(commit.commit.bytes()).map_err(malformed)?;
-    let group = mls_framing::tree_of(&newest.group_info).map_err(malformed)?;
-    let old = group.leaf(external.removed).map_err(malformed)?;
-    let replaces = old.is_some_and(|old| {
-        is_of(&old, &commit.sender) && old.signature_key == external.leaf.signature_key
-    });
-    if !replaces || !is_signed(&external, group.context) {
-        return Err(not_own_leaf());
-    }
-    Ok(())
-}
-
-fn is_signed(external: &ExternalCommit<'_>, context: &[u8]) -> bool {
-    UnparsedPublicKey::new(&ED25519, external.leaf.signature_key)
-        .verify(&external.signed_content(context), external.signature)
-        .is_ok()
-}
-
 /// Whether a leaf's certificate names this device, and certifies the leaf's key. Who has issued it is the
-/// members' devices' to judge.
+/// hub's and the members' devices' to judge.
 fn is_of(leaf: &LeafFrame<'_>, member: &Member) -> bool {
-    let Ok((_, certificate)) = X509Certificate::from_der(leaf.certificate) else {
-        return false;
-    };
-    let Member {
-        server,
-        account,
-        device,
-    } = member;
-    let expected = format!("entente://{server}/account/{account}/device/{device}");
-    let names = certificate.subject_alternative_name().ok().flatten();
-    let named = names.is_some_and(
-        |names| matches!(names.value.general_names[..], [GeneralName::URI(uri)] if uri == expected),
-    );
-    named && certificate.public_key().subject_public_key.data.as_ref() == leaf.signature_key
+    certificate::read(leaf.certificate)
+        .is_ok_and(|device| device.member == *member && device.public_key == leaf.signature_key)
 }
 
 fn not_own_leaf() -> NotTaken {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use federation_proto::ids::{AccountId, DeviceId, Member, RoomId, ServerName};
 use federation_proto::refusal::{Refusal, RefusalCode};
 use homeserver_api::attributes::MessageAttributes;
+use room_rules::settings::RETAINED_EPOCHS;
 
 use super::hub::audit_membership;
 use super::membership::{
@@ -24,7 +25,7 @@ use crate::delivery::NotTaken;
 use crate::delivery::batch::{Batch, policy_links};
 use crate::delivery::fan_out::{self, Class};
 use crate::delivery::limits::{INBOX_CONTROL_TTL_MS, INBOX_FULL_RETRY_MS};
-use crate::policy::{self, Input, Rules};
+use crate::policy::{self, Direction, Input, Rules};
 use crate::store::StoreError;
 use crate::store::inbox::InboxBody;
 use crate::store::room::RoomRecord;
@@ -75,6 +76,11 @@ pub async fn deliver_message(
     }
     let attributes = read_message(message, &room)?;
     let own = batch.node.server.clone();
+    // What the hub passes on comes over the link with the hub as well as from its origin.
+    let passed_on = message.sender.server != *from && message.sender.server != own;
+    if let Some(hub) = batch.peer(from).filter(|_| passed_on) {
+        hub.judge_passing(Direction::Inbound, &attributes, batch.now_ms)?;
+    }
     let recipients = room.devices_of(&own, Some(message.sender.device));
     let (allowed, mut unreached) =
         allowed_recipients(batch, &room, message, &attributes, recipients).await?;
@@ -107,10 +113,7 @@ pub async fn apply_commit(
     let mut after = RoomRecord::clone(&before);
     after.change(&commit.removes, &commit.adds);
     if after.members.len() > super::MEMBERS_MAX {
-        return Err(NotTaken::refused(
-            RefusalCode::TooLarge,
-            format!("a room has at most {} devices", super::MEMBERS_MAX),
-        ));
+        return Err(too_large());
     }
     after.epoch = after.epoch.checked_add(1).ok_or_else(vanished)?;
     // Stamps never go back.
@@ -126,6 +129,17 @@ pub async fn apply_commit(
     let any_here = after.members_of(&batch.node.server).next().is_some();
     batch.set_room(commit.room, any_here.then_some(after));
     Ok(())
+}
+
+/// The protocol lets rooms be larger, and each server say how large it bears (ROOM-029).
+fn too_large() -> NotTaken {
+    NotTaken::refused(
+        RefusalCode::TooLarge,
+        format!(
+            "this homeserver takes part in rooms of at most {} devices: start another one",
+            super::MEMBERS_MAX
+        ),
+    )
 }
 
 /// Of the devices here that a commit adds those whose rules keep them out; all of them when it passes for a
@@ -172,8 +186,11 @@ pub async fn apply_welcome(
     welcome: &RoomWelcome,
 ) -> Result<(), NotTaken> {
     let own = batch.node.server.clone();
-    if welcome.hub != *from || *from == own || welcome.members.len() > super::MEMBERS_MAX {
+    if welcome.hub != *from || *from == own {
         return Err(super::malformed("the welcome is not of a room of this hub"));
+    }
+    if welcome.members.len() > super::MEMBERS_MAX {
+        return Err(too_large());
     }
     super::mls_framing::welcome(welcome.welcome.bytes()).map_err(super::malformed)?;
     let mut members = welcome.members.clone();
@@ -183,6 +200,7 @@ pub async fn apply_welcome(
         hub: from.clone(),
         epoch: welcome.epoch,
         stamp_ms: welcome.stamp_ms,
+        retained_epochs: RETAINED_EPOCHS,
         members,
     };
     let before = match batch.room(welcome.room).await? {
@@ -236,12 +254,8 @@ pub async fn apply_welcome(
     deliver_welcome(batch, &addition, &allowed).await?;
     let names: Vec<String> = allowed.iter().map(ToString::to_string).collect();
     let detail = format!("epoch {}; added: {}", welcome.epoch, names.join(", "));
-    batch.audit(
-        Actor::Peer(from.clone()),
-        "room.joined",
-        welcome.room,
-        detail,
-    );
+    let what = (Actor::Peer(from.clone()), "room.joined", None);
+    batch.audit_peer(from, what, welcome.room, detail);
     batch.set_room(welcome.room, Some(after));
     Ok(())
 }
@@ -270,7 +284,7 @@ async fn allowed_additions(
     }
     for (device, refusal) in refused {
         let detail = format!("device {device}: {refusal}");
-        batch.audit(Actor::Peer(from.clone()), "welcome.refused", room, detail);
+        batch.audit_refusal(from, "welcome.refused", room, refusal.code, detail);
     }
     Ok(allowed)
 }
@@ -325,8 +339,9 @@ pub(super) async fn allowed_recipients(
     // All are refused: the caller refuses the message, and its refusal is audited. Some are: here.
     if !allowed.is_empty() {
         for (_, refusal) in &unreached {
-            let actor = Actor::Peer(message.sender.server.clone());
-            batch.audit(actor, "message.refused", message.room, refusal.to_string());
+            let (peer, code) = (&message.sender.server, refusal.code);
+            let detail = refusal.to_string();
+            batch.audit_refusal(peer, "message.refused", message.room, code, detail);
         }
     }
     Ok((allowed, unreached))

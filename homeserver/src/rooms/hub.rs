@@ -7,20 +7,20 @@ use bytes::Bytes;
 use federation_proto::ids::{DeviceId, Member, RoomId, ServerName};
 use federation_proto::payload::{Handshake, Message, Payload, Relay, Sender, Welcome};
 use federation_proto::refusal::{Refusal, RefusalCode};
-use homeserver_api::admin::Operation;
+use room_rules::settings::RETAINED_EPOCHS;
 
 use super::follower::{self, Added};
 use super::membership::{check_adds, check_commit, check_group_info, check_invite};
 use super::{
-    RoomCommit, RoomMessage, Unreached, external, mls_framing, read_message, sender_ref,
-    unknown_room, vanished, wrong_epoch,
+    RoomCommit, RoomMessage, Unreached, observed, read_message, sender_ref, unknown_room, vanished,
+    wrong_epoch,
 };
 use crate::audit::Actor;
 use crate::ciphertext::Ciphertext;
 use crate::delivery::batch::{Batch, Times};
 use crate::delivery::fan_out::{self, Class};
 use crate::delivery::{NotTaken, settle};
-use crate::policy::{self, Direction};
+use crate::policy::Direction;
 use crate::store::group_info::GroupInfoRecord;
 use crate::store::room::RoomRecord;
 
@@ -143,6 +143,7 @@ pub async fn order_commit(
             hub: here,
             epoch: 0,
             stamp_ms: 0,
+            retained_epochs: RETAINED_EPOCHS,
             members: vec![commit.sender.clone()],
         }),
         Some(_) | None => return Err(unknown_room()),
@@ -155,10 +156,6 @@ pub async fn order_commit(
     }
     check_commit(commit, &before, None)?;
     check_group_info(commit)?;
-    if mls_framing::comes_from_outside(commit.commit.bytes()) {
-        let newest = batch.group_info(commit.room).await?;
-        external::check_own_leaf(commit, newest.as_ref())?;
-    }
     if own {
         check_invite(batch, commit).await?;
     }
@@ -168,6 +165,7 @@ pub async fn order_commit(
     // Stamps never go back, whatever the clock does.
     after.stamp_ms = batch.now_ms.max(before.stamp_ms);
     check_adds(batch, commit, &after).await?;
+    after.retained_epochs = observed::check(batch, commit).await?;
 
     make_room(batch, commit, &before, own).await?;
     write_commit(batch, commit, &before, after).await
@@ -312,7 +310,12 @@ pub(super) fn audit_membership(batch: &mut Batch<'_>, commit: &RoomCommit, epoch
         names(&commit.adds),
         names(&commit.removes)
     );
-    batch.audit(actor, "room.members-changed", commit.room, detail);
+    let action = "room.members-changed";
+    // Whoever brought it may say that a device of ours has made it.
+    match batch.source().cloned() {
+        Some(peer) => batch.audit_peer(&peer, (actor, action, None), commit.room, detail),
+        None => batch.audit(actor, action, commit.room, detail),
+    }
 }
 
 /// The epoch of a room that this homeserver orders, for a member of it and for nobody else.
@@ -351,22 +354,5 @@ fn may_pass_on(
             ),
         )
     })?;
-    view.judge(Direction::Outbound, Operation::Message, None, batch.now_ms)?;
-    if attributes.file {
-        view.judge(Direction::Outbound, Operation::Files, None, batch.now_ms)?;
-    }
-    let agreement = &view.agreement;
-    let bounds = (agreement.ttl_min_seconds, agreement.ttl_max_seconds);
-    if policy::ttl_within(attributes.ttl_seconds, bounds) {
-        Ok(())
-    } else {
-        Err(Refusal::new(
-            RefusalCode::TtlOutOfBounds,
-            format!(
-                "choose a TTL between {} and {} for {server}",
-                policy::in_words(agreement.ttl_min_seconds),
-                policy::in_words(agreement.ttl_max_seconds)
-            ),
-        ))
-    }
+    view.judge_passing(Direction::Outbound, attributes, batch.now_ms)
 }

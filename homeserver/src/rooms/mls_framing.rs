@@ -8,9 +8,7 @@ mod outside;
 use federation_proto::ids::RoomId;
 use homeserver_api::attributes::MessageAttributes;
 
-pub use outside::{
-    ExternalCommit, GroupInfoFrame, GroupTree, LeafFrame, external_commit, group_info, tree_of,
-};
+pub use outside::{ExternalCommit, GroupInfoFrame, LeafFrame, external_commit, group_info};
 
 /// `ProtocolVersion mls10`.
 const MLS10: u16 = 1;
@@ -165,7 +163,7 @@ fn commit_body(reader: &mut Reader<'_>) -> Result<(), FramingError> {
 
 /// `UpdatePath`: the committer's new leaf and the nodes above it.
 fn update_path<'a>(reader: &mut Reader<'a>) -> Result<LeafFrame<'a>, FramingError> {
-    let leaf = outside::leaf_node(reader, outside::FROM_COMMIT)?;
+    let leaf = outside::leaf_node(reader)?;
     // `nodes<V>`.
     reader.opaque(usize::MAX)?;
     Ok(leaf)
@@ -384,8 +382,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::testing::{
-        application_message, commit_message, external_commit_message, group_info_message, leaf,
-        vector, welcome_message,
+        application_message, commit_message, external_commit_message, group_info_message, vector,
+        welcome_message,
     };
     use super::*;
 
@@ -493,7 +491,6 @@ mod tests {
         assert_eq!((read.room, read.epoch, read.removed), (room(), 8, 2));
         assert_eq!(read.leaf.signature_key, [2; 32]);
         assert_eq!(read.leaf.certificate, b"certificate");
-        assert_eq!(read.signature, [1; 64]);
         for end in 0..bytes.len() {
             assert!(external_commit(&bytes[..end]).is_err());
         }
@@ -517,51 +514,20 @@ mod tests {
         assert!(external_commit(&commit_message(room(), 8, &[])).is_err());
     }
 
-    /// Goal: the leaves of a group info's tree are found by their index, whatever made them, blank ones too; by a
-    /// tree built node by node, and its cuts.
+    /// Goal: a group info shows its room and epoch, whatever extensions it has, and no cut or extension of it passes;
+    /// by every prefix and one trailing byte.
     #[test]
-    fn leaves_of_a_tree() {
-        let parent = [
-            &[1, 2][..],
-            &vector(&[1; 32]),
-            &vector(&[]),
-            &vector(&[0, 0, 0, 1]),
-        ]
-        .concat();
-        let lifetime = [&[1][..], &[0; 16]].concat();
-        let nodes = [
-            &[1, 1][..],
-            &leaf(&[1; 32], b"first", &lifetime),
-            &parent,
-            &[0],
-            &[0],
-            &[1, 1],
-            &leaf(&[3; 32], b"third", &[2]),
-        ]
-        .concat();
-        let tree = vector(&nodes);
-        let extensions = [&[0, 4][..], &vector(b"key"), &[0, 2], &vector(&tree)].concat();
-        let plain = group_info_message(room(), 4);
-        // The context, then the extensions' length.
-        let context_end = plain.len() - (1 + 32 + 4 + 2 + 64) - 1;
-        let tail = &plain[context_end + 1..];
-        let bytes = [&plain[..context_end], &vector(&extensions), tail].concat();
+    fn group_infos() {
+        let bytes = group_info_message(room(), 4);
         let expected = GroupInfoFrame {
             room: room(),
             epoch: 4,
         };
         assert_eq!(group_info(&bytes), Ok(expected));
-        let tree = tree_of(&bytes).unwrap();
-        assert_eq!(tree.context, &plain[4..context_end]);
-        assert_eq!(tree.leaf(0).unwrap().unwrap().certificate, b"first");
-        assert_eq!(tree.leaf(1).unwrap(), None);
-        assert_eq!(tree.leaf(2).unwrap().unwrap().signature_key, [3; 32]);
-        assert_eq!(tree.leaf(3).unwrap(), None);
         for end in 0..bytes.len() {
             assert!(group_info(&bytes[..end]).is_err());
         }
         assert!(group_info(&[&bytes[..], &[0]].concat()).is_err());
-        assert_eq!(tree_of(&plain), Err(FramingError::TooShort));
     }
 
     /// Goal: what is not what its place asks for is refused; by a table of changed bytes.
@@ -602,9 +568,6 @@ mod tests {
                 let bytes = [&honest[..start.min(honest.len())], &tail].concat();
                 let _ = (application(&bytes), commit(&bytes), welcome(&bytes));
                 let _ = (group_info(&bytes), external_commit(&bytes), comes_from_outside(&bytes));
-                if let Ok(tree) = tree_of(&bytes) {
-                    let _ = (tree.leaf(0), tree.leaf(u32::MAX));
-                }
             }
         }
     }

@@ -7,15 +7,19 @@
 //! Every function judges first and writes afterwards, into a [`crate::delivery::Batch`]: a refused
 //! item leaves nothing behind.
 //!
-//! Deliberately absent: HTTP, anything that could hold a plaintext, and MLS beyond the framing (who
-//! may commit what inside a group is judged by the members' devices). A commit from outside alone is held
-//! to more: to the public tree that the hub keeps of the room's newest epoch.
+//! The hub judges each commit by the public half of the room's group, with the rules that clients have too
+//! (`room-rules`); followers read the framing alone, and believe the hub.
+//!
+//! Deliberately absent: HTTP, and anything that could hold a plaintext or a group's secret.
 
 mod external;
 pub mod follower;
 pub mod hub;
 mod membership;
 pub mod mls_framing;
+mod observed;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use bytes::Bytes;
 use federation_proto::ids::{AccountId, DeviceId, Member, RoomId, ServerName};
@@ -28,9 +32,9 @@ use crate::delivery::outbox::{OriginRef, SenderRef};
 use crate::store::StoreError;
 use crate::store::room::RoomRecord;
 
-/// Epochs that a room keeps: a message from an older one is returned to its sender.
-pub const EPOCHS_KEPT: u64 = 32;
-/// Most devices in a room.
+pub use observed::ObservedRooms;
+
+/// Most devices in a room that this homeserver takes part in (ROOM-029): each of its commits writes the whole list.
 pub const MEMBERS_MAX: usize = 2_000;
 
 /// A message whose outside has been read.
@@ -69,6 +73,8 @@ pub struct RoomCommit {
     pub welcome: Option<Ciphertext>,
     /// The group info of the epoch that it begins, while it is proposed.
     pub group_info: Option<Bytes>,
+    /// The group info of epoch 0, with a room's first commit.
+    pub founding: Option<Bytes>,
     /// The counter of the device's submission, as its own server knows it.
     pub counter: u64,
 }
@@ -143,11 +149,12 @@ pub fn read_message(
     if frame.epoch > room.epoch {
         return Err(malformed("the message is from an epoch that has not begun"));
     }
-    if room.epoch - frame.epoch > EPOCHS_KEPT {
+    let kept = u64::from(room.retained_epochs);
+    if room.epoch - frame.epoch > kept {
         return Err(NotTaken::refused(
             RefusalCode::EpochTooOld,
             format!(
-                "the message is from epoch {}, the room is in epoch {} and keeps {EPOCHS_KEPT}: encrypt it again and send",
+                "the message is from epoch {}, the room is in epoch {} and keeps {kept}: encrypt it again and send",
                 frame.epoch, room.epoch
             ),
         ));

@@ -12,15 +12,17 @@ use axum::Router;
 use federation_proto::ids::ServerName;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls_pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::ListenerTls;
 use super::connections::{Bounded, Counted, Ending, Extended, Figures, Shares};
 use super::heads::{Heads, READ_BYTES_MAX};
 use super::refusals;
+use super::{ListenerTls, Shown};
 use crate::federation::inbound;
 use crate::node::Node;
 use crate::tls::{self, Peer};
@@ -67,7 +69,9 @@ pub(super) async fn serve(
             accepted = listener.accept() => accepted,
             () = ending.begun() => return,
         };
-        let acceptor = TlsAcceptor::from(tls.federation.load_full());
+        let shown = tls.federation.borrow().clone();
+        let acceptor = TlsAcceptor::from(shown.tls);
+        let certificate = (shown.leaf, tls.federation.subscribe());
         let (router, ending) = (router.clone(), ending.clone());
         let (node, peers) = (node.clone(), peers.clone());
         tokio::spawn(async move {
@@ -77,7 +81,7 @@ pub(super) async fn serve(
                 () = ending.begun() => return,
             };
             match accepted {
-                Ok(Ok(stream)) => talk(&node, stream, router, &peers, ending).await,
+                Ok(Ok(stream)) => talk(&node, stream, router, &peers, certificate, ending).await,
                 Ok(Err(error)) => match tls::refusal_of(&error) {
                     Some(refusal) => refusals::note(&node, refusal, remote).await,
                     None => tracing::debug!(%remote, %error, "TLS handshake failed"),
@@ -93,6 +97,7 @@ async fn talk(
     stream: TlsStream<Counted<TcpStream>>,
     router: Router,
     peers: &Arc<Shares<ServerName>>,
+    (shown, newest): (CertificateDer<'static>, watch::Receiver<Shown>),
     ending: Ending,
 ) {
     let Some(authenticated) = tls::authenticated(stream.get_ref().1) else {
@@ -136,7 +141,7 @@ async fn talk(
             connection.as_mut().graceful_shutdown();
             finish(node, &authenticated, connection).await
         }
-        () = other_certificate(node) => {
+        () = other_certificate(shown, newest) => {
             tracing::debug!(peer = %peer.0, "the connection gives way to one with the new certificate");
             connection.as_mut().graceful_shutdown();
             finish(node, &authenticated, connection).await
@@ -162,16 +167,17 @@ async fn finish(
     }
 }
 
-/// Resolves when new connections show another certificate than those until now.
-async fn other_certificate(node: &Node) {
-    let mut changed = node.keys.changed();
-    let shown = node.keys.tls_leaf();
-    while changed.changed().await.is_ok() {
-        if node.keys.tls_leaf() != shown {
-            return;
-        }
+/// Resolves when new connections show another certificate than the one that this connection has shown, which may be
+/// so since its handshake.
+async fn other_certificate(shown: CertificateDer<'static>, mut newest: watch::Receiver<Shown>) {
+    if newest
+        .wait_for(|newest| newest.leaf != shown)
+        .await
+        .is_err()
+    {
+        // The listener is gone, and with it whoever would show another.
+        std::future::pending().await
     }
-    std::future::pending().await
 }
 
 /// Resolves when a new connection like this one would be refused.

@@ -77,7 +77,7 @@ pub(super) fn start(tasks: &mut Tasks, node: &Arc<Node>, tls: &Arc<ListenerTls>)
     let sequencer = audit::run_sequencer(
         node.store.clone(),
         node.clock.clone(),
-        node.repeated.clone(),
+        (node.repeated.clone(), node.from_peers.clone()),
     );
     tasks.spawn("audit sequencer", sequencer);
 }

@@ -1,4 +1,4 @@
-//! `W`: audit events not yet numbered. `V`: the audit log. `v`: where the log ends.
+//! `W`: audit events not yet numbered, and how far they are. `V`: the audit log. `v`: where the log ends.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +9,7 @@ const FAMILY: &str = "audit";
 const VERSION: u8 = 1;
 const PENDING_TAIL: &[u8] = b"Wt";
 const PENDING: &[u8] = b"We";
+const PASSED: &[u8] = b"Wp";
 const ENTRY: u8 = b'V';
 const HEAD: &[u8] = b"v";
 
@@ -53,14 +54,51 @@ pub fn put_pending(part: &mut Part, record: &AuditRecord) -> Result<(), StoreErr
     Ok(())
 }
 
-/// The oldest events that are not numbered yet, each with its key.
-pub async fn pending(store: &Store, limit: usize) -> Result<Vec<(Key, AuditRecord)>, StoreError> {
+/// The oldest events recorded after the one at place `passed`, each with its place and its key.
+pub async fn pending(
+    store: &Store,
+    passed: u64,
+    limit: usize,
+) -> Result<Vec<(u64, Key, AuditRecord)>, StoreError> {
+    let from = [PENDING, &passed.saturating_add(1).to_be_bytes()].concat();
     store
-        .range(PENDING, &prefix_end(PENDING), limit, Order::Ascending)
+        .range(&from, &prefix_end(PENDING), limit, Order::Ascending)
         .await?
         .into_iter()
-        .map(|(key, value)| Ok((key, decode(FAMILY, VERSION, &value)?)))
+        .map(|(key, value)| {
+            let place = number(key.get(PENDING.len()..))?;
+            Ok((place, key, decode(FAMILY, VERSION, &value)?))
+        })
         .collect()
+}
+
+/// The place of the event that was recorded last.
+pub async fn newest_pending(store: &Store) -> Result<u64, StoreError> {
+    match store.get(PENDING_TAIL).await? {
+        Some(value) => number(Some(&value)),
+        None => Ok(0),
+    }
+}
+
+/// Up to which place events were numbered. The rows up to there are gone: reading from there on does not pass
+/// over what a store keeps of them.
+pub async fn passed(store: &Store) -> Result<u64, StoreError> {
+    match store.get(PASSED).await? {
+        Some(value) => number(Some(&value)),
+        None => Ok(0),
+    }
+}
+
+/// Events are numbered up to this place, in the part that moves the log's end.
+pub fn put_passed(part: &mut Part, place: u64) {
+    let value = Value::copy_from_slice(&place.to_be_bytes());
+    part.put(Key::from_static(PASSED), value);
+}
+
+fn number(bytes: Option<&[u8]>) -> Result<u64, StoreError> {
+    bytes
+        .and_then(|bytes| Some(u64::from_be_bytes(bytes.try_into().ok()?)))
+        .ok_or(StoreError::Corrupt { family: FAMILY })
 }
 
 /// The log's end, and what must hold for it still to be the end.
@@ -97,13 +135,7 @@ pub async fn entries(
         .range(&from, &prefix_end(&[ENTRY]), limit, Order::Ascending)
         .await?
         .into_iter()
-        .map(|(key, value)| {
-            let number = key
-                .get(1..)
-                .and_then(|number| Some(u64::from_be_bytes(number.try_into().ok()?)))
-                .ok_or(StoreError::Corrupt { family: FAMILY })?;
-            Ok((number, decode(FAMILY, VERSION, &value)?))
-        })
+        .map(|(key, value)| Ok((number(key.get(1..))?, decode(FAMILY, VERSION, &value)?)))
         .collect()
 }
 

@@ -1,5 +1,6 @@
 //! `I`: how far each peer's lanes have come here, what their last positions held, and the highest
-//! link epoch that the peer has used; `i`: how many lanes it has begun in that.
+//! link epoch that the peer has used; `i`: how many lanes it has begun in that, and how many of former ones may
+//! still be stored.
 
 use federation_proto::envelope::Lane;
 use federation_proto::ids::ServerName;
@@ -59,6 +60,29 @@ pub struct LaneCount {
     pub link_epoch: u64,
     /// The lanes.
     pub lanes: u64,
+    /// Lanes of former link epochs that may not be deleted yet.
+    pub former: u64,
+}
+
+impl LaneCount {
+    /// The count in `link_epoch`, which is this one or a later one.
+    #[must_use]
+    pub const fn at(self, link_epoch: u64) -> Self {
+        if self.link_epoch == link_epoch {
+            return self;
+        }
+        Self {
+            link_epoch,
+            lanes: 0,
+            former: self.former.saturating_add(self.lanes),
+        }
+    }
+
+    /// Lanes that are stored, at most.
+    #[must_use]
+    pub const fn stored(&self) -> u64 {
+        self.lanes.saturating_add(self.former)
+    }
 }
 
 /// How many lanes `origin` has begun.

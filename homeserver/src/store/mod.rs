@@ -46,7 +46,7 @@ mod writer;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex, MutexGuard, oneshot};
 
 pub use engine::Engine;
 
@@ -123,6 +123,22 @@ pub enum Write {
     },
 }
 
+impl Write {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Put(key, value) => key.len() + value.len(),
+            Self::Delete(key) => key.len(),
+            Self::Append {
+                tail,
+                prefix,
+                value,
+            } => tail.len() + prefix.len() + value.len(),
+            Self::Count { tally, .. } => tally.len(),
+            Self::Uncount { tally, entry } => tally.len() + entry.len(),
+        }
+    }
+}
+
 /// Writes that happen together or not at all.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Part {
@@ -167,6 +183,12 @@ impl Part {
     pub fn uncount(&mut self, tally: Key, entry: Key) -> &mut Self {
         self.writes.push(Write::Uncount { tally, entry });
         self
+    }
+
+    /// The bytes of the writes behind the first `skipped`.
+    pub fn bytes_behind(&self, skipped: usize) -> usize {
+        let writes = self.writes.get(skipped..).unwrap_or_default();
+        writes.iter().map(Write::bytes).sum()
     }
 
     /// Adds a deletion of `key`.
@@ -247,13 +269,24 @@ pub enum StoreError {
 pub struct Store {
     engine: Arc<dyn Engine>,
     writer: writer::WriterHandle,
+    numbering: Arc<Mutex<()>>,
 }
 
 impl Store {
     /// A store over an opened engine; starts the writer's thread.
     pub fn new(engine: Arc<dyn Engine>) -> Result<Self, StoreError> {
         let writer = writer::spawn(Arc::clone(&engine))?;
-        Ok(Self { engine, writer })
+        Ok(Self {
+            engine,
+            writer,
+            numbering: Arc::default(),
+        })
+    }
+
+    /// Waits for a turn at numbering the audit log. It only saves this process's tasks from working against
+    /// each other: that nothing is numbered twice is held by preconditions.
+    pub async fn numbering(&self) -> MutexGuard<'_, ()> {
+        self.numbering.lock().await
     }
 
     /// Resolves, with the reason, once the store takes no more writes: the process has to end then,

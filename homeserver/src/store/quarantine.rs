@@ -1,15 +1,16 @@
-//! `Z`: documents that strangers have dropped, by their SHA-256.
+//! `Z`: documents that strangers have dropped, by their SHA-256. `r`: a number that changes with each.
 //!
 //! Nothing here has any effect until an administrator takes it.
 
 use serde::{Deserialize, Serialize};
 
 use super::record::{decode, encode, prefix_end};
-use super::{Key, Order, Part, Precondition, Store, StoreError};
+use super::{Key, Order, Part, Precondition, Store, StoreError, Value};
 
 const FAMILY: &str = "quarantined document";
 const VERSION: u8 = 1;
 const DOCUMENT: u8 = b'Z';
+const SERIAL: &[u8] = b"r";
 
 /// A document that a stranger has dropped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,8 +23,27 @@ pub struct QuarantinedRecord {
     pub network: String,
 }
 
-/// Adds a document, unless it is there.
-pub fn put(part: &mut Part, id: &[u8; 32], record: &QuarantinedRecord) -> Result<(), StoreError> {
+/// How often a document was added, as it is stored. Read it before [`all`].
+pub async fn serial(store: &Store) -> Result<Option<Value>, StoreError> {
+    store.get(SERIAL).await
+}
+
+/// Adds a document, unless it is there, or another was added since the serial was read: then they would have
+/// to be counted again.
+pub fn put(
+    part: &mut Part,
+    id: &[u8; 32],
+    record: &QuarantinedRecord,
+    serial: Option<Value>,
+) -> Result<(), StoreError> {
+    let number = match &serial {
+        Some(value) => value.as_ref().try_into().map(u64::from_be_bytes),
+        None => Ok(0),
+    };
+    let number = number.map_err(|_| StoreError::Corrupt { family: FAMILY })?;
+    part.require(Precondition::unchanged(Key::from_static(SERIAL), serial));
+    let next = number.wrapping_add(1).to_be_bytes();
+    part.put(Key::from_static(SERIAL), Value::copy_from_slice(&next));
     part.require(Precondition::Absent(key(id)));
     part.put(key(id), encode(FAMILY, VERSION, record)?);
     Ok(())

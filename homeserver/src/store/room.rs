@@ -19,6 +19,8 @@ pub struct RoomRecord {
     pub epoch: u64,
     /// The hub's stamp of that commit, milliseconds since the Unix epoch.
     pub stamp_ms: u64,
+    /// Epochs that the room keeps: a message from an older one is returned. At a follower the most that there may be.
+    pub retained_epochs: u16,
     /// Every device in it, sorted, each once.
     pub members: Vec<Member>,
 }

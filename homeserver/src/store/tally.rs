@@ -1,4 +1,5 @@
-//! `w`: how much waits here, by peer: in the outbox for it, and in inboxes from it.
+//! `w`: how much waits here, by peer: in the outbox for it, and in inboxes from it. Dead letters that nobody
+//! here wrote are counted the same way, under their own keys.
 //!
 //! A tally is changed in the part that adds or removes what it counts, by the writer alone
 //! ([`super::Write::Count`], [`super::Write::Uncount`]): parts that count at the same time don't

@@ -13,7 +13,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Engine, Part, PartOutcome, StoreError, Write};
+use super::{Engine, Part, PartOutcome, StoreError};
 use crate::telemetry::Stopwatch;
 
 /// Most parts in one durable batch.
@@ -181,32 +181,17 @@ fn gather(
     first: (Part, Answer),
     waiting: &mut mpsc::Receiver<(Part, Answer)>,
 ) -> (Vec<Part>, Vec<Answer>) {
-    let mut bytes = size(&first.0);
+    let mut bytes = first.0.bytes_behind(0);
     let (mut parts, mut answers) = (vec![first.0], vec![first.1]);
     while parts.len() < BATCH_PARTS_MAX && bytes < BATCH_BYTES_MAX {
         let Ok((part, answer)) = waiting.try_recv() else {
             break;
         };
-        bytes += size(&part);
+        bytes += part.bytes_behind(0);
         parts.push(part);
         answers.push(answer);
     }
     (parts, answers)
-}
-
-fn size(part: &Part) -> usize {
-    let sizes = part.writes.iter().map(|write| match write {
-        Write::Put(key, value) => key.len() + value.len(),
-        Write::Delete(key) => key.len(),
-        Write::Append {
-            tail,
-            prefix,
-            value,
-        } => tail.len() + prefix.len() + value.len(),
-        Write::Count { tally, .. } => tally.len(),
-        Write::Uncount { tally, entry } => tally.len() + entry.len(),
-    });
-    sizes.sum()
 }
 
 /// What the watchdog looks at.

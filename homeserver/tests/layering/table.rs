@@ -141,6 +141,7 @@ pub const EDGES: &[(&str, &[&str])] = &[
             "federation/peers",
             "identity",
             "organisation",
+            "rooms",
             "store",
             "tls",
         ],
@@ -221,6 +222,11 @@ pub const CRATES: &[(&[&str], &[&str], &str)] = &[
         "only the rooms at the edge know HTTP",
     ),
     (
+        &["mls_rs", "mls_rs_core", "mls_rs_crypto_rustcrypto"],
+        &[],
+        "what a server may know of MLS is in room-rules",
+    ),
+    (
         &["hickory_resolver"],
         &["federation/discovery/dns"],
         "only discovery asks the DNS",
@@ -236,10 +242,17 @@ pub const CRATE_EDGES: &[(&str, &[&str])] = &[
     // `faultproxy` for tests alone.
     (
         "homeserver",
-        &["faultproxy", "federation-proto", "homeserver-api"],
+        &[
+            "faultproxy",
+            "federation-proto",
+            "homeserver-api",
+            "room-rules",
+        ],
     ),
     ("homeserver-api", &["federation-proto"]),
-    ("entente-sdk", &["homeserver-api"]),
+    // What may happen in a room: one judgement for the hub and for clients.
+    ("room-rules", &["federation-proto"]),
+    ("entente-sdk", &["homeserver-api", "room-rules"]),
     ("chat", &["entente-sdk"]),
     ("load", &["entente-sdk"]),
     ("demo", &["entente-sdk"]),

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use entente_sdk::frames::AbuseReason;
 use entente_sdk::ids::Address;
-use entente_sdk::{MessageId, SendOptions};
+use entente_sdk::{MessageId, Role, SendOptions};
 
 use crate::place::Place;
 use crate::show::duration::parse_seconds;
@@ -73,6 +73,10 @@ pub(crate) enum Command {
     Add(Members),
     /// Remove people from a conversation.
     Remove(Members),
+    /// Say what somebody may do in a conversation.
+    ///
+    /// Owners may do everything. Moderators add and remove people, but for owners. Members write.
+    Role(RoleOf),
     /// Report somebody of a conversation to the administrators.
     ///
     /// The texts of the messages that you name are disclosed to the administrators of your organisation, with your
@@ -285,6 +289,17 @@ pub(crate) enum Contact {
         /// Whom.
         address: Address,
     },
+}
+
+#[derive(Args)]
+pub(crate) struct RoleOf {
+    /// A room (the first digits are enough), or an address of a conversation of two.
+    #[arg(value_name = "ROOM|ADDRESS")]
+    pub(crate) room: Place,
+    /// Whose role.
+    pub(crate) address: Address,
+    /// `owner`, `moderator` or `member`.
+    pub(crate) role: Role,
 }
 
 #[derive(Args)]

@@ -127,6 +127,7 @@ mod tests {
             epoch: 1,
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
             members: Vec::new(),
+            roles: std::collections::BTreeMap::new(),
             out_of_step: false,
             gap: None,
         }

@@ -98,6 +98,20 @@ pub enum Error {
     Closed,
 }
 
+impl From<room_rules::Error> for Error {
+    fn from(error: room_rules::Error) -> Self {
+        use room_rules::Error as Rules;
+        match error {
+            Rules::Certificate(reason) => Self::Certificate(reason),
+            Rules::UnknownOrganisation(server) => Self::UnknownOrganisation(server),
+            Rules::Mls(reason) => Self::Mls(reason),
+            Rules::Settings(_) | Rules::Refused(_) | Rules::PendingRemoves => {
+                Self::Mls(error.to_string())
+            }
+        }
+    }
+}
+
 impl Error {
     /// The stable code: the refusal's or problem's own one, else this library's.
     #[must_use]

@@ -1,8 +1,5 @@
 //! What the fuzz targets in `fuzz/` call: each decoder of the client library, without its types.
 
-use rustls_pki_types::CertificateDer;
-
-use crate::certificate::{self, AnchorSet, Validity};
 use crate::client;
 use crate::content::Content;
 use crate::{core, mls, store, tls};
@@ -12,20 +9,6 @@ use crate::{core, mls, store, tls};
 pub fn content(bytes: &[u8]) {
     if let Ok(content) = Content::decode(bytes) {
         assert_eq!(content.encode().expect("it can be written"), bytes);
-    }
-}
-
-/// Certificates, their names, and chains of two, of an organisation whose root is such bytes as well.
-pub fn certificates(bytes: &[u8]) {
-    let _ = certificate::read(bytes);
-    if let Ok(text) = std::str::from_utf8(bytes) {
-        let _ = certificate::parse_uri(text);
-    }
-    let (first, second) = bytes.split_at(bytes.len() / 2);
-    if let Ok(server) = "a.example".parse() {
-        let anchors = AnchorSet::own(server, second.to_vec());
-        let chain = [CertificateDer::from(first), CertificateDer::from(second)];
-        assert!(anchors.verify(&chain, Validity::NotJudged).is_err());
     }
 }
 

@@ -7,7 +7,6 @@
 
 #![warn(missing_docs)]
 
-mod certificate;
 mod client;
 mod clock;
 mod content;
@@ -45,4 +44,6 @@ pub use homeserver_api::session as frames;
 pub use message::{
     AbuseReport, Body, Gap, Message, MessageId, Progress, Room, RoomMember, SendOptions,
 };
+use room_rules::certificate;
+pub use room_rules::settings::Role;
 pub use store::StoreKey;

@@ -1,11 +1,13 @@
 //! Messages as the application sees them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use homeserver_api::ids::{Address, Member, RoomId, ServerName};
 use homeserver_api::refusal::Refusal;
 use homeserver_api::session::{AbuseReason, Telling};
+use room_rules::settings::Role;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -113,6 +115,8 @@ pub struct Room {
     pub addresses: Vec<Address>,
     /// Its members: every device.
     pub members: Vec<RoomMember>,
+    /// What each of them may do.
+    pub roles: BTreeMap<Address, Role>,
     /// Whether this device has fallen out of its step and is on its way back.
     pub out_of_step: bool,
     /// When this device was out of its step the last time.

@@ -134,6 +134,7 @@ fn create_room(adds: Vec<Member>) -> Submission {
             adds,
             removes: Vec::new(),
             group_info: group_info_message(ROOM, 1).into(),
+            founding: None,
         }),
     }
 }
@@ -142,7 +143,8 @@ fn create_room(adds: Vec<Member>) -> Submission {
 async fn pair(node: &Arc<Node>) -> [(DeviceOf, String); 2] {
     let alice = device_with_token(node, "alice").await;
     let bob = device_with_token(node, "bob").await;
-    let room = create_room(vec![member(node, bob.0)]);
+    let mut room = create_room(vec![member(node, bob.0)]);
+    crate::rooms::testing::fill(node, alice.0, &mut room.body);
     let results = submit(node, alice.0, &[room]).await.unwrap();
     assert!(matches!(results[0].outcome, Outcome::Accepted { .. }));
     [alice, bob]

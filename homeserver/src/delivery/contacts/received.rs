@@ -60,8 +60,8 @@ pub(in crate::delivery) async fn take(
         let sent = send(batch, &speaker, &from, ContactAct::Grant, "").await;
         if let Err(refusal) = settle(sent)? {
             // He may ask again; to refuse would tell him more than others are told.
-            let actor = Actor::System;
-            batch.audit(actor, "contact.grant-not-sent", &from, refusal.to_string());
+            let what = (Actor::System, "contact.grant-not-sent", Some(refusal.code));
+            batch.audit_peer(peer, what, &from, refusal.to_string());
         }
     }
     match effect.told {
@@ -194,7 +194,7 @@ fn step(contact: &mut Contact, said: &Said, expires_ms: u64, now_ms: u64) -> Eff
     }
 }
 
-/// Records an ask without an effect. How many there are is bounded; all else may come as often as a peer likes.
+/// Records an ask without an effect; of all else that has none, which may come as often as a peer likes, there is nothing to say.
 fn ignored(batch: &mut Batch<'_>, from: &Address, said: &Said, to: Option<AccountId>) {
     if said.act == ContactAct::Ask {
         note(batch, from, said, to, "contact.ignored");
@@ -219,7 +219,8 @@ fn note(
         Some(account) => format!("{act} to account {account}"),
         None => format!("{act} to nobody who can be asked from there"),
     };
-    batch.audit(Actor::Peer(from.server.clone()), action, from, detail);
+    let what = (Actor::Peer(from.server.clone()), action, None);
+    batch.audit_peer(&from.server, what, from, detail);
 }
 
 /// What a person let somebody know could not be delivered: an ask is no more, and whoever waits for an

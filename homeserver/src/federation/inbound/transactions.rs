@@ -19,6 +19,7 @@ use http_body_util::{BodyExt, Limited};
 
 use super::error::FederationError;
 use super::gate::Gates;
+use super::padded::UntilRead;
 use crate::audit::{self, Actor, Event};
 use crate::delivery::receive::{self, ReceiveError};
 use crate::federation::peers::{PeerView, told_to_peer};
@@ -37,7 +38,7 @@ pub(super) async fn handle(
     Extension(Peer(peer)): Extension<Peer>,
     Extension(gates): Extension<Arc<Gates>>,
     request: Request,
-) -> Result<Bytes, FederationError> {
+) -> Result<(Extension<UntilRead>, Bytes), FederationError> {
     let view = node
         .peers
         .get(&peer)
@@ -77,7 +78,9 @@ pub(super) async fn handle(
             })?;
     let refused = received.results.iter();
     let refused = refused.filter(|result| matches!(result, ItemResult::Refused(_)));
-    gates.count_refusals(&peer, refused.count(), node.clock.now_ms());
+    // An answer that refuses costs the peer as much: it asked for it in an envelope that was accepted.
+    let refused = refused.count().saturating_add(received.refused_answers);
+    gates.count_refusals(&peer, refused, node.clock.now_ms());
     let receipt = ReceiptBody {
         link: transaction.link().clone(),
         root: transaction.root(),
@@ -89,9 +92,8 @@ pub(super) async fn handle(
         .sign(&node.keys.envelope_key())
         .map_err(|error| FederationError::Internal(error.to_string()))?;
     keep(&node, &peer, &transaction, &receipt).await?;
-    drop(pass);
     tokio::time::sleep(receipt_delay(&node)?).await;
-    Ok(receipt)
+    Ok((Extension(UntilRead::holding(pass)), receipt))
 }
 
 /// Keeps what proves the exchange. The answer does not wait for that to be durable: should it get lost, the

@@ -9,17 +9,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use federation_proto::envelope::Lane;
 use federation_proto::ids::{RoomId, ServerName};
 use federation_proto::keys::KeyId;
-use federation_proto::refusal::RefusalCode;
 use tokio::sync::Notify;
+
+use super::cuts::Cuts;
 
 /// Lanes with new mail that are told apart; beyond that the whole outbox is read.
 const NEWS_LANES_MAX: usize = 16 * 1024;
 /// A peer that talks to us ends a delay towards it this often at most, and its manifest is asked for
 /// no more often.
 pub(super) const RING_EVERY_MS: u64 = 1_000;
-/// Of a peer's envelopes that are refused with one code in this span, so many are audited one by one.
-const REFUSALS_SPAN_MS: u64 = 60_000;
-const REFUSALS_NOTED_MAX: u32 = 20;
 /// How long mail signed with a key that is in no known manifest waits for the manifest that lists it.
 const UNKNOWN_KEY_PATIENCE_MS: u64 = 5 * 60 * 1000;
 /// Most such keys remembered for one peer; beyond that the patience with all of them starts anew.
@@ -76,14 +74,6 @@ impl Limiter {
     }
 }
 
-/// Refusals with one code.
-#[derive(Default)]
-struct Refusals {
-    since_ms: u64,
-    noted: u32,
-    passed_over: u64,
-}
-
 /// One link's bell and status.
 #[derive(Default)]
 pub(super) struct Link {
@@ -104,9 +94,9 @@ pub(super) struct Link {
     manifest_asked: Limiter,
     /// Whether the task waits only because the peer could not be reached.
     unreachable: AtomicBool,
+    /// When what is under way with the peer was cut.
+    pub(super) cuts: Cuts,
     heard: Limiter,
-    /// How often envelopes of the peer were refused in the current span, by code.
-    refusals: Mutex<HashMap<RefusalCode, Refusals>>,
     /// Keys that no known manifest lists, and since when they are asked for.
     unknown_keys: Mutex<HashMap<KeyId, u64>>,
     news: Mutex<News>,
@@ -224,40 +214,6 @@ impl Links {
         };
         self.fetch_manifest(server);
         now_ms.saturating_sub(since_ms) < UNKNOWN_KEY_PATIENCE_MS
-    }
-
-    /// Whether another refusal of an envelope of `server` is worth a line in the audit log, and then how
-    /// many with this code were not, since the last one that was.
-    pub fn note_refusal(&self, server: &ServerName, code: RefusalCode, now_ms: u64) -> Option<u64> {
-        let link = self.link(server);
-        let mut refusals = lock(&link.refusals);
-        let refusals = refusals.entry(code).or_default();
-        if now_ms.abs_diff(refusals.since_ms) >= REFUSALS_SPAN_MS {
-            refusals.since_ms = now_ms;
-            refusals.noted = 0;
-        }
-        if refusals.noted >= REFUSALS_NOTED_MAX {
-            refusals.passed_over = refusals.passed_over.saturating_add(1);
-            return None;
-        }
-        refusals.noted = refusals.noted.saturating_add(1);
-        Some(std::mem::take(&mut refusals.passed_over))
-    }
-
-    /// How many refusals were passed over whose span is over, with their servers and codes: to be noted
-    /// now.
-    pub(super) fn take_passed_over(&self, now_ms: u64) -> Vec<(ServerName, RefusalCode, u64)> {
-        let mut found = Vec::new();
-        for (server, link) in lock(&self.links).iter() {
-            for (code, refusals) in lock(&link.refusals).iter_mut() {
-                let over = now_ms.abs_diff(refusals.since_ms) >= REFUSALS_SPAN_MS;
-                if over && refusals.passed_over > 0 {
-                    let count = std::mem::take(&mut refusals.passed_over);
-                    found.push((server.clone(), *code, count));
-                }
-            }
-        }
-        found
     }
 
     /// How things stand with `server`.

@@ -1,9 +1,10 @@
 //! What goes out to peers: one task for each, which sends what waits in the outbox.
 //!
-//! A task does one thing at a time and has one transaction under way at most. It is woken by its own
+//! A task does one thing at a time, beside the few transactions that it has under way. It is woken by its own
 //! bell, never by polling; what it knows is in the store, so that it may die at any moment.
 
 mod backoff;
+mod cuts;
 mod links;
 mod network;
 mod queue;
@@ -22,9 +23,8 @@ use federation_proto::ids::ServerName;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::audit::{self, Actor, Event};
 use crate::federation::files;
-use crate::federation::peers::{self, PeerState};
+use crate::federation::peers;
 use crate::node::{Hint, Node};
 use crate::store::{Part, StoreError, dead_letters, report};
 
@@ -43,8 +43,6 @@ const ROUND: Duration = Duration::from_secs(30);
 const LOOK_AGAIN_MS: u64 = 100;
 /// How long a task that has ended stays away.
 const RESPAWN_DELAY: Duration = Duration::from_millis(500);
-/// Dead letters deleted in one round.
-const DEAD_LETTERS_DELETED: usize = 1000;
 /// Reports of abuse deleted in one round.
 const REPORTS_DELETED: usize = 1000;
 
@@ -59,8 +57,6 @@ pub async fn run(node: Arc<Node>, network: Arc<dyn Network>) -> Result<(), Store
     tasks.spawn(files::run(Arc::clone(&node), Arc::clone(&network)));
     let mut workers: HashMap<ServerName, AbortHandle> = HashMap::new();
     let mut rounds = tokio::time::interval(ROUND);
-    // As which each peer was cut off last.
-    let mut cut: HashMap<ServerName, Option<PeerState>> = HashMap::new();
     loop {
         for peer in node.peers.all() {
             let busy = workers
@@ -71,13 +67,8 @@ pub async fn run(node: Arc<Node>, network: Arc<dyn Network>) -> Result<(), Store
                     Worker::new(Arc::clone(&node), Arc::clone(&network), peer.server.clone());
                 workers.insert(peer.server.clone(), tasks.spawn(worker.run()));
             }
-            if peer.agreed == Some(PeerState::Active) {
-                cut.remove(&peer.server);
-            } else if cut.insert(peer.server.clone(), peer.agreed) != Some(peer.agreed) {
-                // What is under way there ends now, not when it is answered. Once: what follows is that the
-                // peer is told.
-                network.cut(&peer.server);
-            }
+            // What is under way there ends now, not when it is answered.
+            cut_if_ended(&node, network.as_ref(), &peer.server);
         }
         tokio::select! {
             // Whoever made the change may have gone before taking the snapshot anew.
@@ -93,6 +84,13 @@ pub async fn run(node: Arc<Node>, network: Arc<dyn Network>) -> Result<(), Store
             Some(_) = tasks.join_next() => tokio::time::sleep(RESPAWN_DELAY).await,
         }
     }
+}
+
+/// Cuts what is under way with `server`, once its agreement is no longer in force.
+fn cut_if_ended(node: &Node, network: &dyn Network, server: &ServerName) {
+    let agreed = || node.peers.get(server).and_then(|peer| peer.agreed);
+    let link = node.links.link(server);
+    link.cuts.look(agreed, || network.cut(server));
 }
 
 /// Waits until agreements have changed.
@@ -134,19 +132,9 @@ async fn round(node: &Arc<Node>) -> Result<(), StoreError> {
             peers::warn(node, &peer).await?;
         }
     }
+    dead_letters::delete_old(&node.store, now_ms).await?;
     let mut part = Part::default();
-    dead_letters::delete_old(&node.store, &mut part, now_ms, DEAD_LETTERS_DELETED).await?;
     report::delete_old(&node.store, &mut part, now_ms, REPORTS_DELETED).await?;
-    for (server, code, count) in node.links.take_passed_over(now_ms) {
-        let event = Event {
-            at_ms: now_ms,
-            actor: Actor::Peer(server.clone()),
-            action: "envelope.refused",
-            subject: server.to_string(),
-            detail: format!("{code}: {count} more"),
-        };
-        audit::record(&mut part, &event);
-    }
     if !part.writes.is_empty() {
         node.store.commit(part).await?;
     }

@@ -14,6 +14,7 @@ use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use ring::rand::SecureRandom;
 use rustls_pki_types::CertificateDer;
+use tokio::sync::watch;
 
 use super::Links;
 use crate::clock::Clock;
@@ -37,7 +38,7 @@ pub trait Network: Send + Sync + 'static {
         within: Duration,
     ) -> BoxFuture<'a, Result<Response<ResponseBody>, ConnectionError>>;
 
-    /// Closes every connection to `server`.
+    /// Closes every connection to `server`, and ends every request to it that is under way.
     fn cut(&self, server: &ServerName);
 }
 
@@ -48,7 +49,32 @@ pub struct TlsNetwork {
     clock: Arc<dyn Clock>,
     discovery: Discovery,
     links: Arc<Links>,
-    connections: Mutex<HashMap<ServerName, Slot>>,
+    connections: Mutex<HashMap<ServerName, Reach>>,
+}
+
+/// How a peer is reached, until it is cut.
+#[derive(Clone, Default)]
+struct Reach {
+    slot: Slot,
+    cut: Cut,
+}
+
+/// Ends whatever waits for a peer, on whichever connection, or for one.
+#[derive(Clone)]
+struct Cut(watch::Sender<bool>);
+
+impl Default for Cut {
+    fn default() -> Self {
+        Self(watch::Sender::new(false))
+    }
+}
+
+impl Cut {
+    /// Resolves when the peer is cut.
+    async fn done(&self) {
+        // The sender lives in `self`, so waiting can't fail.
+        let _ = self.0.subscribe().wait_for(|done| *done).await;
+    }
 }
 
 /// Where a peer's connection is kept; locked while it is being opened.
@@ -94,8 +120,17 @@ impl TlsNetwork {
         }
     }
 
-    fn slot(&self, server: &ServerName) -> Slot {
-        Arc::clone(self.slots().entry(server.clone()).or_default())
+    fn reach(&self, server: &ServerName) -> Reach {
+        self.all().entry(server.clone()).or_default().clone()
+    }
+
+    /// Lets go of a connection on which nobody answers; others who wait on it wait on.
+    fn forget(&self, server: &ServerName, slot: &Slot) {
+        if let Some(reach) = self.all().get_mut(server)
+            && Arc::ptr_eq(&reach.slot, slot)
+        {
+            reach.slot = Slot::default();
+        }
     }
 
     /// The checked addresses of `server`, in the order to try.
@@ -116,7 +151,7 @@ impl TlsNetwork {
         }
     }
 
-    fn slots(&self) -> MutexGuard<'_, HashMap<ServerName, Slot>> {
+    fn all(&self) -> MutexGuard<'_, HashMap<ServerName, Reach>> {
         self.connections
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -191,21 +226,37 @@ impl TlsNetwork {
         request: Request<Bytes>,
         within: Duration,
     ) -> Result<Response<ResponseBody>, ConnectionError> {
-        let slot = self.slot(server);
-        let (mut requests, is_new) = self.requests(&slot, server, endpoints).await?;
+        let Reach { slot, cut } = self.reach(server);
+        // A peer that takes a request and says nothing must not keep it, nor the connection, until its time
+        // is over.
+        tokio::select! {
+            biased;
+            () = cut.done() => Err(ConnectionError::Cut),
+            answer = self.send_over(&slot, server, endpoints, request, within) => answer,
+        }
+    }
+
+    async fn send_over(
+        &self,
+        slot: &Slot,
+        server: &ServerName,
+        endpoints: &[String],
+        request: Request<Bytes>,
+        within: Duration,
+    ) -> Result<Response<ResponseBody>, ConnectionError> {
+        let (mut requests, is_new) = self.requests(slot, server, endpoints).await?;
         let mut answer = requests.send(request.clone(), within).await;
         let has_broken = matches!(answer, Err(ConnectionError::Broken(_)));
-        // A connection that the peer was just closing. Every request may come twice; after a cut this one
-        // must not.
-        if has_broken && !is_new && Arc::ptr_eq(&slot, &self.slot(server)) {
+        // A connection that the peer was just closing. Every request may come twice.
+        if has_broken && !is_new {
             slot.lock().await.open = None;
-            let (mut requests, _) = self.requests(&slot, server, endpoints).await?;
+            let (mut requests, _) = self.requests(slot, server, endpoints).await?;
             answer = requests.send(request, within).await;
         }
         if matches!(answer, Err(ConnectionError::Silent(_))) {
             // Perhaps nobody is there any more. A connection that has broken says so itself; one that
             // has only dropped this request carries others.
-            self.cut(server);
+            self.forget(server, slot);
         }
         Ok(answer?.map(|body| {
             body.map_err(|error| ConnectionError::broken(&error))
@@ -226,7 +277,13 @@ impl Network for TlsNetwork {
     }
 
     fn cut(&self, server: &ServerName) {
-        // Dropping the slot drops the connection as soon as nobody is opening it any more.
-        self.slots().remove(server);
+        let Some(Reach { slot, cut }) = self.all().remove(server) else {
+            return;
+        };
+        cut.0.send_replace(true);
+        // Now, and not when the last one who waits on it has heard. Whoever is opening one drops it then.
+        if let Ok(mut kept) = slot.try_lock() {
+            *kept = Kept::default();
+        }
     }
 }

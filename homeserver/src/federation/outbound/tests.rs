@@ -48,6 +48,8 @@ mod declarations;
 mod directory;
 mod documents;
 mod faulty_wires;
+mod floods;
+mod judged_again;
 mod keys;
 mod mutual_tls;
 mod on_the_wire;
@@ -56,6 +58,7 @@ mod refusals;
 mod reports;
 mod resync;
 mod shares;
+mod silent_peers;
 mod waiting;
 
 const ROOM: RoomId = RoomId::from_bytes([7; 16]);

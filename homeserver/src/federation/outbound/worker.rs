@@ -21,18 +21,21 @@ use federation_proto::envelope::Lane;
 use federation_proto::ids::ServerName;
 use federation_proto::refusal::{Refusal, RefusalCode};
 use federation_proto::version::Version;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::exchange::UnderWay;
 use self::expiry::EXPIRY_INTERVAL;
 use self::splitting::Suspicion;
 use super::backoff::Backoff;
+use super::cut_if_ended;
 use super::links::{self, News, RING_EVERY_MS};
 use super::network::Network;
 use super::queue::{Filled, Next, Queue};
 use super::request::RequestError;
 use super::settle;
 use crate::federation::peers::{self, Direction, Operation, PeerState, PeerView};
+use crate::http_client::ConnectionError;
 use crate::node::Node;
 use crate::store::StoreError;
 use crate::store::outbox;
@@ -63,6 +66,8 @@ pub(super) struct Worker {
     suspicion: Option<Suspicion>,
     /// When documents are tried again that the peer did not take.
     documents_at: Option<Instant>,
+    /// A hub is being asked for the peer's manifest.
+    hub_asked: JoinSet<()>,
 }
 
 /// What a step asks for.
@@ -100,6 +105,7 @@ impl Worker {
             expiry_cursor: None,
             suspicion: None,
             documents_at: None,
+            hub_asked: JoinSet::new(),
         }
     }
 
@@ -186,8 +192,9 @@ impl Worker {
         }
     }
 
-    fn retry_now(&mut self) {
+    pub(super) fn retry_now(&mut self) {
         self.backoff.reset();
+        self.pause = None;
         self.queue.mail(News::Anywhere);
     }
 
@@ -206,6 +213,7 @@ impl Worker {
         let now_ms = self.node.clock.now_ms();
         if peer.agreed != Some(PeerState::Active) {
             // What is not answered yet is sent again, should there be a later.
+            cut_if_ended(&self.node, self.network.as_ref(), &self.server);
             self.read_afresh(self.queue.link_epoch());
             self.pause = None;
         }
@@ -341,6 +349,10 @@ impl Worker {
     }
 
     async fn failed(&mut self, error: &RequestError) -> Result<Step, StoreError> {
+        if matches!(error, RequestError::Unreachable(ConnectionError::Cut)) {
+            // By ourselves: what that means for what waits is to be seen at once.
+            return Ok(Step::Again);
+        }
         if self.pause.is_some() {
             // What was under way together fails together, and counts once.
             return Ok(self.paused());

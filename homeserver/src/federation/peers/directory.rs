@@ -13,6 +13,7 @@ use federation_proto::ids::ServerName;
 use federation_proto::manifest::Manifest;
 use federation_proto::refusal::{Refusal, RefusalCode};
 use homeserver_api::admin::{Operation, PeerState};
+use homeserver_api::attributes::MessageAttributes;
 
 use super::view;
 use crate::node::Node;
@@ -87,6 +88,17 @@ impl PeerView {
         policy::evaluate_link(&link, direction, operation, user_type, now_ms).into_result()
     }
 
+    /// Whether the agreement lets a message with these attributes, which was not written by one of ours, pass in
+    /// this direction now.
+    pub fn judge_passing(
+        &self,
+        direction: Direction,
+        attributes: &MessageAttributes,
+        now_ms: u64,
+    ) -> Result<(), Refusal> {
+        policy::evaluate_passing(&self.link(), direction, attributes, now_ms).into_result()
+    }
+
     /// Whether the agreement is in force now, whatever it grants.
     pub fn in_force(&self, now_ms: u64) -> Result<(), Refusal> {
         policy::evaluate_standing(&self.link(), now_ms).into_result()
@@ -112,7 +124,8 @@ impl PeerView {
         Precondition::unchanged(self.serial.0.clone(), self.serial.1.clone())
     }
 
-    fn link(&self) -> Link<'_> {
+    /// The peer as policy sees it.
+    pub fn link(&self) -> Link<'_> {
         Link {
             server: &self.server,
             agreement: Some(&self.agreement),

@@ -1,5 +1,4 @@
-//! What a commit from outside its group shows, and the tree that it is held against: the leaves of a group
-//! info, which are public to the servers of a room as handshakes are.
+//! What a commit from outside its group shows, and what a group info does.
 
 use federation_proto::ids::RoomId;
 
@@ -8,20 +7,14 @@ use super::{
     SIGNATURE_BYTES_MAX, update_path,
 };
 
-/// `LeafNodeSource key_package`.
-const FROM_KEY_PACKAGE: u8 = 1;
-/// `LeafNodeSource update`.
-const FROM_UPDATE: u8 = 2;
 /// `LeafNodeSource commit`.
-pub(super) const FROM_COMMIT: u8 = 3;
+const FROM_COMMIT: u8 = 3;
 /// `ProposalOrRefType proposal`.
 const BY_VALUE: u8 = 1;
 /// `ProposalType remove`.
 const REMOVE: u16 = 3;
 /// `ProposalType external_init`.
 const EXTERNAL_INIT: u16 = 6;
-/// `ExtensionType ratchet_tree`.
-const RATCHET_TREE: u16 = 2;
 /// Longest KEM output of any suite.
 const KEM_OUTPUT_BYTES_MAX: usize = 2048;
 
@@ -45,10 +38,6 @@ pub struct ExternalCommit<'a> {
     pub removed: u32,
     /// The leaf that it puts in.
     pub leaf: LeafFrame<'a>,
-    /// Its new leaf's signature.
-    pub signature: &'a [u8],
-    /// `FramedContent`.
-    content: &'a [u8],
 }
 
 /// What a group info shows.
@@ -60,35 +49,11 @@ pub struct GroupInfoFrame {
     pub epoch: u64,
 }
 
-/// The public half of a group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GroupTree<'a> {
-    /// `GroupContext`, which signatures cover.
-    pub context: &'a [u8],
-    /// `optional<Node>`s: leaves and the nodes between them, in turn.
-    nodes: &'a [u8],
-}
-
-impl ExternalCommit<'_> {
-    /// What the signature is over (`SignContent` of `FramedContentTBS`), in a group with this context.
-    pub fn signed_content(&self, context: &[u8]) -> Vec<u8> {
-        let to_be_signed = [
-            &MLS10.to_be_bytes()[..],
-            &PUBLIC_MESSAGE.to_be_bytes(),
-            self.content,
-            context,
-        ]
-        .concat();
-        [vector(b"MLS 1.0 FramedContentTBS"), vector(&to_be_signed)].concat()
-    }
-}
-
 /// Reads a PublicMessage by which a member that is out of step comes back: an external init and the removal
 /// of one leaf, with a path.
 pub fn external_commit(bytes: &[u8]) -> Result<ExternalCommit<'_>, FramingError> {
     let mut reader = Reader(bytes);
     reader.message_of(PUBLIC_MESSAGE)?;
-    let content_start = reader.0;
     let room = reader.group_id()?;
     let epoch = reader.u64()?;
     if reader.u8()? != NEW_MEMBER_COMMIT {
@@ -105,8 +70,7 @@ pub fn external_commit(bytes: &[u8]) -> Result<ExternalCommit<'_>, FramingError>
         return Err(FramingError::Kind);
     }
     let leaf = update_path(&mut reader)?;
-    let content = consumed(content_start, &reader)?;
-    let signature = reader.opaque_non_empty(SIGNATURE_BYTES_MAX)?;
+    reader.opaque_non_empty(SIGNATURE_BYTES_MAX)?; // signature
     // The confirmation tag; there is no membership tag from outside.
     reader.opaque_non_empty(SIGNATURE_BYTES_MAX)?;
     reader.end()?;
@@ -115,8 +79,6 @@ pub fn external_commit(bytes: &[u8]) -> Result<ExternalCommit<'_>, FramingError>
         epoch,
         removed,
         leaf,
-        signature,
-        content,
     })
 }
 
@@ -142,31 +104,8 @@ fn only_removal(proposals: &[u8]) -> Result<u32, FramingError> {
 
 /// Reads the outside of a group info.
 pub fn group_info(bytes: &[u8]) -> Result<GroupInfoFrame, FramingError> {
-    read_group_info(bytes).map(|(frame, _, _)| frame)
-}
-
-/// Reads the public half of the group that a group info describes.
-pub fn tree_of(bytes: &[u8]) -> Result<GroupTree<'_>, FramingError> {
-    let (_, context, extensions) = read_group_info(bytes)?;
-    let mut reader = Reader(extensions);
-    while !reader.0.is_empty() {
-        let kind = reader.u16()?;
-        let data = reader.opaque(usize::MAX)?;
-        if kind == RATCHET_TREE {
-            let mut tree = Reader(data);
-            let nodes = tree.opaque(usize::MAX)?;
-            tree.end()?;
-            return Ok(GroupTree { context, nodes });
-        }
-    }
-    Err(FramingError::TooShort)
-}
-
-/// The frame, the `GroupContext` and the extensions of a `GroupInfo`.
-fn read_group_info(bytes: &[u8]) -> Result<(GroupInfoFrame, &[u8], &[u8]), FramingError> {
     let mut reader = Reader(bytes);
     reader.message_of(GROUP_INFO)?;
-    let context_start = reader.0;
     if reader.u16()? != MLS10 {
         return Err(FramingError::Kind);
     }
@@ -176,72 +115,17 @@ fn read_group_info(bytes: &[u8]) -> Result<(GroupInfoFrame, &[u8], &[u8]), Frami
     let epoch = reader.u64()?;
     reader.opaque_non_empty(SIGNATURE_BYTES_MAX)?; // tree_hash
     reader.opaque(SIGNATURE_BYTES_MAX)?; // confirmed_transcript_hash, empty in epoch 0
-    reader.opaque(usize::MAX)?; // extensions
-    let context = consumed(context_start, &reader)?;
-    let extensions = reader.opaque(usize::MAX)?;
+    reader.opaque(usize::MAX)?; // extensions of the context
+    reader.opaque(usize::MAX)?; // extensions, the tree among them
     reader.opaque_non_empty(SIGNATURE_BYTES_MAX)?; // confirmation_tag
     reader.u32()?; // signer
     reader.opaque_non_empty(SIGNATURE_BYTES_MAX)?; // signature
     reader.end()?;
-    Ok((GroupInfoFrame { room, epoch }, context, extensions))
+    Ok(GroupInfoFrame { room, epoch })
 }
 
-impl<'a> GroupTree<'a> {
-    /// The leaf with this index; `None` when it is blank or lies beyond the last.
-    pub fn leaf(&self, index: u32) -> Result<Option<LeafFrame<'a>>, FramingError> {
-        let mut reader = Reader(self.nodes);
-        let mut place = 0_u64;
-        // Leaves and parents take turns.
-        let wanted = u64::from(index) * 2;
-        while !reader.0.is_empty() {
-            let leaf = node(&mut reader)?;
-            if place == wanted {
-                return Ok(leaf);
-            }
-            place += 1;
-        }
-        Ok(None)
-    }
-}
-
-/// `optional<Node>`: what a leaf shows.
-fn node<'a>(reader: &mut Reader<'a>) -> Result<Option<LeafFrame<'a>>, FramingError> {
-    /// `NodeType leaf` and `parent`.
-    const LEAF: u8 = 1;
-    const PARENT: u8 = 2;
-    match reader.u8()? {
-        0 => return Ok(None),
-        1 => {}
-        _ => return Err(FramingError::Kind),
-    }
-    match reader.u8()? {
-        LEAF => any_leaf_node(reader).map(Some),
-        PARENT => {
-            reader.opaque_non_empty(SIGNATURE_BYTES_MAX)?; // encryption_key
-            reader.opaque(SIGNATURE_BYTES_MAX)?; // parent_hash
-            reader.opaque(usize::MAX)?; // unmerged_leaves
-            Ok(None)
-        }
-        _ => Err(FramingError::Kind),
-    }
-}
-
-/// `LeafNode` of this source.
-pub(super) fn leaf_node<'a>(
-    reader: &mut Reader<'a>,
-    source: u8,
-) -> Result<LeafFrame<'a>, FramingError> {
-    read_leaf(reader, |found| found == source)
-}
-
-fn any_leaf_node<'a>(reader: &mut Reader<'a>) -> Result<LeafFrame<'a>, FramingError> {
-    read_leaf(reader, |_| true)
-}
-
-fn read_leaf<'a>(
-    reader: &mut Reader<'a>,
-    may_come_from: impl FnOnce(u8) -> bool,
-) -> Result<LeafFrame<'a>, FramingError> {
+/// `LeafNode` of a commit.
+pub(super) fn leaf_node<'a>(reader: &mut Reader<'a>) -> Result<LeafFrame<'a>, FramingError> {
     /// `CredentialType basic` and `x509`.
     const BASIC: u16 = 1;
     const X509: u16 = 2;
@@ -260,22 +144,10 @@ fn read_leaf<'a>(
     for _ in 0..5 {
         reader.opaque(usize::MAX)?;
     }
-    let source = reader.u8()?;
-    if !may_come_from(source) {
+    if reader.u8()? != FROM_COMMIT {
         return Err(FramingError::Kind);
     }
-    match source {
-        // Its lifetime.
-        FROM_KEY_PACKAGE => {
-            reader.take(16)?;
-        }
-        FROM_UPDATE => {}
-        // parent_hash, empty in a tree of one
-        FROM_COMMIT => {
-            reader.opaque(SIGNATURE_BYTES_MAX)?;
-        }
-        _ => return Err(FramingError::Kind),
-    }
+    reader.opaque(SIGNATURE_BYTES_MAX)?; // parent_hash, empty in a tree of one
     reader.opaque(usize::MAX)?; // extensions
     reader.opaque_non_empty(SIGNATURE_BYTES_MAX)?; // signature
     Ok(LeafFrame {
@@ -284,16 +156,9 @@ fn read_leaf<'a>(
     })
 }
 
-/// What was read since the reader stood at `start`.
-fn consumed<'a>(start: &'a [u8], reader: &Reader<'a>) -> Result<&'a [u8], FramingError> {
-    let length = start.len().checked_sub(reader.0.len());
-    length
-        .and_then(|length| start.get(..length))
-        .ok_or(FramingError::TooShort)
-}
-
 /// A variable-size vector (RFC 9420, section 2.1.2): the shortest form. What is longer than any such vector
-/// is cut off, so that no signature over it holds.
+/// is cut off.
+#[cfg(test)]
 pub(crate) fn vector(bytes: &[u8]) -> Vec<u8> {
     const LENGTH_MAX: u32 = (1 << 30) - 1;
     let length = u32::try_from(bytes.len()).unwrap_or(LENGTH_MAX);

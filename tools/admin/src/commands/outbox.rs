@@ -3,7 +3,8 @@
 use std::num::NonZeroU32;
 
 use homeserver_api::admin::{
-    DeadLetter, DeadLetters, Outbox, OutboxState, ReceiptDirection, ReceiptState, Receipts,
+    DeadCount, DeadLetter, DeadLetters, Outbox, OutboxState, ReceiptDirection, ReceiptState,
+    Receipts,
 };
 
 use super::confirm;
@@ -64,7 +65,13 @@ pub(super) async fn dead_letters(
     let letters: DeadLetters = admin
         .get(&format!("/admin/v1/dead-letters?limit={limit}"))
         .await?;
-    format.show(&letters, |letters| dead_letter_list(&letters.dead_letters))
+    format.show(&letters, |letters| {
+        let listed = dead_letter_list(&letters.dead_letters);
+        match letters.counted.as_slice() {
+            [] => listed,
+            counted => format!("{listed}\n\n{}", dead_count_list(counted)),
+        }
+    })
 }
 
 fn outbox_list(destinations: &[OutboxState]) -> String {
@@ -162,4 +169,19 @@ fn dead_letter_list(letters: &[DeadLetter]) -> String {
         rows,
         "Nothing was given up.",
     )
+}
+
+fn dead_count_list(counted: &[DeadCount]) -> String {
+    let rows = counted
+        .iter()
+        .map(|counted| {
+            vec![
+                instant(counted.day_ms),
+                counted.server.to_string(),
+                counted.code.to_string(),
+                counted.count.to_string(),
+            ]
+        })
+        .collect();
+    list(&["day from", "for", "code", "not of people here"], rows, "")
 }

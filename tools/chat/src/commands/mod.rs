@@ -53,6 +53,7 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result {
         Command::SaveFile(arguments) => files::save(common, &arguments, output).await,
         Command::Add(arguments) => members::add(common, &arguments, output).await,
         Command::Remove(arguments) => members::remove(common, &arguments, output).await,
+        Command::Role(arguments) => members::role(common, &arguments, output).await,
         Command::Report(arguments) => report::run(common, &arguments, output).await,
         Command::Contact(what) => contact::run(common, &what, output).await,
         Command::Account => account::account(common, output).await,

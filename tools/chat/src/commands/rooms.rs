@@ -37,6 +37,7 @@ async fn list(client: &Client, output: &Output) -> Result {
             "hub": room.hub,
             "epoch": room.epoch,
             "addresses": room.addresses,
+            "roles": room.roles,
             "devices": room.members.len(),
             "messages": messages,
             "out_of_step": room.out_of_step,

@@ -16,6 +16,7 @@ use homeserver_api::ids::{Address, Member, RoomId, ServerName};
 use homeserver_api::password::Password;
 use homeserver_api::policy::UserTypePolicy;
 use homeserver_api::session::{Listing, Sought};
+use room_rules::settings::Role;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -297,6 +298,18 @@ impl Client {
         let add = add.to_vec();
         self.shared
             .run_operation(move |core| core.add_members(room, &add))
+            .await
+            .map(|_| ())
+    }
+
+    /// Gives an account in a room another role, and waits until the room's hub has ordered that.
+    ///
+    /// # Errors
+    /// When the own role does not allow it, when the address is not in the room, or when the hub refuses.
+    pub async fn set_role(&self, room: RoomId, address: &Address, role: Role) -> Result<(), Error> {
+        let address = address.clone();
+        self.shared
+            .run_operation(move |core| core.set_role(room, &address, role))
             .await
             .map(|_| ())
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use homeserver_api::Base64;
 use homeserver_api::client::{
     AccountInfo, Anchors, KeyPackageCount, KeyPackages, RenewRequest, RenewResponse,
+    RoomCertificate,
 };
 use homeserver_api::password::{ChangePasswordRequest, Password};
 use http::Method;
@@ -96,7 +97,17 @@ async fn account_now(shared: &Arc<Shared>) -> Result<(), Error> {
             Ok(())
         })
         .await?;
-    anchors(shared).await
+    anchors(shared).await?;
+    room_certificate(shared).await
+}
+
+/// Fetches what names the homeserver as the hub of new rooms.
+async fn room_certificate(shared: &Arc<Shared>) -> Result<(), Error> {
+    let token = Some(shared.identity.token.as_str());
+    let RoomCertificate { chain } =
+        requests::get(&shared.endpoint, token, "/v1/room-certificate").await?;
+    let chain = chain.into_iter().map(|der| der.0).collect();
+    shared.run(move |core| core.set_hub_chain(chain)).await
 }
 
 /// Fetches the roots.

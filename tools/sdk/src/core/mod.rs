@@ -14,6 +14,7 @@ mod keys;
 mod look_ups;
 mod messages;
 mod operations;
+mod plan;
 mod receive;
 mod records;
 mod reports;
@@ -291,6 +292,18 @@ impl Core {
     /// Takes over the account's policy.
     pub(crate) fn set_policy(&mut self, policy: UserTypePolicy) {
         self.state.policy = Some(policy);
+    }
+
+    /// Takes over the own homeserver's room certificate, with the issuing CA's.
+    pub(crate) fn set_hub_chain(&mut self, chain: Vec<Vec<u8>>) -> Result<(), Error> {
+        let hub = self.anchors.verify_hub(&chain)?;
+        if hub.server != self.identity.member.server {
+            return Err(Error::Certificate(
+                "the room certificate is another homeserver's".to_owned(),
+            ));
+        }
+        self.state.hub_chain = chain;
+        Ok(())
     }
 
     /// Takes over the other organisations' roots.

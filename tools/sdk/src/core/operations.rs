@@ -6,17 +6,19 @@
 
 use std::collections::BTreeSet;
 
-use homeserver_api::ids::{Address, Member, RequestId, RoomId};
+use homeserver_api::ids::{Address, RequestId, RoomId};
 use homeserver_api::refusal::{Refusal, RefusalCode};
 use homeserver_api::session::{ClaimedDevice, Commit, SubmissionBody};
 use mls_rs::MlsMessage;
+use room_rules::settings::{Context, Role};
 
 use super::Core;
+use super::plan::no_key_packages;
 use super::records::{
     Claim, ClaimedKeys, CommitInFlight, Operation, OperationKind, Purpose, RoomRecord, Standing,
 };
-use super::rooms::{Leaf, leaves};
-use crate::certificate::Validity;
+use super::resync::own_group_info;
+use super::rooms::{context, leaves};
 use crate::error::Error;
 use crate::mls;
 use crate::store::Family;
@@ -27,12 +29,6 @@ const LOST_COMMITS_MAX: u32 = 32;
 const REFRESH_AGAIN_AFTER_MS: u64 = 60 * 1000;
 /// Most accounts in one operation.
 const ACCOUNTS_MAX: usize = 256;
-
-/// What a commit will do.
-struct Plan {
-    adds: Vec<(Member, MlsMessage)>,
-    removes: Vec<(u32, Member)>,
-}
 
 impl Core {
     /// Begins a new room with these accounts; the operation's number.
@@ -85,6 +81,24 @@ impl Core {
             return Err(Error::InvalidArgument("name somebody to remove".to_owned()));
         }
         self.start_operation(room, OperationKind::Remove(addresses), BTreeSet::new())
+    }
+
+    /// Begins to give an account in a room another role; the operation's number.
+    pub(crate) fn set_role(
+        &mut self,
+        room: RoomId,
+        address: &Address,
+        role: Role,
+    ) -> Result<u64, Error> {
+        self.open_room(room)?;
+        let leaves = leaves(self.group(room)?)?;
+        if !leaves.iter().any(|leaf| leaf.device.address == *address) {
+            return Err(Error::InvalidArgument(format!(
+                "{address} is not in the room"
+            )));
+        }
+        let kind = OperationKind::SetRole(address.clone(), role);
+        self.start_operation(room, kind, BTreeSet::new())
     }
 
     /// Begins to renew this device's leaf in a room, unless that has just failed.
@@ -311,17 +325,21 @@ impl Core {
     fn make_commit(&mut self, operation: &Operation) -> Result<bool, Error> {
         let room = operation.room;
         let now = self.now_ms();
-        if operation.kind == OperationKind::Create && !self.rooms.contains_key(&room) {
-            self.create_room(room)?;
-        }
-        let leaves = self.admit_members(room)?;
-        let plan = self.plan(operation, &leaves)?;
+        let (leaves, context) = if self.rooms.contains_key(&room) {
+            let leaves = self.admit_members(room)?;
+            (leaves, context(self.group(room)?)?)
+        } else if operation.kind == OperationKind::Create {
+            (Vec::new(), self.new_context()?)
+        } else {
+            return Err(Error::UnknownRoom(room));
+        };
+        let mut plan = self.plan(operation, &leaves, &context.settings)?;
         let refresh = operation.kind == OperationKind::Refresh;
         // Its renewal begins a new one.
         if refresh && self.certificate_has_expired() {
             return Ok(false);
         }
-        if plan.adds.is_empty() && plan.removes.is_empty() && !refresh {
+        if plan.is_empty() && !refresh {
             return if operation.kind == OperationKind::Create {
                 let own = self.own_address();
                 Err(
@@ -338,6 +356,15 @@ impl Core {
             } else {
                 Ok(false)
             };
+        }
+        let mut founding = None;
+        if !self.rooms.contains_key(&room) {
+            // A new room begins with those who are invited; later ones need a change.
+            let settings = plan.settings.take().unwrap_or(context.settings.clone());
+            let hub = context.hub.clone();
+            self.create_room(room, &Context { settings, hub })?;
+            founding = Some(own_group_info(self.group(room)?)?);
+            self.admit_members(room)?;
         }
         let signing_identity = mls::signing_identity(&self.identity.chain, &self.identity.key)?;
         let signer = mls::signer(&self.identity.key)?;
@@ -356,6 +383,13 @@ impl Core {
         for (index, member) in plan.removes {
             builder = builder.remove_member(index).map_err(mls::error)?;
             removes.push(member);
+        }
+        if let Some(settings) = plan.settings {
+            let hub = context.hub;
+            let extensions = Context { settings, hub }.extensions()?;
+            builder = builder
+                .set_group_context_ext(extensions)
+                .map_err(mls::error)?;
         }
         let output = builder.build().map_err(mls::error)?;
         let bytes = |message: &MlsMessage| {
@@ -378,6 +412,7 @@ impl Core {
                 .map(bytes)
                 .transpose()?
                 .unwrap_or_default(),
+            founding,
         };
         let purpose = Purpose::Commit {
             operation: operation.number,
@@ -389,13 +424,13 @@ impl Core {
         Ok(true)
     }
 
-    fn create_room(&mut self, room: RoomId) -> Result<(), Error> {
+    fn create_room(&mut self, room: RoomId, context: &Context) -> Result<(), Error> {
         let now = self.now_ms();
         let group = self
             .mls
             .create_group_with_id(
                 room.as_bytes().to_vec(),
-                mls_rs::ExtensionList::default(),
+                context.extensions()?,
                 mls_rs::ExtensionList::default(),
                 Some(mls::time(now)),
             )
@@ -416,71 +451,6 @@ impl Core {
         })?;
         self.set_group(room, group, true);
         Ok(())
-    }
-
-    /// What the operation still has to change in a group with these leaves.
-    fn plan(&self, operation: &Operation, leaves: &[Leaf]) -> Result<Plan, Error> {
-        let mut plan = Plan {
-            adds: Vec::new(),
-            removes: Vec::new(),
-        };
-        if let OperationKind::Remove(addresses) = &operation.kind {
-            plan.removes = leaves
-                .iter()
-                .filter(|leaf| addresses.contains(&leaf.device.address))
-                .map(|leaf| (leaf.index, leaf.device.member.clone()))
-                .collect();
-            return Ok(plan);
-        }
-        let mut present: BTreeSet<Member> =
-            leaves.iter().map(|l| l.device.member.clone()).collect();
-        present.insert(self.identity.member.clone());
-        for claim in &operation.claims {
-            let Some(Ok(devices)) = &claim.answer else {
-                continue;
-            };
-            let mut usable = 0_usize;
-            let mut refused = None;
-            for device in devices {
-                match self.check_claimed(&claim.address, device) {
-                    Ok(key_package) => {
-                        usable += 1;
-                        if present.insert(device.member.clone()) {
-                            plan.adds.push((device.member.clone(), key_package));
-                        }
-                    }
-                    // The roots may be out of date: the whole job runs again with fresh ones.
-                    Err(error @ Error::UnknownOrganisation(_)) if !self.roots_are_fresh => {
-                        return Err(error);
-                    }
-                    // One device with a stale certificate must not keep the others out.
-                    Err(error) => refused = Some(error),
-                }
-            }
-            if usable == 0 && claim.address != *self.own_address() {
-                return Err(refused.unwrap_or_else(no_key_packages));
-            }
-        }
-        Ok(plan)
-    }
-
-    /// Holds a claimed device to the address that was asked for: no server can slip in another.
-    fn check_claimed(&self, address: &Address, keys: &ClaimedKeys) -> Result<MlsMessage, Error> {
-        let message = mls::parse(&keys.key_package)?;
-        let key_package = message
-            .as_key_package()
-            .ok_or_else(|| Error::Mls("a claimed key package is not one".to_owned()))?;
-        let device = self.identities.verify(
-            key_package.signing_identity(),
-            Validity::At(self.now_ms() / 1000),
-        )?;
-        if device.address != *address || device.member != keys.member {
-            return Err(Error::Certificate(format!(
-                "a key package for {address} is of {}",
-                device.address
-            )));
-        }
-        Ok(message)
     }
 
     /// The hub has ordered a commit that ended `epoch`; `own` when it is this device's.
@@ -556,11 +526,4 @@ impl Core {
         }
         self.put_operation(operation)
     }
-}
-
-fn no_key_packages() -> Error {
-    Error::Refused(Refusal::new(
-        RefusalCode::NoKeyPackages,
-        "no device of the account can be added: its owner must be online once",
-    ))
 }

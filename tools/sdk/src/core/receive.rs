@@ -12,7 +12,7 @@ use mls_rs::{MlsMessage, MlsMessageDescription};
 
 use super::Core;
 use super::records::{MessageContent, MessageMeta, Place, ProgressRecord, RoomRecord, Standing};
-use super::rooms::{Leaf, leaf_at, leaves};
+use super::rooms::{Leaf, leaf_at, leaves, settings};
 use crate::content::Content;
 use crate::error::Error;
 use crate::event::Event;
@@ -339,6 +339,9 @@ impl Core {
             .join_group(None, &message, None)
             .map_err(mls::error)?;
         self.check_joined(room, &group)?;
+        if settings(&group)?.hub != hub {
+            return Err(Error::Mls("the room has another hub".to_owned()));
+        }
         // Nobody is drawn back into what this device has left: its keys there are spent.
         let mut ended = known.as_ref().and_then(|record| record.ended_epoch);
         let out_of_step = known
@@ -388,14 +391,16 @@ impl Core {
         if group.cipher_suite() != mls::CIPHER_SUITE {
             return Err(Error::Mls("the room's cipher suite is another".to_owned()));
         }
-        // Above all: nobody outside a room has a say in it.
-        if group.context().extensions.iter().next().is_some() {
-            return Err(Error::Mls(
-                "the room has settings that this version does not know".to_owned(),
-            ));
-        }
+        let settings = settings(group)?;
         let mut seen = BTreeSet::new();
         let leaves = leaves(group)?;
+        let stranger = |leaf: &&Leaf| settings.role(&leaf.device.member).is_none();
+        if let Some(stranger) = leaves.iter().find(stranger) {
+            return Err(Error::Mls(format!(
+                "a device of {} is in the room, who takes no part in it",
+                stranger.device.address
+            )));
+        }
         if !leaves.iter().all(|leaf| seen.insert(&leaf.device.member)) {
             return Err(Error::Mls("a device is in the room twice".to_owned()));
         }

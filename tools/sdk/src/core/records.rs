@@ -8,6 +8,7 @@ use homeserver_api::ids::{Address, Member, RequestId, RoomId, ServerName};
 use homeserver_api::policy::UserTypePolicy;
 use homeserver_api::refusal::Refusal;
 use homeserver_api::session::Submission;
+use room_rules::settings::Role;
 use serde::{Deserialize, Serialize};
 
 use crate::message::{Gap, MessageId, Progress};
@@ -44,6 +45,8 @@ pub(crate) struct State {
     /// Number of the last delivery that was taken in.
     pub(crate) last_delivery: u64,
     pub(crate) policy: Option<UserTypePolicy>,
+    /// The own homeserver's room certificate and the issuing CA's: with it rooms are created.
+    pub(crate) hub_chain: Vec<Vec<u8>>,
 }
 
 /// How a room stands for this device.
@@ -221,6 +224,8 @@ pub(crate) enum OperationKind {
     Add,
     /// All devices of these accounts go.
     Remove(BTreeSet<Address>),
+    /// An account may do more, or less.
+    SetRole(Address, Role),
     /// A new leaf: fresh keys, and the present certificate.
     Refresh,
 }

@@ -14,6 +14,7 @@ use homeserver_api::refusal::{Refusal, RefusalCode};
 use homeserver_api::session::{Commit, GroupInfo, SubmissionBody};
 use mls_rs::MlsMessage;
 use mls_rs::extension::built_in::RatchetTreeExt;
+use room_rules::settings::Context;
 
 use super::records::{Purpose, Resync, ResyncCommit, RoomRecord, Standing};
 use super::rooms::{Leaf, leaf, leaves};
@@ -171,6 +172,7 @@ impl Core {
             removes: Vec::new(),
             welcome: None,
             group_info: own_group_info(&group)?,
+            founding: None,
         };
         let sha256 = hash(&commit.commit);
         let epoch = commit.epoch;
@@ -213,9 +215,10 @@ impl Core {
         if context.group_id() != room.as_bytes() || context.epoch() != epoch {
             return Err(wrong("is of another room or epoch"));
         }
-        // Before the tree is looked at: nobody outside a room has a say in it.
-        if context.extensions().iter().next().is_some() {
-            return Err(wrong("has settings that this version does not know"));
+        // Before the tree is looked at: who has a say in the room, and who takes part.
+        let context = Context::read(context.extensions())?;
+        if context.settings.hub != self.room(room)?.hub {
+            return Err(wrong("is of a room with another hub"));
         }
         let tree: RatchetTreeExt = info
             .extensions()
@@ -372,7 +375,7 @@ impl Core {
 }
 
 /// The group info of the epoch that a group is in, for whoever falls out of its step.
-fn own_group_info(group: &Group) -> Result<bytes::Bytes, Error> {
+pub(super) fn own_group_info(group: &Group) -> Result<bytes::Bytes, Error> {
     group
         .group_info_message_allowing_ext_commit(true)
         .and_then(|message| message.to_bytes())

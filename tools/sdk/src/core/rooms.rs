@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use homeserver_api::ids::{Address, Member, RoomId};
 use homeserver_api::refusal::{Refusal, RefusalCode};
+use room_rules::settings::{Context, RoomSettings};
 
 use super::records::{ProgressRecord, RoomRecord, Standing};
 use super::{CachedGroup, Core};
@@ -36,8 +37,14 @@ impl Core {
             .map(|record| {
                 let group = self.group(record.room)?;
                 let epoch = group.current_epoch();
-                let mut members: Vec<RoomMember> =
-                    leaves(group)?.into_iter().map(room_member).collect();
+                let settings = settings(group)?;
+                let leaves = leaves(group)?;
+                let role = |leaf: &Leaf| {
+                    let role = settings.role(&leaf.device.member)?;
+                    Some((leaf.device.address.clone(), role))
+                };
+                let roles = leaves.iter().filter_map(role).collect();
+                let mut members: Vec<RoomMember> = leaves.into_iter().map(room_member).collect();
                 members.sort_by(|a, b| (&a.address, &a.member).cmp(&(&b.address, &b.member)));
                 let addresses: BTreeSet<Address> =
                     members.iter().map(|m| m.address.clone()).collect();
@@ -47,6 +54,7 @@ impl Core {
                     epoch,
                     addresses: addresses.into_iter().collect(),
                     members,
+                    roles,
                     out_of_step: matches!(record.standing, Standing::Resyncing(_)),
                     gap: record.gap,
                 })
@@ -240,6 +248,16 @@ pub(super) fn leaves(group: &Group) -> Result<Vec<Leaf>, Error> {
         .members_iter()
         .map(|member| leaf(&member))
         .collect()
+}
+
+/// What every room of ours has in its group's context.
+pub(super) fn context(group: &Group) -> Result<Context, Error> {
+    Ok(Context::read(&group.context().extensions)?)
+}
+
+/// Who takes part, with which role.
+pub(super) fn settings(group: &Group) -> Result<RoomSettings, Error> {
+    context(group).map(|context| context.settings)
 }
 
 /// The leaf at an index.

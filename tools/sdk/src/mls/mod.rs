@@ -1,19 +1,17 @@
 //! MLS as this client uses it: RFC 9420 by mls-rs, one cipher suite, X.509 credentials, own rules.
 
-mod identity;
-mod rules;
 mod storage;
 
 use std::time::Duration;
 
+use mls_rs::MlsMessage;
 use mls_rs::client_builder::{
     BaseConfig, WithCryptoProvider, WithGroupStateStorage, WithIdentityProvider,
     WithKeyPackageRepo, WithMlsRules,
 };
+use mls_rs::error::IntoAnyError;
 use mls_rs::identity::SigningIdentity;
-use mls_rs::mls_rs_codec::MlsDecode as _;
 use mls_rs::time::MlsTime;
-use mls_rs::{CipherSuite, MlsMessage};
 use mls_rs_core::crypto::{SignaturePublicKey, SignatureSecretKey};
 use mls_rs_core::identity::{CertificateChain, DerCertificate};
 use mls_rs_crypto_rustcrypto::RustCryptoProvider;
@@ -22,16 +20,23 @@ use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-pub(crate) use identity::Identities;
-use rules::Rules;
+use room_rules::settings::ROOM_EXTENSION;
+pub(crate) use room_rules::{CIPHER_SUITE, Identities};
+use room_rules::{Imports, Rules};
 pub(crate) use storage::MlsStorage;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use storage::read_any;
 
 use crate::error::Error;
 
-/// MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519.
-pub(crate) const CIPHER_SUITE: CipherSuite = CipherSuite::CURVE25519_AES128;
+/// How every refusal by a room's rules begins.
+const REFUSED: &str = "the commit is refused";
+
+impl IntoAnyError for Error {
+    fn into_dyn_error(self) -> Result<Box<dyn std::error::Error + Send + Sync>, Self> {
+        Ok(self.into())
+    }
+}
 
 pub(crate) type Config = WithMlsRules<
     Rules,
@@ -160,6 +165,7 @@ pub(crate) fn client(
         .group_state_storage(storage.clone())
         .identity_provider(identities.clone())
         .mls_rules(Rules)
+        .extension_type(ROOM_EXTENSION)
         .key_package_lifetime(key_package_lifetime)
         .signing_identity(signing_identity(chain, key)?, key.for_mls()?, CIPHER_SUITE)
         .build())
@@ -167,24 +173,17 @@ pub(crate) fn client(
 
 /// The identities that this client trusts.
 pub(crate) fn identities(anchors: crate::certificate::AnchorSet) -> Identities {
-    Identities::new(anchors)
+    Identities::new(anchors, Imports::Verified)
 }
 
 /// Reads exactly one MLS message.
 pub(crate) fn parse(bytes: &[u8]) -> Result<MlsMessage, Error> {
-    let mut rest = bytes;
-    let message = MlsMessage::mls_decode(&mut rest)
-        .map_err(|_| Error::Mls("the bytes are not an MLS message".to_owned()))?;
-    if rest.is_empty() {
-        Ok(message)
-    } else {
-        Err(Error::Mls("bytes follow the MLS message".to_owned()))
-    }
+    Ok(room_rules::parse(bytes)?)
 }
 
 /// Whether an MLS error says that a room's rules refuse a commit.
 pub(crate) fn is_refusal(reason: &str) -> bool {
-    reason.starts_with(rules::REFUSED)
+    reason.starts_with(REFUSED)
 }
 
 /// mls-rs's time of a moment in milliseconds.
@@ -193,19 +192,17 @@ pub(crate) fn time(ms: u64) -> MlsTime {
 }
 
 /// This library's error for one of mls-rs.
-#[expect(clippy::needless_pass_by_value, reason = "shaped for map_err")]
 pub(crate) fn error(error: mls_rs::error::MlsError) -> Error {
     use mls_rs::error::MlsError;
     let inner = match &error {
-        MlsError::IdentityProviderError(inner)
-        | MlsError::MlsRulesError(inner)
-        | MlsError::GroupStorageError(inner)
-        | MlsError::KeyPackageRepoError(inner) => inner.inner_dyn_error().downcast_ref::<Error>(),
+        MlsError::GroupStorageError(inner) | MlsError::KeyPackageRepoError(inner) => {
+            inner.inner_dyn_error().downcast_ref::<Error>()
+        }
         _ => None,
     };
     inner
         .cloned()
-        .unwrap_or_else(|| Error::Mls(error.to_string()))
+        .unwrap_or_else(|| room_rules::Error::from(error).into())
 }
 
 #[cfg(test)]

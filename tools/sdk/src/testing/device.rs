@@ -92,7 +92,7 @@ impl TestDevice {
                 .iter()
                 .map(|other| (other.server.clone(), other.root.clone())),
         );
-        let core = Core::create(
+        let mut core = Core::create(
             folder.path(),
             NewStore::create(folder.path(), &KEY).unwrap(),
             Arc::new(clock.clone()),
@@ -100,6 +100,9 @@ impl TestDevice {
             &anchors,
         )
         .unwrap();
+        core.job(|core| core.set_hub_chain(own.hub_chain()))
+            .unwrap();
+        core.commit().unwrap();
         network.enrol(&address, &member);
         Self {
             folder,

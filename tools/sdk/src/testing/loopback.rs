@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use homeserver_api::client::{
     AccountInfo, Anchor, Anchors, EnrolRequest, EnrolResponse, FileInfo, KeyPackageCount,
-    KeyPackages, RenewRequest, RenewResponse,
+    KeyPackages, RenewRequest, RenewResponse, RoomCertificate,
 };
 use homeserver_api::contacts::{
     ContactAct, ContactInfo, ContactRequest, ContactStanding, Contacts,
@@ -197,6 +197,11 @@ impl Loopback {
                     }],
                 },
             ),
+            (Method::GET, "/v1/room-certificate") => {
+                let chain = self.organisation.hub_chain();
+                let chain = chain.into_iter().map(Into::into).collect();
+                json(200, &RoomCertificate { chain })
+            }
             (Method::GET, "/v1/key-packages") => json(200, &self.count(&member)),
             (Method::PUT, "/v1/key-packages") => {
                 let body: KeyPackages = read(request).await;

@@ -3,8 +3,7 @@
 mod device;
 pub(crate) mod loopback;
 mod network;
-mod organisation;
 
 pub(crate) use device::{TestDevice, settle};
 pub(crate) use network::Network;
-pub(crate) use organisation::{Dates, Organisation, leaf};
+pub(crate) use room_rules::testing::Organisation;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use federation_proto::refusal::Refusal;
-use homeserver_api::admin::{DeadLetter, DeadLetters};
+use homeserver_api::admin::{DeadCount, DeadLetter, DeadLetters};
 use serde::Deserialize;
 
 use super::super::error::AdminError;
@@ -25,7 +25,9 @@ pub(in super::super) async fn handle(
     State(node): State<Arc<Node>>,
     Fields(page): Fields<Page>,
 ) -> Result<axum::Json<DeadLetters>, AdminError> {
-    let records = dead_letters::newest(&node.store, entries(page.limit)).await?;
+    let limit = entries(page.limit);
+    let records = dead_letters::newest(&node.store, limit).await?;
+    let counts = dead_letters::counts(&node.store, limit).await?;
     let dead_letters = records
         .into_iter()
         .map(|record| DeadLetter {
@@ -36,5 +38,14 @@ pub(in super::super) async fn handle(
             device: record.device,
         })
         .collect();
-    Ok(axum::Json(DeadLetters { dead_letters }))
+    let counted = counts.into_iter().map(|counted| DeadCount {
+        day_ms: counted.day_ms,
+        server: counted.server,
+        code: counted.code,
+        count: counted.count,
+    });
+    Ok(axum::Json(DeadLetters {
+        dead_letters,
+        counted: counted.collect(),
+    }))
 }

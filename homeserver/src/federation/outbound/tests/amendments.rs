@@ -262,6 +262,34 @@ async fn foreign_amendments_are_refused() {
     assert_eq!(in_force(&b, &a).await, in_force(&a, &b).await);
 }
 
+/// Goal: a partner can't make us connect elsewhere by an amendment alone (PEER-041, DISC-009): other endpoints wait for a
+/// consent, though everything else in it tightens. By endpoints on this machine, brought online.
+#[tokio::test]
+async fn other_endpoints_wait_for_a_consent() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    peered(&a, &b).await;
+    let endpoints = || b.node.peers.get(&a.node.server).unwrap().endpoints.clone();
+    let before = endpoints();
+    let elsewhere = vec!["127.0.0.1:39777".to_owned(), "10.0.0.5:22".to_owned()];
+    let request = AmendRequest {
+        endpoints: Some(elsewhere.clone()),
+        ..tighter()
+    };
+    let made = amend(&a, &b, &request).await;
+    assert_eq!(made.effect, AmendmentEffect::Proposed);
+    drain(&mut worker(&a, &b)).await;
+    assert_eq!(endpoints(), before);
+    let proposal = shown(&b, &a).await.proposal.unwrap();
+    assert!(
+        proposal.changes.iter().any(|change| change
+            == "widens: «a.example is reached at 192.0.2.1:8448.» becomes «a.example is reached at 127.0.0.1:39777, 10.0.0.5:22.»"),
+        "{:?}",
+        proposal.changes
+    );
+    consent(&b, &a).await.unwrap();
+    assert_eq!(endpoints(), elsewhere);
+}
+
 /// Goal: the bounds of labels and of the time-to-live hold where a message is sent and where it is received,
 /// though only one of the two knows of them yet; by a tightening that has not reached the sender.
 #[tokio::test]

@@ -199,9 +199,9 @@ async fn a_position_holds_one_envelope() {
         "{results:?}"
     );
     assert_eq!(bob.heard(&b).await, 1);
-    let events = crate::store::audit::pending(&b.node.store, 1000).await;
+    let events = crate::store::audit::pending(&b.node.store, 0, 1000).await;
     let conflicts = events.unwrap().into_iter();
-    let conflicts = conflicts.filter(|(_, event)| event.action == "link.conflict");
+    let conflicts = conflicts.filter(|(_, _, event)| event.action == "link.conflict");
     assert_eq!(conflicts.count(), 1);
 }
 

@@ -1,9 +1,13 @@
 //! What a peer can't do to us: fill the store, wear us out, go back, or make us lose mail.
 
+use federation_proto::ids::{DeviceId, Member};
 use federation_proto::limits::LINK_LANES_MAX;
+use federation_proto::payload::{Payload, Welcome};
 
 use super::*;
 use crate::federation::outbound::round;
+use crate::rooms::MEMBERS_MAX;
+use crate::rooms::mls_framing::testing::welcome_message;
 use crate::store::link_position::{self, LaneCount};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -73,6 +77,7 @@ async fn lanes_are_limited() {
     let almost = LaneCount {
         link_epoch: a.node.peers.get(&b.node.server).unwrap().link_epoch,
         lanes: LINK_LANES_MAX - 1,
+        former: 0,
     };
     link_position::put_lane_count(&mut part, server, &before, &almost).unwrap();
     store.commit(part).await.unwrap();
@@ -96,6 +101,39 @@ async fn lanes_are_limited() {
     assert_eq!(stored.unwrap().record, None);
     let count = link_position::lane_count(store, server).await.unwrap();
     assert_eq!(count.record.unwrap().lanes, LINK_LANES_MAX);
+}
+
+/// Goal: a peer that raises its link epoch begins no second set of lanes beside the first (LINK-026): those of
+/// former epochs count until they are deleted, and from then on no more. By a count at the limit, and a sweep.
+#[tokio::test]
+async fn lanes_of_former_epochs_are_limited_too() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    peered(&a, &b).await;
+    let (store, server) = (&b.node.store, &a.node.server);
+    exchange(&a, &b, vec![outgoing(Lane::from_bytes([1; 16]), 1)]).await;
+    let before = link_position::lane_count(store, server).await.unwrap();
+    let mut part = Part::default();
+    let full = LaneCount {
+        lanes: LINK_LANES_MAX,
+        ..before.record.unwrap()
+    };
+    link_position::put_lane_count(&mut part, server, &before, &full).unwrap();
+    store.commit(part).await.unwrap();
+    peers::begin_link_epoch(&a.node, &admin(), &b.node.server)
+        .await
+        .unwrap();
+
+    let begin = |n: u8| vec![outgoing(Lane::from_bytes([n; 16]), 1)];
+    let result = exchange(&a, &b, begin(2)).await.pop().unwrap();
+    let quota = RefusalCode::Quota;
+    assert!(matches!(result, ItemResult::Deferred { code, .. } if code == quota));
+    crate::delivery::expiry::sweep(&b.node).await.unwrap();
+    let result = exchange(&a, &b, begin(2)).await.pop().unwrap();
+    assert!(!matches!(result, ItemResult::Deferred { .. }), "{result:?}");
+    let count = link_position::lane_count(store, server).await.unwrap();
+    let count = count.record.unwrap();
+    assert_eq!((count.lanes, count.former), (1, 0));
+    assert!(count.link_epoch > full.link_epoch);
 }
 
 /// Goal: a lane of which nothing was taken counts for nothing, however often it comes; by an envelope that
@@ -210,4 +248,47 @@ async fn a_link_epoch_begins_with_mail_waiting() {
     alice.say(&a, ROOM, b"and on", 3600).await;
     assert_eq!(drain(&mut worker(&a, &b)).await, Step::Idle);
     assert_eq!(bob.heard(&b).await, 7);
+}
+
+/// Goal: a follower that can't bear a room as large as the protocol allows says so, and what it bears (ROOM-029); by a
+/// welcome to a room of exactly that many devices, and to one with one more.
+#[tokio::test]
+async fn a_room_that_is_too_large_is_named_so() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    peered(&a, &b).await;
+    let (alice, bob) = (person(&a, "alice").await, person(&b, "bob").await);
+    let further = |n: usize| {
+        let mut device = [0xff; 16];
+        device[..8].copy_from_slice(&n.to_be_bytes());
+        Member {
+            device: DeviceId::from_bytes(device),
+            ..alice.member.clone()
+        }
+    };
+    let mut results = Vec::new();
+    for (n, devices) in [(1, MEMBERS_MAX), (2, MEMBERS_MAX + 1)] {
+        let room = RoomId::from_bytes([n; 16]);
+        let two = [alice.member.clone(), bob.member.clone()];
+        let welcome = Payload::Welcome(Welcome {
+            room,
+            hub: a.node.server.clone(),
+            epoch: 1,
+            sender: alice.member.clone(),
+            members: two.into_iter().chain((2..devices).map(further)).collect(),
+            recipients: vec![bob.of.device],
+            welcome: welcome_message().into(),
+            stamp_ms: now(&a),
+        });
+        let sent = Outgoing {
+            kind: Kind::Welcome,
+            payload: HashedPayload::new(welcome.encode().unwrap()),
+            ..outgoing(room.into(), 1)
+        };
+        results.extend(exchange(&a, &b, vec![sent]).await);
+    }
+    let [ItemResult::Accepted, ItemResult::Refused(refusal)] = &results[..] else {
+        panic!("{results:?}");
+    };
+    assert_eq!(refusal.code, RefusalCode::TooLarge);
+    assert!(refusal.reason.contains("2000"), "{refusal}");
 }

@@ -3,15 +3,20 @@
 use std::time::Duration;
 
 use federation_proto::envelope::HashedPayload;
+use federation_proto::ids::ServerName;
 use federation_proto::keys::EnvelopeKey;
 use federation_proto::manifest::ManifestBody;
 use federation_proto::payload::{Message, Payload, Sender};
+use futures_util::future::BoxFuture;
 use homeserver_api::attributes::MessageAttributes;
+use http::Response;
 
 use super::*;
 use crate::audit::{self, Actor};
-use crate::federation::outbound::run;
+use crate::federation::outbound::{Network, ResponseBody, run};
 use crate::federation::peers::PeeringError;
+use crate::federation::testing::LocalNetwork;
+use crate::http_client::ConnectionError;
 use crate::organisation::{Act, Asked};
 use crate::rooms::mls_framing::testing::application_message;
 
@@ -247,8 +252,10 @@ async fn the_hub_knows_a_new_key_too() {
     assert!(matches!(drain(&mut to_c).await, Step::Mail(_)));
     let mut to_b = worker(&c, &b);
     let view = c.node.peers.get(&b.node.server).unwrap();
-    to_b.renew_manifest(&view).await.unwrap();
-    assert_eq!(serial_known(&c, &b), b.node.keys.manifest().serial());
+    to_b.renew_manifest(&view).await.unwrap_err();
+    while serial_known(&c, &b) < b.node.keys.manifest().serial() {
+        tokio::task::yield_now().await;
+    }
     a.clock.advance_ms(5_000);
     c.clock.advance_ms(5_000);
     assert_eq!(drain(&mut to_c).await, Step::Idle);
@@ -261,6 +268,48 @@ async fn the_hub_knows_a_new_key_too() {
         let answer = from.network.request(&a.node.server, request).await.unwrap();
         assert_eq!(answer.status(), expected);
     }
+}
+
+/// Goal: a hub that says nothing holds up nothing of the peer whose manifest it is asked for; by an origin that
+/// is gone, and a hub that takes the question and never answers.
+#[tokio::test(start_paused = true)]
+async fn a_silent_hub_holds_up_nobody_else() {
+    let [a, b, c] = sides(["a.example", "b.example", "c.example"]);
+    room_of_three(&a, &b, &c).await;
+    c.network.lose(&b.node.server);
+    let links = &c.node.links;
+    links.ask_hub_too(&b.node.server, &a.node.server, ROOM);
+    links.fetch_manifest(&b.node.server);
+    let (network, server) = (Arc::clone(&c.network), a.node.server.clone());
+    let network = Arc::new(Silent { network, server });
+    let mut to_b = Worker::new(c.node.clone(), network, b.node.server.clone());
+    let view = c.node.peers.get(&b.node.server).unwrap();
+    let second = Duration::from_secs(1);
+    let asked = tokio::time::timeout(second, to_b.renew_manifest(&view)).await;
+    asked.unwrap().unwrap_err();
+}
+
+/// Requests to `server` get no answer; others pass.
+struct Silent {
+    network: Arc<LocalNetwork>,
+    server: ServerName,
+}
+
+impl Network for Silent {
+    fn send<'a>(
+        &'a self,
+        server: &'a ServerName,
+        _endpoints: &'a [String],
+        request: Request<Bytes>,
+        _within: Duration,
+    ) -> BoxFuture<'a, Result<Response<ResponseBody>, ConnectionError>> {
+        if *server == self.server {
+            return Box::pin(std::future::pending());
+        }
+        Box::pin(self.network.request(server, request))
+    }
+
+    fn cut(&self, _server: &ServerName) {}
 }
 
 /// A message of `person` as a homeserver would send it to the hub.

@@ -6,17 +6,20 @@ use federation_proto::payload::{GroupInfoRequest, GroupInfoResponse, Handshake, 
 use federation_proto::refusal::Refusal;
 use homeserver_api::attributes::MessageAttributes;
 use homeserver_api::session::{Commit, GroupInfo};
+use mls_rs::MlsMessage;
 use mls_rs::extension::built_in::RatchetTreeExt;
 use mls_rs::group::{CommitOutput, ReceivedMessage};
-use mls_rs::{ExtensionList, MlsMessage};
+use room_rules::settings::Role;
+use room_rules::testing::mls::{
+    Client, Group, bytes, client, context, create, group_info as info_of, key_package,
+};
 
 use super::*;
 use crate::federation::testing::{create_account, enrol};
 use crate::organisation::DeviceRequest;
 use crate::store::group_info;
-use mls::{Client, Group, client, new_key};
 
-mod mls;
+mod lying;
 
 /// A device with its MLS client.
 struct Device {
@@ -28,19 +31,22 @@ impl Device {
     async fn new(side: &Side, name: &str) -> Self {
         let key = new_key();
         let (person, chain) = enrol(side, name, &key).await;
-        let client = client(&key, &chain);
+        let client = client(&seed(&key), &chain);
         Self { person, client }
     }
 
-    fn key_package(&self) -> MlsMessage {
-        self.client
-            .generate_key_package_message(ExtensionList::default(), ExtensionList::default(), None)
-            .unwrap()
+    fn key_package(&self, side: &Side) -> MlsMessage {
+        key_package(&self.client, side.node.clock.now_ms())
     }
 }
 
-fn bytes(message: &MlsMessage) -> Bytes {
-    message.to_bytes().unwrap().into()
+fn new_key() -> rcgen::KeyPair {
+    rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap()
+}
+
+fn seed(key: &rcgen::KeyPair) -> [u8; 32] {
+    // PKCS#8: the seed follows 16 bytes of structure.
+    key.serialize_der()[16..48].try_into().unwrap()
 }
 
 fn submission(side: &Side, epoch: u64, output: &CommitOutput, adds: Vec<Member>) -> SubmissionBody {
@@ -53,10 +59,11 @@ fn submission(side: &Side, epoch: u64, output: &CommitOutput, adds: Vec<Member>)
         adds,
         removes: Vec::new(),
         group_info: bytes(output.external_commit_group_info.as_ref().unwrap()),
+        founding: None,
     })
 }
 
-/// Alice at the hub `a`; Bob with two devices, of which the hub takes both for members, and Carol, who is in no room, at the follower `b`. The room is
+/// Alice at the hub `a`; Bob with two devices in it, and Carol, who is in no room, at the follower `b`. The room is
 /// in epoch 2, of which Bob's first device has heard nothing.
 struct Scene {
     a: Side,
@@ -80,22 +87,26 @@ impl Scene {
         let bob = Device::new(&b, "bob").await;
         let second = Device::new(&b, "bob").await;
         let carol = Device::new(&b, "carol").await;
-        let none = ExtensionList::default;
-        let mut group = alice
-            .client
-            .create_group_with_id(ROOM.as_bytes().to_vec(), none(), none(), None)
+        let random = a.node.random.as_ref();
+        let hub = a
+            .node
+            .keys
+            .room_chain(a.node.clock.now_ms(), random)
             .unwrap();
+        let others = [(bob.person.member.clone(), Role::Member)];
+        let context = context(&hub, &alice.person.member, &others);
+        let mut group = create(&alice.client, ROOM, &context);
+        let founding = info_of(&group);
         let builder = group.commit_builder();
-        let builder = builder.add_member(bob.key_package()).unwrap();
+        let builder = builder.add_member(bob.key_package(&a)).unwrap();
+        let builder = builder.add_member(second.key_package(&a)).unwrap();
         let output = builder.build().unwrap();
-        // The hub believes the list: so it takes the second device for a member.
         let adds = vec![bob.person.member.clone(), second.person.member.clone()];
-        accepted_by(
-            alice
-                .person
-                .submit(&a, submission(&a, 0, &output, adds))
-                .await,
-        );
+        let mut first = submission(&a, 0, &output, adds);
+        if let SubmissionBody::Commit(commit) = &mut first {
+            commit.founding = Some(founding);
+        }
+        accepted_by(alice.person.submit(&a, first).await);
         group.apply_pending_commit().unwrap();
         let welcome = &output.welcome_messages[0];
         let (behind, _) = bob.client.join_group(None, welcome, None).unwrap();
@@ -161,7 +172,6 @@ impl Scene {
     }
 
     fn as_commit(&self, epoch: u64, group: &Group, commit: Bytes) -> Commit {
-        let info = group.group_info_message_allowing_ext_commit(true).unwrap();
         Commit {
             room: ROOM,
             hub: self.a.node.server.clone(),
@@ -170,7 +180,8 @@ impl Scene {
             adds: Vec::new(),
             removes: Vec::new(),
             welcome: None,
-            group_info: bytes(&info),
+            group_info: info_of(group),
+            founding: None,
         }
     }
 
@@ -293,7 +304,7 @@ async fn a_followers_device_comes_back() {
     let ordered = newest_commit(&scene.alice.person.inbox(&scene.a).await);
     let ordered = MlsMessage::from_bytes(&ordered).unwrap();
     scene.group.process_incoming_message(ordered).unwrap();
-    assert_eq!(scene.group.roster().members_iter().count(), 2);
+    assert_eq!(scene.group.roster().members_iter().count(), 3);
     let hello = says(&mut scene.group, b"hello");
     accepted_by(scene.alice.person.submit(&scene.a, hello).await);
     scene.settle().await;
@@ -344,9 +355,11 @@ async fn nobody_else_comes_in() {
     let outcome = scene.carol.person.submit(&scene.b, own).await;
     assert_eq!(refused(&outcome), Some(RefusalCode::UnknownRoom));
 
-    // Bob's other device in the place of his first one.
-    let (_, other) = scene.outside(&scene.second.client, &info, &scene.bob);
-    assert_eq!(scene.hub_says(3, &second, other.clone()).await, malformed);
+    // A further device of Bob's in the place of his first one.
+    let third = Device::new(&scene.b, "bob").await;
+    let (_, other) = scene.outside(&third.client, &info, &scene.bob);
+    let says = scene.hub_says(3, &third.person.member, other.clone()).await;
+    assert_eq!(says, Some(RefusalCode::UnknownRoom));
     assert_eq!(scene.hub_says(4, &bob, other).await, malformed);
 
     // His own commit, handed in by his other device.
@@ -373,7 +386,7 @@ async fn nobody_else_comes_in() {
         .issue_device_certificate(&request, now_ms, node.random.as_ref())
         .unwrap();
     let chain = [issued.der.to_vec(), issued.issuing.to_vec()];
-    let (_, swapped) = scene.outside(&client(&key, &chain), &info, &scene.bob);
+    let (_, swapped) = scene.outside(&client(&seed(&key), &chain), &info, &scene.bob);
     assert_eq!(scene.hub_says(6, &bob, swapped).await, malformed);
 
     // The signature lies in front of the confirmation tag: 64 bytes, then 33.

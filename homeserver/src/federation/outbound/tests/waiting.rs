@@ -6,8 +6,10 @@ use homeserver_api::admin::Terms;
 use homeserver_api::session::Commit;
 
 use super::*;
+use crate::config::Config;
 use crate::delivery::inbox;
 use crate::delivery::mailboxes::Fill;
+use crate::federation::testing::sides_with;
 use crate::rooms::mls_framing::testing::{commit_message, group_info_message};
 use crate::store::tally::{self, Tally};
 
@@ -41,6 +43,40 @@ async fn inbound(at: &Side, from: &Side) -> Tally {
     tally::get(&at.node.store, &key).await.unwrap()
 }
 
+/// Goal: how much waits here for a peer is not the peer's to say: whatever it offers, our own bound holds, for messages
+/// and, four times as much, for handshakes (LINK-055). By an offer of as much as can be written, and a bound of 4,000
+/// bytes.
+#[tokio::test]
+async fn our_own_outbox_is_bounded_by_us() {
+    let own_max = |config: &mut Config| config.limits.peer_outbox_bytes_max = 4_000;
+    let [a, b] = sides_with(["a.example", "b.example"], own_max);
+    let (mut alice, _) = acquainted_within(&a, &b, u64::MAX).await;
+    let mut said = 0;
+    let refusal = loop {
+        match alice.say(&a, ROOM, &MESSAGE, 3600).await {
+            Outcome::Refused(refusal) => break refusal,
+            _ => said += 1,
+        }
+        assert!(said <= 4, "more than our own bound");
+    };
+    assert_eq!((said, refusal.code), (3, RefusalCode::Quota));
+    let mut rooms = 0;
+    let carol = person(&b, "carol").await;
+    for n in 0..150 {
+        let room = RoomId::from_bytes([100 + n; 16]);
+        match alice.create_room(&a, room, &[&carol]).await {
+            Outcome::Refused(refusal) => {
+                assert_eq!(refusal.code, RefusalCode::Quota);
+                break;
+            }
+            _ => rooms += 1,
+        }
+    }
+    assert!((1..150).contains(&rooms), "{rooms}");
+    let tally = outbound(&a, &b).await;
+    assert!((4_000..=16_000).contains(&tally.bytes), "{tally:?}");
+}
+
 async fn acknowledge_all(at: &Side, person: &Person) {
     let device = person.of.device;
     let page = inbox::read(&at.node, device, 0, 1000, usize::MAX).await;
@@ -57,6 +93,7 @@ async fn acknowledge_all(at: &Side, person: &Person) {
 async fn an_outbox_is_bounded() {
     let [a, b] = sides(["a.example", "b.example"]);
     let (mut alice, bob) = acquainted_within(&a, &b, 4_000).await;
+    acknowledge_all(&b, &bob).await;
     assert_eq!(outbound(&a, &b).await, Tally::default());
     for _ in 0..3 {
         let outcome = alice.say(&a, ROOM, &MESSAGE, 3600).await;
@@ -188,6 +225,7 @@ async fn a_hub_puts_commits_off_for_a_full_inbox() {
             removes,
             welcome: None,
             group_info: group_info_message(ROOM, 2).into(),
+            founding: None,
         })
     };
     bob.submit(&b, commit(Vec::new())).await;
@@ -209,6 +247,7 @@ async fn a_hub_puts_commits_off_for_a_full_inbox() {
         epoch: 2,
         commit: commit_message(ROOM, 2, &[3; 40]).into(),
         group_info: group_info_message(ROOM, 3).into(),
+        founding: None,
         ..removal
     };
     bob.submit(&b, SubmissionBody::Commit(removal)).await;

@@ -128,7 +128,7 @@ impl Worker {
         Some(under_way.begun.filter(|_| may)? + ANOTHER_AFTER)
     }
 
-    /// Waits for an answer, for mail, or until another transaction may be begun.
+    /// Waits for an answer, for mail, for an administrator, or until another transaction may be begun.
     pub(in crate::federation::outbound) async fn answer(&mut self) {
         let link = Arc::clone(&self.link);
         let ready_at = if self.queue.ready_items(1) > 0 {
@@ -144,6 +144,8 @@ impl Worker {
         tokio::select! {
             () = self.under_way.next() => {}
             () = link.mail.notified() => self.mail(),
+            // The agreement may have ended: what waits must not wait for this answer.
+            () = link.now.notified() => self.retry_now(),
             () = reached(begin_at) => {}
             () = reached(self.next_expiry) => {}
         }
@@ -155,7 +157,7 @@ impl Worker {
         load: Load,
         now_ms: u64,
     ) -> Result<Step, StoreError> {
-        let ended = ended_rows(peer, &load.rows, now_ms);
+        let ended = ended_rows(&self.node, peer, &load.rows, now_ms).await?;
         if !ended.is_empty() {
             self.queue.put_back(load);
             return self.give_up(peer, &ended).await;

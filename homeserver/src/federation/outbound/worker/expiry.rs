@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use federation_proto::envelope::Kind;
-use federation_proto::payload::{ContactAct, Payload};
 use federation_proto::refusal::{Refusal, RefusalCode};
 use tokio::time::Instant;
 
 use super::Worker;
+use crate::delivery::again::Again;
 use crate::federation::outbound::settle;
-use crate::federation::peers::{Direction, Operation, PeerView};
+use crate::federation::peers::PeerView;
+use crate::node::Node;
 use crate::store::StoreError;
 use crate::store::outbox::{self, WaitingRow};
 
@@ -61,38 +61,23 @@ impl Worker {
     }
 }
 
-/// The rows that must not be sent any more, and why: expired, or no longer granted. Handshakes and
-/// answers always go: without them rooms break.
-pub(super) fn ended_rows(
+/// The rows that must not be sent any more, and why: expired, or no longer granted.
+pub(super) async fn ended_rows(
+    node: &Node,
     peer: &PeerView,
     rows: &[WaitingRow],
     now_ms: u64,
-) -> Vec<(WaitingRow, Refusal)> {
-    let judged = |operation| {
-        peer.judge(Direction::Outbound, operation, None, now_ms)
-            .err()
-    };
-    let message = judged(Operation::Message);
-    let invite = judged(Operation::Invite);
-    let directory = judged(Operation::Directory);
-    rows.iter()
-        .filter_map(|waits| {
-            let refusal = match waits.row.kind {
-                _ if has_expired(waits, now_ms) => Some(expired()),
-                Kind::Message | Kind::Relay => message.clone(),
-                Kind::KeyRequest => invite.clone(),
-                Kind::DirectoryQuery => directory.clone(),
-                Kind::Contact if is_ask(waits) => invite.clone(),
-                _ => None,
-            };
-            refusal.map(|refusal| (waits.clone(), refusal))
-        })
-        .collect()
-}
-
-fn is_ask(waits: &WaitingRow) -> bool {
-    let payload = Payload::decode(waits.row.kind, waits.row.payload.clone());
-    matches!(payload, Ok(Payload::Contact(contact)) if contact.act == ContactAct::Ask)
+) -> Result<Vec<(WaitingRow, Refusal)>, StoreError> {
+    let mut again = Again::open(node, peer, now_ms).await?;
+    let mut ended = Vec::new();
+    for waits in rows {
+        let refusal = match has_expired(waits, now_ms) {
+            true => Some(expired()),
+            false => again.judge(&waits.row).await?.err(),
+        };
+        ended.extend(refusal.map(|refusal| (waits.clone(), refusal)));
+    }
+    Ok(ended)
 }
 
 fn has_expired(waits: &WaitingRow, now_ms: u64) -> bool {

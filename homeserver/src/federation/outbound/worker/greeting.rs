@@ -86,8 +86,8 @@ impl Worker {
         }
     }
 
-    /// Fetches the peer's manifest when a newer one is missed: from itself, else from a hub that has
-    /// relayed its mail.
+    /// Fetches the peer's manifest when a newer one is missed: from itself, else, in the background, from a hub
+    /// that has relayed its mail.
     pub(in crate::federation::outbound) async fn renew_manifest(
         &mut self,
         peer: &PeerView,
@@ -101,18 +101,34 @@ impl Worker {
         let Err(error) = fetch_manifest(&self.node, network, peer).await else {
             return Ok(());
         };
-        let known = |peer: &PeerView| peer.manifest.as_ref().map(|manifest| manifest.serial());
-        if let Some((hub, room)) = self.link.hub()
-            && let Some(hub) = self.node.peers.get(&hub)
-            && let path = paths::room_manifest(room, &self.server)
-            && let Ok(taken) =
-                fetch_manifest_of(&self.node, network, &self.server, &hub, &path).await
-            && Some(taken.serial()) > known(peer)
-        {
-            return Ok(());
-        }
         self.link.stale_manifest.store(true, Ordering::Release);
+        self.ask_hub(peer);
         Err(error)
+    }
+
+    /// Asks the hub for the peer's manifest. Nothing here waits for its answer: one peer that is slow must not
+    /// hold up what is to be done for another.
+    fn ask_hub(&mut self, peer: &PeerView) {
+        while self.hub_asked.try_join_next().is_some() {}
+        if !self.hub_asked.is_empty() {
+            return;
+        }
+        let Some((hub, room)) = self.link.hub() else {
+            return;
+        };
+        let Some(hub) = self.node.peers.get(&hub) else {
+            return;
+        };
+        let known = peer.manifest.as_ref().map(|manifest| manifest.serial());
+        let (node, network) = (Arc::clone(&self.node), Arc::clone(&self.network));
+        let (link, server) = (Arc::clone(&self.link), self.server.clone());
+        self.hub_asked.spawn(async move {
+            let path = paths::room_manifest(room, &server);
+            let taken = fetch_manifest_of(&node, network.as_ref(), &server, &hub, &path).await;
+            if taken.is_ok_and(|taken| Some(taken.serial()) > known) {
+                link.stale_manifest.store(false, Ordering::Release);
+            }
+        });
     }
 }
 

@@ -4,9 +4,28 @@ use std::collections::HashMap;
 
 use futures_util::FutureExt as _;
 
-use super::super::*;
+use super::*;
 use crate::node::testing;
 use crate::tls::PeerAnchor;
+
+/// Goal: a connection whose certificate was replaced during its handshake gives way as any other does, and one that shows
+/// today's stays. Method: look at each of a listener's certificates before and after a change of keys.
+#[tokio::test]
+async fn a_certificate_that_changes_during_the_handshake_is_noticed() {
+    let [a] = sides(["a.example"]);
+    let tls = ListenerTls::new(&a.node).unwrap();
+    let gives_way = |shown: &Shown| {
+        let newest = tls.federation.subscribe();
+        other_certificate(shown.leaf.clone(), newest).now_or_never()
+    };
+    let before = tls.federation.borrow().clone();
+    assert_eq!(gives_way(&before), None);
+    change(&a, Asked::RotateTls { replaces: None }).await;
+    tls.refresh(&a.node).unwrap();
+    let after = tls.federation.borrow().clone();
+    assert_eq!(gives_way(&before), Some(()));
+    assert_eq!(gives_way(&after), None);
+}
 
 /// Goal: a connection ends at once when its key is revoked (the peer's newer manifest does not pin it), when the
 /// agreement ends, and when its certificate has expired, and not before. Method: change the pins, take the peer

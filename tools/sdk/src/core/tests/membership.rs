@@ -1,4 +1,5 @@
 use super::*;
+use crate::Role;
 use crate::core::Core;
 use crate::event::Event;
 use crate::refusal::RefusalCode;
@@ -16,7 +17,7 @@ fn handles(device: &mut TestDevice) -> Vec<String> {
 #[test]
 fn added_members_read_what_follows() {
     let mut world = World::new();
-    let room = world.conversation();
+    let room = world.conversation_of_owners();
     let mut carol = world.device('a', "carol", 3);
     world.alice.send(room, "before");
     world.settle_with(&mut [&mut carol]);
@@ -38,7 +39,7 @@ fn added_members_read_what_follows() {
 #[test]
 fn removed_members_read_nothing_more() {
     let mut world = World::new();
-    let room = world.conversation();
+    let room = world.conversation_of_owners();
     let mut carol = world.device('a', "carol", 3);
     let add = [carol.address.clone()];
     world.alice.run(|core| core.add_members(room, &add));
@@ -75,7 +76,7 @@ fn removed_members_read_nothing_more() {
 #[test]
 fn losing_commits_are_made_again() {
     let mut world = World::new();
-    let room = world.conversation();
+    let room = world.conversation_of_owners();
     let mut carol = world.device('a', "carol", 3);
     let mut dave = world.device('b', "dave", 4);
     let (with_carol, with_dave) = ([carol.address.clone()], [dave.address.clone()]);
@@ -97,14 +98,14 @@ fn losing_commits_are_made_again() {
     carol.send(room, "all here");
     world.settle_with(&mut [&mut carol, &mut dave]);
     assert_eq!(dave.texts(room), ["carol: all here"]);
-    assert_eq!(world.network.commits.len(), 3);
+    assert_eq!(world.network.commits.len(), 4);
 }
 
 /// Goal: when the loser hears of its loss before it hears of the winner, it waits for the winner.
 #[test]
 fn losing_before_the_winner_is_seen() {
     let mut world = World::new();
-    let room = world.conversation();
+    let room = world.conversation_of_owners();
     let mut carol = world.device('a', "carol", 3);
     let add = [carol.address.clone()];
     let number = world.bob.run(|core| core.add_members(room, &add));
@@ -225,4 +226,68 @@ fn old_welcomes_are_refused() {
     world.alice.run(|core| core.add_members(room, &bob));
     world.settle_with(&mut [&mut carol]);
     assert_eq!(world.bob.run(crate::core::Core::rooms).len(), 1);
+}
+
+/// Goal: members write and nothing else, moderators see to members, and owners to everybody; the last owner stays
+/// one. Method: Bob as each of them, with what he may not do refused before anything is sent.
+#[test]
+fn roles_say_who_may() {
+    let mut world = World::new();
+    let room = world.conversation();
+    let mut carol = world.device('a', "carol", 3);
+    let (alice, bob) = (world.alice.address.clone(), world.bob.address.clone());
+    let with_carol = [carol.address.clone()];
+    let roles = world.bob.run(Core::rooms).remove(0).roles;
+    assert_eq!(roles[&alice], Role::Owner);
+    assert_eq!(roles[&bob], Role::Member);
+    let number = world.bob.run(|core| core.add_members(room, &with_carol));
+    world.settle_with(&mut [&mut carol]);
+    let refused = world.bob.ended(number).unwrap_err();
+    assert!(refused.to_string().contains("only owners and moderators"));
+    let number = world
+        .alice
+        .run(|core| core.set_role(room, &alice, Role::Member));
+    world.settle_with(&mut [&mut carol]);
+    let refused = world.alice.ended(number).unwrap_err();
+    assert!(refused.to_string().contains("a room has an owner"));
+
+    let number = world
+        .alice
+        .run(|core| core.set_role(room, &bob, Role::Moderator));
+    world.settle_with(&mut [&mut carol]);
+    world.alice.ended(number).unwrap();
+    let number = world.bob.run(|core| core.add_members(room, &with_carol));
+    world.settle_with(&mut [&mut carol]);
+    world.bob.ended(number).unwrap();
+    let with_alice = [alice.clone()];
+    let number = world.bob.run(|core| core.remove_members(room, &with_alice));
+    world.settle_with(&mut [&mut carol]);
+    let refused = world.bob.ended(number).unwrap_err();
+    assert!(refused.to_string().contains("above him"), "{refused}");
+    let number = world.bob.run(|core| core.set_role(room, &bob, Role::Owner));
+    world.settle_with(&mut [&mut carol]);
+    assert!(world.bob.ended(number).is_err());
+    let number = world.bob.run(|core| core.remove_members(room, &with_carol));
+    world.settle_with(&mut [&mut carol]);
+    world.bob.ended(number).unwrap();
+    let nobody = "dora@a.example".parse().unwrap();
+    assert!(
+        world
+            .alice
+            .try_run(|core| core.set_role(room, &nobody, Role::Owner))
+            .is_err()
+    );
+
+    let number = world
+        .alice
+        .run(|core| core.set_role(room, &bob, Role::Owner));
+    world.settle_with(&mut [&mut carol]);
+    world.alice.ended(number).unwrap();
+    let number = world
+        .alice
+        .run(|core| core.set_role(room, &alice, Role::Member));
+    world.settle_with(&mut [&mut carol]);
+    world.alice.ended(number).unwrap();
+    let roles = world.bob.run(Core::rooms).remove(0).roles;
+    assert_eq!((roles[&alice], roles[&bob]), (Role::Member, Role::Owner));
 }

@@ -8,6 +8,7 @@ mod membership;
 mod outsiders;
 mod resync;
 
+use crate::Role;
 use crate::clock::tests::TestClock;
 use crate::error::Error;
 use crate::ids::RoomId;
@@ -76,6 +77,18 @@ impl World {
         let number = self.alice.run(|core| core.start_conversation(&with));
         self.settle();
         self.alice.ended(number).unwrap()
+    }
+
+    /// A conversation in which Bob may do what Alice may.
+    fn conversation_of_owners(&mut self) -> RoomId {
+        let room = self.conversation();
+        let bob = self.bob.address.clone();
+        let number = self
+            .alice
+            .run(|core| core.set_role(room, &bob, Role::Owner));
+        self.settle();
+        self.alice.ended(number).unwrap();
+        room
     }
 }
 

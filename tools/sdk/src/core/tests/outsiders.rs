@@ -53,7 +53,7 @@ impl IdentityProvider for Anyone {
     }
 
     fn identity(&self, who: &SigningIdentity, of: &ExtensionList) -> Result<Vec<u8>, Error> {
-        self.0.identity(who, of)
+        Ok(self.0.identity(who, of)?)
     }
 
     fn valid_successor(
@@ -125,6 +125,7 @@ fn raw(device: &mut TestDevice, rules: &Lawless) -> mls_rs::Client<Config> {
         ]))
         .identity_provider(provider)
         .mls_rules(rules.clone())
+        .extension_type(room_rules::settings::ROOM_EXTENSION)
         .signing_identity(
             signing_identity(&identity.chain, &identity.key).unwrap(),
             signer(&identity.key).unwrap(),
@@ -342,10 +343,15 @@ fn welcomes_with_external_senders_are_refused() {
     for with_senders in [true, false] {
         let mut scene = Scene::new();
         let now = scene.now();
-        let mut extensions = none();
+        let (mallory, _) = scene.client.signing_identity().unwrap();
+        let mallory = room_rules::device_in(mallory).unwrap().member;
+        let bob = scene.world.bob.member.clone();
+        let hub = scene.world.a.hub_chain();
+        let context = room_rules::testing::mls::context(&hub, &mallory, &[(bob, Role::Member)]);
+        let mut extensions = context.extensions().unwrap();
         if with_senders {
-            let (identity, _) = scene.ghost.signing_identity().unwrap();
-            let senders = ExternalSendersExt::new(vec![identity.clone()]);
+            let (ghost, _) = scene.ghost.signing_identity().unwrap();
+            let senders = ExternalSendersExt::new(vec![context.hub, ghost.clone()]);
             extensions.set_from(senders).unwrap();
         }
         let room = RoomId::from_bytes([0xEE; 16]);
@@ -409,6 +415,7 @@ fn commits_that_let_outsiders_in_are_not_followed() {
         removes: Vec::new(),
         welcome: None,
         group_info: info_of(&scene.mallory),
+        founding: None,
     };
     let World {
         network,

@@ -120,7 +120,7 @@ fn a_lost_commit_heals() {
 #[test]
 fn a_spoilt_commit_heals() {
     let mut world = World::new();
-    let room = world.conversation();
+    let room = world.conversation_of_owners();
     let mut carol = world.device('b', "carol", 3);
     let with = [carol.address.clone()];
     let adding = world.bob.run(|core| core.add_members(room, &with));
@@ -408,7 +408,7 @@ fn unasked_group_infos_have_no_effect() {
 #[test]
 fn own_commits_that_are_spoilt_are_found_again() {
     let mut world = World::new();
-    let room = world.conversation();
+    let room = world.conversation_of_owners();
     let mut carol = world.device('b', "carol", 3);
     let with = [carol.address.clone()];
     let adding = world.bob.run(|core| core.add_members(room, &with));
@@ -505,7 +505,7 @@ fn who_has_committed_waits() {
 #[test]
 fn made_up_commits_cost_nothing() {
     let mut world = World::new();
-    let room = world.conversation();
+    let room = world.conversation_of_owners();
     let mut carol = world.device('b', "carol", 3);
     let with = [carol.address.clone()];
     let adding = world.bob.run(|core| core.add_members(room, &with));
@@ -536,6 +536,30 @@ fn made_up_commits_cost_nothing() {
     world.talks(room);
     world.settle_with(&mut [&mut carol]);
     assert!(carol.texts(room).contains(&"bob: yes".to_owned()));
+}
+
+/// Goal: a member who has missed a thousand epochs comes back in one step, and hears what follows. Method: Alice
+/// commits a thousand times while nothing reaches Bob.
+#[test]
+fn a_thousand_epochs_later() {
+    let mut world = World::new();
+    let room = world.conversation();
+    for _ in 0..1_000 {
+        world.alice.run(|core| core.refresh(room));
+        while world.alice.try_step(&mut world.network).unwrap() {}
+        world.network.lose_commit(&world.bob.member);
+    }
+    assert_eq!(world.alice.run(Core::rooms)[0].epoch, 1_001);
+    assert_eq!(world.bob.run(Core::rooms)[0].epoch, 1);
+    // The next one shows him that he has missed something.
+    world.alice.run(|core| core.refresh(room));
+    world.settle();
+    world.wait();
+    world.settle();
+    assert_eq!(out_of_step(&world.bob), 1);
+    assert_eq!(gaps(&world.bob).len(), 1);
+    assert_eq!(world.bob.run(Core::rooms)[0].epoch, 1_003);
+    world.talks(room);
 }
 
 /// Goal: nobody is led back into an epoch that he has been in, by whatever the hub says of it. Method: the answer to

@@ -18,6 +18,7 @@ async fn add(who: &mut Person, side: &Side, hub: &Side, whom: &Person) -> Outcom
         removes: Vec::new(),
         welcome: Some(welcome_message().into()),
         group_info: group_info_message(ROOM, 2).into(),
+        founding: None,
     };
     who.submit(side, SubmissionBody::Commit(commit)).await
 }

@@ -3,4 +3,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| entente_sdk::fuzzing::certificates(bytes));
+fuzz_target!(|bytes: &[u8]| room_rules::fuzzing::certificates(bytes));

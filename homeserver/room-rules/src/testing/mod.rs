@@ -1,31 +1,33 @@
-//! An organisation's root and issuing CA, as a homeserver keeps them.
+//! An organisation's root and issuing CA, as a homeserver keeps them, for tests.
 
-use homeserver_api::ids::{Address, Member, ServerName};
+pub mod mls;
+
+use federation_proto::ids::{Address, Member, ServerName};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 
-use crate::certificate;
+use crate::{RoomKey, certificate};
 
 /// Seconds of a certificate's validity.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Dates {
-    pub(crate) not_before: u64,
-    pub(crate) not_after: u64,
+pub struct Dates {
+    pub not_before: u64,
+    pub not_after: u64,
 }
 
-pub(crate) struct Organisation {
-    pub(crate) server: ServerName,
-    pub(crate) root: Vec<u8>,
+pub struct Organisation {
+    pub server: ServerName,
+    pub root: Vec<u8>,
     issuing: Vec<u8>,
     issuing_key: KeyPair,
     issuing_params: CertificateParams,
 }
 
 /// What stands in a device certificate; tests change it to what must not stand there.
-pub(crate) struct Leaf {
-    pub(crate) params: CertificateParams,
+pub struct Leaf {
+    pub params: CertificateParams,
 }
 
 const EPOCH: Dates = Dates {
@@ -34,7 +36,7 @@ const EPOCH: Dates = Dates {
 };
 
 impl Organisation {
-    pub(crate) fn new(server: &str) -> Self {
+    pub fn new(server: &str) -> Self {
         let root_key = KeyPair::generate().unwrap();
         let root_params = authority(&format!("{server} root"), 1);
         let root = root_params.self_signed(&root_key).unwrap();
@@ -53,7 +55,7 @@ impl Organisation {
     }
 
     /// A chain for a device, valid from two hours before `now_ms` for thirty days.
-    pub(crate) fn issue(
+    pub fn issue(
         &self,
         member: &Member,
         address: &Address,
@@ -74,8 +76,26 @@ impl Organisation {
         )
     }
 
+    /// The room certificate of its homeserver for this key, with the issuing CA's.
+    pub fn hub(&self, public_key: &[u8]) -> Vec<Vec<u8>> {
+        self.sign(
+            leaf(&certificate::hub_uri(&self.server), "", EPOCH),
+            public_key,
+        )
+    }
+
+    /// The key of its homeserver for rooms.
+    pub fn room_key(&self) -> RoomKey {
+        RoomKey::from_seed(&[42; 32]).unwrap()
+    }
+
+    /// The room certificate for that key, with the issuing CA's.
+    pub fn hub_chain(&self) -> Vec<Vec<u8>> {
+        self.hub(self.room_key().public())
+    }
+
     /// Signs whatever it is given.
-    pub(crate) fn sign(&self, leaf: Leaf, public_key: &[u8]) -> Vec<Vec<u8>> {
+    pub fn sign(&self, leaf: Leaf, public_key: &[u8]) -> Vec<Vec<u8>> {
         let spki = Subject(public_key.to_vec());
         let issuer = Issuer::from_params(&self.issuing_params, &self.issuing_key);
         let certificate = leaf.params.signed_by(&spki, &issuer).unwrap();
@@ -83,7 +103,7 @@ impl Organisation {
     }
 
     /// A TLS certificate for the homeserver: its chain with the root, and its key.
-    pub(crate) fn tls(&self, name: &str) -> (Vec<Vec<u8>>, Vec<u8>) {
+    pub fn tls(&self, name: &str) -> (Vec<Vec<u8>>, Vec<u8>) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         set_dates(&mut params, EPOCH);
@@ -101,13 +121,13 @@ impl Organisation {
     }
 
     /// SHA-256 of the root, in hexadecimal digits.
-    pub(crate) fn fingerprint(&self) -> String {
+    pub fn fingerprint(&self) -> String {
         hex::encode(certificate::hash(&self.root))
     }
 }
 
 /// A device certificate's content.
-pub(crate) fn leaf(uri: &str, name: &str, dates: Dates) -> Leaf {
+pub fn leaf(uri: &str, name: &str, dates: Dates) -> Leaf {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);

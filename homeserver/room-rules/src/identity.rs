@@ -4,52 +4,66 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use mls_rs::IdentityProvider;
-use mls_rs::error::IntoAnyError;
 use mls_rs::time::MlsTime;
 use mls_rs::{ExtensionList, identity::SigningIdentity};
-use mls_rs_core::identity::{CredentialType, MemberValidationContext};
+use mls_rs_core::crypto::SignaturePublicKey;
+use mls_rs_core::identity::{
+    CertificateChain, CredentialType, DerCertificate, MemberValidationContext,
+};
 
-use crate::certificate::{self, AnchorSet, CertificateHash, DeviceCertificate, Validity};
+use crate::certificate::{
+    self, AnchorSet, CertificateHash, DeviceCertificate, HubCertificate, Validity,
+};
 use crate::error::Error;
 
-impl IntoAnyError for Error {
-    fn into_dyn_error(self) -> Result<Box<dyn std::error::Error + Send + Sync>, Self> {
-        Ok(self.into())
-    }
+/// Whose word an imported tree is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Imports {
+    /// Somebody's: every chain in it is verified.
+    Verified,
+    /// Ours: what we have kept after judging every leaf when it came.
+    OurOwn,
 }
 
 /// The certificate check of every member of every group. Clones share their state.
 #[derive(Debug, Clone)]
-pub(crate) struct Identities {
+pub struct Identities {
     anchors: Arc<RwLock<AnchorSet>>,
     /// Certificates that are members of the group whose commit is being processed: their validity
     /// was judged when they were admitted and is not judged again.
     admitted: Arc<RwLock<BTreeSet<CertificateHash>>>,
+    imports: Imports,
 }
 
 impl Identities {
-    pub(super) fn new(anchors: AnchorSet) -> Self {
+    /// Judges by these roots.
+    #[must_use]
+    pub fn new(anchors: AnchorSet, imports: Imports) -> Self {
         Self {
             anchors: Arc::new(RwLock::new(anchors)),
             admitted: Arc::default(),
+            imports,
         }
     }
 
     /// Replaces the roots.
-    pub(crate) fn set_anchors(&self, anchors: AnchorSet) {
+    pub fn set_anchors(&self, anchors: AnchorSet) {
         *self.anchors.write().unwrap_or_else(PoisonError::into_inner) = anchors;
     }
 
     /// Names the present members of the group that is about to process a commit.
-    pub(crate) fn set_admitted(&self, members: BTreeSet<CertificateHash>) {
+    pub fn set_admitted(&self, members: BTreeSet<CertificateHash>) {
         *self
             .admitted
             .write()
             .unwrap_or_else(PoisonError::into_inner) = members;
     }
 
-    /// What a credential says, once everything but its dates is checked.
-    pub(crate) fn verify(
+    /// What a credential says, once it is checked.
+    ///
+    /// # Errors
+    /// When it does not vouch for a device with the member's signature key.
+    pub fn verify(
         &self,
         identity: &SigningIdentity,
         validity: Validity,
@@ -68,6 +82,25 @@ impl Identities {
         Ok(device)
     }
 
+    /// What the credential of an external sender says, once it is checked: a hub's own organisation vouches for
+    /// it.
+    ///
+    /// # Errors
+    /// When it does not vouch for a hub with the sender's signature key.
+    pub fn verify_hub(&self, identity: &SigningIdentity) -> Result<HubCertificate, Error> {
+        let hub = self
+            .anchors
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .verify_hub(chain(identity)?)?;
+        if hub.public_key != identity.signature_key.as_ref() {
+            return Err(Error::Certificate(
+                "it certifies another key than the hub's signature key".to_owned(),
+            ));
+        }
+        Ok(hub)
+    }
+
     fn validity(
         &self,
         identity: &SigningIdentity,
@@ -81,9 +114,7 @@ impl Identities {
         if matches!(context, MemberValidationContext::ForNewGroup { .. }) {
             return Ok(Validity::NotJudged);
         }
-        let leaf = chain(identity)?
-            .first()
-            .ok_or_else(|| Error::Certificate("the chain is empty".to_owned()))?;
+        let leaf = first(identity)?;
         let admitted = self
             .admitted
             .read()
@@ -106,17 +137,31 @@ impl IdentityProvider for Identities {
         timestamp: Option<MlsTime>,
         context: MemberValidationContext<'_>,
     ) -> Result<(), Error> {
+        let imported = matches!(context, MemberValidationContext::ForNewGroup { .. });
+        if imported && self.imports == Imports::OurOwn {
+            return Ok(());
+        }
         let validity = self.validity(signing_identity, timestamp, context)?;
+        // Whoever is a member already, with this very certificate, was judged when he came; and his organisation
+        // may be no partner any more, which is no reason not to let him commit.
+        if self.imports == Imports::OurOwn && validity == Validity::NotJudged && timestamp.is_some()
+        {
+            return Ok(());
+        }
         self.verify(signing_identity, validity).map(|_| ())
     }
 
     fn validate_external_sender(
         &self,
-        _signing_identity: &SigningIdentity,
-        _timestamp: Option<MlsTime>,
+        signing_identity: &SigningIdentity,
+        timestamp: Option<MlsTime>,
         _extensions: Option<&ExtensionList>,
     ) -> Result<(), Error> {
-        Err(Error::Mls("a room has no external senders".to_owned()))
+        // In a tree of our own it was judged when the room began.
+        if self.imports == Imports::OurOwn && timestamp.is_none() {
+            return Ok(());
+        }
+        self.verify_hub(signing_identity).map(|_| ())
     }
 
     /// A device is its URI: the same device with a renewed certificate is the same member.
@@ -125,10 +170,7 @@ impl IdentityProvider for Identities {
         signing_identity: &SigningIdentity,
         _extensions: &ExtensionList,
     ) -> Result<Vec<u8>, Error> {
-        let leaf = chain(signing_identity)?
-            .first()
-            .ok_or_else(|| Error::Certificate("the chain is empty".to_owned()))?;
-        Ok(certificate::read(leaf)?.uri.into_bytes())
+        Ok(device_in(signing_identity)?.uri.into_bytes())
     }
 
     fn valid_successor(
@@ -145,10 +187,44 @@ impl IdentityProvider for Identities {
     }
 }
 
-fn chain(identity: &SigningIdentity) -> Result<&[mls_rs_core::identity::DerCertificate], Error> {
+pub(crate) fn chain(identity: &SigningIdentity) -> Result<&[DerCertificate], Error> {
     identity
         .credential
         .as_x509()
         .map(|chain| chain.as_slice())
         .ok_or_else(|| Error::Certificate("the credential is not a certificate chain".to_owned()))
+}
+
+/// What the certificate in a credential says, without judging who signed it.
+///
+/// # Errors
+/// When it is no device's.
+pub fn device_in(identity: &SigningIdentity) -> Result<DeviceCertificate, Error> {
+    certificate::read(first(identity)?)
+}
+
+/// The certificate in a credential.
+pub(crate) fn first(identity: &SigningIdentity) -> Result<&DerCertificate, Error> {
+    chain(identity)?
+        .first()
+        .ok_or_else(|| Error::Certificate("the chain is empty".to_owned()))
+}
+
+/// The credential of a hub with this chain: its room certificate and the issuing CA's.
+///
+/// # Errors
+/// When the first one is no hub's.
+pub fn hub_identity<C: AsRef<[u8]>>(chain: &[C]) -> Result<SigningIdentity, Error> {
+    let leaf = chain
+        .first()
+        .ok_or_else(|| Error::Certificate("the chain is empty".to_owned()))?;
+    let hub = certificate::read_hub(leaf.as_ref())?;
+    let chain: Vec<_> = chain
+        .iter()
+        .map(|der| DerCertificate::new(der.as_ref().to_vec()))
+        .collect();
+    Ok(SigningIdentity::new(
+        CertificateChain::from(chain).into_credential(),
+        SignaturePublicKey::new(hub.public_key),
+    ))
 }

@@ -1,6 +1,6 @@
-//! Device certificates: which device a chain vouches for, and by whose authority.
+//! Device certificates, and hubs' room certificates: whom a chain vouches for, and by whose authority.
 //!
-//! A chain is a device certificate and its organisation's issuing CA. It is judged against the root
+//! A chain is such a certificate and its organisation's issuing CA. It is judged against the root
 //! of the organisation that its *own* name claims: the server in the URI selects the anchor, so
 //! one organisation's CA can never vouch for another one's people, whatever it signs.
 
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use homeserver_api::ids::{AccountId, Address, DeviceId, Member, ServerName};
+use federation_proto::ids::{AccountId, Address, DeviceId, Member, ServerName};
 use ring::digest;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use serde::{Deserialize, Serialize};
@@ -26,25 +26,38 @@ const CERTIFICATE_BYTES_MAX: usize = 16 * 1024;
 
 /// What a valid chain says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct DeviceCertificate {
-    pub(crate) member: Member,
+pub struct DeviceCertificate {
+    /// The device.
+    pub member: Member,
     /// The address that the organisation certified beside the device's opaque name.
-    pub(crate) address: Address,
+    pub address: Address,
     /// The device's URI, byte for byte: its MLS identity.
-    pub(crate) uri: String,
+    pub uri: String,
     /// The certified key.
-    pub(crate) public_key: Vec<u8>,
+    pub public_key: Vec<u8>,
     /// The end of validity, seconds since the Unix epoch.
-    pub(crate) not_after: u64,
+    pub not_after: u64,
     /// The beginning of validity, seconds since the Unix epoch.
-    pub(crate) not_before: u64,
+    pub not_before: u64,
+}
+
+/// What a hub's room certificate says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubCertificate {
+    /// The hub's server name.
+    pub server: ServerName,
+    /// The certified key.
+    pub public_key: Vec<u8>,
+    /// The beginning of validity, seconds since the Unix epoch.
+    pub not_before: u64,
 }
 
 /// SHA-256 of a device certificate.
-pub(crate) type CertificateHash = [u8; 32];
+pub type CertificateHash = [u8; 32];
 
 /// The hash of a certificate.
-pub(crate) fn hash(der: &[u8]) -> CertificateHash {
+#[must_use]
+pub fn hash(der: &[u8]) -> CertificateHash {
     let mut hash = [0; 32];
     for (to, from) in hash
         .iter_mut()
@@ -57,7 +70,7 @@ pub(crate) fn hash(der: &[u8]) -> CertificateHash {
 
 /// Whether a certificate's validity is judged, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Validity {
+pub enum Validity {
     /// At this second since the Unix epoch: when a device is added.
     At(u64),
     /// Not: when a tree is imported, one stale leaf must not keep everyone else out.
@@ -66,13 +79,14 @@ pub(crate) enum Validity {
 
 /// The roots that device certificates must lead to, by the organisation they vouch for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct AnchorSet {
+pub struct AnchorSet {
     roots: BTreeMap<ServerName, Vec<u8>>,
 }
 
 impl AnchorSet {
     /// The own organisation's root alone.
-    pub(crate) fn own(server: ServerName, root: Vec<u8>) -> Self {
+    #[must_use]
+    pub fn own(server: ServerName, root: Vec<u8>) -> Self {
         Self {
             roots: BTreeMap::from([(server, root)]),
         }
@@ -81,7 +95,7 @@ impl AnchorSet {
     /// Takes over the roots that the homeserver names for other organisations. The own one's is
     /// what was pinned at enrolment and stays so. Whom the organisation has agreements with, and by
     /// which root, its administrators decide; so a peer's root that they replace is replaced here.
-    pub(crate) fn replace_others(
+    pub fn replace_others(
         &mut self,
         own: &ServerName,
         others: impl IntoIterator<Item = (ServerName, Vec<u8>)>,
@@ -92,37 +106,63 @@ impl AnchorSet {
         }
     }
 
-    /// Checks a chain and says what it vouches for.
-    pub(crate) fn verify<C: AsRef<[u8]>>(
+    /// Checks a device's chain and says what it vouches for.
+    ///
+    /// # Errors
+    /// [`Error::UnknownOrganisation`] without a root of the organisation that it names, else
+    /// [`Error::Certificate`] when it does not vouch for a device.
+    pub fn verify<C: AsRef<[u8]>>(
         &self,
         chain: &[C],
         validity: Validity,
     ) -> Result<DeviceCertificate, Error> {
-        let [leaf, issuing] = chain else {
-            return Err(refused(
-                "a chain is a device certificate and its issuing CA",
-            ));
-        };
-        let device = read(leaf.as_ref())?;
+        let (leaf, issuing) = two(chain)?;
+        let device = read(leaf)?;
+        let dates = (device.not_before, validity);
+        self.verify_chain(&device.member.server, leaf, issuing, dates)?;
+        Ok(device)
+    }
+
+    /// Checks the chain of a hub's room certificate and says what it vouches for. Its dates are not judged: a
+    /// room keeps its hub's certificate for as long as it lives.
+    ///
+    /// # Errors
+    /// As [`Self::verify`].
+    pub fn verify_hub<C: AsRef<[u8]>>(&self, chain: &[C]) -> Result<HubCertificate, Error> {
+        let (leaf, issuing) = two(chain)?;
+        let hub = read_hub(leaf)?;
+        let dates = (hub.not_before, Validity::NotJudged);
+        self.verify_chain(&hub.server, leaf, issuing, dates)?;
+        Ok(hub)
+    }
+
+    /// Whether a chain leads to the root of this organisation, and to no other.
+    fn verify_chain(
+        &self,
+        server: &ServerName,
+        leaf: &[u8],
+        issuing: &[u8],
+        (not_before, validity): (u64, Validity),
+    ) -> Result<(), Error> {
         let root = self
             .roots
-            .get(&device.member.server)
-            .ok_or_else(|| Error::UnknownOrganisation(device.member.server.clone()))?;
+            .get(server)
+            .ok_or_else(|| Error::UnknownOrganisation(server.clone()))?;
         let root = CertificateDer::from(root.as_slice());
         let anchor = anchor_from_trusted_cert(&root)
             .map_err(|_| refused("the organisation's root is not a certificate"))?;
-        let leaf = CertificateDer::from(leaf.as_ref());
+        let leaf = CertificateDer::from(leaf);
         let certificate = EndEntityCert::try_from(&leaf).map_err(|_| refused("it is malformed"))?;
         let seconds = match validity {
             Validity::At(seconds) => seconds,
             // A moment at which it was valid, so that everything but the dates is judged.
-            Validity::NotJudged => device.not_before.max(read_not_before(issuing.as_ref())?),
+            Validity::NotJudged => not_before.max(read_not_before(issuing)?),
         };
         certificate
             .verify_for_usage(
                 &[algorithms::ECDSA_P256_SHA256],
                 &[anchor],
-                &[CertificateDer::from(issuing.as_ref())],
+                &[CertificateDer::from(issuing)],
                 UnixTime::since_unix_epoch(Duration::from_secs(seconds)),
                 KeyUsage::client_auth(),
                 None,
@@ -131,25 +171,27 @@ impl AnchorSet {
             .map_err(|error| match error {
                 webpki::Error::CertExpired { .. } => refused("it has expired"),
                 webpki::Error::CertNotValidYet { .. } => refused("it is not valid yet"),
-                _ => refused(&format!(
-                    "it does not lead to the root of {}",
-                    device.member.server
-                )),
-            })?;
-        Ok(device)
+                _ => refused(&format!("it does not lead to the root of {server}")),
+            })
+            .map(|_| ())
+    }
+}
+
+fn two<C: AsRef<[u8]>>(chain: &[C]) -> Result<(&[u8], &[u8]), Error> {
+    match chain {
+        [leaf, issuing] => Ok((leaf.as_ref(), issuing.as_ref())),
+        _ => Err(refused(
+            "a chain is a device certificate and its issuing CA",
+        )),
     }
 }
 
 /// Reads what a device certificate says, without judging who signed it.
-pub(crate) fn read(der: &[u8]) -> Result<DeviceCertificate, Error> {
-    if der.len() > CERTIFICATE_BYTES_MAX {
-        return Err(refused("it is too large"));
-    }
-    let (rest, certificate) =
-        X509Certificate::from_der(der).map_err(|_| refused("it is malformed"))?;
-    if !rest.is_empty() {
-        return Err(refused("bytes follow it"));
-    }
+///
+/// # Errors
+/// When it is no device's certificate.
+pub fn read(der: &[u8]) -> Result<DeviceCertificate, Error> {
+    let certificate = parse(der)?;
     let uri = only_uri(&certificate)?;
     let member = parse_uri(&uri)?;
     let address = only_address(&certificate)?;
@@ -158,25 +200,54 @@ pub(crate) fn read(der: &[u8]) -> Result<DeviceCertificate, Error> {
             "its address and its device are of two organisations",
         ));
     }
-    let spki = certificate.public_key();
-    if spki.algorithm.algorithm != oid!(1.3.101.112) {
-        return Err(refused("its key is not an Ed25519 key"));
-    }
-    let public_key = spki.subject_public_key.data.to_vec();
-    if public_key.len() != ED25519_KEY_BYTES {
-        return Err(refused("its key is not an Ed25519 key"));
-    }
-    let seconds = |timestamp: i64| {
-        u64::try_from(timestamp).map_err(|_| refused("its validity is before 1970"))
-    };
     Ok(DeviceCertificate {
         member,
         address,
         uri,
-        public_key,
+        public_key: ed25519_key(&certificate)?,
         not_after: seconds(certificate.validity().not_after.timestamp())?,
         not_before: seconds(certificate.validity().not_before.timestamp())?,
     })
+}
+
+/// Reads what a hub's room certificate says, without judging who signed it.
+///
+/// # Errors
+/// When it is no hub's certificate.
+pub fn read_hub(der: &[u8]) -> Result<HubCertificate, Error> {
+    let certificate = parse(der)?;
+    Ok(HubCertificate {
+        server: parse_hub_uri(&only_uri(&certificate)?)?,
+        public_key: ed25519_key(&certificate)?,
+        not_before: seconds(certificate.validity().not_before.timestamp())?,
+    })
+}
+
+fn parse(der: &[u8]) -> Result<X509Certificate<'_>, Error> {
+    if der.len() > CERTIFICATE_BYTES_MAX {
+        return Err(refused("it is too large"));
+    }
+    let (rest, certificate) =
+        X509Certificate::from_der(der).map_err(|_| refused("it is malformed"))?;
+    if rest.is_empty() {
+        Ok(certificate)
+    } else {
+        Err(refused("bytes follow it"))
+    }
+}
+
+fn ed25519_key(certificate: &X509Certificate<'_>) -> Result<Vec<u8>, Error> {
+    let spki = certificate.public_key();
+    let key = spki.subject_public_key.data.as_ref();
+    if spki.algorithm.algorithm == oid!(1.3.101.112) && key.len() == ED25519_KEY_BYTES {
+        Ok(key.to_vec())
+    } else {
+        Err(refused("its key is not an Ed25519 key"))
+    }
+}
+
+fn seconds(timestamp: i64) -> Result<u64, Error> {
+    u64::try_from(timestamp).map_err(|_| refused("its validity is before 1970"))
 }
 
 fn read_not_before(der: &[u8]) -> Result<u64, Error> {
@@ -204,7 +275,10 @@ fn only_uri(certificate: &X509Certificate<'_>) -> Result<String, Error> {
 }
 
 /// `entente://SERVER/account/ACCOUNT/device/DEVICE`, and no other spelling.
-pub(crate) fn parse_uri(uri: &str) -> Result<Member, Error> {
+///
+/// # Errors
+/// When it is spelt in any other way.
+pub fn parse_uri(uri: &str) -> Result<Member, Error> {
     let wrong = || refused("its URI does not name a device");
     let rest = uri.strip_prefix("entente://").ok_or_else(wrong)?;
     match rest.split('/').collect::<Vec<_>>().as_slice() {
@@ -218,12 +292,31 @@ pub(crate) fn parse_uri(uri: &str) -> Result<Member, Error> {
 }
 
 /// The URI of a device.
-#[cfg(test)]
-pub(crate) fn uri(member: &Member) -> String {
+#[must_use]
+pub fn uri(member: &Member) -> String {
     format!(
         "entente://{}/account/{}/device/{}",
         member.server, member.account, member.device
     )
+}
+
+/// `entente://SERVER/hub`, and no other spelling.
+///
+/// # Errors
+/// When it is spelt in any other way.
+pub fn parse_hub_uri(uri: &str) -> Result<ServerName, Error> {
+    let wrong = || refused("its URI does not name a hub");
+    let rest = uri.strip_prefix("entente://").ok_or_else(wrong)?;
+    match rest.split_once('/') {
+        Some((server, "hub")) => ServerName::from_str(server).map_err(|_| wrong()),
+        _ => Err(wrong()),
+    }
+}
+
+/// The URI of a hub.
+#[must_use]
+pub fn hub_uri(server: &ServerName) -> String {
+    format!("entente://{server}/hub")
 }
 
 fn only_address(certificate: &X509Certificate<'_>) -> Result<Address, Error> {
@@ -403,11 +496,42 @@ mod tests {
         assert!(verify(&changed).is_err());
     }
 
+    /// Goal: a hub is certified by its own organisation alone, for its own name; and no device passes for a hub,
+    /// nor a hub for a device. Method: certificates with each name by each issuer.
+    #[test]
+    fn hubs() {
+        let (a, b) = (
+            Organisation::new("a.example"),
+            Organisation::new("b.example"),
+        );
+        let anchors = anchors(&[&a, &b]);
+        let hub = |server: &str| leaf(&hub_uri(&server.parse().unwrap()), "", DATES);
+        let own = anchors.verify_hub(&a.sign(hub("a.example"), &KEY)).unwrap();
+        assert_eq!(
+            (own.server.as_str(), &own.public_key[..]),
+            ("a.example", &KEY[..])
+        );
+        assert!(anchors.verify_hub(&a.sign(hub("b.example"), &KEY)).is_err());
+        assert!(anchors.verify_hub(&b.sign(hub("b.example"), &KEY)).is_ok());
+        let device = leaf(&uri(&member("a.example")), "alice@a.example", DATES);
+        assert!(anchors.verify_hub(&a.sign(device, &KEY)).is_err());
+        let as_device = anchors.verify(&a.sign(hub("a.example"), &KEY), Validity::NotJudged);
+        assert!(as_device.is_err());
+        for bad in [
+            "entente://a.example/hub/",
+            "entente://A.example/hub",
+            "entente://a.example",
+            "https://a.example/hub",
+        ] {
+            assert!(parse_hub_uri(bad).is_err(), "{bad}");
+        }
+    }
+
     proptest::proptest! {
         /// Goal: no bytes make the readers panic.
         #[test]
         fn any_bytes(bytes in proptest::collection::vec(0_u8.., 0..600), text in ".{0,120}") {
-            let _ = read(&bytes);
+            let _ = (read(&bytes), read_hub(&bytes), parse_hub_uri(&text));
             let _ = read_not_before(&bytes);
             let _ = parse_uri(&text);
             let _ = parse_uri(&format!("entente://{text}"));

@@ -1,0 +1,60 @@
+//! Why something may not happen in a room.
+
+use federation_proto::ids::ServerName;
+use mls_rs::error::{IntoAnyError, MlsError};
+
+/// Why a certificate, a message or a change is not acceptable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// A certificate does not vouch for what it should.
+    #[error("the certificate is not acceptable: {0}")]
+    Certificate(String),
+    /// A certificate is of an organisation whose root is not known here.
+    #[error(
+        "the certificate is of {0}, with which there is no agreement that this device knows of"
+    )]
+    UnknownOrganisation(ServerName),
+    /// The room's settings are not what they must be.
+    #[error("the room's settings are not acceptable: {0}")]
+    Settings(String),
+    /// A room's rules forbid it.
+    #[error("the commit is refused: {0}")]
+    Refused(String),
+    /// The hub's Removes that wait have to be in it.
+    #[error("the commit leaves out removals that the hub has ordered")]
+    PendingRemoves,
+    /// It is not well formed, or not signed as it must be.
+    #[error("not acceptable: {0}")]
+    Mls(String),
+}
+
+impl IntoAnyError for Error {
+    fn into_dyn_error(self) -> Result<Box<dyn std::error::Error + Send + Sync>, Self> {
+        Ok(self.into())
+    }
+}
+
+impl Error {
+    pub(crate) fn refused(reason: impl Into<String>) -> Self {
+        Self::Refused(reason.into())
+    }
+
+    pub(crate) fn settings(reason: impl Into<String>) -> Self {
+        Self::Settings(reason.into())
+    }
+}
+
+/// What these rules have said inside mls-rs, or what mls-rs itself says.
+impl From<MlsError> for Error {
+    fn from(error: MlsError) -> Self {
+        let inner = match &error {
+            MlsError::IdentityProviderError(inner) | MlsError::MlsRulesError(inner) => {
+                inner.inner_dyn_error().downcast_ref::<Self>()
+            }
+            _ => None,
+        };
+        inner
+            .cloned()
+            .unwrap_or_else(|| Self::Mls(error.to_string()))
+    }
+}

@@ -1,0 +1,227 @@
+//! Which commits are valid: what a present member proposes in its own commit, as its role may, and the removals
+//! that the room's hub has proposed.
+//!
+//! A pure function of the group and the commit. The hub proposes removals and nothing else; a commit comes from
+//! outside in one case alone: a member that has fallen out of step replaces its own leaf, with the same device
+//! and key. Devices are added of accounts that take part, and whoever takes part is in the room's own settings,
+//! which change as [`RoomSettings::check_change`] says. So no server can put a ghost into a room or take its
+//! settings away.
+
+use std::collections::BTreeSet;
+
+use federation_proto::ids::Member;
+use mls_rs::MlsRules;
+use mls_rs::group::proposal::BorrowedProposal;
+use mls_rs::group::{GroupContext, Roster, Sender};
+use mls_rs::identity::SigningIdentity;
+use mls_rs::mls_rules::{
+    CommitDirection, CommitOptions, CommitSource, EncryptionOptions, ProposalBundle, ProposalInfo,
+    ProposalSource,
+};
+
+use crate::error::Error;
+use crate::identity::device_in;
+use crate::settings::{Context, Role, RoomSettings};
+
+/// The place of the hub among the external senders.
+const HUB: Sender = Sender::External(0);
+
+/// The rules of every room.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules;
+
+/// Who commits.
+struct Committer {
+    member: Member,
+    role: Role,
+    sender: Sender,
+}
+
+impl MlsRules for Rules {
+    type Error = Error;
+
+    fn filter_proposals(
+        &self,
+        direction: CommitDirection,
+        source: CommitSource,
+        roster: &Roster<'_>,
+        context: &GroupContext,
+        mut proposals: ProposalBundle,
+    ) -> Result<ProposalBundle, Error> {
+        let current = Context::read(context.extensions())?;
+        let committer = match source {
+            CommitSource::ExistingMember(committer) => {
+                let member = device_in(committer.signing_identity())?.member;
+                Committer {
+                    role: role_of(&current.settings, &member)?,
+                    sender: Sender::Member(committer.index()),
+                    member,
+                }
+            }
+            CommitSource::NewMember(identity) => {
+                let member = replaces_own_leaf(roster, &identity, &proposals)?;
+                role_of(&current.settings, &member)?;
+                return Ok(proposals);
+            }
+        };
+        if direction == CommitDirection::Send {
+            // What others have proposed and may not is left out, or nobody could commit any more.
+            let may_stand = |proposal: &ProposalInfo<BorrowedProposal<'_>>| {
+                !matches!(proposal.source, ProposalSource::ByReference(_)) || is_hubs(proposal)
+            };
+            proposals.retain(|proposal| Ok::<_, Error>(may_stand(proposal)))?;
+        }
+        let next = next_settings(&committer, &current, &proposals)?;
+        let changed = next.is_some();
+        let next = next.unwrap_or_else(|| current.settings.clone());
+        let mut removed = BTreeSet::new();
+        for proposal in proposals.iter_proposals() {
+            match &proposal.proposal {
+                BorrowedProposal::Remove(remove) if is_hubs(&proposal) => {
+                    removed.insert(remove.to_remove());
+                }
+                BorrowedProposal::Remove(remove) if is_own(&committer, &proposal) => {
+                    check_removal(&committer, roster, remove.to_remove(), &current.settings)?;
+                    removed.insert(remove.to_remove());
+                }
+                BorrowedProposal::Add(add) if is_own(&committer, &proposal) => {
+                    role_of(&next, &device_in(add.signing_identity())?.member)?;
+                }
+                BorrowedProposal::GroupContextExtensions(_) if is_own(&committer, &proposal) => {}
+                _ => {
+                    return Err(Error::refused(
+                        "it does more than a member may propose in its own commit",
+                    ));
+                }
+            }
+        }
+        if changed {
+            // Nobody is in the room who takes no part in it.
+            for leaf in roster.members_iter() {
+                if !removed.contains(&leaf.index()) {
+                    role_of(&next, &device_in(leaf.signing_identity())?.member)?;
+                }
+            }
+        }
+        Ok(proposals)
+    }
+
+    fn commit_options(
+        &self,
+        _roster: &Roster<'_>,
+        _context: &GroupContext,
+        _proposals: &ProposalBundle,
+    ) -> Result<CommitOptions, Error> {
+        // A path in every commit, so that each heals the group; the tree in the welcome and in the group
+        // info that the hub keeps, so that nobody has to ask for it apart.
+        Ok(CommitOptions::new()
+            .with_path_required(true)
+            .with_ratchet_tree_extension(true)
+            .with_single_welcome_message(true)
+            .with_allow_external_commit(true))
+    }
+
+    fn encryption_options(
+        &self,
+        _roster: &Roster<'_>,
+        _context: &GroupContext,
+    ) -> Result<EncryptionOptions, Error> {
+        // Handshakes travel in the open so that servers can hold membership to policy; contents
+        // are padded before they come here.
+        Ok(EncryptionOptions::new(
+            false,
+            mls_rs::client_builder::PaddingMode::None,
+        ))
+    }
+}
+
+fn role_of(settings: &RoomSettings, member: &Member) -> Result<Role, Error> {
+    settings.role(member).ok_or_else(|| {
+        Error::refused(format!(
+            "a device of {} is of an account that takes no part in the room",
+            member.server
+        ))
+    })
+}
+
+fn is_own(committer: &Committer, proposal: &ProposalInfo<BorrowedProposal<'_>>) -> bool {
+    proposal.sender == committer.sender && proposal.source == ProposalSource::ByValue
+}
+
+fn is_hubs(proposal: &ProposalInfo<BorrowedProposal<'_>>) -> bool {
+    proposal.sender == HUB
+        && matches!(proposal.source, ProposalSource::ByReference(_))
+        && matches!(proposal.proposal, BorrowedProposal::Remove(_))
+}
+
+/// The settings that a commit gives the room, if it does.
+fn next_settings(
+    committer: &Committer,
+    current: &Context,
+    proposals: &ProposalBundle,
+) -> Result<Option<RoomSettings>, Error> {
+    let change = match proposals.group_context_ext_proposals() {
+        [] => return Ok(None),
+        [change] => change,
+        _ => return Err(Error::refused("it changes the settings twice")),
+    };
+    let next = Context::read(&change.proposal)?;
+    current
+        .settings
+        .check_change(committer.role, &next.settings)?;
+    if next.hub != current.hub && committer.role != Role::Owner {
+        return Err(Error::refused(
+            "only owners take up another certificate of the hub",
+        ));
+    }
+    Ok(Some(next.settings))
+}
+
+/// A member removes devices of its own account, and those of whom its role may act on.
+fn check_removal(
+    committer: &Committer,
+    roster: &Roster<'_>,
+    index: u32,
+    settings: &RoomSettings,
+) -> Result<(), Error> {
+    let leaf = roster
+        .member_with_index(index)
+        .map_err(|_| Error::refused("it removes nobody"))?;
+    let target = device_in(leaf.signing_identity())?.member;
+    let own =
+        (&target.server, target.account) == (&committer.member.server, committer.member.account);
+    if own || committer.role.may_act_on(role_of(settings, &target)?) {
+        Ok(())
+    } else {
+        Err(Error::refused(
+            "only owners and moderators remove others, and nobody removes who is above him",
+        ))
+    }
+}
+
+/// Whether a commit from outside is its author's way back in: an external init, the removal of the author's
+/// own leaf, and nothing else. The key is the leaf's too, so that nobody who can certify a device can take
+/// its place. Whose it is.
+fn replaces_own_leaf(
+    roster: &Roster<'_>,
+    identity: &SigningIdentity,
+    proposals: &ProposalBundle,
+) -> Result<Member, Error> {
+    let (inits, removals) = (
+        proposals.external_init_proposals(),
+        proposals.remove_proposals(),
+    );
+    let ([_], [removal], 2) = (inits, removals, proposals.length()) else {
+        return Err(Error::refused("it comes from outside"));
+    };
+    let leaf = roster
+        .member_with_index(removal.proposal.to_remove())
+        .map_err(|_| Error::refused("it removes nobody"))?;
+    let (old, new) = (device_in(leaf.signing_identity())?, device_in(identity)?);
+    if old.uri != new.uri || leaf.signing_identity().signature_key != identity.signature_key {
+        return Err(Error::refused(
+            "it comes from outside and takes another's place",
+        ));
+    }
+    Ok(new.member)
+}

@@ -1,0 +1,533 @@
+//! What every room's MLS group context carries: the hub, the only external sender, and the participants with
+//! their roles.
+//!
+//! A group context has exactly three extensions, in this order: the capabilities that every member must have,
+//! the external senders (one: the hub), and the room's own. The room's own lists accounts, not devices: so a
+//! person's new device can be added by anybody, and a new person only by whose role may.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use federation_proto::codec::{DecodeError, Reader, Wire, Writer};
+use federation_proto::ids::{AccountId, Member, ServerName};
+use federation_proto::limits::SERVER_NAME_BYTES_MAX;
+use mls_rs::extension::ExtensionType;
+use mls_rs::extension::built_in::{ExternalSendersExt, RequiredCapabilitiesExt};
+use mls_rs::identity::SigningIdentity;
+use mls_rs::{Extension, ExtensionList};
+use mls_rs_core::identity::CredentialType;
+
+use crate::certificate;
+use crate::error::Error;
+use crate::identity::first;
+
+/// The room's own extension, of the range for private use.
+pub const ROOM_EXTENSION: ExtensionType = ExtensionType::new(0xF0E1);
+/// Most accounts in a room.
+pub const PARTICIPANTS_MAX: usize = 2_000;
+/// Most organisations in a room.
+pub const DOMAINS_MAX: usize = 256;
+/// Epochs that a room keeps when nobody has said otherwise, and at most.
+pub const RETAINED_EPOCHS: u16 = 32;
+
+const VERSION: u8 = 1;
+/// No policy of its own: the place where later versions put one.
+const NO_POLICY: u8 = 0;
+/// Bytes of a participant: the account and the role.
+const PARTICIPANT_BYTES: usize = 17;
+
+const _: () = assert!(DOMAINS_MAX <= PARTICIPANTS_MAX);
+
+/// What an account may do in a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Everything, and to give every role.
+    Owner,
+    /// To add and remove members and moderators, and to make one of the other.
+    Moderator,
+    /// To write, and to leave.
+    Member,
+}
+
+impl Role {
+    /// How much it may: a role acts on those that are not above it.
+    const fn rank(self) -> u8 {
+        match self {
+            Self::Owner => 3,
+            Self::Moderator => 2,
+            Self::Member => 1,
+        }
+    }
+
+    const fn number(self) -> u8 {
+        match self {
+            Self::Owner => 1,
+            Self::Moderator => 2,
+            Self::Member => 3,
+        }
+    }
+
+    const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::Owner),
+            2 => Some(Self::Moderator),
+            3 => Some(Self::Member),
+            _ => None,
+        }
+    }
+
+    /// The role's name, as people type it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Moderator => "moderator",
+            Self::Member => "member",
+        }
+    }
+
+    /// Whether it may change who takes part at all.
+    #[must_use]
+    pub const fn may_change_participants(self) -> bool {
+        self.rank() >= Self::Moderator.rank()
+    }
+
+    /// Whether it may do something to an account of `other`, or give that role.
+    #[must_use]
+    pub const fn may_act_on(self, other: Self) -> bool {
+        self.may_change_participants() && self.rank() >= other.rank()
+    }
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::str::FromStr for Role {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        [Self::Owner, Self::Moderator, Self::Member]
+            .into_iter()
+            .find(|role| role.as_str() == text)
+            .ok_or_else(|| Error::settings("a role is owner, moderator or member"))
+    }
+}
+
+/// An account, as a room names it.
+pub type Account = (ServerName, AccountId);
+
+/// The room's own extension.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomSettings {
+    /// The homeserver that orders the room.
+    pub hub: ServerName,
+    /// Epochs that the room keeps: messages from older ones are returned to their senders.
+    pub retained_epochs: u16,
+    /// Who takes part.
+    pub participants: BTreeMap<Account, Role>,
+}
+
+impl RoomSettings {
+    /// A new room's, with its creator as the only owner.
+    #[must_use]
+    pub fn new(hub: ServerName, creator: &Member) -> Self {
+        Self {
+            hub,
+            retained_epochs: RETAINED_EPOCHS,
+            participants: BTreeMap::from([(account(creator), Role::Owner)]),
+        }
+    }
+
+    /// The role of a device's account; `None` when it takes no part.
+    #[must_use]
+    pub fn role(&self, member: &Member) -> Option<Role> {
+        self.participants.get(&account(member)).copied()
+    }
+
+    /// Whether somebody of role `by` may make these settings of the present ones.
+    ///
+    /// # Errors
+    /// When he may not; the reason is for people.
+    pub fn check_change(&self, by: Role, next: &Self) -> Result<(), Error> {
+        if !by.may_change_participants() {
+            return Err(Error::refused(
+                "only owners and moderators change who takes part",
+            ));
+        }
+        if self.hub != next.hub {
+            return Err(Error::refused("a room keeps its hub"));
+        }
+        if self.retained_epochs != next.retained_epochs && by != Role::Owner {
+            return Err(Error::refused("only owners change the room's settings"));
+        }
+        let accounts = self.participants.keys().chain(next.participants.keys());
+        for account in accounts {
+            let (old, new) = (
+                self.participants.get(account),
+                next.participants.get(account),
+            );
+            let may = |role: Option<&Role>| role.is_none_or(|role| by.may_act_on(*role));
+            if old != new && !(may(old) && may(new)) {
+                return Err(Error::refused(
+                    "nobody changes the role of who is above him, nor gives a higher role than his own",
+                ));
+            }
+        }
+        if next.participants.values().all(|role| *role != Role::Owner) {
+            return Err(Error::refused(
+                "a room has an owner: make somebody else owner first",
+            ));
+        }
+        Ok(())
+    }
+
+    fn by_domain(&self) -> BTreeMap<&ServerName, Vec<(AccountId, Role)>> {
+        let mut domains: BTreeMap<&ServerName, Vec<_>> = BTreeMap::new();
+        for ((server, account), role) in &self.participants {
+            domains.entry(server).or_default().push((*account, *role));
+        }
+        domains
+    }
+}
+
+fn account(member: &Member) -> Account {
+    (member.server.clone(), member.account)
+}
+
+impl Wire for RoomSettings {
+    const BYTES_MAX: usize = 64
+        + SERVER_NAME_BYTES_MAX
+        + DOMAINS_MAX * (SERVER_NAME_BYTES_MAX + 8)
+        + PARTICIPANTS_MAX * PARTICIPANT_BYTES;
+    const NAME: &'static str = "room extension";
+
+    fn write(&self, writer: &mut Writer) {
+        writer.u8(VERSION);
+        writer.server_name(&self.hub);
+        writer.u16(self.retained_epochs);
+        if !(1..=RETAINED_EPOCHS).contains(&self.retained_epochs) {
+            writer.fail("retained epochs", usize::from(RETAINED_EPOCHS));
+        }
+        let count = self.participants.len();
+        if count == 0 || count > PARTICIPANTS_MAX {
+            writer.fail("participants", PARTICIPANTS_MAX);
+        }
+        let domains: Vec<_> = self.by_domain().into_iter().collect();
+        writer.list(
+            "domains",
+            DOMAINS_MAX,
+            &domains,
+            |writer, (server, accounts)| {
+                writer.server_name(server);
+                let max = PARTICIPANTS_MAX;
+                writer.list("participants", max, accounts, |writer, (account, role)| {
+                    writer.fixed(account.as_bytes());
+                    writer.u8(role.number());
+                });
+            },
+        );
+        writer.u8(NO_POLICY);
+    }
+
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let version = reader.u8("version")?;
+        if version != VERSION {
+            return Err(DecodeError::UnsupportedVersion(version.into()));
+        }
+        let hub = reader.server_name("hub")?;
+        let retained_epochs = reader.u16("retained epochs")?;
+        if !(1..=RETAINED_EPOCHS).contains(&retained_epochs) {
+            return Err(DecodeError::Invalid("retained epochs"));
+        }
+        let domains = reader.list("domains", DOMAINS_MAX, |reader| {
+            let server = reader.server_name("server")?;
+            let accounts = reader.list("participants", PARTICIPANTS_MAX, |reader| {
+                let account = AccountId::from_bytes(reader.fixed("account")?);
+                let number = reader.u8("role")?;
+                let role = Role::from_number(number).ok_or(DecodeError::UnknownValue {
+                    what: "role",
+                    value: number.into(),
+                })?;
+                Ok((account, role))
+            })?;
+            if accounts.is_empty() {
+                return Err(DecodeError::Empty("participants"));
+            }
+            Ok((server, accounts))
+        })?;
+        if !domains.is_sorted_by(|a, b| a.0 < b.0) {
+            return Err(DecodeError::NotAscending("domains"));
+        }
+        let policy = reader.u8("policy")?;
+        if policy != NO_POLICY {
+            return Err(DecodeError::UnsupportedVersion(policy.into()));
+        }
+        let mut participants = BTreeMap::new();
+        for (server, accounts) in domains {
+            if !accounts.is_sorted_by(|a, b| a.0 < b.0) {
+                return Err(DecodeError::NotAscending("participants"));
+            }
+            let accounts = accounts.into_iter();
+            participants.extend(accounts.map(|(account, role)| ((server.clone(), account), role)));
+        }
+        if participants.is_empty() {
+            return Err(DecodeError::Empty("participants"));
+        }
+        if participants.len() > PARTICIPANTS_MAX {
+            return Err(DecodeError::TooLong {
+                what: "participants",
+                max: PARTICIPANTS_MAX,
+            });
+        }
+        Ok(Self {
+            hub,
+            retained_epochs,
+            participants,
+        })
+    }
+}
+
+/// Everything that a group context's extensions say.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Context {
+    /// The room's own.
+    pub settings: RoomSettings,
+    /// The only external sender: the room's hub, certified by its own organisation.
+    pub hub: SigningIdentity,
+}
+
+impl Context {
+    /// Reads a group context's extensions. Whoever has certified the hub is not judged here.
+    ///
+    /// # Errors
+    /// When they are anything but a room's.
+    pub fn read(extensions: &ExtensionList) -> Result<Self, Error> {
+        let wrong = |what: &str| Error::settings(what);
+        let [required, senders, room] = extensions.as_slice() else {
+            return Err(wrong("there must be exactly three extensions"));
+        };
+        if *required != required_capabilities()? {
+            return Err(wrong("the required capabilities are others"));
+        }
+        let room = (room.extension_type == ROOM_EXTENSION)
+            .then(|| Bytes::copy_from_slice(&room.extension_data))
+            .ok_or_else(|| wrong("the room's own extension is missing"))?;
+        let settings = RoomSettings::from_bytes(room).map_err(|error| wrong(&error.to_string()))?;
+        let external: ExternalSendersExt = extensions
+            .get_as()
+            .ok()
+            .flatten()
+            .filter(|_| senders.extension_type == ExtensionType::EXTERNAL_SENDERS)
+            .ok_or_else(|| wrong("the external senders are missing"))?;
+        let [hub] = external.allowed_senders() else {
+            return Err(wrong("there must be exactly one external sender"));
+        };
+        let certified = certificate::read_hub(first(hub)?)?;
+        if certified.server != settings.hub || certified.public_key != hub.signature_key.as_ref() {
+            return Err(wrong("the external sender is not the hub"));
+        }
+        let context = Self {
+            settings,
+            hub: hub.clone(),
+        };
+        // One encoding: what reads the same is the same.
+        if context.extensions()?.as_slice() != extensions.as_slice() {
+            return Err(wrong("they are not encoded as they must be"));
+        }
+        Ok(context)
+    }
+
+    /// As a group context's extensions.
+    ///
+    /// # Errors
+    /// When the settings break a limit.
+    pub fn extensions(&self) -> Result<ExtensionList, Error> {
+        let room = self
+            .settings
+            .to_bytes()
+            .map_err(|error| Error::settings(error.to_string()))?;
+        let mut extensions = ExtensionList::new();
+        extensions.set(required_capabilities()?);
+        extensions
+            .set_from(ExternalSendersExt::new(vec![self.hub.clone()]))
+            .map_err(|error| Error::settings(error.to_string()))?;
+        extensions.set(Extension::new(ROOM_EXTENSION, room.to_vec()));
+        Ok(extensions)
+    }
+}
+
+/// What every member's client must understand.
+fn required_capabilities() -> Result<Extension, Error> {
+    use mls_rs_core::extension::MlsExtension as _;
+    RequiredCapabilitiesExt::new(vec![ROOM_EXTENSION], Vec::new(), vec![CredentialType::X509])
+        .into_extension()
+        .map_err(|error| Error::settings(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use federation_proto::ids::DeviceId;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::Organisation;
+
+    fn member(server: &str, number: u8) -> Member {
+        Member {
+            server: server.parse().unwrap(),
+            account: AccountId::from_bytes([number; 16]),
+            device: DeviceId::from_bytes([number; 16]),
+        }
+    }
+
+    fn settings(roles: &[(&str, u8, Role)]) -> RoomSettings {
+        let participants = roles
+            .iter()
+            .map(|(server, number, role)| (account(&member(server, *number)), *role));
+        RoomSettings {
+            hub: "a.example".parse().unwrap(),
+            retained_epochs: RETAINED_EPOCHS,
+            participants: participants.collect(),
+        }
+    }
+
+    fn context() -> Context {
+        let a = Organisation::new("a.example");
+        Context {
+            settings: settings(&[
+                ("a.example", 1, Role::Owner),
+                ("b.example", 2, Role::Member),
+            ]),
+            hub: crate::hub_identity(&a.hub(&[7; 32])).unwrap(),
+        }
+    }
+
+    /// Goal: settings come back as they were, and no cut or extension of them passes; by every prefix and one
+    /// trailing byte.
+    #[test]
+    fn one_encoding() {
+        let settings = context().settings;
+        let bytes = settings.to_bytes().unwrap();
+        assert_eq!(RoomSettings::from_bytes(bytes.clone()).unwrap(), settings);
+        for end in 0..bytes.len() {
+            assert!(RoomSettings::from_bytes(bytes.slice(..end)).is_err());
+        }
+        let longer = [&bytes[..], &[0]].concat();
+        assert!(RoomSettings::from_bytes(longer).is_err());
+        // The version, the retained epochs, a role and the place of the policy.
+        let changed = |at: usize, to: u8| {
+            let mut changed = bytes.to_vec();
+            changed[at] = to;
+            RoomSettings::from_bytes(changed)
+        };
+        assert!(changed(0, 2).is_err());
+        assert!(changed(12, 0).is_err() && changed(12, 33).is_err());
+        assert!(changed(bytes.len() - 2, 4).is_err());
+        assert!(changed(bytes.len() - 1, 1).is_err());
+        let nobody = RoomSettings {
+            participants: BTreeMap::new(),
+            ..settings
+        };
+        assert!(nobody.to_bytes().is_err());
+    }
+
+    /// Goal: a group context has the three extensions, as they are written here, and nothing else; by lists with
+    /// one less, one more, in another order, and with another hub.
+    #[test]
+    fn contexts() {
+        let good = context();
+        let extensions = good.extensions().unwrap();
+        assert_eq!(Context::read(&extensions).unwrap(), good);
+        assert!(Context::read(&ExtensionList::new()).is_err());
+        for at in 0..3 {
+            let mut less = extensions.to_vec();
+            less.remove(at);
+            assert!(Context::read(&less.into()).is_err());
+        }
+        let mut more = extensions.to_vec();
+        more.push(Extension::new(ExtensionType::new(0xF0E2), Vec::new()));
+        assert!(Context::read(&more.into()).is_err());
+        let mut turned = extensions.to_vec();
+        turned.swap(0, 1);
+        assert!(Context::read(&turned.into()).is_err());
+        let b = Organisation::new("b.example");
+        let other = Context {
+            hub: crate::hub_identity(&b.hub(&[7; 32])).unwrap(),
+            ..good.clone()
+        };
+        assert!(Context::read(&other.extensions().unwrap()).is_err());
+        let mut two = extensions.clone();
+        two.set_from(ExternalSendersExt::new(vec![good.hub.clone(), other.hub]))
+            .unwrap();
+        assert!(Context::read(&two).is_err());
+    }
+
+    /// Goal: roles change as roles may, and a room keeps an owner. Method: a table of changes, each with whether
+    /// each role may make it.
+    #[test]
+    fn changes() {
+        use Role::{Member, Moderator, Owner};
+        let before = settings(&[
+            ("a.example", 1, Owner),
+            ("a.example", 2, Moderator),
+            ("a.example", 3, Member),
+        ]);
+        let with = |changes: &[(u8, Option<Role>)]| {
+            let mut next = before.clone();
+            for (number, role) in changes {
+                let who = account(&member("a.example", *number));
+                match role {
+                    Some(role) => drop(next.participants.insert(who, *role)),
+                    None => drop(next.participants.remove(&who)),
+                }
+            }
+            next
+        };
+        let other_hub = RoomSettings {
+            hub: "b.example".parse().unwrap(),
+            ..before.clone()
+        };
+        let shorter = RoomSettings {
+            retained_epochs: 4,
+            ..before.clone()
+        };
+        for (next, owner, moderator) in [
+            (with(&[(4, Some(Member))]), true, true),
+            (with(&[(4, Some(Moderator))]), true, true),
+            (with(&[(4, Some(Owner))]), true, false),
+            (with(&[(3, None)]), true, true),
+            (with(&[(2, None)]), true, true),
+            (with(&[(3, Some(Moderator))]), true, true),
+            (with(&[(3, Some(Owner))]), true, false),
+            (with(&[(2, Some(Member))]), true, true),
+            (with(&[(1, Some(Member)), (2, Some(Owner))]), true, false),
+            (with(&[(1, Some(Member))]), false, false),
+            (with(&[(1, None)]), false, false),
+            (other_hub, false, false),
+            (shorter, true, false),
+        ] {
+            assert_eq!(before.check_change(Owner, &next).is_ok(), owner, "{next:?}");
+            let by_moderator = before.check_change(Moderator, &next).is_ok();
+            assert_eq!(by_moderator, moderator, "{next:?}");
+            assert!(before.check_change(Member, &next).is_err(), "{next:?}");
+        }
+    }
+
+    proptest! {
+        /// Goal: no bytes make the reader panic, and what it reads has one encoding.
+        #[test]
+        fn any_bytes(start in 0_usize..80, tail in prop::collection::vec(any::<u8>(), 0..120)) {
+            let honest = settings(&[("a.example", 1, Role::Owner), ("b.example", 2, Role::Member)])
+                .to_bytes()
+                .unwrap();
+            let bytes = [&honest[..start.min(honest.len())], &tail].concat();
+            if let Ok(read) = RoomSettings::from_bytes(bytes.clone()) {
+                prop_assert_eq!(&read.to_bytes().unwrap()[..], &bytes[..]);
+            }
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! The hub's judgement of a commit: by the public half of the room's group, which the kept group info describes,
+//! with the rules that every client has too.
+//!
+//! What a payload says of its commit counts only when the commit does just that; and the group info that
+//! comes with it has to describe the room afterwards, byte for byte. So every group info that is kept leads back
+//! into the room, and judges the next commit.
+//!
+//! Rooms stay in memory for a while. That only saves work: each is known by the hash of the group info that
+//! it was read from, and read from that again when it is forgotten.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use federation_proto::hash::Digest;
+use federation_proto::ids::{Member, RoomId};
+use federation_proto::refusal::RefusalCode;
+use homeserver_api::admin::PeerState;
+use room_rules::certificate::AnchorSet;
+use room_rules::{Error, Judged, Observed};
+
+use super::{RoomCommit, malformed};
+use crate::delivery::NotTaken;
+use crate::delivery::batch::Batch;
+
+/// Most rooms in memory.
+const ROOMS_MAX: usize = 32;
+
+/// Rooms that are ordered here, as their last commits left them: the newest one last.
+#[derive(Debug, Default)]
+pub struct ObservedRooms(Mutex<VecDeque<(Key, Arc<Observed>)>>);
+
+/// The room, and what it was read from.
+type Key = (RoomId, Digest);
+
+impl ObservedRooms {
+    fn get(&self, key: &Key) -> Option<Arc<Observed>> {
+        let rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = rooms.iter().find(|(known, _)| known == key);
+        known.map(|(_, room)| Arc::clone(room))
+    }
+
+    /// Forgets all, as a start does.
+    #[cfg(test)]
+    pub(crate) fn forget(&self) {
+        self.0.lock().unwrap().clear();
+    }
+
+    /// Keeps a room in place of what it was before.
+    fn put(&self, key: Key, room: Arc<Observed>) {
+        let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        rooms.retain(|((known, _), _)| *known != key.0);
+        rooms.push_back((key, room));
+        if rooms.len() > ROOMS_MAX {
+            rooms.pop_front();
+        }
+    }
+}
+
+/// Whether a commit is valid, does what its payload says, and comes with the group info of what it begins.
+/// How many epochs the room keeps after it.
+pub(super) async fn check(batch: &mut Batch<'_>, commit: &RoomCommit) -> Result<u16, NotTaken> {
+    let group_info = commit.group_info.as_deref().unwrap_or_default();
+    let room = room_before(batch, commit).await?;
+    let judged = room
+        .judge(&[], commit.commit.bytes(), group_info, batch.now_ms)
+        .map_err(refused)?;
+    check_payload(commit, &judged)?;
+    // Whether it is taken in the end or not: the key is of this very group info.
+    let key = (commit.room, Digest::of(group_info));
+    let retained_epochs = judged.next.context().settings.retained_epochs;
+    batch.node.observed_rooms.put(key, Arc::new(judged.next));
+    Ok(retained_epochs)
+}
+
+/// The room in the epoch that the commit ends.
+async fn room_before(
+    batch: &mut Batch<'_>,
+    commit: &RoomCommit,
+) -> Result<Arc<Observed>, NotTaken> {
+    let (node, now_ms) = (batch.node, batch.now_ms);
+    let anchors = anchors(batch);
+    if commit.epoch == 0 {
+        let founding = commit.founding.as_deref().ok_or_else(|| {
+            malformed("a room's first commit comes with the group info of epoch 0")
+        })?;
+        let key = node.keys.room_key();
+        let room = Observed::found(founding, &anchors, key, &commit.sender, now_ms);
+        let room = room.map_err(refused)?;
+        if room.group_id() != commit.room.as_bytes() {
+            return Err(malformed("the group info of epoch 0 is of another room"));
+        }
+        return Ok(Arc::new(room));
+    }
+    let Some(kept) = batch.group_info(commit.room).await? else {
+        return Err(NotTaken::refused(
+            RefusalCode::Unavailable,
+            "no group info is kept of the room's epoch: start another room",
+        ));
+    };
+    let key = (commit.room, Digest::of(&kept.group_info));
+    if let Some(room) = node.observed_rooms.get(&key) {
+        // Agreements may have changed since.
+        room.set_anchors(anchors);
+        return Ok(room);
+    }
+    let room = Observed::open(&kept.group_info, anchors, Some(node.keys.room_key()));
+    room.map(Arc::new).map_err(refused)
+}
+
+/// The roots that new certificates have to lead to: the own one, and those of partners.
+fn anchors(batch: &Batch<'_>) -> AnchorSet {
+    let node = batch.node;
+    let mut anchors = AnchorSet::own(node.server.clone(), node.keys.root().to_vec());
+    let peers = node.peers.all();
+    let partners = peers
+        .iter()
+        .filter(|peer| matches!(peer.state, PeerState::Active | PeerState::Suspended))
+        .map(|peer| (peer.server.clone(), peer.root.to_vec()));
+    anchors.replace_others(&node.server, partners);
+    anchors
+}
+
+/// Holds what the payload says against what the commit does.
+fn check_payload(commit: &RoomCommit, judged: &Judged) -> Result<(), NotTaken> {
+    let same = |said: &[Member], done: &[Member]| {
+        said.len() == done.len() && said.iter().collect::<BTreeSet<_>>() == done.iter().collect()
+    };
+    if judged.committer != commit.sender {
+        return Err(malformed("the commit is another device's than it says"));
+    }
+    if !same(&commit.adds, &judged.adds) || !same(&commit.removes, &judged.removes) {
+        return Err(malformed(
+            "the commit adds or removes other devices than it says",
+        ));
+    }
+    Ok(())
+}
+
+fn refused(error: Error) -> NotTaken {
+    match error {
+        // What the room's rules forbid no other client makes good.
+        Error::Refused(_) => NotTaken::refused(RefusalCode::Malformed, error.to_string()),
+        error => malformed(error),
+    }
+}
