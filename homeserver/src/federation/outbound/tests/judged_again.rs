@@ -5,6 +5,7 @@ use homeserver_api::attributes::MessageAttributes;
 use homeserver_api::policy::UserTypePolicy;
 
 use super::*;
+use crate::audit;
 use crate::identity::{accounts, user_types};
 
 /// Somebody of a user type of this name.
@@ -50,6 +51,15 @@ fn label_at_most(label: u8) -> AmendRequest {
         label_max: Some(label),
         ..AmendRequest::default()
     }
+}
+
+/// How many envelopes came to `at` and were refused there.
+async fn refused_at(at: &Side) -> usize {
+    let log = audit::page(&at.node.store, 0, 1000).await.unwrap();
+    let entries = log.entries.iter();
+    entries
+        .filter(|entry| entry.action == "envelope.refused")
+        .count()
 }
 
 /// Goal: a message that waits leaves only while its sender's user type is granted it; by a clerk's and an
@@ -115,6 +125,7 @@ async fn waiting_messages_are_judged_by_their_bounds() {
         assert_eq!(drain(&mut worker(&a, &b)).await, Step::Idle);
         assert!(returned(&alice, &a, 2, code).await, "{beyond:?}");
         assert_eq!(bob.heard(&b).await, 1, "{beyond:?}");
+        assert_eq!(refused_at(&b).await, 0, "it has left: {beyond:?}");
     }
 }
 
@@ -148,6 +159,8 @@ async fn relays_keep_to_the_label_between_hub_and_follower() {
         drain(&mut to_b).await;
         assert_eq!(alice.heard(&a).await, 2, "{tightened}");
         assert_eq!(carol.heard(&c).await, 1, "{tightened}");
+        let has_come = usize::from(tightened == "at the follower alone");
+        assert_eq!(refused_at(&c).await, has_come, "{tightened}");
         assert!(
             returned(&bob, &b, 1, RefusalCode::OutOfScope).await,
             "{tightened}"
