@@ -162,6 +162,7 @@ pub(crate) mod testing {
     use std::time::Duration;
 
     use ring::rand::SystemRandom;
+    use zeroize::Zeroizing;
 
     use super::*;
     use crate::organisation;
@@ -184,21 +185,27 @@ pub(crate) mod testing {
     }
 
     /// A node of a new organisation, over an empty memory engine; November 2026.
-    #[expect(clippy::disallowed_methods, reason = "a test draws its own randomness")]
     pub(crate) fn node(server: &str) -> (Arc<Node>, Arc<ManualClock>) {
+        let (node, clock, _) = node_and_root_key(server);
+        (node, clock)
+    }
+
+    /// The same, with the root's private key (PKCS#8).
+    #[expect(clippy::disallowed_methods, reason = "a test draws its own randomness")]
+    pub(crate) fn node_and_root_key(
+        server: &str,
+    ) -> (Arc<Node>, Arc<ManualClock>, Zeroizing<Vec<u8>>) {
         let clock = Arc::new(ManualClock(AtomicU64::new(1_795_000_000_000)));
         let server: ServerName = server.parse().unwrap();
         let random = Arc::new(SystemRandom::new());
-        let keys = organisation::create(&server, clock.now_ms(), random.as_ref())
-            .unwrap()
-            .keys;
-        let keys = Arc::new(keys);
+        let made = organisation::create(&server, clock.now_ms(), random.as_ref()).unwrap();
+        let keys = Arc::new(made.keys);
         let store = Store::new(Arc::new(MemoryEngine::default())).unwrap();
         let mut config = Config::minimal(server, "/nonexistent".into());
         // Nobody watches the wires of a test.
         config.federation.receipt_delay_max = Duration::ZERO;
         let mut node = Node::new(config, Arc::clone(&keys), store, clock.clone(), random);
         node.keeper = Keeper::in_memory(keys);
-        (Arc::new(node), clock)
+        (Arc::new(node), clock, made.root_key)
     }
 }

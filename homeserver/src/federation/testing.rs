@@ -21,6 +21,7 @@ use homeserver_api::session::{Commit, Outcome, Submission, SubmissionBody};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use tower::ServiceExt as _;
+use zeroize::Zeroizing;
 
 use crate::audit::Actor;
 use crate::delivery::submit::submit;
@@ -29,7 +30,7 @@ use crate::federation::{inbound, peers};
 use crate::http_client::ConnectionError;
 use crate::identity::{accounts, devices};
 use crate::node::Node;
-use crate::node::testing::{ManualClock, node};
+use crate::node::testing::{ManualClock, node_and_root_key};
 use crate::rooms::mls_framing::testing::{
     application_message, commit_message, group_info_message, welcome_message,
 };
@@ -42,6 +43,7 @@ pub(crate) struct Side {
     pub(crate) node: Arc<Node>,
     pub(crate) clock: Arc<ManualClock>,
     pub(super) network: Arc<LocalNetwork>,
+    pub(super) root_key: Zeroizing<Vec<u8>>,
 }
 
 /// Requests go straight into the other nodes' routers, as coming from `us`.
@@ -127,7 +129,7 @@ impl Network for LocalNetwork {
 /// Nodes that can reach each other, without agreements.
 pub(crate) fn sides<const N: usize>(names: [&str; N]) -> [Side; N] {
     let sides = names.map(|name| {
-        let (node, clock) = node(name);
+        let (node, clock, root_key) = node_and_root_key(name);
         let network = Arc::new(LocalNetwork {
             us: node.server.clone(),
             routers: Mutex::default(),
@@ -139,6 +141,7 @@ pub(crate) fn sides<const N: usize>(names: [&str; N]) -> [Side; N] {
             node,
             clock,
             network,
+            root_key,
         }
     });
     for side in &sides {

@@ -37,6 +37,7 @@ pub fn create(
         seed: EnvelopeSeed::draw(random)?,
         seed_next: EnvelopeSeed::draw(random)?,
         manifest: None,
+        second: None,
     };
     Ok(NewOrganisation {
         root_key: Zeroizing::new(root_key.serialize_der()),

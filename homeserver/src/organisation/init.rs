@@ -128,20 +128,29 @@ pub async fn init(
         (&answers.root_key, sealed),
         (&answers.config, configuration),
     ] {
-        make_folders_above(path)?;
-        write_private(path, text.as_bytes()).map_err(at(path))?;
-        sync_folder(folder_of(path)).map_err(at(path))?;
+        put(path, &text)?;
     }
     let root = organisation.keys.root();
     Ok(Made {
         server: answers.server.clone(),
-        fingerprint: Fingerprint::of_root(root).to_string(),
+        fingerprint: Fingerprint::of_root(&root).to_string(),
         root_sha256: hex::encode(organisation.keys.root_sha256()),
         config: answers.config.clone(),
         data_dir: answers.data_dir.clone(),
         root_key: answers.root_key.clone(),
         admin_socket: answers.admin_socket.clone(),
     })
+}
+
+/// Writes a sealed root key, durably; refuses a file that exists.
+pub fn write_root_key(path: &Path, sealed: &str) -> Result<(), InitError> {
+    put(path, sealed)
+}
+
+fn put(path: &Path, text: &str) -> Result<(), InitError> {
+    make_folders_above(path)?;
+    write_private(path, text.as_bytes()).map_err(at(path))?;
+    sync_folder(folder_of(path)).map_err(at(path))
 }
 
 /// Everything that stands in the way, at once.

@@ -45,7 +45,7 @@ impl From<rustls::Error> for TlsError {
 }
 
 /// For clients: shows the chain up to the root, so that a client which knows only the root's
-/// fingerprint can pin it.
+/// fingerprint can pin it; and that to a second root, for those that know only that.
 pub fn client_listener(keys: &Keys, clock: Arc<dyn Clock>) -> Result<Arc<ServerConfig>, TlsError> {
     let identity = keys.tls_identity();
     let config = ServerConfig::builder_with_details(ring(), time(clock))

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr as _;
 use std::time::Duration;
 
+use homeserver_api::client::Anchor;
 use homeserver_api::ids::{AccountId, Address, DeviceId, Member, ServerName};
 use ring::digest;
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -23,6 +24,8 @@ use crate::error::Error;
 const ED25519_KEY_BYTES: usize = 32;
 /// Largest certificate that is looked at.
 const CERTIFICATE_BYTES_MAX: usize = 16 * 1024;
+/// Most former roots of one organisation.
+const FORMER_ROOTS_MAX: usize = 2;
 
 /// What a valid chain says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,31 +67,96 @@ pub(crate) enum Validity {
     NotJudged,
 }
 
+/// The roots of one organisation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Roots {
+    root: Vec<u8>,
+    former: Vec<FormerRoot>,
+}
+
+/// A root that an organisation had before. It vouches for device certificates that end no later than then: for none
+/// that is issued after that, and still for those in a room's tree, whose dates nobody judges again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct FormerRoot {
+    root: Vec<u8>,
+    until_ms: u64,
+}
+
+impl From<Vec<u8>> for Roots {
+    fn from(root: Vec<u8>) -> Self {
+        Self {
+            root,
+            former: Vec::new(),
+        }
+    }
+}
+
+impl Roots {
+    /// As a homeserver names them. Of former ones only the latest are kept.
+    pub(crate) fn of(anchor: &Anchor) -> Self {
+        let mut former: Vec<_> = anchor
+            .former
+            .iter()
+            .map(|former| FormerRoot {
+                root: former.root.0.clone(),
+                until_ms: former.until_ms,
+            })
+            .collect();
+        former.sort_unstable_by_key(|former| std::cmp::Reverse(former.until_ms));
+        former.truncate(FORMER_ROOTS_MAX);
+        Self {
+            root: anchor.root.0.clone(),
+            former,
+        }
+    }
+
+    /// The roots that may vouch for a device certificate that ends then, seconds since the Unix epoch.
+    fn for_end(&self, not_after: u64) -> impl Iterator<Item = &[u8]> {
+        let ends_ms = not_after.saturating_mul(1000);
+        let former = self.former.iter();
+        let former = former.filter(move |former| ends_ms <= former.until_ms);
+        std::iter::once(self.root.as_slice()).chain(former.map(|former| former.root.as_slice()))
+    }
+}
+
 /// The roots that device certificates must lead to, by the organisation they vouch for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct AnchorSet {
-    roots: BTreeMap<ServerName, Vec<u8>>,
+    roots: BTreeMap<ServerName, Roots>,
 }
 
 impl AnchorSet {
     /// The own organisation's root alone.
     pub(crate) fn own(server: ServerName, root: Vec<u8>) -> Self {
         Self {
-            roots: BTreeMap::from([(server, root)]),
+            roots: BTreeMap::from([(server, root.into())]),
         }
     }
 
-    /// Takes over the roots that the homeserver names for other organisations. The own one's is
-    /// what was pinned at enrolment and stays so. Whom the organisation has agreements with, and by
+    /// Takes over the own organisation's roots. The root that was pinned at enrolment gives way to one that it has
+    /// signed for itself, and to no other; returns whether it did.
+    pub(crate) fn take_own(&mut self, anchor: &Anchor, now_ms: u64) -> Result<bool, Error> {
+        let new = Roots::of(anchor);
+        let present = self.roots.get(&anchor.server).map(|roots| &roots.root);
+        let changes = present.is_some_and(|present| *present != new.root);
+        if let Some(present) = present.filter(|_| changes) {
+            let handover = anchor.handover.as_ref().map_or(&[][..], |der| &der.0);
+            check_handover(present, &new.root, handover, now_ms / 1000)?;
+        }
+        self.roots.insert(anchor.server.clone(), new);
+        Ok(changes)
+    }
+
+    /// Takes over the roots that the homeserver names for other organisations. The own one's stay. Whom the organisation has agreements with, and by
     /// which root, its administrators decide; so a peer's root that they replace is replaced here.
     pub(crate) fn replace_others(
         &mut self,
         own: &ServerName,
-        others: impl IntoIterator<Item = (ServerName, Vec<u8>)>,
+        others: impl IntoIterator<Item = (ServerName, Roots)>,
     ) {
         self.roots.retain(|server, _| server == own);
-        for (server, root) in others {
-            self.roots.entry(server).or_insert(root);
+        for (server, roots) in others {
+            self.roots.entry(server).or_insert(roots);
         }
     }
 
@@ -104,39 +172,99 @@ impl AnchorSet {
             ));
         };
         let device = read(leaf.as_ref())?;
-        let root = self
+        let roots = self
             .roots
             .get(&device.member.server)
             .ok_or_else(|| Error::UnknownOrganisation(device.member.server.clone()))?;
-        let root = CertificateDer::from(root.as_slice());
-        let anchor = anchor_from_trusted_cert(&root)
-            .map_err(|_| refused("the organisation's root is not a certificate"))?;
-        let leaf = CertificateDer::from(leaf.as_ref());
-        let certificate = EndEntityCert::try_from(&leaf).map_err(|_| refused("it is malformed"))?;
-        let seconds = match validity {
-            Validity::At(seconds) => seconds,
-            // A moment at which it was valid, so that everything but the dates is judged.
-            Validity::NotJudged => device.not_before.max(read_not_before(issuing.as_ref())?),
-        };
-        certificate
-            .verify_for_usage(
-                &[algorithms::ECDSA_P256_SHA256],
-                &[anchor],
-                &[CertificateDer::from(issuing.as_ref())],
-                UnixTime::since_unix_epoch(Duration::from_secs(seconds)),
-                KeyUsage::client_auth(),
-                None,
-                None,
-            )
-            .map_err(|error| match error {
-                webpki::Error::CertExpired { .. } => refused("it has expired"),
-                webpki::Error::CertNotValidYet { .. } => refused("it is not valid yet"),
-                _ => refused(&format!(
-                    "it does not lead to the root of {}",
-                    device.member.server
-                )),
-            })?;
-        Ok(device)
+        let mut refused = Error::UnknownRoot(device.member.server.clone());
+        for root in roots.for_end(device.not_after) {
+            match leads_to(root, leaf.as_ref(), issuing.as_ref(), &device, validity) {
+                Ok(()) => return Ok(device),
+                // Another root may have signed it.
+                Err(Error::UnknownRoot(_)) => {}
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
+    }
+}
+
+/// Whether a device's chain leads to this root.
+fn leads_to(
+    root: &[u8],
+    leaf: &[u8],
+    issuing: &[u8],
+    device: &DeviceCertificate,
+    validity: Validity,
+) -> Result<(), Error> {
+    let root = CertificateDer::from(root);
+    let anchor = anchor_from_trusted_cert(&root)
+        .map_err(|_| refused("the organisation's root is not a certificate"))?;
+    let leaf = CertificateDer::from(leaf);
+    let certificate = EndEntityCert::try_from(&leaf).map_err(|_| refused("it is malformed"))?;
+    let seconds = match validity {
+        Validity::At(seconds) => seconds,
+        // A moment at which it was valid, so that everything but the dates is judged.
+        Validity::NotJudged => device.not_before.max(read_not_before(issuing)?),
+    };
+    certificate
+        .verify_for_usage(
+            &[algorithms::ECDSA_P256_SHA256],
+            &[anchor],
+            &[CertificateDer::from(issuing)],
+            UnixTime::since_unix_epoch(Duration::from_secs(seconds)),
+            KeyUsage::client_auth(),
+            None,
+            None,
+        )
+        .map(drop)
+        .map_err(|error| match error {
+            webpki::Error::CertExpired { .. } => refused("it has expired"),
+            webpki::Error::CertNotValidYet { .. } => refused("it is not valid yet"),
+            _ => Error::UnknownRoot(device.member.server.clone()),
+        })
+}
+
+/// Checks that the root `former` has signed for the root `new`: a CA certificate of the same name and key, by the key
+/// of the former one, valid at this second since the Unix epoch.
+pub(crate) fn check_handover(
+    former: &[u8],
+    new: &[u8],
+    handover: &[u8],
+    seconds: u64,
+) -> Result<(), Error> {
+    let wrong = || {
+        Error::Untrusted(
+            "it names another root of the organisation, which the one that this device trusts has not signed for"
+                .to_owned(),
+        )
+    };
+    let parse = |der| match X509Certificate::from_der(der) {
+        Ok(([], certificate)) => Ok(certificate),
+        _ => Err(wrong()),
+    };
+    let (former, new, handover) = (parse(former)?, parse(new)?, parse(handover)?);
+    let names = [
+        new.subject(),
+        new.issuer(),
+        handover.subject(),
+        handover.issuer(),
+    ];
+    let one_name = names
+        .iter()
+        .all(|name| name.as_raw() == former.subject().as_raw());
+    let one_key = handover.public_key().raw == new.public_key().raw;
+    let at = i64::try_from(seconds).unwrap_or(i64::MAX);
+    let validity = handover.validity();
+    let in_time = (validity.not_before.timestamp()..=validity.not_after.timestamp()).contains(&at);
+    let signed = handover.is_ca()
+        && new.is_ca()
+        && handover.verify_signature(Some(former.public_key())).is_ok()
+        && new.verify_signature(None).is_ok();
+    if one_name && one_key && in_time && signed {
+        Ok(())
+    } else {
+        Err(wrong())
     }
 }
 
@@ -241,6 +369,7 @@ fn refused(reason: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use homeserver_api::client::FormerAnchor;
     use rcgen::SanType;
 
     use super::*;
@@ -268,7 +397,9 @@ mod tests {
         let mut anchors = AnchorSet::own(own.server.clone(), own.root.clone());
         anchors.replace_others(
             &own.server,
-            others.iter().map(|o| (o.server.clone(), o.root.clone())),
+            others
+                .iter()
+                .map(|o| (o.server.clone(), o.root.clone().into())),
         );
         anchors
     }
@@ -314,7 +445,7 @@ mod tests {
         assert!(reason(mixed).contains("two organisations"));
         // And a homeserver can't replace the own root.
         let mut replaced = anchors.clone();
-        replaced.replace_others(&a.server, [(a.server.clone(), b.root.clone())]);
+        replaced.replace_others(&a.server, [(a.server.clone(), b.root.clone().into())]);
         let alice = leaf(&uri(&member("a.example")), "alice@a.example", DATES);
         assert!(
             replaced
@@ -401,6 +532,112 @@ mod tests {
         let last = changed[0].len() - 1;
         changed[0][last] ^= 1;
         assert!(verify(&changed).is_err());
+    }
+
+    fn anchor(organisation: &Organisation, former: &[(&Organisation, u64)]) -> Anchor {
+        let former = former.iter().map(|(of, until)| FormerAnchor {
+            root: of.root.clone().into(),
+            until_ms: until * 1000,
+        });
+        Anchor {
+            server: organisation.server.clone(),
+            root: organisation.root.clone().into(),
+            former: former.collect(),
+            handover: None,
+        }
+    }
+
+    /// Goal: a former root vouches for certificates that end by its end, also long afterwards where dates are not
+    /// judged, and for none that ends later; the new root vouches at once. Method: a peer that changes its root.
+    #[test]
+    fn former_roots() {
+        let (a, b) = (
+            Organisation::new("a.example"),
+            Organisation::new("b.example"),
+        );
+        let (next, _) = b.successor();
+        let mut anchors = anchors(&[&a]);
+        let until = DATES.not_after;
+        let named = Roots::of(&anchor(&next, &[(&b, until)]));
+        anchors.replace_others(&a.server, [(b.server.clone(), named)]);
+        let uri = uri(&member("b.example"));
+        let chain = |by: &Organisation, dates| by.sign(leaf(&uri, "bob@b.example", dates), &KEY);
+        let later = Dates {
+            not_after: until + 1,
+            ..DATES
+        };
+        for (by, dates, good) in [(&b, DATES, true), (&b, later, false), (&next, later, true)] {
+            let judged = anchors.verify(&chain(by, dates), Validity::At(NOW));
+            assert_eq!(judged.is_ok(), good, "{judged:?}");
+            let imported = anchors.verify(&chain(by, dates), Validity::NotJudged);
+            assert_eq!(imported.is_ok(), good, "{imported:?}");
+        }
+        let stranger = Organisation::new("b.example");
+        let refused = anchors.verify(&chain(&stranger, DATES), Validity::At(NOW));
+        assert_eq!(refused, Err(Error::UnknownRoot(b.server.clone())));
+        let ended = anchors.verify(&chain(&b, DATES), Validity::At(until + 1));
+        assert!(reason(ended).contains("expired"), "not: of an unknown root");
+    }
+
+    /// Goal: the own root gives way to one that it has signed for, and to no other. Method: a handover to it, none, one
+    /// by another root, one for another key, one for another organisation, one of another time, and damaged ones.
+    #[test]
+    fn the_own_root_follows_a_handover() {
+        let a = Organisation::new("a.example");
+        let (next, handover) = a.successor();
+        let with = |root: &Organisation, handover: &[u8]| Anchor {
+            handover: Some(handover.to_vec().into()),
+            ..anchor(root, &[(&a, NOW)])
+        };
+        let take = |anchor: &Anchor, at| {
+            let mut anchors = anchors(&[&a]);
+            let before = anchors.clone();
+            let taken = anchors.take_own(anchor, at * 1000);
+            assert_eq!(anchors == before, taken.is_err());
+            taken
+        };
+        assert_eq!(take(&with(&next, &handover), NOW), Ok(true));
+        assert_eq!(
+            take(&anchor(&a, &[(&next, NOW)]), NOW),
+            Ok(false),
+            "the same root"
+        );
+        assert!(take(&anchor(&next, &[]), NOW).is_err(), "none");
+        let other = Organisation::new("a.example");
+        let (others_next, by_other) = other.successor();
+        assert!(take(&with(&next, &by_other), NOW).is_err(), "another key");
+        assert!(
+            take(&with(&others_next, &by_other), NOW).is_err(),
+            "another root's"
+        );
+        assert!(
+            take(&with(&other, &handover), NOW).is_err(),
+            "for another root"
+        );
+        assert!(
+            take(&with(&next, &handover), 1_600_000_000).is_err(),
+            "too early"
+        );
+        let (elsewhere, for_b) = a.successor_named("b.example");
+        assert!(
+            take(&with(&elsewhere, &for_b), NOW).is_err(),
+            "another organisation's"
+        );
+        for at in 0..handover.len() {
+            let mut damaged = handover.clone();
+            damaged[at] ^= 1;
+            assert!(take(&with(&next, &damaged), NOW).is_err(), "byte {at}");
+        }
+    }
+
+    proptest::proptest! {
+        /// Goal: no bytes make a handover. Method: any, beside a true root.
+        #[test]
+        fn any_handover(bytes in proptest::collection::vec(0_u8.., 0..600)) {
+            let a = Organisation::new("a.example");
+            proptest::prop_assert!(check_handover(&a.root, &a.root, &bytes, NOW).is_err());
+            proptest::prop_assert!(check_handover(&bytes, &a.root, &a.root, NOW).is_err());
+        }
     }
 
     proptest::proptest! {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use federation_proto::ids::ServerName;
-use federation_proto::manifest::Manifest;
+use federation_proto::manifest::{FormerRoot, Manifest};
 use federation_proto::refusal::{Refusal, RefusalCode};
 use homeserver_api::admin::{Operation, PeerState};
 
@@ -39,6 +39,12 @@ pub struct PeerView {
     pub root: Vec<u8>,
     /// What TLS pinned for the peer before we consented to its new root, while it may not know of that.
     pub(super) former: Option<PeerAnchor>,
+    /// The newest of the peer's key manifests under that former root.
+    pub(super) former_manifest: Option<Arc<Manifest>>,
+    /// The root of ours that the agreement pins at the peer; `None`: it has no agreement.
+    pub our_root: Option<Bytes>,
+    /// The root of ours in an amendment that waits for the peer's consent.
+    pub(super) our_proposed_root: Option<Bytes>,
     /// The newest of the peer's key manifests; `None` while only we have signed.
     pub manifest: Option<Arc<Manifest>>,
     /// Where the peer is reached, `host:port` each.
@@ -90,6 +96,13 @@ impl PeerView {
     /// Whether the agreement is in force now, whatever it grants.
     pub fn in_force(&self, now_ms: u64) -> Result<(), Refusal> {
         policy::evaluate_standing(&self.link(), now_ms).into_result()
+    }
+
+    /// The roots that device certificates of the peer's people may lead to beside its root, as its newest
+    /// manifest says.
+    pub fn former_roots(&self) -> Vec<FormerRoot> {
+        let manifest = self.manifest.as_ref();
+        manifest.map_or_else(Vec::new, |manifest| manifest.body().former_roots.clone())
     }
 
     /// Whether both have signed an agreement that has not ended, suspended or not.
