@@ -1,7 +1,7 @@
 //! Several nodes in one process, joined by a network that a test can break.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ use crate::rooms::mls_framing::testing::{
 };
 use crate::store::device::DeviceOf;
 use crate::store::inbox::{self, InboxBody};
-use crate::tls::Peer;
+use crate::tls::{self, Peer};
 
 /// One organisation.
 pub(crate) struct Side {
@@ -50,6 +50,10 @@ pub(crate) struct Side {
 pub(super) struct LocalNetwork {
     us: ServerName,
     routers: Mutex<HashMap<ServerName, Router>>,
+    /// With these it is judged whether TLS would let a request through; none: it is not judged.
+    judges: Mutex<HashMap<ServerName, Arc<Node>>>,
+    /// How often TLS would not have.
+    pub(super) turned_away: AtomicUsize,
     /// Nobody is reached.
     down: AtomicBool,
     /// Requests to this path arrive, their answers don't.
@@ -76,6 +80,22 @@ impl LocalNetwork {
         *self.mute.lock().unwrap() = None;
     }
 
+    /// From now on nothing passes that TLS would not let through.
+    pub(super) fn judge(&self, nodes: impl IntoIterator<Item = Arc<Node>>) {
+        let nodes = nodes.into_iter().map(|node| (node.server.clone(), node));
+        *self.judges.lock().unwrap() = nodes.collect();
+    }
+
+    fn would_connect(&self, server: &ServerName) -> bool {
+        let judges = self.judges.lock().unwrap();
+        let (Some(us), Some(peer)) = (judges.get(&self.us), judges.get(server)) else {
+            return true;
+        };
+        let now_ms = us.clock.now_ms();
+        tls::would_admit(&us.keys, false, &peer.peer_roots, now_ms).is_ok()
+            && tls::would_admit(&peer.keys, true, &us.peer_roots, now_ms).is_ok()
+    }
+
     pub(super) async fn request(
         &self,
         server: &ServerName,
@@ -84,6 +104,10 @@ impl LocalNetwork {
         let broken = || ConnectionError::Broken("the test has cut the network".to_owned());
         if self.down.load(Ordering::SeqCst) {
             return Err(broken());
+        }
+        if !self.would_connect(server) {
+            self.turned_away.fetch_add(1, Ordering::SeqCst);
+            return Err(ConnectionError::TurnedAway);
         }
         let path = request.uri().path().to_owned();
         self.sent
@@ -133,6 +157,8 @@ pub(crate) fn sides<const N: usize>(names: [&str; N]) -> [Side; N] {
         let network = Arc::new(LocalNetwork {
             us: node.server.clone(),
             routers: Mutex::default(),
+            judges: Mutex::default(),
+            turned_away: AtomicUsize::new(0),
             down: AtomicBool::new(false),
             mute: Mutex::default(),
             sent: Mutex::default(),

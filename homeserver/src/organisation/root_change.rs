@@ -598,3 +598,6 @@ pub(crate) fn prepare_in_memory(
     keys.take(&renewal);
     Ok(new)
 }
+
+#[cfg(test)]
+mod tests;

@@ -116,6 +116,28 @@ pub fn of_leaf(leaf: &[u8]) -> Option<Authenticated> {
     })
 }
 
+/// Whether whoever holds `keys` would be let in, or as `called` be taken for the one that was called, by whoever has
+/// these peers; for tests without sockets.
+#[cfg(test)]
+pub(crate) fn would_admit(
+    keys: &Keys,
+    called: bool,
+    peers: &PeerRoots,
+    now_ms: u64,
+) -> Result<ServerName, PeerRefusal> {
+    let chain = keys.tls_identity().chain;
+    let (leaf, others) = chain.split_first().ok_or(PeerRefusal::NoCertificate)?;
+    let now = UnixTime::since_unix_epoch(Duration::from_millis(now_ms));
+    let presented = verifier::Presented { leaf, others, now };
+    if called {
+        let usage = webpki::KeyUsage::server_auth();
+        verifier::authenticate(|server| peers.get_to_call(server), &presented, usage)
+    } else {
+        let usage = webpki::KeyUsage::client_auth();
+        verifier::authenticate(|server| peers.get(server), &presented, usage)
+    }
+}
+
 /// The server that a certificate of anybody's making names, for tests with any bytes.
 #[doc(hidden)]
 pub fn server_of(leaf: &[u8]) -> Option<federation_proto::ids::ServerName> {
