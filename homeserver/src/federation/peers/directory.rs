@@ -63,11 +63,20 @@ pub struct PeerView {
     pub outgoing: Vec<OutgoingDocument>,
     /// Whether an amendment of the partner waits for our consent.
     pub(super) proposed: bool,
-    /// When the agreement was revoked, milliseconds since the Unix epoch; `None`: it was not.
-    pub ended_ms: Option<u64>,
+    /// When the agreement was revoked; `None`: it was not.
+    pub ended: Option<Ended>,
     /// The last warning of the agreement's end.
     pub(super) warned: Option<(u64, u16)>,
     pub(super) serial: (Key, Option<Value>),
+}
+
+/// The end of an agreement that was revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// When, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// When it would have ended by itself, milliseconds since the Unix epoch.
+    pub last_day_ms: u64,
 }
 
 /// How many bytes of mail an agreement lets wait.
@@ -139,8 +148,12 @@ impl PeerView {
 
     /// What TLS pins for the peer when we call it to tell it that the agreement has ended.
     fn farewell(&self) -> Option<PeerAnchor> {
-        let told = self.agreed == Some(PeerState::Revoked) && !self.outgoing.is_empty();
-        self.pinned().filter(|_| told)
+        self.pinned().filter(|_| self.is_to_be_told())
+    }
+
+    /// Whether the peer has yet to be told that the agreement has ended.
+    pub fn is_to_be_told(&self) -> bool {
+        self.agreed == Some(PeerState::Revoked) && !self.outgoing.is_empty()
     }
 
     fn may_connect(&self, now_ms: u64) -> bool {

@@ -8,7 +8,7 @@ use federation_proto::ids::ServerName;
 use federation_proto::manifest::{self, Manifest};
 use homeserver_api::admin::{Grant, Operation, PeerState};
 
-use super::directory::{PeerView, WaitingBounds};
+use super::directory::{Ended, PeerView, WaitingBounds};
 use crate::policy::{Agreement, Standing};
 use crate::store::peer::{PeerRecord, StoredManifest};
 use crate::store::{StoreError, agreement_serial};
@@ -120,8 +120,14 @@ pub(super) fn of(server: &ServerName, record: &PeerRecord) -> Result<PeerView, S
             let theirs = signed.amendments(signed.side().other());
             theirs.proposed().is_some()
         }),
-        ended_ms: match &restored.current {
-            Some(Stored::Revoked(revoked)) => Some(revoked.at_ms()),
+        ended: match &restored.current {
+            Some(Stored::Revoked(revoked)) => Some(Ended {
+                at_ms: revoked.at_ms(),
+                last_day_ms: match revoked.papers() {
+                    Papers::Signed(signed) => signed.effective().expires_ms(),
+                    Papers::Offer(_) | Papers::Acceptance(_) => 0,
+                },
+            }),
             _ => None,
         },
         serial: (

@@ -314,10 +314,8 @@ async fn the_root_changes_under_traffic() {
         let again = root::may_switch(&a.node, &switch(&fingerprint, &[])).unwrap();
         let act = Act::Asked(Asked::SwitchRoot { to: again });
         let (store, random) = (&a.node.store, a.node.random.as_ref());
-        let done = a
-            .node
-            .keeper
-            .act(store, &admin(), &act, a.node.clock.now_ms(), random);
+        let (now_ms, by) = (a.node.clock.now_ms(), admin());
+        let done = a.node.keeper.act(store, &by, &act, now_ms, random);
         assert!(!done.await.unwrap(), "once is enough");
         assert_eq!(Fingerprint::of_root(&a.node.keys.root()), fingerprint);
     }
@@ -337,11 +335,8 @@ async fn the_root_changes_under_traffic() {
     {
         let [a, b, c] = &world.sides;
         let (store, random) = (&a.node.store, a.node.random.as_ref());
-        let now_ms = a.node.clock.now_ms();
-        let due = a
-            .node
-            .keeper
-            .act(store, &admin(), &Act::Due, now_ms, random);
+        let (now_ms, by) = (a.node.clock.now_ms(), admin());
+        let due = a.node.keeper.act(store, &by, &Act::Due, now_ms, random);
         assert!(due.await.unwrap());
         assert!(a.node.keys.manifest_under(&old_root).is_none());
         assert!(!a.node.keys.tls_identity().chain.contains(&old_root));
@@ -524,7 +519,7 @@ async fn agreements_change_meanwhile() {
         .unwrap();
     a.network.set_down(true);
     consent(&b, &a, &fingerprint).await.unwrap();
-    assert!(matches!(drain(&mut to_a).await, Step::Delay(_)));
+    assert!(matches!(drain(&mut to_a).await, Step::Mail(_)));
     assert_eq!(standing(&a, &b), PartnerRootStanding::Announced);
     a.network.set_down(false);
     drain(&mut worker(&a, &b)).await;
