@@ -160,7 +160,7 @@ impl Records {
             audit::put_head,
         ));
         count(self.round_trip(
-            |store| Some(now(audit::pending(store, 1)).ok()?.pop()?.1),
+            |store| Some(now(audit::pending(store, 0, 1)).ok()?.pop()?.2),
             audit::put_pending,
         ));
         count(self.round_trip(
@@ -259,7 +259,7 @@ impl Records {
         ));
         count(self.round_trip(
             |store| now(quarantine::get(store, &[9; 32])).ok()?,
-            |part, record| quarantine::put(part, &[9; 32], record),
+            |part, record| quarantine::put(part, &[9; 32], record, None),
         ));
         let reported = ReportId::from_bytes([9; 16]);
         count(self.round_trip(
@@ -353,7 +353,7 @@ impl Records {
         again();
         let _ = now(consortium::all(store));
         again();
-        let _ = now(dead_letters::delete_old(store, &mut part, 1, 10));
+        let _ = now(dead_letters::delete_old(store, 1));
         let _ = now(device::account_of(store, of.device));
         let _ = now(device::by_token(store, &[6; 32]));
         again();

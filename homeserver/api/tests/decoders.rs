@@ -103,9 +103,10 @@ fn submission() -> impl Strategy<Value = Submission> {
     let commit = (
         (room(), server(), any::<u64>(), bytes()),
         (members(), members(), prop::option::of(bytes()), bytes()),
+        prop::option::of(bytes()),
     )
         .prop_map(
-            |((room, hub, epoch, commit), (adds, removes, welcome, group_info))| {
+            |((room, hub, epoch, commit), (adds, removes, welcome, group_info), founding)| {
                 SubmissionBody::Commit(Commit {
                     room,
                     hub,
@@ -115,6 +116,7 @@ fn submission() -> impl Strategy<Value = Submission> {
                     removes,
                     welcome,
                     group_info,
+                    founding,
                 })
             },
         );

@@ -288,6 +288,14 @@ const ATTEMPTS: &[Attempt] = &[
         let (group, commit) = builder.with_removal(1).build(info).unwrap();
         (commit, group_info(&group))
     }),
+    ("from outside, with another key", NOBODY, |s| {
+        let info = MlsMessage::from_bytes(&group_info(&s.mallory)).unwrap();
+        let device = Device::new(&s.b, "mallory", 0x21, NOW_MS);
+        let device = device.with_another_key(&s.b, "mallory", NOW_MS);
+        let builder = device.client.external_commit_builder().unwrap();
+        let (group, commit) = builder.with_removal(1).build(info).unwrap();
+        (commit, group_info(&group))
+    }),
     ("from outside, back in", EVERYBODY, |s| {
         let info = MlsMessage::from_bytes(&group_info(&s.mallory)).unwrap();
         let device = Device::new(&s.b, "mallory", 0x21, NOW_MS);

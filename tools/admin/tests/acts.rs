@@ -25,7 +25,7 @@ fn user(user_type: &str, suspended: bool) -> Value {
 
 fn peer(state: &str) -> Value {
     json!({
-        "server": "b.example", "state": state, "reachable": {"Err": "no route"}, "expires_ms": null,
+        "server": "b.example", "state": state, "reachable": {"answers": false, "reason": "no route"}, "expires_ms": null,
         "fingerprint": "00ff 1234", "endpoints": ["127.0.0.1:8448"],
         "lines": ["Everybody may exchange messages."], "reason": null, "proposal": null, "own_proposal": null,
         "warnings": [],

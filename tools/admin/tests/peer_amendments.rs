@@ -22,7 +22,7 @@ fn amended(effect: &str, document: Value) -> Value {
 
 fn peer(proposal: Value) -> Value {
     json!({
-        "server": "b.example", "state": "active", "reachable": {"Ok": null}, "expires_ms": null,
+        "server": "b.example", "state": "active", "reachable": {"answers": true}, "expires_ms": null,
         "warnings": ["b.example proposes an amendment that waits for an answer."],
         "fingerprint": "00ff 1234", "endpoints": [], "lines": [], "reason": null,
         "proposal": proposal, "own_proposal": null,

@@ -20,7 +20,7 @@ fn summary() -> Value {
 
 fn peer(state: &str) -> Value {
     json!({
-        "server": "b.example", "state": state, "reachable": {"Ok": null}, "expires_ms": null,
+        "server": "b.example", "state": state, "reachable": {"answers": true}, "expires_ms": null,
         "fingerprint": "00ff 1234", "endpoints": ["127.0.0.1:8448"],
         "lines": ["Everybody may exchange messages."], "reason": "drill",
     })

@@ -152,6 +152,12 @@ impl Device {
         Self::of(organisation, handle, member, [number; 32], now_ms)
     }
 
+    /// The same device with another key, which its organisation has certified as well.
+    pub fn with_another_key(&self, organisation: &Organisation, handle: &str, now_ms: u64) -> Self {
+        let seed = self.seed.map(|byte| !byte);
+        Self::of(organisation, handle, self.member.clone(), seed, now_ms)
+    }
+
     /// The device of an account of its own.
     pub fn numbered(organisation: &Organisation, number: u32, now_ms: u64) -> Self {
         let mut id = [1; 16];

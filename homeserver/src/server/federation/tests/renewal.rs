@@ -32,6 +32,10 @@ fn know(at: &Node, of: &Node) {
     at.peer_roots.replace(anchors);
 }
 
+fn acceptor(tls: &ListenerTls) -> Arc<rustls::ServerConfig> {
+    Arc::clone(&tls.federation.borrow().tls)
+}
+
 /// The chain that `a` shows to `b`.
 async fn shown(tls: &ListenerTls, a: &Node, b: &Node) -> Chain {
     know(b, a);
@@ -44,7 +48,7 @@ async fn shown(tls: &ListenerTls, a: &Node, b: &Node) -> Chain {
     let (here, there) = tokio::io::duplex(64 * 1024);
     let name = rustls_pki_types::ServerName::try_from("127.0.0.1").unwrap();
     let (accepted, called) = tokio::join!(
-        TlsAcceptor::from(tls.federation.load_full()).accept(there),
+        TlsAcceptor::from(acceptor(tls)).accept(there),
         TlsConnector::from(client.unwrap()).connect(name, here)
     );
     accepted.unwrap();
@@ -99,9 +103,9 @@ async fn keys_are_taken_up_within_a_minute() {
     let (a, (b, _)) = (Arc::new(node), testing::node("b.example"));
     know(&a, &b);
     let tls = Arc::new(ListenerTls::new(&a).unwrap());
-    let look = tls.federation.load_full();
+    let look = acceptor(&tls);
     tokio::spawn(tasks::renewals(Arc::clone(&a), Arc::clone(&tls)));
-    while Arc::ptr_eq(&look, &tls.federation.load_full()) {
+    while Arc::ptr_eq(&look, &acceptor(&tls)) {
         tokio::task::yield_now().await;
     }
     let scene = (&*tls, &*a, &*b);
