@@ -66,7 +66,9 @@ impl Held {
     fn new() -> Self {
         let (release, held) = mpsc::channel::<()>();
         Self {
-            at_work: tokio::task::spawn_blocking(move || drop(held.recv_timeout(PATIENCE))),
+            at_work: tokio::task::spawn_blocking(move || {
+                let _ = held.recv_timeout(PATIENCE);
+            }),
             _release: release,
         }
     }

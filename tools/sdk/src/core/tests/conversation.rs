@@ -1,5 +1,3 @@
-use homeserver_api::client::Anchor;
-
 use super::*;
 use crate::core::Core;
 use crate::event::Event;
@@ -200,12 +198,7 @@ fn new_peers() {
         .try_run(|core| core.receive(deliveries.clone(), false));
     assert_eq!(first, Err(Error::UnknownOrganisation(c.server.clone())));
     assert!(!world.alice.has_ended(number));
-    let roots = [&world.b, &c].map(|of| Anchor {
-        server: of.server.clone(),
-        root: of.root.clone().into(),
-        former: Vec::new(),
-        handover: None,
-    });
+    let roots = [&world.b, &c].map(anchor);
     world.alice.run(|core| core.set_anchors(&roots));
     world.settle_with(&mut [&mut carol]);
     let room = world.alice.ended(number).unwrap();
