@@ -68,6 +68,7 @@ every_type! {
     client::KeyPackages,
     client::RenewRequest,
     client::RenewResponse,
+    client::RoomCertificate,
     client::ServerInfo,
     consortium::CharterRequest,
     consortium::CharterSummary,

@@ -56,12 +56,13 @@
 //! [`RevokeTlsKeyRequest`]: crate::keys::RevokeTlsKeyRequest
 
 use federation_proto::ids::{AccountId, Address, DeviceId, Handle, RoomId, ServerName};
-use federation_proto::refusal::{Refusal, RefusalCode};
+use federation_proto::refusal::Refusal;
 use serde::{Deserialize, Serialize};
 
 pub use self::amendments::{
     AmendRequest, Amended, AmendmentEffect, ConsentRequest, Proposal, RefuseAmendmentRequest,
 };
+pub use self::dead_letters::{DeadCount, DeadLetter, DeadLetters};
 pub use self::quarantine::{Quarantine, Quarantined, QuarantinedDetail};
 pub use self::reports::{
     CloseReportRequest, DisclosedMessage, ReportClosed, ReportDetail, ReportState, ReportSummary,
@@ -69,6 +70,7 @@ pub use self::reports::{
 };
 
 mod amendments;
+mod dead_letters;
 mod quarantine;
 mod reports;
 
@@ -536,45 +538,6 @@ pub struct ReceiptState {
     /// The proof for a stranger who has both key manifests: the origin's signature and the receipt, as
     /// the protocol encodes them.
     pub proof: Base64,
-}
-
-/// What was given up.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeadLetters {
-    /// What people here had written, newest first.
-    pub dead_letters: Vec<DeadLetter>,
-    /// What nobody here had written, such as answers to the partner's own requests: how many, newest day
-    /// first.
-    #[serde(default)]
-    pub counted: Vec<DeadCount>,
-}
-
-/// How many envelopes that nobody here had written were given up on one day, for one server and reason.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeadCount {
-    /// When the day began (UTC), milliseconds since the Unix epoch.
-    pub day_ms: u64,
-    /// For whom they were.
-    pub server: ServerName,
-    /// Why.
-    pub code: RefusalCode,
-    /// How many.
-    pub count: u64,
-}
-
-/// An envelope that was given up; its sender was told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeadLetter {
-    /// When, milliseconds since the Unix epoch.
-    pub at_ms: u64,
-    /// For whom it was.
-    pub server: ServerName,
-    /// The room, when it was of one.
-    pub room: Option<RoomId>,
-    /// The sending device, when it was of one.
-    pub device: Option<DeviceId>,
-    /// Why.
-    pub refusal: Refusal,
 }
 
 /// A page of the audit log.

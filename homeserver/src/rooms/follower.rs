@@ -131,7 +131,7 @@ pub async fn apply_commit(
     Ok(())
 }
 
-/// The protocol lets rooms be larger, and each server say how large it bears (ROOM-028).
+/// The protocol lets rooms be larger, and each server say how large it bears (ROOM-029).
 fn too_large() -> NotTaken {
     NotTaken::refused(
         RefusalCode::TooLarge,

@@ -34,7 +34,7 @@ use crate::store::room::RoomRecord;
 
 pub use observed::ObservedRooms;
 
-/// Most devices in a room that this homeserver takes part in (ROOM-028): each of its commits writes the whole list.
+/// Most devices in a room that this homeserver takes part in (ROOM-029): each of its commits writes the whole list.
 pub const MEMBERS_MAX: usize = 2_000;
 
 /// A message whose outside has been read.

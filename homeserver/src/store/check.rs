@@ -43,6 +43,7 @@ const FAMILIES: &[(u8, &str)] = &[
     (b'm', "versions of the store and of its policy"),
     (b'o', "ends of the outbox"),
     (b'q', "requests to peers under way"),
+    (b'r', "serial of the quarantine"),
     (b's', "earlier results of submissions"),
     (b'u', "file space in use"),
     (b'v', "end of the audit log"),

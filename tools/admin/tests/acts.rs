@@ -151,7 +151,7 @@ async fn peers_and_their_mail() {
     let dead = json!({"dead_letters": [{
         "at_ms": 1_795_342_830_000_u64, "server": "b.example", "room": null, "device": DEVICE,
         "refusal": {"code": "expired", "reason": "its time ran out"},
-    }]});
+    }], "counted": []});
     hold(vec![
         Case {
             line: "peer show b.example",
@@ -202,7 +202,7 @@ async fn peers_and_their_mail() {
             line: "dead-letters",
             asks: "GET /admin/v1/dead-letters?limit=100",
             body: Value::Null,
-            answer: (200, json!({"dead_letters": []})),
+            answer: (200, json!({"dead_letters": [], "counted": []})),
             reads: &["Nothing was given up."],
         },
     ])

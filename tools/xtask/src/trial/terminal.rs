@@ -161,6 +161,9 @@ impl Trial<'_> {
         printed += &file;
         printed += &bob.receive(2)?;
         printed += &bob.run(&["save-file", &message, &saved])?;
+        // In a conversation that Alice began Bob is a member, and adds nobody.
+        printed += &bob.refused(&["add", &room, &carol.address])?;
+        printed += &alice.run(&["role", &room, &bob.address, "moderator"])?;
         for words in [
             &["message", &message][..],
             &["history", &alice.address],

@@ -250,7 +250,7 @@ async fn a_link_epoch_begins_with_mail_waiting() {
     assert_eq!(bob.heard(&b).await, 7);
 }
 
-/// Goal: a follower that can't bear a room as large as the protocol allows says so, and what it bears (ROOM-028); by a
+/// Goal: a follower that can't bear a room as large as the protocol allows says so, and what it bears (ROOM-029); by a
 /// welcome to a room of exactly that many devices, and to one with one more.
 #[tokio::test]
 async fn a_room_that_is_too_large_is_named_so() {

@@ -61,10 +61,10 @@ async fn our_own_outbox_is_bounded_by_us() {
     };
     assert_eq!((said, refusal.code), (3, RefusalCode::Quota));
     let mut rooms = 0;
+    let carol = person(&b, "carol").await;
     for n in 0..150 {
         let room = RoomId::from_bytes([100 + n; 16]);
-        let carol = &Person::at(&b, alice.of);
-        match alice.create_room(&a, room, &[carol]).await {
+        match alice.create_room(&a, room, &[&carol]).await {
             Outcome::Refused(refusal) => {
                 assert_eq!(refusal.code, RefusalCode::Quota);
                 break;

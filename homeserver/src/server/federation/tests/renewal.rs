@@ -22,11 +22,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Certificates, the leaf first.
 type Chain = Vec<CertificateDer<'static>>;
 
-/// `at` takes connections of `of`, under its root and its keys of this moment.
+/// `at` takes connections of `of`, under its root and the keys that its manifest lists at this moment.
 fn know(at: &Node, of: &Node) {
     let anchor = PeerAnchor {
         roots: vec![of.keys.root().clone()],
-        pins: of.keys.tls_pins().to_vec(),
+        pins: of.keys.manifest().body().tls_pins.clone(),
     };
     let anchors = HashMap::from([(of.server.clone(), anchor)]);
     at.peer_roots.replace(anchors);

@@ -408,7 +408,7 @@ fn unasked_group_infos_have_no_effect() {
 #[test]
 fn own_commits_that_are_spoilt_are_found_again() {
     let mut world = World::new();
-    let room = world.conversation();
+    let room = world.conversation_of_owners();
     let mut carol = world.device('b', "carol", 3);
     let with = [carol.address.clone()];
     let adding = world.bob.run(|core| core.add_members(room, &with));
@@ -501,7 +501,7 @@ fn who_has_committed_waits() {
 #[test]
 fn made_up_commits_cost_nothing() {
     let mut world = World::new();
-    let room = world.conversation();
+    let room = world.conversation_of_owners();
     let mut carol = world.device('b', "carol", 3);
     let with = [carol.address.clone()];
     let adding = world.bob.run(|core| core.add_members(room, &with));
