@@ -320,6 +320,14 @@ async fn the_root_changes_under_traffic() {
         assert_eq!(Fingerprint::of_root(&a.node.keys.root()), fingerprint);
     }
     world.talk().await;
+    {
+        // From the new root's manifest they know when the former one ends.
+        let [a, b, c] = &world.sides;
+        let newest = a.node.keys.manifest().serial();
+        world
+            .until(async || serial_known(b, a) == newest && serial_known(c, a) == newest)
+            .await;
+    }
     let after = device(&world.sides[0], "anna").await;
     for chain in [&before, &between, &after] {
         world.until_vouched(chain, [true; 3]).await;

@@ -24,9 +24,11 @@ type Chain = Vec<CertificateDer<'static>>;
 
 /// `at` takes connections of `of`, under its root and the keys that its manifest lists at this moment.
 fn know(at: &Node, of: &Node) {
+    let manifest = of.keys.manifest();
+    let pins = manifest.body().tls_pins.iter();
     let anchor = PeerAnchor {
         roots: vec![of.keys.root().clone()],
-        pins: of.keys.manifest().body().tls_pins.clone(),
+        pins: pins.map(|pin| *pin.as_bytes()).collect(),
     };
     let anchors = HashMap::from([(of.server.clone(), anchor)]);
     at.peer_roots.replace(anchors);
