@@ -589,6 +589,7 @@ fn another_root_is_prepared() {
     }
     assert!(!place.path("new.enc").exists() && !place.path("data/keys/root-new").exists());
 
+    std::fs::create_dir(place.path("elsewhere")).unwrap();
     let request = run(&["root", "request", "--output-file", &path("request.pem")]);
     assert_eq!(code(&request), Some(0), "{}", errors(&request));
     let signed = run(&[

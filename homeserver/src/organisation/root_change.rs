@@ -42,10 +42,9 @@ use super::issuing::{
 };
 use super::keys::{IssuingCa, Second, SecondRoot, Stage, sha256};
 use super::renewal::{Draft, Renewal};
-use super::signing::{ENVELOPE_KEY_OVERLAP_MS, ENVELOPE_KEY_VALIDITY_MS};
+use super::signing::{DAY_MS, ENVELOPE_KEY_OVERLAP_MS, ENVELOPE_KEY_VALIDITY_MS};
 use super::{KeyFolder, Keys, OrganisationError, pem, sync_folder, write_private};
 
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 /// The second root, while there is one.
 pub(super) const ROOT_CHANGE: &str = "root-change.pem";
 const NEXT_KEY: &str = "root-next-issuing-key.pem";

@@ -16,7 +16,7 @@ use super::OrganisationError;
 
 const _: () = assert!(TLS_FORMER_MAX + 2 <= TLS_PINS_MAX);
 
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+pub(super) const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 /// How long an envelope key may be used.
 pub(super) const ENVELOPE_KEY_VALIDITY_MS: u64 = 90 * DAY_MS;
 /// The next key takes over when the current one has this much left, and a former key stays listed for as
