@@ -55,8 +55,7 @@
 //! [`RevokeEnvelopeKeyRequest`]: crate::keys::RevokeEnvelopeKeyRequest
 //! [`RevokeTlsKeyRequest`]: crate::keys::RevokeTlsKeyRequest
 
-use federation_proto::ids::{AccountId, Address, DeviceId, Handle, RoomId, ServerName};
-use federation_proto::refusal::Refusal;
+use federation_proto::ids::{AccountId, Address, Handle, ServerName};
 use serde::{Deserialize, Serialize};
 
 pub use self::amendments::{
