@@ -47,7 +47,7 @@ pub(crate) struct Network {
     /// What every request for a group info is answered.
     pub(crate) refuse_group_infos: Option<Refusal>,
     /// How many group infos were asked for.
-    pub(crate) group_infos_asked: usize,
+    pub(crate) group_infos_asked: u64,
     /// What the next message is answered, to be tried again later.
     pub(crate) defer_next: Option<u64>,
     /// Keys that are handed out for an address in place of its own.

@@ -115,6 +115,9 @@ fn told(log: &[AuditEntry], action: &str) -> (usize, u64) {
     (of_action.len(), events.map(|more| more.unwrap_or(1)).sum())
 }
 
+/// The nth request of a flood.
+type Made = fn(u64) -> (Lane, u64, Payload);
+
 /// Goal: ten thousand requests that their answers refuse slow the peer down as refusals do, leave twenty entries a
 /// minute that tell of all of them, and the audit log answers; when the peer is given up, what waits for it leaves one
 /// count and no dead letter each. Method: requests for the keys of people who don't exist, then for group infos of
@@ -123,10 +126,11 @@ fn told(log: &[AuditEntry], action: &str) -> (usize, u64) {
 async fn refused_answers_are_a_flood() {
     let [a, b] = sides(["a.example", "b.example"]);
     peered(&a, &b).await;
-    for (action, made) in [
-        ("keys.refused", for_keys as fn(u64) -> (Lane, u64, Payload)),
+    let requests: [(&str, Made); 2] = [
+        ("keys.refused", for_keys),
         ("group-info.refused", for_group_info),
-    ] {
+    ];
+    for (action, made) in requests {
         let started_ms = now(&a);
         let waits = flood(&b, &a, 10_000, made).await;
         assert!(waits > 60, "{action}: it had to wait {waits} times");

@@ -340,10 +340,10 @@ fn false_group_infos_are_refused() {
         bytes::Bytes::new(),
     ] {
         world.network.set_group_info(room, false_one);
-        let before = world.bob_submitted() - world.network.group_infos_asked as u64;
+        let before = world.bob_submitted() - world.network.group_infos_asked;
         world.settle();
         assert_eq!(gaps(&world.bob), []);
-        let after = world.bob_submitted() - world.network.group_infos_asked as u64;
+        let after = world.bob_submitted() - world.network.group_infos_asked;
         assert_eq!(after, before, "he asks, and commits nothing");
         world.wait();
     }
