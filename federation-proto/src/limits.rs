@@ -77,8 +77,15 @@ pub const CERTIFICATE_BYTES_MAX: usize = 4096;
 pub const ENVELOPE_KEYS_MAX: usize = 48;
 /// Most TLS pins in a manifest.
 pub const TLS_PINS_MAX: usize = 8;
+/// Most former roots in a manifest.
+pub const FORMER_ROOTS_MAX: usize = 2;
+/// Largest certificate of a former root.
+pub const FORMER_ROOT_BYTES_MAX: usize = 1024;
+/// How long after a manifest was signed a former root in it may vouch for device certificates at most: as long as a
+/// manifest is in use, and a device certificate after it.
+pub const FORMER_ROOT_MS_MAX: u64 = 150 * 24 * 60 * 60 * 1000;
 /// Largest key manifest.
-pub const MANIFEST_BYTES_MAX: usize = 8 * 1024;
+pub const MANIFEST_BYTES_MAX: usize = 10 * 1024;
 /// Longest text with which a person asks for another's consent.
 pub const CONTACT_TEXT_BYTES_MAX: usize = 280;
 /// How long an ask waits for its answer, in milliseconds.
@@ -104,7 +111,7 @@ pub const CONSORTIUM_MEMBERS_MAX: usize = 64;
 /// Longest name of a consortium.
 pub const CONSORTIUM_NAME_BYTES_MAX: usize = 64;
 /// Largest introduction: a member's certificates, manifest and addresses.
-pub const INTRODUCTION_BYTES_MAX: usize = 16 * 1024;
+pub const INTRODUCTION_BYTES_MAX: usize = 18 * 1024;
 /// Largest charter with its members' introductions and signatures.
 pub const CHARTER_FILE_BYTES_MAX: usize = 1280 * 1024;
 /// Largest document as armored text, with what mail programs put around it.
@@ -133,12 +140,13 @@ const LARGEST_ROOM_NAME_BYTES: usize = 150;
 
 const _: () = assert!(TRANSACTION_ENVELOPES_MAX == 1 << PROOF_PATH_MAX);
 const _: () = assert!(RELAYED_ENVELOPE_BYTES_MAX < PAYLOAD_BYTES_MAX);
-// The largest manifest, with every key revoked.
+// The largest manifest, with every key revoked and every former root.
 const _: () = assert!(
     SERVER_NAME_WIRE_BYTES_MAX
         + CERTIFICATE_BYTES_MAX
         + ENVELOPE_KEYS_MAX * (32 + 2 * 8 + 8 + 8)
         + TLS_PINS_MAX * 32
+        + FORMER_ROOTS_MAX * (2 + FORMER_ROOT_BYTES_MAX + 8)
         + ISSUING_SIGNATURE_BYTES_MAX
         + SMALL_FIELDS_BYTES_MAX
         <= MANIFEST_BYTES_MAX

@@ -17,15 +17,18 @@ use crate::hash::Digest;
 use crate::ids::ServerName;
 use crate::keys::{IssuingKey, KeyError, KeyId, MANIFEST_LABEL};
 use crate::limits::{
-    CERTIFICATE_BYTES_MAX, CLOCK_SKEW_MS_MAX, ENVELOPE_KEYS_MAX, ISSUING_SIGNATURE_BYTES_MAX,
-    MANIFEST_BYTES_MAX, SIGNATURE_LABEL_BYTES_MAX, TLS_PINS_MAX,
+    CERTIFICATE_BYTES_MAX, CLOCK_SKEW_MS_MAX, ENVELOPE_KEYS_MAX, FORMER_ROOT_BYTES_MAX,
+    FORMER_ROOT_MS_MAX, FORMER_ROOTS_MAX, ISSUING_SIGNATURE_BYTES_MAX, MANIFEST_BYTES_MAX,
+    SIGNATURE_LABEL_BYTES_MAX, TLS_PINS_MAX,
 };
-use crate::organisation::{CertificateError, OrganisationIdentity};
+use crate::organisation::{CertificateError, OrganisationIdentity, check_former_root};
 
 /// The format of manifests that revoke nothing,
 const FORMAT: u16 = 1;
-/// and of those that revoke envelope keys.
+/// of those that revoke envelope keys,
 const FORMAT_REVOKING: u16 = 2;
+/// and of those of an organisation that has had other roots.
+const FORMAT_ROOTED_BEFORE: u16 = 3;
 
 /// An envelope key and when it may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,6 +75,16 @@ impl EnvelopeKeyEntry {
     }
 }
 
+/// A root that the organisation had before the one that its partners pin.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FormerRoot {
+    /// Its certificate, DER.
+    pub root: Bytes,
+    /// It vouches for device certificates that end no later than this, milliseconds since the Unix epoch, and for
+    /// nothing else.
+    pub until_ms: u64,
+}
+
 /// What a manifest states.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManifestBody {
@@ -87,6 +100,8 @@ pub struct ManifestBody {
     pub envelope_keys: Vec<EnvelopeKeyEntry>,
     /// SHA-256 of the SubjectPublicKeyInfo of each TLS key in use or kept as a backup; at least one.
     pub tls_pins: Vec<Digest>,
+    /// The roots that it had before.
+    pub former_roots: Vec<FormerRoot>,
 }
 
 /// Why a manifest could not be made.
@@ -131,10 +146,10 @@ impl ManifestBody {
 
     fn write(&self, writer: &mut Writer) {
         let revoked = self.revoked();
-        writer.u16(if revoked.is_empty() {
-            FORMAT
-        } else {
-            FORMAT_REVOKING
+        writer.u16(match (self.former_roots.is_empty(), revoked.is_empty()) {
+            (true, true) => FORMAT,
+            (true, false) => FORMAT_REVOKING,
+            (false, _) => FORMAT_ROOTED_BEFORE,
         });
         writer.server_name(&self.server);
         writer.u64(self.serial);
@@ -163,7 +178,7 @@ impl ManifestBody {
         writer.list("TLS pins", TLS_PINS_MAX, &pins, |writer, pin| {
             writer.fixed(pin.as_bytes());
         });
-        if !revoked.is_empty() {
+        if !revoked.is_empty() || !self.former_roots.is_empty() {
             let revoked: Vec<_> = revoked.into_iter().collect();
             writer.list(
                 "revoked keys",
@@ -175,11 +190,37 @@ impl ManifestBody {
                 },
             );
         }
+        if !self.former_roots.is_empty() {
+            self.write_former_roots(writer);
+        }
+    }
+
+    fn write_former_roots(&self, writer: &mut Writer) {
+        let mut former = self.former_roots.clone();
+        former.sort_unstable();
+        let once = former.is_sorted_by(|left, right| left.root < right.root);
+        if !once || !former.iter().all(|former| self.may_name(former)) {
+            writer.fail("former roots", FORMER_ROOTS_MAX);
+        }
+        writer.list(
+            "former roots",
+            FORMER_ROOTS_MAX,
+            &former,
+            |writer, former| {
+                writer.opaque16("former root", FORMER_ROOT_BYTES_MAX, &former.root);
+                writer.u64(former.until_ms);
+            },
+        );
+    }
+
+    /// No longer than until then may a root count that nobody renews.
+    fn may_name(&self, former: &FormerRoot) -> bool {
+        former.until_ms <= self.issued_ms.saturating_add(FORMER_ROOT_MS_MAX)
     }
 
     fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
         let format = reader.u16("format")?;
-        if format != FORMAT && format != FORMAT_REVOKING {
+        if !(FORMAT..=FORMAT_ROOTED_BEFORE).contains(&format) {
             return Err(DecodeError::UnknownFormat(format));
         }
         let server = reader.server_name("server")?;
@@ -200,18 +241,48 @@ impl ManifestBody {
         if tls_pins.is_empty() {
             return Err(DecodeError::Empty("TLS pins"));
         }
-        if format == FORMAT_REVOKING {
-            read_revoked(reader, &mut envelope_keys)?;
+        if format != FORMAT {
+            let any = read_revoked(reader, &mut envelope_keys)?;
+            if format == FORMAT_REVOKING && !any {
+                return Err(DecodeError::Empty("revoked keys"));
+            }
         }
-        Ok(Self {
+        let body = Self {
             server,
             serial,
             issued_ms,
             issuing_certificate,
             envelope_keys,
             tls_pins,
-        })
+            former_roots: if format == FORMAT_ROOTED_BEFORE {
+                read_former_roots(reader)?
+            } else {
+                Vec::new()
+            },
+        };
+        if body.former_roots.iter().all(|former| body.may_name(former)) {
+            Ok(body)
+        } else {
+            Err(DecodeError::Invalid("the end of a former root"))
+        }
     }
+}
+
+fn read_former_roots(reader: &mut Reader) -> Result<Vec<FormerRoot>, DecodeError> {
+    let former = reader.list("former roots", FORMER_ROOTS_MAX, |reader| {
+        Ok(FormerRoot {
+            root: reader.opaque16("former root", FORMER_ROOT_BYTES_MAX)?,
+            until_ms: reader.u64("end of a former root")?,
+        })
+    })?;
+    if former.is_empty() {
+        return Err(DecodeError::Empty("former roots"));
+    }
+    // By certificate alone: one root has one end.
+    if !former.is_sorted_by(|left, right| left.root < right.root) {
+        return Err(DecodeError::NotAscending("former roots"));
+    }
+    Ok(former)
 }
 
 fn read_key(reader: &mut Reader) -> Result<EnvelopeKeyEntry, DecodeError> {
@@ -228,15 +299,13 @@ fn read_key(reader: &mut Reader) -> Result<EnvelopeKeyEntry, DecodeError> {
     }
 }
 
-/// Marks which of `keys` are revoked. Each is listed, once, and revoked before its end.
-fn read_revoked(reader: &mut Reader, keys: &mut [EnvelopeKeyEntry]) -> Result<(), DecodeError> {
+/// Marks which of `keys` are revoked; whether any are. Each is listed, once, and revoked before its end.
+fn read_revoked(reader: &mut Reader, keys: &mut [EnvelopeKeyEntry]) -> Result<bool, DecodeError> {
     let revoked = reader.list("revoked keys", ENVELOPE_KEYS_MAX, |reader| {
         let id = reader.fixed("revoked key").map(KeyId)?;
         Ok((id, reader.u64("time of revocation")?))
     })?;
-    if revoked.is_empty() {
-        return Err(DecodeError::Empty("revoked keys"));
-    }
+    let any = !revoked.is_empty();
     if !revoked.is_sorted_by(|(left, _), (right, _)| left < right) {
         return Err(DecodeError::NotAscending("revoked keys"));
     }
@@ -250,7 +319,7 @@ fn read_revoked(reader: &mut Reader, keys: &mut [EnvelopeKeyEntry]) -> Result<()
             return Err(DecodeError::Invalid("time of revocation"));
         }
     }
-    Ok(())
+    Ok(any)
 }
 
 fn attach(body: &[u8], signature: &[u8]) -> Result<Bytes, EncodeError> {
@@ -406,6 +475,9 @@ impl UnverifiedManifest {
         }
         if self.body.serial > self.body.issued_ms.saturating_add(CLOCK_SKEW_MS_MAX) {
             return Err(ManifestError::SerialAhead(self.body.serial));
+        }
+        for former in &self.body.former_roots {
+            check_former_root(&former.root, root)?;
         }
         if let Some(current) = current {
             self.follows(&identity, current)?;

@@ -37,6 +37,9 @@ pub enum CertificateError {
     /// Not valid at the time asked about.
     #[error("the {0} is not valid at this time: renew it, or check the clock")]
     NotValidNow(&'static str),
+    /// A former root that is the present one, or has another name.
+    #[error("a former root is not one that this organisation had before")]
+    OtherOrganisation,
     /// The signature is by somebody else.
     #[error("the {0} is not signed by the organisation's root")]
     NotSignedByRoot(&'static str),
@@ -117,6 +120,20 @@ impl OrganisationIdentity {
     }
 }
 
+/// Checks a root that the organisation with `root` names as one that it had before: a CA that signed itself, of the
+/// same name. When it ends does not matter: it vouches for nothing new.
+pub(crate) fn check_former_root(former: &[u8], root: &[u8]) -> Result<(), CertificateError> {
+    const FORMER: &str = "former root certificate";
+    let parsed = parse_certificate(former, FORMER)?;
+    check_kind(&parsed, FORMER)?;
+    check_signed(&parsed, &parsed, FORMER)?;
+    let present = parse_certificate(root, "root certificate")?;
+    if former == root || parsed.subject().as_raw() != present.subject().as_raw() {
+        return Err(CertificateError::OtherOrganisation);
+    }
+    Ok(())
+}
+
 /// The pin of a TLS certificate (DER): SHA-256 of its SubjectPublicKeyInfo.
 ///
 /// # Errors
@@ -143,6 +160,20 @@ fn check_authority(
     certificate: &X509Certificate<'_>,
     name: &'static str,
     at_ms: u64,
+) -> Result<(), CertificateError> {
+    check_kind(certificate, name)?;
+    let validity = certificate.validity();
+    let at = i64::try_from(at_ms / 1000).unwrap_or(i64::MAX);
+    if at < validity.not_before.timestamp() || at > validity.not_after.timestamp() {
+        return Err(CertificateError::NotValidNow(name));
+    }
+    Ok(())
+}
+
+/// Everything about an authority but its dates.
+fn check_kind(
+    certificate: &X509Certificate<'_>,
+    name: &'static str,
 ) -> Result<(), CertificateError> {
     let key = &certificate.public_key().algorithm;
     let curve_ok = key
@@ -176,11 +207,6 @@ fn check_authority(
         .any(|extension| extension.critical && !known.contains(&extension.oid))
     {
         return Err(CertificateError::CriticalExtension(name));
-    }
-    let validity = certificate.validity();
-    let at = i64::try_from(at_ms / 1000).unwrap_or(i64::MAX);
-    if at < validity.not_before.timestamp() || at > validity.not_after.timestamp() {
-        return Err(CertificateError::NotValidNow(name));
     }
     Ok(())
 }

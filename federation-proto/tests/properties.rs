@@ -310,10 +310,17 @@ proptest! {
         pins in prop::collection::vec(digest(), 1..4),
         // Which of the keys are revoked, since when, and whether by their ids' order.
         revoked in prop::collection::vec((any::<prop::sample::Index>(), 0..15_u64), 0..3),
+        // Roots that it had before, and how much later than the manifest each ends, in hours.
+        former in prop::collection::vec((opaque(20), 0..4000_u64), 0..4),
         sorted in any::<bool>(),
         signature in opaque(72),
         damage in damage(),
     ) {
+        let serial = serial / 2;
+        let mut former: Vec<_> = former
+            .into_iter()
+            .map(|(root, hours)| (root, serial + hours * 3_600_000))
+            .collect();
         let mut revoked: Vec<_> = revoked
             .into_iter()
             .map(|(index, since)| {
@@ -323,9 +330,14 @@ proptest! {
             .collect();
         if sorted {
             revoked.sort_unstable();
+            former.sort_unstable();
         }
         let mut writer = Writer::new();
-        writer.u16(if revoked.is_empty() { 1 } else { 2 });
+        writer.u16(match (former.is_empty(), revoked.is_empty()) {
+            (true, true) => 1,
+            (true, false) => 2,
+            (false, _) => 3,
+        });
         writer.server_name(&server);
         writer.u64(serial);
         writer.u64(serial);
@@ -336,16 +348,25 @@ proptest! {
             writer.u64(*until);
         });
         writer.list("pins", 8, &pins, |writer, pin| writer.fixed(pin.as_bytes()));
-        if !revoked.is_empty() {
+        if !revoked.is_empty() || !former.is_empty() {
             writer.list("revoked", 8, &revoked, |writer, (id, since, _)| {
                 writer.fixed(&id.0);
                 writer.u64(*since);
+            });
+        }
+        if !former.is_empty() {
+            writer.list("former", 8, &former, |writer, (root, until)| {
+                writer.opaque16("root", 100, root);
+                writer.u64(*until);
             });
         }
         writer.opaque8("signature", 72, &signature);
         let bytes = writer.finish().unwrap();
         let in_order = revoked.is_sorted_by(|a, b| a.0 < b.0)
             && revoked.iter().all(|(_, since, until)| since < until)
+            && former.len() <= 2
+            && former.is_sorted_by(|a, b| a.0 < b.0)
+            && former.iter().all(|(_, until)| *until <= serial + 150 * 24 * 3_600_000)
             && keys.is_sorted_by(|a, b| a.0 < b.0)
             && keys.iter().all(|key| key.1 < key.2)
             && pins.is_sorted_by(|a, b| a < b);

@@ -17,7 +17,10 @@ use federation_proto::exchange::ExchangeProof;
 use federation_proto::hash::Digest;
 use federation_proto::ids::ServerName;
 use federation_proto::keys::{EnvelopeKey, IssuingKey};
-use federation_proto::manifest::{self, Manifest, ManifestBody, ManifestError, SignError};
+use federation_proto::limits::FORMER_ROOT_MS_MAX;
+use federation_proto::manifest::{
+    self, FormerRoot, Manifest, ManifestBody, ManifestError, SignError,
+};
 use federation_proto::organisation::{CertificateError, OrganisationIdentity};
 use federation_proto::receipt::{self, ItemResult, LaneHead, ReceiptBody};
 use federation_proto::refusal::{Refusal, RefusalCode};
@@ -536,13 +539,53 @@ fn what_a_thief_may_not_undo() {
     assert_eq!(by_thief, Err(ManifestError::SerialAhead(NOW_MS + DAY_MS)));
 }
 
+/// Goal: a manifest may name roots that its organisation had before, of the same name, until a bounded time; by a true
+/// one, the present root itself, another organisation's, a certificate that did not sign itself, and noise.
+#[test]
+fn former_roots() {
+    let (a, b) = pair();
+    let before = Organisation::new("a.example", 3);
+    let take = |former: &Bytes| {
+        let mut body = a.manifest_body(2);
+        body.former_roots = vec![FormerRoot {
+            root: former.clone(),
+            until_ms: NOW_MS,
+        }];
+        let bytes = body.sign(&a.issuing_key, &random()).unwrap();
+        let read = manifest::decode(bytes.clone()).unwrap();
+        assert_eq!(read.to_bytes().unwrap(), bytes);
+        let taken = read.verify(&a.name, &a.root, Some(&a.manifest(1)), NOW_MS);
+        taken.map(|taken| taken.body().former_roots.clone())
+    };
+    assert_eq!(take(&before.root).unwrap()[0].root, before.root);
+    let other = CertificateError::OtherOrganisation;
+    for (wrong, why) in [
+        (&a.root, other),
+        (&b.root, other),
+        (
+            &before.issuing,
+            CertificateError::NotSignedByRoot("former root certificate"),
+        ),
+        (
+            &Bytes::from_static(b"noise"),
+            CertificateError::Malformed("former root certificate"),
+        ),
+    ] {
+        assert_eq!(take(wrong), Err(ManifestError::Certificate(why)));
+    }
+}
+
 /// Goal: no manifest is signed that every decoder would refuse; by bodies that are each wrong in one
 /// thing.
 #[test]
 fn manifests_that_nobody_reads_are_not_signed() {
+    fn former(root: u8, until_ms: u64) -> FormerRoot {
+        let root = vec![root].into();
+        FormerRoot { root, until_ms }
+    }
     let (a, _) = pair();
     type Change = fn(&mut ManifestBody);
-    let wrong: [Change; 8] = [
+    let wrong: [Change; 11] = [
         |body| body.envelope_keys[0].revoked_ms = Some(body.envelope_keys[0].not_after_ms),
         |body| body.envelope_keys.clear(),
         |body| body.envelope_keys.push(body.envelope_keys[0]),
@@ -555,6 +598,9 @@ fn manifests_that_nobody_reads_are_not_signed() {
         |body| body.tls_pins.clear(),
         |body| body.tls_pins.push(body.tls_pins[0]),
         |body| body.issuing_certificate = vec![0; 4097].into(),
+        |body| body.former_roots = vec![former(1, body.issued_ms + FORMER_ROOT_MS_MAX + 1)],
+        |body| body.former_roots = vec![former(1, 1), former(1, 2)],
+        |body| body.former_roots = [1, 2, 3].map(|n| former(n, 1)).to_vec(),
     ];
     for (index, change) in wrong.into_iter().enumerate() {
         let mut body = a.manifest_body(1);

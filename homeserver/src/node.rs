@@ -205,13 +205,14 @@ pub(crate) mod testing {
         (Arc::new(node), clock)
     }
 
-    /// A node, with the root's private key.
+    /// A node, with the root's private key (PKCS#8).
     pub(crate) fn founded(server: &str) -> (Node, Arc<ManualClock>, Zeroizing<Vec<u8>>) {
         founded_with(server, |_| ())
     }
 
+    /// Such a node, with something set otherwise than by default.
     #[expect(clippy::disallowed_methods, reason = "a test draws its own randomness")]
-    fn founded_with(
+    pub(crate) fn founded_with(
         server: &str,
         change: impl FnOnce(&mut Config),
     ) -> (Node, Arc<ManualClock>, Zeroizing<Vec<u8>>) {

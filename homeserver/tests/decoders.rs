@@ -98,6 +98,7 @@ proptest! {
         let _ = pem::decode("THING", &format!("-----BEGIN THING-----\n{inner}-----END THING-----"));
         root_key::is_well_formed(&text);
         issuing::is_request(&text);
+        let _ = pem::blocks(&text);
         issuing::is_request(&format!(
             "-----BEGIN CERTIFICATE REQUEST-----\n{inner}-----END CERTIFICATE REQUEST-----"
         ));

@@ -550,6 +550,97 @@ fn the_issuing_ca_is_renewed() {
     assert_ne!(issuing(), second);
 }
 
+/// Goal: another root is made with the present root key here or elsewhere, its key is sealed and never lies in the data
+/// folder, the homeserver takes it up beside the present one, and a wrong passphrase, a place for the key that is taken
+/// or in the data folder, and a second change are refused before anything is written. By the real commands.
+#[test]
+fn another_root_is_prepared() {
+    let place = Place::new();
+    assert_eq!(code(&place.init()), Some(0));
+    let path = |name: &str| place.path(name).display().to_string();
+    let run = |words: &[&str]| place.command(words).output().unwrap();
+    let begun = now_s();
+    while now_s() == begun {
+        std::thread::yield_now();
+    }
+    let renew = |passphrase: &str, new_key: &str| {
+        run(&[
+            "root",
+            "renew",
+            "--root-key",
+            &path("root-key.enc"),
+            "--passphrase-file",
+            &path(passphrase),
+            "--new-root-key",
+            &path(new_key),
+            "--new-passphrase-file",
+            &path("passphrase"),
+        ])
+    };
+    std::fs::write(place.path("wrong"), "another passphrase\n").unwrap();
+    for (passphrase, new_key, says) in [
+        ("wrong", "new.enc", "the passphrase is wrong"),
+        ("passphrase", "root-key.enc", "exists already"),
+        ("passphrase", "data/new.enc", "has to leave this machine"),
+    ] {
+        let refused = renew(passphrase, new_key);
+        assert_eq!(code(&refused), Some(1));
+        assert!(errors(&refused).contains(says), "{}", errors(&refused));
+    }
+    assert!(!place.path("new.enc").exists() && !place.path("data/keys/root-new").exists());
+
+    std::fs::create_dir(place.path("elsewhere")).unwrap();
+    let request = run(&["root", "request", "--output-file", &path("request.pem")]);
+    assert_eq!(code(&request), Some(0), "{}", errors(&request));
+    let signed = run(&[
+        "root",
+        "sign",
+        &path("request.pem"),
+        "--root",
+        &path("data/keys/root.pem"),
+        "--root-key",
+        &path("root-key.enc"),
+        "--passphrase-file",
+        &path("passphrase"),
+        "--new-root-key",
+        &path("elsewhere/new.enc"),
+        "--new-passphrase-file",
+        &path("passphrase"),
+        "--output-file",
+        &path("signed.pem"),
+        "--output",
+        "json",
+    ]);
+    assert_eq!(code(&signed), Some(0), "{}", errors(&signed));
+    let told: serde_json::Value = serde_json::from_slice(&signed.stdout).unwrap();
+    let check = [
+        "root-key",
+        "check",
+        &path("elsewhere/new.enc"),
+        "--passphrase-file",
+    ];
+    let opens = run(&[&check[..], &[&path("passphrase")]].concat());
+    assert_eq!(code(&opens), Some(0), "{}", errors(&opens));
+    let other = run(&["root", "install", &path("data/keys/root.pem")]);
+    assert!(errors(&other).contains("root sign"), "{}", errors(&other));
+    let installed = run(&["root", "install", &path("signed.pem"), "--output", "json"]);
+    assert_eq!(code(&installed), Some(0), "{}", errors(&installed));
+    let installed: serde_json::Value = serde_json::from_slice(&installed.stdout).unwrap();
+    assert_eq!(installed["fingerprint"], told["fingerprint"]);
+    let root = std::fs::read(place.path("data/keys/root.pem")).unwrap();
+    assert_eq!(code(&terminate(place.start())), Some(0));
+    assert!(!place.path("data/keys/root-new").exists(), "it is taken up");
+    let second = std::fs::read_to_string(place.path("data/keys/root-change.pem")).unwrap();
+    assert_eq!(second.matches("BEGIN").count(), 4);
+    assert_eq!(
+        std::fs::read(place.path("data/keys/root.pem")).unwrap(),
+        root
+    );
+    let twice = renew("passphrase", "new.enc");
+    assert!(errors(&twice).contains("under way"), "{}", errors(&twice));
+    assert!(!place.path("new.enc").exists());
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "the commands under test go by the machine's clock"

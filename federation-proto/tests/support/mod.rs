@@ -90,6 +90,7 @@ impl Organisation {
                 revoked_ms: None,
             }],
             tls_pins: vec![Digest::of(b"current"), Digest::of(b"backup")],
+            former_roots: Vec::new(),
         }
     }
 

@@ -169,6 +169,21 @@ pub struct Anchor {
     pub server: ServerName,
     /// The root certificate (DER).
     pub root: Base64,
+    /// Roots that the organisation had before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<FormerAnchor>,
+    /// Of the own organisation: the root, certified by the one before it (DER), while devices may know that one alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handover: Option<Base64>,
+}
+
+/// A root that an organisation had before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormerAnchor {
+    /// The root certificate (DER).
+    pub root: Base64,
+    /// It vouches for device certificates that end no later than this, milliseconds since the Unix epoch.
+    pub until_ms: u64,
 }
 
 /// What names this homeserver as the hub of the rooms that its people create.

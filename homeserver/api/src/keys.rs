@@ -71,8 +71,79 @@ pub struct KeysStatus {
     pub envelope: Vec<EnvelopeKeyStatus>,
     /// TLS keys: the current one, the backup, then the rest.
     pub tls: Vec<TlsKeyStatus>,
+    /// A second root, while the root is changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_change: Option<RootChangeStatus>,
     /// Partners with an agreement that is in force or suspended.
     pub partners: Vec<PartnerKnowledge>,
+}
+
+/// A second root beside the one in use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootChangeStatus {
+    /// Its fingerprint.
+    pub fingerprint: String,
+    /// It was the root before, and counts until then for device certificates, milliseconds since the Unix epoch;
+    /// absent: it is to take over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former_until_ms: Option<u64>,
+}
+
+/// How far a change of the root is, with each partner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootStatus {
+    /// The fingerprint of the root in use.
+    pub fingerprint: String,
+    /// The second root, while there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<RootChangeStatus>,
+    /// Partners with an agreement that is in force or suspended.
+    pub partners: Vec<PartnerRoot>,
+}
+
+/// Which root a partner goes by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartnerRoot {
+    /// The partner.
+    pub server: ServerName,
+    /// How far it is.
+    pub standing: PartnerRootStanding,
+    /// The amendment that announces the root and is still on its way to the partner, as text: to be brought as a
+    /// file where the partner can't be reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amendment: Option<String>,
+}
+
+/// How far a partner is with a new root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PartnerRootStanding {
+    /// It goes by the root that is to count, or counts.
+    Consented,
+    /// The amendment that announces it waits for the partner's consent.
+    Announced,
+    /// It goes by another root, and has not been told.
+    NotAnnounced,
+}
+
+/// Partners are to hear of the new root.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnnounceRootRequest {
+    /// These; none: all.
+    #[serde(default)]
+    pub partners: Vec<ServerName>,
+}
+
+/// The new root is to take over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SwitchRootRequest {
+    /// Its fingerprint, digits or words: once it has taken over, the request has been done and changes nothing.
+    pub fingerprint: String,
+    /// Partners that have not consented, and are not waited for.
+    #[serde(default)]
+    pub without: Vec<ServerName>,
 }
 
 /// The next key takes over.

@@ -4,20 +4,21 @@
 //! of the organisation that its *own* name claims: the server in the URI selects the anchor, so
 //! one organisation's CA can never vouch for another one's people, whatever it signs.
 
-use std::collections::BTreeMap;
 use std::str::FromStr as _;
-use std::time::Duration;
 
 use federation_proto::ids::{AccountId, Address, DeviceId, Member, ServerName};
 use ring::digest;
-use rustls_pki_types::{CertificateDer, UnixTime};
-use serde::{Deserialize, Serialize};
-use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert, ring as algorithms};
 use x509_parser::der_parser::oid;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::error::Error;
+
+mod anchors;
+#[cfg(test)]
+mod tests;
+
+pub use anchors::{AnchorSet, Roots, check_handover};
 
 /// Length of an Ed25519 public key.
 const ED25519_KEY_BYTES: usize = 32;
@@ -48,6 +49,8 @@ pub struct HubCertificate {
     pub server: ServerName,
     /// The certified key.
     pub public_key: Vec<u8>,
+    /// The end of validity, seconds since the Unix epoch.
+    pub not_after: u64,
     /// The beginning of validity, seconds since the Unix epoch.
     pub not_before: u64,
 }
@@ -75,115 +78,6 @@ pub enum Validity {
     At(u64),
     /// Not: when a tree is imported, one stale leaf must not keep everyone else out.
     NotJudged,
-}
-
-/// The roots that device certificates must lead to, by the organisation they vouch for.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AnchorSet {
-    roots: BTreeMap<ServerName, Vec<u8>>,
-}
-
-impl AnchorSet {
-    /// The own organisation's root alone.
-    #[must_use]
-    pub fn own(server: ServerName, root: Vec<u8>) -> Self {
-        Self {
-            roots: BTreeMap::from([(server, root)]),
-        }
-    }
-
-    /// Takes over the roots that the homeserver names for other organisations. The own one's is
-    /// what was pinned at enrolment and stays so. Whom the organisation has agreements with, and by
-    /// which root, its administrators decide; so a peer's root that they replace is replaced here.
-    pub fn replace_others(
-        &mut self,
-        own: &ServerName,
-        others: impl IntoIterator<Item = (ServerName, Vec<u8>)>,
-    ) {
-        self.roots.retain(|server, _| server == own);
-        for (server, root) in others {
-            self.roots.entry(server).or_insert(root);
-        }
-    }
-
-    /// Checks a device's chain and says what it vouches for.
-    ///
-    /// # Errors
-    /// [`Error::UnknownOrganisation`] without a root of the organisation that it names, else
-    /// [`Error::Certificate`] when it does not vouch for a device.
-    pub fn verify<C: AsRef<[u8]>>(
-        &self,
-        chain: &[C],
-        validity: Validity,
-    ) -> Result<DeviceCertificate, Error> {
-        let (leaf, issuing) = two(chain)?;
-        let device = read(leaf)?;
-        let dates = (device.not_before, validity);
-        self.verify_chain(&device.member.server, leaf, issuing, dates)?;
-        Ok(device)
-    }
-
-    /// Checks the chain of a hub's room certificate and says what it vouches for. Its dates are not judged: a
-    /// room keeps its hub's certificate for as long as it lives.
-    ///
-    /// # Errors
-    /// As [`Self::verify`].
-    pub fn verify_hub<C: AsRef<[u8]>>(&self, chain: &[C]) -> Result<HubCertificate, Error> {
-        let (leaf, issuing) = two(chain)?;
-        let hub = read_hub(leaf)?;
-        let dates = (hub.not_before, Validity::NotJudged);
-        self.verify_chain(&hub.server, leaf, issuing, dates)?;
-        Ok(hub)
-    }
-
-    /// Whether a chain leads to the root of this organisation, and to no other.
-    fn verify_chain(
-        &self,
-        server: &ServerName,
-        leaf: &[u8],
-        issuing: &[u8],
-        (not_before, validity): (u64, Validity),
-    ) -> Result<(), Error> {
-        let root = self
-            .roots
-            .get(server)
-            .ok_or_else(|| Error::UnknownOrganisation(server.clone()))?;
-        let root = CertificateDer::from(root.as_slice());
-        let anchor = anchor_from_trusted_cert(&root)
-            .map_err(|_| refused("the organisation's root is not a certificate"))?;
-        let leaf = CertificateDer::from(leaf);
-        let certificate = EndEntityCert::try_from(&leaf).map_err(|_| refused("it is malformed"))?;
-        let seconds = match validity {
-            Validity::At(seconds) => seconds,
-            // A moment at which it was valid, so that everything but the dates is judged.
-            Validity::NotJudged => not_before.max(read_not_before(issuing)?),
-        };
-        certificate
-            .verify_for_usage(
-                &[algorithms::ECDSA_P256_SHA256],
-                &[anchor],
-                &[CertificateDer::from(issuing)],
-                UnixTime::since_unix_epoch(Duration::from_secs(seconds)),
-                KeyUsage::client_auth(),
-                None,
-                None,
-            )
-            .map_err(|error| match error {
-                webpki::Error::CertExpired { .. } => refused("it has expired"),
-                webpki::Error::CertNotValidYet { .. } => refused("it is not valid yet"),
-                _ => refused(&format!("it does not lead to the root of {server}")),
-            })
-            .map(|_| ())
-    }
-}
-
-fn two<C: AsRef<[u8]>>(chain: &[C]) -> Result<(&[u8], &[u8]), Error> {
-    match chain {
-        [leaf, issuing] => Ok((leaf.as_ref(), issuing.as_ref())),
-        _ => Err(refused(
-            "a chain is a device certificate and its issuing CA",
-        )),
-    }
 }
 
 /// Reads what a device certificate says, without judging who signed it.
@@ -219,6 +113,7 @@ pub fn read_hub(der: &[u8]) -> Result<HubCertificate, Error> {
     Ok(HubCertificate {
         server: parse_hub_uri(&only_uri(&certificate)?)?,
         public_key: ed25519_key(&certificate)?,
+        not_after: seconds(certificate.validity().not_after.timestamp())?,
         not_before: seconds(certificate.validity().not_before.timestamp())?,
     })
 }
@@ -330,211 +225,4 @@ fn only_address(certificate: &X509Certificate<'_>) -> Result<Address, Error> {
 
 fn refused(reason: &str) -> Error {
     Error::Certificate(reason.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use rcgen::SanType;
-
-    use super::*;
-    use crate::testing::{Dates, Organisation, leaf};
-
-    const KEY: [u8; 32] = [9; 32];
-    const NOW: u64 = 1_790_000_000;
-    const DATES: Dates = Dates {
-        not_before: NOW - 7200,
-        not_after: NOW + 86_400,
-    };
-
-    fn member(server: &str) -> Member {
-        Member {
-            server: server.parse().unwrap(),
-            account: AccountId::from_bytes([1; 16]),
-            device: DeviceId::from_bytes([2; 16]),
-        }
-    }
-
-    fn anchors(organisations: &[&Organisation]) -> AnchorSet {
-        let [own, others @ ..] = organisations else {
-            panic!("an own organisation");
-        };
-        let mut anchors = AnchorSet::own(own.server.clone(), own.root.clone());
-        anchors.replace_others(
-            &own.server,
-            others.iter().map(|o| (o.server.clone(), o.root.clone())),
-        );
-        anchors
-    }
-
-    fn reason(outcome: Result<DeviceCertificate, Error>) -> String {
-        outcome.unwrap_err().to_string()
-    }
-
-    /// Goal: an organisation vouches for its own people: device, address, key and dates are read.
-    #[test]
-    fn own_people() {
-        let b = Organisation::new("b.example");
-        let uri = uri(&member("b.example"));
-        let chain = b.sign(leaf(&uri, "bob@b.example", DATES), &KEY);
-        let device = anchors(&[&b]).verify(&chain, Validity::At(NOW)).unwrap();
-        assert_eq!(device.member, member("b.example"));
-        assert_eq!(device.address.to_string(), "bob@b.example");
-        assert_eq!(device.uri, uri);
-        assert_eq!(device.public_key, KEY);
-        assert_eq!(device.not_after, DATES.not_after);
-    }
-
-    /// Goal: A's CA can never vouch for bob@b, though A's root is trusted for A's own people. Method:
-    /// A signs a perfect certificate for Bob; the same content signed by B is accepted.
-    #[test]
-    fn nobody_vouches_for_others() {
-        let (a, b) = (
-            Organisation::new("a.example"),
-            Organisation::new("b.example"),
-        );
-        let anchors = anchors(&[&a, &b]);
-        let bob = || leaf(&uri(&member("b.example")), "bob@b.example", DATES);
-        let by_a = anchors.verify(&a.sign(bob(), &KEY), Validity::At(NOW));
-        assert!(reason(by_a).contains("does not lead to the root of b.example"));
-        assert!(
-            anchors
-                .verify(&b.sign(bob(), &KEY), Validity::At(NOW))
-                .is_ok()
-        );
-        // Not under an address of another organisation either.
-        let mixed = leaf(&uri(&member("a.example")), "bob@b.example", DATES);
-        let mixed = anchors.verify(&a.sign(mixed, &KEY), Validity::At(NOW));
-        assert!(reason(mixed).contains("two organisations"));
-        // And a homeserver can't replace the own root.
-        let mut replaced = anchors.clone();
-        replaced.replace_others(&a.server, [(a.server.clone(), b.root.clone())]);
-        let alice = leaf(&uri(&member("a.example")), "alice@a.example", DATES);
-        assert!(
-            replaced
-                .verify(&a.sign(alice, &KEY), Validity::At(NOW))
-                .is_ok()
-        );
-        let unknown = replaced.verify(&b.sign(bob(), &KEY), Validity::At(NOW));
-        assert_eq!(unknown, Err(Error::UnknownOrganisation(b.server)));
-    }
-
-    /// Goal: exactly one name, a device's URI in its one spelling, and nothing beside it.
-    #[test]
-    fn names() {
-        let a = Organisation::new("a.example");
-        let anchors = anchors(&[&a]);
-        let good = uri(&member("a.example"));
-        let verify = |leaf| anchors.verify(&a.sign(leaf, &KEY), Validity::At(NOW));
-        let named = |uri: &str| leaf(uri, "alice@a.example", DATES);
-        assert!(verify(named(&good)).is_ok());
-        for bad in [
-            good.replace("entente", "https"),
-            good.replace("a.example", "A.example"),
-            good.to_uppercase(),
-            format!("{good}/"),
-            format!("{good}?x"),
-            good.replace("/account/", "/accounts/"),
-            good.replace("01", "1"),
-            good.replacen("entente://", "entente://user@", 1),
-            good.replace("a.example", "a.example:443"),
-        ] {
-            assert!(verify(named(&bad)).is_err(), "{bad}");
-        }
-        let second = |name: SanType| {
-            let mut leaf = named(&good);
-            leaf.params.subject_alt_names.push(name);
-            leaf
-        };
-        let other = SanType::URI(uri(&member("b.example")).try_into().unwrap());
-        let dns = SanType::DnsName("a.example".try_into().unwrap());
-        for name in [other, dns] {
-            let refused = verify(second(name));
-            assert!(reason(refused).contains("exactly one URI"));
-        }
-        let mut none = named(&good);
-        none.params.subject_alt_names.clear();
-        assert!(verify(none).is_err());
-        assert!(verify(leaf(&good, "alice", DATES)).is_err());
-        let mut server = named(&good);
-        server.params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
-        assert!(verify(server).is_err(), "for TLS servers only");
-    }
-
-    /// Goal: dates are judged when they are to be judged, and only then.
-    #[test]
-    fn dates() {
-        let a = Organisation::new("a.example");
-        let anchors = anchors(&[&a]);
-        let uri = uri(&member("a.example"));
-        let chain = a.sign(leaf(&uri, "alice@a.example", DATES), &KEY);
-        let late = anchors.verify(&chain, Validity::At(DATES.not_after + 1));
-        assert!(reason(late).contains("expired"));
-        let early = anchors.verify(&chain, Validity::At(DATES.not_before - 1));
-        assert!(reason(early).contains("not valid yet"));
-        assert!(anchors.verify(&chain, Validity::NotJudged).is_ok());
-    }
-
-    /// Goal: a chain is two certificates in their order; a device certificate signs nothing.
-    #[test]
-    fn chains() {
-        let a = Organisation::new("a.example");
-        let anchors = anchors(&[&a]);
-        let uri = uri(&member("a.example"));
-        let chain = a.sign(leaf(&uri, "alice@a.example", DATES), &KEY);
-        let verify = |chain: &[Vec<u8>]| anchors.verify(chain, Validity::At(NOW));
-        assert!(verify(&chain).is_ok());
-        assert!(verify(&chain[..1]).is_err());
-        assert!(verify(&[chain[1].clone(), chain[0].clone()]).is_err());
-        assert!(verify(&[chain[0].clone(), chain[0].clone()]).is_err());
-        assert!(verify(&[chain[0].clone(), a.root.clone()]).is_err());
-        let mut longer = chain.clone();
-        longer.push(a.root.clone());
-        assert!(verify(&longer).is_err());
-        let mut changed = chain.clone();
-        let last = changed[0].len() - 1;
-        changed[0][last] ^= 1;
-        assert!(verify(&changed).is_err());
-    }
-
-    /// Goal: a hub is certified by its own organisation alone, for its own name; and no device passes for a hub,
-    /// nor a hub for a device. Method: certificates with each name by each issuer.
-    #[test]
-    fn hubs() {
-        let (a, b) = (
-            Organisation::new("a.example"),
-            Organisation::new("b.example"),
-        );
-        let anchors = anchors(&[&a, &b]);
-        let hub = |server: &str| leaf(&hub_uri(&server.parse().unwrap()), "", DATES);
-        let own = anchors.verify_hub(&a.sign(hub("a.example"), &KEY)).unwrap();
-        assert_eq!(
-            (own.server.as_str(), &own.public_key[..]),
-            ("a.example", &KEY[..])
-        );
-        assert!(anchors.verify_hub(&a.sign(hub("b.example"), &KEY)).is_err());
-        assert!(anchors.verify_hub(&b.sign(hub("b.example"), &KEY)).is_ok());
-        let device = leaf(&uri(&member("a.example")), "alice@a.example", DATES);
-        assert!(anchors.verify_hub(&a.sign(device, &KEY)).is_err());
-        let as_device = anchors.verify(&a.sign(hub("a.example"), &KEY), Validity::NotJudged);
-        assert!(as_device.is_err());
-        for bad in [
-            "entente://a.example/hub/",
-            "entente://A.example/hub",
-            "entente://a.example",
-            "https://a.example/hub",
-        ] {
-            assert!(parse_hub_uri(bad).is_err(), "{bad}");
-        }
-    }
-
-    proptest::proptest! {
-        /// Goal: no bytes make the readers panic.
-        #[test]
-        fn any_bytes(bytes in proptest::collection::vec(0_u8.., 0..600), text in ".{0,120}") {
-            let _ = (read(&bytes), read_hub(&bytes), parse_hub_uri(&text));
-            let _ = read_not_before(&bytes);
-            let _ = parse_uri(&text);
-            let _ = parse_uri(&format!("entente://{text}"));
-        }
-    }
 }

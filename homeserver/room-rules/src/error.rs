@@ -14,6 +14,14 @@ pub enum Error {
         "the certificate is of {0}, with which there is no agreement that this device knows of"
     )]
     UnknownOrganisation(ServerName),
+    /// A certificate leads to none of the roots of its organisation that are known here.
+    #[error("the certificate is not acceptable: it does not lead to the root of {0}")]
+    UnknownRoot(ServerName),
+    /// The own organisation's present root has not signed for the one that is to follow it.
+    #[error(
+        "another root of the organisation is named, which the one that this device trusts has not signed for"
+    )]
+    Handover,
     /// The room's settings are not what they must be.
     #[error("the room's settings are not acceptable: {0}")]
     Settings(String),

@@ -32,6 +32,7 @@ pub fn certificates(bytes: &[u8]) {
         );
     }
     let (first, second) = bytes.split_at(bytes.len() / 2);
+    let _ = certificate::check_handover(first, first, second, 1_800_000_000);
     if let Ok(server) = "a.example".parse() {
         let anchors = AnchorSet::own(server, second.to_vec());
         let chain = [first, second];

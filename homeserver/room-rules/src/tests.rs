@@ -45,7 +45,7 @@ struct Scene {
 
 fn anchors(a: &Organisation, b: &Organisation) -> AnchorSet {
     let mut anchors = AnchorSet::own(a.server.clone(), a.root.clone());
-    anchors.replace_others(&a.server, [(b.server.clone(), b.root.clone())]);
+    anchors.replace_others(&a.server, [(b.server.clone(), b.root.clone().into())]);
     anchors
 }
 

@@ -13,6 +13,7 @@ use homeserver::clock::{Clock, SystemClock};
 use homeserver::organisation::KeyFolder;
 use homeserver::organisation::issuing::{self, TEXT_BYTES_MAX};
 use ring::rand::SystemRandom;
+use zeroize::Zeroizing;
 
 use super::{Failure, Output, load_config, open_root_key, say, wrong_config};
 
@@ -98,7 +99,7 @@ pub(super) fn run(command: CaCommand, config: &Path, output: Output) -> Result<(
 }
 
 fn sign(request: &str, root: &str, key: &RootKeyArguments) -> Result<String, Failure> {
-    let root_key = open_root_key(&key.root_key, key.passphrase_file.as_deref())?;
+    let root_key = key.open()?;
     #[expect(clippy::disallowed_methods, reason = "the process's own randomness")]
     let random = SystemRandom::new();
     issuing::sign(request, root, &root_key, SystemClock.now_ms(), &random).map_err(Failure::new)
@@ -118,8 +119,15 @@ fn install(folder: &KeyFolder, certificate: &str, output: Output) -> Result<(), 
     Ok(())
 }
 
+impl RootKeyArguments {
+    /// The root's private key (PKCS#8).
+    pub(super) fn open(&self) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        open_root_key(&self.root_key, self.passphrase_file.as_deref())
+    }
+}
+
 /// The text of a file of at most the size that a request or a certificate has.
-fn read(path: &Path) -> Result<String, Failure> {
+pub(super) fn read(path: &Path) -> Result<String, Failure> {
     let wrong =
         |problem: &dyn std::fmt::Display| Failure::new(format!("{}: {problem}", path.display()));
     let mut text = String::new();
@@ -129,7 +137,7 @@ fn read(path: &Path) -> Result<String, Failure> {
     Ok(text)
 }
 
-fn put(text: &str, path: Option<&Path>) -> Result<(), Failure> {
+pub(super) fn put(text: &str, path: Option<&Path>) -> Result<(), Failure> {
     match path {
         Some(path) => std::fs::write(path, text)
             .map_err(|error| Failure::new(format!("{}: {error}", path.display()))),

@@ -408,7 +408,7 @@ fn ask_line(question: &str, default: Option<&str>) -> Result<String, Failure> {
 }
 
 /// Asks for a secret until nothing is wrong with it and it was typed twice the same.
-fn ask_new_secret(
+pub(super) fn ask_new_secret(
     question: &str,
     flag: &str,
     problem: impl Fn(&str) -> Option<String>,

@@ -4,6 +4,7 @@
 
 mod ca;
 mod init;
+mod root;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -64,6 +65,10 @@ enum Command {
     /// Renew the issuing CA, with the root key that lies off this machine.
     #[command(subcommand)]
     Ca(ca::CaCommand),
+    /// Prepare another root, with the present root key that lies off this machine. The running homeserver then lets
+    /// partners and devices go over to it: `hsctl keys root`.
+    #[command(subcommand)]
+    Root(root::RootCommand),
     /// Look at the store, while no homeserver uses it.
     Store {
         #[command(subcommand)]
@@ -129,6 +134,7 @@ pub(crate) fn run() -> ExitCode {
                 },
         } => check_root_key(&file, passphrase_file.as_deref(), output),
         Command::Ca(command) => ca::run(command, &arguments.config, output),
+        Command::Root(command) => root::run(command, &arguments.config, output),
         Command::Store {
             command: StoreCommand::Check,
         } => check_store(&arguments.config, output),

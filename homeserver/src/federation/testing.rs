@@ -1,7 +1,7 @@
 //! Several nodes in one process, joined by a network that a test can break.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use homeserver_api::session::{Commit, Outcome, Submission, SubmissionBody};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use tower::ServiceExt as _;
+use zeroize::Zeroizing;
 
 use crate::audit::Actor;
 use crate::config::Config;
@@ -30,26 +31,31 @@ use crate::federation::{inbound, peers};
 use crate::http_client::ConnectionError;
 use crate::identity::{accounts, devices};
 use crate::node::Node;
-use crate::node::testing::{ManualClock, node_with};
+use crate::node::testing::{ManualClock, founded_with};
 use crate::rooms::mls_framing::testing::{
     application_message, commit_message, group_info_message, welcome_message,
 };
 use crate::rooms::testing;
 use crate::store::device::DeviceOf;
 use crate::store::inbox::{self, InboxBody};
-use crate::tls::Peer;
+use crate::tls::{self, Peer};
 
 /// One organisation.
 pub(crate) struct Side {
     pub(crate) node: Arc<Node>,
     pub(crate) clock: Arc<ManualClock>,
     pub(super) network: Arc<LocalNetwork>,
+    pub(super) root_key: Zeroizing<Vec<u8>>,
 }
 
 /// Requests go straight into the other nodes' routers, as coming from `us`.
 pub(super) struct LocalNetwork {
     us: ServerName,
     routers: Mutex<HashMap<ServerName, Router>>,
+    /// With these it is judged whether TLS would let a request through; none: it is not judged.
+    judges: Mutex<HashMap<ServerName, Arc<Node>>>,
+    /// How often TLS would not have.
+    pub(super) turned_away: AtomicUsize,
     /// Nobody is reached.
     down: AtomicBool,
     /// Requests to this path arrive, their answers don't.
@@ -76,6 +82,22 @@ impl LocalNetwork {
         *self.mute.lock().unwrap() = None;
     }
 
+    /// From now on nothing passes that TLS would not let through.
+    pub(super) fn judge(&self, nodes: impl IntoIterator<Item = Arc<Node>>) {
+        let nodes = nodes.into_iter().map(|node| (node.server.clone(), node));
+        *self.judges.lock().unwrap() = nodes.collect();
+    }
+
+    fn would_connect(&self, server: &ServerName) -> bool {
+        let judges = self.judges.lock().unwrap();
+        let (Some(us), Some(peer)) = (judges.get(&self.us), judges.get(server)) else {
+            return true;
+        };
+        let now_ms = us.clock.now_ms();
+        tls::would_admit(&us.keys, false, &peer.peer_roots, now_ms).is_ok()
+            && tls::would_admit(&peer.keys, true, &us.peer_roots, now_ms).is_ok()
+    }
+
     pub(super) async fn request(
         &self,
         server: &ServerName,
@@ -84,6 +106,10 @@ impl LocalNetwork {
         let broken = || ConnectionError::Broken("the test has cut the network".to_owned());
         if self.down.load(Ordering::SeqCst) {
             return Err(broken());
+        }
+        if !self.would_connect(server) {
+            self.turned_away.fetch_add(1, Ordering::SeqCst);
+            return Err(ConnectionError::TurnedAway);
         }
         let path = request.uri().path().to_owned();
         self.sent
@@ -137,10 +163,13 @@ pub(crate) fn sides_with<const N: usize>(
     change: impl Fn(&mut Config),
 ) -> [Side; N] {
     let sides = names.map(|name| {
-        let (node, clock) = node_with(name, &change);
+        let (node, clock, root_key) = founded_with(name, &change);
+        let node = Arc::new(node);
         let network = Arc::new(LocalNetwork {
             us: node.server.clone(),
             routers: Mutex::default(),
+            judges: Mutex::default(),
+            turned_away: AtomicUsize::new(0),
             down: AtomicBool::new(false),
             mute: Mutex::default(),
             sent: Mutex::default(),
@@ -149,6 +178,7 @@ pub(crate) fn sides_with<const N: usize>(
             node,
             clock,
             network,
+            root_key,
         }
     });
     for side in &sides {

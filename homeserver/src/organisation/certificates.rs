@@ -24,7 +24,13 @@ const ROOT_VALIDITY: Duration = Duration::days(20 * 365);
 const ISSUING_VALIDITY: Duration = Duration::days(2 * 365);
 const TLS_VALIDITY: Duration = Duration::days(90);
 const HUB_VALIDITY: Duration = Duration::days(30);
-const DEVICE_VALIDITY: Duration = Duration::days(30);
+pub(super) const DEVICE_VALIDITY: Duration = Duration::days(30);
+/// For as long a new root may be prepared and put off.
+const HANDOVER_VALIDITY: Duration = Duration::days(2 * 365);
+
+// When the root changes, the former one vouches for as long as for devices: for the hub's last certificate under it too.
+const _: () = assert!(HUB_VALIDITY.whole_days() <= DEVICE_VALIDITY.whole_days());
+
 /// Largest certificate request that is looked at.
 const REQUEST_BYTES_MAX: usize = 4096;
 
@@ -90,6 +96,23 @@ pub(super) fn issuing(
     params.use_authority_key_identifier_extension = true;
     let issuer = Issuer::from_ca_cert_der(root, root_key)?;
     Ok(params.signed_by(key, &issuer)?.der().clone())
+}
+
+/// The new root, certified by the former one: its name and its key. Own devices that trust the former root alone learn
+/// from it which one follows; it is shown to nobody in TLS.
+pub(super) fn handover(
+    new_root_key: &KeyPair,
+    (root, root_key): (&CertificateDer<'_>, &KeyPair),
+    server: &ServerName,
+    now_ms: u64,
+    random: &dyn SecureRandom,
+) -> Result<CertificateDer<'static>, OrganisationError> {
+    let mut params = authority(&format!("{server} root"), BasicConstraints::Constrained(1));
+    set_validity(&mut params, now_ms, HANDOVER_VALIDITY)?;
+    params.serial_number = Some(serial(random)?);
+    params.use_authority_key_identifier_extension = true;
+    let issuer = Issuer::from_ca_cert_der(root, root_key)?;
+    Ok(params.signed_by(new_root_key, &issuer)?.der().clone())
 }
 
 /// A TLS certificate for the homeserver itself, as server and as client towards peers.

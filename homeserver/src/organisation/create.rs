@@ -38,6 +38,7 @@ pub fn create(
         seed_next: EnvelopeSeed::draw(random)?,
         room_seed: EnvelopeSeed::draw(random)?,
         manifest: None,
+        second: None,
     };
     Ok(NewOrganisation {
         root_key: Zeroizing::new(root_key.serialize_der()),

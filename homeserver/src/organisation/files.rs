@@ -10,10 +10,11 @@
 //! | `envelope-next-key.pem` | the one that takes over from it, which the manifest lists already |
 //! | `room-key.pem` | the Ed25519 private key that proposes removals in the rooms ordered here; the same for life |
 //! | `manifest.pem` | the signed list of envelope keys and TLS pins that peers know |
+//! | `root-change.pem` | a second root, while the root is changed (see [`super::root_change`]); empty otherwise |
 //!
 //! What is renewed is written as a whole into `renewal/` beside them, and moved from there once it is
 //! complete: a crash leaves the keys as before or as after, never a mixture. For `issuing-next-key.pem` and
-//! `issuing-new/` see [`super::issuing`].
+//! `issuing-new/` see [`super::issuing`], for `root-next-issuing-key.pem` and `root-new/` [`super::root_change`].
 //!
 //! The folder is 0700, private keys are 0600. The root's private key is never here.
 
@@ -33,12 +34,13 @@ use zeroize::Zeroizing;
 
 use super::keys::{IssuingCa, Pieces, State, TlsKey};
 use super::renewal::Renewal;
+use super::root_change::{self, ROOT_CHANGE};
 use super::signing::EnvelopeSeed;
 use super::{Keys, OrganisationError, pem};
 
 pub(super) const CERTIFICATE: &str = "CERTIFICATE";
 pub(super) const PRIVATE_KEY: &str = "PRIVATE KEY";
-const ROOT: &str = "root.pem";
+pub(super) const ROOT: &str = "root.pem";
 pub(super) const ISSUING: &str = "issuing.pem";
 pub(super) const ISSUING_KEY: &str = "issuing-key.pem";
 const TLS_CURRENT: (&str, &str) = ("tls-current.pem", "tls-current-key.pem");
@@ -46,11 +48,11 @@ const TLS_BACKUP: (&str, &str) = ("tls-backup.pem", "tls-backup-key.pem");
 const ENVELOPE_KEY: &str = "envelope-key.pem";
 const ENVELOPE_NEXT_KEY: &str = "envelope-next-key.pem";
 const ROOM_KEY: &str = "room-key.pem";
-const MANIFEST: (&str, &str) = ("manifest.pem", "ENTENTE MANIFEST");
+pub(super) const MANIFEST: (&str, &str) = ("manifest.pem", "ENTENTE MANIFEST");
 /// Where a renewal is put together, and its name when it is complete.
 const RENEWAL_DRAFT: &str = "renewal.new";
 const RENEWAL: &str = "renewal";
-const FILE_BYTES_MAX: u64 = 64 * 1024;
+pub(super) const FILE_BYTES_MAX: u64 = 64 * 1024;
 const NO_KEYS: &str = "there are no keys here: make them with `homeserver init`, put the folder back from a backup, or \
                        name the folder that holds them (server.data_dir)";
 const NO_KEY: &str = "it is missing: put it back from a backup";
@@ -68,7 +70,6 @@ impl KeyFolder {
     /// Writes the keys of a new organisation; refuses a folder that exists.
     pub fn create(&self, keys: &Keys) -> io::Result<()> {
         DirBuilder::new().mode(0o700).create(&self.0)?;
-        self.write_new(ROOT, &pem::encode(CERTIFICATE, &keys.root))?;
         self.write_new(
             ROOM_KEY,
             &pem::encode(PRIVATE_KEY, &keys.room_seed.to_pkcs8()),
@@ -134,6 +135,7 @@ impl KeyFolder {
         let seed_next = self.next_seed(random).map_err(&mut note);
         let room_seed = self.envelope_seed(ROOM_KEY).map_err(&mut note);
         let manifest = self.read(MANIFEST.0, MANIFEST.1).map_err(&mut note);
+        let second = self.second_root().map_err(&mut note);
 
         if let (Ok(root), Ok(issuing)) = (&root, &issuing) {
             self.check_signed(ROOT, root, root)
@@ -157,9 +159,11 @@ impl KeyFolder {
             }
             _ => return Err(problems),
         };
+        let tls = tls_current.and_then(|current| Ok((current, tls_backup?)));
         let seeds = seed.and_then(|seed| Ok((seed, seed_next?, room_seed?)));
-        match (root, tls_current, tls_backup, seeds, manifest) {
-            (Ok(root), Ok(tls_current), Ok(tls_backup), Ok(seeds), Ok(manifest)) => {
+        match (root, tls, seeds, manifest, second) {
+            (Ok(root), Ok(tls), Ok(seeds), Ok(manifest), Ok(second)) => {
+                let (tls_current, tls_backup) = tls;
                 let (seed, seed_next, room_seed) = seeds;
                 let pieces = Pieces {
                     server: server.clone(),
@@ -171,6 +175,7 @@ impl KeyFolder {
                     seed_next,
                     room_seed,
                     manifest: Some(Bytes::copy_from_slice(&manifest)),
+                    second,
                 };
                 Keys::assemble(pieces, now_ms, random)
                     .map_err(|error| vec![self.unusable(MANIFEST.0, error.to_string())])
@@ -353,7 +358,7 @@ impl KeyFolder {
         }
     }
 
-    fn unusable(&self, name: &str, problem: String) -> OrganisationError {
+    pub(super) fn unusable(&self, name: &str, problem: String) -> OrganisationError {
         OrganisationError::Unusable {
             what: self.0.join(name).display().to_string(),
             problem,
@@ -374,11 +379,17 @@ pub(super) fn unreadable(error: &io::Error, missing: &str) -> String {
 }
 
 /// Every file that a renewal may change, with its content.
-fn texts(state: &State) -> [(&'static str, Zeroizing<String>); 9] {
+fn texts(state: &State) -> [(&'static str, Zeroizing<String>); 11] {
     let certificate = |der: &CertificateDer<'_>| pem::encode(CERTIFICATE, der);
     let private = |key: &KeyPair| pem::encode(PRIVATE_KEY, key.serialized_der());
     let seed = |seed: &EnvelopeSeed| pem::encode(PRIVATE_KEY, &seed.to_pkcs8());
     [
+        (ROOT, certificate(&state.root)),
+        // Empty, not absent: what is moved into place takes the place of the former one.
+        (
+            ROOT_CHANGE,
+            Zeroizing::new(root_change::text_of(state.second.as_ref())),
+        ),
         (ISSUING, certificate(&state.issuing.certificate)),
         (ISSUING_KEY, private(state.issuing.issuer.key())),
         (TLS_CURRENT.0, certificate(&state.tls_current.leaf)),

@@ -150,13 +150,24 @@ pub async fn init(
     let root = organisation.keys.root();
     Ok(Made {
         server: answers.server.clone(),
-        fingerprint: Fingerprint::of_root(root).to_string(),
+        fingerprint: Fingerprint::of_root(&root).to_string(),
         root_sha256: hex::encode(organisation.keys.root_sha256()),
         config: answers.config.clone(),
         data_dir: answers.data_dir.clone(),
         root_key: answers.root_key.clone(),
         admin_socket: answers.admin_socket.clone(),
     })
+}
+
+/// Writes a sealed root key, durably; refuses a file that exists. What is left of one that could not be written whole is
+/// removed.
+pub fn write_root_key(path: &Path, sealed: &str) -> Result<(), InitError> {
+    let mut traces = Traces::default();
+    let written = traces.file(path, sealed);
+    if written.is_err() {
+        traces.remove();
+    }
+    written
 }
 
 /// Everything that stands in the way, at once.
@@ -375,8 +386,8 @@ impl Traces {
         }
     }
 
-    /// Removes what was made, the newest first, and says so beside the error.
-    fn undo(self, error: InitError) -> InitError {
+    /// Removes what was made, the newest first; what could not be removed, and why.
+    fn remove(self) -> Vec<String> {
         let mut left = Vec::new();
         for trace in self.0.into_iter().rev() {
             let (path, removed) = match trace {
@@ -391,6 +402,12 @@ impl Traces {
                 _ => {}
             }
         }
+        left
+    }
+
+    /// Removes what was made, and says so beside the error.
+    fn undo(self, error: InitError) -> InitError {
+        let left = self.remove();
         let undone = if left.is_empty() {
             "no organisation was made, and nothing of it is left: mend that and begin again"
                 .to_owned()

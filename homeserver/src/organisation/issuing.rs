@@ -21,14 +21,14 @@ use ring::rand::SecureRandom;
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivatePkcs8KeyDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::files::{CERTIFICATE, ISSUING, ISSUING_KEY, PRIVATE_KEY, own_uid};
+use super::files::{CERTIFICATE, ISSUING, ISSUING_KEY, PRIVATE_KEY, ROOT, own_uid};
 use super::keys::IssuingCa;
 use super::renewal::Renewal;
 use super::{KeyFolder, Keys, OrganisationError, certificates, pem, sync_folder, write_private};
 
 const REQUEST: &str = "CERTIFICATE REQUEST";
 const NEXT_KEY: &str = "issuing-next-key.pem";
-const NEW: &str = "issuing-new";
+pub(super) const NEW: &str = "issuing-new";
 const NEW_DRAFT: &str = "issuing-new.draft";
 /// Largest request or certificate that is read, as text.
 pub const TEXT_BYTES_MAX: u64 = 16 * 1024;
@@ -42,34 +42,40 @@ pub fn sign(
     now_ms: u64,
     random: &dyn SecureRandom,
 ) -> Result<String, OrganisationError> {
-    let root = pem::decode(CERTIFICATE, root)
-        .map(|der| CertificateDer::from(der.to_vec()))
-        .ok_or_else(|| {
-            unusable(
-                "root certificate",
-                "it is not one PEM block of a CERTIFICATE",
-            )
-        })?;
-    let root_key = KeyPair::from_pkcs8_der_and_sign_algo(
-        &PrivatePkcs8KeyDer::from(root_key),
-        &PKCS_ECDSA_P256_SHA256,
-    )?;
-    let (_, parsed) = X509Certificate::from_der(&root)
-        .map_err(|error| unusable("root certificate", &error.to_string()))?;
-    if parsed.public_key().raw != root_key.subject_public_key_info() {
-        return Err(unusable(
-            "root certificate",
-            "it belongs to another key than the root key file",
-        ));
-    }
-    let server = organisation_of(&parsed)?;
+    let (root, root_key, server) = root_of(root, root_key)?;
     let key = requested_key(request)?;
     let issuing = certificates::issuing(&server, &key, &root, &root_key, now_ms, random)?;
     Ok(pem::encode(CERTIFICATE, &issuing).to_string())
 }
 
+/// A root with its private key (PKCS#8), and the organisation that it is of.
+pub(super) fn root_of(
+    root: &str,
+    root_key: &[u8],
+) -> Result<(CertificateDer<'static>, KeyPair, ServerName), OrganisationError> {
+    let wrong = |problem: &str| unusable("root certificate", problem);
+    let root = pem::decode(CERTIFICATE, root)
+        .map(|der| CertificateDer::from(der.to_vec()))
+        .ok_or_else(|| wrong("it is not one PEM block of a CERTIFICATE"))?;
+    let root_key = KeyPair::from_pkcs8_der_and_sign_algo(
+        &PrivatePkcs8KeyDer::from(root_key),
+        &PKCS_ECDSA_P256_SHA256,
+    )?;
+    let server = {
+        let (_, parsed) =
+            X509Certificate::from_der(&root).map_err(|error| wrong(&error.to_string()))?;
+        if parsed.public_key().raw != root_key.subject_public_key_info() {
+            return Err(wrong("it belongs to another key than the root key file"));
+        }
+        organisation_of(&parsed)?
+    };
+    Ok((root, root_key, server))
+}
+
 /// The key that a request asks for, which whoever made the request holds.
-fn requested_key(request: &str) -> Result<impl PublicKeyData + use<>, OrganisationError> {
+pub(super) fn requested_key(
+    request: &str,
+) -> Result<impl PublicKeyData + use<>, OrganisationError> {
     let wrong = |problem: String| unusable("request", &problem);
     let der = pem::decode(REQUEST, request)
         .ok_or_else(|| wrong(format!("it is not one PEM block of a {REQUEST}")))?;
@@ -91,7 +97,7 @@ pub fn is_request(text: &str) -> bool {
 }
 
 /// The organisation that a root is of, by its subject: `a.example root`.
-fn organisation_of(root: &X509Certificate<'_>) -> Result<ServerName, OrganisationError> {
+pub(super) fn organisation_of(root: &X509Certificate<'_>) -> Result<ServerName, OrganisationError> {
     root.subject()
         .iter_common_name()
         .next()
@@ -102,8 +108,17 @@ fn organisation_of(root: &X509Certificate<'_>) -> Result<ServerName, Organisatio
 impl KeyFolder {
     /// A request for the root's signature, as text. Its key is made once and kept until it is signed.
     pub fn request_issuing(&self, server: &ServerName) -> Result<String, OrganisationError> {
+        self.request_issuing_with(NEXT_KEY, server)
+    }
+
+    /// The request for the key in the file with this name.
+    pub(super) fn request_issuing_with(
+        &self,
+        key_name: &str,
+        server: &ServerName,
+    ) -> Result<String, OrganisationError> {
         self.check_own()?;
-        let path = self.path().join(NEXT_KEY);
+        let path = self.path().join(key_name);
         if !matches!(path.try_exists(), Ok(true)) {
             let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
             let text = pem::encode(PRIVATE_KEY, key.serialized_der());
@@ -116,7 +131,7 @@ impl KeyFolder {
         params
             .distinguished_name
             .push(DnType::CommonName, format!("{server} issuing"));
-        let request = params.serialize_request(&self.key(NEXT_KEY)?)?;
+        let request = params.serialize_request(&self.key(key_name)?)?;
         Ok(pem::encode(REQUEST, request.der()).to_string())
     }
 
@@ -132,7 +147,8 @@ impl KeyFolder {
             ))
         })?;
         self.check_matches(NEXT_KEY, &certificate, &key)?;
-        let root = self.certificate("root.pem")?;
+        self.check_no_root_change()?;
+        let root = self.certificate(ROOT)?;
         check_follows(&root, &self.certificate(ISSUING)?, &certificate, now_ms)?;
 
         let draft = self.path().join(NEW_DRAFT);
@@ -177,7 +193,7 @@ impl KeyFolder {
         }
         let key = new.key(ISSUING_KEY)?;
         new.check_matches(ISSUING, &certificate, &key)?;
-        check_follows(keys.root(), &keys.issuing(), &certificate, now_ms)?;
+        check_follows(&keys.root(), &keys.issuing(), &certificate, now_ms)?;
         let issuing = IssuingCa::new(certificate, key, random)?;
         keys.under(issuing, now_ms, random).map(Some)
     }
@@ -189,7 +205,7 @@ impl KeyFolder {
     }
 
     /// What another user writes here, the homeserver could not read.
-    fn check_own(&self) -> Result<(), OrganisationError> {
+    pub(super) fn check_own(&self) -> Result<(), OrganisationError> {
         let owner = std::fs::metadata(self.path())
             .map_err(at(self.path()))?
             .uid();
@@ -205,7 +221,7 @@ impl KeyFolder {
 
 /// Whether `new` may follow `present`: the root has signed it, and it begins later, for partners take no
 /// manifest of a CA that begins before the one they know.
-fn check_follows(
+pub(super) fn check_follows(
     root: &CertificateDer<'_>,
     present: &CertificateDer<'_>,
     new: &CertificateDer<'_>,
@@ -233,14 +249,14 @@ fn check_follows(
     Ok(())
 }
 
-fn remove(folder: &Path) -> io::Result<()> {
+pub(super) fn remove(folder: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
 }
 
-fn at(path: &Path) -> impl FnOnce(io::Error) -> OrganisationError {
+pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> OrganisationError {
     let path = PathBuf::from(path);
     move |error| OrganisationError::Unusable {
         what: path.display().to_string(),
@@ -248,7 +264,7 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> OrganisationError {
     }
 }
 
-fn unusable(what: &str, problem: &str) -> OrganisationError {
+pub(super) fn unusable(what: &str, problem: &str) -> OrganisationError {
     OrganisationError::Unusable {
         what: what.to_owned(),
         problem: problem.to_owned(),

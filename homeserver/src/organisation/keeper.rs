@@ -21,6 +21,8 @@ pub enum Act {
     Asked(Asked),
     /// The issuing CA that the root has signed takes over.
     TakeIssuing,
+    /// The new root that waits is there beside the present one.
+    TakeRoot,
 }
 
 impl Act {
@@ -30,6 +32,10 @@ impl Act {
             Self::Asked(Asked::RotateEnvelope { .. } | Asked::RotateTls { .. }) => "keys.rotated",
             Self::Asked(Asked::RevokeEnvelope { .. } | Asked::RevokeTls { .. }) => "keys.revoked",
             Self::TakeIssuing => "keys.issuing-renewed",
+            Self::TakeRoot => "keys.root-prepared",
+            Self::Asked(Asked::SwitchRoot { .. }) => "keys.root-switched",
+            Self::Asked(Asked::CancelRoot) => "keys.root-cancelled",
+            Self::Asked(Asked::ForgetRoot) => "keys.root-forgotten",
         }
     }
 }
@@ -113,8 +119,10 @@ impl Keeper {
             "keys have changed"
         );
         self.keys.take(&renewal);
-        if let (Act::TakeIssuing, Some(folder)) = (act, &self.folder) {
-            folder.forget_waiting_issuing()?;
+        match (act, &self.folder) {
+            (Act::TakeIssuing, Some(folder)) => folder.forget_waiting_issuing()?,
+            (Act::TakeRoot, Some(folder)) => folder.forget_waiting_root()?,
+            _ => {}
         }
         Ok(true)
     }
@@ -129,7 +137,8 @@ impl Keeper {
             (Act::Due, _) => self.keys.renewal(now_ms, random),
             (Act::Asked(asked), _) => self.keys.asked(asked, now_ms, random),
             (Act::TakeIssuing, Some(folder)) => folder.waiting_issuing(&self.keys, now_ms, random),
-            (Act::TakeIssuing, None) => Ok(None),
+            (Act::TakeRoot, Some(folder)) => folder.waiting_root(&self.keys, now_ms, random),
+            (Act::TakeIssuing | Act::TakeRoot, None) => Ok(None),
         }
     }
 }

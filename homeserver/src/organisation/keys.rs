@@ -59,7 +59,8 @@ impl TlsKey {
 
 /// What a TLS connection shows, and proves to hold.
 pub struct TlsIdentity {
-    /// The leaf, the issuing CA and the root, in this order.
+    /// The leaf, the issuing CA and the root, in this order; then the same issuing CA under a second root, and that
+    /// root, while there is one.
     pub chain: Vec<CertificateDer<'static>>,
     /// The leaf's private key.
     pub key: PrivatePkcs8KeyDer<'static>,
@@ -105,9 +106,42 @@ impl Signing {
     }
 }
 
+/// What a second root is to the organisation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It is to be the root: partners are asked to consent to it.
+    Next,
+    /// It was the root: until then device certificates lead to it.
+    Former {
+        /// Milliseconds since the Unix epoch.
+        until_ms: u64,
+    },
+}
+
+/// The certificates of a second root.
+pub(super) struct SecondRoot {
+    pub(super) root: CertificateDer<'static>,
+    /// The issuing CA's certificate by it: of the same name and key as the one in use, so that whatever the issuing
+    /// CA signs leads to either root.
+    pub(super) issuing: CertificateDer<'static>,
+    /// The new one of the two roots, certified by the other: what own devices believe.
+    pub(super) handover: CertificateDer<'static>,
+}
+
+/// A second root, while the organisation changes its own.
+#[derive(Clone)]
+pub(super) struct Second {
+    pub(super) stage: Stage,
+    pub(super) certificates: Arc<SecondRoot>,
+    /// The same keys under that root, with the same serial.
+    pub(super) manifest: Arc<Manifest>,
+}
+
 /// Every key but the root's, as of now. Parts that don't change are shared with the state before.
 #[derive(Clone)]
 pub(super) struct State {
+    pub(super) root: CertificateDer<'static>,
+    pub(super) second: Option<Second>,
     pub(super) issuing: Arc<IssuingCa>,
     pub(super) tls_current: Arc<TlsKey>,
     pub(super) tls_backup: Arc<TlsKey>,
@@ -128,7 +162,6 @@ impl State {
 /// The organisation's keys and certificates.
 pub struct Keys {
     pub(super) server: ServerName,
-    pub(super) root: CertificateDer<'static>,
     pub(super) room_seed: EnvelopeSeed,
     room_key: RoomKey,
     pub(super) state: ArcSwap<State>,
@@ -147,6 +180,8 @@ pub(super) struct Pieces {
     pub(super) room_seed: EnvelopeSeed,
     /// As it was stored; `None` for a new organisation.
     pub(super) manifest: Option<Bytes>,
+    /// A second root and the manifest under it, as they were stored.
+    pub(super) second: Option<(SecondRoot, Bytes)>,
 }
 
 impl Keys {
@@ -162,17 +197,35 @@ impl Keys {
         let listing = Listing {
             server: &pieces.server,
             root: &root,
-            issuing: &pieces.issuing,
+            issuing_certificate: &pieces.issuing.certificate,
+            issuing_key: &pieces.issuing.key,
             envelope: &envelope.key,
             envelope_next: &envelope_next.key,
             tls_pins: pins.to_vec(),
+            former_roots: Vec::new(),
         };
         let manifest = match pieces.manifest {
             Some(bytes) => listing.verify(bytes, now_ms)?,
             None => listing.manifest(None, &[], now_ms, random)?,
         };
+        let second = match pieces.second {
+            Some((certificates, bytes)) => {
+                let under = Bytes::copy_from_slice(&certificates.root);
+                let root = &under;
+                let listing = Listing { root, ..listing };
+                let second = listing.verify(bytes, now_ms)?;
+                Some(Second {
+                    stage: stage_of(&certificates.root, &manifest),
+                    certificates: Arc::new(certificates),
+                    manifest: Arc::new(second),
+                })
+            }
+            None => None,
+        };
         let tls_former = manifest.body().tls_pins.iter().map(|pin| *pin.as_bytes());
         let state = State {
+            root: pieces.root,
+            second,
             tls_former: tls_former.filter(|pin| !pins.contains(pin)).collect(),
             issuing: Arc::new(pieces.issuing),
             tls_current: Arc::new(pieces.tls_current),
@@ -183,7 +236,6 @@ impl Keys {
         };
         Ok(Self {
             server: pieces.server,
-            root: pieces.root,
             room_key: pieces.room_seed.room_key()?,
             room_seed: pieces.room_seed,
             state: ArcSwap::from_pointee(state),
@@ -196,14 +248,14 @@ impl Keys {
         &self.server
     }
 
-    /// The root certificate.
-    pub fn root(&self) -> &CertificateDer<'static> {
-        &self.root
+    /// The root certificate now.
+    pub fn root(&self) -> CertificateDer<'static> {
+        self.state.load().root.clone()
     }
 
     /// SHA-256 of the root certificate (DER): what administrators read aloud.
     pub fn root_sha256(&self) -> [u8; 32] {
-        sha256(&self.root)
+        sha256(&self.state.load().root)
     }
 
     /// The issuing CA's certificate now.
@@ -235,12 +287,18 @@ impl Keys {
     /// What this homeserver's TLS connections show now.
     pub fn tls_identity(&self) -> TlsIdentity {
         let state = self.state.load();
-        let (leaf, issuing) = (
+        let mut chain = vec![
             state.tls_current.leaf.clone(),
             state.issuing.certificate.clone(),
-        );
+            state.root.clone(),
+        ];
+        // Who calls, and which of the roots he goes by, is not known yet.
+        if let Some(second) = &state.second {
+            let SecondRoot { root, issuing, .. } = second.certificates.as_ref();
+            chain.extend([issuing.clone(), root.clone()]);
+        }
         TlsIdentity {
-            chain: vec![leaf, issuing, self.root.clone()],
+            chain,
             key: PrivatePkcs8KeyDer::from(state.tls_current.key.serialize_der()),
         }
     }
@@ -287,6 +345,17 @@ impl Keys {
     pub(super) fn put(&self, state: Arc<State>) {
         self.state.store(state);
         self.changed.send_replace(());
+    }
+}
+
+/// What the root is to an organisation with this manifest.
+fn stage_of(root: &CertificateDer<'_>, manifest: &Manifest) -> Stage {
+    let former = &manifest.body().former_roots;
+    match former.iter().find(|former| former.root == root.as_ref()) {
+        Some(former) => Stage::Former {
+            until_ms: former.until_ms,
+        },
+        None => Stage::Next,
     }
 }
 

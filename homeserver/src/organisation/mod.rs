@@ -3,7 +3,8 @@
 //! An offline root signs the issuing CA; the issuing CA signs TLS leafs, device certificates, the key
 //! manifest and peering documents; an Ed25519 envelope key signs what goes to peers. Of TLS and envelope keys
 //! there are always two: the one in use, and the one that takes over, which peers know beforehand. The
-//! root's private key is written once, encrypted, and never read by the running homeserver.
+//! root's private key is written once, encrypted, and never read by the running homeserver. Another root takes over
+//! while everything runs, by way of a time in which there are two: [`root_change`].
 
 mod certificates;
 mod create;
@@ -15,6 +16,7 @@ mod keys;
 #[doc(hidden)]
 pub mod pem;
 mod renewal;
+pub mod root_change;
 pub mod root_key;
 mod show;
 mod signing;

@@ -42,9 +42,43 @@ pub fn decode(label: &str, text: &str) -> Option<Zeroizing<Vec<u8>>> {
     STANDARD.decode(&*encoded).ok().map(Zeroizing::new)
 }
 
+/// Every block of a text that holds nothing else but white space: what each is called, and its bytes. Comments and
+/// further text are no part of it.
+pub fn blocks(text: &str) -> Option<Vec<(String, Vec<u8>)>> {
+    let mut blocks = Vec::new();
+    let mut rest = text.trim();
+    while !rest.is_empty() {
+        let (label, body) = rest
+            .strip_prefix("-----BEGIN ")?
+            .split_once("-----")
+            .filter(|(label, _)| !label.contains('\n'))?;
+        let end = format!("-----END {label}-----");
+        let (_, after) = body.split_once(&end)?;
+        let (block, _) = rest.split_at_checked(rest.len() - after.len())?;
+        blocks.push((label.to_owned(), decode(label, block)?.to_vec()));
+        rest = after.trim_start();
+    }
+    Some(blocks)
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Goal: blocks come back in their order, and any text is blocks or none. Method: any few, joined; any text.
+        #[test]
+        fn blocks_come_back(
+            parts in prop::collection::vec(("[A-Z]{1,8}( [A-Z]{1,8})?", prop::collection::vec(any::<u8>(), 0..99)), 0..5),
+            text in "(-----BEGIN A-----|-----END A-----|[\\PC\n-])*",
+        ) {
+            let joined: String = parts.iter().map(|(label, bytes)| encode(label, bytes).to_string()).collect();
+            prop_assert_eq!(blocks(&joined), Some(parts));
+            let _ = blocks(&text);
+        }
+    }
 
     /// Goal: any length comes back, in lines of 64; other labels and stray text are refused.
     #[test]

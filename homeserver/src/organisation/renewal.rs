@@ -13,7 +13,7 @@ use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::OrganisationError;
-use super::keys::{IssuingCa, Keys, Signing, State, TlsKey};
+use super::keys::{IssuingCa, Keys, Second, Signing, State, TlsKey};
 use super::signing::{Due, Listing, TLS_FORMER_MAX};
 
 /// What is to take the place of keys and certificates.
@@ -54,6 +54,15 @@ pub enum Asked {
         /// Its pin.
         pin: [u8; 32],
     },
+    /// The new root takes over.
+    SwitchRoot {
+        /// SHA-256 of its certificate; when that is the root already, it has been done.
+        to: [u8; 32],
+    },
+    /// There is to be no new root after all.
+    CancelRoot,
+    /// Nothing leads to the former root any more, before its time.
+    ForgetRoot,
 }
 
 impl Keys {
@@ -77,7 +86,8 @@ impl Keys {
             }
         }
         let manifest = Arc::clone(&draft.state.manifest);
-        let root = Bytes::copy_from_slice(&self.root);
+        self.forget_when_due(&mut draft, now_ms);
+        let root = Bytes::copy_from_slice(&draft.state.root);
         let due = self.listing(&draft.state, &root).is_due(&manifest, now_ms);
         match due {
             Due::Nothing => {}
@@ -126,6 +136,9 @@ impl Keys {
                 draft.revoke_envelope_keys(*key, *since_ms, now_ms, random)?;
             }
             Asked::RevokeTls { pin } => draft.revoke_tls_key(pin, now_ms, random)?,
+            Asked::SwitchRoot { to } => draft.switch_root(*to, now_ms, random)?,
+            Asked::CancelRoot => draft.cancel_root()?,
+            Asked::ForgetRoot => draft.forget_root()?,
         }
         Ok(draft.done())
     }
@@ -137,18 +150,9 @@ impl Keys {
         now_ms: u64,
         random: &dyn SecureRandom,
     ) -> Result<Renewal, OrganisationError> {
-        let mut draft = self.draft();
-        let issuing = Arc::new(issuing);
-        for slot in [&mut draft.state.tls_current, &mut draft.state.tls_backup] {
-            *slot = Arc::new(slot.renewed(&self.server, &issuing, now_ms, random)?);
-        }
-        draft.state.issuing = issuing;
-        draft.what.push("issuing CA, TLS certificates".to_owned());
-        draft.manifest(&[], now_ms, random)?;
-        Ok(Renewal {
-            state: Arc::new(draft.state),
-            what: draft.what,
-        })
+        let draft = self.draft();
+        draft.no_second_root()?;
+        draft.with_issuing(issuing, now_ms, random)
     }
 
     /// Uses what was made anew from now on; it has been written before.
@@ -171,7 +175,7 @@ impl Keys {
         Ok(any)
     }
 
-    fn draft(&self) -> Draft<'_> {
+    pub(super) fn draft(&self) -> Draft<'_> {
         Draft {
             keys: self,
             state: State::clone(&self.state.load()),
@@ -185,39 +189,73 @@ impl Keys {
         Listing {
             server: &self.server,
             root,
-            issuing: &state.issuing,
+            issuing_certificate: &state.issuing.certificate,
+            issuing_key: &state.issuing.key,
             envelope: &state.envelope.key,
             envelope_next: &state.envelope_next.key,
             tls_pins,
+            former_roots: Vec::new(),
         }
     }
 }
 
 /// A state that is being made.
-struct Draft<'a> {
-    keys: &'a Keys,
-    state: State,
-    what: Vec<String>,
+pub(super) struct Draft<'a> {
+    pub(super) keys: &'a Keys,
+    pub(super) state: State,
+    pub(super) what: Vec<String>,
 }
 
 impl Draft<'_> {
-    fn done(self) -> Option<Renewal> {
+    pub(super) fn done(self) -> Option<Renewal> {
         (!self.what.is_empty()).then(|| Renewal {
             state: Arc::new(self.state),
             what: self.what,
         })
     }
 
-    fn manifest(
+    /// A new issuing CA, TLS certificates by it for the same keys, and a manifest.
+    pub(super) fn with_issuing(
+        mut self,
+        issuing: IssuingCa,
+        now_ms: u64,
+        random: &dyn SecureRandom,
+    ) -> Result<Renewal, OrganisationError> {
+        let issuing = Arc::new(issuing);
+        for slot in [&mut self.state.tls_current, &mut self.state.tls_backup] {
+            *slot = Arc::new(slot.renewed(&self.keys.server, &issuing, now_ms, random)?);
+        }
+        self.state.issuing = issuing;
+        self.what.push("issuing CA, TLS certificates".to_owned());
+        self.manifest(&[], now_ms, random)?;
+        Ok(Renewal {
+            state: Arc::new(self.state),
+            what: self.what,
+        })
+    }
+
+    /// The next manifest, under each root.
+    pub(super) fn manifest(
         &mut self,
         revoked: &[(KeyId, u64)],
         now_ms: u64,
         random: &dyn SecureRandom,
     ) -> Result<(), OrganisationError> {
-        let root = Bytes::copy_from_slice(&self.keys.root);
+        let root = Bytes::copy_from_slice(&self.state.root);
         let former = Arc::clone(&self.state.manifest);
-        let listing = self.keys.listing(&self.state, &root);
+        let (former_roots, of_second) = self.former_roots(now_ms);
+        let mut listing = self.keys.listing(&self.state, &root);
+        listing.former_roots = former_roots;
         let manifest = listing.manifest(Some(&former), revoked, now_ms, random)?;
+        if let Some(second) = self.state.second.clone() {
+            let root = Bytes::copy_from_slice(&second.certificates.root);
+            let mut listing = self.keys.listing(&self.state, &root);
+            listing.issuing_certificate = &second.certificates.issuing;
+            listing.former_roots = of_second;
+            let manifest = listing.manifest(Some(&former), revoked, now_ms, random)?;
+            let manifest = Arc::new(manifest);
+            self.state.second = Some(Second { manifest, ..second });
+        }
         self.what.push(format!("manifest {}", manifest.serial()));
         self.state.manifest = Arc::new(manifest);
         Ok(())

@@ -1,11 +1,11 @@
 //! The keys as an administrator is shown them.
 
 use federation_proto::fingerprint::Fingerprint;
-use homeserver_api::keys::{EnvelopeKeyStatus, KeyUse, KeysStatus, TlsKeyStatus};
+use homeserver_api::keys::{EnvelopeKeyStatus, KeyUse, KeysStatus, RootChangeStatus, TlsKeyStatus};
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::keys::{Keys, TlsKey};
+use super::keys::{Keys, Second, Stage, TlsKey};
 
 impl Keys {
     /// Every key that partners may meet, and until when; what partners know, they say elsewhere.
@@ -47,15 +47,26 @@ impl Keys {
             certificate_not_after_ms: None,
         }));
         KeysStatus {
-            fingerprint: Fingerprint::of_root(&self.root).to_string(),
-            root_not_after_ms: not_after_ms(&self.root),
+            fingerprint: Fingerprint::of_root(&state.root).to_string(),
+            root_not_after_ms: not_after_ms(&state.root),
             issuing_not_after_ms: not_after_ms(&state.issuing.certificate),
             manifest_serial: body.serial,
             manifest_issued_ms: body.issued_ms,
             envelope,
             tls,
+            root_change: state.second.as_ref().map(shown_change),
             partners: Vec::new(),
         }
+    }
+}
+
+fn shown_change(second: &Second) -> RootChangeStatus {
+    RootChangeStatus {
+        fingerprint: Fingerprint::of_root(&second.certificates.root).to_string(),
+        former_until_ms: match second.stage {
+            Stage::Next => None,
+            Stage::Former { until_ms } => Some(until_ms),
+        },
     }
 }
 

@@ -4,21 +4,21 @@
 use bytes::Bytes;
 use federation_proto::hash::Digest;
 use federation_proto::ids::ServerName;
-use federation_proto::keys::{EnvelopeKey, KeyId};
+use federation_proto::keys::{EnvelopeKey, IssuingKey, KeyId};
 use federation_proto::limits::{ENVELOPE_KEYS_MAX, TLS_PINS_MAX};
-use federation_proto::manifest::{self, EnvelopeKeyEntry, Manifest, ManifestBody};
+use federation_proto::manifest::{self, EnvelopeKeyEntry, FormerRoot, Manifest, ManifestBody};
 use ring::rand::SecureRandom;
 use room_rules::RoomKey;
+use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
 use super::OrganisationError;
-use super::keys::IssuingCa;
 
 const _: () = assert!(TLS_FORMER_MAX + 2 <= TLS_PINS_MAX);
 
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+pub(super) const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 /// How long an envelope key may be used.
-const ENVELOPE_KEY_VALIDITY_MS: u64 = 90 * DAY_MS;
+pub(super) const ENVELOPE_KEY_VALIDITY_MS: u64 = 90 * DAY_MS;
 /// The next key takes over when the current one has this much left, and a former key stays listed for as
 /// long: mail signed on the last day still verifies where it arrives weeks later.
 pub(super) const ENVELOPE_KEY_OVERLAP_MS: u64 = 30 * DAY_MS;
@@ -69,10 +69,13 @@ impl EnvelopeSeed {
 pub(super) struct Listing<'a> {
     pub(super) server: &'a ServerName,
     pub(super) root: &'a Bytes,
-    pub(super) issuing: &'a IssuingCa,
+    /// The issuing CA's certificate under that root.
+    pub(super) issuing_certificate: &'a CertificateDer<'static>,
+    pub(super) issuing_key: &'a IssuingKey,
     pub(super) envelope: &'a EnvelopeKey,
     pub(super) envelope_next: &'a EnvelopeKey,
     pub(super) tls_pins: Vec<[u8; 32]>,
+    pub(super) former_roots: Vec<FormerRoot>,
 }
 
 impl Listing<'_> {
@@ -96,8 +99,9 @@ impl Listing<'_> {
             issuing_certificate: self.issuing_certificate(),
             envelope_keys: self.envelope_keys(former, revoked, now_ms),
             tls_pins: self.pins(),
+            former_roots: self.former_roots.clone(),
         };
-        let bytes = body.sign(&self.issuing.key, random).map_err(crypto)?;
+        let bytes = body.sign(self.issuing_key, random).map_err(crypto)?;
         self.verify(bytes, now_ms)
     }
 
@@ -170,7 +174,7 @@ impl Listing<'_> {
     }
 
     fn issuing_certificate(&self) -> Bytes {
-        Bytes::copy_from_slice(&self.issuing.certificate)
+        Bytes::copy_from_slice(self.issuing_certificate)
     }
 
     fn pins(&self) -> Vec<Digest> {

@@ -348,7 +348,7 @@ async fn the_issuing_ca_is_renewed() {
             .act(&store, &Actor::System, &act, then, &random())
             .await
     };
-    let root = pem::encode("CERTIFICATE", keys.root());
+    let root = pem::encode("CERTIFICATE", &keys.root());
     let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
     let csr = CertificateParams::default()
         .serialize_request(&key)
@@ -366,7 +366,7 @@ async fn the_issuing_ca_is_renewed() {
     );
     let answer = issuing::sign(&request, &root, &root_key, then, &random()).unwrap();
     let other = organisation("a.example");
-    let others_root = pem::encode("CERTIFICATE", other.keys.root());
+    let others_root = pem::encode("CERTIFICATE", &other.keys.root());
     let by_other = issuing::sign(&request, &others_root, &other.root_key, then, &random()).unwrap();
     assert!(
         folder.install_issuing(&by_other, then).is_err(),

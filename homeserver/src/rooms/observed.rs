@@ -13,9 +13,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use federation_proto::hash::Digest;
 use federation_proto::ids::{Member, RoomId};
+use federation_proto::manifest::FormerRoot;
 use federation_proto::refusal::RefusalCode;
 use homeserver_api::admin::PeerState;
-use room_rules::certificate::AnchorSet;
+use room_rules::certificate::{AnchorSet, Roots};
 use room_rules::{Error, Judged, Observed};
 
 use super::{RoomCommit, malformed};
@@ -110,14 +111,22 @@ async fn room_before(
 /// The roots that new certificates have to lead to: the own one, and those of partners.
 fn anchors(batch: &Batch<'_>) -> AnchorSet {
     let node = batch.node;
-    let mut anchors = AnchorSet::own(node.server.clone(), node.keys.root().to_vec());
+    let own = roots(&node.keys.root(), node.keys.former_roots());
+    let mut anchors = AnchorSet::own(node.server.clone(), own);
     let peers = node.peers.all();
     let partners = peers
         .iter()
         .filter(|peer| matches!(peer.state, PeerState::Active | PeerState::Suspended))
-        .map(|peer| (peer.server.clone(), peer.root.to_vec()));
+        .map(|peer| (peer.server.clone(), roots(&peer.root, peer.former_roots())));
     anchors.replace_others(&node.server, partners);
     anchors
+}
+
+fn roots(root: &[u8], former: Vec<FormerRoot>) -> Roots {
+    let former = former
+        .into_iter()
+        .map(|former| (former.root.to_vec(), former.until_ms));
+    Roots::new(root.to_vec(), former)
 }
 
 /// Holds what the payload says against what the commit does.

@@ -83,12 +83,26 @@ pub(super) async fn serve(
             match accepted {
                 Ok(Ok(stream)) => talk(&node, stream, router, &peers, certificate, ending).await,
                 Ok(Err(error)) => match tls::refusal_of(&error) {
-                    Some(refusal) => refusals::note(&node, refusal, remote).await,
+                    Some(refusal) => {
+                        show_presence(&node, refusal);
+                        refusals::note(&node, refusal, remote).await;
+                    }
                     None => tracing::debug!(%remote, %error, "TLS handshake failed"),
                 },
                 Err(_) => tracing::debug!(%remote, "TLS handshake took too long"),
             }
         });
+    }
+}
+
+/// A former peer that calls is there, and can be told that the agreement has ended. Whoever only says that he is it makes us
+/// call it, no more often than any peer does.
+fn show_presence(node: &Node, refusal: &tls::PeerRefusal) {
+    if let Some(server) = refusal.claimed()
+        && let Some(peer) = node.peers.get(server)
+        && peer.is_to_be_told()
+    {
+        node.links.heard_from(server, node.clock.now_ms());
     }
 }
 

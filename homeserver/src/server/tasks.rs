@@ -15,7 +15,7 @@ use crate::node::{Node, to_its_end};
 use crate::organisation::{Act, KeeperError};
 use crate::store::schema;
 
-/// How often it is looked whether keys and certificates are due, and whether a new issuing CA waits.
+/// How often it is looked whether keys and certificates are due, and whether a new issuing CA or root waits.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
 /// From when on the log tells that the issuing CA ends, which only the root's owner can renew,
 const ISSUING_WARNED_MS: u64 = 90 * 24 * 60 * 60 * 1000;
@@ -82,9 +82,9 @@ pub(super) fn start(tasks: &mut Tasks, node: &Arc<Node>, tls: &Arc<ListenerTls>)
     tasks.spawn("audit sequencer", sequencer);
 }
 
-/// Takes up an issuing CA that waits, and renews what is due.
+/// Takes up an issuing CA or a root that waits, and renews what is due.
 async fn renew(node: &Arc<Node>) -> Result<(), ServerError> {
-    for act in [Act::TakeIssuing, Act::Due] {
+    for act in [Act::TakeIssuing, Act::TakeRoot, Act::Due] {
         let (for_act, now_ms) = (Arc::clone(node), node.clock.now_ms());
         let done = to_its_end(async move {
             let (store, random) = (&for_act.store, for_act.random.as_ref());

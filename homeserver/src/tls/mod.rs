@@ -45,7 +45,7 @@ impl From<rustls::Error> for TlsError {
 }
 
 /// For clients: shows the chain up to the root, so that a client which knows only the root's
-/// fingerprint can pin it.
+/// fingerprint can pin it; and that to a second root, for those that know only that.
 pub fn client_listener(keys: &Keys, clock: Arc<dyn Clock>) -> Result<Arc<ServerConfig>, TlsError> {
     let identity = keys.tls_identity();
     let config = ServerConfig::builder_with_details(ring(), time(clock))
@@ -114,6 +114,28 @@ pub fn of_leaf(leaf: &[u8]) -> Option<Authenticated> {
         not_after_ms: u64::try_from(not_after).ok()?.saturating_mul(1000),
         pin: verifier::pin_of(certificate.public_key().raw),
     })
+}
+
+/// Whether whoever holds `keys` would be let in, or as `called` be taken for the one that was called, by whoever has
+/// these peers; for tests without sockets.
+#[cfg(test)]
+pub(crate) fn would_admit(
+    keys: &Keys,
+    called: bool,
+    peers: &PeerRoots,
+    now_ms: u64,
+) -> Result<ServerName, PeerRefusal> {
+    let chain = keys.tls_identity().chain;
+    let (leaf, others) = chain.split_first().ok_or(PeerRefusal::NoCertificate)?;
+    let now = UnixTime::since_unix_epoch(Duration::from_millis(now_ms));
+    let presented = verifier::Presented { leaf, others, now };
+    if called {
+        let usage = webpki::KeyUsage::server_auth();
+        verifier::authenticate(|server| peers.get_to_call(server), &presented, usage)
+    } else {
+        let usage = webpki::KeyUsage::client_auth();
+        verifier::authenticate(|server| peers.get(server), &presented, usage)
+    }
 }
 
 /// The server that a certificate of anybody's making names, for tests with any bytes.

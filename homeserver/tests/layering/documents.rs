@@ -166,7 +166,9 @@ fn documents_name_no_machine_paths() {
     for document in documents() {
         let text = fs::read_to_string(&document).unwrap();
         for (number, line) in text.lines().enumerate() {
-            if MACHINE_PATHS.iter().any(|path| line.contains(path)) {
+            // The change of the root has paths of its own in the API.
+            let line_read = line.replace("/keys/root/", "/keys/");
+            if MACHINE_PATHS.iter().any(|path| line_read.contains(path)) {
                 found.push(format!(
                     "{}:{}: {line}",
                     document.strip_prefix(root()).unwrap().display(),

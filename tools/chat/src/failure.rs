@@ -74,7 +74,7 @@ impl From<Error> for Failure {
             Error::Protocol(_) => {
                 "Check that chat is as new as your homeserver, and tell your administrator."
             }
-            Error::Certificate(_) | Error::UnknownOrganisation(_) => {
+            Error::Certificate(_) | Error::UnknownOrganisation(_) | Error::UnknownRoot(_) => {
                 "Ask your administrator whether the agreement with that organisation stands."
             }
             Error::Mls(_) => "Tell your administrator; a new conversation may work.",

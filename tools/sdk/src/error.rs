@@ -49,6 +49,9 @@ pub enum Error {
         "the certificate is of {0}, with which there is no agreement that this device knows of"
     )]
     UnknownOrganisation(ServerName),
+    /// A certificate leads to none of the roots of its organisation that are known here.
+    #[error("the certificate is not acceptable: it does not lead to the root of {0}")]
+    UnknownRoot(ServerName),
     /// The device's store cannot be opened with this passphrase or key.
     #[error("the passphrase or key does not open the store")]
     WrongKey,
@@ -104,6 +107,8 @@ impl From<room_rules::Error> for Error {
         match error {
             Rules::Certificate(reason) => Self::Certificate(reason),
             Rules::UnknownOrganisation(server) => Self::UnknownOrganisation(server),
+            Rules::UnknownRoot(server) => Self::UnknownRoot(server),
+            Rules::Handover => Self::Untrusted(error.to_string()),
             Rules::Mls(reason) => Self::Mls(reason),
             Rules::Settings(_) | Rules::Refused(_) | Rules::PendingRemoves => {
                 Self::Mls(error.to_string())
@@ -124,7 +129,7 @@ impl Error {
             Self::Refused(refusal) => refusal.code.as_str(),
             Self::Protocol(_) => "protocol",
             Self::Mls(_) => "mls",
-            Self::Certificate(_) => "certificate",
+            Self::Certificate(_) | Self::UnknownRoot(_) => "certificate",
             Self::UnknownOrganisation(_) => "unknown-organisation",
             Self::StaleStore => "stale-store",
             Self::RestoredServer => "restored-server",
@@ -139,6 +144,11 @@ impl Error {
             Self::InvalidArgument(_) => "invalid-argument",
             Self::Closed => "closed",
         }
+    }
+
+    /// Whether newer roots from the homeserver may mend it.
+    pub(crate) const fn wants_roots(&self) -> bool {
+        matches!(self, Self::UnknownOrganisation(_) | Self::UnknownRoot(_))
     }
 
     /// The refusal, when the error is one.

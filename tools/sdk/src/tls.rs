@@ -5,7 +5,7 @@
 //! hash becomes the one anchor that the rest of the chain must lead to. The name in the
 //! certificate must be the server name, whatever host the connection went to.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use ring::digest;
 use rustls::client::Resumption;
@@ -53,9 +53,27 @@ impl RootPin {
     }
 }
 
+/// The root that is trusted now: it changes when it has signed for another one.
+#[derive(Debug)]
+pub(crate) struct Pinned(RwLock<RootPin>);
+
+impl Pinned {
+    pub(crate) const fn new(pin: RootPin) -> Self {
+        Self(RwLock::new(pin))
+    }
+
+    pub(crate) fn set(&self, pin: RootPin) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = pin;
+    }
+
+    fn get(&self) -> RootPin {
+        *self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A TLS configuration that trusts the pinned root alone. A session is never resumed, so that each
 /// connection proves the whole chain again.
-pub(crate) fn client_config(pin: RootPin) -> Result<Arc<ClientConfig>, Error> {
+pub(crate) fn client_config(pin: Arc<Pinned>) -> Result<Arc<ClientConfig>, Error> {
     let provider = Arc::new(provider());
     let verifier = PinnedRoot {
         pin,
@@ -78,7 +96,7 @@ fn provider() -> CryptoProvider {
 
 #[derive(Debug)]
 struct PinnedRoot {
-    pin: RootPin,
+    pin: Arc<Pinned>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -91,9 +109,10 @@ impl ServerCertVerifier for PinnedRoot {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
+        let pin = self.pin.get();
         let root = intermediates
             .iter()
-            .find(|certificate| self.pin.matches(certificate))
+            .find(|certificate| pin.matches(certificate))
             .ok_or(CertificateError::UnknownIssuer)?;
         let anchor = anchor_from_trusted_cert(root).map_err(pki_error)?;
         let certificate = EndEntityCert::try_from(end_entity).map_err(pki_error)?;

@@ -23,6 +23,7 @@ pub struct Organisation {
     issuing: Vec<u8>,
     issuing_key: KeyPair,
     issuing_params: CertificateParams,
+    root_key: KeyPair,
 }
 
 /// What stands in a device certificate; tests change it to what must not stand there.
@@ -43,7 +44,7 @@ impl Organisation {
         let issuing_key = KeyPair::generate().unwrap();
         let issuing_params = authority(&format!("{server} issuing"), 0);
         let issuing = issuing_params
-            .signed_by(&issuing_key, &Issuer::new(root_params, root_key))
+            .signed_by(&issuing_key, &Issuer::from_params(&root_params, &root_key))
             .unwrap();
         Self {
             server: server.parse().unwrap(),
@@ -51,7 +52,23 @@ impl Organisation {
             issuing: issuing.der().to_vec(),
             issuing_key,
             issuing_params,
+            root_key,
         }
+    }
+
+    /// The same organisation under another root, and that root as this one certifies it.
+    pub fn successor(&self) -> (Self, Vec<u8>) {
+        self.successor_named(self.server.as_str())
+    }
+
+    /// An organisation of any name, and its root as this one certifies it.
+    pub fn successor_named(&self, server: &str) -> (Self, Vec<u8>) {
+        let next = Self::new(server);
+        let own = authority(&format!("{} root", self.server), 1);
+        let handover = authority(&format!("{server} root"), 1)
+            .signed_by(&next.root_key, &Issuer::from_params(&own, &self.root_key))
+            .unwrap();
+        (next, handover.der().to_vec())
     }
 
     /// A chain for a device, valid from two hours before `now_ms` for thirty days.

@@ -85,7 +85,7 @@ impl From<PeeringError> for FederationError {
                 detail: error.to_string(),
                 retry_after_s: 1,
             },
-            PeeringError::TooEarly(detail) => Self::Later {
+            PeeringError::TooEarly(detail) | PeeringError::NotYet(detail) => Self::Later {
                 code: RefusalCode::Unavailable,
                 detail,
                 retry_after_s: TOO_EARLY_RETRY_S,

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::error::FederationError;
 use super::gate::Gates;
+use crate::federation::peers;
 use crate::node::Node;
 use crate::tls::Peer;
 
@@ -20,7 +21,7 @@ pub(super) async fn handle(
     gates
         .ask(&peer, node.clock.now_ms())
         .map_err(|wait_s| FederationError::too_fast(wait_s, "more requests in a second"))?;
-    let manifest = node.keys.manifest();
+    let manifest = peers::root::manifest_for(&node, &peer);
     node.links.knows_our_manifest(&peer, manifest.serial());
     let bytes = manifest.bytes().clone();
     #[cfg(feature = "faults")]

@@ -52,7 +52,7 @@ impl Backoff {
 
 /// Between four fifths of `delay` and all of it: peers that failed together don't return together,
 /// and the stated bound holds.
-fn jittered(delay: Duration, random: u32) -> Duration {
+pub(super) fn jittered(delay: Duration, random: u32) -> Duration {
     let fifth = delay / 5;
     delay - fifth.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }

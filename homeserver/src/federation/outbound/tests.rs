@@ -29,7 +29,7 @@ use crate::delivery::files;
 use crate::delivery::outbox::{self, OutboxItem, SenderRef};
 use crate::federation::files::fetch;
 use crate::federation::testing::{
-    Person, Side, accepted, admin, countersigned, peered, person, sides,
+    Person, Side, accepted, admin, countersigned, create_account, enrol, peered, person, sides,
 };
 use crate::federation::{inbound, paths, peers};
 use crate::node::Node;
@@ -57,6 +57,7 @@ mod proofs;
 mod refusals;
 mod reports;
 mod resync;
+mod roots;
 mod shares;
 mod silent_peers;
 mod waiting;
@@ -177,7 +178,7 @@ async fn ceremony_online() {
 async fn wrong_fingerprint_is_refused() {
     let [a, b, c] = sides(["a.example", "b.example", "c.example"]);
     let acceptance = accepted(&a, &b, None).await;
-    let others = federation_proto::fingerprint::Fingerprint::of_root(c.node.keys.root());
+    let others = federation_proto::fingerprint::Fingerprint::of_root(&c.node.keys.root());
     let request = homeserver_api::admin::CountersignRequest {
         document: acceptance,
         fingerprint: others.to_string(),

@@ -6,17 +6,20 @@ use std::sync::Arc;
 use bytes::Bytes;
 use federation_proto::agreement::{
     Agreement, Amendment, Change as Difference, Consent, Decided, Document, Effect, Signed,
+    Statement,
 };
 use federation_proto::fingerprint::Fingerprint;
 use federation_proto::ids::ServerName;
 use homeserver_api::admin::{
     AmendRequest, Amended, AmendmentEffect, ConsentRequest, Proposal, RefuseAmendmentRequest,
 };
+use homeserver_api::keys::PartnerRootStanding;
 
 use super::ceremony::{newest, not_older, note_refused, parse_fingerprint};
 use super::change::{Change, change};
 use super::error::PeeringError;
 use super::outgoing::push;
+use super::root;
 use super::standing::{by_current_keys, current, not_in_force};
 use super::statement::restated;
 use super::view::Restored;
@@ -25,7 +28,8 @@ use crate::node::Node;
 use crate::store::peer::{self, OutgoingKind, PeerRecord, StoredManifest};
 
 /// Changes what this side states to `server`, or says what would change: what only tightens is in force
-/// from now on, anything else when the partner consents. The partner is told in the background.
+/// from now on, anything else when the partner consents. The partner is told in the background. What tightens ends
+/// every proposal; a new root is announced again after it.
 pub async fn amend(
     node: &Arc<Node>,
     actor: &Actor,
@@ -39,32 +43,29 @@ pub async fn amend(
         let agreement = Restored::of(&record)?.current;
         return Ok(Prepared::of(node, server, agreement, request)?.answer(None));
     }
-    change(node, actor, server, |found| {
-        let (mut record, agreement) = current(found, server)?;
+    let announced = node
+        .peers
+        .get(server)
+        .is_some_and(|peer| root::standing(node, &peer) == PartnerRootStanding::Announced);
+    let amended = change(node, actor, server, |found| {
+        let (record, agreement) = current(found, server)?;
         let prepared = Prepared::of(node, server, agreement, request)?;
-        push(
-            &mut record.outgoing,
-            OutgoingKind::Amendment,
-            prepared.amendment.bytes(),
-        )?;
-        Ok(Ok(Change {
-            record: PeerRecord {
-                current: Some(prepared.agreement.record()),
-                ..record
-            },
-            action: match prepared.effect {
-                AmendmentEffect::InForce => "peer.amended",
-                AmendmentEffect::Proposed => "peer.amendment-proposed",
-            },
-            detail: detail(&prepared.amendment, &prepared.changes),
-            answer: prepared.answer(Some(prepared.amendment.to_armor())),
-        }))
+        let action = match prepared.effect {
+            AmendmentEffect::InForce => "peer.amended",
+            AmendmentEffect::Proposed => "peer.amendment-proposed",
+        };
+        let answer = prepared.answer(Some(prepared.amendment.to_armor()));
+        Ok(Ok(prepared.change(record, action, answer)?))
     })
-    .await
+    .await?;
+    if announced && amended.effect == AmendmentEffect::InForce {
+        root::announce_to(node, actor, server).await?;
+    }
+    Ok(amended)
 }
 
 /// An amendment of ours, and the agreement with it.
-struct Prepared {
+pub(super) struct Prepared {
     agreement: Agreement,
     amendment: Amendment,
     effect: AmendmentEffect,
@@ -93,14 +94,38 @@ impl Prepared {
                     .to_owned(),
             ));
         }
-        let statement = restated(node, signed.ours(), request)?;
-        let changes = lines(&signed.ours().changes_to(&statement));
         let proposed = signed.amendments(signed.side()).proposed();
-        if changes.is_empty() && proposed.is_none() {
+        let target = Bytes::from(node.keys.target_root().to_vec());
+        let in_force = &signed.ours().root;
+        let mut statement = match node.keys.manifest_under(in_force) {
+            Some(_) => restated(node, in_force, signed.ours(), request)?,
+            // A partner that was not waited for goes by a root that is forgotten.
+            None => restated(node, &target, signed.ours(), request)?,
+        };
+        let announces = proposed.is_some_and(|proposed| proposed.statement().root == target);
+        if announces && !signed.ours().only_tightens_to(&statement) {
+            // It takes the place of that proposal, and has to say what that said.
+            statement = restated(node, &target, signed.ours(), request)?;
+        }
+        if signed.ours().changes_to(&statement).is_empty() && proposed.is_none() {
             return Err(PeeringError::Statement(
                 "this changes nothing of what is stated already".to_owned(),
             ));
         }
+        Self::stating(node, agreement, statement, now_ms)
+    }
+
+    /// With this statement in the place of the one in force.
+    pub(super) fn stating(
+        node: &Node,
+        agreement: Agreement,
+        statement: Statement,
+        now_ms: u64,
+    ) -> Result<Self, PeeringError> {
+        let server = agreement.partner().clone();
+        let signed = agreement.signed().ok_or_else(|| not_in_force(&server))?;
+        let follows = signed.document_sha256(signed.side()).to_string();
+        let changes = lines(&signed.ours().changes_to(&statement));
         let amendment =
             signed.amendment(statement, &node.keys.issuing_key(), node.random.as_ref())?;
         let (agreement, effect) = agreement
@@ -115,6 +140,29 @@ impl Prepared {
             },
             follows,
             changes,
+        })
+    }
+
+    /// The peer's record with it; the partner is told in the background.
+    pub(super) fn change<T>(
+        &self,
+        mut record: PeerRecord,
+        action: &'static str,
+        answer: T,
+    ) -> Result<Change<T>, PeeringError> {
+        push(
+            &mut record.outgoing,
+            OutgoingKind::Amendment,
+            self.amendment.bytes(),
+        )?;
+        Ok(Change {
+            record: PeerRecord {
+                current: Some(self.agreement.record()),
+                ..record
+            },
+            action,
+            detail: detail(&self.amendment, &self.changes),
+            answer,
         })
     }
 
@@ -147,9 +195,10 @@ pub async fn consent(
         let read = detail(read, &differences(&agreement, read));
         let (agreement, consent) = agreement
             .change(|signed| {
+                let manifest = root::own_manifest(node, &signed);
                 signed.consent(
                     confirmed.as_ref(),
-                    &node.keys.manifest(),
+                    &manifest,
                     &node.keys.issuing_key(),
                     node.random.as_ref(),
                     now_ms,
@@ -200,10 +249,11 @@ pub async fn refuse(
         let refused = proposed(&agreement, server, &request.amendment)?.sha256();
         let (agreement, declaration) = agreement
             .change(|signed| {
+                let manifest = root::own_manifest(node, &signed);
                 signed.declare(
                     Decided::Refused(refused),
                     &request.reason,
-                    &node.keys.manifest(),
+                    &manifest,
                     &node.keys.issuing_key(),
                     node.random.as_ref(),
                     now_ms,
@@ -303,7 +353,10 @@ pub async fn consent_from(
 ) -> Result<(), PeeringError> {
     let actor = Actor::Peer(peer.clone());
     let taken = match Consent::decode(document).map_err(PeeringError::from) {
-        Ok(consent) => take_consent(node, &actor, peer, consent).await,
+        Ok(consent) => match root::wait_for_what_was_signed_before(node, peer) {
+            Ok(()) => take_consent(node, &actor, peer, consent).await,
+            Err(error) => return Err(error),
+        },
         Err(error) => Err(error),
     };
     note_refused(node, &actor, peer, &taken).await?;
@@ -367,7 +420,7 @@ pub(super) fn proposal(signed: &Signed, by_us: bool) -> Option<Proposal> {
 }
 
 /// The agreement, while it may be amended.
-fn standing(
+pub(super) fn standing(
     agreement: Option<Agreement>,
     server: &ServerName,
     now_ms: u64,

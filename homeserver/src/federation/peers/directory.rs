@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use federation_proto::ids::ServerName;
-use federation_proto::manifest::Manifest;
+use federation_proto::manifest::{FormerRoot, Manifest};
 use federation_proto::refusal::{Refusal, RefusalCode};
 use homeserver_api::admin::{Operation, PeerState};
 use homeserver_api::attributes::MessageAttributes;
@@ -40,6 +40,12 @@ pub struct PeerView {
     pub root: Vec<u8>,
     /// What TLS pinned for the peer before we consented to its new root, while it may not know of that.
     pub(super) former: Option<PeerAnchor>,
+    /// The newest of the peer's key manifests under that former root.
+    pub(super) former_manifest: Option<Arc<Manifest>>,
+    /// The root of ours that the agreement pins at the peer; `None`: it has no agreement.
+    pub our_root: Option<Bytes>,
+    /// The root of ours in an amendment that waits for the peer's consent.
+    pub(super) our_proposed_root: Option<Bytes>,
     /// The newest of the peer's key manifests; `None` while only we have signed.
     pub manifest: Option<Arc<Manifest>>,
     /// Where the peer is reached, `host:port` each.
@@ -58,11 +64,20 @@ pub struct PeerView {
     pub outgoing: Vec<OutgoingDocument>,
     /// Whether an amendment of the partner waits for our consent.
     pub(super) proposed: bool,
-    /// When the agreement was revoked, milliseconds since the Unix epoch; `None`: it was not.
-    pub ended_ms: Option<u64>,
+    /// When the agreement was revoked; `None`: it was not.
+    pub ended: Option<Ended>,
     /// The last warning of the agreement's end.
     pub(super) warned: Option<(u64, u16)>,
     pub(super) serial: (Key, Option<Value>),
+}
+
+/// The end of an agreement that was revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// When, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// When it would have ended by itself, milliseconds since the Unix epoch.
+    pub last_day_ms: u64,
 }
 
 /// How many bytes of mail an agreement lets wait.
@@ -104,6 +119,13 @@ impl PeerView {
         policy::evaluate_standing(&self.link(), now_ms).into_result()
     }
 
+    /// The roots that device certificates of the peer's people may lead to beside its root, as its newest
+    /// manifest says.
+    pub fn former_roots(&self) -> Vec<FormerRoot> {
+        let manifest = self.manifest.as_ref();
+        manifest.map_or_else(Vec::new, |manifest| manifest.body().former_roots.clone())
+    }
+
     /// Whether both have signed an agreement that has not ended, suspended or not.
     pub fn is_signed(&self) -> bool {
         matches!(self.agreed, Some(PeerState::Active | PeerState::Suspended))
@@ -139,8 +161,12 @@ impl PeerView {
 
     /// What TLS pins for the peer when we call it to tell it that the agreement has ended.
     fn farewell(&self) -> Option<PeerAnchor> {
-        let told = self.agreed == Some(PeerState::Revoked) && !self.outgoing.is_empty();
-        self.pinned().filter(|_| told)
+        self.pinned().filter(|_| self.is_to_be_told())
+    }
+
+    /// Whether the peer has yet to be told that the agreement has ended.
+    pub fn is_to_be_told(&self) -> bool {
+        self.agreed == Some(PeerState::Revoked) && !self.outgoing.is_empty()
     }
 
     fn may_connect(&self, now_ms: u64) -> bool {

@@ -20,6 +20,9 @@ pub enum PeeringError {
     /// The document was made later than it is here: it may come again.
     #[error("{0}")]
     TooEarly(String),
+    /// Something else has to reach the partner first: the document may come again.
+    #[error("{0}")]
+    NotYet(String),
     /// What the administrator wants to state can't be stated.
     #[error("{0}")]
     Statement(String),

@@ -14,6 +14,7 @@ mod error;
 mod expiry;
 mod link_epoch;
 mod outgoing;
+pub mod root;
 mod serials;
 mod show;
 mod standing;

@@ -10,6 +10,7 @@ use federation_proto::manifest::{self, Manifest};
 use super::change::{Change, Found, change};
 use super::error::PeeringError;
 use super::outgoing::push_standing;
+use super::root;
 use super::view::stored_manifest;
 use crate::audit::{Actor, Event};
 use crate::node::Node;
@@ -200,11 +201,24 @@ async fn take_checked_manifest(
         .clone()
         .ok_or_else(|| PeeringError::UnknownPeer(server.clone()))?;
     let now_ms = node.clock.now_ms();
+    let unverified = manifest::decode(bytes).map_err(|error| document(&error))?;
+    let under = |known: &Manifest| {
+        let root = known.identity().root();
+        unverified
+            .clone()
+            .verify(server, root, Some(known), now_ms)
+            .map_err(|error| document(&error))
+    };
+    // As long as the partner may not know of our consent to its new root, it shows the keys of the one before.
+    let before = view
+        .former_manifest
+        .as_deref()
+        .map(|known| (known, under(known)));
+    let (known, taken) = match before {
+        Some((before, Ok(taken))) => (before, taken),
+        _ => (known.as_ref(), under(&known)?),
+    };
     let root = known.identity().root();
-    let taken = manifest::decode(bytes)
-        .map_err(|error| document(&error))?
-        .verify(server, root, Some(&known), now_ms)
-        .map_err(|error| document(&error))?;
     if taken.serial() > known.serial() {
         let actor = Actor::Peer(server.clone());
         change(node, &actor, server, |found| {
@@ -243,10 +257,11 @@ fn declared(
 ) -> (Agreement, Option<Declaration>) {
     let now_ms = node.clock.now_ms();
     let signed = agreement.change(|signed| {
+        let manifest = root::own_manifest(node, &signed);
         signed.declare(
             decided,
             reason,
-            &node.keys.manifest(),
+            &manifest,
             &node.keys.issuing_key(),
             node.random.as_ref(),
             now_ms,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use federation_proto::agreement::{self, Endpoint, Grants, Statement, TtlBounds, UserTypes};
 use federation_proto::hash::Digest;
 use federation_proto::ids::ServerName;
@@ -26,14 +27,23 @@ pub(super) fn statement(
     let default = Terms::default();
     let terms = terms.unwrap_or(&default);
     let made_ms = node.clock.now_ms();
+    // Who goes by one of our roots already is offered nothing under another.
+    let known = node.peers.get(to).and_then(|peer| peer.our_root.clone());
+    let root = known
+        .filter(|root| node.keys.manifest_under(root).is_some())
+        .unwrap_or_else(|| node.keys.root().to_vec().into());
+    let manifest = node
+        .keys
+        .manifest_under(&root)
+        .unwrap_or_else(|| node.keys.manifest());
     Ok(Statement {
         from: node.server.clone(),
         to: to.clone(),
         serial: 1,
         previous: Digest::ZERO,
         versions: VersionSet::ours(),
-        root: node.keys.root().to_vec().into(),
-        manifest: node.keys.manifest().bytes().clone(),
+        root,
+        manifest: manifest.bytes().clone(),
         endpoints: parse_endpoints(node, endpoints)?,
         terms: proto_terms(terms),
         contact: contact.to_owned(),
@@ -43,21 +53,34 @@ pub(super) fn statement(
     })
 }
 
-/// `before`, stated anew with what is asked for, and with the keys of today.
+/// `before`, stated anew under one of our roots, with the keys of today.
+pub(super) fn under(
+    node: &Node,
+    root: &Bytes,
+    before: &Statement,
+) -> Result<Statement, PeeringError> {
+    let manifest = node.keys.manifest_under(root).ok_or_else(|| {
+        PeeringError::Internal("a statement under a root that is not ours".to_owned())
+    })?;
+    Ok(Statement {
+        versions: VersionSet::ours(),
+        root: root.clone(),
+        manifest: manifest.bytes().clone(),
+        nonce: nonce(node)?,
+        made_ms: node.clock.now_ms(),
+        ..before.clone()
+    })
+}
+
+/// `before`, stated anew with what is asked for, under one of our roots, with the keys of today.
 pub(super) fn restated(
     node: &Node,
+    root: &Bytes,
     before: &Statement,
     request: &AmendRequest,
 ) -> Result<Statement, PeeringError> {
-    let made_ms = node.clock.now_ms();
-    let mut statement = Statement {
-        versions: VersionSet::ours(),
-        root: node.keys.root().to_vec().into(),
-        manifest: node.keys.manifest().bytes().clone(),
-        nonce: nonce(node)?,
-        made_ms,
-        ..before.clone()
-    };
+    let mut statement = under(node, root, before)?;
+    let made_ms = statement.made_ms;
     let terms = &mut statement.terms;
     if let Some(grants) = &request.outbound {
         terms.outbound = proto_grants(grants);

@@ -8,7 +8,7 @@ use federation_proto::ids::ServerName;
 use federation_proto::manifest::{self, Manifest};
 use homeserver_api::admin::{Grant, Operation, PeerState};
 
-use super::directory::{PeerView, WaitingBounds};
+use super::directory::{Ended, PeerView, WaitingBounds};
 use crate::policy::{Agreement, Standing};
 use crate::store::peer::{PeerRecord, StoredManifest};
 use crate::store::{StoreError, agreement_serial};
@@ -81,6 +81,9 @@ pub(super) fn of(server: &ServerName, record: &PeerRecord) -> Result<PeerView, S
         (Some(known), Some(newer)) => Some(newest(server, known, newer)),
         (known, _) => known.as_ref().map(|known| Arc::new(known.manifest.clone())),
     };
+    let former = shown
+        .signed()
+        .and_then(|signed| former(server, signed, record));
     let to_deliver = shown.signed().filter(|_| record.to_deliver);
     Ok(PeerView {
         server: server.clone(),
@@ -92,9 +95,17 @@ pub(super) fn of(server: &ServerName, record: &PeerRecord) -> Result<PeerView, S
         root: known
             .as_ref()
             .map_or_else(Vec::new, |known| known.root.to_vec()),
-        former: shown
-            .signed()
-            .and_then(|signed| former(server, signed, record)),
+        former: former
+            .as_ref()
+            .map(|manifest| anchor(manifest.identity().root().to_vec(), manifest)),
+        former_manifest: former,
+        our_root: signed_root(&restored),
+        our_proposed_root: restored
+            .current
+            .as_ref()
+            .and_then(Stored::signed)
+            .and_then(|signed| signed.amendments(signed.side()).proposed())
+            .map(|proposed| proposed.statement().root.clone()),
         endpoints: known.map_or_else(Vec::new, |known| known.endpoints),
         manifest,
         link_epoch: record.link_epoch,
@@ -109,8 +120,14 @@ pub(super) fn of(server: &ServerName, record: &PeerRecord) -> Result<PeerView, S
             let theirs = signed.amendments(signed.side().other());
             theirs.proposed().is_some()
         }),
-        ended_ms: match &restored.current {
-            Some(Stored::Revoked(revoked)) => Some(revoked.at_ms()),
+        ended: match &restored.current {
+            Some(Stored::Revoked(revoked)) => Some(Ended {
+                at_ms: revoked.at_ms(),
+                last_day_ms: match revoked.papers() {
+                    Papers::Signed(signed) => signed.effective().expires_ms(),
+                    Papers::Offer(_) | Papers::Acceptance(_) => 0,
+                },
+            }),
             _ => None,
         },
         serial: (
@@ -129,19 +146,24 @@ pub(super) fn anchor(root: Vec<u8>, manifest: &Manifest) -> PeerAnchor {
     }
 }
 
-/// The root that we consented away, and the newest keys under it, while the peer may not know of our
-/// consent: it shows that chain until then, and must be reached to be told.
-fn former(server: &ServerName, signed: &Signed, record: &PeerRecord) -> Option<PeerAnchor> {
+/// The root of ours that the partner goes by, whatever becomes of the agreement.
+fn signed_root(restored: &Restored) -> Option<Bytes> {
+    let signed = restored.current.as_ref()?.signed()?;
+    Some(signed.ours().root.clone())
+}
+
+/// The newest keys under the root that we consented away, while the peer may not know of our consent: it shows that
+/// chain until then, and must be reached to be told.
+fn former(server: &ServerName, signed: &Signed, record: &PeerRecord) -> Option<Arc<Manifest>> {
     let (statement, manifest) = signed.before_our_consent()?;
     if statement.root == signed.theirs().root {
         return None;
     }
     let known = Partner::of(statement, manifest);
-    let manifest = match &record.manifest {
+    Some(match &record.manifest {
         Some(stored) => newest(server, &known, stored),
         None => Arc::new(known.manifest),
-    };
-    Some(anchor(statement.root.to_vec(), &manifest))
+    })
 }
 
 fn waiting(current: &Stored) -> Option<WaitingBounds> {

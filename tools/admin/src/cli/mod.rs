@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use homeserver_api::ids::{DeviceId, Handle, ServerName};
 
 pub(crate) use self::consortium::ConsortiumCommand;
-pub(crate) use self::keys::{KeyKind, KeysCommand, RevokeKeyArguments};
+pub(crate) use self::keys::{KeyKind, KeysCommand, RevokeKeyArguments, RootCommand};
 pub(crate) use self::peer::{
     ConfirmArguments, DocumentOutput, PeerCommand, QuarantineCommand, StatementArguments,
 };
@@ -355,6 +355,11 @@ mod tests {
             "hsctl keys rotate tls --json",
             "hsctl keys revoke envelope 0011223344556677 --since 2d --yes",
             "hsctl keys revoke tls 00ff --yes",
+            "hsctl keys root show",
+            "hsctl keys root announce --to b.example --to c.example",
+            "hsctl keys root switch 0011 --without c.example --yes",
+            "hsctl keys root cancel",
+            "hsctl keys root forget --yes",
             "hsctl outbox list",
             "hsctl outbox retry b.example",
             "hsctl outbox renumber b.example --yes",

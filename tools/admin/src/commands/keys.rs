@@ -2,7 +2,7 @@
 
 use homeserver_api::keys::{
     EnvelopeKeyStatus, KeyUse, KeysStatus, PartnerKnowledge, RevokeEnvelopeKeyRequest,
-    RevokeTlsKeyRequest, RotateKeyRequest, TlsKeyStatus,
+    RevokeTlsKeyRequest, RootChangeStatus, RotateKeyRequest, TlsKeyStatus,
 };
 
 use super::confirm;
@@ -25,6 +25,7 @@ pub(super) async fn run(
         KeysCommand::Show => admin.get("/admin/v1/keys").await?,
         KeysCommand::Rotate { kind } => rotate(admin, kind).await?,
         KeysCommand::Revoke(revoked) => revoke(admin, revoked).await?,
+        KeysCommand::Root(command) => return super::keys_root::run(admin, command, format).await,
     };
     format.show(&status, sheet)
 }
@@ -96,11 +97,30 @@ const fn used_as(key: KeyUse) -> &'static str {
     }
 }
 
+/// What there is beside the root, in words.
+pub(super) fn second_root(change: Option<&RootChangeStatus>) -> String {
+    match change {
+        None => "none".to_owned(),
+        Some(RootChangeStatus {
+            fingerprint,
+            former_until_ms: None,
+        }) => format!("{fingerprint}, to take over"),
+        Some(RootChangeStatus {
+            fingerprint,
+            former_until_ms: Some(ms),
+        }) => format!(
+            "{fingerprint}, former, counts until {}",
+            instant_and_distance(*ms)
+        ),
+    }
+}
+
 fn sheet(status: &KeysStatus) -> String {
     let now_ms = now_ms();
     let known = facts(vec![
         ("root", status.fingerprint.clone()),
         ("root ends", instant_and_distance(status.root_not_after_ms)),
+        ("second root", second_root(status.root_change.as_ref())),
         (
             "issuing CA ends",
             instant_and_distance(status.issuing_not_after_ms),

@@ -3,6 +3,7 @@
 mod audit;
 mod consortium;
 mod keys;
+mod keys_root;
 mod outbox;
 mod peer;
 mod peer_amendment;

@@ -332,7 +332,7 @@ async fn take_deliveries(shared: &Arc<Shared>, deliveries: Vec<Delivery>) -> Res
     .await
 }
 
-/// Runs a job that may meet an organisation whose root is not known here yet: then the roots are
+/// Runs a job that may meet a root that is not known here yet: then the roots are
 /// fetched, and the job runs once more with what is known then.
 async fn with_roots<T, F>(shared: &Arc<Shared>, job: F) -> Result<T, Error>
 where
@@ -341,7 +341,7 @@ where
 {
     let first = job.clone();
     match shared.run(move |core| first(core, false)).await {
-        Err(Error::UnknownOrganisation(_)) => {
+        Err(error) if error.wants_roots() => {
             upkeep::anchors(shared).await?;
             shared.run(move |core| job(core, true)).await
         }

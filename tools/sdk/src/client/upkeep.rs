@@ -118,15 +118,11 @@ pub(super) async fn anchors(shared: &Arc<Shared>) -> Result<(), Error> {
         "/v1/anchors",
     )
     .await?;
-    shared
-        .run(move |core| {
-            core.set_anchors(
-                anchors
-                    .into_iter()
-                    .map(|anchor| (anchor.server, anchor.root.0)),
-            )
-        })
-        .await
+    let pin = shared.run(move |core| core.set_anchors(&anchors)).await?;
+    if let Some(pin) = pin {
+        shared.endpoint.repin(pin);
+    }
+    Ok(())
 }
 
 async fn key_packages_now(shared: &Arc<Shared>) -> Result<(), Error> {

@@ -27,6 +27,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use homeserver_api::client::Anchor;
 use homeserver_api::ids::{Address, RequestId, RoomId};
 use homeserver_api::policy::UserTypePolicy;
 use homeserver_api::refusal::Refusal;
@@ -40,13 +41,14 @@ pub(crate) use records::read_any;
 use records::{Operation, OutboxEntry, Purpose, RoomRecord, State};
 pub(crate) use results::Again;
 
-use crate::certificate::AnchorSet;
+use crate::certificate::{self, AnchorSet, Roots};
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::event::Event;
 use crate::message::MessageId;
 use crate::mls::{self, Group, Identities, MlsClient, MlsStorage};
 use crate::store::{Family, NewStore, Store, StoreKey};
+use crate::tls::RootPin;
 
 /// Most groups kept in memory.
 const GROUPS_CACHED_MAX: usize = 64;
@@ -306,19 +308,34 @@ impl Core {
         Ok(())
     }
 
-    /// Takes over the other organisations' roots.
-    pub(crate) fn set_anchors(
-        &mut self,
-        others: impl IntoIterator<Item = (homeserver_api::ids::ServerName, Vec<u8>)>,
-    ) -> Result<(), Error> {
+    /// Takes over the organisations' roots; the own one's, when the one before has signed for it. Returns the own root
+    /// when it is another than before: it is the one to trust in TLS from now on.
+    pub(crate) fn set_anchors(&mut self, named: &[Anchor]) -> Result<Option<RootPin>, Error> {
         let mut anchors = self.anchors.clone();
-        anchors.replace_others(&self.identity.member.server, others);
+        let own = self.identity.member.server.clone();
+        let others = named.iter().filter(|anchor| anchor.server != own);
+        let others = others.map(|anchor| (anchor.server.clone(), roots(anchor)));
+        anchors.replace_others(&own, others);
+        let mut pin = None;
+        if let Some(anchor) = named.iter().find(|anchor| anchor.server == own) {
+            let handover = anchor.handover.as_ref().map_or(&[][..], |der| &der.0);
+            match anchors.take_own(&own, roots(anchor), handover, self.now_ms()) {
+                Ok(true) => pin = Some(RootPin(certificate::hash(&anchor.root.0))),
+                Ok(false) => {}
+                // The others' count all the same.
+                Err(error) => tracing::warn!(%error, "the homeserver's root is not taken"),
+            }
+        }
+        if let Some(pin) = pin {
+            self.identity.root_sha256 = pin.0;
+            self.store.put(Family::Identity, b"", 0, &self.identity)?;
+        }
         if anchors != self.anchors {
             self.store.put(Family::Anchors, b"", 0, &anchors)?;
             self.identities.set_anchors(anchors.clone());
             self.anchors = anchors;
         }
-        Ok(())
+        Ok(pin)
     }
 
     /// Counters of the submissions without an answer: the lowest, and the last one made.
@@ -422,6 +439,13 @@ impl Effects {
         self.look_ups.truncate(look_ups);
         self.reports.truncate(reports);
     }
+}
+
+/// As the homeserver names them.
+fn roots(anchor: &Anchor) -> Roots {
+    let former = anchor.former.iter();
+    let former = former.map(|former| (former.root.0.clone(), former.until_ms));
+    Roots::new(anchor.root.0.clone(), former)
 }
 
 fn mls_client(

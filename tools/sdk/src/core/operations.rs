@@ -292,7 +292,7 @@ impl Core {
                 Ok(true) => return Ok(()),
                 Ok(false) => self.end_operation(operation.number, Ok(room)),
                 // The roots may be out of date: the whole job runs again with fresh ones.
-                Err(error @ Error::UnknownOrganisation(_)) if !self.roots_are_fresh => {
+                Err(error) if error.wants_roots() && !self.roots_are_fresh => {
                     return Err(error);
                 }
                 Err(error @ Error::Store(_)) => return Err(error),

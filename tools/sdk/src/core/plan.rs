@@ -101,7 +101,7 @@ impl Core {
                         }
                     }
                     // The roots may be out of date: the whole job runs again with fresh ones.
-                    Err(error @ Error::UnknownOrganisation(_)) if !self.roots_are_fresh => {
+                    Err(error) if error.wants_roots() && !self.roots_are_fresh => {
                         return Err(error);
                     }
                     // One device with a stale certificate must not keep the others out.

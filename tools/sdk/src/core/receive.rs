@@ -31,8 +31,8 @@ impl Core {
     /// and put aside; it holds nothing else up.
     ///
     /// # Errors
-    /// [`Error::UnknownOrganisation`] when a root is missing and `roots_are_fresh` is not set: get
-    /// the roots and try again.
+    /// One that [`Error::wants_roots`] when a root is missing and `roots_are_fresh` is not set: get the roots and try
+    /// again.
     pub(crate) fn receive(
         &mut self,
         deliveries: Vec<Delivery>,
@@ -55,7 +55,7 @@ impl Core {
             match self.take(delivery.body) {
                 // Any group may have changed: what a later delivery undoes must not be this one's.
                 Ok(()) => self.save_groups()?,
-                Err(error @ Error::UnknownOrganisation(_)) if !self.roots_are_fresh => {
+                Err(error) if error.wants_roots() && !self.roots_are_fresh => {
                     return Err(error);
                 }
                 Err(error @ Error::Store(_)) => return Err(error),
@@ -266,7 +266,7 @@ impl Core {
         let before = self.admit_members(room)?;
         match self.apply_commit(room, message, accepted_ms) {
             Ok(applied) => self.commit_applied(room, epoch, &before, &applied),
-            Err(error @ Error::UnknownOrganisation(_)) if !self.roots_are_fresh => Err(error),
+            Err(error) if error.wants_roots() && !self.roots_are_fresh => Err(error),
             Err(error @ Error::Store(_)) => Err(error),
             // Nobody's way back in, and no reason to leave this epoch: a hub that has ordered it nevertheless
             // shows a gap with the next one.

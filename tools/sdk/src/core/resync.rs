@@ -127,7 +127,7 @@ impl Core {
         };
         match self.rejoin(room, &info) {
             Ok(()) => Ok(()),
-            Err(error @ Error::UnknownOrganisation(_)) if !self.roots_are_fresh => Err(error),
+            Err(error) if error.wants_roots() && !self.roots_are_fresh => Err(error),
             Err(error @ Error::Store(_)) => Err(error),
             Err(error) => {
                 self.drop_group(room);

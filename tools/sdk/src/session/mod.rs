@@ -37,6 +37,7 @@ pub struct Endpoint {
     address: String,
     server: ServerName,
     tls: Arc<rustls::ClientConfig>,
+    pinned: Arc<tls::Pinned>,
 }
 
 impl std::fmt::Debug for Endpoint {
@@ -64,11 +65,18 @@ impl Endpoint {
         server: ServerName,
         root: RootPin,
     ) -> Result<Self, Error> {
+        let pinned = Arc::new(tls::Pinned::new(root));
         Ok(Self {
             address,
             server,
-            tls: tls::client_config(root)?,
+            tls: tls::client_config(Arc::clone(&pinned))?,
+            pinned,
         })
+    }
+
+    /// From now on its certificate must lead to this root.
+    pub(crate) fn repin(&self, root: RootPin) {
+        self.pinned.set(root);
     }
 
     /// Where it is: `host:port`.

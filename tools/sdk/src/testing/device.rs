@@ -90,7 +90,7 @@ impl TestDevice {
             &own.server,
             organisations
                 .iter()
-                .map(|other| (other.server.clone(), other.root.clone())),
+                .map(|other| (other.server.clone(), other.root.clone().into())),
         );
         let mut core = Core::create(
             folder.path(),

@@ -194,6 +194,8 @@ impl Loopback {
                     anchors: vec![Anchor {
                         server: self.organisation.server.clone(),
                         root: self.organisation.root.clone().into(),
+                        former: Vec::new(),
+                        handover: None,
                     }],
                 },
             ),

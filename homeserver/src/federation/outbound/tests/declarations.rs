@@ -163,8 +163,8 @@ async fn a_new_agreement_overtakes_the_end_of_the_old_one() {
     assert_eq!(alice.heard(&a).await, 2);
 }
 
-/// Goal: a former peer that is away is told for a day and no longer, so that nothing of it stays; by
-/// moving the clock.
+/// Goal: a former peer that is away is told for 30 days, seldom after the first one, and at once when it shows that it
+/// is there; no longer, and not beyond the agreement's own last day, so that nothing of it stays. By moving the clock.
 #[tokio::test]
 async fn a_farewell_ends() {
     let [a, b] = sides(["a.example", "b.example"]);
@@ -179,9 +179,47 @@ async fn a_farewell_ends() {
     accepted(&a, &b, None).await;
     assert_eq!(state(&a, &b), PeerState::Offered);
     assert!(a.node.peer_roots.get_to_call(&b.node.server).is_some());
-    a.clock.advance_ms(DAY_MS);
+    a.clock.advance_ms(DAY_MS - 1);
+    let soon = drain(&mut to_b).await;
+    assert!(
+        matches!(soon, Step::Delay(delay) if delay.as_secs() <= 30),
+        "{soon:?}"
+    );
+    a.clock.advance_ms(1);
+    for _ in 0..2 {
+        let seldom = drain(&mut to_b).await;
+        assert!(
+            matches!(seldom, Step::Delay(delay) if delay.as_secs() >= 240),
+            "{seldom:?}"
+        );
+    }
+    a.clock.advance_ms(29 * DAY_MS - 1);
+    assert!(matches!(drain(&mut to_b).await, Step::Delay(_)));
+    a.clock.advance_ms(1);
     assert_eq!(drain(&mut to_b).await, Step::Idle);
     assert_eq!(a.node.peer_roots.get_to_call(&b.node.server), None);
+    assert_eq!(audited(&a, "peer.document-not-taken").await.len(), 1);
+
+    // One that would have ended by itself meanwhile.
+    let [a, b] = sides(["a.example", "b.example"]);
+    peered(&a, &b).await;
+    let last_day_ms = a
+        .node
+        .peers
+        .get(&b.node.server)
+        .unwrap()
+        .agreement
+        .expires_ms;
+    a.clock.advance_ms(last_day_ms - 2 * DAY_MS - now(&a));
+    a.network.set_down(true);
+    peers::revoke(&a.node, &admin(), &b.node.server, "over")
+        .await
+        .unwrap();
+    let mut to_b = worker(&a, &b);
+    a.clock.advance_ms(2 * DAY_MS - 1);
+    assert!(matches!(drain(&mut to_b).await, Step::Delay(_)));
+    a.clock.advance_ms(1);
+    assert_eq!(drain(&mut to_b).await, Step::Idle);
     assert_eq!(audited(&a, "peer.document-not-taken").await.len(), 1);
 }
 

@@ -22,7 +22,7 @@ use crate::rooms::mls_framing::testing::application_message;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
-async fn change(side: &Side, asked: Asked) {
+pub(super) async fn change(side: &Side, asked: Asked) {
     let (store, random) = (&side.node.store, side.node.random.as_ref());
     let act = Act::Asked(asked);
     let keeper = &side.node.keeper;
@@ -30,12 +30,12 @@ async fn change(side: &Side, asked: Asked) {
     assert!(done.unwrap(), "nothing has changed");
 }
 
-async fn rotate(side: &Side) {
+pub(super) async fn rotate(side: &Side) {
     change(side, Asked::RotateEnvelope { replaces: None }).await;
 }
 
 /// Lets time pass for every task and on every clock.
-async fn pass(sides: &[&Side], ms: u64) {
+pub(super) async fn pass(sides: &[&Side], ms: u64) {
     tokio::time::sleep(Duration::from_millis(ms)).await;
     for side in sides {
         side.clock.advance_ms(ms);
@@ -44,7 +44,7 @@ async fn pass(sides: &[&Side], ms: u64) {
 
 /// Lets a little time pass again and again, until this is so. The store works in a thread of its own, for which
 /// virtual time does not wait.
-async fn until(sides: &[&Side], mut is_so: impl AsyncFnMut() -> bool) {
+pub(super) async fn until(sides: &[&Side], mut is_so: impl AsyncFnMut() -> bool) {
     for _ in 0..100_000 {
         if is_so().await {
             return;
@@ -54,7 +54,7 @@ async fn until(sides: &[&Side], mut is_so: impl AsyncFnMut() -> bool) {
     panic!("it never came to that");
 }
 
-fn serial_known(at: &Side, of: &Side) -> u64 {
+pub(super) fn serial_known(at: &Side, of: &Side) -> u64 {
     let view = at.node.peers.get(&of.node.server).unwrap();
     view.manifest.clone().unwrap().serial()
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
+use super::super::backoff::jittered;
 use super::super::request::{self, RequestError};
 use super::{Step, Worker};
 use crate::federation::paths;
@@ -15,8 +16,13 @@ use crate::store::peer::OutgoingKind;
 
 /// A document that the peer could not take is brought again after this time; mail goes on meanwhile.
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
-/// A former peer is told for this long that the agreement has ended.
-const FAREWELL_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+/// A former peer is told that the agreement has ended until its last day, and for no longer than this.
+const FAREWELL_MS_MAX: u64 = 30 * DAY_MS;
+/// After this time it is called only
+const FAREWELL_SOON_MS: u64 = DAY_MS;
+/// so often, and when it shows that it is there.
+const FAREWELL_EVERY: Duration = Duration::from_secs(300);
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// Whether the same document will not fare better (PEER-049): whatever else is answered may pass.
 fn is_final(status: StatusCode) -> bool {
@@ -41,7 +47,7 @@ impl Worker {
         }
         self.documents_at = None;
         if self.farewell_is_over(peer) {
-            let why = "it was not reached for a day after the agreement had ended";
+            let why = "it was not reached in the time in which a former peer is told of the end";
             peers::document_settled(&self.node, &self.server, document, Some(why)).await?;
             return Ok(Some(Step::Again));
         }
@@ -64,7 +70,12 @@ impl Worker {
             // It does not fit how things stand there, or can't be read, and never will.
             Err(RequestError::Refused { status, detail, .. }) if is_final(status) => Some(detail),
             Err(error @ RequestError::Unreachable(_)) => {
-                return self.failed(&error).await.map(Some);
+                let step = self.failed(&error).await?;
+                let slow = jittered(FAREWELL_EVERY, self.random());
+                return Ok(Some(match step {
+                    Step::Delay(_) if self.ended_long_ago(peer) => Step::Delay(slow),
+                    step => step,
+                }));
             }
             Err(error) => {
                 tracing::warn!(server = %self.server, %error, "a document was not taken");
@@ -89,8 +100,15 @@ impl Worker {
     fn farewell_is_over(&self, peer: &PeerView) -> bool {
         let now_ms = self.node.clock.now_ms();
         peer.agreed == Some(PeerState::Revoked)
-            && peer
-                .ended_ms
-                .is_none_or(|ended_ms| now_ms >= ended_ms.saturating_add(FAREWELL_MS_MAX))
+            && peer.ended.is_none_or(|ended| {
+                let longest_ms = ended.at_ms.saturating_add(FAREWELL_MS_MAX);
+                now_ms >= ended.last_day_ms.min(longest_ms)
+            })
+    }
+
+    fn ended_long_ago(&self, peer: &PeerView) -> bool {
+        let now_ms = self.node.clock.now_ms();
+        peer.ended
+            .is_some_and(|ended| now_ms >= ended.at_ms.saturating_add(FAREWELL_SOON_MS))
     }
 }

@@ -33,6 +33,28 @@ impl Network for To {
     }
 }
 
+/// The real network, to an address that changes.
+struct Moving(Arc<std::sync::Mutex<String>>, Arc<TlsNetwork>);
+
+impl Network for Moving {
+    fn send<'a>(
+        &'a self,
+        server: &'a ServerName,
+        _endpoints: &'a [String],
+        request: Request<Bytes>,
+        within: Duration,
+    ) -> BoxFuture<'a, Result<Response<ResponseBody>, ConnectionError>> {
+        Box::pin(async move {
+            let endpoints = [self.0.lock().unwrap().clone()];
+            self.1.send(server, &endpoints, request, within).await
+        })
+    }
+
+    fn cut(&self, server: &ServerName) {
+        self.1.cut(server);
+    }
+}
+
 /// Waits until `at` sees `of` so.
 async fn until(at: &Side, of: &Side, holds: impl Fn(&peers::PeerView) -> bool) {
     let mut hints = at.node.hints();
@@ -68,6 +90,44 @@ async fn a_revocation_is_told() {
     until(&a, &b, |peer| peer.outgoing.is_empty()).await;
     assert_eq!(a.node.peer_roots.get_to_call(&b.node.server), None);
     assert!(ask(&network, &b.node.server, &endpoint).await.is_err());
+    running.abort();
+}
+
+/// Goal: a former peer that was away for days, and is called seldom by then, is told at once when it calls. Method: a
+/// calls where nobody is, then b comes and calls a, who turns it away.
+#[tokio::test]
+async fn a_former_peer_that_calls_is_told() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    peered(&a, &b).await;
+    let (of_a, of_b) = (serving(&a).await, serving(&b).await);
+    let nowhere = Arc::new(std::sync::Mutex::new("127.0.0.1:1".to_owned()));
+    let towards_b: Arc<dyn Network> =
+        Arc::new(Moving(Arc::clone(&nowhere), network(&a.node.keys, &a)));
+    revoked(&a, &b).await;
+    a.clock.advance_ms(2 * 24 * 60 * 60 * 1000);
+    b.clock.advance_ms(2 * 24 * 60 * 60 * 1000);
+    let running = tokio::spawn(outbound::run(Arc::clone(&a.node), towards_b));
+    let is_away = async {
+        while a
+            .node
+            .links
+            .status(&b.node.server)
+            .reachable
+            .is_none_or(|last| last.is_ok())
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(WAIT_MAX, is_away).await.unwrap();
+    *nowhere.lock().unwrap() = of_b;
+    // The first call may come before a has noted that b is away.
+    let calls = network(&b.node.keys, &b);
+    let is_told = async {
+        while b.node.peers.get(&a.node.server).unwrap().agreed != Some(PeerState::Revoked) {
+            assert!(ask(&calls, &a.node.server, &of_a).await.is_err());
+        }
+    };
+    tokio::time::timeout(WAIT_MAX, is_told).await.unwrap();
     running.abort();
 }
 

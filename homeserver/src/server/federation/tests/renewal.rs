@@ -137,7 +137,7 @@ async fn keys_are_taken_up_within_a_minute() {
     advance(MINUTE).await;
     held.until_shown(scene, |_| listed() == 2).await;
 
-    let root = pem::encode("CERTIFICATE", a.keys.root());
+    let root = pem::encode("CERTIFICATE", &a.keys.root());
     let request = folder.request_issuing(&a.server).unwrap();
     let now_ms = a.clock.now_ms();
     let answer = issuing::sign(&request, &root, &root_key, now_ms, random).unwrap();

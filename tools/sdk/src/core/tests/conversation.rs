@@ -198,11 +198,8 @@ fn new_peers() {
         .try_run(|core| core.receive(deliveries.clone(), false));
     assert_eq!(first, Err(Error::UnknownOrganisation(c.server.clone())));
     assert!(!world.alice.has_ended(number));
-    let roots = [
-        (world.b.server.clone(), world.b.root.clone()),
-        (c.server.clone(), c.root.clone()),
-    ];
-    world.alice.run(|core| core.set_anchors(roots));
+    let roots = [&world.b, &c].map(anchor);
+    world.alice.run(|core| core.set_anchors(&roots));
     world.settle_with(&mut [&mut carol]);
     let room = world.alice.ended(number).unwrap();
     carol.send(room, "hello");

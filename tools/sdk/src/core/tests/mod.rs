@@ -8,11 +8,23 @@ mod membership;
 mod outsiders;
 mod resync;
 
+use homeserver_api::client::Anchor;
+
 use crate::Role;
 use crate::clock::tests::TestClock;
 use crate::error::Error;
 use crate::ids::RoomId;
 use crate::testing::{Network, Organisation, TestDevice, settle};
+
+/// An organisation's root as its homeserver names it.
+fn anchor(of: &Organisation) -> Anchor {
+    Anchor {
+        server: of.server.clone(),
+        root: of.root.clone().into(),
+        former: Vec::new(),
+        handover: None,
+    }
+}
 
 /// Two organisations that trust each other, with Alice at one and Bob at the other.
 struct World {

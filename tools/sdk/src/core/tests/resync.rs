@@ -452,12 +452,8 @@ fn new_peers_in_a_group_info() {
     let c = crate::testing::Organisation::new("c.example");
     let (network, clock) = (&mut world.network, world.clock.clone());
     let mut carol = TestDevice::enrol(network, &clock, &c, "carol", 3, &[&world.a, &world.b]);
-    let both = |own: &crate::testing::Organisation| {
-        let third = (c.server.clone(), c.root.clone());
-        [(own.server.clone(), own.root.clone()), third]
-    };
-    let roots = both(&world.b);
-    world.alice.run(|core| core.set_anchors(roots));
+    let roots = [&world.b, &c].map(anchor);
+    world.alice.run(|core| core.set_anchors(&roots));
     world.alice.run(|core| core.refresh(room));
     world.settle_but_bob();
     world.network.lose_commit(&world.bob.member);
@@ -469,8 +465,8 @@ fn new_peers_in_a_group_info() {
     let answer = world.network.inbox(&world.bob.member);
     let first = world.bob.try_run(|core| core.receive(answer, false));
     assert_eq!(first, Err(Error::UnknownOrganisation(c.server.clone())));
-    let roots = both(&world.a);
-    world.bob.run(|core| core.set_anchors(roots));
+    let roots = [&world.a, &c].map(anchor);
+    world.bob.run(|core| core.set_anchors(&roots));
     world.settle_with(&mut [&mut carol]);
     assert_eq!(gaps(&world.bob).len(), 1);
     assert_eq!(world.network.group_infos_asked, 1);
