@@ -13,6 +13,7 @@
 //! | `keep-revoked` | the agreement with a peer that is revoked stays in force until the next start | revoking a peer that sends |
 //! | `poison-blocks` | what would be refused for good is put off instead, and its lane waits behind it | one bad envelope among many |
 //! | `stale-manifest` | peers are shown the key manifest that was first asked for, for ever | keys that change |
+//! | `unbounded-peers` | no rate of a peer holds | a peer that floods |
 //! | `one-peer-at-a-time` | a request to one peer waits for the answers of all others | a peer that stalls |
 
 use std::collections::BTreeSet;

@@ -4,6 +4,7 @@
 //! It tells and is told on its standard streams, one line each, so that whoever starts it can restart the server or
 //! revoke the agreement in between. Its last line is one JSON object of figures; it judges nothing itself.
 
+mod flood;
 mod poison;
 mod replay;
 mod stream;
@@ -58,6 +59,8 @@ enum How {
     Replay,
     /// Hides one bad envelope among good ones.
     Poison,
+    /// Floods whenever it is told `go`, until it is told `rest`; `end` ends it.
+    Flood,
 }
 
 fn id(text: &str) -> std::result::Result<[u8; 16], String> {
@@ -74,6 +77,7 @@ pub(crate) async fn run(arguments: &TrialArguments) -> Result {
         How::Stream => stream::run(&mut hostile, arguments.count).await?,
         How::Replay => replay::run(&mut hostile, arguments).await?,
         How::Poison => poison::run(&mut hostile, arguments.count).await?,
+        How::Flood => flood::run(&mut hostile).await?,
     };
     say(&figures.to_string())
 }
@@ -146,24 +150,34 @@ impl Hostile {
     fn envelope(&mut self, kind: u8, payload: Vec<u8>) -> Envelope {
         let sequence = self.next;
         self.next = sequence.saturating_add(1);
-        let now_ms = now_ms();
+        let place = self.place(self.room.id, sequence);
+        let expires_ms = match kind {
+            MESSAGE => place.created_ms.saturating_add(TTL_MS),
+            _ => 0,
+        };
+        Envelope {
+            kind,
+            expires_ms,
+            payload,
+            ..place
+        }
+    }
+
+    /// An envelope at this position, of no kind yet.
+    fn place(&self, lane: [u8; 16], sequence: u64) -> Envelope {
         Envelope {
             version: 1,
             suite: 1,
-            kind,
+            kind: 0,
             origin: self.peer.name.clone(),
             destination: self.target.server.clone(),
             key_id: key_id(&self.peer.envelope_key),
             link_epoch: LINK_EPOCH,
-            lane: self.room.id,
+            lane,
             sequence,
-            created_ms: now_ms,
-            expires_ms: if kind == MESSAGE {
-                now_ms.saturating_add(TTL_MS)
-            } else {
-                0
-            },
-            payload,
+            created_ms: now_ms(),
+            expires_ms: 0,
+            payload: Vec::new(),
             claimed_hash: None,
         }
     }

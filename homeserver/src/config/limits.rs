@@ -28,7 +28,8 @@ impl Default for LimitsConfig {
         Self {
             client_connections_max: 20_000,
             federation_connections_max: 1_024,
-            peer_envelopes_per_second_max: 100_000,
+            // As much as a pair of servers was measured to exchange when they do nothing else.
+            peer_envelopes_per_second_max: 20_000,
             peer_refusals_per_second_max: 100,
             peer_outbox_bytes_max: 4 * 1024 * 1024 * 1024,
             handshake_time_max: Duration::from_secs(10),

@@ -16,7 +16,7 @@ use crate::failure::{Failure, Result};
 use crate::ports::free_address;
 
 /// The hostile peer's name.
-const PEER: &str = "hostile.example";
+pub(super) const PEER: &str = "hostile.example";
 /// Messages a second of a peer that is to be revoked.
 const RATE: u32 = 500;
 /// Of which so many must have been accepted: else it was no traffic to stop.
@@ -30,13 +30,13 @@ const WITH_POISON: u32 = 10_000;
 const POISON_MAX_MS: u64 = 1_000;
 
 /// A homeserver with one person, whom a hostile peer writes to.
-struct Victim {
-    server: Homeserver,
-    peer: Misbehaving,
+pub(super) struct Victim {
+    pub(super) server: Homeserver,
+    pub(super) peer: Misbehaving,
 }
 
 /// The hostile peer's process; killed when dropped.
-struct Misbehaving {
+pub(super) struct Misbehaving {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
@@ -52,7 +52,7 @@ impl Misbehaving {
         }
     }
 
-    fn hears(&mut self, expected: &str) -> Result {
+    pub(super) fn hears(&mut self, expected: &str) -> Result {
         let line = self.line()?;
         if line == expected {
             Ok(())
@@ -61,13 +61,13 @@ impl Misbehaving {
         }
     }
 
-    fn tell(&mut self, line: &str) -> Result {
+    pub(super) fn tell(&mut self, line: &str) -> Result {
         writeln!(self.input, "{line}")
             .and_then(|()| self.input.flush())
             .map_err(|error| unexpected(&error.to_string()))
     }
 
-    fn figures<T: serde::de::DeserializeOwned>(&mut self) -> Result<T> {
+    pub(super) fn figures<T: serde::de::DeserializeOwned>(&mut self) -> Result<T> {
         read("conformance misbehave", &self.line()?)
     }
 }
@@ -99,7 +99,7 @@ struct Device {
 }
 
 impl Victim {
-    fn of(
+    pub(super) fn of(
         ground: &Ground<'_>,
         name: &str,
         fault: Option<&'static str>,

@@ -4,6 +4,7 @@
 //! them.
 
 mod bad_peer;
+mod flooding;
 mod hostile;
 mod partition;
 mod rotations;
@@ -29,6 +30,8 @@ pub(super) enum Wanted {
     Partition,
     /// One bad peer of ten.
     BadPeer,
+    /// A peer that floods.
+    Flooding,
     /// Twenty rotations of keys.
     Rotations,
 }
@@ -41,6 +44,7 @@ impl Wanted {
             Self::Poison => "one bad envelope among many",
             Self::Partition => "a long partition",
             Self::BadPeer => "one bad peer of ten",
+            Self::Flooding => "a peer floods",
             Self::Rotations => "keys change under traffic",
         }
     }
@@ -52,6 +56,7 @@ impl Wanted {
             Self::Poison => hostile::poison(ground),
             Self::Partition => partition::check(ground),
             Self::BadPeer => bad_peer::check(ground),
+            Self::Flooding => flooding::check(ground),
             Self::Rotations => rotations::check(ground),
         }
     }
