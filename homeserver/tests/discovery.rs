@@ -190,6 +190,17 @@ fn write_zones(at: &Path) {
         signed += &format!("far{step} CNAME far{}\n", step + 1);
     }
     signed += "far10 A 8.8.8.8\n";
+    // The service's name is an alias: of another, of a chain that is just short enough and one that is not, of one in
+    // another zone, of itself, and of nothing.
+    signed += "_entente-fed._tcp.moved CNAME _entente-fed._tcp.good\n";
+    signed += "_entente-fed._tcp.away CNAME _entente-fed._tcp.b.other.\n";
+    signed += "_entente-fed._tcp.gone CNAME _entente-fed._tcp.none\n";
+    for step in 1..=9 {
+        signed += &format!("_entente-fed._tcp.step{step} CNAME _entente-fed._tcp.step{}\n", step + 1);
+    }
+    signed += "_entente-fed._tcp.step10 SRV 0 0 8448 chat\n";
+    signed += "_entente-fed._tcp.ring CNAME _entente-fed._tcp.ring2\n";
+    signed += "_entente-fed._tcp.ring2 CNAME _entente-fed._tcp.ring\n";
     for port in 1..=200 {
         signed += &format!("_entente-fed._tcp.huge SRV 0 0 {port} chat\n");
     }
@@ -315,7 +326,7 @@ async fn lying_answers() {
         let off = failure("off.test").await;
         assert!(matches!(off, DiscoveryError::NotOffered(_)), "{off}");
         let none = failure("none.test").await;
-        assert!(matches!(none, DiscoveryError::NoService(_)), "{none}");
+        assert!(matches!(none, DiscoveryError::NoService(..)), "{none}");
         let huge = failure("huge.test").await;
         assert!(matches!(huge, DiscoveryError::TooMany(_)), "{huge}");
         let far = failure("far.test").await;
@@ -324,11 +335,50 @@ async fn lying_answers() {
         assert!(
             matches!(
                 ring,
-                DiscoveryError::NoAddress(_) | DiscoveryError::TooMany(_)
+                DiscoveryError::NoAddress(..) | DiscoveryError::TooMany(_)
             ),
             "{ring}"
         );
     }
+}
+
+/// Goal: SRV records whose name is an alias are found as others are, with the weakest state of all answers on the way; a
+/// chain that is too long, a circle, and an alias of nothing end in an error that says so, and that there is nothing is told
+/// with its DNSSEC state. Method: aliases in a signed zone, in and out of it, validated or not.
+#[tokio::test]
+async fn the_service_is_an_alias() {
+    let Some(knot) = Knot::start() else { return };
+    for (dnssec, state) in [
+        (Dnssec::Off, Security::Unchecked),
+        (Dnssec::Require, Security::Secure),
+    ] {
+        let config = knot.config(dnssec);
+        let good = find_with(&config, "good.test").await.unwrap();
+        let moved = find_with(&config, "moved.test").await.unwrap();
+        assert_eq!(shown(&moved), shown(&good));
+        assert_eq!(moved.security, Some(state));
+        assert!(find_with(&config, "step2.test").await.is_ok(), "eight aliases");
+        for server in ["step1.test", "ring.test"] {
+            let refused = find_with(&config, server).await;
+            assert!(matches!(refused, Err(DiscoveryError::Aliases(_))), "{refused:?}");
+        }
+        for server in ["gone.test", "none.test"] {
+            let nothing = find_with(&config, server).await.unwrap_err();
+            let name = format!("_entente-fed._tcp.{server}");
+            assert_eq!(nothing, DiscoveryError::NoService(name, state));
+            assert!(nothing.to_string().contains(&format!("DNSSEC: {state}")));
+        }
+    }
+    let away = find_with(&knot.config(Dnssec::Off), "away.test").await.unwrap();
+    assert_eq!(shown(&away), ["8.8.8.8:8448"]);
+    // Nothing vouches for the zone that it leads to.
+    let away = find_with(&knot.config(Dnssec::Report), "away.test").await;
+    assert!(matches!(away, Err(DiscoveryError::Bogus(_))), "{away:?}");
+    let plain = find_with(&knot.config(Dnssec::Report), "nothing.plain.test").await;
+    assert!(
+        matches!(plain, Err(DiscoveryError::NoService(_, Security::Insecure))),
+        "{plain:?}"
+    );
 }
 
 /// Goal: a server that refuses, fails or is silent is told apart. Method: a zone that is not served, one

@@ -111,16 +111,62 @@ impl Dns {
         })
     }
 
+    /// The SRV records at `name`, or at what it is an alias of. hickory looks for them at their own targets when they come
+    /// with an alias, so each alias is asked for by itself.
+    async fn follow(
+        &self,
+        name: &str,
+        wanted: impl Fn(&RData) -> Option<Service>,
+    ) -> Result<Answer<Service>, DiscoveryError> {
+        let alias = |data: &RData| match data {
+            RData::CNAME(alias) => Some(alias.0.to_ascii()),
+            _ => None,
+        };
+        let mut passed: Vec<String> = Vec::new();
+        let mut on_the_way: Option<(Security, u32)> = None;
+        let mut at = name.to_ascii_lowercase();
+        loop {
+            let answer = self
+                .ask(&at, RecordType::SRV, SERVICE_RECORDS_MAX, &wanted)
+                .await;
+            let next = match &answer {
+                Ok(answer) if !answer.records.is_empty() => None,
+                Ok(_) | Err(DiscoveryError::Lame { .. }) => {
+                    Some(self.ask(&at, RecordType::CNAME, 1, alias).await?)
+                }
+                Err(_) => None,
+            };
+            let target = next.as_ref().and_then(|next| next.records.first());
+            let (Some(next), Some(target)) = (&next, target) else {
+                return answer.map(|answer| match on_the_way {
+                    Some((security, ttl_seconds)) => Answer {
+                        security: security.min(answer.security),
+                        ttl_seconds: ttl_seconds.min(answer.ttl_seconds),
+                        ..answer
+                    },
+                    None => answer,
+                });
+            };
+            let (security, ttl_seconds) = on_the_way.unwrap_or((next.security, next.ttl_seconds));
+            on_the_way = Some((
+                security.min(next.security),
+                ttl_seconds.min(next.ttl_seconds),
+            ));
+            let target = host_name(target)
+                .filter(|target| !target.is_empty())
+                .ok_or_else(|| DiscoveryError::BadTarget(name.to_owned()))?;
+            passed.push(std::mem::replace(&mut at, target));
+            if passed.contains(&at) || passed.len() > ALIAS_CHAIN_MAX {
+                return Err(DiscoveryError::Aliases(name.to_owned()));
+            }
+        }
+    }
+
     fn security<'a>(&self, records: impl Iterator<Item = &'a Record>) -> Security {
         if !self.validates {
             return Security::Unchecked;
         }
-        let each = records.map(|record| match record.proof {
-            Proof::Secure => Security::Secure,
-            Proof::Insecure => Security::Insecure,
-            Proof::Bogus => Security::Bogus,
-            Proof::Indeterminate => Security::Indeterminate,
-        });
+        let each = records.map(|record| security_by(record.proof));
         each.min().unwrap_or(Security::Indeterminate)
     }
 }
@@ -140,8 +186,7 @@ impl Names for Dns {
                 }),
                 _ => None,
             };
-            let most = SERVICE_RECORDS_MAX;
-            let mut answer = self.ask(name, RecordType::SRV, most, wanted).await?;
+            let mut answer = self.follow(name, wanted).await?;
             for service in &mut answer.records {
                 service.target = host_name(&service.target)
                     .ok_or_else(|| DiscoveryError::BadTarget(name.to_owned()))?;
@@ -183,12 +228,12 @@ fn none<T>(host: &str, error: NetError, validates: bool) -> Result<Answer<T>, Di
         NetError::Dns(DnsError::Nsec { proof, .. }) if proof.is_bogus() => {
             DiscoveryError::Bogus(host)
         }
-        NetError::Dns(DnsError::NoRecordsFound(_) | DnsError::Nsec { .. }) => {
+        NetError::Dns(error @ (DnsError::NoRecordsFound(_) | DnsError::Nsec { .. })) => {
             return Ok(Answer {
                 records: Vec::new(),
                 ttl_seconds: 0,
                 security: if validates {
-                    Security::Indeterminate
+                    security_of_nothing(&error)
                 } else {
                     Security::Unchecked
                 },
@@ -204,6 +249,27 @@ fn none<T>(host: &str, error: NetError, validates: bool) -> Result<Answer<T>, Di
             reason: other.to_string(),
         },
     })
+}
+
+/// What DNSSEC says of the answer that there is nothing: what it says of the records that prove it.
+fn security_of_nothing(error: &DnsError) -> Security {
+    let proofs = match error {
+        DnsError::NoRecordsFound(nothing) => nothing.authorities.iter().flat_map(|records| records.iter()),
+        DnsError::Nsec { proof, .. } => return security_by(*proof),
+        _ => return Security::Indeterminate,
+    };
+    let proving = |record: &&Record| record.record_type() != RecordType::RRSIG;
+    let each = proofs.filter(proving).map(|record| security_by(record.proof));
+    each.min().unwrap_or(Security::Indeterminate)
+}
+
+const fn security_by(proof: Proof) -> Security {
+    match proof {
+        Proof::Secure => Security::Secure,
+        Proof::Insecure => Security::Insecure,
+        Proof::Bogus => Security::Bogus,
+        Proof::Indeterminate => Security::Indeterminate,
+    }
 }
 
 fn build(config: &DiscoveryConfig) -> Result<TokioResolver, String> {

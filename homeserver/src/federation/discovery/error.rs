@@ -13,9 +13,15 @@ pub enum DiscoveryError {
     /// Nothing says where the peer is.
     #[error(
         "nobody says where the peer is: the agreement names no endpoint and the DNS has no SRV \
-         records at {0}; the peer publishes them, or makes an agreement with endpoints"
+         records at {0} (DNSSEC: {1}); the peer publishes them, or makes an agreement with endpoints"
     )]
-    NoService(String),
+    NoService(String, Security),
+    /// The name of the SRV records is an alias that leads nowhere.
+    #[error(
+        "{0} is an alias (CNAME) that goes round in circles, or one of more than {ALIAS_CHAIN_MAX} in a row; the peer \
+         corrects its DNS"
+    )]
+    Aliases(String),
     /// The single target is ".".
     #[error(
         "{0} says that the peer takes no federation connections (target \".\"); ask the peer's \
@@ -24,10 +30,10 @@ pub enum DiscoveryError {
     NotOffered(String),
     /// No address at a name.
     #[error(
-        "{0} has no address (or more than {ALIAS_CHAIN_MAX} aliases in a row); the peer corrects \
+        "{0} has no address, or more than {ALIAS_CHAIN_MAX} aliases in a row (DNSSEC: {1}); the peer corrects \
          its DNS or the endpoint in the agreement"
     )]
-    NoAddress(String),
+    NoAddress(String, Security),
     /// An endpoint that is not one.
     #[error("`{0}` in the agreement is not host:port; make a new agreement")]
     BadEndpoint(String),

@@ -197,7 +197,7 @@ impl Discovery {
     async fn by_service(&self, name: &str) -> Result<Found, DiscoveryError> {
         let answer = self.names.services(name).await?;
         if answer.records.is_empty() {
-            return Err(DiscoveryError::NoService(name.to_owned()));
+            return Err(DiscoveryError::NoService(name.to_owned(), answer.security));
         }
         self.require(name, answer.security)?;
         if select::not_offered(&answer.records) {
@@ -277,6 +277,7 @@ impl Discovery {
         .await;
         let mut all = Vec::new();
         let (mut security, mut ttl_ms, mut failure) = (None, POSITIVE_TTL_MAX_MS, None);
+        let mut nothing = None;
         for answer in [v4, v6] {
             let answer = answer.and_then(|answer| {
                 if !answer.records.is_empty() {
@@ -285,7 +286,9 @@ impl Discovery {
                 Ok(answer)
             });
             match answer {
-                Ok(answer) if answer.records.is_empty() => {}
+                Ok(answer) if answer.records.is_empty() => {
+                    nothing = weakest(nothing, Some(answer.security));
+                }
                 Ok(answer) => {
                     all.extend(answer.records);
                     security = weakest(security, Some(answer.security));
@@ -295,7 +298,10 @@ impl Discovery {
             }
         }
         if all.is_empty() {
-            return Err(failure.unwrap_or_else(|| DiscoveryError::NoAddress(host.to_owned())));
+            return Err(failure.unwrap_or_else(|| {
+                let security = nothing.unwrap_or(Security::Indeterminate);
+                DiscoveryError::NoAddress(host.to_owned(), security)
+            }));
         }
         Ok(Resolved {
             addresses: self.fit(host, &all, service.port, chosen)?,
