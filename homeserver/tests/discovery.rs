@@ -196,7 +196,10 @@ fn write_zones(at: &Path) {
     signed += "_entente-fed._tcp.away CNAME _entente-fed._tcp.b.other.\n";
     signed += "_entente-fed._tcp.gone CNAME _entente-fed._tcp.none\n";
     for step in 1..=9 {
-        signed += &format!("_entente-fed._tcp.step{step} CNAME _entente-fed._tcp.step{}\n", step + 1);
+        signed += &format!(
+            "_entente-fed._tcp.step{step} CNAME _entente-fed._tcp.step{}\n",
+            step + 1
+        );
     }
     signed += "_entente-fed._tcp.step10 SRV 0 0 8448 chat\n";
     signed += "_entente-fed._tcp.ring CNAME _entente-fed._tcp.ring2\n";
@@ -357,10 +360,16 @@ async fn the_service_is_an_alias() {
         let moved = find_with(&config, "moved.test").await.unwrap();
         assert_eq!(shown(&moved), shown(&good));
         assert_eq!(moved.security, Some(state));
-        assert!(find_with(&config, "step2.test").await.is_ok(), "eight aliases");
+        assert!(
+            find_with(&config, "step2.test").await.is_ok(),
+            "eight aliases"
+        );
         for server in ["step1.test", "ring.test"] {
             let refused = find_with(&config, server).await;
-            assert!(matches!(refused, Err(DiscoveryError::Aliases(_))), "{refused:?}");
+            assert!(
+                matches!(refused, Err(DiscoveryError::Aliases(_))),
+                "{refused:?}"
+            );
         }
         for server in ["gone.test", "none.test"] {
             let nothing = find_with(&config, server).await.unwrap_err();
@@ -369,7 +378,9 @@ async fn the_service_is_an_alias() {
             assert!(nothing.to_string().contains(&format!("DNSSEC: {state}")));
         }
     }
-    let away = find_with(&knot.config(Dnssec::Off), "away.test").await.unwrap();
+    let away = find_with(&knot.config(Dnssec::Off), "away.test")
+        .await
+        .unwrap();
     assert_eq!(shown(&away), ["8.8.8.8:8448"]);
     // Nothing vouches for the zone that it leads to.
     let away = find_with(&knot.config(Dnssec::Report), "away.test").await;

@@ -254,12 +254,17 @@ fn none<T>(host: &str, error: NetError, validates: bool) -> Result<Answer<T>, Di
 /// What DNSSEC says of the answer that there is nothing: what it says of the records that prove it.
 fn security_of_nothing(error: &DnsError) -> Security {
     let proofs = match error {
-        DnsError::NoRecordsFound(nothing) => nothing.authorities.iter().flat_map(|records| records.iter()),
+        DnsError::NoRecordsFound(nothing) => nothing
+            .authorities
+            .iter()
+            .flat_map(|records| records.iter()),
         DnsError::Nsec { proof, .. } => return security_by(*proof),
         _ => return Security::Indeterminate,
     };
     let proving = |record: &&Record| record.record_type() != RecordType::RRSIG;
-    let each = proofs.filter(proving).map(|record| security_by(record.proof));
+    let each = proofs
+        .filter(proving)
+        .map(|record| security_by(record.proof));
     each.min().unwrap_or(Security::Indeterminate)
 }
 

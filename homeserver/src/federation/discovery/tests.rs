@@ -262,7 +262,12 @@ async fn kept_for_its_time() {
 #[test]
 fn bounded() {
     let case = Case::new(Told::default(), |_| {});
-    let failure = || Err(DiscoveryError::NoAddress(String::new(), super::Security::Unchecked));
+    let failure = || {
+        Err(DiscoveryError::NoAddress(
+            String::new(),
+            super::Security::Unchecked,
+        ))
+    };
     for number in 0..CACHED_PEERS_MAX + 10 {
         let server = format!("b{number}.example").parse().unwrap();
         case.discovery.keep(&server, &[], failure(), 0);
