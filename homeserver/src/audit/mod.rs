@@ -10,6 +10,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use federation_proto::codec::Wire as _;
+use federation_proto::device_log::SignedHead;
 use federation_proto::ids::{DeviceId, Handle, ServerName};
 use homeserver_api::admin::{AuditEntry, AuditPage, PAGE_ENTRIES_MAX};
 use ring::digest::{Context, SHA256};
@@ -25,7 +27,10 @@ const SEQUENCE_INTERVAL: Duration = Duration::from_secs(1);
 /// Most events numbered in one part.
 const SEQUENCE_ENTRIES_MAX: usize = 256;
 const SUBJECT_BYTES_MAX: usize = 512;
-const DETAIL_BYTES_MAX: usize = 2048;
+/// A signed head of a device log fits, as text.
+const DETAIL_BYTES_MAX: usize = 8 * 1024;
+
+const _: () = assert!(SignedHead::BYTES_MAX / 3 * 4 < DETAIL_BYTES_MAX);
 
 /// Who did it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -23,6 +23,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::audit::{self, Actor, Event};
+use crate::delivery::log_heads;
 use crate::federation::files;
 use crate::federation::peers::{self, PeerState};
 use crate::node::{Hint, Node};
@@ -132,6 +133,9 @@ async fn round(node: &Arc<Node>) -> Result<(), StoreError> {
             peers::expire(node, &peer.server).await?;
         } else if peer.is_signed() {
             peers::warn(node, &peer).await?;
+        }
+        if peer.in_force(now_ms).is_ok() {
+            log_heads::tell(node, &peer.server).await?;
         }
     }
     let mut part = Part::default();
