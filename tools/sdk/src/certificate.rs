@@ -92,6 +92,14 @@ impl AnchorSet {
         }
     }
 
+    /// The root of an organisation.
+    pub(crate) fn root(&self, server: &ServerName) -> Result<&[u8], Error> {
+        self.roots
+            .get(server)
+            .map(Vec::as_slice)
+            .ok_or_else(|| Error::UnknownOrganisation(server.clone()))
+    }
+
     /// Checks a chain and says what it vouches for.
     pub(crate) fn verify<C: AsRef<[u8]>>(
         &self,

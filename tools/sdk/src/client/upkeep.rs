@@ -11,6 +11,7 @@ use homeserver_api::client::{
 use homeserver_api::password::{ChangePasswordRequest, Password};
 use http::Method;
 
+use super::devices;
 use super::shared::Shared;
 use crate::core::Core;
 use crate::error::Error;
@@ -96,7 +97,9 @@ async fn account_now(shared: &Arc<Shared>) -> Result<(), Error> {
             Ok(())
         })
         .await?;
-    anchors(shared).await
+    anchors(shared).await?;
+    // With the newest roots: who answers is held to them.
+    devices::own_history(shared).await
 }
 
 /// Fetches the roots.
@@ -109,11 +112,16 @@ pub(super) async fn anchors(shared: &Arc<Shared>) -> Result<(), Error> {
     .await?;
     shared
         .run(move |core| {
-            core.set_anchors(
-                anchors
-                    .into_iter()
-                    .map(|anchor| (anchor.server, anchor.root.0)),
-            )
+            let (mut roots, mut heads) = (Vec::new(), Vec::new());
+            for anchor in anchors {
+                heads.extend(anchor.log_head.map(|head| (anchor.server.clone(), head.0)));
+                roots.push((anchor.server, anchor.root.0));
+            }
+            core.set_anchors(roots)?;
+            for (server, head) in heads {
+                core.hear_head(&server, &head)?;
+            }
+            Ok(())
         })
         .await
 }

@@ -43,6 +43,10 @@ pub(crate) struct State {
     pub(crate) last_room: u64,
     /// Number of the last delivery that was taken in.
     pub(crate) last_delivery: u64,
+    /// Number of the last question about an account's devices.
+    pub(crate) last_question: u64,
+    /// Number of the last person whom this device met.
+    pub(crate) last_person: u64,
     pub(crate) policy: Option<UserTypePolicy>,
 }
 
@@ -125,6 +129,7 @@ pub(crate) enum Purpose {
     Report,
     GroupInfo { room: RoomId, request: RequestId },
     Resync { room: RoomId },
+    Devices { request: RequestId },
 }
 
 /// What is known of a message apart from its content, which lies in a record of its own that can
@@ -261,6 +266,7 @@ pub(crate) fn read_any(bytes: &[u8]) {
     survives_writing::<Operation>(bytes);
     survives_writing::<MessageId>(bytes);
     survives_writing::<crate::certificate::AnchorSet>(bytes);
+    super::devices::read_any(bytes);
     crate::mls::read_any(bytes);
 }
 

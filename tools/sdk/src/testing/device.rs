@@ -100,7 +100,13 @@ impl TestDevice {
             &anchors,
         )
         .unwrap();
-        network.enrol(&address, &member);
+        network.enrol(
+            &address,
+            &member,
+            &identity.key.public().unwrap(),
+            Some(&identity.key),
+            own,
+        );
         Self {
             folder,
             clock: clock.clone(),
@@ -110,6 +116,11 @@ impl TestDevice {
             events: Vec::new(),
             ended: Vec::new(),
         }
+    }
+
+    pub(crate) fn public_key(&self) -> Vec<u8> {
+        let core = self.core.as_ref().unwrap();
+        core.identity().key.public().unwrap()
     }
 
     pub(crate) fn core(&mut self) -> &mut Core {
