@@ -1,5 +1,7 @@
 //! The trial `terminal`: what people and scripts have of `chat`, by the real program against two homeservers.
 
+mod devices;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -179,6 +181,7 @@ impl Trial<'_> {
         }
         printed += &found;
         printed += &self.contacts(alice, &mut faults)?;
+        printed += &self.devices(alice, bob, &mut faults)?;
         printed += &self.report(alice, bob, &room, &mut faults)?;
 
         let mut seen = BTreeSet::new();
