@@ -20,6 +20,7 @@ use std::io;
 use federation_proto::agreement::{
     Accepted, Amendment, Charter, Consent, Countersignature, Decided, Declaration, Draft,
 };
+use federation_proto::codec::Wire;
 use federation_proto::fingerprint::Fingerprint;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use support::{NOW_MS, Organisation, random};
@@ -33,6 +34,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     let (a, b) = golden::both();
+    if !exists("device-history.bin") {
+        write(
+            "device-history.bin",
+            &golden::device_history(&b).to_bytes()?,
+        )?;
+    }
     for (name, bytes) in golden::reproducible(&a, &b) {
         write(&name, &bytes)?;
     }

@@ -48,11 +48,13 @@ pub enum Kind {
     GroupInfo,
     /// A person asks for consent to be contacted, gives it or takes it back.
     Contact,
+    /// The origin's device log has grown.
+    LogHead,
 }
 
 impl Kind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Message,
         Self::Handshake,
         Self::Welcome,
@@ -67,6 +69,7 @@ impl Kind {
         Self::GroupInfoRequest,
         Self::GroupInfo,
         Self::Contact,
+        Self::LogHead,
     ];
 
     /// The number that stands for it.
@@ -87,6 +90,7 @@ impl Kind {
             Self::GroupInfoRequest => 13,
             Self::GroupInfo => 14,
             Self::Contact => 12,
+            Self::LogHead => 15,
         }
     }
 
@@ -127,7 +131,8 @@ impl Suite {
 pub struct Lane([u8; 16]);
 
 impl Lane {
-    /// What belongs to no room: requests for key packages, look-ups, their answers, reports, consent to contacts.
+    /// What belongs to no room: requests for key packages, look-ups, their answers, reports, consent to contacts,
+    /// heads of device logs.
     pub const CONTROL: Self = Self([0; 16]);
 
     /// The lane with these bytes.

@@ -39,6 +39,10 @@ pub(crate) const AMENDMENT_LABEL: &[u8] = b"entente amendment";
 pub(crate) const CONSENT_LABEL: &[u8] = b"entente consent";
 /// Label of what an issuing key signs for a charter.
 pub(crate) const CHARTER_LABEL: &[u8] = b"entente charter";
+/// Label of what an issuing key signs for a head of a device log.
+pub(crate) const DEVICE_LOG_LABEL: &[u8] = b"entente device log";
+/// Label of what a device's key signs for another device of its account.
+pub(crate) const DEVICE_APPROVAL_LABEL: &[u8] = b"entente device approval";
 /// Label of what an issuing key signs for a declaration about an agreement.
 pub(crate) const DECLARATION_LABEL: &[u8] = b"entente declaration";
 

@@ -11,6 +11,7 @@
 //! - [`padding`]: what hides a body's length from the network.
 //! - [`link`]: which envelope is next, which is a duplicate, which waits: both ends of a link.
 //! - [`organisation`], [`manifest`], [`fingerprint`]: who a server is and which keys it uses.
+//! - [`device_log`]: which devices an organisation's accounts have had, and the proofs of it.
 //! - [`agreement`], [`armor`]: peering, from an offer to an active agreement.
 
 #![warn(missing_docs)]
@@ -22,6 +23,7 @@ extern crate self as federation_proto;
 pub mod agreement;
 pub mod armor;
 pub mod codec;
+pub mod device_log;
 pub mod envelope;
 pub mod exchange;
 pub mod fingerprint;

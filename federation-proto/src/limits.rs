@@ -30,6 +30,21 @@ pub const REASON_BYTES_MAX: usize = 512;
 pub const CLAIMED_DEVICES_MAX: usize = 32;
 /// Largest key package.
 pub const KEY_PACKAGE_BYTES_MAX: usize = 8 * 1024;
+/// Largest statement about a device: its fields and an approval.
+pub const DEVICE_STATEMENT_BYTES_MAX: usize = 1 + 2 * 16 + 32 + 8 + 32 + 8 + 1 + 16 + 64;
+/// Most statements about one account's devices, over all its life: two for each device that came and went.
+pub const ACCOUNT_STATEMENTS_MAX: usize = 1024;
+/// Levels of a device log's Merkle tree above its leaves, with what a proof of growth needs besides.
+pub const LOG_PATH_MAX: usize = 64;
+/// Most sizes of a device log that a question names, for the answer to show that the log has grown from each.
+pub const LOG_SIZES_KNOWN_MAX: usize = 4;
+/// Largest device history: an account's statements, their place in the log, its head, its growth.
+pub const DEVICE_HISTORY_BYTES_MAX: usize = ACCOUNT_STATEMENTS_MAX * DEVICE_STATEMENT_BYTES_MAX
+    + (1 + LOG_SIZES_KNOWN_MAX) * (8 + 4 + LOG_PATH_MAX * 32)
+    + SERVER_NAME_WIRE_BYTES_MAX
+    + CERTIFICATE_BYTES_MAX
+    + ISSUING_SIGNATURE_BYTES_MAX
+    + SMALL_FIELDS_BYTES_MAX;
 /// Least that must be known of the handles that a look-up lists.
 pub const DIRECTORY_PREFIX_BYTES_MIN: usize = 3;
 /// Most handles in one answer to a look-up.
@@ -182,7 +197,10 @@ const _: () = assert!(CHARTER_FILE_BYTES_MAX / 3 * 4 < ARMORED_BYTES_MAX);
 const _: () = assert!(2 * (1 + HANDLE_BYTES_MAX) + 3 * 16 < SMALL_FIELDS_BYTES_MAX);
 const _: () = assert!(REFUSAL_WIRE_BYTES_MAX < KEY_PACKAGE_BYTES_MAX);
 const _: () = assert!(
-    CLAIMED_DEVICES_MAX * (MEMBER_WIRE_BYTES_MAX + KEY_PACKAGE_BYTES_MAX) < PAYLOAD_BYTES_MAX
+    CLAIMED_DEVICES_MAX * (MEMBER_WIRE_BYTES_MAX + KEY_PACKAGE_BYTES_MAX)
+        + DEVICE_HISTORY_BYTES_MAX
+        + SMALL_FIELDS_BYTES_MAX
+        < PAYLOAD_BYTES_MAX
 );
 // A welcome to the largest room, with its members, its recipients and an MLS Welcome of any size.
 const _: () = assert!(

@@ -1,4 +1,5 @@
-//! The Merkle tree over a transaction's headers, as RFC 9162 (section 2.1) defines it.
+//! Merkle trees as RFC 9162 (section 2.1) defines them: over a transaction's headers, and over a device log,
+//! which grows.
 
 use crate::hash::{Digest, LEAF, NODE};
 
@@ -31,6 +32,35 @@ impl Tree {
         Self { levels }
     }
 
+    /// Adds a leaf at the end. Costs a hash for each level: what lies to the left stays as it is.
+    pub fn push(&mut self, leaf: Digest) {
+        let mut hash = leaf;
+        let mut level = 0;
+        let mut at = self.size();
+        loop {
+            if self.levels.len() == level {
+                self.levels.push(Vec::new());
+            }
+            let Some(row) = self.levels.get_mut(level) else {
+                return;
+            };
+            row.truncate(at);
+            row.push(hash);
+            if row.len() == 1 {
+                // The root; levels above it there are none.
+                self.levels.truncate(level + 1);
+                return;
+            }
+            if at % 2 == 1
+                && let Some(left) = at.checked_sub(1).and_then(|left| row.get(left))
+            {
+                hash = node(left, &hash);
+            }
+            at /= 2;
+            level += 1;
+        }
+    }
+
     /// The root; all zeros for a tree of nothing, which no transaction has.
     #[must_use]
     pub fn root(&self) -> Digest {
@@ -60,6 +90,35 @@ impl Tree {
         }
         path
     }
+
+    /// What shows that this tree has grown from its own first `first` leaves (RFC 9162, section 2.1.4.1);
+    /// empty for a tree of nothing and for the whole tree, where there is nothing to show.
+    #[must_use]
+    pub fn consistency(&self, first: usize) -> Vec<Digest> {
+        if first == 0 || first >= self.size() {
+            return Vec::new();
+        }
+        // The largest complete subtree that ends where the smaller tree ends.
+        let mut level = 0;
+        let mut at = first - 1;
+        while at % 2 == 1 {
+            at /= 2;
+            level += 1;
+        }
+        let mut path = Vec::new();
+        if !first.is_power_of_two()
+            && let Some(start) = self.levels.get(level).and_then(|row| row.get(at))
+        {
+            path.push(*start);
+        }
+        for row in self.levels.iter().skip(level) {
+            if let Some(sibling) = row.get(at ^ 1) {
+                path.push(*sibling);
+            }
+            at /= 2;
+        }
+        path
+    }
 }
 
 /// The hash of a leaf with these bytes.
@@ -71,7 +130,7 @@ pub fn leaf(bytes: &[u8]) -> Digest {
 /// The root that `path` leads to from the leaf at `index` of a tree of `size` leaves; `None` when
 /// the path has the wrong length (RFC 9162, section 2.1.3.2).
 #[must_use]
-pub fn root_from_path(leaf: Digest, index: u32, size: u32, path: &[Digest]) -> Option<Digest> {
+pub fn root_from_path(leaf: Digest, index: u64, size: u64, path: &[Digest]) -> Option<Digest> {
     if index >= size {
         return None;
     }
@@ -95,6 +154,55 @@ pub fn root_from_path(leaf: Digest, index: u32, size: u32, path: &[Digest]) -> O
         last /= 2;
     }
     (last == 0).then_some(hash)
+}
+
+/// Whether `path` shows that the tree of `second` leaves with the root `second_root` has grown from the one
+/// of `first` leaves with the root `first_root` (RFC 9162, section 2.1.4.2). Every tree grows from nothing.
+#[must_use]
+pub fn has_grown(
+    (first, first_root): (u64, Digest),
+    (second, second_root): (u64, Digest),
+    path: &[Digest],
+) -> bool {
+    if first == 0 || first == second {
+        return path.is_empty() && (first == 0 || first_root == second_root);
+    }
+    if first > second {
+        return false;
+    }
+    let mut rest = path.iter();
+    let start = if first.is_power_of_two() {
+        Some(&first_root)
+    } else {
+        rest.next()
+    };
+    let Some(start) = start else {
+        return false;
+    };
+    let (mut at, mut last) = (first - 1, second - 1);
+    while at % 2 == 1 {
+        at /= 2;
+        last /= 2;
+    }
+    let (mut old, mut new) = (*start, *start);
+    for sibling in rest {
+        if last == 0 {
+            return false;
+        }
+        if at % 2 == 1 || at == last {
+            old = node(sibling, &old);
+            new = node(sibling, &new);
+            while at.is_multiple_of(2) && at != 0 {
+                at /= 2;
+                last /= 2;
+            }
+        } else {
+            new = node(&new, sibling);
+        }
+        at /= 2;
+        last /= 2;
+    }
+    last == 0 && old == first_root && new == second_root
 }
 
 fn node(left: &Digest, right: &Digest) -> Digest {
@@ -138,7 +246,7 @@ mod tests {
     /// a tree of another depth, or shortened; by trying all of them up to size 20.
     #[test]
     fn paths_prove_their_leaf_only() {
-        for size in 1..=20_u32 {
+        for size in 1..=20_u64 {
             let leaves = leaves(usize::try_from(size).unwrap());
             let tree = Tree::new(leaves.clone());
             for index in 0..size {
@@ -161,6 +269,49 @@ mod tests {
                 longer.push(tree.root());
                 assert_eq!(root_from_path(leaves[at], index, size, &longer), None);
             }
+        }
+    }
+
+    /// Goal: a tree that grew leaf by leaf is the tree made at once, its paths too; by comparing every size
+    /// up to 70.
+    #[test]
+    fn growing_is_the_same_tree() {
+        let mut grown = Tree::new(Vec::new());
+        for size in 1..=70 {
+            grown.push(leaf(&(size - 1_usize).to_be_bytes()));
+            assert_eq!(grown, Tree::new(leaves(size)), "{size}");
+        }
+    }
+
+    /// Goal: a tree shows that it grew from each smaller one of itself, and from no other: not from one with
+    /// another root, another size, or by a path that was cut, lengthened or changed; by trying all sizes up
+    /// to 20.
+    #[test]
+    fn growth_is_shown_for_its_own_beginnings_only() {
+        for size in 1..=20_usize {
+            let tree = Tree::new(leaves(size));
+            let second = (u64::try_from(size).unwrap(), tree.root());
+            for first in 1..=size {
+                let root = Tree::new(leaves(first)).root();
+                let small = u64::try_from(first).unwrap();
+                let path = tree.consistency(first);
+                assert!(has_grown((small, root), second, &path), "{first} {size}");
+                let other = Digest::of(b"another history");
+                assert!(!has_grown((small, other), second, &path));
+                assert!(!has_grown((small, root), (second.0, other), &path));
+                assert!(!has_grown((second.0 + 1, root), second, &path));
+                for n in (1..size).filter(|n| *n != first) {
+                    let n = u64::try_from(n).unwrap();
+                    assert!(!has_grown((n, root), second, &path), "{n} {first} {size}");
+                }
+                if let Some((_, cut)) = path.split_last() {
+                    assert!(!has_grown((small, root), second, cut));
+                }
+                let mut longer = path.clone();
+                longer.push(root);
+                assert!(!has_grown((small, root), second, &longer));
+            }
+            assert!(has_grown((0, Digest::ZERO), second, &[]));
         }
     }
 }

@@ -7,19 +7,19 @@
 mod abuse;
 mod contact;
 mod directory;
-
 mod group_info;
+mod keys;
+mod log_head;
 mod tombstone;
 
 use bytes::Bytes;
 
 use crate::codec::{DecodeError, EncodeError, Reader, Wire, Writer};
 use crate::envelope::Kind;
-use crate::ids::{AccountId, DeviceId, Handle, Member, RequestId, RoomId, ServerName};
+use crate::ids::{AccountId, DeviceId, Handle, Member, RoomId, ServerName};
 use crate::limits::{
-    CLAIMED_DEVICES_MAX, GROUP_INFO_BYTES_MAX, HANDLE_BYTES_MAX, HANDSHAKE_BYTES_MAX,
-    KEY_PACKAGE_BYTES_MAX, MEMBER_WIRE_BYTES_MAX, MESSAGE_BYTES_MAX, PAYLOAD_BYTES_MAX,
-    REFUSAL_WIRE_BYTES_MAX, RELAYED_ENVELOPE_BYTES_MAX, ROOM_DEVICES_MAX,
+    GROUP_INFO_BYTES_MAX, HANDLE_BYTES_MAX, HANDSHAKE_BYTES_MAX, MESSAGE_BYTES_MAX,
+    PAYLOAD_BYTES_MAX, REFUSAL_WIRE_BYTES_MAX, RELAYED_ENVELOPE_BYTES_MAX, ROOM_DEVICES_MAX,
     SERVER_NAME_WIRE_BYTES_MAX, SMALL_FIELDS_BYTES_MAX,
 };
 use crate::refusal::Refusal;
@@ -29,6 +29,8 @@ pub use abuse::{AbuseReason, AbuseReport, ReportedMessage, is_reportable};
 pub use contact::{Contact, ContactAct};
 pub use directory::{DirectoryAnswer, DirectoryQuery, Found, Sought};
 pub use group_info::{GroupInfo, GroupInfoRequest, GroupInfoResponse};
+pub use keys::{ClaimedKey, KeyMaterial, KeyRequest, KeyResponse, KeysOf};
+pub use log_head::LogHead;
 pub use tombstone::Tombstone;
 
 /// A payload of any kind.
@@ -62,6 +64,8 @@ pub enum Payload {
     GroupInfo(GroupInfoResponse),
     /// Of [`Kind::Contact`].
     Contact(Contact),
+    /// Of [`Kind::LogHead`].
+    LogHead(LogHead),
 }
 
 impl Payload {
@@ -87,6 +91,7 @@ impl Payload {
             }
             Kind::GroupInfo => GroupInfoResponse::from_bytes(bytes).map(Self::GroupInfo),
             Kind::Contact => Contact::from_bytes(bytes).map(Self::Contact),
+            Kind::LogHead => LogHead::from_bytes(bytes).map(Self::LogHead),
         }
     }
 
@@ -110,6 +115,7 @@ impl Payload {
             Self::GroupInfoRequest(payload) => payload.to_bytes(),
             Self::GroupInfo(payload) => payload.to_bytes(),
             Self::Contact(payload) => payload.to_bytes(),
+            Self::LogHead(payload) => payload.to_bytes(),
         }
     }
 
@@ -131,6 +137,7 @@ impl Payload {
             Self::GroupInfoRequest(_) => Kind::GroupInfoRequest,
             Self::GroupInfo(_) => Kind::GroupInfo,
             Self::Contact(_) => Kind::Contact,
+            Self::LogHead(_) => Kind::LogHead,
         }
     }
 }
@@ -218,39 +225,6 @@ pub struct Relay {
     pub proof: EnvelopeProof,
     /// The envelope's header and payload.
     pub envelope: Bytes,
-}
-
-/// A request for one key package of each device of an account.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyRequest {
-    /// Chosen by the requesting device.
-    pub request: RequestId,
-    /// The device of the origin's that asks.
-    pub requester: Sender,
-    /// The handle of its account.
-    pub requester_handle: Handle,
-    /// Whose keys.
-    pub handle: Handle,
-}
-
-/// The answer to a [`KeyRequest`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyResponse {
-    /// The request's id.
-    pub request: RequestId,
-    /// The requesting device.
-    pub device: DeviceId,
-    /// A key package per device, or why not.
-    pub result: Result<Vec<ClaimedKey>, Refusal>,
-}
-
-/// One device and a key package to add it with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClaimedKey {
-    /// The device.
-    pub member: Member,
-    /// Its MLS key package.
-    pub key_package: Bytes,
 }
 
 /// What a [`Notice`] is about.
@@ -395,75 +369,6 @@ impl Wire for Relay {
             stamp_ms: reader.u64("stamp")?,
             proof: EnvelopeProof::read(reader)?,
             envelope: reader.opaque32("envelope", RELAYED_ENVELOPE_BYTES_MAX)?,
-        })
-    }
-}
-
-impl Wire for KeyRequest {
-    const BYTES_MAX: usize = SMALL_FIELDS_BYTES_MAX;
-    const NAME: &'static str = "key request payload";
-
-    fn write(&self, writer: &mut Writer) {
-        writer.fixed(self.request.as_bytes());
-        write_sender(writer, &self.requester);
-        write_handle(writer, &self.requester_handle);
-        write_handle(writer, &self.handle);
-    }
-
-    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
-        Ok(Self {
-            request: reader.fixed("request").map(RequestId::from_bytes)?,
-            requester: read_sender(reader)?,
-            requester_handle: read_handle(reader)?,
-            handle: read_handle(reader)?,
-        })
-    }
-}
-
-impl Wire for KeyResponse {
-    // The length of each key package is counted with its member.
-    const BYTES_MAX: usize = CLAIMED_DEVICES_MAX
-        * (MEMBER_WIRE_BYTES_MAX + 4 + KEY_PACKAGE_BYTES_MAX)
-        + SMALL_FIELDS_BYTES_MAX;
-    const NAME: &'static str = "key response payload";
-
-    fn write(&self, writer: &mut Writer) {
-        writer.fixed(self.request.as_bytes());
-        writer.fixed(self.device.as_bytes());
-        match &self.result {
-            Ok(keys) => {
-                writer.u8(1);
-                writer.list("keys", CLAIMED_DEVICES_MAX, keys, |writer, key| {
-                    write_member(writer, &key.member);
-                    writer.opaque16("key package", KEY_PACKAGE_BYTES_MAX, &key.key_package);
-                });
-            }
-            Err(refusal) => {
-                writer.u8(2);
-                write_refusal(writer, refusal);
-            }
-        }
-    }
-
-    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
-        Ok(Self {
-            request: reader.fixed("request").map(RequestId::from_bytes)?,
-            device: reader.fixed("device").map(DeviceId::from_bytes)?,
-            result: match reader.u8("result")? {
-                1 => Ok(reader.list("keys", CLAIMED_DEVICES_MAX, |reader| {
-                    Ok(ClaimedKey {
-                        member: read_member(reader)?,
-                        key_package: reader.opaque16("key package", KEY_PACKAGE_BYTES_MAX)?,
-                    })
-                })?),
-                2 => Err(read_refusal(reader)?),
-                value => {
-                    return Err(DecodeError::UnknownValue {
-                        what: "result",
-                        value: value.into(),
-                    });
-                }
-            },
         })
     }
 }

@@ -23,6 +23,7 @@ use federation_proto::agreement::{
 };
 use federation_proto::armor;
 use federation_proto::codec::{Wire, Writer};
+use federation_proto::device_log::{DeviceHistory, DeviceStatement, Growth, How, SignedHead};
 use federation_proto::envelope::{HashedPayload, Header, Kind, Lane, Outgoing, Suite};
 use federation_proto::exchange::ExchangeProof;
 use federation_proto::fingerprint::Fingerprint;
@@ -36,9 +37,9 @@ use federation_proto::manifest;
 use federation_proto::organisation::{OrganisationIdentity, tls_pin};
 use federation_proto::payload::{
     About, AbuseReason, AbuseReport, ClaimedKey, Contact, ContactAct, DirectoryAnswer,
-    DirectoryQuery, Found, GroupInfo, GroupInfoRequest, GroupInfoResponse, Handshake, KeyRequest,
-    KeyResponse, Message, Notice, Payload, Relay, ReportedMessage, Sender, Sought, Tombstone,
-    Welcome,
+    DirectoryQuery, Found, GroupInfo, GroupInfoRequest, GroupInfoResponse, Handshake, KeyMaterial,
+    KeyRequest, KeyResponse, KeysOf, LogHead, Message, Notice, Payload, Relay, ReportedMessage,
+    Sender, Sought, Tombstone, Welcome,
 };
 use federation_proto::receipt::{self, ItemResult, LaneHead, ReceiptBody};
 use federation_proto::refusal::{Refusal, RefusalCode};
@@ -62,6 +63,28 @@ fn golden(name: &str) -> Bytes {
 }
 
 proptest! {
+    /// Goal: statements about devices, histories and heads have one encoding each; by writing, reading and
+    /// damaging any.
+    #[test]
+    fn device_logs(history in device_history(), damage in damage()) {
+        for statement in &history.statements {
+            check_wire(statement, damage.clone());
+        }
+        check_wire(&history.head, damage.clone());
+        check_wire(&history, damage);
+    }
+
+    /// Goal: what a history claims is judged without a panic, whatever it is; by judging any.
+    #[test]
+    fn any_history_is_judged(history in device_history()) {
+        let account = history.statements.first().map_or(AccountId::from_bytes([0; 16]), |s| s.account);
+        let server = history.head.claims().server.clone();
+        let _ = history.verify(&server, account, &golden("a-root.der"), NOW_MS);
+        for growth in &history.growth {
+            let _ = history.head.claims().follows(history.head.claims(), Some(growth));
+        }
+    }
+
     /// Goal: headers have one encoding; by round trip, damage and re-encoding.
     #[test]
     fn headers(value in header(), damage in damage()) {

@@ -19,7 +19,7 @@ use crate::delivery::group_info::GroupInfoRates;
 use crate::delivery::mailboxes::{Mailboxes, Ring};
 use crate::federation::outbound::Links;
 use crate::federation::peers::Directory;
-use crate::identity::{AccountsCache, SignInGuard};
+use crate::identity::{AccountsCache, DeviceLog, SignInGuard};
 use crate::organisation::{Keeper, KeyFolder, Keys};
 use crate::rooms::ObservedRooms;
 use crate::store::{Store, StoreError};
@@ -60,6 +60,8 @@ pub struct Node {
     pub links: Arc<Links>,
     /// Accounts in memory, each under the policy's serial.
     pub accounts: AccountsCache,
+    /// The device log, as far as it was read.
+    pub device_log: DeviceLog,
     /// Open sessions and the fill of inboxes.
     pub mailboxes: Arc<Mailboxes>,
     /// Files of peers that could not be fetched.
@@ -101,6 +103,7 @@ impl Node {
             peers: Arc::default(),
             links: Arc::default(),
             accounts: AccountsCache::default(),
+            device_log: DeviceLog::default(),
             mailboxes: Arc::default(),
             fetches: Fetches::default(),
             group_info_rates: GroupInfoRates::default(),

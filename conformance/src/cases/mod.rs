@@ -146,7 +146,10 @@ impl World {
             .fixed(&[1; 16])
             .fixed(&[2; 16])
             .vector(1, b"asker")
+            .u8(1)
             .vector(1, b"nobody-of-that-name")
+            // No size of the device log is known.
+            .vector(4, b"")
             .finish();
         Envelope {
             version: 1,

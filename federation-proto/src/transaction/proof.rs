@@ -63,8 +63,9 @@ impl EnvelopeProof {
             return Err(VerifyError::PayloadHash(index));
         }
         let leaf = merkle::leaf(raw.header_slice());
-        let root = merkle::root_from_path(leaf, self.index, self.tree_size, &self.path)
-            .ok_or(VerifyError::BadProof)?;
+        let root =
+            merkle::root_from_path(leaf, self.index.into(), self.tree_size.into(), &self.path)
+                .ok_or(VerifyError::BadProof)?;
         let tree_size = usize::try_from(self.tree_size).map_err(|_| VerifyError::BadProof)?;
         let message = signed_bytes(&link, raw.header.suite, tree_size, root)
             .map_err(|_| VerifyError::BadProof)?;

@@ -185,6 +185,97 @@ pub fn handshake() -> impl Strategy<Value = Handshake> {
         )
 }
 
+pub fn device_statement() -> impl Strategy<Value = DeviceStatement> {
+    let how = prop_oneof![
+        Just(How::First),
+        Just(How::Reset),
+        Just(How::Removed),
+        (device(), any::<([u8; 32], [u8; 32])>()).prop_map(|(by, (left, right))| How::Approved {
+            by,
+            signature: [left, right].concat().try_into().unwrap(),
+        }),
+    ];
+    (
+        (account(), device(), any::<[u8; 32]>(), digest()),
+        (0..3_u64, any::<u64>(), how),
+    )
+        .prop_map(
+            |((account, device, key, previous), (serial, at_ms, how))| DeviceStatement {
+                account,
+                device,
+                key,
+                serial,
+                previous,
+                at_ms,
+                how,
+            },
+        )
+}
+
+fn growth() -> impl Strategy<Value = Growth> {
+    (any::<u64>(), prop::collection::vec(digest(), 0..4))
+        .prop_map(|(from, path)| Growth { from, path })
+}
+
+/// A head with any signature: no other way leads to one but its bytes.
+pub fn signed_head() -> impl Strategy<Value = SignedHead> {
+    (
+        server_name(),
+        any::<(u64, u64)>(),
+        digest(),
+        opaque(40),
+        opaque(72),
+    )
+        .prop_map(|(server, (size, at_ms), root, issuing, signature)| {
+            let mut writer = Writer::new();
+            writer.u8(1);
+            writer.server_name(&server);
+            writer.u64(size);
+            writer.fixed(root.as_bytes());
+            writer.u64(at_ms);
+            writer.opaque16("issuing", 4096, &issuing);
+            writer.opaque8("signature", 72, &signature);
+            SignedHead::from_bytes(writer.finish().unwrap()).unwrap()
+        })
+}
+
+pub fn device_history() -> impl Strategy<Value = DeviceHistory> {
+    (
+        prop::collection::vec(device_statement(), 0..4),
+        (any::<u64>(), prop::collection::vec(digest(), 0..4)),
+        signed_head(),
+        prop::collection::vec(growth(), 0..4),
+    )
+        .prop_map(|(statements, (index, path), head, growth)| DeviceHistory {
+            statements,
+            index,
+            path,
+            head,
+            growth,
+        })
+}
+
+fn log_head() -> impl Strategy<Value = LogHead> {
+    (signed_head(), prop::option::of(growth())).prop_map(|(head, growth)| LogHead { head, growth })
+}
+
+fn key_request() -> impl Strategy<Value = KeyRequest> {
+    let of = prop_oneof![
+        handle().prop_map(KeysOf::Handle),
+        account().prop_map(KeysOf::Account)
+    ];
+    let known = prop::collection::btree_set(any::<u64>(), 0..=4);
+    (any::<[u8; 16]>(), sender(), handle(), of, known).prop_map(
+        |(request, requester, requester_handle, of, known)| KeyRequest {
+            request: RequestId::from_bytes(request),
+            requester,
+            requester_handle,
+            of,
+            known: known.into_iter().collect(),
+        },
+    )
+}
+
 pub fn key_response() -> impl Strategy<Value = KeyResponse> {
     let keys = prop::collection::vec(
         (member(), opaque(30)).prop_map(|(member, key_package)| ClaimedKey {
@@ -193,7 +284,9 @@ pub fn key_response() -> impl Strategy<Value = KeyResponse> {
         }),
         0..4,
     );
-    let result = prop_oneof![keys.prop_map(Ok), refusal().prop_map(Err)];
+    let material =
+        (keys, device_history()).prop_map(|(keys, history)| Ok(KeyMaterial { keys, history }));
+    let result = prop_oneof![material, refusal().prop_map(Err)];
     (any::<[u8; 16]>(), device(), result).prop_map(|(request, device, result)| KeyResponse {
         request: RequestId::from_bytes(request),
         device,
@@ -320,16 +413,6 @@ pub fn payload() -> impl Strategy<Value = Payload> {
             envelope,
         })
     });
-    let request = (any::<[u8; 16]>(), sender(), handle(), handle()).prop_map(
-        |(request, requester, requester_handle, handle)| {
-            Payload::KeyRequest(KeyRequest {
-                request: RequestId::from_bytes(request),
-                requester,
-                requester_handle,
-                handle,
-            })
-        },
-    );
     let notice = (
         (room(), device(), server_name()),
         select(vec![About::Message, About::Handshake]),
@@ -353,7 +436,7 @@ pub fn payload() -> impl Strategy<Value = Payload> {
         handshake().prop_map(Payload::Handshake),
         welcome,
         relay,
-        request,
+        key_request().prop_map(Payload::KeyRequest),
         key_response().prop_map(Payload::KeyResponse),
         notice,
         tombstone,
@@ -363,6 +446,7 @@ pub fn payload() -> impl Strategy<Value = Payload> {
         group_info_request().prop_map(Payload::GroupInfoRequest),
         group_info().prop_map(Payload::GroupInfo),
         contact().prop_map(Payload::Contact),
+        log_head().prop_map(Payload::LogHead),
     ]
 }
 

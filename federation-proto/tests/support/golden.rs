@@ -12,6 +12,9 @@ use federation_proto::agreement::{
     DeclarationBody, Introduction, Offer, OfferBody, Statement,
 };
 use federation_proto::codec::Wire;
+use federation_proto::device_log::{
+    DeviceChain, DeviceHistory, DeviceStatement, Growth, Head, How,
+};
 use federation_proto::envelope::{HashedPayload, Lane, Outgoing};
 use federation_proto::hash::Digest;
 use federation_proto::ids::{
@@ -20,11 +23,12 @@ use federation_proto::ids::{
 use federation_proto::keys::{EnvelopeKey, IssuingKey};
 use federation_proto::link::chain;
 use federation_proto::manifest::{self, Manifest};
+use federation_proto::merkle::Tree;
 use federation_proto::payload::{
     About, AbuseReason, AbuseReport, ClaimedKey, Contact, ContactAct, DirectoryAnswer,
-    DirectoryQuery, Found, GroupInfo, GroupInfoRequest, GroupInfoResponse, Handshake, KeyRequest,
-    KeyResponse, Message, Notice, Payload, Relay, ReportedMessage, Sender, Sought, Tombstone,
-    Welcome,
+    DirectoryQuery, Found, GroupInfo, GroupInfoRequest, GroupInfoResponse, Handshake, KeyMaterial,
+    KeyRequest, KeyResponse, KeysOf, LogHead, Message, Notice, Payload, Relay, ReportedMessage,
+    Sender, Sought, Tombstone, Welcome,
 };
 use federation_proto::receipt::{ItemResult, LaneHead, ReceiptBody};
 use federation_proto::refusal::{Refusal, RefusalCode};
@@ -86,6 +90,79 @@ fn member(name: &str, account: u8) -> Member {
     }
 }
 
+/// A device of the device log's examples.
+pub fn device(number: u8) -> DeviceId {
+    DeviceId::from_bytes([number; 16])
+}
+
+/// The key of a device of the device log's examples.
+pub fn device_pair(number: u8) -> ring::signature::Ed25519KeyPair {
+    ring::signature::Ed25519KeyPair::from_seed_unchecked(&[number; 32]).unwrap()
+}
+
+fn device_key(number: u8) -> [u8; 32] {
+    use ring::signature::KeyPair as _;
+    device_pair(number)
+        .public_key()
+        .as_ref()
+        .try_into()
+        .unwrap()
+}
+
+/// The account's next statement: device `number`, approved by device `by`.
+pub fn approved(chain: &DeviceChain, number: u8, by: u8) -> DeviceStatement {
+    let unsigned = How::Approved {
+        by: device(by),
+        signature: [0; 64],
+    };
+    let mut statement = chain.next(device(number), device_key(number), unsigned, NOW_MS);
+    let signature = device_pair(by).sign(&statement.approval_bytes().unwrap());
+    statement.how = How::Approved {
+        by: device(by),
+        signature: signature.as_ref().try_into().unwrap(),
+    };
+    statement
+}
+
+/// Bob's two devices, the second approved by the first, between two other statements of b's log.
+pub fn device_history(b: &Organisation) -> DeviceHistory {
+    let mut chain = DeviceChain::new(AccountId::from_bytes([0xb1; 16]));
+    chain
+        .push(chain.next(device(0xb2), device_key(0xb2), How::First, NOW_MS))
+        .unwrap();
+    chain.push(approved(&chain, 0xb3, 0xb2)).unwrap();
+    let leaves = vec![
+        Digest::of(b"another account's"),
+        chain.statements()[0].hash().unwrap(),
+        chain.last_hash(),
+        Digest::of(b"another account's, too"),
+    ];
+    let tree = Tree::new(leaves);
+    let head = Head {
+        server: b.name.clone(),
+        size: 4,
+        root: tree.root(),
+        at_ms: NOW_MS,
+    };
+    DeviceHistory {
+        statements: chain.statements().to_vec(),
+        index: 2,
+        path: tree.path(2),
+        head: head
+            .sign(b.issuing.clone(), &b.issuing_key, &random())
+            .unwrap(),
+        growth: vec![Growth {
+            from: 3,
+            path: tree.consistency(3),
+        }],
+    }
+}
+
+/// [`device_history`] as it was once signed.
+fn golden_history() -> DeviceHistory {
+    DeviceHistory::from_bytes(read("device-history.bin")).unwrap()
+}
+
 /// A payload of every kind but Relay, by the name of its file.
 pub fn payloads() -> Vec<(&'static str, Payload)> {
     let refusal = Refusal::new(
@@ -138,7 +215,18 @@ pub fn payloads() -> Vec<(&'static str, Payload)> {
                 request: RequestId::from_bytes([0x11; 16]),
                 requester: alice(),
                 requester_handle: "alice".parse().unwrap(),
-                handle: "bob".parse().unwrap(),
+                of: KeysOf::Handle("bob".parse().unwrap()),
+                known: Vec::new(),
+            }),
+        ),
+        (
+            "history-request",
+            Payload::KeyRequest(KeyRequest {
+                request: RequestId::from_bytes([0x13; 16]),
+                requester: alice(),
+                requester_handle: "alice".parse().unwrap(),
+                of: KeysOf::Account(bob.account),
+                known: vec![2, 3],
             }),
         ),
         (
@@ -146,10 +234,13 @@ pub fn payloads() -> Vec<(&'static str, Payload)> {
             Payload::KeyResponse(KeyResponse {
                 request: RequestId::from_bytes([0x11; 16]),
                 device: alice().device,
-                result: Ok(vec![ClaimedKey {
-                    member: bob,
-                    key_package: Bytes::from_static(b"an MLS KeyPackage"),
-                }]),
+                result: Ok(KeyMaterial {
+                    keys: vec![ClaimedKey {
+                        member: bob,
+                        key_package: Bytes::from_static(b"an MLS KeyPackage"),
+                    }],
+                    history: golden_history(),
+                }),
             }),
         ),
         (
@@ -255,6 +346,13 @@ pub fn payloads() -> Vec<(&'static str, Payload)> {
                 from: "alice".parse().unwrap(),
                 to: "bob".parse().unwrap(),
                 text: "We met at the fair".to_owned(),
+            }),
+        ),
+        (
+            "log-head",
+            Payload::LogHead(LogHead {
+                head: golden_history().head,
+                growth: golden_history().growth.into_iter().next(),
             }),
         ),
     ]

@@ -19,6 +19,7 @@
 //! | `PATCH /admin/v1/users/{handle}` | [`ChangeUserRequest`] | [`UserDetail`] |
 //! | `DELETE /admin/v1/users/{handle}` | – | 204 |
 //! | `POST /admin/v1/users/{handle}/password` | [`ResetPasswordRequest`] | [`CreatedUser`] |
+//! | `POST /admin/v1/users/{handle}/device-reset` | – | 204; once, within 24 hours |
 //! | `DELETE /admin/v1/users/{handle}/devices/{device}` | – | 204; its session is cut |
 //! | `GET /admin/v1/peers` | – | [`Peers`] |
 //! | `GET /admin/v1/peers/{server}` | – | [`PeerDetail`] |

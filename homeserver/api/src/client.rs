@@ -3,7 +3,10 @@
 //! | method and path | request | answer |
 //! |---|---|---|
 //! | `GET /v1/server` | – | [`ServerInfo`]; needs no token |
-//! | `POST /v1/devices` | [`EnrolRequest`] | 201 [`EnrolResponse`]; needs no token |
+//! | `POST /v1/devices` | [`EnrolRequest`] | 201 [`EnrolResponse`], or 202 [`EnrolPending`]; needs no token |
+//! | `POST /v1/devices/waiting` | – | 201 [`EnrolResponse`], or 202 [`EnrolPending`]; with the token of [`EnrolPending`] |
+//! | `POST /v1/devices/waiting/{device}` | [`ApproveRequest`] | 204; one of [`AccountInfo::waiting`] |
+//! | `DELETE /v1/devices/waiting/{device}` | – | 204; it is turned away |
 //! | `GET /v1/account` | – | [`AccountInfo`] |
 //! | `POST /v1/account/password` | [`crate::password::ChangePasswordRequest`] | 204; devices stay signed in |
 //! | `DELETE /v1/devices/{device}` | – | 204; one of the account's own devices |
@@ -13,6 +16,9 @@
 //! | `GET`, `PUT`, `DELETE /v1/contacts…` | see [`crate::contacts`] | |
 //! | `GET /v1/anchors` | – | [`Anchors`] |
 //! | `GET /v1/room-certificate` | – | [`RoomCertificate`] |
+//! | `GET /v1/device-log/head/{from}` | – | [`LogHead`] |
+//! | `GET /v1/device-log/accounts/{account}/{known}` | – | [`AccountHistory`] of one of the organisation's accounts |
+//! | `GET /v1/device-log/statements/{after}` | – | [`LogStatements`], at most [`LOG_STATEMENTS_MAX`] |
 //! | `POST /v1/files` | the encrypted bytes; `Content-Length` and [`TTL_HEADER`] | 201 [`FileInfo`] |
 //! | `GET /v1/files/{server}/{file}` | – | 200 the bytes, or 202 with `Retry-After` while the homeserver fetches them from the peer |
 //! | `GET /v1/session` | WebSocket upgrade | see [`crate::session`] |
@@ -58,6 +64,9 @@ pub struct EnrolRequest {
     pub csr: Base64,
     /// What the user calls the device.
     pub device_name: String,
+    /// Whether it comes without the approval of another device of the account. Has no effect for the first one.
+    #[serde(default)]
+    pub reset: bool,
 }
 
 impl std::fmt::Debug for EnrolRequest {
@@ -91,6 +100,94 @@ impl std::fmt::Debug for EnrolResponse {
     }
 }
 
+/// The password was right, and a device of the account has to approve this one.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnrolPending {
+    /// The account's address.
+    pub address: Address,
+    /// The account.
+    pub account: AccountId,
+    /// The device that waits.
+    pub device: DeviceId,
+    /// Bearer token with which it asks how it stands, and which is the device's once it is approved; keep it
+    /// secret.
+    pub token: String,
+    /// The organisation's root certificate (DER).
+    pub root: Base64,
+    /// Until when it waits, milliseconds since the Unix epoch.
+    pub until_ms: u64,
+}
+
+impl std::fmt::Debug for EnrolPending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "EnrolPending({}, {})", self.address, self.device)
+    }
+}
+
+/// A device of the account approves one that waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApproveRequest {
+    /// The account's next device statement, with the approval (protocol section 15).
+    pub statement: Base64,
+}
+
+/// A device that waits for approval.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingDevice {
+    /// Its id.
+    pub device: DeviceId,
+    /// What the user calls it.
+    pub name: String,
+    /// Its Ed25519 public key.
+    pub public_key: Base64,
+    /// When it signed in, milliseconds since the Unix epoch.
+    pub asked_ms: u64,
+    /// Until when it waits, milliseconds since the Unix epoch.
+    pub until_ms: u64,
+}
+
+/// How a device came to its account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Came {
+    /// As its first one.
+    First,
+    /// Approved by a device of the account.
+    Approved {
+        /// That device.
+        by: DeviceId,
+    },
+    /// By a reset.
+    Reset,
+}
+
+/// The organisation's device log as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogHead {
+    /// Its signed head (protocol section 15).
+    pub head: Base64,
+    /// What shows its growth from the size that was named, when it is larger.
+    pub growth: Option<Base64>,
+}
+
+/// An account's devices, with their proofs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountHistory {
+    /// The device history (protocol section 15).
+    pub history: Base64,
+}
+
+/// Most statements in one answer.
+pub const LOG_STATEMENTS_MAX: usize = 1000;
+
+/// A stretch of the organisation's device log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogStatements {
+    /// Statements, in the log's order.
+    pub statements: Vec<Base64>,
+}
+
 /// The account as its owner sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountInfo {
@@ -104,6 +201,8 @@ pub struct AccountInfo {
     pub policy: UserTypePolicy,
     /// Its devices.
     pub devices: Vec<DeviceInfo>,
+    /// Devices that wait for one of them to approve them.
+    pub waiting: Vec<WaitingDevice>,
 }
 
 /// One device.
@@ -117,6 +216,8 @@ pub struct DeviceInfo {
     pub enrolled_ms: u64,
     /// The end of its certificate's validity, milliseconds since the Unix epoch.
     pub not_after_ms: u64,
+    /// How it came to the account.
+    pub came: Came,
 }
 
 /// A device asks for a new certificate for a key.
@@ -175,6 +276,8 @@ pub struct Anchor {
     /// Of the own organisation: the root, certified by the one before it (DER), while devices may know that one alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handover: Option<Base64>,
+    /// The newest head of its device log that is known here (protocol section 15).
+    pub log_head: Option<Base64>,
 }
 
 /// A root that an organisation had before.

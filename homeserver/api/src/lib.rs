@@ -29,7 +29,12 @@ pub mod session;
 mod base64_bytes;
 
 pub use base64_bytes::Base64;
+pub use federation_proto::codec;
+pub use federation_proto::device_log;
+pub use federation_proto::fingerprint;
 pub use federation_proto::hash::Digest;
 pub use federation_proto::ids;
+pub use federation_proto::keys::IssuingKey;
 pub use federation_proto::limits;
+pub use federation_proto::merkle;
 pub use federation_proto::refusal;

@@ -77,6 +77,17 @@ pub enum OutsideContacts {
     Ask,
 }
 
+/// How an account without a device at hand gets a new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceReset {
+    /// By its password; people who wrote with it confirm the new device.
+    #[default]
+    Password,
+    /// Only with an administrator's leave for one time.
+    Administrator,
+}
+
 /// The rules for accounts of one user type.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -99,6 +110,9 @@ pub struct UserTypePolicy {
     /// Who from outside may start conversations.
     #[serde(default)]
     pub outside_contacts: OutsideContacts,
+    /// How a device comes to an account without another one's approval.
+    #[serde(default)]
+    pub device_reset: DeviceReset,
 }
 
 impl Default for UserTypePolicy {
@@ -121,6 +135,7 @@ impl Default for UserTypePolicy {
             devices_max: 5,
             directory: DirectoryListing::Exact,
             outside_contacts: OutsideContacts::Open,
+            device_reset: DeviceReset::Password,
         }
     }
 }

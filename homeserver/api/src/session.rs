@@ -93,6 +93,21 @@ pub enum SubmissionBody {
         request: RequestId,
         /// Whose keys.
         address: Address,
+        /// Sizes of the organisation's device log that the device knows, ascending; at most
+        /// [`federation_proto::limits::LOG_SIZES_KNOWN_MAX`].
+        known: Vec<u64>,
+    },
+    /// Ask for the history of an account's devices, of the own organisation or a partner's; answered by
+    /// [`DeliveryBody::KeyMaterial`] without key packages.
+    AskDevices {
+        /// Chosen by the device, to match the answer.
+        request: RequestId,
+        /// Whose account.
+        server: ServerName,
+        /// The account.
+        account: AccountId,
+        /// As in [`SubmissionBody::ClaimKeys`].
+        known: Vec<u64>,
     },
     /// A commit to a room, or the first commit of a new one (epoch 0 with this device as the only
     /// member). Ordered by the room's hub; every device of the new epoch that was a member
@@ -257,12 +272,12 @@ pub enum DeliveryBody {
         /// The hub's stamp, milliseconds since the Unix epoch.
         accepted_ms: u64,
     },
-    /// The answer to [`SubmissionBody::ClaimKeys`].
+    /// The answer to [`SubmissionBody::ClaimKeys`] and to [`SubmissionBody::AskDevices`].
     KeyMaterial {
         /// The request's id.
         request: RequestId,
-        /// A key package per device, or why not.
-        result: Result<Vec<ClaimedDevice>, Refusal>,
+        /// What was asked for, or why not.
+        result: Result<KeyMaterial, Refusal>,
     },
     /// The hub did not take this device's commit: rebase and submit again, or give up.
     CommitRefused {
@@ -336,6 +351,16 @@ pub struct GroupInfo {
     pub epoch: u64,
     /// The MLS GroupInfo message.
     pub group_info: Bytes,
+}
+
+/// An account's devices.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyMaterial {
+    /// A key package of each device that can be added now; none when they were not asked for.
+    pub devices: Vec<ClaimedDevice>,
+    /// What proves the devices: a [`federation_proto::device_log::DeviceHistory`], as it travels between
+    /// homeservers.
+    pub history: Bytes,
 }
 
 /// One device and a key package to add it with.

@@ -15,7 +15,7 @@ use homeserver_api::ids::{AccountId, Address, DeviceId, Member, RequestId, RoomI
 use homeserver_api::refusal::{Refusal, RefusalCode};
 use homeserver_api::session::{
     AbuseReason, ClaimedDevice, ClientFrame, Commit, Delivery, DeliveryBody, FrameError, GroupInfo,
-    Hello, Listing, Outcome, Report, ReportedMessage, ServerFrame, Sought, Submission,
+    Hello, KeyMaterial, Listing, Outcome, Report, ReportedMessage, ServerFrame, Sought, Submission,
     SubmissionBody, SubmissionResult, Telling,
 };
 use proptest::prelude::*;
@@ -121,8 +121,27 @@ fn submission() -> impl Strategy<Value = Submission> {
             },
         );
     let body = prop_oneof![
-        (request(), address())
-            .prop_map(|(request, address)| SubmissionBody::ClaimKeys { request, address }),
+        (
+            request(),
+            address(),
+            prop::collection::vec(any::<u64>(), 0..4)
+        )
+            .prop_map(|(request, address, known)| SubmissionBody::ClaimKeys {
+                request,
+                address,
+                known,
+            }),
+        (
+            request(),
+            member(),
+            prop::collection::vec(any::<u64>(), 0..4)
+        )
+            .prop_map(|(request, member, known)| SubmissionBody::AskDevices {
+                request,
+                server: member.server,
+                account: member.account,
+                known,
+            }),
         commit,
         (room(), bytes()).prop_map(|(room, message)| SubmissionBody::Message { room, message }),
         report().prop_map(SubmissionBody::Report),
@@ -156,6 +175,8 @@ fn delivery() -> impl Strategy<Value = Delivery> {
         }),
         0..3,
     );
+    let material =
+        (claimed, bytes()).prop_map(|(devices, history)| KeyMaterial { devices, history });
     let body = prop_oneof![
         (room(), bytes(), any::<u64>(), any::<u64>()).prop_map(
             |(room, message, accepted_ms, expires_ms)| DeliveryBody::Message {
@@ -181,7 +202,7 @@ fn delivery() -> impl Strategy<Value = Delivery> {
                 accepted_ms,
             }
         }),
-        (request(), prop::result::maybe_ok(claimed, refusal()))
+        (request(), prop::result::maybe_ok(material, refusal()))
             .prop_map(|(request, result)| DeliveryBody::KeyMaterial { request, result }),
         (room(), any::<u64>(), refusal()).prop_map(|(room, counter, refusal)| {
             DeliveryBody::CommitRefused {

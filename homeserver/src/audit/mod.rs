@@ -11,6 +11,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use federation_proto::codec::Wire as _;
+use federation_proto::device_log::SignedHead;
 use federation_proto::ids::{DeviceId, Handle, ServerName};
 use homeserver_api::admin::{AuditEntry, AuditPage, PAGE_ENTRIES_MAX};
 use ring::digest::{Context, SHA256};
@@ -29,7 +31,10 @@ const SEQUENCE_ENTRIES_MAX: usize = 1024;
 /// Most such parts that whoever reads the log waits for; what is left has its number a moment later.
 const PAGE_PARTS_MAX: usize = 64;
 const SUBJECT_BYTES_MAX: usize = 512;
-const DETAIL_BYTES_MAX: usize = 2048;
+/// A signed head of a device log fits, as text.
+const DETAIL_BYTES_MAX: usize = 8 * 1024;
+
+const _: () = assert!(SignedHead::BYTES_MAX / 3 * 4 < DETAIL_BYTES_MAX);
 
 /// Who did it.
 #[derive(Debug, Clone, PartialEq, Eq)]

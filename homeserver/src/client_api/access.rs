@@ -57,19 +57,23 @@ pub(super) async fn check(
 }
 
 async fn device(node: &Node, headers: &HeaderMap) -> Result<Option<DeviceOf>, ApiError> {
+    match bearer_token(headers) {
+        Some(token) => Ok(devices::authenticate(node, token).await?),
+        None => Ok(None),
+    }
+}
+
+/// The bearer token of a request.
+pub(super) fn bearer_token(headers: &HeaderMap) -> Option<&str> {
     /// Longer than any token that was ever issued.
     const TOKEN_BYTES_MAX: usize = 128;
-    let token = headers
+    headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .map(|(_, token)| token.trim())
-        .filter(|token| token.len() <= TOKEN_BYTES_MAX);
-    match token {
-        Some(token) => Ok(devices::authenticate(node, token).await?),
-        None => Ok(None),
-    }
+        .filter(|token| token.len() <= TOKEN_BYTES_MAX)
 }
 
 /// For every path that the client API does not have.

@@ -4,33 +4,44 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use federation_proto::codec::Wire as _;
+use federation_proto::device_log::SignedHead;
 use federation_proto::manifest::FormerRoot;
+use homeserver_api::Base64;
 use homeserver_api::admin::PeerState;
 use homeserver_api::client::{Anchor, Anchors, FormerAnchor};
 
+use super::error::ApiError;
 use crate::node::Node;
+use crate::store::log_heads;
 
 /// `GET /v1/anchors`
-pub(super) async fn list(State(node): State<Arc<Node>>) -> Json<Anchors> {
-    let own = Anchor {
+pub(super) async fn list(State(node): State<Arc<Node>>) -> Result<Json<Anchors>, ApiError> {
+    let (own_head, _) = node.device_log.head(&node, 0).await?;
+    let mut anchors = vec![Anchor {
         server: node.server.clone(),
         root: node.keys.root().to_vec().into(),
         former: former(node.keys.former_roots()),
         handover: node.keys.handover().map(|der| der.to_vec().into()),
-    };
-    let peers = node.peers.all();
-    let trusted = peers
-        .iter()
-        .filter(|peer| matches!(peer.state, PeerState::Active | PeerState::Suspended))
-        .map(|peer| Anchor {
-            server: peer.server.clone(),
-            root: peer.root.clone().into(),
-            former: former(peer.former_roots()),
-            handover: None,
-        });
-    Json(Anchors {
-        anchors: std::iter::once(own).chain(trusted).collect(),
-    })
+        log_head: encoded(&own_head),
+    }];
+    for peer in node.peers.all() {
+        if matches!(peer.state, PeerState::Active | PeerState::Suspended) {
+            let known = log_heads::known(&node.store, &peer.server).await?;
+            anchors.push(Anchor {
+                server: peer.server.clone(),
+                root: peer.root.clone().into(),
+                former: former(peer.former_roots()),
+                handover: None,
+                log_head: known.and_then(|(known, _)| encoded(&known.head)),
+            });
+        }
+    }
+    Ok(Json(Anchors { anchors }))
+}
+
+fn encoded(head: &SignedHead) -> Option<Base64> {
+    head.to_bytes().ok().map(|bytes| bytes.to_vec().into())
 }
 
 fn former(roots: Vec<FormerRoot>) -> Vec<FormerAnchor> {

@@ -1,17 +1,20 @@
-//! Devices sign in and are removed.
+//! Devices sign in, approve each other and are removed.
 
 use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse as _, Response};
 use federation_proto::ids::DeviceId;
-use homeserver_api::client::{EnrolRequest, EnrolResponse};
+use homeserver_api::client::{ApproveRequest, EnrolRequest};
 
+use super::access::bearer_token;
 use super::error::ApiError;
 use super::extract::{Json, Path};
 use crate::audit::Actor;
 use crate::identity::devices;
+use crate::identity::enrolment::{self, Enrolled};
 use crate::node::Node;
 use crate::store::device::DeviceOf;
 
@@ -19,9 +22,38 @@ use crate::store::device::DeviceOf;
 pub(super) async fn enrol(
     State(node): State<Arc<Node>>,
     Json(request): Json<EnrolRequest>,
-) -> Result<(StatusCode, axum::Json<EnrolResponse>), ApiError> {
-    let response = devices::enrol(&node, request).await?;
-    Ok((StatusCode::CREATED, axum::Json(response)))
+) -> Result<Response, ApiError> {
+    Ok(enrolled(enrolment::enrol(&node, request).await?))
+}
+
+/// `POST /v1/devices/waiting`: with the token of a device that waits, which is none of a device's yet.
+pub(super) async fn poll(
+    State(node): State<Arc<Node>>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let token = bearer_token(&headers).ok_or_else(ApiError::unauthenticated)?;
+    Ok(enrolled(enrolment::poll(&node, token).await?))
+}
+
+/// `POST /v1/devices/waiting/{device}`
+pub(super) async fn approve(
+    State(node): State<Arc<Node>>,
+    Extension(caller): Extension<DeviceOf>,
+    Path(device): Path<DeviceId>,
+    Json(request): Json<ApproveRequest>,
+) -> Result<StatusCode, ApiError> {
+    enrolment::approve(&node, caller, device, request.statement.0).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `DELETE /v1/devices/waiting/{device}`
+pub(super) async fn decline(
+    State(node): State<Arc<Node>>,
+    Extension(caller): Extension<DeviceOf>,
+    Path(device): Path<DeviceId>,
+) -> Result<StatusCode, ApiError> {
+    enrolment::decline(&node, caller, device).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// `DELETE /v1/devices/{device}`
@@ -36,4 +68,11 @@ pub(super) async fn remove(
     };
     devices::remove(&node, &Actor::Device(caller.device), of).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+fn enrolled(enrolled: Enrolled) -> Response {
+    match enrolled {
+        Enrolled::Now(response) => (StatusCode::CREATED, axum::Json(response)).into_response(),
+        Enrolled::Waits(pending) => (StatusCode::ACCEPTED, axum::Json(pending)).into_response(),
+    }
 }

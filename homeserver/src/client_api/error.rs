@@ -153,6 +153,10 @@ impl From<IdentityError> for ApiError {
             IdentityError::WrongPassword => (403, "wrong-password", "wrong password"),
             IdentityError::Suspended => (403, "account-suspended", "account suspended"),
             IdentityError::TooManyDevices(_) => (409, "too-many-devices", "too many devices"),
+            IdentityError::ResetForbidden => (403, "reset-forbidden", "reset not permitted"),
+            IdentityError::NoDeviceLeft => (409, "no-device-left", "no device left to approve"),
+            IdentityError::TooManyWaiting => (409, "too-many-waiting", "too many devices wait"),
+            IdentityError::NotWaiting => (404, "not-waiting", "no such device waits"),
             IdentityError::OtherKey => (409, "other-key", "request for another key"),
             IdentityError::Organisation(OrganisationError::Request(_)) => {
                 (422, "bad-certificate-request", "bad certificate request")

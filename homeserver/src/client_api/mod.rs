@@ -8,6 +8,7 @@ mod account;
 mod anchors;
 mod certificate;
 mod contacts;
+mod device_log;
 mod devices;
 mod error;
 mod extract;
@@ -46,6 +47,9 @@ pub fn router(node: Arc<Node>) -> Router {
         //   path                            access  body      methods and handlers
         .add("/v1/server",                   Public, NONE,     get(server::show))
         .add("/v1/devices",                  Public, 16 * KIB, post(devices::enrol))
+        // A device that waits has a token that is none of a device's yet.
+        .add("/v1/devices/waiting",          Public, NONE,     post(devices::poll))
+        .add("/v1/devices/waiting/{device}", Device, 4 * KIB,  post(devices::approve).merge(delete(devices::decline)))
         .add("/v1/devices/{device}",         Device, NONE,     delete(devices::remove))
         .add("/v1/account",                  Device, NONE,     get(account::show))
         .add("/v1/account/password",         Device, 4 * KIB,  post(account::change_password))
@@ -55,6 +59,9 @@ pub fn router(node: Arc<Node>) -> Router {
         .add("/v1/contacts/{address}",       Device, 4 * KIB,  put(contacts::act).merge(delete(contacts::remove)))
         .add("/v1/anchors",                  Device, NONE,     get(anchors::list))
         .add("/v1/room-certificate",         Device, NONE,     get(certificate::room))
+        .add("/v1/device-log/head/{from}",   Device, NONE,     get(device_log::head))
+        .add("/v1/device-log/accounts/{account}/{known}", Device, NONE, get(device_log::account))
+        .add("/v1/device-log/statements/{after}", Device, NONE, get(device_log::statements))
         // An upload is held to policy and quota as it streams in.
         .add("/v1/files",                    Device, NONE,     post(files::upload))
         .add("/v1/files/{server}/{file}",    Device, NONE,     get(files::download))

@@ -26,6 +26,7 @@ use crate::node::testing::{ManualClock, node};
 use crate::store::key_package;
 
 mod contacts;
+mod devices;
 mod own_password;
 
 const PASSWORD: &str = "a long password";
@@ -117,6 +118,8 @@ fn enrol_body(handle: &str, password: &str, csr: &[u8]) -> Value {
         "password": password,
         "csr": homeserver_api::Base64(csr.to_vec()),
         "device_name": "laptop",
+        // Has no effect for an account's first device.
+        "reset": true,
     })
 }
 

@@ -9,28 +9,22 @@ use federation_proto::envelope::{Header, Lane};
 use federation_proto::ids::{DeviceId, Member, RoomId, ServerName};
 use federation_proto::keys::KeyId;
 use federation_proto::payload::{
-    About, ClaimedKey, Handshake, KeyRequest, KeyResponse, Message, Notice, Payload, Relay, Sender,
-    Welcome,
+    About, Handshake, Message, Notice, Payload, Relay, Sender, Welcome,
 };
 use federation_proto::refusal::{Refusal, RefusalCode};
 use federation_proto::transaction::{VerifiedEnvelope, VerifyError, may_be_relayed};
 use homeserver_api::admin::Operation;
-use homeserver_api::session::ClaimedDevice;
 
 use super::batch::{Batch, NotTaken, Times};
 use super::contacts;
-use super::dead_letters::said_by;
 use super::directory;
 use super::fan_out::{self, Class};
 use super::limits::UNKNOWN_KEY_RETRY_MS;
-use super::{group_info, inbox, reports};
-use crate::identity::key_packages::{self, Claimant};
+use super::{group_info, inbox, keys, log_heads, reports};
 use crate::policy::{Direction, told_abroad};
 use crate::rooms::follower::{self, RoomWelcome};
 use crate::rooms::{RoomCommit, RoomMessage, Unreached, hub, mls_framing};
-use crate::store::contacts::Outsider;
 use crate::store::inbox::InboxBody;
-use crate::store::key_request;
 use crate::store::relayed::Last;
 
 /// How far two servers' clocks may lie apart.
@@ -61,8 +55,8 @@ pub(super) async fn apply(
         Payload::Handshake(handshake) => take_handshake(batch, peer, handshake).await,
         Payload::Welcome(welcome) => take_welcome(batch, peer, welcome).await,
         Payload::Relay(relay) => take_relay(batch, peer, &relay).await,
-        Payload::KeyRequest(request) => take_key_request(batch, peer, &request).await,
-        Payload::KeyResponse(response) => take_key_response(batch, peer, response).await,
+        Payload::KeyRequest(request) => keys::take_request(batch, peer, &request).await,
+        Payload::KeyResponse(response) => keys::take_response(batch, peer, response).await,
         Payload::Notice(notice) => take_notice(batch, peer, notice).await,
         Payload::Tombstone(_) => Ok(()),
         Payload::DirectoryQuery(query) => directory::take_query(batch, peer, &query).await,
@@ -70,6 +64,7 @@ pub(super) async fn apply(
         Payload::AbuseReport(report) => reports::receive(batch, peer, report).await,
         Payload::GroupInfoRequest(request) => group_info::take_request(batch, peer, &request).await,
         Payload::GroupInfo(response) => group_info::take_response(batch, peer, response).await,
+        Payload::LogHead(said) => log_heads::take(batch, peer, said).await,
         Payload::Contact(said) => contacts::take(batch, peer, &said, header.expires_ms).await,
     }
 }
@@ -90,7 +85,8 @@ fn room_of(payload: &Payload) -> Option<RoomId> {
         | Payload::DirectoryQuery(_)
         | Payload::DirectoryAnswer(_)
         | Payload::AbuseReport(_)
-        | Payload::Contact(_) => None,
+        | Payload::Contact(_)
+        | Payload::LogHead(_) => None,
     }
 }
 
@@ -306,86 +302,6 @@ async fn take_welcome(
         stamp_ms,
     };
     follower::apply_welcome(batch, peer, &welcome).await
-}
-
-/// Key packages are handed out, or not, in an answer of its own: no call waits for a peer.
-async fn take_key_request(
-    batch: &mut Batch<'_>,
-    peer: &ServerName,
-    request: &KeyRequest,
-) -> Result<(), NotTaken> {
-    granted(batch, peer, Operation::Invite)?;
-    let claimant = Claimant::Peer(Outsider {
-        server: peer,
-        account: request.requester.account,
-        handle: Some(&request.requester_handle),
-    });
-    let claimed = key_packages::claim(batch, claimant, &request.handle).await;
-    let result = super::settle(claimed)?;
-    if let Err(refusal) = &result {
-        let (code, detail) = (refusal.code, refusal.to_string());
-        batch.audit_refusal(peer, "keys.refused", &request.handle, code, detail);
-        batch.note_refused_answer();
-    }
-    let response = Payload::KeyResponse(KeyResponse {
-        request: request.request,
-        device: request.requester.device,
-        result: result.map_err(told_abroad).map(|keys| {
-            let claimed = keys.into_iter().map(|key| ClaimedKey {
-                member: key.member,
-                key_package: key.key_package,
-            });
-            claimed.collect()
-        }),
-    });
-    let times = Times {
-        accepted_ms: batch.now_ms,
-        expires_ms: batch
-            .now_ms
-            .saturating_add(super::limits::KEY_REQUEST_TTL_MS),
-    };
-    batch.send(peer, None, &response, times, None).await
-}
-
-async fn take_key_response(
-    batch: &mut Batch<'_>,
-    peer: &ServerName,
-    response: KeyResponse,
-) -> Result<(), NotTaken> {
-    let found = key_request::get(&batch.node.store, response.device, response.request).await?;
-    let now_ms = batch.now_ms;
-    let asked = found
-        .filter(|(asked, _)| {
-            asked.server == *peer && asked.room.is_none() && asked.expires_ms > now_ms
-        })
-        .map(|(_, read)| read);
-    let Some(read) = asked else {
-        return Err(not_asked());
-    };
-    let result = match response.result {
-        Ok(keys) if keys.iter().any(|key| key.member.server != *peer) => {
-            return Err(malformed("a server hands out its own people's keys only"));
-        }
-        Ok(keys) => Ok(keys
-            .into_iter()
-            .map(|key| ClaimedDevice {
-                member: key.member,
-                key_package: key.key_package,
-            })
-            .collect()),
-        Err(refusal) => Err(said_by(peer, &refusal)),
-    };
-    // An answer to the same request, earlier in this part?
-    let key = key_request::key(response.device, response.request);
-    if !batch.taken.insert(key) {
-        return Err(not_asked());
-    }
-    key_request::take(&mut batch.part, response.device, response.request, read);
-    let body = InboxBody::KeyMaterial {
-        request: response.request,
-        result,
-    };
-    append_if_room(batch, response.device, body, 0).await
 }
 
 pub(super) fn not_asked() -> NotTaken {

@@ -195,11 +195,11 @@ async fn body(
             (body, length + 2 * FRAME_BYTES)
         }),
         InboxBody::KeyMaterial { request, result } => {
-            let length = result
-                .iter()
-                .flatten()
-                .map(|claimed| claimed.key_package.len() + 2 * FRAME_BYTES)
-                .sum::<usize>();
+            let length = result.as_ref().map_or(0, |found| {
+                let keys = found.devices.iter();
+                let keys = keys.map(|claimed| claimed.key_package.len() + 2 * FRAME_BYTES);
+                found.history.len() + keys.sum::<usize>()
+            });
             let body = DeliveryBody::KeyMaterial { request, result };
             Some((body, length + 8 * FRAME_BYTES))
         }

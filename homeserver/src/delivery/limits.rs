@@ -87,3 +87,10 @@ pub const SWEEP_PLACES_MAX: usize = 256;
 
 const _: () = assert!(GROUP_INFO_DEVICE_REQUESTS_MAX < GROUP_INFO_PEER_REQUESTS_MAX);
 const _: () = assert!(INBOX_BYTES_MAX / INBOX_ITEMS_MAX > 1024);
+
+/// A peer is told of our device log's growth no more often than this,
+pub const LOG_HEADS_PAUSE_MS: u64 = 60 * 1000;
+/// and what it was told waits for it this long.
+pub const LOG_HEAD_TTL_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+/// How often it is noted that a peer's device log is not what it was.
+pub const LOG_FAULT_NOTED_MS: u64 = 60 * 60 * 1000;

@@ -20,6 +20,8 @@ pub enum Ring {
     Rules,
     /// Agreements changed.
     Peers,
+    /// A device has come to the account, has left it, or waits to come.
+    Devices,
     /// Another session of the same device took its place.
     Replaced,
     /// The homeserver stops.
@@ -34,6 +36,7 @@ impl Ring {
             Self::Peers => 4,
             Self::Replaced => 8,
             Self::Stopping => 16,
+            Self::Devices => 32,
         }
     }
 }

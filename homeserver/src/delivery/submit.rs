@@ -4,25 +4,23 @@
 //! (rules, an agreement or a room changed meanwhile) nothing has happened and all is judged anew.
 
 use bytes::Bytes;
-use federation_proto::ids::{Address, Member, RequestId, RoomId, ServerName};
+use federation_proto::ids::{Member, RoomId, ServerName};
 use federation_proto::limits::MESSAGE_BYTES_MAX;
-use federation_proto::payload::{Handshake, KeyRequest, Payload, Sender};
+use federation_proto::payload::{Handshake, Payload};
 use federation_proto::refusal::{Refusal, RefusalCode};
 use homeserver_api::session::{Commit, Outcome, Submission, SubmissionBody, SubmissionResult};
 
 use super::batch::{Batch, NotTaken, Times, policy_links, settle};
-use super::contacts;
-use super::limits::{CONFLICT_ATTEMPTS_MAX, CONFLICT_RETRY_MS, KEY_REQUEST_TTL_MS};
-use super::{directory, group_info, inbox, outbox::SenderRef, reports};
+use super::limits::{CONFLICT_ATTEMPTS_MAX, CONFLICT_RETRY_MS};
+use super::{directory, group_info, inbox, keys, outbox::SenderRef, reports};
 use crate::audit::Actor;
 use crate::ciphertext::Ciphertext;
-use crate::identity::{LocalAccount, key_packages};
+use crate::identity::LocalAccount;
 use crate::node::Node;
 use crate::policy::{self, Input, Rules};
 use crate::rooms::{self, RoomCommit, RoomMessage, hub};
 use crate::store::device::DeviceOf;
 use crate::store::inbox::InboxBody;
-use crate::store::key_request::{self, KeyRequestRecord};
 use crate::store::submit_state::{self, SubmitState};
 use crate::store::{PartOutcome, Precondition, StoreError};
 
@@ -155,8 +153,19 @@ impl Submitter<'_> {
                 self.message(batch, counter, *room, message).await
             }
             SubmissionBody::Commit(commit) => self.commit(batch, counter, commit).await,
-            SubmissionBody::ClaimKeys { request, address } => {
-                self.claim_keys(batch, counter, *request, address).await
+            SubmissionBody::ClaimKeys {
+                request,
+                address,
+                known,
+            } => keys::claim(self, batch, counter, *request, (address, &known[..])).await,
+            SubmissionBody::AskDevices {
+                request,
+                server,
+                account,
+                known,
+            } => {
+                let of = (server, *account, &known[..]);
+                keys::ask_devices(self, batch, counter, *request, of).await
             }
             SubmissionBody::LookUp {
                 request,
@@ -187,6 +196,7 @@ impl Submitter<'_> {
             SubmissionBody::Message { room, .. } => ("message.refused", room.to_string()),
             SubmissionBody::Commit(commit) => ("commit.refused", commit.room.to_string()),
             SubmissionBody::ClaimKeys { address, .. } => ("invite.refused", address.to_string()),
+            SubmissionBody::AskDevices { server, .. } => ("devices.refused", server.to_string()),
             SubmissionBody::LookUp { server, .. } => ("directory.refused", server.to_string()),
             SubmissionBody::Report(report) => {
                 let Address { server, .. } = &report.address;
@@ -331,50 +341,6 @@ impl Submitter<'_> {
         let room = Some(commit.room);
         batch
             .send(&commit.hub, room, &payload, times, Some(sender))
-            .await
-    }
-
-    async fn claim_keys(
-        &self,
-        batch: &mut Batch<'_>,
-        counter: u64,
-        request: RequestId,
-        address: &Address,
-    ) -> Result<(), NotTaken> {
-        self.evaluate(batch, [&address.server], &Input::Invite)?;
-        if address.server == batch.node.server {
-            let claimant = key_packages::Claimant::Own(self.device.device);
-            let claimed = key_packages::claim(batch, claimant, &address.handle).await;
-            let result = settle(claimed)?;
-            let body = InboxBody::KeyMaterial { request, result };
-            return Ok(inbox::append(batch, self.device.device, body).await?);
-        }
-        // Before the request, in the same lane: so it finds consent there.
-        contacts::starts(batch, self.device, self.account, address).await?;
-        let payload = Payload::KeyRequest(KeyRequest {
-            request,
-            requester: Sender {
-                account: self.device.account,
-                device: self.device.device,
-            },
-            requester_handle: self.account.handle.clone(),
-            handle: address.handle.clone(),
-        });
-        let times = Times {
-            accepted_ms: batch.now_ms,
-            expires_ms: batch.now_ms.saturating_add(KEY_REQUEST_TTL_MS),
-        };
-        let open = KeyRequestRecord {
-            server: address.server.clone(),
-            room: None,
-            // The request may travel that long, and then its answer.
-            expires_ms: times.expires_ms.saturating_add(KEY_REQUEST_TTL_MS),
-        };
-        key_request::put(&mut batch.part, self.device.device, request, &open)?;
-        // A request is of no room; its sender is found by the request's id.
-        let sender = self.sender_ref(RoomId::from_bytes([0; 16]), counter);
-        batch
-            .send(&address.server, None, &payload, times, Some(sender))
             .await
     }
 }

@@ -475,6 +475,7 @@ async fn key_packages_are_claimed_once() {
         body: SubmissionBody::ClaimKeys {
             request: RequestId::from_bytes([u8::try_from(counter).unwrap(); 16]),
             address: address.parse().unwrap(),
+            known: Vec::new(),
         },
     };
     let frame = [
@@ -493,7 +494,7 @@ async fn key_packages_are_claimed_once() {
         .into_iter()
         .map(|body| match body {
             DeliveryBody::KeyMaterial { result, .. } => match result {
-                Ok(claimed) => Ok(claimed[0].key_package.clone()),
+                Ok(claimed) => Ok(claimed.devices[0].key_package.clone()),
                 Err(refusal) => Err(refusal.code),
             },
             other => panic!("{other:?}"),

@@ -21,7 +21,8 @@ pub(super) const fn bound(kind: Kind, bytes_max: u64) -> u64 {
         | Kind::KeyRequest
         | Kind::DirectoryQuery
         | Kind::AbuseReport
-        | Kind::Contact => bytes_max,
+        | Kind::Contact
+        | Kind::LogHead => bytes_max,
         Kind::Tombstone => u64::MAX,
         _ => bytes_max.saturating_mul(WAITING_HANDSHAKE_FACTOR),
     }

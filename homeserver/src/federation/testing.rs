@@ -16,7 +16,7 @@ use homeserver_api::admin::{
     AcceptRequest, CountersignRequest, CreateUserRequest, OfferRequest, Terms,
 };
 use homeserver_api::attributes::MessageAttributes;
-use homeserver_api::client::{EnrolRequest, EnrolResponse};
+use homeserver_api::client::EnrolRequest;
 use homeserver_api::session::{Commit, Outcome, Submission, SubmissionBody};
 use http::{Request, Response};
 use http_body_util::BodyExt;
@@ -29,7 +29,8 @@ use crate::delivery::submit::submit;
 use crate::federation::outbound::{Network, ResponseBody};
 use crate::federation::{inbound, peers};
 use crate::http_client::ConnectionError;
-use crate::identity::{accounts, devices};
+use crate::identity::accounts;
+use crate::identity::enrolment::{self, Enrolled};
 use crate::node::Node;
 use crate::node::testing::{ManualClock, founded_with};
 use crate::rooms::mls_framing::testing::{
@@ -280,17 +281,21 @@ pub(super) async fn enrol(side: &Side, name: &str, key: &rcgen::KeyPair) -> (Per
     let csr = rcgen::CertificateParams::default()
         .serialize_request(key)
         .unwrap();
-    let enrolled: EnrolResponse = devices::enrol(
+    let enrolled = enrolment::enrol(
         &side.node,
         EnrolRequest {
             handle: name.parse().unwrap(),
             password: "a long password".to_owned().into(),
             csr: homeserver_api::Base64(csr.der().to_vec()),
             device_name: "laptop".to_owned(),
+            reset: true,
         },
     )
     .await
     .unwrap();
+    let Enrolled::Now(enrolled) = enrolled else {
+        panic!("a reset does not wait");
+    };
     let (account, device) = (enrolled.account, enrolled.device);
     let person = Person {
         of: DeviceOf { account, device },

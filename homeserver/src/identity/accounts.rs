@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use federation_proto::device_log::How;
 use federation_proto::ids::{AccountId, Address, DeviceId, Handle};
 use homeserver_api::admin::{
     ChangeUserRequest, CreateUserRequest, CreatedUser, ResetPasswordRequest, UserDetail,
     UserSummary,
 };
-use homeserver_api::client::{AccountInfo, DeviceInfo};
+use homeserver_api::client::{AccountInfo, Came, DeviceInfo};
 use homeserver_api::password::{ChangePasswordRequest, Password};
 
 use super::user_types::{self, ATTEMPTS_MAX, STANDARD, record};
@@ -16,10 +17,10 @@ use crate::audit::Actor;
 use crate::delivery::mailboxes::Ring;
 use crate::node::{Node, to_its_end};
 use crate::store::account::{self, AccountRecord};
-use crate::store::device::{self, DeviceOf, DeviceRecord};
+use crate::store::device::{self, DeviceOf};
 use crate::store::{
-    Part, PartOutcome, Precondition, StoreError, Value, allowance, contacts, policy_serial,
-    user_type,
+    Part, PartOutcome, Precondition, StoreError, Value, allowance, contacts, enrolment,
+    policy_serial, user_type,
 };
 
 const PAGE_HANDLES: usize = 500;
@@ -48,6 +49,7 @@ pub async fn create(
             suspended: false,
             password_hash: password_hash.clone(),
             devices: 0,
+            statements: 0,
             created_ms: node.clock.now_ms(),
         };
         account::take_handle(&mut part, &handle, account);
@@ -104,7 +106,7 @@ pub async fn get(node: &Node, handle: &Handle) -> Result<UserDetail, IdentityErr
     let created_ms = account.created_ms;
     Ok(UserDetail {
         summary: summary(node, id, account),
-        device_list: device_list(device::of_account(&node.store, id).await?),
+        device_list: device_list(node, id).await?,
         created_ms,
     })
 }
@@ -122,7 +124,8 @@ pub async fn info(node: &Node, id: AccountId) -> Result<AccountInfo, IdentityErr
         account: id,
         user_type: account.user_type,
         policy,
-        devices: device_list(device::of_account(&node.store, id).await?),
+        devices: device_list(node, id).await?,
+        waiting: super::enrolment::waiting(node, id).await?,
     })
 }
 
@@ -179,7 +182,11 @@ pub async fn change(
 /// Deletes an account with its devices; its handle stays taken.
 pub async fn delete(node: &Arc<Node>, actor: &Actor, handle: &Handle) -> Result<(), IdentityError> {
     for _ in 0..ATTEMPTS_MAX {
-        let (id, _, read) = find(node, handle).await?;
+        let (id, mut account, read) = find(node, handle).await?;
+        let mut chain = node.device_log.chain(node, id).await?;
+        if chain.serial() != account.statements {
+            continue;
+        }
         let mut part = Part::default();
         policy_serial::advance(&mut part, policy_serial::get(&node.store).await?)?;
         part.require(Precondition::Equals(account::key(id), read));
@@ -192,8 +199,10 @@ pub async fn delete(node: &Arc<Node>, actor: &Actor, handle: &Handle) -> Result<
                 account: id,
                 device: *device,
             };
-            devices::delete_records(node, &mut part, of, record).await?;
+            let log = (&mut account, &mut chain);
+            devices::delete_records(node, &mut part, of, record, log).await?;
         }
+        enrolment::delete_account(&node.store, &mut part, id).await?;
         let subject = address(node, handle);
         let detail = format!("{} devices", devices.len());
         record(node, &mut part, actor, "user.deleted", subject, detail);
@@ -355,7 +364,7 @@ async fn new_password(
     }
 }
 
-async fn find(
+pub(super) async fn find(
     node: &Node,
     handle: &Handle,
 ) -> Result<(AccountId, AccountRecord, Value), IdentityError> {
@@ -385,14 +394,31 @@ fn summary(node: &Node, id: AccountId, account: AccountRecord) -> UserSummary {
     }
 }
 
-fn device_list(devices: Vec<(DeviceId, DeviceRecord)>) -> Vec<DeviceInfo> {
-    devices
+/// The account's devices, and how each came to it.
+async fn device_list(node: &Node, id: AccountId) -> Result<Vec<DeviceInfo>, StoreError> {
+    let devices = device::of_account(&node.store, id).await?;
+    let chain = node.device_log.chain(node, id).await?;
+    let came = |device| {
+        let known = chain.device(device)?;
+        let statement = chain
+            .statements()
+            .iter()
+            .find(|statement| statement.serial == known.serial)?;
+        Some(match statement.how {
+            How::Approved { by, .. } => Came::Approved { by },
+            How::Reset => Came::Reset,
+            How::First | How::Removed => Came::First,
+        })
+    };
+    Ok(devices
         .into_iter()
         .map(|(device, record)| DeviceInfo {
             device,
             name: record.name,
             enrolled_ms: record.enrolled_ms,
             not_after_ms: record.not_after_ms,
+            // One that has just gone.
+            came: came(device).unwrap_or(Came::First),
         })
-        .collect()
+        .collect())
 }

@@ -1,65 +1,28 @@
-//! Devices: enrolment, renewal, removal, and who a bearer token stands for.
+//! Devices: renewal, removal, and who a bearer token stands for.
 
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use federation_proto::device_log::{DeviceChain, How};
 use federation_proto::ids::{DeviceId, Handle};
-use homeserver_api::client::{
-    DEVICE_NAME_BYTES_MAX, EnrolRequest, EnrolResponse, RenewRequest, RenewResponse,
-};
+use homeserver_api::client::{DEVICE_NAME_BYTES_MAX, RenewRequest, RenewResponse};
 use ring::digest::{SHA256, digest};
 
+use super::device_log::append;
 use super::user_types::{ATTEMPTS_MAX, record};
-use super::{IdentityError, accounts, user_types};
+use super::{IdentityError, accounts};
 use crate::audit::{Actor, Event};
 use crate::delivery::inbox;
 use crate::delivery::mailboxes::Ring;
 use crate::node::{Node, to_its_end};
 use crate::organisation::{DeviceCertificate, DeviceRequest};
-use crate::store::account;
+use crate::store::account::{self, AccountRecord};
 use crate::store::device::{self, DeviceOf, DeviceRecord};
 use crate::store::{
     Part, PartOutcome, Precondition, StoreError, key_claims, key_package, policy_serial,
     submit_state,
 };
-
-/// Enrols a device of whoever knows the password.
-pub async fn enrol(node: &Node, request: EnrolRequest) -> Result<EnrolResponse, IdentityError> {
-    check_name(&request.device_name)?;
-    let id = account::by_handle(&node.store, &request.handle).await?;
-    let found = match id {
-        Some(id) => account::get(&node.store, id).await?,
-        None => None,
-    };
-    let now_ms = node.clock.now_ms();
-    let hash = found
-        .as_ref()
-        .map(|(account, _)| account.password_hash.clone());
-    let name = request.handle.as_str();
-    let random = node.random.as_ref();
-    let verified = node
-        .sign_in
-        .verify(name, request.password.as_str(), hash, now_ms, random)
-        .await;
-    if matches!(verified, Err(IdentityError::SignInFailed)) {
-        note(node, "sign-in.failed", &request.handle, String::new()).await?;
-    }
-    verified?;
-    for _ in 0..ATTEMPTS_MAX {
-        match attempt(node, &request, now_ms).await {
-            Ok(None) => {}
-            Ok(Some(response)) => return Ok(response),
-            Err(error) => {
-                if error.is_refusal() {
-                    note(node, "device.refused", &request.handle, error.to_string()).await?;
-                }
-                return Err(error);
-            }
-        }
-    }
-    Err(IdentityError::Busy)
-}
 
 /// Audits what whoever signs in was refused, within bounds: anyone may try.
 pub(super) async fn note(
@@ -76,78 +39,6 @@ pub(super) async fn note(
         detail,
     };
     node.repeated.note(&node.store, event).await
-}
-
-/// One attempt to enrol after the password was right; `None` on a conflict.
-async fn attempt(
-    node: &Node,
-    request: &EnrolRequest,
-    now_ms: u64,
-) -> Result<Option<EnrolResponse>, IdentityError> {
-    let gone = || IdentityError::SignInFailed;
-    let id = account::by_handle(&node.store, &request.handle)
-        .await?
-        .ok_or_else(gone)?;
-    let mut part = Part::default();
-    policy_serial::require(&mut part, policy_serial::get(&node.store).await?);
-    let (mut account, read) = account::get(&node.store, id).await?.ok_or_else(gone)?;
-    if account.suspended {
-        return Err(IdentityError::Suspended);
-    }
-    let policy = user_types::get(node, &account.user_type)
-        .await?
-        .ok_or_else(|| IdentityError::UnknownUserType(account.user_type.clone()))?;
-    if account.devices >= policy.devices_max {
-        return Err(IdentityError::TooManyDevices(account.devices));
-    }
-    let of = DeviceOf {
-        account: id,
-        device: DeviceId::from_bytes(node.random_id()?),
-    };
-    let address = accounts::address(node, &account.handle);
-    let certificate = node.keys.issue_device_certificate(
-        &DeviceRequest {
-            csr: request.csr.0.clone(),
-            address: address.clone(),
-            account: id,
-            device: of.device,
-        },
-        now_ms,
-        node.random.as_ref(),
-    )?;
-    let token = new_token(node)?;
-    account.devices += 1;
-    part.require(Precondition::Equals(account::key(id), read));
-    account::put(&mut part, id, &account)?;
-    let new = DeviceRecord {
-        name: request.device_name.clone(),
-        enrolled_ms: now_ms,
-        public_key: certificate.public_key,
-        not_after_ms: certificate.not_after_ms,
-        token_sha256: token_sha256(&token),
-    };
-    device::create(&mut part, of, &new)?;
-    let actor = Actor::Device(of.device);
-    record(
-        node,
-        &mut part,
-        &actor,
-        "device.enrolled",
-        &address,
-        request.device_name.clone(),
-    );
-    if node.store.commit(part).await? == PartOutcome::Conflict {
-        return Ok(None);
-    }
-    Ok(Some(EnrolResponse {
-        address,
-        account: id,
-        device: of.device,
-        token,
-        chain: chain(&certificate),
-        root: node.keys.root().to_vec().into(),
-        not_after_ms: certificate.not_after_ms,
-    }))
 }
 
 /// Issues a new certificate for the same key. The device's key packages carry the old one, which ends
@@ -213,15 +104,21 @@ pub async fn remove(node: &Arc<Node>, actor: &Actor, of: DeviceOf) -> Result<(),
         let (mut account, read) = account::get(&node.store, of.account)
             .await?
             .ok_or_else(unknown)?;
+        let mut chain = node.device_log.chain(node, of.account).await?;
+        if chain.serial() != account.statements {
+            continue;
+        }
         account.devices = account.devices.saturating_sub(1);
         part.require(Precondition::Equals(account::key(of.account), read));
+        delete_records(node, &mut part, of, &device, (&mut account, &mut chain)).await?;
         account::put(&mut part, of.account, &account)?;
-        delete_records(node, &mut part, of, &device).await?;
         let subject = accounts::address(node, &account.handle);
         let detail = format!("device {} ({})", of.device, device.name);
         record(node, &mut part, actor, "device.removed", subject, detail);
         let act = commit_removal(Arc::clone(node), part, vec![of.device]);
         if to_its_end(act).await? == PartOutcome::Committed {
+            let others = chain.devices().iter().map(|known| known.device);
+            node.mailboxes.ring(others, Ring::Devices);
             return Ok(());
         }
     }
@@ -239,13 +136,23 @@ pub async fn authenticate(node: &Node, token: &str) -> Result<Option<DeviceOf>, 
         .map(|_| of))
 }
 
-/// Deletes a device's records, its mail apart.
+/// Deletes a device's records, its mail apart, and writes to the device log that it has gone. The account's
+/// record, which counts the statements, is for the caller to write.
 pub(super) async fn delete_records(
     node: &Node,
     part: &mut Part,
     of: DeviceOf,
     device: &DeviceRecord,
+    (account, chain): (&mut AccountRecord, &mut DeviceChain),
 ) -> Result<(), StoreError> {
+    let now_ms = node.clock.now_ms();
+    let statement = chain.next(of.device, device.public_key, How::Removed, now_ms);
+    chain
+        .push(statement.clone())
+        .map_err(|_| StoreError::Corrupt {
+            family: "device log",
+        })?;
+    append(part, &mut account.statements, &statement)?;
     part.require(Precondition::Present(device::key(of)));
     device::delete(part, of, device);
     submit_state::delete(part, of.device);
@@ -272,7 +179,7 @@ pub(super) async fn commit_removal(
     Ok(outcome)
 }
 
-fn check_name(name: &str) -> Result<(), IdentityError> {
+pub(super) fn check_name(name: &str) -> Result<(), IdentityError> {
     let printable = name.chars().all(|c| !c.is_control());
     if name.is_empty() || name.len() > DEVICE_NAME_BYTES_MAX || !printable {
         return Err(IdentityError::Invalid(format!(

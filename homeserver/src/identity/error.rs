@@ -50,6 +50,29 @@ pub enum IdentityError {
     /// The account has all the devices that it may have.
     #[error("this account has {0} devices, as many as its user type allows: remove one first")]
     TooManyDevices(u32),
+    /// A reset that the user type does not permit, and that no administrator has.
+    #[error(
+        "the devices of this account are not reset by the password alone: approve the new device on another \
+         one of yours, or ask your administrator to allow a reset"
+    )]
+    ResetForbidden,
+    /// The account has had devices, and none is left to approve another one.
+    #[error(
+        "this account has no device left that could approve this one: enrol it by a reset; people who wrote \
+         with you will be asked to confirm it"
+    )]
+    NoDeviceLeft,
+    /// Too many devices wait.
+    #[error(
+        "as many devices of this account wait for approval as may: approve or decline them on a device of \
+         yours, or wait an hour"
+    )]
+    TooManyWaiting,
+    /// No such device waits.
+    #[error(
+        "no such device waits for approval: it was declined, or its hour is over; enrol it again"
+    )]
+    NotWaiting,
     /// A renewal for another key than the device's.
     #[error("the request is for another key than this device's: enrol a new device for a new key")]
     OtherKey,
@@ -75,6 +98,8 @@ impl IdentityError {
             Self::SignInFailed
                 | Self::Suspended
                 | Self::TooManyDevices(_)
+                | Self::ResetForbidden
+                | Self::TooManyWaiting
                 | Self::UnknownUserType(_)
                 | Self::Organisation(OrganisationError::Request(_))
         )

@@ -27,13 +27,13 @@ pub enum Claimant<'a> {
     Peer(Outsider<'a>),
 }
 
-/// Takes one key package of each device of an account, in the batch's part. One answer for an account
+/// Takes one key package of each device of an account, in the batch's part; whose they are. One answer for an account
 /// that does not exist and for one that may not be reached.
 pub async fn claim(
     batch: &mut Batch<'_>,
     claimant: Claimant<'_>,
     handle: &Handle,
-) -> Result<Vec<ClaimedDevice>, NotTaken> {
+) -> Result<(AccountId, Vec<ClaimedDevice>), NotTaken> {
     let store = batch.node.store.clone();
     let id = account::by_handle(&store, handle)
         .await?
@@ -79,7 +79,7 @@ pub async fn claim(
             ),
         ));
     }
-    Ok(claimed)
+    Ok((id, claimed))
 }
 
 async fn take(

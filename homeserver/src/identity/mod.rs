@@ -4,7 +4,9 @@
 
 pub mod accounts;
 mod accounts_cache;
+mod device_log;
 pub mod devices;
+pub mod enrolment;
 mod error;
 pub mod key_packages;
 pub mod passwords;
@@ -12,6 +14,7 @@ mod rate_limit;
 pub mod user_types;
 
 pub use accounts_cache::{AccountsCache, LocalAccount};
+pub use device_log::DeviceLog;
 pub use error::IdentityError;
 pub use passwords::SignInGuard;
 pub use rate_limit::{RateLimit, Remote, network};
@@ -23,8 +26,10 @@ pub(crate) mod testing {
     use federation_proto::ids::{AccountId, DeviceId, Handle, Member};
     use homeserver_api::policy::UserTypePolicy;
 
-    use super::devices;
+    use federation_proto::device_log::How;
+
     use super::user_types::STANDARD;
+    use super::{device_log, devices};
     use crate::node::Node;
     use crate::organisation::DeviceRequest;
     use crate::store::account::{self, AccountRecord};
@@ -43,33 +48,47 @@ pub(crate) mod testing {
         let mut part = Part::default();
         let address = format!("{handle}@{}", node.server);
         let account = id.unwrap_or_else(|| AccountId::from_bytes(node.random_id().unwrap()));
-        if id.is_none() {
-            account::take_handle(&mut part, &handle, account);
-            user_type::put(&mut part, STANDARD, &UserTypePolicy::default()).unwrap();
-            let record = AccountRecord {
-                handle,
-                user_type: STANDARD.to_owned(),
-                suspended: false,
-                password_hash: String::new(),
-                devices: 0,
-                created_ms: 0,
-            };
-            account::put(&mut part, account, &record).unwrap();
-        }
+        let mut record = match account::get(&node.store, account).await.unwrap() {
+            Some((record, _)) => record,
+            None => {
+                account::take_handle(&mut part, &handle, account);
+                user_type::put(&mut part, STANDARD, &UserTypePolicy::default()).unwrap();
+                AccountRecord {
+                    handle,
+                    user_type: STANDARD.to_owned(),
+                    suspended: false,
+                    password_hash: String::new(),
+                    devices: 0,
+                    statements: 0,
+                    created_ms: 0,
+                }
+            }
+        };
         let of = DeviceOf {
             account,
             device: DeviceId::from_bytes(node.random_id().unwrap()),
         };
         certify(node, of, &address);
         let token = devices::new_token(node).unwrap();
-        let record = DeviceRecord {
+        let mut public_key = [0; 32];
+        node.random.fill(&mut public_key).unwrap();
+        let new = DeviceRecord {
             name: "test".to_owned(),
             enrolled_ms: 0,
-            public_key: [0; 32],
+            public_key,
             not_after_ms: u64::MAX,
             token_sha256: devices::token_sha256(&token),
         };
-        device::create(&mut part, of, &record).unwrap();
+        let chain = node.device_log.chain(node, account).await.unwrap();
+        let how = match record.statements {
+            0 => How::First,
+            _ => How::Reset,
+        };
+        let statement = chain.next(of.device, public_key, how, 0);
+        device_log::append(&mut part, &mut record.statements, &statement).unwrap();
+        record.devices += 1;
+        account::put(&mut part, account, &record).unwrap();
+        device::create(&mut part, of, &new).unwrap();
         let outcome = node.store.commit(part).await.unwrap();
         assert_eq!(outcome, PartOutcome::Committed);
         (of, token)

@@ -87,6 +87,14 @@ pub fn look(
     problems
 }
 
+/// The key that a device asks a certificate for.
+///
+/// # Errors
+/// When the request does not stand.
+pub fn device_key(csr: &[u8]) -> Result<[u8; 32], OrganisationError> {
+    certificates::read_request(csr).map(|(_, key)| key)
+}
+
 /// The key in a certificate request of anybody's making, for tests with any bytes.
 #[doc(hidden)]
 pub fn request_key(csr: &[u8]) -> Option<[u8; 32]> {

@@ -8,7 +8,7 @@ use super::record::{decode, encode, prefix_end};
 use super::{Key, Order, Part, Precondition, Store, StoreError, Value};
 
 const FAMILY: &str = "account";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const ACCOUNT: u8 = b'A';
 const HANDLE: u8 = b'H';
 
@@ -25,6 +25,8 @@ pub struct AccountRecord {
     pub password_hash: String,
     /// How many devices it has: changes with each enrolment, so that two at once can't both be the last.
     pub devices: u32,
+    /// How many statements the device log has about it: changes with each device that comes or goes.
+    pub statements: u64,
     /// When it was created, milliseconds since the Unix epoch.
     pub created_ms: u64,
 }

@@ -3,7 +3,7 @@
 use federation_proto::ids::{Address, DeviceId, RequestId, RoomId, ServerName};
 use federation_proto::refusal::Refusal;
 use homeserver_api::contacts::ContactChange;
-use homeserver_api::session::{ClaimedDevice, GroupInfo, Listing};
+use homeserver_api::session::{GroupInfo, KeyMaterial, Listing};
 use serde::{Deserialize, Serialize};
 
 use super::payload::PayloadId;
@@ -75,8 +75,8 @@ pub enum InboxBody {
     KeyMaterial {
         /// The request.
         request: RequestId,
-        /// The key packages, or why not.
-        result: Result<Vec<ClaimedDevice>, Refusal>,
+        /// The devices and key packages, or why not.
+        result: Result<KeyMaterial, Refusal>,
     },
     /// The hub did not take a commit.
     CommitRefused {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use entente_sdk::frames::AbuseReason;
-use entente_sdk::ids::Address;
+use entente_sdk::ids::{Address, DeviceId};
 use entente_sdk::{MessageId, Role, SendOptions};
 
 use crate::place::Place;
@@ -89,8 +89,12 @@ pub(crate) enum Command {
     Contact(Contact),
     /// Show your account and what its policy allows.
     Account,
-    /// Show your account's devices.
-    Devices,
+    /// Show your account's devices and those that wait; approve, decline or remove one.
+    Devices(Devices),
+    /// Take somebody's new devices for his own, after you have asked him by another way.
+    Confirm(Who),
+    /// Show the number to compare with somebody, to be sure that nobody stands between you.
+    Safety(Who),
     /// Change your account's password.
     Password(Password),
     /// Sign this device out: it is removed from your account, and its messages and keys are deleted here.
@@ -115,6 +119,44 @@ pub(crate) struct Enrol {
     /// What you call this device.
     #[arg(long, default_value = "terminal", value_name = "NAME")]
     pub(crate) device_name: String,
+    /// Come without the approval of another device of yours: for when you have none any more. Your administrators see
+    /// it, and people who write with you are asked to confirm this device.
+    #[arg(long)]
+    pub(crate) reset: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Devices {
+    #[command(subcommand)]
+    pub(crate) what: Option<DevicesCommand>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum DevicesCommand {
+    /// Approve the new device that shows this code: it becomes one of your devices.
+    Approve {
+        /// The code, as the new device shows it.
+        code: String,
+    },
+    /// Turn away the device that waits and shows this code.
+    Decline {
+        /// The code.
+        code: String,
+    },
+    /// Sign one of your devices out, wherever it is.
+    Remove {
+        /// The device's id, as `chat devices` shows it.
+        device: DeviceId,
+        /// Don't ask.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Who {
+    /// Whom, such as bob@b.example.
+    pub(crate) address: Address,
 }
 
 #[derive(Args)]

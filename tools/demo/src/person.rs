@@ -44,6 +44,7 @@ impl Person {
         let account = server.create_user(handle, user_type).await?;
         let folder = server.folder().join(format!("device-of-{handle}"));
         let enrolment = Enrolment {
+            reset: false,
             server_endpoint: server.client_endpoint(),
             address: account.address.clone(),
             password: account.password.into(),

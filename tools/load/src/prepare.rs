@@ -197,6 +197,7 @@ async fn pair(from: Enrolment, to: Enrolment, folder: &Path) -> Result<Prepared,
 
 fn enrolment(side: &Side, account: &Account) -> Enrolment {
     Enrolment {
+        reset: false,
         server_endpoint: side.endpoint.clone(),
         address: account.address.clone(),
         password: account.password.as_str().into(),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use homeserver_api::ids::{RoomId, ServerName};
+use homeserver_api::ids::{Address, RoomId, ServerName};
 use homeserver_api::problem::Problem;
 use homeserver_api::refusal::Refusal;
 
@@ -52,6 +52,15 @@ pub enum Error {
     /// A certificate leads to none of the roots of its organisation that are known here.
     #[error("the certificate is not acceptable: it does not lead to the root of {0}")]
     UnknownRoot(ServerName),
+    /// What a homeserver says of somebody's devices is not to be believed.
+    #[error("{0}")]
+    Devices(String),
+    /// Somebody's device came by a reset, and nobody has confirmed it on this device.
+    #[error(
+        "{0} has a new device that no other device of the account has approved: ask them by another way, then \
+         confirm it (`chat confirm {0}`)"
+    )]
+    Unconfirmed(Address),
     /// The device's store cannot be opened with this passphrase or key.
     #[error("the passphrase or key does not open the store")]
     WrongKey,
@@ -131,6 +140,8 @@ impl Error {
             Self::Mls(_) => "mls",
             Self::Certificate(_) | Self::UnknownRoot(_) => "certificate",
             Self::UnknownOrganisation(_) => "unknown-organisation",
+            Self::Devices(_) => "devices",
+            Self::Unconfirmed(_) => "unconfirmed",
             Self::StaleStore => "stale-store",
             Self::RestoredServer => "restored-server",
             Self::WrongKey => "wrong-key",

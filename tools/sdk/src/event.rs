@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use homeserver_api::contacts::ContactChange;
-use homeserver_api::ids::{Address, RoomId, ServerName};
+use homeserver_api::ids::{Address, DeviceId, RoomId, ServerName};
 use homeserver_api::refusal::Refusal;
 use tokio::sync::mpsc;
 
@@ -112,6 +112,35 @@ pub enum Event {
         /// The room.
         room: RoomId,
         /// Why, in words.
+        reason: String,
+    },
+    /// Devices have come to an account that this device has met, the own one too, or have left it.
+    DevicesChanged {
+        /// The account's address.
+        address: Address,
+        /// Devices that came.
+        added: Vec<DeviceId>,
+        /// Devices that left.
+        removed: Vec<DeviceId>,
+        /// Devices that came by a reset which nobody has confirmed here.
+        unconfirmed: Vec<DeviceId>,
+    },
+    /// What a homeserver says of devices is not believed; nothing of it is used.
+    DevicesRefused {
+        /// Whose device log it is.
+        server: ServerName,
+        /// Whose devices, when it is about somebody's.
+        address: Option<Address>,
+        /// Why, in words.
+        reason: String,
+    },
+    /// This device does not send to a room, for somebody's device in it.
+    Held {
+        /// The room.
+        room: RoomId,
+        /// Whose device.
+        address: Address,
+        /// Why, in words, and what to do.
         reason: String,
     },
     /// Something was asked or decided between the account and somebody of another organisation.

@@ -27,6 +27,13 @@ pub fn root_pin(text: &str) {
     let _ = tls::RootPin::parse(text);
 }
 
+/// The code of a new device as a person types it.
+pub fn device_code(text: &str) {
+    if let Some(code) = core::read_code(text) {
+        assert_eq!(core::read_code(&code), Some(code));
+    }
+}
+
 /// Key files.
 pub fn key_file(text: &str) {
     let _ = store::StoreKey::from_text(text);

@@ -27,13 +27,13 @@ mod store;
 mod testing;
 mod tls;
 
-pub use crate::core::DetachedRoom;
-pub use client::{Client, Enrolment};
+pub use crate::core::{DetachedRoom, SafetyNumber};
+pub use client::{Client, Enrolment, Waiting};
 pub use clock::{Clock, SystemClock};
 pub use content::TEXT_BYTES_MAX;
 pub use error::Error;
 pub use event::{EVENTS_WAITING_MAX, Event, Events};
-pub use homeserver_api::client::AccountInfo;
+pub use homeserver_api::client::{AccountInfo, Came, DeviceInfo, WaitingDevice};
 pub use homeserver_api::contacts::{ContactChange, ContactInfo, ContactStanding};
 pub use homeserver_api::ids;
 pub use homeserver_api::limits::CONTACT_TEXT_BYTES_MAX;

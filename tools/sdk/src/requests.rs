@@ -32,6 +32,15 @@ pub(crate) async fn get<A: DeserializeOwned>(
     exchange(endpoint, token, Method::GET, path, Bytes::new()).await
 }
 
+/// `POST path` without a body.
+pub(crate) async fn post<A: DeserializeOwned>(
+    endpoint: &Endpoint,
+    token: &str,
+    path: &str,
+) -> Result<A, Error> {
+    exchange(endpoint, Some(token), Method::POST, path, Bytes::new()).await
+}
+
 /// `method path` with a JSON body.
 pub(crate) async fn send<B: Serialize, A: DeserializeOwned>(
     endpoint: &Endpoint,

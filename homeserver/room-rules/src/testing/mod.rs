@@ -137,6 +137,11 @@ impl Organisation {
         )
     }
 
+    /// The issuing CA's certificate and its private key (PKCS#8).
+    pub(crate) fn issuing(&self) -> (Vec<u8>, Vec<u8>) {
+        (self.issuing.clone(), self.issuing_key.serialize_der())
+    }
+
     /// SHA-256 of the root, in hexadecimal digits.
     pub fn fingerprint(&self) -> String {
         hex::encode(certificate::hash(&self.root))

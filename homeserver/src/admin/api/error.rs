@@ -84,6 +84,10 @@ impl From<IdentityError> for AdminError {
             IdentityError::UserTypeInUse(_) => Self::Conflict("user-type-in-use", text),
             IdentityError::Suspended
             | IdentityError::TooManyDevices(_)
+            | IdentityError::ResetForbidden
+            | IdentityError::NoDeviceLeft
+            | IdentityError::TooManyWaiting
+            | IdentityError::NotWaiting
             | IdentityError::OtherKey => Self::Conflict("conflict", text),
             IdentityError::Busy => Self::Busy(text),
             IdentityError::Invalid(_) => Self::Malformed(text),

@@ -81,6 +81,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/admin/v1/users/{handle}", patch(users::change::handle))
         .route("/admin/v1/users/{handle}", delete(users::delete::handle))
         .route("/admin/v1/users/{handle}/password", post(users::reset_password::handle))
+        .route("/admin/v1/users/{handle}/device-reset", post(users::allow_reset::handle))
         .route("/admin/v1/users/{handle}/devices/{device}", delete(users::remove_device::handle))
         .route("/admin/v1/peers", get(peers::list::handle))
         .route("/admin/v1/peers/{server}", get(peers::show::handle))

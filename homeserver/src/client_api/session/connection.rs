@@ -195,7 +195,7 @@ impl Session<'_> {
     async fn act_on_rings(&mut self) -> Result<(), End> {
         let rings = std::mem::take(&mut self.rings);
         check_ended(rings)?;
-        let mut changed = rings.has(Ring::Peers);
+        let mut changed = rings.has(Ring::Peers) || rings.has(Ring::Devices);
         if rings.has(Ring::Rules) {
             changed |= self.check_rules().await?;
         }

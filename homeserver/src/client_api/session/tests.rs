@@ -367,3 +367,29 @@ async fn silent_devices_are_cut() {
     let silent = start.elapsed().as_secs();
     assert!((60..=92).contains(&silent), "{silent}");
 }
+
+/// Goal: a device that another one of its account signs out is cut at once, not when some time has passed, and the other
+/// one is told of it; by virtual time that stands still meanwhile.
+#[tokio::test]
+async fn a_remote_sign_out_takes_no_time() {
+    let (node, _) = node("a.example");
+    let (old, old_token) = device_with_token(&node, "alice").await;
+    let (lost, lost_token) = device_with_token(&node, "alice").await;
+    let (mut at_hand, _) = session(&node, &old_token).await;
+    let (mut away, _) = session(&node, &lost_token).await;
+    tokio::time::pause();
+    // While a blocking task is at work the paused clock does not run ahead to the next timer.
+    let (work, wait) = std::sync::mpsc::channel::<()>();
+    let blocking = tokio::task::spawn_blocking(move || wait.recv());
+    let before = tokio::time::Instant::now();
+    devices::remove(&node, &Actor::Device(old.device), lost)
+        .await
+        .unwrap();
+    assert_eq!(closed(&mut away).await, CLOSE_DEVICE_REMOVED);
+    assert_eq!(before.elapsed(), std::time::Duration::ZERO);
+    assert_eq!(next(&mut at_hand).await, ServerFrame::AccountChanged);
+    drop(work);
+    let _ = blocking.await;
+    let refused = connect(&node, &lost_token, SUBPROTOCOL).await;
+    assert!(refused.is_err(), "its token is void");
+}

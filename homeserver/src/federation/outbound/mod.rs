@@ -23,6 +23,7 @@ use federation_proto::ids::ServerName;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::delivery::log_heads;
 use crate::federation::files;
 use crate::federation::peers;
 use crate::node::{Hint, Node};
@@ -130,6 +131,9 @@ async fn round(node: &Arc<Node>) -> Result<(), StoreError> {
             peers::expire(node, &peer.server).await?;
         } else if peer.is_signed() {
             peers::warn(node, &peer).await?;
+        }
+        if peer.in_force(now_ms).is_ok() {
+            log_heads::tell(node, &peer.server).await?;
         }
     }
     dead_letters::delete_old(&node.store, now_ms).await?;

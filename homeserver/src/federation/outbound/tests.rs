@@ -45,6 +45,7 @@ mod claims;
 mod consortium;
 mod contacts;
 mod declarations;
+mod device_logs;
 mod directory;
 mod documents;
 mod faulty_wires;
@@ -216,6 +217,7 @@ async fn messages_and_keys_both_ways() {
     let claim = SubmissionBody::ClaimKeys {
         request,
         address: "nobody@b.example".parse().unwrap(),
+        known: Vec::new(),
     };
     alice.submit(&a, claim).await;
     drain(&mut to_b).await;

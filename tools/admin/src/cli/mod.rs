@@ -243,6 +243,14 @@ pub(crate) enum UserCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeviceCommand {
+    /// Let whoever knows an account's password enrol a device without another one's approval, once within 24 hours.
+    ///
+    /// For somebody who has lost every device, where the user type does not permit it by the password alone. People who
+    /// wrote with the account are asked to confirm the new device.
+    AllowReset {
+        /// The account's handle.
+        handle: Handle,
+    },
     /// Remove a device: its session is cut and its waiting messages are deleted.
     Remove {
         /// The account's handle.

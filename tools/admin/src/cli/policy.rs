@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Subcommand};
 use homeserver_api::policy::{
-    Bounds, DirectoryListing, ExternalScope, OutsideContacts, UserTypePolicy,
+    Bounds, DeviceReset, DirectoryListing, ExternalScope, OutsideContacts, UserTypePolicy,
 };
 
 use crate::values::{parse_bytes, parse_seconds};
@@ -39,7 +39,7 @@ pub(crate) struct UserTypeSetArguments {
     /// prints it under `policy`; no other flag goes with it.
     #[arg(long, value_name = "FILE", exclusive = false, conflicts_with_all = [
         "ttl_min", "ttl_max", "ttl_default", "burn_min", "burn_max", "burn_default", "external",
-        "files", "file_max", "devices_max", "directory", "outside_contacts",
+        "files", "file_max", "devices_max", "directory", "outside_contacts", "device_reset",
     ])]
     pub(crate) from_file: Option<PathBuf>,
     /// Shortest time-to-live of a message.
@@ -80,6 +80,10 @@ pub(crate) struct UserTypeSetArguments {
     /// (`open`), or whom the person has consented to (`ask`). Conversations that there are go on.
     #[arg(long, value_name = "open|ask", value_parser = parse_outside_contacts)]
     outside_contacts: Option<OutsideContacts>,
+    /// How an account without a device at hand gets a new one: by its `password`, or only with an `administrator`'s
+    /// leave (`hsctl device allow-reset`). Either way people who wrote with it confirm the new device.
+    #[arg(long, value_name = "password|administrator", value_parser = parse_device_reset)]
+    device_reset: Option<DeviceReset>,
 }
 
 impl UserTypeSetArguments {
@@ -94,6 +98,7 @@ impl UserTypeSetArguments {
             devices_max: self.devices_max.unwrap_or(policy.devices_max),
             directory: self.directory.unwrap_or(policy.directory),
             outside_contacts: self.outside_contacts.unwrap_or(policy.outside_contacts),
+            device_reset: self.device_reset.unwrap_or(policy.device_reset),
         }
     }
 }
@@ -147,6 +152,14 @@ fn parse_outside_contacts(text: &str) -> Result<OutsideContacts, String> {
     }
 }
 
+fn parse_device_reset(text: &str) -> Result<DeviceReset, String> {
+    match text {
+        "password" => Ok(DeviceReset::Password),
+        "administrator" => Ok(DeviceReset::Administrator),
+        _ => Err("write password or administrator".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -195,6 +208,9 @@ mod tests {
             set("--files no").apply(asked).outside_contacts,
             OutsideContacts::Ask
         );
+        let strict = set("--device-reset administrator").apply(former.clone());
+        assert_eq!(strict.device_reset, DeviceReset::Administrator);
+        assert_eq!(set("").apply(strict.clone()), strict);
         assert_eq!(
             set("--external none").apply(former).external,
             ExternalScope::None

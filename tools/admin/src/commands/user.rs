@@ -4,6 +4,7 @@ use homeserver_api::admin::{
     ChangeUserRequest, CreateUserRequest, CreatedUser, ResetPasswordRequest, UserDetail,
     UserSummary, Users,
 };
+use homeserver_api::client::Came;
 use homeserver_api::ids::Handle;
 
 use super::{confirm, new_password};
@@ -85,11 +86,21 @@ pub(super) async fn run_device(
     command: DeviceCommand,
     format: Format,
 ) -> Result<(), Failure> {
-    let DeviceCommand::Remove {
-        handle,
-        device,
-        yes,
-    } = command;
+    let (handle, device, yes) = match command {
+        DeviceCommand::AllowReset { handle } => {
+            admin
+                .post_nothing(&format!("{}/device-reset", path(&handle)))
+                .await?;
+            return format.done(&format!(
+                "{handle} may enrol a device by a reset (`chat enrol --reset`), once within 24 hours."
+            ));
+        }
+        DeviceCommand::Remove {
+            handle,
+            device,
+            yes,
+        } => (handle, device, yes),
+    };
     if !yes {
         confirm(
             &format!("Remove device {device} of {handle}, for good?"),
@@ -167,6 +178,14 @@ fn state(user: &UserSummary) -> &'static str {
     }
 }
 
+fn came(came: &Came) -> String {
+    match came {
+        Came::First => "as the first".to_owned(),
+        Came::Approved { by } => format!("approved by {by}"),
+        Came::Reset => "by a reset".to_owned(),
+    }
+}
+
 fn user_sheet(user: &UserDetail) -> String {
     let sheet = facts(vec![
         ("address", user.summary.address.to_string()),
@@ -184,11 +203,12 @@ fn user_sheet(user: &UserDetail) -> String {
                 device.name.clone(),
                 instant_and_distance(device.enrolled_ms),
                 instant_and_distance(device.not_after_ms),
+                came(&device.came),
             ]
         })
         .collect();
     let devices = list(
-        &["device", "name", "enrolled", "certificate ends"],
+        &["device", "name", "enrolled", "certificate ends", "came"],
         rows,
         "No devices.",
     );

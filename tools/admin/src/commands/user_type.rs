@@ -2,7 +2,7 @@
 
 use homeserver_api::admin::{UserType, UserTypes};
 use homeserver_api::policy::{
-    Bounds, DirectoryListing, ExternalScope, OutsideContacts, UserTypePolicy,
+    Bounds, DeviceReset, DirectoryListing, ExternalScope, OutsideContacts, UserTypePolicy,
 };
 
 use super::{confirm, read_file};
@@ -129,6 +129,7 @@ fn type_sheet(user_type: &UserType) -> String {
         ("files", files(policy)),
         ("devices", format!("at most {}", policy.devices_max)),
         ("found by", found_by(policy.directory).to_owned()),
+        ("device reset", device_reset(policy.device_reset).to_owned()),
     ])
 }
 
@@ -174,6 +175,13 @@ fn outside_contacts(setting: OutsideContacts) -> String {
         }
     }
     .to_owned()
+}
+
+const fn device_reset(setting: DeviceReset) -> &'static str {
+    match setting {
+        DeviceReset::Password => "by the password, when no device can approve a new one",
+        DeviceReset::Administrator => "with an administrator's leave",
+    }
 }
 
 fn files(policy: &UserTypePolicy) -> String {
@@ -232,7 +240,8 @@ mod tests {
              outside contacts     open: anyone whom agreements let through may start a conversation\n\
              files                up to 100 MiB\n\
              devices              at most 5\n\
-             found by             who knows the whole handle"
+             found by             who knows the whole handle\n\
+             device reset         by the password, when no device can approve a new one"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! `chat account` and `chat devices`.
+//! `chat account`.
 
 use entente_sdk::{Bounds, OutsideContacts};
 use serde_json::json;
@@ -9,7 +9,6 @@ use crate::failure::Result;
 use crate::show::duration::describe_seconds;
 use crate::show::message::describe_bytes;
 use crate::show::output::Output;
-use crate::show::safe;
 
 pub(super) async fn account(common: &Common, output: &Output) -> Result {
     with_session(common, output, async |client| {
@@ -94,25 +93,4 @@ fn external(policy: &impl serde::Serialize) -> String {
         }
         _ => "none.".to_owned(),
     }
-}
-
-pub(super) async fn devices(common: &Common, output: &Output) -> Result {
-    with_session(common, output, async |client| {
-        let account = in_time(common, "Asking your homeserver", client.account()).await?;
-        let own = client.member().device;
-        for device in &account.devices {
-            let here = device.device == own;
-            output.object(&json!({"type": "device", "this": here, "device": device}))?;
-            let mark = if here { "  (this one)" } else { "" };
-            output.line(&format!(
-                "{}  {}  since {}, certificate until {}{mark}",
-                device.device,
-                output.paint.strong(&safe::one_line(&device.name)),
-                output.clock.date_and_time(device.enrolled_ms),
-                output.clock.date_and_time(device.not_after_ms),
-            ))?;
-        }
-        Ok(())
-    })
-    .await
 }

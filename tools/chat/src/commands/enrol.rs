@@ -1,6 +1,8 @@
 //! `chat enrol`.
 
-use entente_sdk::{Client, Enrolment};
+use entente_sdk::{Client, Enrolment, Waiting};
+use qrcode::render::unicode::Dense1x2;
+use qrcode::{EcLevel, QrCode};
 use serde_json::json;
 
 use crate::cli::{Common, Enrol};
@@ -24,8 +26,13 @@ pub(super) async fn run(common: &Common, arguments: &Enrol, output: &Output) -> 
         password,
         root_sha256: arguments.root_sha256.clone(),
         device_name: arguments.device_name.clone(),
+        reset: arguments.reset,
     };
-    let client = Client::enrol(&folder, key, enrolment).await?;
+    let told = |waiting: &Waiting| {
+        // Nobody hears of it when the output has gone; the device waits all the same.
+        let _ = tell(waiting, output);
+    };
+    let client = Client::enrol_with(&folder, key, enrolment, told).await?;
     output.object(&json!({
         "type": "enrolled",
         "address": client.address(),
@@ -39,4 +46,29 @@ pub(super) async fn run(common: &Common, arguments: &Enrol, output: &Output) -> 
     output.line("Say hello to somebody: chat talk ADDRESS")?;
     device::close(&client, output).await;
     Ok(())
+}
+
+/// What a person carries to a device of his.
+fn tell(waiting: &Waiting, output: &Output) -> Result {
+    output.object(&json!({
+        "type": "waits-for-approval",
+        "code": waiting.code,
+        "qr": waiting.qr,
+        "until_ms": waiting.until_ms,
+    }))?;
+    output.line(
+        "Your account has devices already: one of them has to approve this one. There, type (or scan):",
+    )?;
+    output.line(&format!(
+        "  chat devices approve {}",
+        output.paint.strong(&waiting.code)
+    ))?;
+    if let Ok(code) = QrCode::with_error_correction_level(&waiting.qr, EcLevel::L) {
+        let picture = code.render::<Dense1x2>().build();
+        picture.lines().try_for_each(|line| output.line(line))?;
+    }
+    output.line(&format!(
+        "Waiting until {}. Without any other device: chat enrol --reset",
+        output.clock.date_and_time(waiting.until_ms)
+    ))
 }

@@ -2,6 +2,7 @@
 
 mod account;
 mod contact;
+mod devices;
 mod enrol;
 mod files;
 mod find;
@@ -57,7 +58,9 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result {
         Command::Report(arguments) => report::run(common, &arguments, output).await,
         Command::Contact(what) => contact::run(common, &what, output).await,
         Command::Account => account::account(common, output).await,
-        Command::Devices => account::devices(common, output).await,
+        Command::Devices(arguments) => devices::run(common, &arguments, output).await,
+        Command::Confirm(who) => devices::confirm(common, &who.address, output).await,
+        Command::Safety(who) => devices::safety(common, &who.address, output).await,
         Command::Password(arguments) => password::run(common, &arguments, output).await,
         Command::SignOut(arguments) => sign_out::run(common, &arguments, output).await,
     }

@@ -50,6 +50,14 @@ pub(super) async fn accepted(
     for_ever: bool,
     output: &Output,
 ) -> Result {
+    let room = client.message(message).await?.room;
+    if let Some(reason) = client.held(room).await?.first() {
+        output.object(&MessageObject::from(&client.message(message).await?))?;
+        return Err(Failure::not_now(
+            "held",
+            format!("The message waits on this device: {reason}. Don't send it again."),
+        ));
+    }
     // A device that the homeserver refuses would wait in vain.
     let acceptance = async {
         tokio::select! {

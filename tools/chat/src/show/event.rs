@@ -1,6 +1,6 @@
 //! Events as objects for programs, and those that are news for people as lines.
 
-use entente_sdk::ids::Address;
+use entente_sdk::ids::{Address, DeviceId};
 use entente_sdk::{ContactChange, Event};
 use serde_json::{Value, json};
 
@@ -67,6 +67,30 @@ pub(crate) fn object(event: &Event) -> Value {
         } => {
             json!({"type": "contact-changed", "address": address, "change": change, "text": text})
         }
+        Event::DevicesChanged {
+            address,
+            added,
+            removed,
+            unconfirmed,
+        } => json!({
+            "type": "devices-changed",
+            "address": address,
+            "added": added,
+            "removed": removed,
+            "unconfirmed": unconfirmed,
+        }),
+        Event::DevicesRefused {
+            server,
+            address,
+            reason,
+        } => json!({
+            "type": "devices-refused", "server": server, "address": address, "reason": reason,
+        }),
+        Event::Held {
+            room,
+            address,
+            reason,
+        } => json!({"type": "held", "room": room, "address": address, "reason": reason}),
         other => json!({"type": "other", "detail": format!("{other:?}")}),
     }
 }
@@ -119,8 +143,53 @@ pub(crate) fn news(event: &Event, clock: LocalClock) -> Option<String> {
             change,
             text,
         } => Some(contact(address, *change, &safe::one_line(text))),
+        Event::DevicesChanged {
+            address,
+            added,
+            removed,
+            unconfirmed,
+        } => Some(devices(address, added, removed, unconfirmed)),
+        Event::DevicesRefused { server, reason, .. } => Some(format!(
+            "What {server} says of devices is not believed: {}. Nothing of it is used; ask your administrator.",
+            safe::one_line(reason)
+        )),
+        Event::Held { reason, .. } => {
+            Some(format!("What you write waits: {}.", safe::one_line(reason)))
+        }
         _ => None,
     }
+}
+
+/// Devices in a sentence.
+fn names(devices: &[DeviceId]) -> String {
+    let names: Vec<String> = devices.iter().map(ToString::to_string).collect();
+    names.join(", ")
+}
+
+/// Which devices came and went.
+fn devices(
+    address: &Address,
+    added: &[DeviceId],
+    removed: &[DeviceId],
+    unconfirmed: &[DeviceId],
+) -> String {
+    let mut told = Vec::new();
+    if !added.is_empty() {
+        told.push(format!("{address} has a new device: {}", names(added)));
+    }
+    if !removed.is_empty() {
+        told.push(format!(
+            "{address} has no longer the device {}",
+            names(removed)
+        ));
+    }
+    let mut told = format!("{}. Your safety number has changed.", told.join("; "));
+    if !unconfirmed.is_empty() {
+        told.push_str(&format!(
+            " No other device of the account has approved it: ask them by another way, then chat confirm {address}"
+        ));
+    }
+    told
 }
 
 /// A time of which messages may be missing.

@@ -2,15 +2,18 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use homeserver_api::client::{DEVICE_NAME_BYTES_MAX, EnrolRequest, EnrolResponse};
+use homeserver_api::client::{DEVICE_NAME_BYTES_MAX, EnrolPending, EnrolRequest, EnrolResponse};
 use homeserver_api::ids::Address;
 use homeserver_api::password::Password;
 use http::Method;
+use serde::Deserialize;
+use tokio::time::sleep;
 
 use crate::certificate::{AnchorSet, Validity};
 use crate::clock::Clock;
-use crate::core::{Core, Identity};
+use crate::core::{Core, Identity, device_code};
 use crate::error::Error;
 use crate::mls::DeviceKey;
 use crate::requests;
@@ -32,6 +35,31 @@ pub struct Enrolment {
     pub root_sha256: String,
     /// What the user calls the device.
     pub device_name: String,
+    /// Whether it comes without the approval of another device of the account: people who wrote with it are asked to
+    /// confirm it. Has no effect for the account's first device.
+    pub reset: bool,
+}
+
+/// A new device that waits until another device of the account approves it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// What the other device is given: `chat devices approve CODE`.
+    pub code: String,
+    /// The same for a camera, with the whole key: a text for a QR code.
+    pub qr: String,
+    /// Until when it waits, milliseconds since the Unix epoch.
+    pub until_ms: u64,
+}
+
+/// How often a device that waits asks how it stands.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+
+/// The homeserver's answer: a device, or one that waits.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Answer {
+    Now(EnrolResponse),
+    Waits(EnrolPending),
 }
 
 impl std::fmt::Debug for Enrolment {
@@ -47,6 +75,7 @@ pub(super) async fn enrol(
     key: StoreKey,
     enrolment: Enrolment,
     clock: Arc<dyn Clock>,
+    waits: impl FnOnce(&Waiting),
 ) -> Result<Core, Error> {
     let name = &enrolment.device_name;
     if name.is_empty() || name.len() > DEVICE_NAME_BYTES_MAX {
@@ -72,12 +101,42 @@ pub(super) async fn enrol(
             .certificate_request(&enrolment.address.to_string())?
             .into(),
         device_name: enrolment.device_name.clone(),
+        reset: enrolment.reset,
     };
-    let answer: EnrolResponse =
+    let answer: Answer =
         requests::send(&endpoint, None, Method::POST, "/v1/devices", &request).await?;
+    let answer = match answer {
+        Answer::Now(response) => response,
+        Answer::Waits(pending) => {
+            let key = device_key.public()?;
+            waits(&waiting(&enrolment, &key, &pending));
+            approved(&endpoint, pending).await?
+        }
+    };
     let now_ms = clock.now_ms();
     let (identity, anchors) = check(&enrolment, pin, device_key, answer, now_ms)?;
     blocking(move || Core::create(&folder, store, clock, &identity, &anchors)).await
+}
+
+/// What the new device shows.
+fn waiting(enrolment: &Enrolment, key: &[u8], pending: &EnrolPending) -> Waiting {
+    let Address { server, handle } = &enrolment.address;
+    Waiting {
+        code: device_code(key, &enrolment.address),
+        qr: format!("entente://{server}/approve/{handle}/{}", hex::encode(key)),
+        until_ms: pending.until_ms,
+    }
+}
+
+/// Waits until a device of the account has approved this one.
+async fn approved(endpoint: &Endpoint, pending: EnrolPending) -> Result<EnrolResponse, Error> {
+    loop {
+        match requests::post(endpoint, &pending.token, "/v1/devices/waiting").await {
+            Ok(Answer::Now(response)) => return Ok(response),
+            Ok(Answer::Waits(_)) | Err(Error::Unreachable { .. }) => sleep(ASK_EVERY).await,
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 async fn blocking<T: Send + 'static>(

@@ -1,6 +1,7 @@
 //! The client: one enrolled device.
 
 mod contacts;
+mod devices;
 mod driver;
 mod enrol;
 mod files;
@@ -10,9 +11,9 @@ mod upkeep;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use homeserver_api::client::AccountInfo;
+use homeserver_api::client::{AccountInfo, WaitingDevice};
 use homeserver_api::contacts::{ContactAct, ContactInfo};
-use homeserver_api::ids::{Address, Member, RoomId, ServerName};
+use homeserver_api::ids::{Address, DeviceId, Member, RoomId, ServerName};
 use homeserver_api::password::Password;
 use homeserver_api::policy::UserTypePolicy;
 use homeserver_api::session::{Listing, Sought};
@@ -20,13 +21,13 @@ use room_rules::settings::Role;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-pub use enrol::Enrolment;
+pub use enrol::{Enrolment, Waiting};
 #[cfg(feature = "fuzzing")]
 pub(crate) use files::open_any_chunk;
 
 use crate::clock::{Clock, SystemClock};
 use crate::content::Part;
-use crate::core::{Core, DetachedRoom};
+use crate::core::{Core, DetachedRoom, SafetyNumber};
 use crate::error::Error;
 use crate::event::Events;
 use crate::message::{AbuseReport, Message, MessageId, Room, SendOptions};
@@ -67,8 +68,22 @@ impl Client {
         key: StoreKey,
         enrolment: Enrolment,
     ) -> Result<Self, Error> {
+        Self::enrol_with(dir, key, enrolment, |_| {}).await
+    }
+
+    /// As [`Client::enrol`]. When a device of the account has to approve this one, `waits` is called, for a person to
+    /// carry the code there; then this waits for it.
+    ///
+    /// # Errors
+    /// As for [`Client::enrol`]; also when the device is declined, or nobody approves it in time.
+    pub async fn enrol_with(
+        dir: impl AsRef<Path>,
+        key: StoreKey,
+        enrolment: Enrolment,
+        waits: impl FnOnce(&Waiting),
+    ) -> Result<Self, Error> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let core = enrol::enrol(dir.as_ref(), key, enrolment, Arc::clone(&clock)).await?;
+        let core = enrol::enrol(dir.as_ref(), key, enrolment, Arc::clone(&clock), waits).await?;
         let client = Self::new(core, clock, dir.as_ref())?;
         upkeep::first(&client.shared).await?;
         Ok(client)
@@ -145,6 +160,56 @@ impl Client {
     /// When the homeserver can't be reached or refuses: above all when `old` is not the present password.
     pub async fn change_password(&self, old: Password, new: Password) -> Result<(), Error> {
         upkeep::change_password(&self.shared, old, new).await
+    }
+
+    /// Approves the device of the account that waits and shows this code; which one it is.
+    ///
+    /// # Errors
+    /// When no waiting device has the code, or the homeserver can't be reached or refuses.
+    pub async fn approve_device(&self, code: &str) -> Result<WaitingDevice, Error> {
+        devices::approve(&self.shared, code).await
+    }
+
+    /// Turns away the device that waits and shows this code; which one it is.
+    ///
+    /// # Errors
+    /// As for [`Client::approve_device`].
+    pub async fn decline_device(&self, code: &str) -> Result<WaitingDevice, Error> {
+        devices::decline(&self.shared, code).await
+    }
+
+    /// Signs a device of the account out, wherever it is: its session is cut.
+    ///
+    /// # Errors
+    /// When the account has no such device, or the homeserver can't be reached or refuses.
+    pub async fn remove_device(&self, device: DeviceId) -> Result<(), Error> {
+        devices::remove(&self.shared, device).await
+    }
+
+    /// Takes somebody's devices as they are now, those that came by a reset too: a person has asked him by another
+    /// way. What waited for that is sent.
+    ///
+    /// # Errors
+    /// When this device has not met him.
+    pub async fn confirm(&self, address: &Address) -> Result<(), Error> {
+        let address = address.clone();
+        self.shared.run(move |core| core.confirm(&address)).await
+    }
+
+    /// What keeps this device from sending to a room, in words; nothing as a rule.
+    ///
+    /// # Errors
+    /// When the room is unknown or the store fails.
+    pub async fn held(&self, room: RoomId) -> Result<Vec<String>, Error> {
+        self.shared.run(move |core| core.held_because(room)).await
+    }
+
+    /// The safety number with somebody, by the newest devices of both as far as they can be had now.
+    ///
+    /// # Errors
+    /// When this device has not met him.
+    pub async fn safety(&self, address: &Address) -> Result<SafetyNumber, Error> {
+        devices::safety(&self.shared, address).await
     }
 
     /// Everybody of other organisations with whom the account has asked or decided something.

@@ -49,6 +49,8 @@ pub(super) struct Shared {
     pub(super) outbox: Notify,
     /// Counter of the last durable submission.
     pub(super) last_counter: AtomicU64,
+    /// An answer about somebody's devices has come.
+    pub(super) answered: Notify,
     /// The keeper has something to look at.
     pub(super) keeper: Notify,
     /// When the next message may be due; `u64::MAX` for never.
@@ -132,6 +134,7 @@ impl Shared {
             link: watch::Sender::new(Link::Stopped),
             outbox: Notify::new(),
             last_counter: AtomicU64::new(last_counter),
+            answered: Notify::new(),
             keeper: Notify::new(),
             next_deadline: AtomicU64::new(next_deadline),
             replaced: AtomicBool::new(false),
@@ -320,6 +323,9 @@ impl Shared {
         }
         if effects.outbox_grew {
             self.outbox.notify_one();
+        }
+        if effects.devices_answered {
+            self.answered.notify_waiters();
         }
         let replaced = effects.replaced && !self.replaced.swap(true, Ordering::AcqRel);
         if replaced || effects.schedule_changed {

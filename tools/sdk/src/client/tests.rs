@@ -13,11 +13,13 @@ use crate::testing::loopback::{Loopback, PASSWORD, within};
 
 mod asking;
 mod contacts;
+mod devices;
 
 const KEY: StoreKey = StoreKey::Key([3; 32]);
 
 fn enrolment(homeserver: &Loopback, handle: &str) -> Enrolment {
     Enrolment {
+        reset: false,
         server_endpoint: homeserver.address.to_string(),
         address: format!("{handle}@{}", homeserver.organisation.server)
             .parse()

@@ -12,6 +12,7 @@ use homeserver_api::client::{
 use homeserver_api::password::{ChangePasswordRequest, Password};
 use http::Method;
 
+use super::devices;
 use super::shared::Shared;
 use crate::core::Core;
 use crate::error::Error;
@@ -98,6 +99,8 @@ async fn account_now(shared: &Arc<Shared>) -> Result<(), Error> {
         })
         .await?;
     anchors(shared).await?;
+    // With the newest roots: who answers is held to them.
+    devices::own_history(shared).await?;
     room_certificate(shared).await
 }
 
@@ -118,7 +121,17 @@ pub(super) async fn anchors(shared: &Arc<Shared>) -> Result<(), Error> {
         "/v1/anchors",
     )
     .await?;
-    let pin = shared.run(move |core| core.set_anchors(&anchors)).await?;
+    let pin = shared
+        .run(move |core| {
+            let pin = core.set_anchors(&anchors)?;
+            for anchor in anchors {
+                if let Some(head) = anchor.log_head {
+                    core.hear_head(&anchor.server, &head.0)?;
+                }
+            }
+            Ok(pin)
+        })
+        .await?;
     if let Some(pin) = pin {
         shared.endpoint.repin(pin);
     }

@@ -102,7 +102,11 @@ impl Core {
         if record.standing != Standing::Joined || self.membership_commit_in_flight(room) {
             return Ok(());
         }
-        for number in self.store.numbers(Family::Queue, room.as_bytes())? {
+        let waiting = self.store.numbers(Family::Queue, room.as_bytes())?;
+        if waiting.is_empty() || !self.may_send(room)? {
+            return Ok(());
+        }
+        for number in waiting {
             let record = self.room(room)?.clone();
             let old = record.epoch_began_ms.saturating_add(REFRESH_AFTER_MS) < self.now_ms();
             let stale =

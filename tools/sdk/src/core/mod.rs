@@ -9,6 +9,7 @@
 //! What is kept in memory is a cache of the store and is read again after a failed job.
 
 mod detached;
+mod devices;
 mod expiry;
 mod keys;
 mod look_ups;
@@ -35,6 +36,8 @@ use homeserver_api::session::{FRAME_BYTES_MAX, Listing, Submission, SubmissionBo
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 pub use detached::DetachedRoom;
+pub use devices::safety::SafetyNumber;
+pub(crate) use devices::safety::{device_code, read_code};
 pub(crate) use records::Identity;
 #[cfg(feature = "fuzzing")]
 pub(crate) use records::read_any;
@@ -68,6 +71,8 @@ pub(crate) struct Effects {
     pub(crate) look_ups: Vec<(RequestId, Result<Listing, Refusal>)>,
     /// Reports that the homeserver answered, by the submission's counter.
     pub(crate) reports: Vec<(u64, Result<(), Refusal>)>,
+    /// Whether an answer about somebody's devices has come.
+    pub(crate) devices_answered: bool,
     /// Whether there is more to send.
     pub(crate) outbox_grew: bool,
     /// Whether a deadline may have come nearer.
@@ -107,6 +112,8 @@ pub(crate) struct Core {
     deleted: Vec<(u64, RoomId, u64)>,
     /// Rooms whose own leaf could not be renewed, and when that is tried again.
     refresh_after: BTreeMap<RoomId, u64>,
+    /// What is known of people's devices.
+    known: devices::Known,
     /// Rooms that this device is on its way back into, and when their hub is asked again.
     resync_at: BTreeMap<RoomId, u64>,
     effects: Effects,
@@ -176,6 +183,7 @@ impl Core {
             deleted: Vec::new(),
             refresh_after: BTreeMap::new(),
             resync_at: BTreeMap::new(),
+            known: devices::Known::default(),
             effects: Effects::default(),
             key_packages_used: 0,
             roots_are_fresh: true,
@@ -218,6 +226,7 @@ impl Core {
             .into_iter()
             .collect();
         self.groups.clear();
+        self.known = devices::Known::load(&self.store)?;
         let identity: Option<Identity> = self.store.get(Family::Identity, b"", 0)?;
         if let Some(identity) = identity.filter(|found| found.chain != self.identity.chain) {
             let now = self.clock.now_ms();
@@ -467,6 +476,7 @@ fn mls_client(
 fn submission_bytes(submission: &Submission) -> usize {
     match &submission.body {
         SubmissionBody::ClaimKeys { .. }
+        | SubmissionBody::AskDevices { .. }
         | SubmissionBody::LookUp { .. }
         | SubmissionBody::RequestGroupInfo { .. } => 512,
         SubmissionBody::Report(report) => {

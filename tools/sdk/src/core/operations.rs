@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use homeserver_api::ids::{Address, RequestId, RoomId};
 use homeserver_api::refusal::{Refusal, RefusalCode};
-use homeserver_api::session::{ClaimedDevice, Commit, SubmissionBody};
+use homeserver_api::session::{Commit, KeyMaterial, SubmissionBody};
 use mls_rs::MlsMessage;
 use room_rules::settings::{Context, Role};
 
@@ -160,9 +160,11 @@ impl Core {
         let mut claims = Vec::with_capacity(addresses.len());
         for address in addresses {
             let request = RequestId::from_bytes(self.random_bytes()?);
+            let known = self.note_question(request, &address.server, None, &address)?;
             let body = SubmissionBody::ClaimKeys {
                 request,
                 address: address.clone(),
+                known,
             };
             self.enqueue(
                 body,
@@ -225,8 +227,9 @@ impl Core {
     pub(super) fn take_key_material(
         &mut self,
         request: RequestId,
-        result: Result<Vec<ClaimedDevice>, Refusal>,
+        result: Result<KeyMaterial, Refusal>,
     ) -> Result<(), Error> {
+        let result = self.judge_material(request, result)?;
         let waiting = self.operations.values().find_map(|operation| {
             let at = operation
                 .claims
@@ -237,6 +240,14 @@ impl Core {
         // An answer that nobody waits for: the operation has failed meanwhile.
         let Some((mut operation, at)) = waiting else {
             return Ok(());
+        };
+        let result = match result {
+            Ok(devices) => Ok(devices),
+            Err(Error::Refused(refusal)) => Err(refusal),
+            Err(error) => {
+                let number = operation.number;
+                return self.fail_operation(number, error);
+            }
         };
         if let Some(claim) = operation.claims.get_mut(at) {
             claim.answer = Some(result.map(|devices| {

@@ -320,6 +320,7 @@ impl Core {
         } else {
             self.tell_changes(room, before, &after);
         }
+        self.meet(room)?;
         self.commit_ordered(room, epoch, own)
     }
 
@@ -381,7 +382,7 @@ impl Core {
         }
         self.set_group(room, group, true);
         self.effects.events.push(Event::RoomJoined { room });
-        Ok(())
+        self.meet(room)
     }
 
     pub(super) fn check_joined(&self, room: RoomId, group: &Group) -> Result<(), Error> {

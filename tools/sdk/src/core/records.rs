@@ -44,6 +44,10 @@ pub(crate) struct State {
     pub(crate) last_room: u64,
     /// Number of the last delivery that was taken in.
     pub(crate) last_delivery: u64,
+    /// Number of the last question about an account's devices.
+    pub(crate) last_question: u64,
+    /// Number of the last person whom this device met.
+    pub(crate) last_person: u64,
     pub(crate) policy: Option<UserTypePolicy>,
     /// The own homeserver's room certificate and the issuing CA's: with it rooms are created.
     pub(crate) hub_chain: Vec<Vec<u8>>,
@@ -128,6 +132,7 @@ pub(crate) enum Purpose {
     Report,
     GroupInfo { room: RoomId, request: RequestId },
     Resync { room: RoomId },
+    Devices { request: RequestId },
 }
 
 /// What is known of a message apart from its content, which lies in a record of its own that can
@@ -266,6 +271,7 @@ pub(crate) fn read_any(bytes: &[u8]) {
     survives_writing::<Operation>(bytes);
     survives_writing::<MessageId>(bytes);
     survives_writing::<crate::certificate::AnchorSet>(bytes);
+    super::devices::read_any(bytes);
     crate::mls::read_any(bytes);
 }
 

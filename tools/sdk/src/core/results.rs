@@ -85,6 +85,7 @@ impl Core {
             | Purpose::Commit { .. }
             | Purpose::GroupInfo { .. }
             | Purpose::LookUp { .. }
+            | Purpose::Devices { .. }
             | Purpose::Resync { .. } => Ok(()),
             Purpose::Report => {
                 self.report_answered(counter, Ok(()));
@@ -105,7 +106,9 @@ impl Core {
                 }
                 self.answer_message(room, number, ProgressRecord::Refused(refusal))
             }
-            Purpose::Claim { request, .. } => self.take_key_material(request, Err(refusal)),
+            Purpose::Claim { request, .. } | Purpose::Devices { request } => {
+                self.take_key_material(request, Err(refusal))
+            }
             Purpose::Commit { .. } | Purpose::Resync { .. } => {
                 self.commit_refused(counter, refusal)
             }

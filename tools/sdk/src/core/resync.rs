@@ -293,6 +293,7 @@ impl Core {
             until_ms: gap.until_ms,
         });
         self.tell_changes(room, &before, &after);
+        self.meet(room)?;
         self.advance_room(room)
     }
 

@@ -101,6 +101,15 @@ impl DeviceKey {
             .map_err(|e| Error::Certificate(e.to_string()))
     }
 
+    /// Its signature over these bytes, which begin with a label of their own.
+    pub(crate) fn sign(&self, bytes: &[u8]) -> Result<[u8; 64], Error> {
+        self.pair()?
+            .sign(bytes)
+            .as_ref()
+            .try_into()
+            .map_err(|_| Error::Store("the device's key is damaged".to_owned()))
+    }
+
     /// As mls-rs keeps it: the seed, then the public key.
     fn for_mls(&self) -> Result<SignatureSecretKey, Error> {
         let mut bytes = self.seed.to_vec();

@@ -36,6 +36,12 @@ pub(crate) enum Family {
     Sent,
     /// MLS's state of a group that this device comes back into, until the hub has ordered that.
     PendingGroup,
+    /// What is known of somebody's devices.
+    Person,
+    /// What is known of an organisation's device log.
+    DeviceLog,
+    /// A question about somebody's devices.
+    Question,
 }
 
 impl Family {
@@ -56,6 +62,9 @@ impl Family {
             Self::Anchors => 13,
             Self::Sent => 14,
             Self::PendingGroup => 15,
+            Self::Person => 16,
+            Self::DeviceLog => 17,
+            Self::Question => 18,
         }
     }
 

@@ -103,7 +103,13 @@ impl TestDevice {
         core.job(|core| core.set_hub_chain(own.hub_chain()))
             .unwrap();
         core.commit().unwrap();
-        network.enrol(&address, &member);
+        network.enrol(
+            &address,
+            &member,
+            &identity.key.public().unwrap(),
+            Some(&identity.key),
+            own,
+        );
         Self {
             folder,
             clock: clock.clone(),
@@ -113,6 +119,11 @@ impl TestDevice {
             events: Vec::new(),
             ended: Vec::new(),
         }
+    }
+
+    pub(crate) fn public_key(&self) -> Vec<u8> {
+        let core = self.core.as_ref().unwrap();
+        core.identity().key.public().unwrap()
     }
 
     pub(crate) fn core(&mut self) -> &mut Core {

@@ -9,12 +9,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use homeserver_api::client::{
-    AccountInfo, Anchor, Anchors, EnrolRequest, EnrolResponse, FileInfo, KeyPackageCount,
-    KeyPackages, RenewRequest, RenewResponse, RoomCertificate,
+    AccountHistory, AccountInfo, Anchor, Anchors, ApproveRequest, EnrolPending, EnrolRequest,
+    EnrolResponse, FileInfo, KeyPackageCount, KeyPackages, RenewRequest, RenewResponse,
+    RoomCertificate, WaitingDevice,
 };
+use homeserver_api::codec::Wire as _;
 use homeserver_api::contacts::{
     ContactAct, ContactInfo, ContactRequest, ContactStanding, Contacts,
 };
+use homeserver_api::device_log::DeviceStatement;
 use homeserver_api::ids::{AccountId, Address, DeviceId, FileId, Member};
 use homeserver_api::password::ChangePasswordRequest;
 use homeserver_api::policy::UserTypePolicy;
@@ -58,6 +61,11 @@ pub(crate) struct Loopback {
     stop: watch::Sender<u32>,
     /// Devices that were removed.
     pub(crate) removed: Mutex<BTreeSet<DeviceId>>,
+    /// Devices that wait for approval, as the homeserver shows them.
+    pub(crate) waiting: Mutex<Vec<WaitingDevice>>,
+    /// Whether the next device has to wait, and the answer that it gets in the end.
+    pub(crate) next_waits: Mutex<bool>,
+    approved: Mutex<Option<EnrolResponse>>,
     /// What was asked and decided about whom.
     pub(crate) contacts: Mutex<Vec<(Address, ContactRequest)>>,
     /// How many certificates were renewed.
@@ -92,6 +100,9 @@ impl Loopback {
             tls: TlsAcceptor::from(Arc::new(tls)),
             fetches: Mutex::default(),
             removed: Mutex::default(),
+            waiting: Mutex::default(),
+            next_waits: Mutex::default(),
+            approved: Mutex::default(),
             contacts: Mutex::default(),
             stop: watch::Sender::new(0),
             renewals: watch::Sender::new(0),
@@ -157,6 +168,10 @@ impl Loopback {
         if path == "/v1/devices" {
             return self.enrol(request).await;
         }
+        if path == "/v1/devices/waiting" {
+            let approved = self.approved.lock().unwrap().clone();
+            return json(201, &approved.unwrap());
+        }
         let Some(member) = self.member(&request) else {
             return problem(401, "unauthorised", "sign in again");
         };
@@ -171,6 +186,22 @@ impl Loopback {
             }
             (Method::DELETE, path) if path == format!("/v1/devices/{}", member.device) => {
                 self.removed.lock().unwrap().insert(member.device);
+                no_content()
+            }
+            (Method::POST, path) if path.starts_with("/v1/devices/waiting/") => {
+                let body: ApproveRequest = read(request).await;
+                let statement = DeviceStatement::from_bytes(body.statement.0).unwrap();
+                assert!(path.ends_with(&statement.device.to_string()));
+                let mut network = self.network();
+                let log = network.logs.get_mut(&self.organisation.server).unwrap();
+                // Panics when it is no approval that everybody would take.
+                log.write(statement);
+                no_content()
+            }
+            (Method::DELETE, path) if path.starts_with("/v1/devices/waiting/") => {
+                let id = path.rsplit('/').next().unwrap().parse().unwrap();
+                let mut waiting = self.waiting.lock().unwrap();
+                waiting.retain(|device| device.device != id);
                 no_content()
             }
             (Method::GET, "/v1/account") => json(200, &self.account(&member)),
@@ -196,6 +227,7 @@ impl Loopback {
                         root: self.organisation.root.clone().into(),
                         former: Vec::new(),
                         handover: None,
+                        log_head: None,
                     }],
                 },
             ),
@@ -203,6 +235,16 @@ impl Loopback {
                 let chain = self.organisation.hub_chain();
                 let chain = chain.into_iter().map(Into::into).collect();
                 json(200, &RoomCertificate { chain })
+            }
+            (Method::GET, path) if path.starts_with("/v1/device-log/accounts/") => {
+                let known = path.rsplit('/').next().unwrap();
+                let known: Vec<u64> = known.split(',').map(|size| size.parse().unwrap()).collect();
+                let server = &self.organisation.server;
+                let history = self
+                    .network()
+                    .history(&member, server, member.account, &known);
+                let history = history.to_vec().into();
+                json(200, &AccountHistory { history })
             }
             (Method::GET, "/v1/key-packages") => json(200, &self.count(&member)),
             (Method::PUT, "/v1/key-packages") => {
@@ -277,6 +319,7 @@ impl Loopback {
             user_type: "standard".to_owned(),
             policy: UserTypePolicy::default(),
             devices: Vec::new(),
+            waiting: self.waiting.lock().unwrap().clone(),
         }
     }
 
@@ -300,20 +343,32 @@ impl Loopback {
             account: AccountId::from_bytes(account),
             device: DeviceId::from_bytes([number; 16]),
         };
-        network.enrol(&address, &member);
         let now_ms = self.clock.now_ms();
         let key = csr.public_key.der_bytes();
+        network.enrol(&address, &member, key, None, &self.organisation);
         let chain = self.organisation.issue(&member, &address, key, now_ms);
+        let response = EnrolResponse {
+            address: address.clone(),
+            account: member.account,
+            device: member.device,
+            token: member.device.to_string(),
+            chain: chain.into_iter().map(Into::into).collect(),
+            root: self.organisation.root.clone().into(),
+            not_after_ms: now_ms + 30 * 86_400_000,
+        };
+        if !std::mem::take(&mut *self.next_waits.lock().unwrap()) {
+            return json(201, &response);
+        }
+        *self.approved.lock().unwrap() = Some(response);
         json(
-            201,
-            &EnrolResponse {
+            202,
+            &EnrolPending {
                 address,
                 account: member.account,
                 device: member.device,
                 token: member.device.to_string(),
-                chain: chain.into_iter().map(Into::into).collect(),
                 root: self.organisation.root.clone().into(),
-                not_after_ms: now_ms + 30 * 86_400_000,
+                until_ms: now_ms + 3_600_000,
             },
         )
     }

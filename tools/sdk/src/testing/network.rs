@@ -3,15 +3,19 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use homeserver_api::ids::{Address, DeviceId, Member, RoomId, ServerName};
+use homeserver_api::codec::Wire as _;
+use homeserver_api::device_log::DeviceHistory;
+use homeserver_api::ids::{AccountId, Address, DeviceId, Member, RoomId, ServerName};
 use homeserver_api::refusal::{Refusal, RefusalCode};
 use homeserver_api::session::{
-    ClaimedDevice, Commit, Delivery, DeliveryBody, GroupInfo, Listing, Outcome, Report, Sought,
-    Submission, SubmissionBody, SubmissionResult,
+    ClaimedDevice, Commit, Delivery, DeliveryBody, GroupInfo, KeyMaterial, Listing, Outcome,
+    Report, Sought, Submission, SubmissionBody, SubmissionResult,
 };
 
+use super::{Log, Organisation};
 use crate::clock::Clock as _;
 use crate::clock::tests::TestClock;
+use crate::mls::DeviceKey;
 
 #[derive(Default)]
 struct Device {
@@ -34,6 +38,14 @@ pub(crate) struct Network {
     accounts: BTreeMap<Address, Vec<Member>>,
     devices: BTreeMap<Member, Device>,
     rooms: BTreeMap<RoomId, Room>,
+    /// The organisations' device logs.
+    pub(crate) logs: BTreeMap<ServerName, Log>,
+    /// Logs that are shown to one device in place of the true ones.
+    pub(crate) shown_logs: BTreeMap<Member, Log>,
+    /// Changes every device history before it is delivered.
+    pub(crate) spoil_history: Option<fn(&mut DeviceHistory)>,
+    /// Keeps back every answer about devices that is not to a claim.
+    pub(crate) withhold_devices: bool,
     /// Every message that was fanned out.
     pub(crate) messages: Vec<Bytes>,
     /// Every commit that was ordered.
@@ -69,6 +81,10 @@ impl Network {
             accounts: BTreeMap::new(),
             devices: BTreeMap::new(),
             rooms: BTreeMap::new(),
+            logs: BTreeMap::new(),
+            shown_logs: BTreeMap::new(),
+            spoil_history: None,
+            withhold_devices: false,
             messages: Vec::new(),
             commits: Vec::new(),
             refuse_claims: BTreeMap::new(),
@@ -85,7 +101,27 @@ impl Network {
         }
     }
 
-    pub(crate) fn enrol(&mut self, address: &Address, member: &Member) {
+    pub(crate) fn enrol(
+        &mut self,
+        address: &Address,
+        member: &Member,
+        key: &[u8],
+        signer: Option<&DeviceKey>,
+        own: &Organisation,
+    ) {
+        let now_ms = self.clock.now_ms();
+        let log = self.logs.entry(member.server.clone());
+        log.or_insert_with(|| Log::of(own, now_ms)).add(
+            member.account,
+            member.device,
+            key.try_into().unwrap(),
+            signer,
+        );
+        self.admit(address, member);
+    }
+
+    /// Takes in a device whose statement is in the log already, or never will be.
+    pub(crate) fn admit(&mut self, address: &Address, member: &Member) {
         self.accounts
             .entry(address.clone())
             .or_default()
@@ -199,8 +235,33 @@ impl Network {
     fn act(&mut self, from: &Member, submission: &Submission) -> Outcome {
         let accepted_ms = self.clock.now_ms();
         match &submission.body {
-            SubmissionBody::ClaimKeys { request, address } => {
-                let result = self.claim(from, address);
+            SubmissionBody::ClaimKeys {
+                request,
+                address,
+                known,
+            } => {
+                let claimed = self.claim(from, address);
+                let result = claimed.map(|devices| {
+                    let of = devices[0].member.clone();
+                    KeyMaterial {
+                        history: self.history(from, &of.server, of.account, known),
+                        devices,
+                    }
+                });
+                let request = *request;
+                self.deliver(from, DeliveryBody::KeyMaterial { request, result });
+            }
+            SubmissionBody::AskDevices { .. } if self.withhold_devices => {}
+            SubmissionBody::AskDevices {
+                request,
+                server,
+                account,
+                known,
+            } => {
+                let result = Ok(KeyMaterial {
+                    history: self.history(from, server, *account, known),
+                    devices: Vec::new(),
+                });
                 let request = *request;
                 self.deliver(from, DeliveryBody::KeyMaterial { request, result });
             }
@@ -332,6 +393,23 @@ impl Network {
             return Err(Refusal::new(RefusalCode::NoKeyPackages, "none"));
         }
         Ok(claimed)
+    }
+
+    /// An account's history as it is shown to a device.
+    pub(crate) fn history(
+        &self,
+        to: &Member,
+        server: &ServerName,
+        account: AccountId,
+        known: &[u64],
+    ) -> Bytes {
+        let shown = self.shown_logs.get(to).filter(|log| log.is_of(server));
+        let log = shown.unwrap_or_else(|| &self.logs[server]);
+        let mut history = log.history(account, known);
+        if let Some(spoil) = self.spoil_history {
+            spoil(&mut history);
+        }
+        history.to_bytes().unwrap()
     }
 
     fn look_up(&self, server: &ServerName, sought: &Sought) -> Result<Listing, Refusal> {

@@ -49,40 +49,50 @@ impl Person {
             namespace: server.namespace.clone(),
             enrolled: String::new(),
         };
-        person.enrolled = person.make_device(server, &password)?;
+        person.enrolled = person.enrolling(server, &password).captured()?;
         Ok(person)
     }
 
-    /// Another device of the same account, in a folder of this name.
+    /// Another device of the same account, in a folder of this name, by a reset.
     pub(super) fn second_device(
         &self,
         server: &Homeserver,
         name: &str,
         password: &Path,
     ) -> Result<Self> {
+        let mut device = self.further_device(name)?;
+        device.enrolled = device
+            .enrolling(server, password)
+            .arg("--reset")
+            .captured()?;
+        Ok(device)
+    }
+
+    /// The place of another device of the same account, in a folder of this name; it is not enrolled yet.
+    pub(super) fn further_device(&self, name: &str) -> Result<Self> {
         let folder = self.folder.join(name);
         fs::create_dir_all(&folder).map_err(failure::at(&folder))?;
         let passphrase = folder.join("passphrase");
         fs::write(&passphrase, "another passphrase\n").map_err(failure::at(&passphrase))?;
-        let mut device = Self {
+        Ok(Self {
             name: self.name.clone(),
             address: self.address.clone(),
             chat: self.chat.clone(),
             folder,
             namespace: self.namespace.clone(),
             enrolled: String::new(),
-        };
-        device.enrolled = device.make_device(server, password)?;
-        Ok(device)
+        })
     }
 
-    fn make_device(&self, server: &Homeserver, password: &Path) -> Result<String> {
-        self.chat()
+    /// The command that makes it a device.
+    pub(super) fn enrolling(&self, server: &Homeserver, password: &Path) -> Command {
+        let mut command = self.chat();
+        command
             .args(["enrol", &self.address, "--server", &server.client])
             .args(["--root-sha256", &server.root_sha256])
             .arg("--password-file")
-            .arg(password)
-            .captured()
+            .arg(password);
+        command
     }
 
     /// Where the account's first password is.

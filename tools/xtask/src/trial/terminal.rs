@@ -1,5 +1,6 @@
 //! The trial `terminal`: what people and scripts have of `chat`, by the real program against two homeservers.
 
+mod devices;
 mod programs;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -183,6 +184,7 @@ impl Trial<'_> {
         }
         printed += &found;
         printed += &self.contacts(alice, &mut faults)?;
+        printed += &self.devices(alice, bob, &mut faults)?;
         printed += &self.report(alice, bob, &room, &mut faults)?;
 
         let mut seen = BTreeSet::new();

@@ -1,5 +1,6 @@
 //! Accounts.
 
+pub(super) mod allow_reset;
 pub(super) mod change;
 pub(super) mod create;
 pub(super) mod delete;

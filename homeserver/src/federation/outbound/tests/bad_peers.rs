@@ -111,6 +111,7 @@ async fn answers_are_taken_once() {
     let claim = homeserver_api::session::SubmissionBody::ClaimKeys {
         request,
         address: "bob@b.example".parse().unwrap(),
+        known: Vec::new(),
     };
     alice.submit(&a, claim).await;
     let answer = Payload::KeyResponse(KeyResponse {

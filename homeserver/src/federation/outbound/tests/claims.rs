@@ -1,6 +1,6 @@
 //! Key packages that peers claim.
 
-use homeserver_api::session::ClaimedDevice;
+use homeserver_api::session::KeyMaterial;
 
 use super::*;
 use crate::delivery::limits::{PEER_KEY_PACKAGES_MAX, PEER_KEY_PACKAGES_MS};
@@ -12,6 +12,7 @@ async fn claimed(who: &mut Person, from: &Side, at: &Side, first: u8, times: u8)
         let claim = SubmissionBody::ClaimKeys {
             request: RequestId::from_bytes([n; 16]),
             address: "alice@a.example".parse().unwrap(),
+            known: Vec::new(),
         };
         let outcome = who.submit(from, claim).await;
         assert!(matches!(outcome, Outcome::Accepted { .. }), "{outcome:?}");
@@ -27,8 +28,8 @@ async fn claimed(who: &mut Person, from: &Side, at: &Side, first: u8, times: u8)
     });
     answers
         .map(|result| {
-            let claimed: Vec<ClaimedDevice> = result.unwrap();
-            claimed[0].key_package.clone()
+            let claimed: KeyMaterial = result.unwrap();
+            claimed.devices[0].key_package.clone()
         })
         .collect()
 }

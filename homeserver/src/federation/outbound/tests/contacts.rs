@@ -11,12 +11,13 @@ use homeserver_api::contacts::{
     ContactAct, ContactChange, ContactInfo, ContactRequest, ContactStanding,
 };
 use homeserver_api::policy::{OutsideContacts, UserTypePolicy};
-use homeserver_api::session::ClaimedDevice;
+use homeserver_api::session::KeyMaterial;
 
 use super::*;
 use crate::delivery::limits::{ACCOUNT_CONTACT_ASKS_MAX, CONTACT_ASKS_MS, PEER_CONTACT_ASKS_MAX};
 use crate::delivery::{NotTaken, contacts, expiry};
-use crate::identity::{devices, key_packages, user_types};
+use crate::identity::enrolment::{self, Enrolled};
+use crate::identity::{key_packages, user_types};
 use crate::store;
 use crate::store::allowance::{self, Purpose, Whose};
 use crate::store::device::DeviceOf;
@@ -105,11 +106,18 @@ async fn claim(
     (from, at): (&Side, &Side),
     whom: &str,
     number: u8,
-) -> Result<Vec<ClaimedDevice>, Refusal> {
+) -> Result<KeyMaterial, Refusal> {
     let request = RequestId::from_bytes([number; 16]);
     let address = address(whom);
     let asked = who
-        .submit(from, SubmissionBody::ClaimKeys { request, address })
+        .submit(
+            from,
+            SubmissionBody::ClaimKeys {
+                request,
+                address,
+                known: Vec::new(),
+            },
+        )
         .await;
     assert!(matches!(asked, Outcome::Accepted { .. }), "{asked:?}");
     post_goes(from, at).await;
@@ -193,8 +201,12 @@ async fn second_device(side: &Side, handle: &str) -> DeviceOf {
         password: "a long password".into(),
         csr: homeserver_api::Base64(csr.der().to_vec()),
         device_name: "telephone".to_owned(),
+        reset: true,
     };
-    let enrolled = devices::enrol(&side.node, request).await.unwrap();
+    let enrolled = enrolment::enrol(&side.node, request).await.unwrap();
+    let Enrolled::Now(enrolled) = enrolled else {
+        panic!("a reset does not wait");
+    };
     DeviceOf {
         account: enrolled.account,
         device: enrolled.device,

@@ -2,6 +2,7 @@
 
 mod conversation;
 mod crashes;
+mod devices;
 mod expiry;
 mod hostile;
 mod membership;

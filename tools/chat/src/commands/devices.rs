@@ -1,0 +1,125 @@
+//! `chat devices`, `chat confirm` and `chat safety`: whose devices are whose.
+
+use entente_sdk::ids::Address;
+use entente_sdk::{Came, Client};
+use serde_json::json;
+
+use crate::cli::{Common, Devices, DevicesCommand};
+use crate::commands::{in_time, with_session};
+use crate::device;
+use crate::failure::Result;
+use crate::show::output::Output;
+use crate::show::safe;
+
+const ASKING: &str = "Asking your homeserver";
+/// Words or groups of a safety number in a line.
+const IN_A_LINE: usize = 6;
+
+pub(super) async fn run(common: &Common, arguments: &Devices, output: &Output) -> Result {
+    if let Some(DevicesCommand::Remove { device, yes: false }) = &arguments.what {
+        device::confirm(&format!("Sign the device {device} out, for good?"), "--yes")?;
+    }
+    with_session(common, output, async |client| match &arguments.what {
+        None => list(common, client, output).await,
+        Some(DevicesCommand::Approve { code }) => {
+            let approved = in_time(common, ASKING, client.approve_device(code)).await?;
+            output.object(&json!({"type": "device-approved", "device": approved}))?;
+            output.line(&format!(
+                "{} is one of your devices now.",
+                safe::one_line(&approved.name)
+            ))
+        }
+        Some(DevicesCommand::Decline { code }) => {
+            let declined = in_time(common, ASKING, client.decline_device(code)).await?;
+            output.object(&json!({"type": "device-declined", "device": declined}))?;
+            output.line(&format!(
+                "{} is turned away.",
+                safe::one_line(&declined.name)
+            ))
+        }
+        Some(DevicesCommand::Remove { device, .. }) => {
+            in_time(common, ASKING, client.remove_device(*device)).await?;
+            output.object(&json!({"type": "device-removed", "device": device}))?;
+            output.line(&format!("The device {device} is signed out."))
+        }
+    })
+    .await
+}
+
+async fn list(common: &Common, client: &Client, output: &Output) -> Result {
+    let account = in_time(common, ASKING, client.account()).await?;
+    let own = client.member().device;
+    for device in &account.devices {
+        let here = device.device == own;
+        output.object(&json!({"type": "device", "this": here, "device": device}))?;
+        output.line(&format!(
+            "{}  {}  since {}, certificate until {}, {}{}",
+            device.device,
+            output.paint.strong(&safe::one_line(&device.name)),
+            output.clock.date_and_time(device.enrolled_ms),
+            output.clock.date_and_time(device.not_after_ms),
+            came(&device.came),
+            if here { "  (this one)" } else { "" },
+        ))?;
+    }
+    for waiting in &account.waiting {
+        output.object(&json!({"type": "device-waits", "device": waiting}))?;
+        output.line(&format!(
+            "{}  {}  waits for approval until {}: chat devices approve CODE, with the code that it shows. If it is \
+             not yours: somebody knows your password; change it (chat password).",
+            waiting.device,
+            output.paint.strong(&safe::one_line(&waiting.name)),
+            output.clock.date_and_time(waiting.until_ms),
+        ))?;
+    }
+    Ok(())
+}
+
+/// How a device came to the account.
+fn came(came: &Came) -> String {
+    match came {
+        Came::First => "the first".to_owned(),
+        Came::Approved { by } => format!("approved by {by}"),
+        Came::Reset => "by a reset".to_owned(),
+    }
+}
+
+pub(super) async fn confirm(common: &Common, address: &Address, output: &Output) -> Result {
+    with_session(common, output, async |client| {
+        in_time(common, ASKING, client.confirm(address)).await?;
+        output.object(&json!({"type": "confirmed", "address": address}))?;
+        output.line(&format!(
+            "{address}'s devices are taken for theirs. What waited is being sent."
+        ))
+    })
+    .await
+}
+
+pub(super) async fn safety(common: &Common, address: &Address, output: &Output) -> Result {
+    with_session(common, output, async |client| {
+        let number = in_time(common, ASKING, client.safety(address)).await?;
+        output.object(&json!({
+            "type": "safety",
+            "address": address,
+            "digits": number.digits,
+            "words": number.words,
+            "unconfirmed": number.unconfirmed,
+        }))?;
+        output.line(&format!(
+            "Compare this with {address} by another way, such as the telephone. Either form will do; if it differs, \
+             somebody stands between you, or one of you has not heard of a new device yet."
+        ))?;
+        let groups: Vec<&str> = number.digits.split(' ').collect();
+        for line in groups.chunks(IN_A_LINE).chain(number.words.chunks(IN_A_LINE)) {
+            output.line(&format!("  {}", line.join(" ")))?;
+        }
+        if number.unconfirmed > 0 {
+            output.line(&format!(
+                "{address} has {} new devices that nobody has confirmed here: chat confirm {address}",
+                number.unconfirmed
+            ))?;
+        }
+        Ok(())
+    })
+    .await
+}

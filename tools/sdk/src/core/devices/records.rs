@@ -1,0 +1,94 @@
+//! What is kept of people's devices.
+
+use bytes::Bytes;
+use homeserver_api::Digest;
+use homeserver_api::device_log::Head;
+use homeserver_api::ids::{AccountId, Address, RequestId, ServerName};
+use homeserver_api::limits::LOG_SIZES_KNOWN_MAX;
+use serde::{Deserialize, Serialize};
+
+/// An account that this device has met.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PersonRecord {
+    pub(super) server: ServerName,
+    pub(super) account: AccountId,
+    pub(super) address: Address,
+    /// The statements about its devices, oldest first.
+    pub(super) statements: Vec<Bytes>,
+    /// The number of the newest statement up to which resets are taken for good.
+    pub(super) confirmed: u64,
+}
+
+/// A head of a log, believed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct KnownHead {
+    pub(super) size: u64,
+    pub(super) root: Digest,
+    pub(super) at_ms: u64,
+}
+
+/// An organisation's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LogRecord {
+    pub(super) server: ServerName,
+    /// Its number among the records.
+    pub(super) number: u64,
+    /// The newest head that has grown from every one before.
+    pub(super) proved: Option<KnownHead>,
+    /// Heads that were heard of since, and from which the next answer has to have grown too.
+    pub(super) heard: Vec<KnownHead>,
+}
+
+/// A question about an account's devices that is not answered yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Question {
+    pub(super) request: RequestId,
+    pub(super) server: ServerName,
+    /// The account; `None` for a question by address, for key packages.
+    pub(super) account: Option<AccountId>,
+    pub(super) address: Address,
+    /// The heads that were known when it was asked, whose sizes it named.
+    pub(super) heads: Vec<KnownHead>,
+}
+
+impl KnownHead {
+    pub(super) fn of(head: &Head) -> Self {
+        Self {
+            size: head.size,
+            root: head.root,
+            at_ms: head.at_ms,
+        }
+    }
+
+    pub(super) fn head(&self, server: &ServerName) -> Head {
+        Head {
+            server: server.clone(),
+            size: self.size,
+            root: self.root,
+            at_ms: self.at_ms,
+        }
+    }
+}
+
+impl LogRecord {
+    /// Every head that the next answer is held to.
+    pub(super) fn heads(&self) -> Vec<KnownHead> {
+        self.proved.iter().chain(&self.heard).cloned().collect()
+    }
+
+    /// Notes a head that was heard of, as far as there is room: what is dropped comes again.
+    pub(super) fn hear(&mut self, head: KnownHead) {
+        if self.heard.len() < LOG_SIZES_KNOWN_MAX - 1 {
+            self.heard.push(head);
+        }
+    }
+}
+
+/// Reads bytes as each kind of record: what is one keeps its value when it is written and read again.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn read_any(bytes: &[u8]) {
+    use crate::store::survives_writing;
+    survives_writing::<PersonRecord>(bytes);
+    survives_writing::<LogRecord>(bytes);
+    survives_writing::<Question>(bytes);
+}

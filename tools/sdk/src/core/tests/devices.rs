@@ -1,0 +1,494 @@
+//! Homeservers that show devices which are not there, and people who get new ones.
+
+use homeserver_api::codec::Wire as _;
+use homeserver_api::device_log::{DeviceHistory, How};
+use homeserver_api::ids::{AccountId, DeviceId};
+
+use super::*;
+use crate::event::Event;
+use crate::mls::DeviceKey;
+use crate::testing::Log;
+
+impl TestDevice {
+    /// What was refused of what a homeserver says of devices.
+    fn refused(&self) -> Vec<&str> {
+        self.events
+            .iter()
+            .filter_map(|event| match event {
+                Event::DevicesRefused { reason, .. } => Some(reason.as_str()),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Why nothing is sent.
+    fn held(&self) -> Vec<&str> {
+        self.events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Held { reason, .. } => Some(reason.as_str()),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn devices_changed(&self) -> usize {
+        let changed = |event: &&Event| matches!(event, Event::DevicesChanged { .. });
+        self.events.iter().filter(changed).count()
+    }
+}
+
+impl World {
+    /// Begins to add Bob to a new room of Alice's; how that ended.
+    fn start(&mut self) -> Result<RoomId, Error> {
+        let with = [self.bob.address.clone()];
+        let number = self.alice.run(|core| core.start_conversation(&with));
+        self.settle();
+        self.alice.ended(number)
+    }
+
+    /// A device of Bob's that his homeserver has certified and given key packages, and nobody has approved: what a
+    /// homeserver that was taken over makes.
+    fn ghost(&mut self, number: u8) -> TestDevice {
+        let log = self.network.logs[&self.b.server].clone();
+        let ghost = self.device('b', "bob", number);
+        self.network.logs.insert(self.b.server.clone(), log);
+        ghost
+    }
+
+    fn bobs_log(&mut self) -> &mut Log {
+        self.network.logs.get_mut(&self.b.server).unwrap()
+    }
+}
+
+/// Goal: a device that no history has is never added, and told; by a homeserver that hands out its keys beside Bob's,
+/// whose own device comes in all the same.
+#[test]
+fn a_ghost_is_not_added() {
+    let mut world = World::new();
+    let ghost = world.ghost(7);
+    let room = world.start().unwrap();
+    let members = world.alice.run(|core| core.rooms());
+    let members = &members[0].members;
+    assert!(members.iter().all(|member| member.member != ghost.member));
+    assert_eq!(members.len(), 2);
+    let told = world.alice.refused();
+    assert!(told[0].contains("does not have"), "{told:?}");
+    world.alice.send(room, "to Bob alone");
+    world.settle();
+    assert_eq!(world.bob.texts(room), ["alice: to Bob alone"]);
+}
+
+/// Goal: what a homeserver of ill will can show in place of a history is refused, told, and adds nobody; by a table, each
+/// after an honest meeting.
+#[test]
+fn hostile_histories() {
+    type Spoil = fn(&mut DeviceHistory);
+    let table: [(&str, Spoil, &str); 5] = [
+        (
+            "a proof for another leaf",
+            |history| history.index ^= 1,
+            "not in the device log",
+        ),
+        (
+            "a history without its newest statement",
+            |history| drop(history.statements.pop()),
+            "not in the device log",
+        ),
+        (
+            "no history at all",
+            |history| history.statements.clear(),
+            "is empty",
+        ),
+        (
+            "a swapped key",
+            |history| history.statements[0].key[0] ^= 1,
+            "does not follow",
+        ),
+        (
+            "no growth from what was known",
+            |history| history.growth.clear(),
+            "has forked",
+        ),
+    ];
+    for (what, spoil, expected) in table {
+        let mut world = World::new();
+        world.conversation();
+        let other = world.device('b', "bob", 8);
+        let third = world.device('b', "eve", 9);
+        world.network.spoil_history = Some(spoil);
+        let commits = world.network.commits.len();
+        assert!(world.start().is_err(), "{what}");
+        assert_eq!(world.network.commits.len(), commits, "{what}");
+        let told = world.alice.refused();
+        assert!(
+            told.iter().any(|told| told.contains(expected)),
+            "{what}: {told:?}"
+        );
+        // Told once the homeserver is honest again: nothing that was refused has stayed.
+        world.network.spoil_history = None;
+        world.start().unwrap();
+        drop((other, third));
+    }
+}
+
+/// Goal: a log that forks, goes back, or rewrites an account's history is refused and told: Alice has seen another one
+/// before; by logs that a homeserver shows to her alone.
+#[test]
+fn hostile_logs() {
+    type Change = fn(&mut Log, AccountId);
+    let table: [(&str, Change, &str); 4] = [
+        (
+            "a log that goes back",
+            |log, _| log.leaves.truncate(1),
+            "gone back",
+        ),
+        (
+            "a log of the same length with other statements",
+            |log, _| {
+                let last = log.leaves.len() - 1;
+                log.leaves[last] = homeserver_api::Digest::of(b"another one's");
+            },
+            "forked",
+        ),
+        (
+            "a log that has grown from something else",
+            |log, _| {
+                let at = log.leaves.len() - 1;
+                log.leaves[at] = homeserver_api::Digest::of(b"another one's");
+                log.leaves.push(homeserver_api::Digest::of(b"and more"));
+            },
+            "forked",
+        ),
+        (
+            "an account whose history begins anew",
+            |log, account| {
+                log.accounts.remove(&account);
+                log.add(account, DeviceId::from_bytes([9; 16]), [9; 32], None);
+            },
+            "another history",
+        ),
+    ];
+    for (what, change, expected) in table {
+        let mut world = World::new();
+        // Another device's statement, so that Bob's is not the last one.
+        let eve = world.device('b', "eve", 9);
+        world.conversation();
+        let bob = world.bob.member.account;
+        let mut shown = world.bobs_log().clone();
+        change(&mut shown, bob);
+        let alice = world.alice.member.clone();
+        world.network.shown_logs.insert(alice.clone(), shown);
+        let commits = world.network.commits.len();
+        assert!(world.start().is_err(), "{what}");
+        assert_eq!(world.network.commits.len(), commits, "{what}");
+        let told = world.alice.refused();
+        assert!(
+            told.iter().any(|told| told.contains(expected)),
+            "{what}: {told:?}"
+        );
+        world.network.shown_logs.remove(&alice);
+        world.start().unwrap();
+        drop(eve);
+    }
+}
+
+/// Goal: another account of the same organisation, with its own true history, is not taken for Bob's; by a homeserver that
+/// answers with it.
+#[test]
+fn another_account_is_not_his() {
+    let mut world = World::new();
+    let mallory = world.device('b', "mallory", 6);
+    let bob = world.bob.address.clone();
+    let swapped = mallory.address.clone();
+    world.network.swap_claims.insert(bob.clone(), swapped);
+    assert!(matches!(world.start(), Err(Error::Certificate(_))));
+    let met = world.alice.try_run(|core| core.safety(&bob));
+    assert!(met.is_err(), "nobody was met under his address");
+    world.network.swap_claims.clear();
+    world.start().unwrap();
+}
+
+/// Goal: keys of a device that its owner has removed are not used, though its statements are true; by a homeserver that
+/// hands them out again, with the history of today and with that of before.
+#[test]
+fn a_removed_device_stays_removed() {
+    let mut world = World::new();
+    let old = world.device('b', "bob", 7);
+    world.conversation();
+    let before = world.bobs_log().clone();
+    let (account, device) = (old.member.account, old.member.device);
+    world.bobs_log().remove(account, device);
+    let room = world.start().unwrap();
+    let told = world.alice.refused().join("; ");
+    assert!(told.contains("has removed"), "{told}");
+    let rooms = world.alice.run(|core| core.rooms());
+    let newest = rooms.iter().find(|found| found.room == room).unwrap();
+    assert!(
+        newest
+            .members
+            .iter()
+            .all(|member| member.member != old.member)
+    );
+    // The history of before is the beginning of what Alice knows, but the log has gone back.
+    let alice = world.alice.member.clone();
+    world.network.shown_logs.insert(alice, before);
+    assert!(world.start().is_err());
+}
+
+/// Goal: who hears from his own homeserver of a head that the partner's answer has not grown from is told of the fork;
+/// by a head of another history with the same length, and by a longer one.
+#[test]
+fn heads_are_compared() {
+    for more in [0, 1] {
+        let mut world = World::new();
+        world.conversation();
+        let mut forked = world.bobs_log().clone();
+        let last = forked.leaves.len() - 1;
+        forked.leaves[last] = homeserver_api::Digest::of(b"another one's");
+        for n in 0..more {
+            forked.leaves.push(homeserver_api::Digest::of(&[n]));
+        }
+        let head = forked.head().to_bytes().unwrap();
+        let server = world.b.server.clone();
+        world.alice.run(|core| core.hear_head(&server, &head));
+        // The true log grows beyond both.
+        let eve = world.device('b', "eve", 9);
+        let dave = world.device('b', "dave", 10);
+        if more > 0 {
+            assert!(world.alice.refused().is_empty());
+            assert!(world.start().is_err());
+        }
+        let told = world.alice.refused();
+        assert!(told.iter().any(|told| told.contains("forked")), "{told:?}");
+        drop((eve, dave));
+    }
+}
+
+/// Goal: a device that came by a reset is not added and holds what is sent to rooms in which it is, until a person
+/// confirms it; then what waited goes out. Whoever meets the account for the first time takes it as it is.
+#[test]
+fn resets_are_held() {
+    let mut world = World::new();
+    let room = world.conversation();
+    let reset = world.ghost(7);
+    let key = reset_key(&reset);
+    let (account, device) = (reset.member.account, reset.member.device);
+    world.bobs_log().reset(account, device, key);
+
+    let newer = world.start().unwrap();
+    let rooms = world.alice.run(|core| core.rooms());
+    assert!(rooms.iter().all(|known| known.members.len() == 2));
+    assert!(world.alice.refused().is_empty(), "it is no lie");
+    let changed = world.alice.events.iter().any(|event| {
+        matches!(event, Event::DevicesChanged { unconfirmed, .. } if *unconfirmed == [device])
+    });
+    assert!(changed);
+
+    // Bob, who knows it is his own, adds it to the room.
+    let own = [world.bob.address.clone()];
+    let bob = world.bob.address.clone();
+    let number = world.bob.run(|core| core.add_members(room, &own));
+    let mut reset = reset;
+    world.settle_with(&mut [&mut reset]);
+    world.bob.ended(number).unwrap();
+    world.alice.send(room, "held");
+    world.settle_with(&mut [&mut reset]);
+    assert!(reset.texts(room).is_empty());
+    assert!(world.bob.texts(room).is_empty());
+    let told = world.alice.held();
+    assert!(told[0].contains("chat confirm bob@b.example"), "{told:?}");
+    world.alice.restart();
+    world.settle_with(&mut [&mut reset]);
+    assert!(reset.texts(room).is_empty(), "held over a restart");
+    world.alice.send(newer, "it is not in this one");
+    world.settle_with(&mut [&mut reset]);
+    assert_eq!(world.bob.texts(newer).len(), 1);
+
+    world.alice.run(|core| core.confirm(&bob));
+    world.settle_with(&mut [&mut reset]);
+    assert_eq!(reset.texts(room), ["alice: held"]);
+    assert_eq!(world.bob.texts(room), ["alice: held"]);
+}
+
+/// Goal: a room in which an account has a device that its known history never had holds what is sent, until the history
+/// is had and has it; by a device that is approved, and whose homeserver keeps the history back at first.
+#[test]
+fn unlisted_devices_are_held() {
+    let mut world = World::new();
+    let room = world.conversation();
+    let mut second = world.device('b', "bob", 7);
+    world.network.withhold_devices = true;
+    let own = [world.bob.address.clone()];
+    let number = world.bob.run(|core| core.add_members(room, &own));
+    world.settle_with(&mut [&mut second]);
+    world.bob.ended(number).unwrap();
+    world.alice.send(room, "held");
+    world.settle_with(&mut [&mut second]);
+    assert!(second.texts(room).is_empty());
+    let told = world.alice.held();
+    assert!(told[0].contains("is being asked"), "{told:?}");
+
+    // The next claim brings what was kept back.
+    world.network.withhold_devices = false;
+    world.start().unwrap();
+    world.settle_with(&mut [&mut second]);
+    assert_eq!(second.texts(room), ["alice: held"]);
+}
+
+/// Goal: a new device that an old one has approved needs nobody's confirmation, and is told; by one that comes while
+/// Alice knows Bob already.
+#[test]
+fn approved_devices_come_in() {
+    let mut world = World::new();
+    world.conversation();
+    let mut second = world.device('b', "bob", 7);
+    let room = world.start().unwrap();
+    assert_eq!(world.alice.devices_changed(), 1);
+    world.alice.send(room, "to both");
+    world.settle_with(&mut [&mut second]);
+    assert_eq!(second.texts(room), ["alice: to both"]);
+    assert!(world.alice.held().is_empty());
+}
+
+/// Goal: a device approves another one with a statement that everybody takes; by the log.
+#[test]
+fn an_approval_holds() {
+    let mut world = World::new();
+    let history = world.network.history(
+        &world.bob.member,
+        &world.b.server,
+        world.bob.member.account,
+        &[],
+    );
+    world.bob.run(|core| core.take_own_history(&history, &[]));
+    let key = DeviceKey::generate().unwrap();
+    let public: [u8; 32] = key.public().unwrap().try_into().unwrap();
+    let device = DeviceId::from_bytes([8; 16]);
+    let bytes = world.bob.run(|core| core.approval(device, public));
+    let statement = homeserver_api::device_log::DeviceStatement::from_bytes(bytes).unwrap();
+    assert!(matches!(statement.how, How::Approved { .. }));
+    world.bobs_log().write(statement);
+}
+
+/// Goal: a device hears when its own homeserver gives its account another device, or hides it from the log; by both.
+#[test]
+fn the_own_account_is_watched() {
+    let mut world = World::new();
+    let (server, member) = (world.b.server.clone(), world.bob.member.clone());
+    let look = |world: &mut World| {
+        let sizes = world.bob.run(|core| Ok(core.own_log_sizes()));
+        let history = world
+            .network
+            .history(&member, &server, member.account, &sizes);
+        world
+            .bob
+            .run(|core| core.take_own_history(&history, &sizes));
+    };
+    look(&mut world);
+    assert_eq!(world.bob.devices_changed(), 0);
+    world
+        .bobs_log()
+        .reset(member.account, DeviceId::from_bytes([9; 16]), [9; 32]);
+    look(&mut world);
+    assert_eq!(world.bob.devices_changed(), 1);
+    world.bobs_log().remove(member.account, member.device);
+    look(&mut world);
+    let told = world.bob.refused();
+    assert!(told[0].contains("does not have this device"), "{told:?}");
+}
+
+/// Goal: both sides read the same safety number, and another one once a device has come; by asking both.
+#[test]
+fn safety_numbers_are_the_same() {
+    let mut world = World::new();
+    world.conversation();
+    let own = |world: &mut World| {
+        for at_a in [true, false] {
+            let device = if at_a { &world.alice } else { &world.bob };
+            let member = device.member.clone();
+            let sizes = if at_a {
+                world.alice.run(|core| Ok(core.own_log_sizes()))
+            } else {
+                world.bob.run(|core| Ok(core.own_log_sizes()))
+            };
+            let history = world
+                .network
+                .history(&member, &member.server, member.account, &sizes);
+            let device = if at_a {
+                &mut world.alice
+            } else {
+                &mut world.bob
+            };
+            device.run(|core| core.take_own_history(&history, &sizes));
+        }
+    };
+    let both = |world: &mut World| {
+        own(world);
+        let (alice, bob) = (world.alice.address.clone(), world.bob.address.clone());
+        world.alice.run(|core| core.ask_about(&bob));
+        world.bob.run(|core| core.ask_about(&alice));
+        world.settle();
+        let hers = world.alice.run(|core| core.safety(&bob));
+        let his = world.bob.run(|core| core.safety(&alice));
+        assert_eq!(hers, his);
+        hers
+    };
+    let before = both(&mut world);
+    let second = world.device('b', "bob", 7);
+    let after = both(&mut world);
+    assert_ne!(before, after);
+    let nobody = "nobody@b.example".parse().unwrap();
+    assert!(world.alice.try_run(|core| core.safety(&nobody)).is_err());
+    drop(second);
+}
+
+/// Goal: a device that was away for six weeks, longer than its certificate lasts, comes back: it renews by its old key and
+/// reads and writes in its room again; by moving the clock.
+#[test]
+fn late_return() {
+    let mut world = World::new();
+    let room = world.conversation();
+    world.clock.advance(42 * 86_400_000);
+    world.renew_alice();
+    world.alice.send(room, "are you there?");
+    settle(&mut world.network, &mut [&mut world.alice]);
+    // Bob comes back: his certificate ended two weeks ago.
+    world.renew_bob();
+    world.settle();
+    world.bob.send(room, "here I am");
+    world.settle();
+    assert_eq!(
+        world.alice.texts(room),
+        ["alice: are you there?", "bob: here I am"]
+    );
+    assert_eq!(
+        world.bob.texts(room),
+        ["alice: are you there?", "bob: here I am"]
+    );
+    assert!(world.alice.held().is_empty() && world.bob.held().is_empty());
+}
+
+impl World {
+    fn renew_alice(&mut self) {
+        renew(&mut self.alice, &self.a);
+    }
+
+    fn renew_bob(&mut self) {
+        renew(&mut self.bob, &self.b);
+    }
+}
+
+/// Renews a device's certificate as its homeserver does: for the same key.
+fn renew(device: &mut TestDevice, own: &Organisation) {
+    let request = device.run(|core| core.renewal_request());
+    assert!(request.is_some(), "it is time");
+    let key = device.core().identity().key.public().unwrap();
+    let now_ms = crate::clock::Clock::now_ms(&device.clock);
+    let chain = own.issue(&device.member, &device.address, &key, now_ms);
+    device.run(|core| core.renewed(chain));
+}
+
+fn reset_key(device: &TestDevice) -> [u8; 32] {
+    device.public_key().try_into().unwrap()
+}
