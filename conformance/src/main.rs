@@ -42,7 +42,7 @@ use crate::mailbox::Mailbox;
 use crate::organisation::Organisation;
 use crate::people::People;
 use crate::report::Report;
-use crate::served::Served;
+use crate::served::{Served, Stall};
 use crate::trials::TrialArguments;
 
 #[derive(Parser)]
@@ -134,7 +134,14 @@ async fn world(arguments: &RunArguments, name: &str, operations: &[u8]) -> Resul
     let mailbox = Mailbox::new(&peer);
     let listen = SocketAddr::new(arguments.listen, 0).to_string();
     let manifest = peer.manifest(agreement::now_ms())?;
-    let served = Served::start(&peer, &listen, manifest, Some(Arc::clone(&mailbox))).await?;
+    let served = Served::start(
+        &peer,
+        &listen,
+        manifest,
+        Some(Arc::clone(&mailbox)),
+        Stall::at(None),
+    )
+    .await?;
     let endpoint = served.address.to_string();
     let server_keys = agree(&arguments.ceremony, &peer, &endpoint, operations).await?;
     let target = arguments.ceremony.target.target();

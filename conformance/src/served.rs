@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{Request, Response, StatusCode};
@@ -12,7 +13,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ServerConfig;
 use rustls::crypto::ring::default_provider;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use crate::failure::{Failure, Result};
@@ -34,6 +37,39 @@ pub(crate) struct Served {
 
 type Manifest = Arc<Mutex<Vec<u8>>>;
 
+/// Requests that are taken and never answered.
+#[derive(Debug, Clone)]
+pub(crate) struct Stall {
+    /// Their path, if there are any.
+    at: Option<&'static str>,
+    heard: watch::Sender<bool>,
+    ended: watch::Sender<Option<Instant>>,
+}
+
+impl Stall {
+    /// Of requests to this path, or none.
+    pub(crate) fn at(path: Option<&'static str>) -> Self {
+        Self {
+            at: path,
+            heard: watch::Sender::new(false),
+            ended: watch::Sender::new(None),
+        }
+    }
+
+    /// Waits until a request has stalled.
+    pub(crate) async fn heard(&self) {
+        // `self` keeps the sender.
+        let _ = self.heard.subscribe().wait_for(|heard| *heard).await;
+    }
+
+    /// Waits until the first connection on which a request stalled has ended; when that was.
+    pub(crate) async fn ended(&self) -> Option<Instant> {
+        let mut ended = self.ended.subscribe();
+        let at = ended.wait_for(Option::is_some).await.ok()?;
+        *at
+    }
+}
+
 impl Served {
     /// Listens at an address; without a mailbox it takes nothing.
     pub(crate) async fn start(
@@ -41,6 +77,7 @@ impl Served {
         listen: &str,
         manifest: Vec<u8>,
         mailbox: Option<Arc<Mailbox>>,
+        stall: Stall,
     ) -> Result<Self> {
         let unreachable = |error: std::io::Error| Failure::Unreachable {
             address: listen.to_owned(),
@@ -59,6 +96,7 @@ impl Served {
         let content = Content {
             manifest: Arc::clone(&manifest),
             mailbox,
+            stall,
         };
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let task = tokio::spawn(accept(listener, acceptor, content));
@@ -86,6 +124,7 @@ impl Drop for Served {
 struct Content {
     manifest: Manifest,
     mailbox: Option<Arc<Mailbox>>,
+    stall: Stall,
 }
 
 async fn accept(listener: TcpListener, acceptor: TlsAcceptor, content: Content) {
@@ -98,14 +137,31 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, content: Content) {
     let Ok(stream) = acceptor.accept(stream).await else {
         return;
     };
+    let stall = content.stall.clone();
+    let stalled = Arc::new(AtomicBool::new(false));
+    let has_stalled = Arc::clone(&stalled);
     let service = service_fn(move |request: Request<Incoming>| {
-        let content = content.clone();
-        async move { Ok::<_, Infallible>(content.answer(request).await) }
+        let (content, stalled) = (content.clone(), Arc::clone(&stalled));
+        async move {
+            if content.stall.at == Some(request.uri().path()) {
+                stalled.store(true, Ordering::SeqCst);
+                content.stall.heard.send_replace(true);
+                return std::future::pending().await;
+            }
+            Ok::<_, Infallible>(content.answer(request).await)
+        }
     });
     // However it ends: who called sees it.
     let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .serve_connection(TokioIo::new(stream), service)
         .await;
+    if has_stalled.load(Ordering::SeqCst) {
+        stall.ended.send_if_modified(|ended| {
+            let is_first = ended.is_none();
+            ended.get_or_insert_with(Instant::now);
+            is_first
+        });
+    }
 }
 
 impl Content {

@@ -11,6 +11,7 @@
 //! | `accept-unknown-peer` | a handshake succeeds for names without an agreement | a stranger that knocks |
 //! | `accept-again` | an envelope at a position that was consumed has its effect anew | replays |
 //! | `keep-revoked` | the agreement with a peer that is revoked stays in force until the next start | revoking a peer that sends |
+//! | `keep-calling` | connections to a peer, and what is asked over them, outlive its agreement | revoking a peer that stalls |
 //! | `poison-blocks` | what would be refused for good is put off instead, and its lane waits behind it | one bad envelope among many |
 //! | `stale-manifest` | peers are shown the key manifest that was first asked for, for ever | keys that change |
 //! | `unbounded-peers` | no rate of a peer holds | a peer that floods |

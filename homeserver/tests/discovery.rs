@@ -16,7 +16,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use homeserver::clock::Clock;
 use homeserver::config::{DiscoveryConfig, Dnssec};
@@ -258,6 +258,72 @@ fn forge(signed: &Path) {
     std::fs::write(&conf, text.replace("    dnssec-policy: once\n", "")).unwrap();
 }
 
+/// What becomes of a question for keys.
+#[derive(Clone, Copy, PartialEq)]
+enum Keys {
+    Told,
+    Forgotten,
+    Lost,
+}
+
+/// A server before the real one that forgets or loses the first so many questions for keys.
+struct Between {
+    address: SocketAddr,
+    ended: Arc<AtomicBool>,
+}
+
+impl Between {
+    fn start(real: SocketAddr, mut rule: impl FnMut() -> Keys + Send + 'static) -> Self {
+        let asked = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = asked.local_addr().unwrap();
+        let ended = Arc::new(AtomicBool::new(false));
+        let end = Arc::clone(&ended);
+        std::thread::spawn(move || {
+            let onwards = UdpSocket::bind("127.0.0.1:0").unwrap();
+            onwards.connect(real).unwrap();
+            let mut bytes = vec![0; 65_535];
+            while let Ok((length, from)) = asked.recv_from(&mut bytes) {
+                if end.load(Ordering::SeqCst) {
+                    return;
+                }
+                let keys = if is_for_keys(&bytes[..length]) {
+                    rule()
+                } else {
+                    Keys::Told
+                };
+                if keys == Keys::Lost {
+                    continue;
+                }
+                onwards.send(&bytes[..length]).unwrap();
+                let length = onwards.recv(&mut bytes).unwrap();
+                if keys == Keys::Forgotten {
+                    // SERVFAIL
+                    bytes[3] = bytes[3] & 0xF0 | 2;
+                }
+                asked.send_to(&bytes[..length], from).unwrap();
+            }
+        });
+        Self { address, ended }
+    }
+}
+
+impl Drop for Between {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::SeqCst);
+        let wake = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let _ = wake.send_to(&[], self.address);
+    }
+}
+
+/// Whether a DNS message asks for the type DNSKEY: behind the header stand the labels of the name, then the type.
+fn is_for_keys(message: &[u8]) -> bool {
+    let mut at = 12;
+    while let Some(length) = message.get(at).filter(|length| **length > 0) {
+        at += 1 + usize::from(*length);
+    }
+    message.get(at + 1..at + 3) == Some(&[0, 48])
+}
+
 async fn find_with(config: &DiscoveryConfig, server: &str) -> Result<Route, DiscoveryError> {
     let clock = Arc::new(Moved(AtomicU64::new(0)));
     let discovery = Discovery::new(config, clock, Arc::new(SystemRandom::new()));
@@ -390,6 +456,49 @@ async fn the_service_is_an_alias() {
         matches!(plain, Err(DiscoveryError::NoService(_, Security::Insecure))),
         "{plain:?}"
     );
+}
+
+/// Goal: an answer that can't be validated because no server tells the keys is not called forged, and is asked for again by
+/// itself; a forged one is called so. Method: a server in between that forgets or loses questions for keys, all or the first.
+#[tokio::test]
+async fn what_is_not_validated_is_not_forged() {
+    let Some(knot) = Knot::start() else { return };
+    let with = |between: &Between| DiscoveryConfig {
+        servers: vec![between.address],
+        ..knot.config(Dnssec::Report)
+    };
+    let told = Between::start(knot.address, || Keys::Told);
+    let good = find_with(&with(&told), "good.test").await.unwrap();
+    assert_eq!(good.security, Some(Security::Secure));
+    let forged = find_with(&with(&told), "forged.test").await.unwrap_err();
+    assert_eq!(forged, DiscoveryError::Bogus("forged.test".to_owned()));
+
+    // hickory asks a failing server twice.
+    let mut left = 2;
+    let forgetful = Between::start(knot.address, move || {
+        left -= i32::from(left > -1);
+        if left >= 0 {
+            Keys::Forgotten
+        } else {
+            Keys::Told
+        }
+    });
+    let good = find_with(&with(&forgetful), "good.test").await.unwrap();
+    assert_eq!(good.security, Some(Security::Secure), "asked again");
+
+    let clock = Arc::new(Moved(AtomicU64::new(0)));
+    let unvalidated = |host: &str| DiscoveryError::Unvalidated {
+        host: host.to_owned(),
+        question: "test. DNSKEY".to_owned(),
+    };
+    for keys in [Keys::Forgotten, Keys::Lost] {
+        let never = Between::start(knot.address, move || keys);
+        let random = Arc::new(SystemRandom::new());
+        let discovery = Discovery::new(&with(&never), clock.clone(), random);
+        let (server, endpoints) = ("good.test".parse().unwrap(), ["chat.test:8448".to_owned()]);
+        let found = discovery.find(&server, &endpoints).await;
+        assert_eq!(found.unwrap_err(), unvalidated("chat.test"));
+    }
 }
 
 /// Goal: a server that refuses, fails or is silent is told apart. Method: a zone that is not served, one

@@ -7,6 +7,7 @@
 mod flood;
 mod poison;
 mod replay;
+mod stall;
 mod stream;
 
 use std::io::{self, BufRead as _, Write as _};
@@ -22,12 +23,14 @@ use crate::organisation::Organisation;
 use crate::padding::{pad, unpad};
 use crate::receipt::{Answer, Receipt};
 use crate::room::{Device, MESSAGE, Room, WELCOME};
-use crate::served::Served;
+use crate::served::{Served, Stall};
 use crate::session::Session;
 use crate::transaction::{Envelope, TRANSACTION_LABEL, key_id, sign};
 
 /// Where transactions go.
 const TRANSACTIONS: &str = "/federation/v1/transactions";
+/// How a server is greeted.
+const PROBE: &str = "/federation/v1/probe";
 /// The peer's link epoch.
 const LINK_EPOCH: u64 = 2;
 /// How long its envelopes live.
@@ -61,6 +64,21 @@ enum How {
     Poison,
     /// Floods whenever it is told `go`, until it is told `rest`; `end` ends it.
     Flood,
+    /// Takes the first greeting, and never answers.
+    StallGreeting,
+    /// Takes the first transaction, and never answers.
+    StallTransaction,
+}
+
+impl How {
+    /// What of the server under test it never answers.
+    const fn stalls_at(self) -> Option<&'static str> {
+        match self {
+            Self::Stream | Self::Replay | Self::Poison | Self::Flood => None,
+            Self::StallGreeting => Some(PROBE),
+            Self::StallTransaction => Some(TRANSACTIONS),
+        }
+    }
 }
 
 fn id(text: &str) -> std::result::Result<[u8; 16], String> {
@@ -72,12 +90,14 @@ fn id(text: &str) -> std::result::Result<[u8; 16], String> {
 
 /// Misbehaves.
 pub(crate) async fn run(arguments: &TrialArguments) -> Result {
-    let mut hostile = Hostile::enter(arguments).await?;
+    let stall = Stall::at(arguments.how.stalls_at());
+    let mut hostile = Hostile::enter(arguments, stall.clone()).await?;
     let figures = match arguments.how {
         How::Stream => stream::run(&mut hostile, arguments.count).await?,
         How::Replay => replay::run(&mut hostile, arguments).await?,
         How::Poison => poison::run(&mut hostile, arguments.count).await?,
         How::Flood => flood::run(&mut hostile).await?,
+        How::StallGreeting | How::StallTransaction => stall::run(&stall).await?,
     };
     say(&figures.to_string())
 }
@@ -105,10 +125,11 @@ struct Fates {
 }
 
 impl Hostile {
-    async fn enter(arguments: &TrialArguments) -> Result<Self> {
+    async fn enter(arguments: &TrialArguments, stall: Stall) -> Result<Self> {
         let target = arguments.ceremony.target.target();
         let peer = Organisation::new(&arguments.ceremony.peer)?;
-        let served = Served::start(&peer, "127.0.0.1:0", peer.manifest(now_ms())?, None).await?;
+        let manifest = peer.manifest(now_ms())?;
+        let served = Served::start(&peer, "127.0.0.1:0", manifest, None, stall).await?;
         agree(
             &arguments.ceremony,
             &peer,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{Fates, Hostile, TRANSACTIONS, fates, say, told};
+use super::{Fates, Hostile, PROBE, TRANSACTIONS, fates, say, told};
 use crate::failure::Result;
 use crate::padding::pad;
 use crate::session::Session;
@@ -116,10 +116,7 @@ async fn send(
         if let Ok(session) = Session::open(&hostile.target, &hostile.peer.tls).await? {
             // Under TLS 1.3 a refusal shows on the first request.
             hostile.session = session;
-            let probe = hostile
-                .session
-                .post("/federation/v1/probe", Vec::new())
-                .await;
+            let probe = hostile.session.post(PROBE, Vec::new()).await;
             if probe.is_ok() {
                 seen.let_in_again = seen.let_in_again.saturating_add(1);
             }

@@ -1,8 +1,10 @@
-//! Asking the DNS: the only file that names hickory.
+//! Asking the DNS: only here hickory is named.
 //!
 //! hickory decodes the bytes and validates DNSSEC; nothing here reads a DNS message. What comes out is
-//! bounded, and a bogus answer never does. Its own cache is off: `Discovery` keeps answers under the
-//! node's clock.
+//! bounded, and a bogus answer never does; one that could not be validated because servers did not answer is not called
+//! bogus. Its own caches are not used: `Discovery` keeps answers under the node's clock.
+
+mod validated;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -13,15 +15,20 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
     ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
 };
+use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::dnssec::{Proof, TrustAnchors};
+use hickory_resolver::proto::op::Query;
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
+use hickory_resolver::system_conf::read_system_conf;
+
+use validated::Validated;
 
 use super::error::{DiscoveryError, Security};
 use super::limits::{
     ADDRESS_RECORDS_MAX, ALIAS_CHAIN_MAX, NAME_BYTES_MAX, QUESTION_REPEATS_MAX, QUESTION_TIME_MAX,
-    SERVICE_RECORDS_MAX,
+    SERVICE_RECORDS_MAX, VALIDATION_REPEATS_MAX,
 };
 use super::select::Service;
 use crate::config::{DiscoveryConfig, Dnssec};
@@ -56,23 +63,30 @@ pub trait Names: Send + Sync + 'static {
 /// The DNS, asked through hickory.
 pub struct Dns {
     /// Or why it can't be asked.
-    resolver: Result<TokioResolver, String>,
+    servers: Result<Servers, String>,
     validates: bool,
+}
+
+/// Who is asked, and how.
+enum Servers {
+    Believed(TokioResolver),
+    Validated(Validated),
 }
 
 impl Dns {
     /// As configured; with an unusable configuration every question fails and says why, so that peers at
     /// literal addresses are reached all the same.
     pub fn new(config: &DiscoveryConfig) -> Self {
-        let resolver = build(config).inspect_err(|error| {
+        let servers = build(config).inspect_err(|error| {
             tracing::warn!(%error, "no DNS: peers are reached at literal addresses only");
         });
         Self {
-            resolver,
+            servers,
             validates: config.dnssec != Dnssec::Off,
         }
     }
 
+    /// Asks until the answer is one, or is bogus though every question was answered.
     async fn ask<T>(
         &self,
         host: &str,
@@ -84,12 +98,41 @@ impl Dns {
             host: host.to_owned(),
             reason,
         };
-        let resolver = self.resolver.as_ref().map_err(|e| unusable(e.clone()))?;
+        let servers = self.servers.as_ref().map_err(|e| unusable(e.clone()))?;
         let name = Name::from_ascii(format!("{host}.")).map_err(|e| unusable(e.to_string()))?;
-        let lookup = match resolver.lookup(name, kind).await {
-            Ok(lookup) => lookup,
-            Err(error) => return none(host, error, self.validates),
-        };
+        let mut repeats = VALIDATION_REPEATS_MAX;
+        loop {
+            let (found, unanswered) = match servers {
+                Servers::Believed(resolver) => (resolver.lookup(name.clone(), kind).await, None),
+                Servers::Validated(validated) => {
+                    validated.look_up(Query::query(name.clone(), kind)).await
+                }
+            };
+            let answer = match found {
+                Ok(lookup) => self.read(host, &lookup, kind, most, &wanted),
+                Err(error) => none(host, error, self.validates),
+            };
+            let Some(unanswered) = unanswered.filter(|_| is_bogus(&answer)) else {
+                return answer;
+            };
+            if repeats == 0 {
+                return Err(DiscoveryError::Unvalidated {
+                    host: host.to_owned(),
+                    question: format!("{} {}", unanswered.name(), unanswered.query_type()),
+                });
+            }
+            repeats -= 1;
+        }
+    }
+
+    fn read<T>(
+        &self,
+        host: &str,
+        lookup: &Lookup,
+        kind: RecordType,
+        most: usize,
+        wanted: impl Fn(&RData) -> Option<T>,
+    ) -> Result<Answer<T>, DiscoveryError> {
         let of = |kind| {
             lookup
                 .answers()
@@ -133,6 +176,10 @@ impl Dns {
                 Ok(answer) if !answer.records.is_empty() => None,
                 Ok(_) | Err(DiscoveryError::Lame { .. }) => {
                     Some(self.ask(&at, RecordType::CNAME, 1, alias).await?)
+                }
+                // An alias of nothing too: the proof that there is nothing is about another name than hickory expects.
+                Err(DiscoveryError::Bogus(_)) => {
+                    self.ask(&at, RecordType::CNAME, 1, alias).await.ok()
                 }
                 Err(_) => None,
             };
@@ -277,29 +324,39 @@ const fn security_by(proof: Proof) -> Security {
     }
 }
 
-fn build(config: &DiscoveryConfig) -> Result<TokioResolver, String> {
-    let provider = TokioRuntimeProvider::default();
-    let mut builder = if config.servers.is_empty() {
-        TokioResolver::builder_tokio().map_err(|error| error.to_string())?
+fn is_bogus<T>(answer: &Result<Answer<T>, DiscoveryError>) -> bool {
+    match answer {
+        Ok(answer) => answer.security == Security::Bogus,
+        Err(error) => matches!(error, DiscoveryError::Bogus(_)),
+    }
+}
+
+fn build(config: &DiscoveryConfig) -> Result<Servers, String> {
+    let (servers, mut options) = if config.servers.is_empty() {
+        read_system_conf().map_err(|error| error.to_string())?
     } else {
         let servers = config.servers.iter().map(|server| name_server(*server));
+        let mut options = ResolverOpts::default();
+        options.use_hosts_file = ResolveHosts::Never;
         let servers = ResolverConfig::from_name_servers(servers.collect());
-        let mut builder = TokioResolver::builder_with_config(servers, provider);
-        builder.options_mut().use_hosts_file = ResolveHosts::Never;
-        builder
+        (servers, options)
     };
-    bound(builder.options_mut());
-    if config.dnssec != Dnssec::Off {
-        // A line of the hosts file is signed by nobody.
-        builder.options_mut().use_hosts_file = ResolveHosts::Never;
-        builder.options_mut().validate = true;
-        let anchors = match &config.trust_anchors {
-            Some(file) => anchors(file)?,
-            None => TrustAnchors::default(),
-        };
-        builder = builder.with_trust_anchor(Arc::new(anchors));
+    bound(&mut options);
+    if config.dnssec == Dnssec::Off {
+        let provider = TokioRuntimeProvider::default();
+        let mut builder = TokioResolver::builder_with_config(servers, provider);
+        *builder.options_mut() = options;
+        let resolver = builder.build().map_err(|error| error.to_string())?;
+        return Ok(Servers::Believed(resolver));
     }
-    builder.build().map_err(|error| error.to_string())
+    // No hosts file here: a line of it is signed by nobody.
+    let anchors = Arc::new(match &config.trust_anchors {
+        Some(file) => anchors(file)?,
+        None => TrustAnchors::default(),
+    });
+    Validated::new(servers, options, anchors)
+        .map(Servers::Validated)
+        .map_err(|error| error.to_string())
 }
 
 fn bound(options: &mut ResolverOpts) {

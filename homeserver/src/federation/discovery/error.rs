@@ -62,6 +62,17 @@ pub enum DiscoveryError {
          signatures, or somebody forges answers on the way (check discovery.trust_anchors too)"
     )]
     Bogus(String),
+    /// Whether signatures hold could not be found out.
+    #[error(
+        "the DNS answer for {host} could not be validated: no server answered {question}, which is asked again with the \
+         next attempt; check that the servers of discovery.servers (or /etc/resolv.conf) are reached and serve that name"
+    )]
+    Unvalidated {
+        /// What was asked for.
+        host: String,
+        /// A question that validation needs, and that nobody answered.
+        question: String,
+    },
     /// `require`, and the answer is not signed.
     #[error(
         "the DNS answer for {0} is {1}, and discovery.dnssec = \"require\" takes only secure ones; \

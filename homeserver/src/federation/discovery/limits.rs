@@ -30,6 +30,8 @@ pub(super) const NEGATIVE_TTL_MS: u64 = 5_000;
 pub(super) const QUESTION_TIME_MAX: Duration = Duration::from_secs(2);
 /// how often a question is asked again,
 pub(super) const QUESTION_REPEATS_MAX: usize = 1;
+/// how often an answer is asked for again that could not be validated because another one did not come,
+pub(super) const VALIDATION_REPEATS_MAX: usize = 1;
 /// and longest time for everything that finding one peer takes.
 pub(super) const DISCOVERY_TIME_MAX: Duration = Duration::from_secs(10);
 

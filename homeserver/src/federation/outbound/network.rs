@@ -277,6 +277,10 @@ impl Network for TlsNetwork {
     }
 
     fn cut(&self, server: &ServerName) {
+        #[cfg(feature = "faults")]
+        if crate::faults::is_on("keep-calling") {
+            return;
+        }
         let Some(Reach { slot, cut }) = self.all().remove(server) else {
             return;
         };

@@ -8,6 +8,7 @@ mod editor;
 mod input;
 mod keys;
 mod screen;
+mod shown;
 mod under_way;
 
 use std::collections::BTreeSet;
@@ -31,14 +32,13 @@ use crate::show::output::Output;
 use crate::show::safe;
 use crate::talk::input::{Input, Line};
 use crate::talk::screen::Screen;
+use crate::talk::shown::{Shown, passed_over};
 use crate::talk::under_way::UnderWay;
-
-/// How much of the conversation is shown at first.
-const HISTORY_MESSAGES: usize = 20;
 
 pub(crate) async fn run(common: &Common, arguments: &cli::Talk, output: &Output) -> Result {
     let client = device::open(common).await?;
     let outcome = async {
+        let known = client.last_number().await?;
         let room = match place::find(&client, &arguments.with).await? {
             Some(room) => room,
             None => {
@@ -79,7 +79,7 @@ pub(crate) async fn run(common: &Common, arguments: &cli::Talk, output: &Output)
             day: None,
         };
         talk.find_rooms().await?;
-        talk.history().await?;
+        talk.history(known).await?;
         talk.run(events, device::timeout(common)).await
     }
     .await;
@@ -106,26 +106,6 @@ struct Talk<'a> {
     online: bool,
     shown: Shown,
     day: Option<time::Date>,
-}
-
-/// How far the history was shown. What comes in while it is read is in it, and is told by an event as well: it must
-/// not be shown twice.
-#[derive(Debug, Default)]
-struct Shown {
-    /// The last message's number; they grow.
-    last: u64,
-}
-
-impl Shown {
-    /// Notes what the history has.
-    fn history(&mut self, numbers: impl Iterator<Item = u64>) {
-        self.last = numbers.fold(self.last, u64::max);
-    }
-
-    /// Whether a message that an event tells is not in what was shown.
-    const fn lacks(&self, number: u64) -> bool {
-        number > self.last
-    }
 }
 
 /// What follows a line.
@@ -231,7 +211,8 @@ impl Talk<'_> {
         Ok(moved)
     }
 
-    async fn history(&mut self) -> Result {
+    /// Shows the end of the conversation; `known` is the last number from before this session.
+    async fn history(&mut self, known: u64) -> Result {
         let rooms = self.client.rooms().await?;
         if let Some(room) = rooms.iter().find(|room| room.room == self.room) {
             let names: Vec<String> = room
@@ -252,7 +233,7 @@ impl Talk<'_> {
         history.sort_by_key(|message| message.number);
         self.shown
             .history(history.iter().map(|message| message.number));
-        let skipped = history.len().saturating_sub(HISTORY_MESSAGES);
+        let skipped = passed_over(history.iter().map(|message| message.number), known);
         for message in history.into_iter().skip(skipped) {
             if message.progress == Progress::Waiting {
                 self.under_way.shown(message.id);
@@ -559,22 +540,3 @@ const HELP: [&str; 7] = [
     "//text              send a text that begins with a slash",
     "/quit or Ctrl-D     leave",
 ];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Goal: a message that came in while the history was read is shown once, and one that came later is shown.
-    /// Method: events of messages in the history, its last one among them, and behind it.
-    #[test]
-    fn shown_once() {
-        let mut shown = Shown::default();
-        assert!(shown.lacks(1));
-        shown.history([3, 4, 7].into_iter());
-        for (number, news) in [(3, false), (7, false), (8, true), (9, true)] {
-            assert_eq!(shown.lacks(number), news, "{number}");
-        }
-        shown.history(std::iter::empty());
-        assert!(!shown.lacks(7));
-    }
-}

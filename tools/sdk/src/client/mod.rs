@@ -523,6 +523,14 @@ impl Client {
         self.shared.run(move |core| core.message(message)).await
     }
 
+    /// The greatest [`Message::number`] that was given; what comes later has a greater one.
+    ///
+    /// # Errors
+    /// When the client is closed.
+    pub async fn last_number(&self) -> Result<u64, Error> {
+        self.shared.run(|core| Ok(core.last_number())).await
+    }
+
     /// A room's messages, own ones too, oldest first.
     ///
     /// # Errors

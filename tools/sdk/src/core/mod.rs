@@ -352,6 +352,11 @@ impl Core {
         (self.outbox.first().copied(), self.state.last_counter)
     }
 
+    /// The number of the newest message.
+    pub(crate) const fn last_number(&self) -> u64 {
+        self.state.last_number
+    }
+
     /// Holds the homeserver's memory, the last counter that it took, against this store's own.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! A peer that does not stop when it is revoked, sends everything again, or hides one bad envelope among good ones.
+//! A peer that sends everything again, or hides one bad envelope among good ones; and what every hostile peer is.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -17,12 +17,6 @@ use crate::ports::free_address;
 
 /// The hostile peer's name.
 pub(super) const PEER: &str = "hostile.example";
-/// Messages a second of a peer that is to be revoked.
-const RATE: u32 = 500;
-/// Of which so many must have been accepted: else it was no traffic to stop.
-const ACCEPTED_MIN: u64 = 900;
-/// The last acceptance, and the cut of the connection, after the revocation begins.
-const HEARD_MAX_MS: u64 = 1_000;
 /// Envelopes that are captured and sent again.
 const CAPTURED: u32 = 10_000;
 /// Envelopes of which one can't be read, and how long the others may take.
@@ -33,6 +27,7 @@ const POISON_MAX_MS: u64 = 1_000;
 pub(super) struct Victim {
     pub(super) server: Homeserver,
     pub(super) peer: Misbehaving,
+    pub(super) bob: Person,
 }
 
 /// The hostile peer's process; killed when dropped.
@@ -80,7 +75,7 @@ impl Drop for Misbehaving {
     }
 }
 
-fn unexpected(what: &str) -> Failure {
+pub(super) fn unexpected(what: &str) -> Failure {
     Failure::Unexpected {
         program: "conformance misbehave".to_owned(),
         what: what.to_owned(),
@@ -117,16 +112,16 @@ impl Victim {
             federation: free_address()?.to_string(),
             folder: folder.join("a"),
         })?;
-        Person::enrol(&server, "bob", &ground.binaries)?;
-        let bob: User = read("hsctl user show", &server.hsctl(&["user", "show", "bob"])?)?;
-        let [device] = bob.device_list.as_slice() else {
+        let bob = Person::enrol(&server, "bob", &ground.binaries)?;
+        let user: User = read("hsctl user show", &server.hsctl(&["user", "show", "bob"])?)?;
+        let [device] = user.device_list.as_slice() else {
             return Err(Failure::DidNotHold("Bob has one device".to_owned()));
         };
         let operator: PathBuf = operator(&ground.binaries, &server, &folder, None)?;
         let mut child = Command::new(ground.binaries.join("conformance"))
             .args(["misbehave", how, "--peer", PEER, "--server", server.name])
             .args(["--address", &server.federation])
-            .args(["--account", &bob.account, "--device", &device.device])
+            .args(["--account", &user.account, "--device", &device.device])
             .args(["--count", &count.to_string(), "--exchange"])
             .arg(&folder)
             .arg("--operator")
@@ -146,70 +141,8 @@ impl Victim {
             input,
             output: BufReader::new(output),
         };
-        Ok(Self { server, peer })
+        Ok(Self { server, peer, bob })
     }
-}
-
-/// What a revoked peer saw.
-#[derive(Debug, Deserialize)]
-struct Stream {
-    accepted: u64,
-    accepted_after: u64,
-    last_accepted_after_ms: u64,
-    cut_after_ms: Option<u64>,
-    let_in_again: u64,
-}
-
-impl Stream {
-    fn holds(&self) -> bool {
-        self.accepted >= ACCEPTED_MIN
-            && self.last_accepted_after_ms <= HEARD_MAX_MS
-            && self.cut_after_ms.is_some_and(|after| after <= HEARD_MAX_MS)
-            && self.let_in_again == 0
-    }
-}
-
-impl std::fmt::Display for Stream {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{} accepted, {} of them after the revocation began, the last {} ms after; ",
-            self.accepted, self.accepted_after, self.last_accepted_after_ms
-        )?;
-        match self.cut_after_ms {
-            Some(after) => write!(f, "its connection was cut {after} ms after")?,
-            None => f.write_str("its connection was not cut")?,
-        }
-        write!(f, ", and it got in again {} times", self.let_in_again)
-    }
-}
-
-/// A peer that sends 500 messages a second is revoked.
-pub(super) fn revoked(ground: &Ground<'_>) -> Result<Check> {
-    const FAULT: &str = "keep-revoked";
-    let run = |name: &str, fault: Option<&'static str>| -> Result<Stream> {
-        let mut victim = Victim::of(ground, name, fault, "stream", RATE)?;
-        victim.peer.hears("sending")?;
-        victim.peer.tell("revoking")?;
-        victim.server.hsctl(&["peer", "revoke", PEER, "--yes"])?;
-        victim.peer.figures()
-    };
-    let with = run("r", None)?;
-    let without = run("r0", Some(FAULT))?;
-    Ok(Check {
-        id: "revoked-peer-is-cut",
-        must: format!(
-            "a peer that sends {RATE} messages/s is revoked: the last acceptance and the cut of its connection come at most \
-             {HEARD_MAX_MS} ms after the command begins, and it does not get in again"
-        ),
-        got: with.to_string(),
-        ok: Some(with.holds()),
-        control: Some(Control {
-            without: FAULT,
-            got: without.to_string(),
-            ok: without.holds() || without.accepted < ACCEPTED_MIN,
-        }),
-    })
 }
 
 /// What was sent again, by way.

@@ -7,6 +7,7 @@ mod bad_peer;
 mod flooding;
 mod hostile;
 mod partition;
+mod revoked;
 mod rotations;
 
 use clap::ValueEnum;
@@ -20,7 +21,7 @@ use crate::workspace::Workspace;
 /// A check of this trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Wanted {
-    /// A peer that sends 500 messages a second is revoked.
+    /// A peer is revoked that sends 500 messages a second, or says nothing.
     Revoked,
     /// Ten thousand captured envelopes are sent again.
     Replay,
@@ -51,7 +52,7 @@ impl Wanted {
 
     fn check(self, ground: &Ground<'_>) -> Result<Check> {
         match self {
-            Self::Revoked => hostile::revoked(ground),
+            Self::Revoked => revoked::check(ground),
             Self::Replay => hostile::replay(ground),
             Self::Poison => hostile::poison(ground),
             Self::Partition => partition::check(ground),
