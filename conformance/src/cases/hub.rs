@@ -1,9 +1,14 @@
 //! A room that the server under test hubs, with a device of the fake peer's in it.
 
 use super::rooms::{GROUP_INFO, GROUP_INFO_REQUEST};
-use super::{CONTROL, Case, KEY_REQUEST, KEY_RESPONSE, START_PATIENCE, Sent, World, Worlds, code};
+use super::{
+    CONTROL, Case, KEY_REQUEST, KEY_RESPONSE, OF_HANDLE, START_PATIENCE, Sent, World, Worlds, code,
+};
 use crate::agreement::now_ms;
+use ring::signature::KeyPair as _;
+
 use crate::arrived::Arrival;
+use crate::device_log;
 use crate::failure::Result;
 use crate::mls::{FromOutside, GroupInfo, external_init, key_package, remove};
 use crate::organisation::DeviceIdentity;
@@ -71,7 +76,7 @@ fn asked_for_keys(arrival: &Arrival) -> Option<([u8; 16], [u8; 16])> {
     }
     let (request, _account, device) = (input.fixed()?, input.fixed::<16>()?, input.fixed()?);
     let _by = input.text(1)?;
-    (input.text(1)? == HANDLE).then_some((request, device))
+    (input.u8()? == OF_HANDLE && input.text(1)? == HANDLE).then_some((request, device))
 }
 
 /// The group info that answers a request.
@@ -164,6 +169,12 @@ async fn started(worlds: &Worlds<'_>, own: &DeviceIdentity) -> Result<Option<Wel
         .fixed(&device)
         .u8(1)
         .vector(4, &key)
+        .fixed(&device_log::of_first(
+            &world.peer,
+            (&ACCOUNT, &DEVICE),
+            own.key.public_key().as_ref(),
+            now_ms(),
+        )?)
         .finish();
     world.say(CONTROL, KEY_RESPONSE, response).await?;
     let came = world.mailbox.wait_for(mark, START_PATIENCE, welcome).await;

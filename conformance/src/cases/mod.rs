@@ -2,6 +2,7 @@
 
 mod connection;
 mod contacts;
+mod devices;
 mod hub;
 mod lane;
 mod operations;
@@ -18,6 +19,7 @@ use ring::signature::Ed25519KeyPair;
 use crate::agreement::now_ms;
 use crate::arrived::Arrival;
 use crate::ceremony::CeremonyArguments;
+use crate::device_log::History;
 use crate::failure::Result;
 use crate::link::{PATIENCE, Reply, Target, request};
 use crate::mailbox::Mailbox;
@@ -38,6 +40,8 @@ const TRANSACTIONS: &str = "/federation/v1/transactions";
 const KEY_REQUEST: u8 = 5;
 /// The kind of its answer.
 const KEY_RESPONSE: u8 = 6;
+/// What a key request asks for: key packages of a handle's account.
+const OF_HANDLE: u8 = 1;
 /// The kind that stands for positions which will never come.
 const TOMBSTONE: u8 = 8;
 /// The lane of what belongs to no room.
@@ -146,7 +150,7 @@ impl World {
             .fixed(&[1; 16])
             .fixed(&[2; 16])
             .vector(1, b"asker")
-            .u8(1)
+            .u8(OF_HANDLE)
             .vector(1, b"nobody-of-that-name")
             // No size of the device log is known.
             .vector(4, b"")
@@ -251,7 +255,10 @@ impl World {
             .fixed(&who.account)
             .fixed(&who.device)
             .vector(1, who.handle.as_bytes())
+            .u8(OF_HANDLE)
             .vector(1, handle.as_bytes())
+            // No size of the device log is known.
+            .vector(4, b"")
             .finish();
         self.say(CONTROL, KEY_REQUEST, payload).await?;
         let answer = self
@@ -378,6 +385,7 @@ impl Keys {
                     devices.push((list.text(1)?, list.fixed()?, list.fixed()?));
                     let _key_package = list.vector(2)?;
                 }
+                History::read(&mut input)?;
                 Self::Of(devices)
             }
             2 => Self::Refused(Refusal::read(&mut input)?),
@@ -429,6 +437,7 @@ pub(crate) async fn all(worlds: &Worlds<'_>) -> Result<Vec<Outcome>> {
         outcomes.extend(rooms::with_people(world, people).await?);
         outcomes.extend(contacts::with_people(worlds, people).await?);
         outcomes.extend(questions::cases(worlds, people).await?);
+        outcomes.extend(devices::cases(&worlds.everything, people).await?);
         outcomes.extend(hub::cases(worlds, people).await?);
     } else {
         eprintln!("Cases that need people of the server under test are left out: no --people.");
