@@ -18,7 +18,8 @@ fn user(user_type: &str, suspended: bool) -> Value {
     json!({
         "address": "alice@a.example", "account": "0".repeat(32), "user_type": user_type, "suspended": suspended,
         "devices": 1,
-        "device_list": [{"device": DEVICE, "name": "laptop", "enrolled_ms": 0, "not_after_ms": 0}],
+        "device_list": [{"device": DEVICE, "name": "laptop", "enrolled_ms": 0, "not_after_ms": 0,
+                         "came": "first"}],
         "created_ms": 1_795_342_830_000_u64,
     })
 }

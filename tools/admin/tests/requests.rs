@@ -95,6 +95,7 @@ async fn user_type_set() {
         "external": "all-peers", "files": true, "file_bytes_max": 1024, "devices_max": 2,
         "directory": "listed",
         "outside_contacts": "ask",
+        "device_reset": "administrator",
     });
     let user_type = json!({"name": "night/shift", "policy": policy});
     let fake = FakeAdmin::new(&[

@@ -112,7 +112,11 @@ pub(crate) async fn idle_devices(
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     let mut tasks = JoinSet::new();
     for (index, account) in side.accounts.iter().cycle().take(count).enumerate() {
-        let enrolment = enrolment(side, account);
+        let enrolment = Enrolment {
+            // None of an account's devices is there to approve the next one.
+            reset: true,
+            ..enrolment(side, account)
+        };
         let folder = folder.join(format!("idle-{index}"));
         let permits = Arc::clone(&permits);
         tasks.spawn(async move {
