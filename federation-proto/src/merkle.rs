@@ -1,6 +1,8 @@
 //! Merkle trees as RFC 9162 (section 2.1) defines them: over a transaction's headers, and over a device log,
 //! which grows.
 
+use serde::{Deserialize, Serialize};
+
 use crate::hash::{Digest, LEAF, NODE};
 
 /// A tree with all its nodes: the root and every leaf's path come from here.
@@ -121,6 +123,67 @@ impl Tree {
     }
 }
 
+/// A tree that grows, without its leaves: what it takes to add more, and to say its root.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Frontier {
+    size: u64,
+    // The roots of the complete trees that it consists of: the largest one, which is the leftmost, first.
+    nodes: Vec<Digest>,
+}
+
+impl Frontier {
+    /// The tree of what lies before the leaf at `index`, from that leaf's path in a tree of `size` leaves. Whether the
+    /// path leads to a root that is known, [`root_from_path`] says. `None` when it has the wrong length.
+    #[must_use]
+    pub fn before(index: u64, size: u64, path: &[Digest]) -> Option<Self> {
+        let (mut at, mut last) = (index, size.checked_sub(1)?);
+        let mut rest = path.iter();
+        let mut nodes = Vec::new();
+        while last > 0 {
+            if at % 2 == 1 {
+                nodes.push(*rest.next()?);
+            } else if at < last {
+                rest.next()?;
+            }
+            at /= 2;
+            last /= 2;
+        }
+        nodes.reverse();
+        let whole = index < size && rest.next().is_none();
+        whole.then_some(Self { size: index, nodes })
+    }
+
+    /// Adds a leaf at the end.
+    pub fn push(&mut self, leaf: Digest) {
+        let mut hash = leaf;
+        let mut size = self.size;
+        while size % 2 == 1
+            && let Some(left) = self.nodes.pop()
+        {
+            hash = node(&left, &hash);
+            size /= 2;
+        }
+        self.nodes.push(hash);
+        self.size = self.size.saturating_add(1);
+    }
+
+    /// How many leaves.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The root; all zeros for a tree of nothing.
+    #[must_use]
+    pub fn root(&self) -> Digest {
+        let mut smallest_first = self.nodes.iter().rev();
+        let smallest = smallest_first.next().copied();
+        smallest.map_or(Digest::ZERO, |smallest| {
+            smallest_first.fold(smallest, |hash, left| node(left, &hash))
+        })
+    }
+}
+
 /// The hash of a leaf with these bytes.
 #[must_use]
 pub fn leaf(bytes: &[u8]) -> Digest {
@@ -215,6 +278,37 @@ mod tests {
 
     fn leaves(count: usize) -> Vec<Digest> {
         (0..count).map(|n| leaf(&n.to_be_bytes())).collect()
+    }
+
+    /// Goal: a tree without its leaves has the root of the whole one, from nothing on and from any leaf's path on, and no
+    /// path of another length is taken; by all small sizes.
+    #[test]
+    fn frontiers() {
+        for size in 1..=40_usize {
+            let leaves = leaves(size);
+            let tree = Tree::new(leaves.clone());
+            let mut grown = Frontier::default();
+            for leaf in &leaves {
+                grown.push(*leaf);
+            }
+            assert_eq!(grown.root(), tree.root());
+            let wide = |n: usize| u64::try_from(n).unwrap();
+            assert_eq!(grown.size(), wide(size));
+            for index in 0..size {
+                let mut path = tree.path(index);
+                let before = Frontier::before(wide(index), wide(size), &path);
+                let mut frontier = before.unwrap();
+                for leaf in &leaves[index..] {
+                    frontier.push(*leaf);
+                }
+                assert_eq!(frontier, grown, "{index} of {size}");
+                path.push(Digest::ZERO);
+                assert_eq!(Frontier::before(wide(index), wide(size), &path), None);
+            }
+            assert_eq!(Frontier::before(wide(size), wide(size), &[]), None);
+        }
+        assert_eq!(Frontier::before(0, 0, &[]), None);
+        assert_eq!(Frontier::default().root(), Digest::ZERO);
     }
 
     /// RFC 9162's definition, word for word: split at the largest power of two below the size.

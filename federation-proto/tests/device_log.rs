@@ -17,6 +17,7 @@ use federation_proto::device_log::{
 };
 use federation_proto::hash::Digest;
 use federation_proto::ids::AccountId;
+use federation_proto::manifest::FormerRoot;
 use federation_proto::merkle::Tree;
 use support::golden::{approved, device, device_pair};
 use support::{NOW_MS, Organisation, random, server};
@@ -250,12 +251,12 @@ fn what_a_head_vouches_for() {
     let b = &log.organisation;
     let verify = |history: &DeviceHistory, now_ms| {
         history
-            .verify(&server("b.example"), BOB, &b.root, now_ms)
+            .verify(&server("b.example"), BOB, &b.root, &[], now_ms)
             .map(|(chain, head)| (chain, head.clone()))
     };
     let history = log.history(&chain, &[3]);
     assert_eq!(
-        history.verify(&b.name, BOB, &b.root, NOW_MS).unwrap(),
+        history.verify(&b.name, BOB, &b.root, &[], NOW_MS).unwrap(),
         (chain.clone(), &log.head())
     );
     let read = DeviceHistory::from_bytes(history.to_bytes().unwrap()).unwrap();
@@ -296,7 +297,18 @@ fn what_a_head_vouches_for() {
         verify(&history, NOW_MS - 10 * 60 * 1000),
         Err(HistoryError::Log(LogError::FromTheFuture))
     );
-    let other = history.verify(&server("c.example"), BOB, &b.root, NOW_MS);
+    // The organisation has another root since: the one before vouches for what was signed until its end.
+    let until = |until_ms| FormerRoot {
+        root: b.root.clone(),
+        until_ms,
+    };
+    let signed_ms = log.head().at_ms;
+    for (until_ms, holds) in [(signed_ms, true), (signed_ms - 1, false)] {
+        let former = [until(until_ms)];
+        let verified = history.verify(&b.name, BOB, &stranger.root, &former, NOW_MS);
+        assert_eq!(verified.is_ok(), holds, "{verified:?}");
+    }
+    let other = history.verify(&server("c.example"), BOB, &b.root, &[], NOW_MS);
     assert!(matches!(
         other,
         Err(HistoryError::Log(LogError::WrongServer { .. }))

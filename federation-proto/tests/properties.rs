@@ -79,7 +79,7 @@ proptest! {
     fn any_history_is_judged(history in device_history()) {
         let account = history.statements.first().map_or(AccountId::from_bytes([0; 16]), |s| s.account);
         let server = history.head.claims().server.clone();
-        let _ = history.verify(&server, account, &golden("a-root.der"), NOW_MS);
+        let _ = history.verify(&server, account, &golden("a-root.der"), &[], NOW_MS);
         for growth in &history.growth {
             let _ = history.head.claims().follows(history.head.claims(), Some(growth));
         }

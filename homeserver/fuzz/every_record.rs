@@ -13,10 +13,10 @@ use federation_proto::ids::{
 };
 use homeserver::store::{
     self, Engine, Key, Order, Part, PartOutcome, Store, StoreError, Value, Write, account,
-    administrators, allowance, audit, consortium, contacts, dead_letters, device, exchange, expiry,
-    file, group_info, inbox, key_claims, key_package, key_request, lane_base, link_position,
-    look_up, outbox, payload, peer, policy_serial, quarantine, relayed, report, room, schema,
-    submit_state, tally, user_type,
+    administrators, allowance, audit, consortium, contacts, dead_letters, device, device_log,
+    enrolment, exchange, expiry, file, group_info, inbox, key_claims, key_package, key_request,
+    lane_base, link_position, log_heads, look_up, outbox, payload, peer, policy_serial, quarantine,
+    relayed, report, room, schema, submit_state, tally, user_type,
 };
 
 /// Entries that one reader finds: more would let a reader that follows the keys go on for ever.
@@ -186,6 +186,35 @@ impl Records {
         count(self.round_trip(
             |store| Some(now(device::get(store, of)).ok()??.0),
             |part, record| device::put(part, of, record),
+        ));
+        count(self.round_trip(
+            |store| now(device_log::read(store, 0, 1)).ok()?.pop(),
+            device_log::append,
+        ));
+        count(self.round_trip(
+            |store| Some(now(enrolment::get(store, of)).ok()??.0),
+            |part, record| {
+                // Written last, where a round trip looks: `put` notes the token after the record.
+                let mut noted = Part::default();
+                enrolment::put(&mut noted, of, record)?;
+                part.writes.extend(noted.writes.into_iter().take(1));
+                Ok(())
+            },
+        ));
+        count(self.round_trip(
+            |store| Some(now(enrolment::grant(store, account)).ok()??.0),
+            |part, grant| enrolment::put_grant(part, account, *grant),
+        ));
+        count(self.round_trip(
+            |store| {
+                let (told, read) = now(log_heads::told(store, &server)).ok()?;
+                read.map(|_| told)
+            },
+            |part, told| log_heads::put_told(part, &server, *told, None),
+        ));
+        count(self.round_trip(
+            |store| Some(now(log_heads::known(store, &server)).ok()??.0),
+            |part, known| log_heads::put_known(part, &server, known, None),
         ));
         count(self.round_trip(
             |store| Some(now(file::get(store, file)).ok()??.0),
@@ -358,6 +387,9 @@ impl Records {
         let _ = now(device::by_token(store, &[6; 32]));
         again();
         let _ = now(device::of_account(store, of.account));
+        again();
+        let _ = now(enrolment::by_token(store, &[6; 32]));
+        let _ = now(enrolment::of_account(store, of.account));
         again();
         let _ = now(expiry::due(store, u64::MAX - 1, 10));
         again();

@@ -159,7 +159,9 @@ fn seeds_are_records() {
             continue;
         }
         // Every non-empty value of version 1 is a payload and a key package.
-        assert!(records.read_every(suffix, value) > 2, "{}", path.display());
+        let of_any_kind = if value.first() == Some(&1) { 2 } else { 0 };
+        let kinds = records.read_every(suffix, value);
+        assert!(kinds > of_any_kind, "{}", path.display());
         seen += 1;
     }
     assert!(seen > 0);

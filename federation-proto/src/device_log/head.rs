@@ -14,6 +14,7 @@ use crate::limits::{
     CERTIFICATE_BYTES_MAX, CLOCK_SKEW_MS_MAX, ISSUING_SIGNATURE_BYTES_MAX, LOG_PATH_MAX,
     SERVER_NAME_WIRE_BYTES_MAX, SIGNATURE_LABEL_BYTES_MAX,
 };
+use crate::manifest::FormerRoot;
 use crate::merkle;
 use crate::organisation::{CertificateError, OrganisationIdentity};
 
@@ -148,7 +149,8 @@ impl SignedHead {
         &self.head
     }
 
-    /// What it says, when it is the head of this organisation's log and its issuing CA has signed it.
+    /// What it says, when it is the head of this organisation's log and its issuing CA has signed it. A root that the
+    /// organisation had before vouches for what was signed until its end.
     ///
     /// # Errors
     /// When it is another one's, or does not hold.
@@ -156,6 +158,7 @@ impl SignedHead {
         &self,
         server: &ServerName,
         root: &Bytes,
+        former: &[FormerRoot],
         now_ms: u64,
     ) -> Result<&Head, LogError> {
         if self.head.server != *server {
@@ -167,8 +170,7 @@ impl SignedHead {
         if self.head.at_ms > now_ms.saturating_add(CLOCK_SKEW_MS_MAX) {
             return Err(LogError::FromTheFuture);
         }
-        let organisation =
-            OrganisationIdentity::parse(root.clone(), self.issuing.clone(), self.head.at_ms)?;
+        let organisation = self.signer(root, former)?;
         let bytes = self
             .head
             .signed_bytes(&self.issuing)
@@ -177,6 +179,22 @@ impl SignedHead {
             return Err(LogError::BadSignature);
         }
         Ok(&self.head)
+    }
+
+    /// The organisation, by the one of its roots to which the head's certificate leads.
+    fn signer(
+        &self,
+        root: &Bytes,
+        former: &[FormerRoot],
+    ) -> Result<OrganisationIdentity, CertificateError> {
+        let at_ms = self.head.at_ms;
+        let parse =
+            |root: &Bytes| OrganisationIdentity::parse(root.clone(), self.issuing.clone(), at_ms);
+        let former = former.iter().filter(|former| at_ms <= former.until_ms);
+        parse(root).or_else(|refused| {
+            let mut before = former.map(|former| parse(&former.root));
+            before.find_map(Result::ok).ok_or(refused)
+        })
     }
 }
 

@@ -9,6 +9,7 @@ use crate::device_log::statement::DeviceStatement;
 use crate::hash::Digest;
 use crate::ids::{AccountId, ServerName};
 use crate::limits::{ACCOUNT_STATEMENTS_MAX, DEVICE_HISTORY_BYTES_MAX, LOG_SIZES_KNOWN_MAX};
+use crate::manifest::FormerRoot;
 use crate::merkle;
 
 /// An account's devices, with their proofs. [`DeviceHistory::verify`] judges it.
@@ -55,9 +56,10 @@ impl DeviceHistory {
         server: &ServerName,
         account: AccountId,
         root: &Bytes,
+        former: &[FormerRoot],
         now_ms: u64,
     ) -> Result<(DeviceChain, &Head), HistoryError> {
-        let head = self.head.verify(server, root, now_ms)?;
+        let head = self.head.verify(server, root, former, now_ms)?;
         let chain = DeviceChain::judge(account, self.statements.iter().cloned())?;
         let leads_to = merkle::root_from_path(chain.last_hash(), self.index, head.size, &self.path);
         if leads_to != Some(head.root) {

@@ -18,7 +18,7 @@
 //! | `GET /v1/room-certificate` | – | [`RoomCertificate`] |
 //! | `GET /v1/device-log/head/{from}` | – | [`LogHead`] |
 //! | `GET /v1/device-log/accounts/{account}/{known}` | – | [`AccountHistory`] of one of the organisation's accounts |
-//! | `GET /v1/device-log/statements/{after}` | – | [`LogStatements`], at most [`LOG_STATEMENTS_MAX`] |
+//! | `GET /v1/device-log/statements/{after}` | – | [`LogStatements`], at most 1,000 |
 //! | `POST /v1/files` | the encrypted bytes; `Content-Length` and [`TTL_HEADER`] | 201 [`FileInfo`] |
 //! | `GET /v1/files/{server}/{file}` | – | 200 the bytes, or 202 with `Retry-After` while the homeserver fetches them from the peer |
 //! | `GET /v1/session` | WebSocket upgrade | see [`crate::session`] |

@@ -12,12 +12,13 @@ use homeserver_api::admin::PeerState;
 use homeserver_api::client::{Anchor, Anchors, FormerAnchor};
 
 use super::error::ApiError;
+use crate::identity::device_log::Reader;
 use crate::node::Node;
 use crate::store::log_heads;
 
 /// `GET /v1/anchors`
 pub(super) async fn list(State(node): State<Arc<Node>>) -> Result<Json<Anchors>, ApiError> {
-    let (own_head, _) = node.device_log.head(&node, 0).await?;
+    let (own_head, _) = node.device_log.head(&node, Reader::Own, 0).await?;
     let mut anchors = vec![Anchor {
         server: node.server.clone(),
         root: node.keys.root().to_vec().into(),
@@ -33,7 +34,7 @@ pub(super) async fn list(State(node): State<Arc<Node>>) -> Result<Json<Anchors>,
                 root: peer.root.clone().into(),
                 former: former(peer.former_roots()),
                 handover: None,
-                log_head: known.and_then(|(known, _)| encoded(&known.head)),
+                log_head: known.and_then(|(known, _)| encoded(known.newest())),
             });
         }
     }

@@ -13,6 +13,7 @@ use homeserver_api::problem::Problem;
 
 use super::error::ApiError;
 use super::extract::Path;
+use crate::identity::device_log::Reader;
 use crate::node::Node;
 use crate::store::{StoreError, device_log};
 
@@ -21,7 +22,7 @@ pub(super) async fn head(
     State(node): State<Arc<Node>>,
     Path(from): Path<u64>,
 ) -> Result<Json<LogHead>, ApiError> {
-    let (head, growth) = node.device_log.head(&node, from).await?;
+    let (head, growth) = node.device_log.head(&node, Reader::Own, from).await?;
     Ok(Json(LogHead {
         head: bytes(head.to_bytes())?,
         growth: growth.map(|growth| bytes(growth.to_bytes())).transpose()?,
@@ -45,7 +46,8 @@ pub(super) async fn account(
             format!("name up to {LOG_SIZES_KNOWN_MAX} sizes of the log, joined by commas"),
         ))
     })?;
-    let found = node.device_log.history(&node, account, &sizes).await?;
+    let log = &node.device_log;
+    let found = log.history(&node, Reader::Own, account, &sizes).await?;
     let history = found.ok_or_else(|| {
         ApiError::problem(Problem::new(
             404,

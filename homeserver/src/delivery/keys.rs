@@ -17,7 +17,7 @@ use super::envelope::{append_if_room, granted, malformed, not_asked};
 use super::limits::KEY_REQUEST_TTL_MS;
 use super::submit::Submitter;
 use super::{contacts, inbox, log_heads};
-use crate::audit::Actor;
+use crate::identity::device_log::Reader;
 use crate::identity::key_packages::{self, Claimant};
 use crate::policy::{Input, told_abroad};
 use crate::store::contacts::Outsider;
@@ -39,7 +39,9 @@ pub(super) async fn claim(
         let claimant = Claimant::Own(submitter.device.device);
         let claimed = key_packages::claim(batch, claimant, &address.handle).await;
         let result = match settle(claimed)? {
-            Ok((account, devices)) => Ok(material(batch, account, devices, known).await?),
+            Ok((account, devices)) => {
+                Ok(material(batch, Reader::Own, account, devices, known).await?)
+            }
             Err(refusal) => Err(refusal),
         };
         let body = InboxBody::KeyMaterial { request, result };
@@ -68,7 +70,7 @@ pub(super) async fn ask_devices(
 ) -> Result<(), NotTaken> {
     check_sizes(known)?;
     if *server == batch.node.server {
-        let result = match history(batch, account, known).await? {
+        let result = match history(batch, Reader::Own, account, known).await? {
             Some(history) => Ok(KeyMaterial {
                 devices: Vec::new(),
                 history: encoded(&history)?,
@@ -97,11 +99,15 @@ async fn ask(
 ) -> Result<(), NotTaken> {
     // What the peer has told us, it is held to as well.
     let mut known = known.to_vec();
-    if let Some((told, _)) = crate::store::log_heads::known(&batch.node.store, server).await?
-        && known.len() < LOG_SIZES_KNOWN_MAX
-        && let Err(place) = known.binary_search(&told.head.claims().size)
-    {
-        known.insert(place, told.head.claims().size);
+    if let Some((told, _)) = crate::store::log_heads::known(&batch.node.store, server).await? {
+        for head in std::iter::once(&told.head).chain(&told.heard) {
+            let size = head.claims().size;
+            if known.len() < LOG_SIZES_KNOWN_MAX
+                && let Err(place) = known.binary_search(&size)
+            {
+                known.insert(place, size);
+            }
+        }
     }
     let payload = Payload::KeyRequest(KeyRequest {
         request,
@@ -137,6 +143,7 @@ pub(super) async fn take_request(
     peer: &ServerName,
     request: &KeyRequest,
 ) -> Result<(), NotTaken> {
+    let reader = Reader::Peer(peer);
     let result = match &request.of {
         KeysOf::Handle(handle) => {
             granted(batch, peer, Operation::Invite)?;
@@ -148,23 +155,18 @@ pub(super) async fn take_request(
             let claimed = key_packages::claim(batch, claimant, handle).await;
             match settle(claimed)? {
                 Ok((account, devices)) => {
-                    Ok(material(batch, account, devices, &request.known).await?)
+                    Ok(material(batch, reader, account, devices, &request.known).await?)
                 }
-                Err(refusal) => {
-                    let (code, detail) = (refusal.code, refusal.to_string());
-                    batch.audit_refusal(peer, "keys.refused", handle, code, detail);
-                    batch.note_refused_answer();
-                    Err(refusal)
-                }
+                Err(refusal) => Err((handle.to_string(), refusal)),
             }
         }
         // Who knows the opaque id has met the account, and holds it to its history.
-        KeysOf::Account(account) => match history(batch, *account, &request.known).await? {
+        KeysOf::Account(account) => match history(batch, reader, *account, &request.known).await? {
             Some(history) => Ok(KeyMaterial {
                 devices: Vec::new(),
                 history: encoded(&history)?,
             }),
-            None => Err(unknown_account()),
+            None => Err((account.to_string(), unknown_account())),
         },
     };
     let result = match result {
@@ -179,7 +181,12 @@ pub(super) async fn take_request(
                 .collect(),
             history: decoded(found.history)?,
         }),
-        Err(refusal) => Err(told_abroad(refusal)),
+        Err((of, refusal)) => {
+            let (code, detail) = (refusal.code, refusal.to_string());
+            batch.audit_refusal(peer, "keys.refused", of, code, detail);
+            batch.note_refused_answer();
+            Err(told_abroad(refusal))
+        }
     };
     let response = Payload::KeyResponse(KeyResponse {
         request: request.request,
@@ -244,11 +251,12 @@ pub(super) async fn take_response(
 
 async fn material(
     batch: &Batch<'_>,
+    reader: Reader<'_>,
     account: AccountId,
     devices: Vec<ClaimedDevice>,
     known: &[u64],
 ) -> Result<KeyMaterial, StoreError> {
-    let history = history(batch, account, known).await?;
+    let history = history(batch, reader, account, known).await?;
     let history = history.ok_or(StoreError::Corrupt {
         family: "device log",
     })?;
@@ -260,6 +268,7 @@ async fn material(
 
 async fn history(
     batch: &Batch<'_>,
+    reader: Reader<'_>,
     account: AccountId,
     known: &[u64],
 ) -> Result<Option<federation_proto::device_log::DeviceHistory>, StoreError> {
@@ -268,7 +277,7 @@ async fn history(
         return Ok(None);
     }
     let log = &batch.node.device_log;
-    log.history(batch.node, account, known).await
+    log.history(batch.node, reader, account, known).await
 }
 
 fn encoded(

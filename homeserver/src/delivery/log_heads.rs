@@ -14,6 +14,7 @@ use super::batch::{Batch, NotTaken, Times};
 use super::envelope::malformed;
 use super::limits::{LOG_FAULT_NOTED_MS, LOG_HEAD_TTL_MS, LOG_HEADS_PAUSE_MS};
 use crate::audit::Actor;
+use crate::identity::device_log::Reader;
 use crate::node::Node;
 use crate::store::log_heads::{self, Known, Told};
 use crate::store::{PartOutcome, StoreError};
@@ -26,7 +27,10 @@ pub async fn tell(node: &Node, peer: &ServerName) -> Result<(), StoreError> {
     if told.at_ms != 0 && since_ms < LOG_HEADS_PAUSE_MS {
         return Ok(());
     }
-    let (head, growth) = node.device_log.head(node, told.size).await?;
+    let (head, growth) = node
+        .device_log
+        .head(node, Reader::Peer(peer), told.size)
+        .await?;
     let size = head.claims().size;
     if size <= told.size {
         return Ok(());
@@ -63,11 +67,8 @@ pub(super) async fn take(
 ) -> Result<(), NotTaken> {
     verify(batch, peer, &said.head)?;
     let (known, read) = log_heads::known(&batch.node.store, peer).await?.unzip();
-    let Some(known) = known else {
-        let known = Known {
-            head: said.head,
-            fault_ms: None,
-        };
+    let Some(mut known) = known else {
+        let known = Known::first(said.head);
         return Ok(log_heads::put_known(&mut batch.part, peer, &known, read)?);
     };
     let (before, now) = (known.head.claims(), said.head.claims());
@@ -75,18 +76,22 @@ pub(super) async fn take(
     if now.size < before.size && now.at_ms <= before.at_ms {
         return Ok(());
     }
-    if let Err(fault) = now.follows(before, said.growth.as_ref()) {
-        return faulty(batch, peer, known, read, (&said.head, &fault));
+    let growth = said.growth.as_ref();
+    let shown = growth.is_some_and(|growth| growth.from == before.size);
+    if now.size <= before.size || before.size == 0 || shown {
+        if let Err(fault) = now.follows(before, growth) {
+            return faulty(batch, peer, known, read, (&said.head, &fault));
+        }
+        known.grow(said.head);
+    } else {
+        // What it has grown from never arrived here: the next answer has to have grown from both.
+        known.heard = Some(said.head);
     }
-    let known = Known {
-        head: said.head,
-        fault_ms: known.fault_ms,
-    };
     Ok(log_heads::put_known(&mut batch.part, peer, &known, read)?)
 }
 
 /// Holds the head in an answer against what the peer has told before. It is not kept: what is kept grows from
-/// one LogHead to the next.
+/// one LogHead to the next. But one that was only heard of is taken, once the answer has grown from both.
 pub(super) async fn check(
     batch: &mut Batch<'_>,
     peer: &ServerName,
@@ -94,25 +99,42 @@ pub(super) async fn check(
     growth: &[Growth],
 ) -> Result<(), NotTaken> {
     verify(batch, peer, head)?;
-    let Some((known, read)) = log_heads::known(&batch.node.store, peer).await? else {
+    let Some((mut known, read)) = log_heads::known(&batch.node.store, peer).await? else {
         return Ok(());
     };
-    let (before, now) = (known.head.claims(), head.claims());
-    let shown = growth.iter().find(|growth| growth.from == before.size);
-    let comparable = now.size == before.size || (now.size > before.size && shown.is_some());
-    match now.follows(before, shown) {
-        Err(fault) if comparable => faulty(batch, peer, known, Some(read), (head, &fault)),
+    let now = head.claims();
+    let mut all_shown = true;
+    for before in std::iter::once(&known.head).chain(&known.heard) {
+        let before = before.claims();
+        let shown = growth.iter().find(|growth| growth.from == before.size);
+        if now.size != before.size && (now.size < before.size || shown.is_none()) {
+            all_shown = false;
+            continue;
+        }
+        if let Err(fault) = now.follows(before, shown) {
+            return faulty(batch, peer, known, Some(read), (head, &fault));
+        }
+    }
+    match known.heard.take() {
+        Some(heard) if all_shown => {
+            known.grow(heard);
+            Ok(log_heads::put_known(
+                &mut batch.part,
+                peer,
+                &known,
+                Some(read),
+            )?)
+        }
         _ => Ok(()),
     }
 }
 
 fn verify(batch: &mut Batch<'_>, peer: &ServerName, head: &SignedHead) -> Result<(), NotTaken> {
-    let root = batch.peer(peer).map(|view| Bytes::from(view.root.clone()));
-    let root = root.ok_or_else(|| {
+    let view = batch.peer(peer).ok_or_else(|| {
         NotTaken::refused(RefusalCode::NoAgreement, "there is no agreement with you")
     })?;
-    let now_ms = batch.now_ms;
-    head.verify(peer, &root, now_ms)
+    let (root, now_ms) = (Bytes::from(view.root.clone()), batch.now_ms);
+    head.verify(peer, &root, &view.former_roots(), now_ms)
         .map(|_| ())
         .map_err(|error| malformed(error.to_string()))
 }

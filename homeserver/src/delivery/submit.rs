@@ -199,7 +199,7 @@ impl Submitter<'_> {
             SubmissionBody::AskDevices { server, .. } => ("devices.refused", server.to_string()),
             SubmissionBody::LookUp { server, .. } => ("directory.refused", server.to_string()),
             SubmissionBody::Report(report) => {
-                let Address { server, .. } = &report.address;
+                let server = &report.address.server;
                 let subject = format!("account {} of {server}", report.account);
                 ("report.refused", subject)
             }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use federation_proto::device_log::{
     DeviceChain, DeviceHistory, DeviceStatement, Growth, Head, SignedHead,
 };
-use federation_proto::ids::AccountId;
+use federation_proto::ids::{AccountId, ServerName};
 use federation_proto::limits::{ACCOUNT_STATEMENTS_MAX, LOG_SIZES_KNOWN_MAX};
 use federation_proto::merkle::Tree;
 use tokio::sync::{Mutex, MutexGuard};
@@ -22,6 +22,30 @@ use crate::store::{Part, StoreError, device_log};
 const PAGE: usize = 1024;
 /// A head is signed anew after this time, so that it shows that the log has not changed since.
 const HEAD_MS_MAX: u64 = 60 * 60 * 1000;
+
+/// Who looks at the log. While the organisation changes its root, partners go by different ones.
+#[derive(Debug, Clone, Copy)]
+pub enum Reader<'a> {
+    /// A device of ours: it goes by the present root.
+    Own,
+    /// A partner: it goes by the root that its agreement pins.
+    Peer(&'a ServerName),
+}
+
+impl Reader<'_> {
+    /// The issuing CA's certificate that leads to the reader's root.
+    fn issuing(self, node: &Node) -> Bytes {
+        let pinned = match self {
+            Self::Own => None,
+            Self::Peer(peer) => node.peers.get(peer).and_then(|peer| peer.our_root.clone()),
+        };
+        let certificate = match pinned {
+            Some(root) => node.keys.issuing_under(&root),
+            None => node.keys.issuing(),
+        };
+        Bytes::copy_from_slice(&certificate)
+    }
+}
 
 /// The log as far as it has been read.
 pub struct DeviceLog(Mutex<State>);
@@ -56,16 +80,17 @@ impl DeviceLog {
         Ok(known.map_or_else(|| DeviceChain::new(account), |known| known.chain.clone()))
     }
 
-    /// The account's history with its proofs, and the log's growth from each size in `known`; `None` when the
-    /// account has never had a device.
+    /// The account's history with its proofs for `reader`, and the log's growth from each size in `known`; `None` when
+    /// the account has never had a device.
     pub async fn history(
         &self,
         node: &Node,
+        reader: Reader<'_>,
         account: AccountId,
         known: &[u64],
     ) -> Result<Option<DeviceHistory>, StoreError> {
         let mut state = self.read_on(node).await?;
-        let head = state.head(node)?;
+        let head = state.head(node, reader)?;
         let Some(found) = state.accounts.get(&account) else {
             return Ok(None);
         };
@@ -82,14 +107,15 @@ impl DeviceLog {
         }))
     }
 
-    /// The log's head, and its growth from `from`, unless nothing has come since.
+    /// The log's head for `reader`, and its growth from `from`, unless nothing has come since.
     pub async fn head(
         &self,
         node: &Node,
+        reader: Reader<'_>,
         from: u64,
     ) -> Result<(SignedHead, Option<Growth>), StoreError> {
         let mut state = self.read_on(node).await?;
-        Ok((state.head(node)?, state.growth(from)))
+        Ok((state.head(node, reader)?, state.growth(from)))
     }
 
     /// Takes in what was written since.
@@ -141,9 +167,9 @@ impl State {
         })
     }
 
-    fn head(&mut self, node: &Node) -> Result<SignedHead, StoreError> {
+    fn head(&mut self, node: &Node, reader: Reader<'_>) -> Result<SignedHead, StoreError> {
         let now_ms = node.clock.now_ms();
-        let issuing = Bytes::copy_from_slice(&node.keys.issuing());
+        let issuing = reader.issuing(node);
         if let Some((by, signed)) = &self.head {
             let head = signed.claims();
             let fresh = now_ms.abs_diff(head.at_ms) < HEAD_MS_MAX;

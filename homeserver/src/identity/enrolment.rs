@@ -515,7 +515,7 @@ async fn commit_and_tell(
     to_its_end(async move {
         let outcome = acting.store.commit(part).await?;
         if outcome == PartOutcome::Committed {
-            acting.mailboxes.ring(others.into_iter(), Ring::Devices);
+            acting.mailboxes.ring(others, Ring::Devices);
         }
         Ok(outcome)
     })

@@ -4,7 +4,7 @@
 
 pub mod accounts;
 mod accounts_cache;
-mod device_log;
+pub mod device_log;
 pub mod devices;
 pub mod enrolment;
 mod error;

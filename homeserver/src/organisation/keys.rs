@@ -263,6 +263,18 @@ impl Keys {
         self.state.load().issuing.certificate.clone()
     }
 
+    /// The issuing CA's certificate for whoever goes by this root of ours; the one under the present root when it is none
+    /// of ours any more.
+    pub fn issuing_under(&self, root: &[u8]) -> CertificateDer<'static> {
+        let state = self.state.load();
+        match &state.second {
+            Some(second) if second.certificates.root.as_ref() == root => {
+                second.certificates.issuing.clone()
+            }
+            _ => state.issuing.certificate.clone(),
+        }
+    }
+
     /// The issuing CA's key: signs manifests and peering documents.
     pub fn issuing_key(&self) -> Arc<IssuingKey> {
         Arc::clone(&self.state.load().issuing.key)

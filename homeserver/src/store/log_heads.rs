@@ -29,13 +29,39 @@ pub struct Told {
 pub struct Known {
     /// Its newest head that has grown from the one before.
     pub head: SignedHead,
+    /// A larger one, of which it has not been shown yet that it has grown from that.
+    pub heard: Option<SignedHead>,
     /// When it was last seen to have forked or gone back, milliseconds since the Unix epoch.
     pub fault_ms: Option<u64>,
+}
+
+impl Known {
+    /// Nothing was known before this head.
+    pub fn first(head: SignedHead) -> Self {
+        Self {
+            head,
+            heard: None,
+            fault_ms: None,
+        }
+    }
+
+    /// The log has grown to this head.
+    pub fn grow(&mut self, head: SignedHead) {
+        let size = head.claims().size;
+        self.heard.take_if(|heard| heard.claims().size <= size);
+        self.head = head;
+    }
+
+    /// The newest head, grown from the one before or not.
+    pub fn newest(&self) -> &SignedHead {
+        self.heard.as_ref().unwrap_or(&self.head)
+    }
 }
 
 #[derive(Serialize, Deserialize)]
 struct StoredKnown {
     head: Bytes,
+    heard: Option<Bytes>,
     fault_ms: Option<u64>,
 }
 
@@ -66,10 +92,11 @@ pub async fn known(store: &Store, peer: &ServerName) -> Result<Option<(Known, Va
         return Ok(None);
     };
     let stored: StoredKnown = decode(FAMILY, VERSION, &value)?;
-    let head =
-        SignedHead::from_bytes(stored.head).map_err(|_| StoreError::Corrupt { family: FAMILY })?;
+    let read =
+        |bytes| SignedHead::from_bytes(bytes).map_err(|_| StoreError::Corrupt { family: FAMILY });
     let known = Known {
-        head,
+        head: read(stored.head)?,
+        heard: stored.heard.map(read).transpose()?,
         fault_ms: stored.fault_ms,
     };
     Ok(Some((known, value)))
@@ -85,6 +112,12 @@ pub fn put_known(
     let corrupt = |_| StoreError::Corrupt { family: FAMILY };
     let stored = StoredKnown {
         head: known.head.to_bytes().map_err(corrupt)?,
+        heard: known
+            .heard
+            .as_ref()
+            .map(Wire::to_bytes)
+            .transpose()
+            .map_err(corrupt)?,
         fault_ms: known.fault_ms,
     };
     let key = key(KNOWN, peer);

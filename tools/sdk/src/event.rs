@@ -15,10 +15,6 @@ pub const EVENTS_WAITING_MAX: usize = 65_536;
 /// Something happened. State is durable before its event is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "most events are messages, and a reader takes one at a time"
-)]
 pub enum Event {
     /// The session stands; what waited is being sent.
     Connected,

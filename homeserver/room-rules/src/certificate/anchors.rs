@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use federation_proto::ids::ServerName;
+use federation_proto::manifest;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use serde::{Deserialize, Serialize};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert, ring as algorithms};
@@ -109,6 +110,20 @@ impl AnchorSet {
         for (server, roots) in others {
             self.roots.entry(server).or_insert(roots);
         }
+    }
+
+    /// The root of an organisation, and the roots that it had before.
+    ///
+    /// # Errors
+    /// [`Error::UnknownOrganisation`] without a root of it.
+    pub fn roots(&self, server: &ServerName) -> Result<(&[u8], Vec<manifest::FormerRoot>), Error> {
+        let roots = self.roots.get(server);
+        let roots = roots.ok_or_else(|| Error::UnknownOrganisation(server.clone()))?;
+        let former = roots.former.iter().map(|former| manifest::FormerRoot {
+            root: former.root.clone().into(),
+            until_ms: former.until_ms,
+        });
+        Ok((&roots.root, former.collect()))
     }
 
     /// Checks a device's chain and says what it vouches for.

@@ -138,7 +138,7 @@ impl Organisation {
     }
 
     /// The issuing CA's certificate and its private key (PKCS#8).
-    pub(crate) fn issuing(&self) -> (Vec<u8>, Vec<u8>) {
+    pub fn issuing(&self) -> (Vec<u8>, Vec<u8>) {
         (self.issuing.clone(), self.issuing_key.serialize_der())
     }
 

@@ -78,7 +78,7 @@ impl World {
         let history = self.history(of, "0").await;
         let root = self.node.keys.root().to_vec().into();
         let now_ms = self.node.clock.now_ms();
-        let judged = history.verify(&self.node.server, of.account, &root, now_ms);
+        let judged = history.verify(&self.node.server, of.account, &root, &[], now_ms);
         judged.unwrap().0
     }
 
@@ -320,7 +320,9 @@ async fn the_log_is_a_tree() {
             let answer: LogHead = read(world.get(&path, token).await).await;
             let signed = SignedHead::from_bytes(answer.head.0).unwrap();
             let now_ms = world.node.clock.now_ms();
-            let head = signed.verify(&world.node.server, root, now_ms).cloned();
+            let head = signed
+                .verify(&world.node.server, root, &[], now_ms)
+                .cloned();
             let growth = answer
                 .growth
                 .map(|growth| federation_proto::device_log::Growth::from_bytes(growth.0).unwrap());

@@ -46,6 +46,7 @@ mod consortium;
 mod contacts;
 mod declarations;
 mod device_logs;
+mod device_logs_and_roots;
 mod directory;
 mod documents;
 mod faulty_wires;

@@ -104,6 +104,7 @@ pub(super) async fn safety(common: &Common, address: &Address, output: &Output) 
             "digits": number.digits,
             "words": number.words,
             "unconfirmed": number.unconfirmed,
+            "newest": number.newest,
         }))?;
         output.line(&format!(
             "Compare this with {address} by another way, such as the telephone. Either form will do; if it differs, \
@@ -112,6 +113,11 @@ pub(super) async fn safety(common: &Common, address: &Address, output: &Output) 
         let groups: Vec<&str> = number.digits.split(' ').collect();
         for line in groups.chunks(IN_A_LINE).chain(number.words.chunks(IN_A_LINE)) {
             output.line(&format!("  {}", line.join(" ")))?;
+        }
+        if !number.newest {
+            output.line(&format!(
+                "{address}'s homeserver has not answered: this is by the devices that were known before."
+            ))?;
         }
         if number.unconfirmed > 0 {
             output.line(&format!(

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use homeserver_api::client::{AccountHistory, ApproveRequest, WaitingDevice};
+use homeserver_api::client::{
+    AccountHistory, ApproveRequest, LogHead, LogStatements, WaitingDevice,
+};
 use homeserver_api::ids::{Address, DeviceId};
 use http::Method;
 use tokio::time::{Instant, sleep_until};
@@ -15,7 +17,13 @@ use crate::error::Error;
 use crate::requests;
 
 /// How long a safety number waits for the partner's newest devices.
-const NEWEST_WITHIN: Duration = Duration::from_secs(5);
+const NEWEST_WITHIN: Duration = Duration::from_secs(10);
+
+/// Looks at the own account's devices in the device log, by the newest roots.
+async fn newest_own_history(shared: &Arc<Shared>) -> Result<(), Error> {
+    upkeep::anchors(shared).await?;
+    own_history(shared).await
+}
 
 /// Looks at the own account's devices in the device log.
 pub(super) async fn own_history(shared: &Arc<Shared>) -> Result<(), Error> {
@@ -33,6 +41,29 @@ pub(super) async fn own_history(shared: &Arc<Shared>) -> Result<(), Error> {
         .await
 }
 
+/// Reads on in the own organisation's log, for what its homeserver keeps from the own account's history.
+pub(super) async fn read_log(shared: &Arc<Shared>) -> Result<(), Error> {
+    let Some(from) = shared.run(|core| Ok(core.log_read_to())).await? else {
+        return Ok(());
+    };
+    let token = Some(shared.identity.token.as_str());
+    let path = format!("/v1/device-log/head/{from}");
+    let LogHead { head, .. } = requests::get(&shared.endpoint, token, &path).await?;
+    let begun = shared.run(move |core| core.begin_reading(&head.0)).await?;
+    let Some(mut reading) = begun else {
+        return Ok(());
+    };
+    while let Some(after) = reading.after() {
+        let path = format!("/v1/device-log/statements/{after}");
+        let LogStatements { statements } = requests::get(&shared.endpoint, token, &path).await?;
+        reading.take(statements.into_iter().map(|statement| statement.0))?;
+    }
+    if reading.names_own() {
+        own_history(shared).await?;
+    }
+    shared.run(move |core| core.end_reading(reading)).await
+}
+
 /// Approves the waiting device that shows this code; which one.
 pub(super) async fn approve(shared: &Arc<Shared>, typed: &str) -> Result<WaitingDevice, Error> {
     let waiting = with_code(shared, typed).await?;
@@ -42,7 +73,7 @@ pub(super) async fn approve(shared: &Arc<Shared>, typed: &str) -> Result<Waiting
         .as_slice()
         .try_into()
         .map_err(|_| Error::Protocol("a waiting device's key has another length".to_owned()))?;
-    own_history(shared).await?;
+    newest_own_history(shared).await?;
     let device = waiting.device;
     let statement = shared.run(move |core| core.approval(device, key)).await?;
     let request = ApproveRequest {
@@ -75,7 +106,7 @@ pub(super) async fn remove(shared: &Arc<Shared>, device: DeviceId) -> Result<(),
         format!("/v1/devices/{device}"),
     );
     requests::act(&shared.endpoint, token, Method::DELETE, &path, None::<&()>).await?;
-    own_history(shared).await
+    newest_own_history(shared).await
 }
 
 /// The waiting device with this code. The code is of its key: a homeserver that shows another key than the new
@@ -108,24 +139,38 @@ async fn with_code(shared: &Arc<Shared>, typed: &str) -> Result<WaitingDevice, E
 
 /// The safety number with somebody, by the newest devices of both as far as they can be had now.
 pub(super) async fn safety(shared: &Arc<Shared>, address: &Address) -> Result<SafetyNumber, Error> {
+    let mut newest = false;
     if matches!(*shared.link.borrow(), Link::Up) {
-        own_history(shared).await?;
-        let of = address.clone();
-        let mut events = shared.events();
-        shared.run(move |core| core.ask_about(&of)).await?;
+        newest_own_history(shared).await?;
         let until = Instant::now() + NEWEST_WITHIN;
-        loop {
+        // What was asked before may have been answered before, too.
+        if is_answered(shared, address, until).await? {
             let of = address.clone();
-            if !shared.run(move |core| Ok(core.is_asked(&of))).await? {
-                break;
-            }
-            tokio::select! {
-                event = events.next() => if event.is_none() { break },
-                () = shared.answered.notified() => {}
-                () = sleep_until(until) => break,
-            }
+            shared.run(move |core| core.ask_about(&of)).await?;
+            newest = is_answered(shared, address, until).await?;
         }
     }
     let of = address.clone();
-    shared.run(move |core| core.safety(&of)).await
+    let number = shared.run(move |core| core.safety(&of)).await?;
+    Ok(SafetyNumber { newest, ..number })
+}
+
+/// Waits until no question about an address is open; whether that came in time.
+async fn is_answered(
+    shared: &Arc<Shared>,
+    address: &Address,
+    until: Instant,
+) -> Result<bool, Error> {
+    let mut events = shared.events();
+    loop {
+        let of = address.clone();
+        if !shared.run(move |core| Ok(core.is_asked(&of))).await? {
+            return Ok(true);
+        }
+        tokio::select! {
+            event = events.next() => if event.is_none() { return Ok(false) },
+            () = shared.answered.notified() => {}
+            () = sleep_until(until) => return Ok(false),
+        }
+    }
 }

@@ -101,6 +101,7 @@ async fn account_now(shared: &Arc<Shared>) -> Result<(), Error> {
     anchors(shared).await?;
     // With the newest roots: who answers is held to them.
     devices::own_history(shared).await?;
+    devices::read_log(shared).await?;
     room_certificate(shared).await
 }
 

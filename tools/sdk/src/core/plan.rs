@@ -121,7 +121,11 @@ impl Core {
     }
 
     /// Holds a claimed device to the address that was asked for: no server can slip in another.
-    pub(in crate::core) fn check_claimed(&self, address: &Address, keys: &ClaimedKeys) -> Result<MlsMessage, Error> {
+    pub(in crate::core) fn check_claimed(
+        &self,
+        address: &Address,
+        keys: &ClaimedKeys,
+    ) -> Result<MlsMessage, Error> {
         let message = mls::parse(&keys.key_package)?;
         let key_package = message
             .as_key_package()

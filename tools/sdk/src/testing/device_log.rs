@@ -21,6 +21,7 @@ pub(crate) struct Log {
     issuing: Vec<u8>,
     issuing_key: Vec<u8>,
     pub(crate) leaves: Vec<Digest>,
+    pub(crate) statements: Vec<DeviceStatement>,
     pub(crate) accounts: BTreeMap<AccountId, DeviceChain>,
     pub(crate) at_ms: u64,
     /// Devices that can approve others.
@@ -35,10 +36,16 @@ impl Log {
             issuing,
             issuing_key,
             leaves: Vec::new(),
+            statements: Vec::new(),
             accounts: BTreeMap::new(),
             at_ms,
             signers: BTreeMap::new(),
         }
+    }
+
+    /// From now on this organisation's issuing CA signs the heads.
+    pub(crate) fn sign_by(&mut self, organisation: &Organisation) {
+        (self.issuing, self.issuing_key) = organisation.issuing();
     }
 
     pub(crate) fn is_of(&self, server: &ServerName) -> bool {
@@ -54,12 +61,14 @@ impl Log {
     /// Writes a statement that fits.
     pub(crate) fn write(&mut self, statement: DeviceStatement) {
         let mut chain = self.chain(statement.account);
-        chain.push(statement).unwrap();
+        chain.push(statement.clone()).unwrap();
+        self.statements.push(statement);
         self.leaves.push(chain.last_hash());
         self.accounts.insert(chain.account(), chain);
     }
 
-    /// A device comes: the account's first one, approved by one that can, or by a reset.
+    /// A device comes: the account's first one, approved by one that can, or by a reset. Of one that is certified again
+    /// the log says nothing.
     pub(crate) fn add(
         &mut self,
         account: AccountId,
@@ -68,6 +77,9 @@ impl Log {
         signer: Option<&DeviceKey>,
     ) {
         let chain = self.chain(account);
+        if chain.has_had(device) {
+            return;
+        }
         let approver = chain
             .devices()
             .iter()

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use homeserver_api::client::{
     AccountHistory, AccountInfo, Anchor, Anchors, ApproveRequest, EnrolPending, EnrolRequest,
-    EnrolResponse, FileInfo, KeyPackageCount, KeyPackages, RenewRequest, RenewResponse,
-    RoomCertificate, WaitingDevice,
+    EnrolResponse, FileInfo, KeyPackageCount, KeyPackages, LogHead, LogStatements, RenewRequest,
+    RenewResponse, RoomCertificate, WaitingDevice,
 };
 use homeserver_api::codec::Wire as _;
 use homeserver_api::contacts::{
@@ -235,6 +235,20 @@ impl Loopback {
                 let chain = self.organisation.hub_chain();
                 let chain = chain.into_iter().map(Into::into).collect();
                 json(200, &RoomCertificate { chain })
+            }
+            (Method::GET, path) if path.starts_with("/v1/device-log/head/") => {
+                let head = self.network().logs[&self.organisation.server].head();
+                let head = head.to_bytes().unwrap().to_vec().into();
+                json(200, &LogHead { head, growth: None })
+            }
+            (Method::GET, path) if path.starts_with("/v1/device-log/statements/") => {
+                let after = path.rsplit('/').next().unwrap().parse().unwrap();
+                let network = self.network();
+                let statements = &network.logs[&self.organisation.server].statements;
+                let listed = statements.iter().skip(after);
+                let listed = listed.map(|statement| statement.to_bytes().unwrap().to_vec().into());
+                let statements = listed.collect();
+                json(200, &LogStatements { statements })
             }
             (Method::GET, path) if path.starts_with("/v1/device-log/accounts/") => {
                 let known = path.rsplit('/').next().unwrap();

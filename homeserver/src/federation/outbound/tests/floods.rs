@@ -5,7 +5,7 @@ use federation_proto::ids::{AccountId, DeviceId};
 use federation_proto::limits::{
     GROUP_INFO_BYTES_MAX, TRANSACTION_ENVELOPES_MAX, TRANSACTIONS_UNDER_WAY_MAX,
 };
-use federation_proto::payload::{GroupInfoRequest, KeyRequest, Payload, Sender};
+use federation_proto::payload::{GroupInfoRequest, KeyRequest, KeysOf, Payload, Sender};
 use homeserver_api::admin::AuditEntry;
 
 use super::*;
@@ -77,7 +77,12 @@ fn for_keys(n: u64) -> (Lane, u64, Payload) {
         request: request(n),
         requester: nobody(),
         requester_handle: "mallory".parse().unwrap(),
-        handle: format!("nobody-{n}").parse().unwrap(),
+        of: if n.is_multiple_of(2) {
+            KeysOf::Handle(format!("nobody-{n}").parse().unwrap())
+        } else {
+            KeysOf::Account(AccountId::from_bytes((u128::from(n)).to_be_bytes()))
+        },
+        known: Vec::new(),
     });
     (Lane::CONTROL, n + 1, payload)
 }
@@ -120,7 +125,7 @@ type Made = fn(u64) -> (Lane, u64, Payload);
 
 /// Goal: ten thousand requests that their answers refuse slow the peer down as refusals do, leave twenty entries a
 /// minute that tell of all of them, and the audit log answers; when the peer is given up, what waits for it leaves one
-/// count and no dead letter each. Method: requests for the keys of people who don't exist, then for group infos of
+/// count and no dead letter each. Method: requests for the keys and the devices of people who don't exist, then for group infos of
 /// rooms that don't, then a revocation.
 #[tokio::test]
 async fn refused_answers_are_a_flood() {

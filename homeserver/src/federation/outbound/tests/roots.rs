@@ -16,7 +16,7 @@ use crate::federation::outbound::run;
 use crate::federation::peers::{PeeringError, root};
 use crate::organisation::{Act, Asked, root_change};
 
-const HOUR_MS: u64 = 60 * 60 * 1000;
+pub(super) const HOUR_MS: u64 = 60 * 60 * 1000;
 const DAY_MS: u64 = 24 * HOUR_MS;
 
 /// Alice at a, which hubs the room and changes its root, Bob at b and Carol at c.
@@ -179,7 +179,7 @@ async fn device(side: &Side, name: &str) -> Vec<Vec<u8>> {
 }
 
 /// A new root beside the one of `side`: what is left to take over.
-fn prepare(side: &Side) -> Fingerprint {
+pub(super) fn prepare(side: &Side) -> Fingerprint {
     let (keys, random) = (&side.node.keys, side.node.random.as_ref());
     let now_ms = side.node.clock.now_ms();
     root_change::prepare_in_memory(keys, &side.root_key, now_ms, random)
@@ -187,11 +187,15 @@ fn prepare(side: &Side) -> Fingerprint {
         .fingerprint
 }
 
-async fn announce(side: &Side) {
+pub(super) async fn announce(side: &Side) {
     root::announce(&side.node, &admin(), &[]).await.unwrap();
 }
 
-async fn consent(at: &Side, to: &Side, fingerprint: &Fingerprint) -> Result<String, PeeringError> {
+pub(super) async fn consent(
+    at: &Side,
+    to: &Side,
+    fingerprint: &Fingerprint,
+) -> Result<String, PeeringError> {
     let detail = peers::detail(&at.node, &to.node.server).await.unwrap();
     let request = ConsentRequest {
         amendment: detail.proposal.unwrap().amendment,
@@ -205,7 +209,7 @@ async fn has_proposal(at: &Side, of: &Side) -> bool {
     detail.proposal.is_some()
 }
 
-fn standing(at: &Side, of: &Side) -> PartnerRootStanding {
+pub(super) fn standing(at: &Side, of: &Side) -> PartnerRootStanding {
     let partners = root::status(&at.node).partners;
     let partner = partners
         .into_iter()
@@ -213,7 +217,7 @@ fn standing(at: &Side, of: &Side) -> PartnerRootStanding {
     partner.unwrap().standing
 }
 
-fn switch(fingerprint: &Fingerprint, without: &[&Side]) -> SwitchRootRequest {
+pub(super) fn switch(fingerprint: &Fingerprint, without: &[&Side]) -> SwitchRootRequest {
     SwitchRootRequest {
         fingerprint: fingerprint.words().join(" "),
         without: without
@@ -223,7 +227,7 @@ fn switch(fingerprint: &Fingerprint, without: &[&Side]) -> SwitchRootRequest {
     }
 }
 
-async fn take_over(side: &Side, request: &SwitchRootRequest) {
+pub(super) async fn take_over(side: &Side, request: &SwitchRootRequest) {
     let to = root::may_switch(&side.node, request).unwrap();
     change(side, Asked::SwitchRoot { to }).await;
 }

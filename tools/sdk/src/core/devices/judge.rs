@@ -8,6 +8,7 @@ use homeserver_api::device_log::{
     DeviceChain, DeviceHistory, Head, HistoryError, LogError, SignedHead,
 };
 use homeserver_api::ids::{AccountId, Address, DeviceId, Member, RequestId, ServerName};
+use homeserver_api::merkle::Frontier;
 use homeserver_api::refusal::Refusal;
 use homeserver_api::session::{ClaimedDevice, KeyMaterial};
 
@@ -44,7 +45,7 @@ impl Core {
             .and_then(|account| self.judge_history(&question, account, &material.history));
         match judged {
             Ok(()) => {}
-            Err(error @ Error::UnknownOrganisation(_)) if !self.roots_are_fresh => {
+            Err(error) if error.wants_roots() && !self.roots_are_fresh => {
                 return Err(error);
             }
             Err(error @ Error::Store(_)) => return Err(error),
@@ -187,18 +188,32 @@ impl Core {
         history: &Bytes,
     ) -> Result<(), Error> {
         let server = &question.server;
-        let root = Bytes::from(self.anchors.root(server)?.to_vec());
+        let (root, former) = self.anchors.roots(server)?;
+        let root = Bytes::from(root.to_vec());
         let history = DeviceHistory::from_bytes(history.clone())
             .map_err(|error| Error::Devices(error.to_string()))?;
         let (chain, head) = history
-            .verify(server, account, &root, self.now_ms())
-            .map_err(|error: HistoryError| Error::Devices(error.to_string()))?;
-        let log = self.grown(question, &history, head)?;
-        self.take_chain(question, account, chain)?;
-        if let Some(log) = log {
-            self.put_log(log)?;
+            .verify(server, account, &root, &former, self.now_ms())
+            .map_err(|error| match error {
+                // It may have another one by now.
+                HistoryError::Log(LogError::Certificate(_)) if !self.roots_are_fresh => {
+                    Error::UnknownRoot(server.clone())
+                }
+                error => Error::Devices(error.to_string()),
+            })?;
+        let mut log = self.grown(question, &history, head)?;
+        let own = &self.identity.member;
+        if log.read.is_none() && (server, account) == (&own.server, own.account) {
+            log.read = read_to_newest(&history, head, &chain);
         }
-        Ok(())
+        self.take_chain(question, account, chain)?;
+        self.put_log(log)
+    }
+
+    /// What is known of an organisation's log.
+    pub(super) fn log_of(&self, server: &ServerName) -> LogRecord {
+        let known = self.known.logs.get(server).cloned();
+        known.unwrap_or_else(|| LogRecord::new(server, self.known.logs.len()))
     }
 
     /// Holds the answer's head to the heads that the question named, and to what was learnt since.
@@ -207,22 +222,14 @@ impl Core {
         question: &Question,
         history: &DeviceHistory,
         head: &Head,
-    ) -> Result<Option<LogRecord>, Error> {
+    ) -> Result<LogRecord, Error> {
         let server = &question.server;
         let fault = |error: LogError| Error::Devices(error.to_string());
         for known in &question.heads {
             head.follows(&known.head(server), history.growth_from(known.size))
                 .map_err(fault)?;
         }
-        let mut log = match self.known.logs.get(server) {
-            Some(log) => log.clone(),
-            None => LogRecord {
-                server: server.clone(),
-                number: u64::try_from(self.known.logs.len()).unwrap_or(u64::MAX),
-                proved: None,
-                heard: Vec::new(),
-            },
-        };
+        let mut log = self.log_of(server);
         let now = KnownHead::of(head);
         let mut all_shown = true;
         for later in log.heads().iter().filter(|h| !question.heads.contains(h)) {
@@ -239,42 +246,40 @@ impl Core {
         } else {
             log.hear(now);
         }
-        Ok(Some(log))
+        Ok(log)
     }
 
-    /// Hears of a head from the own homeserver: the next answer has to have grown from it.
-    pub(crate) fn hear_head(&mut self, server: &ServerName, head: &[u8]) -> Result<(), Error> {
-        let root = Bytes::from(self.anchors.root(server)?.to_vec());
+    /// Hears of a head from the own homeserver: the next answer has to have grown from it. The head, when it is
+    /// believed.
+    pub(crate) fn hear_head(
+        &mut self,
+        server: &ServerName,
+        head: &[u8],
+    ) -> Result<Option<Head>, Error> {
+        let (root, former) = self.anchors.roots(server)?;
+        let root = Bytes::from(root.to_vec());
         let heard = SignedHead::from_bytes(head.to_vec())
             .map_err(|error| error.to_string())
             .and_then(|signed| {
                 let now = self.now_ms();
-                let head = signed.verify(server, &root, now).cloned();
+                let head = signed.verify(server, &root, &former, now).cloned();
                 head.map_err(|error| error.to_string())
             });
         let head = match heard {
             Ok(head) => head,
             Err(reason) => {
                 self.tell_refused(server, None, reason);
-                return Ok(());
+                return Ok(None);
             }
         };
-        let mut log = match self.known.logs.get(server) {
-            Some(log) => log.clone(),
-            None => LogRecord {
-                server: server.clone(),
-                number: u64::try_from(self.known.logs.len()).unwrap_or(u64::MAX),
-                proved: None,
-                heard: Vec::new(),
-            },
-        };
+        let mut log = self.log_of(server);
         let known = log.heads();
-        for same in known.iter().filter(|known| known.size == head.size) {
+        if let Some(same) = known.iter().find(|known| known.size == head.size) {
             if let Err(error) = head.follows(&same.head(server), None) {
                 self.tell_refused(server, None, error.to_string());
-                return Ok(());
+                return Ok(None);
             }
-            return Ok(());
+            return Ok(Some(head));
         }
         let newest = known.iter().map(|known| known.size).max().unwrap_or(0);
         // An older one says nothing new.
@@ -282,10 +287,10 @@ impl Core {
             log.hear(KnownHead::of(&head));
             self.put_log(log)?;
         }
-        Ok(())
+        Ok(Some(head))
     }
 
-    fn put_log(&mut self, log: LogRecord) -> Result<(), Error> {
+    pub(super) fn put_log(&mut self, log: LogRecord) -> Result<(), Error> {
         self.store.put(Family::DeviceLog, b"", log.number, &log)?;
         self.known.logs.insert(log.server.clone(), log);
         Ok(())
@@ -372,4 +377,11 @@ impl Core {
             })
             .collect()
     }
+}
+
+/// Read up to and with the account's newest statement: the log before it is as the proof of its place says.
+fn read_to_newest(history: &DeviceHistory, head: &Head, chain: &DeviceChain) -> Option<Frontier> {
+    let mut read = Frontier::before(history.index, head.size, &history.path)?;
+    read.push(chain.last_hash());
+    Some(read)
 }

@@ -6,6 +6,7 @@
 //! time it takes as he is shown.
 
 mod judge;
+mod reading;
 mod records;
 mod rooms;
 pub(crate) mod safety;

@@ -5,6 +5,7 @@ use homeserver_api::Digest;
 use homeserver_api::device_log::Head;
 use homeserver_api::ids::{AccountId, Address, RequestId, ServerName};
 use homeserver_api::limits::LOG_SIZES_KNOWN_MAX;
+use homeserver_api::merkle::Frontier;
 use serde::{Deserialize, Serialize};
 
 /// An account that this device has met.
@@ -37,6 +38,8 @@ pub(super) struct LogRecord {
     pub(super) proved: Option<KnownHead>,
     /// Heads that were heard of since, and from which the next answer has to have grown too.
     pub(super) heard: Vec<KnownHead>,
+    /// Of the own organisation: how far its statements have been read.
+    pub(super) read: Option<Frontier>,
 }
 
 /// A question about an account's devices that is not answered yet.
@@ -71,6 +74,17 @@ impl KnownHead {
 }
 
 impl LogRecord {
+    /// Nothing is known of it; `number` is its place among the records.
+    pub(super) fn new(server: &ServerName, number: usize) -> Self {
+        Self {
+            server: server.clone(),
+            number: u64::try_from(number).unwrap_or(u64::MAX),
+            proved: None,
+            heard: Vec::new(),
+            read: None,
+        }
+    }
+
     /// Every head that the next answer is held to.
     pub(super) fn heads(&self) -> Vec<KnownHead> {
         self.proved.iter().chain(&self.heard).cloned().collect()

@@ -36,6 +36,8 @@ pub struct SafetyNumber {
     pub words: Vec<&'static str>,
     /// Devices of the other account that this one has still to confirm.
     pub unconfirmed: usize,
+    /// Whether it is by the devices of both as their homeservers have just said; else by those that were known.
+    pub newest: bool,
 }
 
 impl Core {
@@ -85,7 +87,7 @@ impl Core {
                 "this device does not know its account's devices yet: connect once".to_owned(),
             )
         })?;
-        Ok(side(self.anchors.root(server)?, &person.chain))
+        Ok(side(self.anchors.roots(server)?.0, &person.chain))
     }
 }
 
@@ -120,6 +122,7 @@ fn safety_number(one: Digest, other: Digest, unconfirmed: usize) -> SafetyNumber
         digits: groups.join(" "),
         words: Fingerprint::of_document(number).words(),
         unconfirmed,
+        newest: false,
     }
 }
 

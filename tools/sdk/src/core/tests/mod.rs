@@ -24,6 +24,7 @@ fn anchor(of: &Organisation) -> Anchor {
         root: of.root.clone().into(),
         former: Vec::new(),
         handover: None,
+        log_head: None,
     }
 }
 

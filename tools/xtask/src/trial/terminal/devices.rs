@@ -3,11 +3,13 @@
 use std::path::Path;
 use std::time::Instant;
 
+use serde_json::Value;
+
 use super::{Lines, Trial, field, is};
 use crate::failure::Result;
 use crate::trial::person::Person;
 
-/// A device that is signed out from another one is cut within this time, `chat`'s own start and end included.
+/// A device that is signed out from another one is cut within this time after the command that does it.
 const CUT_MS_MAX: u128 = 1000;
 
 impl Trial<'_> {
@@ -41,7 +43,7 @@ impl Trial<'_> {
             return Ok(String::new());
         };
         let mut printed = format!("{object}\n");
-        let code = object["code"].as_str().unwrap_or_default().to_owned();
+        let code = text(&object, "code").unwrap_or_default();
         printed += &alice.run(&["devices"])?;
         printed += &alice.refused(&["devices", "approve", "0000-0000-0000"])?;
         printed += &alice.run(&["devices", "decline", &code])?;
@@ -61,7 +63,7 @@ impl Trial<'_> {
         let second = alice.further_device("second")?;
         let mut waits = Lines::open(second.enrolling(&self.stage.a, password))?;
         let waiting = waits.until(|object| is(object, "waits-for-approval"));
-        let code = waiting.and_then(|object| object["code"].as_str().map(str::to_owned));
+        let code = waiting.and_then(|object| text(&object, "code"));
         let code = code.unwrap_or_default();
         let printed = alice.run(&["devices", "approve", &code.to_lowercase()])?;
         if waits.until(|object| is(object, "enrolled")).is_none() {
@@ -80,8 +82,8 @@ impl Trial<'_> {
         let devices = super::objects(&alice.run(&["devices"])?)?;
         let other = devices
             .iter()
-            .find(|object| is(object, "device") && object["this"] == false)
-            .and_then(|object| object["device"]["device"].as_str().map(str::to_owned));
+            .find(|object| is(object, "device") && object.get("this") == Some(&false.into()))
+            .and_then(|object| text(object.get("device")?, "device"));
         let Some(other) = other else {
             faults.push(format!("{own} has no second device"));
             return Ok(String::new());
@@ -102,6 +104,10 @@ impl Trial<'_> {
     }
 }
 
+fn text(object: &Value, name: &str) -> Option<String> {
+    object.get(name)?.as_str().map(str::to_owned)
+}
+
 /// What is written to somebody with a reset device waits until he is confirmed; and both read one safety number.
 fn confirmed(
     trial: &Trial<'_>,
@@ -116,8 +122,14 @@ fn confirmed(
     }
     let reset = bob.second_device(&trial.stage.b, "reset", &bob.password_file())?;
     let after = alice.run(&["safety", &bob.address])?;
+    let is_newest = |line: &str| line.contains("\"newest\":true");
+    if !is_newest(&hers) || !is_newest(&his) || !is_newest(&after) {
+        faults.push(format!("no newest safety number: {hers} {his} {after}"));
+    }
     if field(&hers, "digits")? == field(&after, "digits")? {
-        faults.push("the safety number stayed although a device came".to_owned());
+        faults.push(format!(
+            "the safety number stayed although a device came: {hers} {after}"
+        ));
     }
     let printed = alice.run(&["confirm", &bob.address])?;
     reset.run(&["sign-out", "--yes"])?;
