@@ -40,6 +40,7 @@ _entente-fed._tcp.mapped SRV 0 0 8448 mapped
 _entente-fed._tcp.loop SRV 0 0 8448 ring1
 _entente-fed._tcp.alias SRV 0 0 8448 alias
 _entente-fed._tcp.far SRV 0 0 8448 far1
+_entente-fed._tcp.near SRV 0 0 8448 far2
 chat A 8.8.8.8
 chat AAAA 2a00::1
 later A 8.8.4.4
@@ -350,6 +351,10 @@ async fn dnssec_states() {
         let alias = find_with(&config, "alias.test").await.unwrap();
         assert_eq!(shown(&alias), ["[2a00::1]:8448", "8.8.8.8:8448"]);
         assert_eq!(alias.security, Some(Security::Secure));
+        // Eight aliases in a row.
+        let near = find_with(&config, "near.test").await.unwrap();
+        assert_eq!(shown(&near), ["8.8.8.8:8448"]);
+        assert_eq!(near.security, Some(Security::Secure));
         let forged = find_with(&config, "forged.test").await.unwrap_err();
         assert_eq!(forged, DiscoveryError::Bogus("forged.test".to_owned()));
     }
