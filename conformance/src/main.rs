@@ -10,7 +10,9 @@ mod agreement;
 mod arrived;
 mod cases;
 mod ceremony;
+mod crypto;
 mod failure;
+mod group;
 mod link;
 mod mailbox;
 mod mls;
@@ -24,6 +26,7 @@ mod served;
 mod session;
 mod transaction;
 mod trials;
+mod usurper;
 mod wire;
 
 use std::io::Write as _;
