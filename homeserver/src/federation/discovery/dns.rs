@@ -71,7 +71,7 @@ pub struct Dns {
 /// Who is asked, and how.
 enum Servers {
     Believed(TokioResolver),
-    Validated(Validated),
+    Validated(Box<Validated>),
 }
 
 impl Dns {
@@ -386,7 +386,7 @@ fn build(config: &DiscoveryConfig) -> Result<Servers, String> {
         None => TrustAnchors::default(),
     });
     Validated::new(servers, options, anchors)
-        .map(Servers::Validated)
+        .map(|validated| Servers::Validated(Box::new(validated)))
         .map_err(|error| error.to_string())
 }
 
