@@ -70,8 +70,8 @@ pub struct Dns {
 
 /// Who is asked, and how.
 enum Servers {
-    Believed(TokioResolver),
-    Validated(Validated),
+    Believed(Box<TokioResolver>),
+    Validated(Box<Validated>),
 }
 
 impl Dns {
@@ -378,7 +378,7 @@ fn build(config: &DiscoveryConfig) -> Result<Servers, String> {
         let mut builder = TokioResolver::builder_with_config(servers, provider);
         *builder.options_mut() = options;
         let resolver = builder.build().map_err(|error| error.to_string())?;
-        return Ok(Servers::Believed(resolver));
+        return Ok(Servers::Believed(Box::new(resolver)));
     }
     // No hosts file here: a line of it is signed by nobody.
     let anchors = Arc::new(match &config.trust_anchors {
@@ -386,7 +386,7 @@ fn build(config: &DiscoveryConfig) -> Result<Servers, String> {
         None => TrustAnchors::default(),
     });
     Validated::new(servers, options, anchors)
-        .map(Servers::Validated)
+        .map(|validated| Servers::Validated(Box::new(validated)))
         .map_err(|error| error.to_string())
 }
 
