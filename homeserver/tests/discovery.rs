@@ -61,6 +61,7 @@ $TTL 300
 @ SOA ns.test. admin.test. 1 3600 600 86400 60
 @ NS ns.test.
 _entente-fed._tcp SRV 0 0 8448 chat
+_entente-fed._tcp.weak CNAME _entente-fed._tcp.good.test.
 chat A 8.8.8.8
 ";
 
@@ -456,6 +457,8 @@ async fn the_service_is_an_alias() {
     // Nothing vouches for the zone that it leads to.
     let away = find_with(&knot.config(Dnssec::Report), "away.test").await;
     assert!(matches!(away, Err(DiscoveryError::Bogus(_))), "{away:?}");
+    let weak = find_with(&knot.config(Dnssec::Report), "weak.plain.test").await;
+    assert_eq!(weak.unwrap().security, Some(Security::Insecure));
     let plain = find_with(&knot.config(Dnssec::Report), "nothing.plain.test").await;
     assert!(
         matches!(plain, Err(DiscoveryError::NoService(_, Security::Insecure))),
