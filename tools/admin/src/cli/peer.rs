@@ -171,7 +171,8 @@ pub(crate) enum QuarantineCommand {
 /// Where a document goes.
 #[derive(Debug, Args)]
 pub(crate) struct DocumentOutput {
-    /// Write the document to this file instead of standard output.
+    /// Write the document to this file, `-` for standard output. It must be possible to write it, else nothing is
+    /// signed.
     #[arg(short = 'o', long = "out", value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
 }
