@@ -123,7 +123,7 @@ pub(crate) enum PeerCommand {
     Suspend {
         /// The peer.
         server: ServerName,
-        /// Why; goes into the audit log.
+        /// Why; goes into the audit log, and the partner's administrator reads it.
         #[arg(long, default_value = "")]
         reason: String,
     },
@@ -136,7 +136,7 @@ pub(crate) enum PeerCommand {
     Revoke {
         /// The peer.
         server: ServerName,
-        /// Why; goes into the audit log.
+        /// Why; goes into the audit log, and the partner's administrator reads it.
         #[arg(long, default_value = "")]
         reason: String,
         /// Don't ask.
