@@ -1,5 +1,6 @@
 //! The ceremony with the server under test, whose operator does his part by hand or by a program.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -50,7 +51,7 @@ pub(crate) struct CeremonyArguments {
     /// The operator's program, called as `PROGRAM accept OFFER FINGERPRINT ACCEPTANCE`,
     /// `PROGRAM activate COUNTERSIGNATURE`, and, for who decides who starts conversations with her,
     /// `PROGRAM allow ADDRESS` and `PROGRAM block ADDRESS`, and for who is open to all `PROGRAM start ADDRESS`, a
-    /// conversation; without it the suite says what to do and waits.
+    /// conversation, `PROGRAM write ROOM TEXT`, and `PROGRAM promote ROOM ADDRESS`, to moderator; without it the suite says what to do and waits.
     #[arg(long, value_name = "PROGRAM")]
     operator: Option<PathBuf>,
 }
@@ -71,11 +72,40 @@ impl CeremonyArguments {
 
     /// Has the person who is open to all start a conversation with somebody, while the fake peer goes on.
     pub(crate) fn start(&self, address: &str) -> JoinHandle<Result> {
-        let (program, address) = (self.operator.clone(), address.to_owned());
+        self.open(
+            &["start", address],
+            &format!("start a conversation with {address}"),
+        )
+    }
+
+    /// Has the person who is open to all write a text into a room, while the fake peer goes on.
+    pub(crate) fn write(&self, room: &str, text: &str) -> JoinHandle<Result> {
+        self.open(
+            &["write", room, text],
+            &format!("write \"{text}\" in the room {room}"),
+        )
+    }
+
+    /// Has the person who is open to all make somebody a moderator of a room, while the fake peer goes on.
+    pub(crate) fn promote(&self, room: &str, address: &str) -> JoinHandle<Result> {
+        self.open(
+            &["promote", room, address],
+            &format!("make {address} a moderator of the room {room}"),
+        )
+    }
+
+    /// Has the person who is open to all do something.
+    fn open(&self, words: &[&str], what: &str) -> JoinHandle<Result> {
+        let program = self.operator.clone();
+        let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+        let what = what.to_owned();
         tokio::task::spawn_blocking(move || match program {
-            Some(program) => operator(&program, &["start".as_ref(), address.as_ref()]),
+            Some(program) => {
+                let words: Vec<&OsStr> = words.iter().map(OsString::as_os_str).collect();
+                operator(&program, &words)
+            }
             None => {
-                eprintln!("Let the person who is open to all start a conversation with {address}.");
+                eprintln!("Let the person who is open to all {what}.");
                 Ok(())
             }
         })
@@ -141,7 +171,7 @@ pub(crate) async fn agree(
     })
 }
 
-fn operator(program: &Path, arguments: &[&std::ffi::OsStr]) -> Result {
+fn operator(program: &Path, arguments: &[&OsStr]) -> Result {
     let problem = |problem: String| Failure::Operator(format!("{}: {problem}", program.display()));
     let output = std::process::Command::new(program)
         .args(arguments)

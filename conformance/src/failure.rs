@@ -11,6 +11,9 @@ pub(crate) enum Failure {
     /// The machine gave no randomness.
     #[error("no randomness")]
     Randomness,
+    /// The suite's own MLS stacks made nothing of what is right.
+    #[error("the suite's own MLS: {0}")]
+    Mls(String),
     /// The server under test can't be reached at all.
     #[error("cannot reach {address}: {problem}")]
     Unreachable {
@@ -43,6 +46,10 @@ pub(crate) enum Failure {
 impl Failure {
     pub(crate) fn certificate(error: impl std::fmt::Display) -> Self {
         Self::Certificate(error.to_string())
+    }
+
+    pub(crate) fn mls(error: impl std::fmt::Display) -> Self {
+        Self::Mls(error.to_string())
     }
 }
 

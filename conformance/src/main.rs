@@ -10,8 +10,10 @@ mod agreement;
 mod arrived;
 mod cases;
 mod ceremony;
+mod crypto;
 mod device_log;
 mod failure;
+mod group;
 mod link;
 mod mailbox;
 mod mls;
@@ -25,6 +27,7 @@ mod served;
 mod session;
 mod transaction;
 mod trials;
+mod usurper;
 mod wire;
 
 use std::io::Write as _;

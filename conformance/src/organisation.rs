@@ -37,11 +37,30 @@ impl Identity {
     }
 }
 
-/// A device's certificates, its own first, and the key that they are for.
+/// The certificates of a device, or of a hub in its rooms, its own first, and the key that they are for.
 pub(crate) struct DeviceIdentity {
     pub(crate) chain: Vec<Vec<u8>>,
     pub(crate) key: Ed25519KeyPair,
+    /// The private key, from which the other MLS stack makes its own form of it.
+    pub(crate) seed: [u8; 32],
 }
+
+impl DeviceIdentity {
+    /// The same once more: what is put up afresh has the same key and certificates.
+    pub(crate) fn copied(&self) -> Result<Self> {
+        Ok(Self {
+            chain: self.chain.clone(),
+            key: Ed25519KeyPair::from_seed_unchecked(&self.seed)
+                .map_err(|_| Failure::Randomness)?,
+            seed: self.seed,
+        })
+    }
+}
+
+/// What stands before the seed of an Ed25519 key in PKCS #8 (RFC 8410, section 7).
+const ED25519_PKCS8: [u8; 16] = [
+    0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
+];
 
 /// An organisation.
 pub(crate) struct Organisation {
@@ -104,25 +123,44 @@ impl Organisation {
         account: &[u8; 16],
         device: &[u8; 16],
     ) -> Result<DeviceIdentity> {
-        let key = KeyPair::generate_for(&PKCS_ED25519).map_err(Failure::certificate)?;
         let (account, device) = (hex::encode(account), hex::encode(device));
         let uri = format!("entente://{}/account/{account}/device/{device}", self.name);
+        let common_name = format!("{handle}@{}", self.name);
+        let usage = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.certified(&uri, Some(&common_name), usage)
+    }
+
+    /// What names this organisation's homeserver as the hub of a room.
+    pub(crate) fn hub(&self) -> Result<DeviceIdentity> {
+        self.certified(&format!("entente://{}/hub", self.name), None, Vec::new())
+    }
+
+    /// An Ed25519 key, certified for this URI.
+    fn certified(
+        &self,
+        uri: &str,
+        common_name: Option<&str>,
+        usage: Vec<ExtendedKeyUsagePurpose>,
+    ) -> Result<DeviceIdentity> {
+        let seed = new_seed()?;
+        let pkcs8 = PrivatePkcs8KeyDer::from([&ED25519_PKCS8[..], &seed].concat());
+        let key = KeyPair::from_pkcs8_der_and_sign_algo(&pkcs8, &PKCS_ED25519)
+            .map_err(Failure::certificate)?;
         let mut params = CertificateParams::default();
-        params.distinguished_name = named(&format!("{handle}@{}", self.name));
+        params.distinguished_name = common_name.map_or_else(DistinguishedName::new, named);
         params.subject_alt_names =
             vec![SanType::URI(uri.try_into().map_err(Failure::certificate)?)];
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages = usage;
         let issuer = Issuer::from_ca_cert_der(&self.issuing, &self.issuing_key)
             .map_err(Failure::certificate)?;
         let certificate = params
             .signed_by(&key, &issuer)
             .map_err(Failure::certificate)?;
         let chain = vec![certificate.der().to_vec(), self.issuing.to_vec()];
-        let key = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&key.serialize_der())
-            .map_err(Failure::certificate)?;
-        Ok(DeviceIdentity { chain, key })
+        let key = Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| Failure::Randomness)?;
+        Ok(DeviceIdentity { chain, key, seed })
     }
 
     /// Signs with the issuing CA's key.
@@ -193,13 +231,17 @@ pub(crate) fn dns(name: &str) -> Result<SanType> {
 }
 
 /// A new key to sign transactions with.
-#[expect(clippy::disallowed_methods, reason = "keys are drawn here")]
 pub(crate) fn new_envelope_key() -> Result<Ed25519KeyPair> {
+    Ed25519KeyPair::from_seed_unchecked(&new_seed()?).map_err(|_| Failure::Randomness)
+}
+
+#[expect(clippy::disallowed_methods, reason = "keys are drawn here")]
+fn new_seed() -> Result<[u8; 32]> {
     let mut seed = [0; 32];
     SystemRandom::new()
         .fill(&mut seed)
         .map_err(|_| Failure::Randomness)?;
-    Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| Failure::Randomness)
+    Ok(seed)
 }
 
 fn new_key() -> Result<KeyPair> {

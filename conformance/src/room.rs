@@ -58,6 +58,11 @@ impl Room {
 
     /// The same, by a commit of somebody.
     pub(crate) fn welcome_by(&self, server: &str, sender: Device) -> Vec<u8> {
+        self.welcome_of(server, sender, &mls::welcome())
+    }
+
+    /// The same, with what MLS has made for the guest.
+    pub(crate) fn welcome_of(&self, server: &str, sender: Device, welcome: &[u8]) -> Vec<u8> {
         let members = [
             Self::member(&self.hub, self.writer),
             Self::member(&self.guest_server, self.guest),
@@ -69,7 +74,7 @@ impl Room {
             .fixed(&Self::member(server, sender))
             .vector(4, &members.concat())
             .vector(4, &self.guest.device)
-            .vector(4, &mls::welcome())
+            .vector(4, welcome)
             .u64(now_ms())
             .finish()
     }

@@ -15,6 +15,9 @@
 //! | `poison-blocks` | what would be refused for good is put off instead, and its lane waits behind it | one bad envelope among many |
 //! | `stale-manifest` | peers are shown the key manifest that was first asked for, for ever | keys that change |
 //! | `unbounded-peers` | no rate of a peer holds | a peer that floods |
+//! | `order-unjudged` | a hub orders commits by their frames alone, whatever MLS and the room's rules say of them | the conformance suite |
+//! | `believe-payloads` | a hub believes what a payload says of its commit | the conformance suite |
+//! | `fork-rooms` | a hub orders a second commit for the epoch that has just ended | two commits at once in the conformance suite |
 //! | `one-peer-at-a-time` | a request to one peer waits for the answers of all others | a peer that stalls |
 
 use std::collections::BTreeSet;

@@ -40,6 +40,7 @@ _entente-fed._tcp.mapped SRV 0 0 8448 mapped
 _entente-fed._tcp.loop SRV 0 0 8448 ring1
 _entente-fed._tcp.alias SRV 0 0 8448 alias
 _entente-fed._tcp.far SRV 0 0 8448 far1
+_entente-fed._tcp.near SRV 0 0 8448 far2
 chat A 8.8.8.8
 chat AAAA 2a00::1
 later A 8.8.4.4
@@ -60,6 +61,7 @@ $TTL 300
 @ SOA ns.test. admin.test. 1 3600 600 86400 60
 @ NS ns.test.
 _entente-fed._tcp SRV 0 0 8448 chat
+_entente-fed._tcp.weak CNAME _entente-fed._tcp.good.test.
 chat A 8.8.8.8
 ";
 
@@ -350,6 +352,10 @@ async fn dnssec_states() {
         let alias = find_with(&config, "alias.test").await.unwrap();
         assert_eq!(shown(&alias), ["[2a00::1]:8448", "8.8.8.8:8448"]);
         assert_eq!(alias.security, Some(Security::Secure));
+        // Eight aliases in a row.
+        let near = find_with(&config, "near.test").await.unwrap();
+        assert_eq!(shown(&near), ["8.8.8.8:8448"]);
+        assert_eq!(near.security, Some(Security::Secure));
         let forged = find_with(&config, "forged.test").await.unwrap_err();
         assert_eq!(forged, DiscoveryError::Bogus("forged.test".to_owned()));
     }
@@ -451,6 +457,8 @@ async fn the_service_is_an_alias() {
     // Nothing vouches for the zone that it leads to.
     let away = find_with(&knot.config(Dnssec::Report), "away.test").await;
     assert!(matches!(away, Err(DiscoveryError::Bogus(_))), "{away:?}");
+    let weak = find_with(&knot.config(Dnssec::Report), "weak.plain.test").await;
+    assert_eq!(weak.unwrap().security, Some(Security::Insecure));
     let plain = find_with(&knot.config(Dnssec::Report), "nothing.plain.test").await;
     assert!(
         matches!(plain, Err(DiscoveryError::NoService(_, Security::Insecure))),

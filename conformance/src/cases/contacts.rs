@@ -324,7 +324,7 @@ async fn with_consent(world: &World, people: &People) -> Result<Outcome> {
         must: "a request for keys of who has consented is answered with those of the person's devices",
         hint: "the control of what is refused without consent",
     };
-    let ok = keys == Some(Keys::Of(vec![device]));
+    let ok = matches!(&keys, Some(Keys::Of(devices, _)) if *devices == [device]);
     Ok(case.outcome(Finding::new(ok, keys_told(keys.as_ref()))))
 }
 
@@ -413,7 +413,7 @@ async fn many_asks(world: &World, people: &People) -> Result<Outcome> {
     let (mut asked, mut limited) = (0_usize, false);
     while asked < ASKS_MAX && !limited {
         let payloads = (0..ASKS).map(|_| contact(ASK, &STRANGER, NOBODY, ""));
-        let sent = world.say_all(CONTACT, payloads.collect()).await?;
+        let sent = world.say_all(CONTROL, CONTACT, payloads.collect()).await?;
         if sent.answers().len() != ASKS {
             break;
         }

@@ -1,5 +1,6 @@
 //! The cases. Each has a stable id, cites the requirement that it tries, and says what to look at.
 
+mod commits;
 mod connection;
 mod contacts;
 mod devices;
@@ -182,23 +183,34 @@ impl World {
         id
     }
 
+    /// The next position of a lane.
+    fn next_on(&self, lane: [u8; 16]) -> u64 {
+        if lane == CONTROL {
+            return self.next.load(Ordering::Relaxed);
+        }
+        let rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = rooms.get(&lane).copied().unwrap_or_default();
+        last.saturating_add(1)
+    }
+
+    /// So many positions of a lane were used up.
+    fn used(&self, lane: [u8; 16], count: u64) {
+        if lane == CONTROL {
+            self.next.fetch_add(count, Ordering::Relaxed);
+        } else {
+            let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+            let last = rooms.entry(lane).or_default();
+            *last = last.saturating_add(count);
+        }
+    }
+
     /// An envelope at the next position of a lane.
     fn envelope_on(&self, lane: [u8; 16], kind: u8, payload: Vec<u8>) -> Envelope {
-        let sequence = if lane == CONTROL {
-            self.next.load(Ordering::Relaxed)
-        } else {
-            let rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
-            rooms
-                .get(&lane)
-                .copied()
-                .unwrap_or_default()
-                .saturating_add(1)
-        };
         Envelope {
             kind,
             lane,
             payload,
-            ..self.envelope_at(sequence)
+            ..self.envelope_at(self.next_on(lane))
         }
     }
 
@@ -207,25 +219,20 @@ impl World {
         let envelope = self.envelope_on(lane, kind, payload);
         let sent = self.send(self.sign(&[envelope]).bytes).await?;
         if matches!(sent.answers(), [Answer::Accepted | Answer::Refused { .. }]) {
-            if lane == CONTROL {
-                self.moved_on();
-            } else {
-                let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
-                let last = rooms.entry(lane).or_default();
-                *last = last.saturating_add(1);
-            }
+            self.used(lane, 1);
         }
         Ok(sent)
     }
 
-    /// Sends many envelopes of the control lane in one transaction; what came of each.
-    async fn say_all(&self, kind: u8, payloads: Vec<Vec<u8>>) -> Result<Sent> {
-        let first = self.next.load(Ordering::Relaxed);
+    /// Sends many envelopes of one lane in one transaction; what came of each.
+    async fn say_all(&self, lane: [u8; 16], kind: u8, payloads: Vec<Vec<u8>>) -> Result<Sent> {
+        let first = self.next_on(lane);
         let envelopes: Vec<Envelope> = payloads
             .into_iter()
             .zip(first..)
             .map(|(payload, sequence)| Envelope {
                 kind,
+                lane,
                 payload,
                 ..self.envelope_at(sequence)
             })
@@ -236,8 +243,7 @@ impl World {
             .iter()
             .filter(|answer| matches!(answer, Answer::Accepted | Answer::Refused { .. }))
             .count();
-        self.next
-            .fetch_add(u64::try_from(used).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.used(lane, u64::try_from(used).unwrap_or(u64::MAX));
         Ok(sent)
     }
 
@@ -347,8 +353,18 @@ struct Asker {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Keys {
     /// Devices, each with its server and account.
-    Of(Vec<(String, [u8; 16], [u8; 16])>),
+    Of(Vec<(String, [u8; 16], [u8; 16])>, KeyPackages),
     Refused(Refusal),
+}
+
+/// The key packages of devices, in the same order.
+#[derive(Clone, PartialEq, Eq)]
+struct KeyPackages(Vec<Vec<u8>>);
+
+impl std::fmt::Debug for KeyPackages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} key packages", self.0.len())
+    }
 }
 
 /// A refusal's code and reason.
@@ -380,13 +396,13 @@ impl Keys {
         let answer = match input.u8()? {
             1 => {
                 let mut list = Decoder::new(input.vector(4)?);
-                let mut devices = Vec::new();
+                let (mut devices, mut packages) = (Vec::new(), Vec::new());
                 while !list.is_empty() {
                     devices.push((list.text(1)?, list.fixed()?, list.fixed()?));
-                    let _key_package = list.vector(2)?;
+                    packages.push(list.vector(2)?.to_vec());
                 }
                 History::read(&mut input)?;
-                Self::Of(devices)
+                Self::Of(devices, KeyPackages(packages))
             }
             2 => Self::Refused(Refusal::read(&mut input)?),
             _ => return None,
@@ -396,7 +412,7 @@ impl Keys {
 
     const fn code(&self) -> Option<u16> {
         match self {
-            Self::Of(_) => None,
+            Self::Of(..) => None,
             Self::Refused(refusal) => Some(refusal.code),
         }
     }
@@ -434,11 +450,16 @@ pub(crate) async fn all(worlds: &Worlds<'_>) -> Result<Vec<Outcome>> {
     outcomes.extend(rooms::without_people(world).await?);
     outcomes.extend(contacts::without_people(worlds).await?);
     if let Some(people) = &worlds.people {
-        outcomes.extend(rooms::with_people(world, people).await?);
+        let (others, hosted) = rooms::with_people(world, people).await?;
+        outcomes.extend(others);
         outcomes.extend(contacts::with_people(worlds, people).await?);
         outcomes.extend(questions::cases(worlds, people).await?);
         outcomes.extend(devices::cases(&worlds.everything, people).await?);
         outcomes.extend(hub::cases(worlds, people).await?);
+        // Her client has been connected since: she finds the room.
+        if let Some(hosted) = hosted {
+            outcomes.push(rooms::hosted::written(worlds, hosted).await?);
+        }
     } else {
         eprintln!("Cases that need people of the server under test are left out: no --people.");
     }

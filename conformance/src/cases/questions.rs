@@ -149,7 +149,9 @@ async fn bounded(little: &World, people: &People) -> Result<Outcome> {
         let payloads = requests
             .iter()
             .map(|request| question(request, BEGINNING, &people.beginning));
-        let sent = little.say_all(DIRECTORY_QUERY, payloads.collect()).await?;
+        let sent = little
+            .say_all(CONTROL, DIRECTORY_QUERY, payloads.collect())
+            .await?;
         accepted = sent.answers() == vec![Answer::Accepted; LOOK_UPS];
         let newest = requests.last().copied().unwrap_or_default();
         last = little
@@ -223,7 +225,9 @@ async fn too_much(world: &World, people: &People) -> Result<Outcome> {
 /// Reports without end.
 async fn many_reports(little: &World, people: &People) -> Result<Outcome> {
     let payloads = (0..REPORTS).map(|_| report_about(little, &people.open.account, 0));
-    let sent = little.say_all(ABUSE_REPORT, payloads.collect()).await?;
+    let sent = little
+        .say_all(CONTROL, ABUSE_REPORT, payloads.collect())
+        .await?;
     let is_over = |answer: &&Answer| matches!(answer, Answer::Refused { code: why, .. } if *why == code::QUOTA);
     let over = sent.answers().iter().filter(is_over).count();
     let case = Case {

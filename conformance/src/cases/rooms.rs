@@ -1,5 +1,9 @@
 //! A room that the fake peer hubs: welcomes, the way back in, and group infos.
 
+pub(super) mod hosted;
+
+use hosted::Hosted;
+
 use super::{Case, Refusal, Sent, World, code};
 use crate::arrived::Arrival;
 use crate::failure::Result;
@@ -99,7 +103,10 @@ fn is_refused(sent: &Sent, expected: &[u16]) -> bool {
 }
 
 /// What needs one person of the server under test, who is open to all.
-pub(super) async fn with_people(world: &World, people: &People) -> Result<Vec<Outcome>> {
+pub(super) async fn with_people(
+    world: &World,
+    people: &People,
+) -> Result<(Vec<Outcome>, Option<Hosted>)> {
     let room = Room {
         id: world.draw(),
         hub: world.peer.name.clone(),
@@ -119,7 +126,9 @@ pub(super) async fn with_people(world: &World, people: &People) -> Result<Vec<Ou
     let ok = sent.answers() == [Answer::Accepted];
     outcomes.push(case.outcome(Finding::new(ok, sent.describe())));
     outcomes.extend(ways_in(world, &room).await?);
-    Ok(outcomes)
+    let (others, hosted) = hosted::cases(world, people).await?;
+    outcomes.extend(others);
+    Ok((outcomes, hosted))
 }
 
 /// Welcomes of commits by nobody in the room, in the name of somebody outside and of a colleague.

@@ -3,7 +3,8 @@
 
 #![expect(
     clippy::unwrap_used,
-    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    clippy::disallowed_types,
     clippy::print_stdout,
     reason = "a measurement stops at the first surprise, looks at the clock and prints"
 )]

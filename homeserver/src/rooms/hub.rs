@@ -148,6 +148,8 @@ pub async fn order_commit(
         }),
         Some(_) | None => return Err(unknown_room()),
     };
+    #[cfg(feature = "faults")]
+    let before = forked(before, commit);
     if commit.hub != before.hub {
         return Err(super::malformed("the commit is meant for another hub"));
     }
@@ -169,6 +171,19 @@ pub async fn order_commit(
 
     make_room(batch, commit, &before, own).await?;
     write_commit(batch, commit, &before, after).await
+}
+
+/// The fault `fork-rooms`: the room as it was before the commit that has just been ordered.
+#[cfg(feature = "faults")]
+fn forked(before: Arc<RoomRecord>, commit: &RoomCommit) -> Arc<RoomRecord> {
+    let is_late = commit.epoch.checked_add(1) == Some(before.epoch);
+    if is_late && crate::faults::is_on("fork-rooms") {
+        return Arc::new(RoomRecord {
+            epoch: commit.epoch,
+            ..RoomRecord::clone(&before)
+        });
+    }
+    before
 }
 
 /// A commit waits for every inbox here to have room for it: without it a device loses the room. Whom it

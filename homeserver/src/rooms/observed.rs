@@ -60,6 +60,10 @@ impl ObservedRooms {
 /// Whether a commit is valid, does what its payload says, and comes with the group info of what it begins.
 /// How many epochs the room keeps after it.
 pub(super) async fn check(batch: &mut Batch<'_>, commit: &RoomCommit) -> Result<u16, NotTaken> {
+    #[cfg(feature = "faults")]
+    if is_unjudged(batch, commit).await? {
+        return Ok(room_rules::settings::RETAINED_EPOCHS);
+    }
     let group_info = commit.group_info.as_deref().unwrap_or_default();
     let room = room_before(batch, commit).await?;
     let judged = room
@@ -71,6 +75,14 @@ pub(super) async fn check(batch: &mut Batch<'_>, commit: &RoomCommit) -> Result<
     let retained_epochs = judged.next.context().settings.retained_epochs;
     batch.node.observed_rooms.put(key, Arc::new(judged.next));
     Ok(retained_epochs)
+}
+
+/// The faults `order-unjudged`, and `fork-rooms`, whose second commit nothing is left to judge by.
+#[cfg(feature = "faults")]
+async fn is_unjudged(batch: &mut Batch<'_>, commit: &RoomCommit) -> Result<bool, NotTaken> {
+    let present = batch.room(commit.room).await?.map(|room| room.epoch);
+    let is_late = present.is_some_and(|present| present != commit.epoch);
+    Ok(crate::faults::is_on("order-unjudged") || (is_late && crate::faults::is_on("fork-rooms")))
 }
 
 /// The room in the epoch that the commit ends.
@@ -131,6 +143,10 @@ fn roots(root: &[u8], former: Vec<FormerRoot>) -> Roots {
 
 /// Holds what the payload says against what the commit does.
 fn check_payload(commit: &RoomCommit, judged: &Judged) -> Result<(), NotTaken> {
+    #[cfg(feature = "faults")]
+    if crate::faults::is_on("believe-payloads") {
+        return Ok(());
+    }
     let same = |said: &[Member], done: &[Member]| {
         said.len() == done.len() && said.iter().collect::<BTreeSet<_>>() == done.iter().collect()
     };

@@ -150,7 +150,14 @@ pub const EDGES: &[(&str, &[&str])] = &[
     ("policy", &["faults"]),
     (
         "rooms",
-        &["audit", "ciphertext", "delivery", "policy", "store"],
+        &[
+            "audit",
+            "ciphertext",
+            "delivery",
+            "faults",
+            "policy",
+            "store",
+        ],
     ),
     (
         "server",

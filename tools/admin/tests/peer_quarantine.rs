@@ -83,6 +83,70 @@ async fn an_offer_is_dropped_where_it_belongs() {
     assert_eq!(elsewhere.asked().len(), 1);
 }
 
+/// Goal: what the command line says wrongly, or a file that can't be written, changes nothing at the homeserver, and
+/// leaves no file; and an offer that can't be delivered is written. Method: offers with a wrong root, address and
+/// file, then with an address where nobody listens.
+#[tokio::test]
+async fn arguments_are_looked_at_first() {
+    let ours = FakeAdmin::new(&[(
+        "POST /admin/v1/peers/offers",
+        201,
+        json!({"document": "OFFER"}),
+    )]);
+    let file = ours.file("offer.txt");
+    let (pin, out) = ("00".repeat(32), file.display().to_string());
+    for (flags, code) in [
+        (
+            format!("--deliver https://127.0.0.1:1 --deliver-root 00 -o {out}"),
+            2,
+        ),
+        (
+            format!("--deliver 127.0.0.1:1 --deliver-root {pin} -o {out}"),
+            2,
+        ),
+        (format!("-o {out}/none"), 1),
+        (format!("--terms {out}.none -o {out}"), 78),
+    ] {
+        let outcome = ours.hsctl(&format!("peer offer q.example {flags}")).await;
+        assert_eq!(outcome.code, code, "{outcome:?}");
+        assert_eq!(ours.asked(), [], "{flags}");
+        assert!(!file.exists(), "{flags}");
+    }
+    let nobody = format!("--deliver https://127.0.0.1:1 --deliver-root {pin} -o {out}");
+    let outcome = ours.hsctl(&format!("peer offer q.example {nobody}")).await;
+    assert_eq!(outcome.code, 75, "{outcome:?}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "OFFER\n");
+}
+
+/// Goal: nothing is accepted, countersigned, amended, consented to or taken out of quarantine while its document could
+/// not be kept. Method: each with a file in a folder that is not there, at a homeserver that would do it.
+#[tokio::test]
+async fn documents_that_cannot_be_kept_are_not_made() {
+    let fake = FakeAdmin::new(&[]);
+    let document = fake.file("document");
+    std::fs::write(&document, "DOCUMENT").unwrap();
+    let document = document.display();
+    for command in [
+        format!("peer accept {document} --fingerprint 00ff"),
+        format!("peer countersign {document} --fingerprint 00ff"),
+        "peer amend b.example --file-max 0 --yes".to_owned(),
+        "peer consent b.example --yes".to_owned(),
+        "peer quarantine take ab12".to_owned(),
+        "consortium introduce".to_owned(),
+        format!("consortium new name --member {document}"),
+        format!("consortium sign {document} --fingerprint 00ff"),
+        format!("consortium merge {document}"),
+    ] {
+        let outcome = fake.hsctl(&format!("{command} -o /nonexistent/x")).await;
+        assert_eq!(outcome.code, 1, "{command}: {outcome:?}");
+        assert!(
+            outcome.stderr.contains("Nothing was changed"),
+            "{outcome:?}"
+        );
+    }
+    assert_eq!(fake.asked(), []);
+}
+
 /// Goal: the quarantine is listed, read, taken out of and emptied by its paths, and a document can't leave
 /// its segment; by each verb.
 #[tokio::test]

@@ -22,7 +22,48 @@ pub(crate) struct Options {
     /// Print the report as one JSON object, the last line.
     #[arg(long)]
     json: bool,
+    /// Run it against homeservers that break a rule, too, each of which has to be caught by the cases that are there
+    /// for it.
+    #[arg(long)]
+    controls: bool,
 }
+
+/// A homeserver that breaks a rule, and the cases that have to fail with it.
+struct Control {
+    fault: &'static str,
+    caught_by: &'static [&'static str],
+}
+
+const CONTROLS: [Control; 3] = [
+    Control {
+        fault: "order-unjudged",
+        caught_by: &[
+            "hub.noise",
+            "hub.signature",
+            "hub.other-group-info",
+            "hub.removes-owner",
+            "hub.hides-addition",
+            "hub.lists-other",
+            "hub.promotes-itself",
+            "hub.adds-unlisted",
+            "hub.other-root",
+            "hub.bad-signature",
+        ],
+    },
+    Control {
+        fault: "believe-payloads",
+        caught_by: &[
+            "hub.lists-removal",
+            "hub.hides-addition",
+            "hub.lists-other",
+            "hub.for-another",
+        ],
+    },
+    Control {
+        fault: "fork-rooms",
+        caught_by: &["hub.two-at-once"],
+    },
+];
 
 /// What the suite counted.
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -37,9 +78,13 @@ pub(crate) struct Counts {
 pub(crate) fn run(options: &Options) -> Result {
     let workspace = Workspace::find()?;
     workspace.build_as_tests_do()?;
-    let (counts, line) = process::step("conformance", || suite(&workspace))?;
+    let homeserver = workspace.binaries().join("homeserver");
+    let (counts, line) = process::step("conformance", || suite(&workspace, &homeserver, None))?;
     if options.json {
         process::say(&line);
+    }
+    if options.controls {
+        controls(&workspace)?;
     }
     if counts.failed == 0 {
         Ok(())
@@ -53,22 +98,71 @@ pub(crate) fn run(options: &Options) -> Result {
 
 /// Runs the suite as part of the tests.
 pub(crate) fn as_tests(workspace: &Workspace) -> Result<Counts> {
-    process::step("conformance", || suite(workspace)).map(|(counts, _)| counts)
+    let homeserver = workspace.binaries().join("homeserver");
+    process::step("conformance", || suite(workspace, &homeserver, None)).map(|(counts, _)| counts)
 }
 
-fn suite(workspace: &Workspace) -> Result<(Counts, String)> {
+/// What the suite prints of a case.
+#[derive(Debug, Deserialize)]
+struct Judged {
+    id: String,
+    ok: bool,
+}
+
+/// Everything that the suite prints of its cases.
+#[derive(Debug, Deserialize)]
+struct Cases {
+    cases: Vec<Judged>,
+}
+
+/// Runs the suite against homeservers that break a rule.
+fn controls(workspace: &Workspace) -> Result {
+    let homeserver = workspace.build_with_faults()?;
+    let mut missed = Vec::new();
+    for control in &CONTROLS {
+        let name = format!("conformance with the fault `{}`", control.fault);
+        let (_, line) =
+            process::step(&name, || suite(workspace, &homeserver, Some(control.fault)))?;
+        let found: Cases = serde_json::from_str(&line).map_err(not_understood)?;
+        for id in control.caught_by {
+            let failed = found.cases.iter().any(|case| case.id == *id && !case.ok);
+            if !failed {
+                missed.push(format!("{id} does not notice `{}`", control.fault));
+            }
+        }
+    }
+    if missed.is_empty() {
+        eprintln!("every control was caught");
+        Ok(())
+    } else {
+        Err(Failure::DidNotHold(missed.join("; ")))
+    }
+}
+
+fn not_understood(error: serde_json::Error) -> Failure {
+    Failure::Unexpected {
+        program: "conformance".to_owned(),
+        what: error.to_string(),
+    }
+}
+
+/// The suite against a homeserver of this program, with this fault if it is one that has any.
+fn suite(
+    workspace: &Workspace,
+    program: &Path,
+    fault: Option<&'static str>,
+) -> Result<(Counts, String)> {
     let parent = workspace::folder(&workspace.target.join("trial"))?;
     let folder = tempfile::Builder::new()
         .prefix("c")
         .tempdir_in(&parent)
         .map_err(failure::at(&parent))?;
     let binaries = workspace.binaries();
-    let program = binaries.join("homeserver");
     let server = Homeserver::start_new(Plan {
         name: "a.example",
         binaries: &binaries,
-        program: &program,
-        fault: None,
+        program,
+        fault,
         namespace: None,
         client: free_address()?.to_string(),
         federation: free_address()?.to_string(),
@@ -105,11 +199,8 @@ fn suite(workspace: &Workspace) -> Result<(Counts, String)> {
         })?;
     let printed = String::from_utf8_lossy(&output.stdout);
     let line = printed.lines().last().unwrap_or_default().to_owned();
-    let counts: Counts = serde_json::from_str(&line).map_err(|error| Failure::Unexpected {
-        program: "conformance".to_owned(),
-        what: error.to_string(),
-    })?;
-    if counts.failed > 0 {
+    let counts: Counts = serde_json::from_str(&line).map_err(not_understood)?;
+    if counts.failed > 0 && fault.is_none() {
         eprintln!(
             "the homeserver's log is kept in {}",
             folder.keep().display()
@@ -128,7 +219,7 @@ const OPEN: &str = "conform-open";
 pub(crate) struct Hands {
     /// She allows and blocks.
     asking: Person,
-    /// She starts conversations.
+    /// She starts conversations, writes, and gives roles.
     open: Person,
 }
 
@@ -186,7 +277,12 @@ pub(crate) fn operator(
     let people = hands.map_or_else(String::new, |hands| {
         let contact = hands.asking.typed(&["contact", "\"$1\"", "\"$2\""]);
         let start = hands.open.typed(&["start", "\"$2\""]);
-        format!("allow|block) exec {contact} ;;\n start) exec {start} ;;\n")
+        let write = hands.open.typed(&["send", "\"$2\"", "\"$3\""]);
+        let promote = hands.open.typed(&["role", "\"$2\"", "\"$3\"", "moderator"]);
+        format!(
+            "allow|block) exec {contact} ;;\n start) exec {start} ;;\n write) exec {write} ;;\n \
+             promote) exec {promote} ;;\n"
+        )
     });
     let text = format!(
         "#!/bin/sh\ncase \"$1\" in\n\

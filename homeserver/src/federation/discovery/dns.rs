@@ -6,7 +6,7 @@
 
 mod validated;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,16 +19,17 @@ use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::dnssec::{Proof, TrustAnchors};
-use hickory_resolver::proto::op::Query;
+use hickory_resolver::proto::op::{DnsResponse, Query};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use hickory_resolver::system_conf::read_system_conf;
 
 use validated::Validated;
 
 use super::error::{DiscoveryError, Security};
+use super::is_localhost;
 use super::limits::{
-    ADDRESS_RECORDS_MAX, ALIAS_CHAIN_MAX, NAME_BYTES_MAX, QUESTION_REPEATS_MAX, QUESTION_TIME_MAX,
-    SERVICE_RECORDS_MAX, VALIDATION_REPEATS_MAX,
+    ADDRESS_RECORDS_MAX, ALIAS_CHAIN_MAX, LOOPBACK_TTL_SECONDS, NAME_BYTES_MAX,
+    QUESTION_REPEATS_MAX, QUESTION_TIME_MAX, SERVICE_RECORDS_MAX, VALIDATION_REPEATS_MAX,
 };
 use super::select::Service;
 use crate::config::{DiscoveryConfig, Dnssec};
@@ -69,8 +70,8 @@ pub struct Dns {
 
 /// Who is asked, and how.
 enum Servers {
-    Believed(TokioResolver),
-    Validated(Validated),
+    Believed(Box<TokioResolver>),
+    Validated(Box<Validated>),
 }
 
 impl Dns {
@@ -102,16 +103,27 @@ impl Dns {
         let name = Name::from_ascii(format!("{host}.")).map_err(|e| unusable(e.to_string()))?;
         let mut repeats = VALIDATION_REPEATS_MAX;
         loop {
-            let (found, unanswered) = match servers {
-                Servers::Believed(resolver) => (resolver.lookup(name.clone(), kind).await, None),
+            let (answer, unanswered) = match servers {
+                Servers::Believed(resolver) => {
+                    let found = resolver.lookup(name.clone(), kind).await;
+                    let read =
+                        |found: Lookup| self.read(host, found.answers(), kind, most, &wanted);
+                    (found.map(read), None)
+                }
                 Servers::Validated(validated) => {
-                    validated.look_up(Query::query(name.clone(), kind)).await
+                    let question = Query::query(name.clone(), kind);
+                    let (found, unanswered) = validated.look_up(question).await;
+                    // What else is in the answer is asked for by itself, if it is needed.
+                    let own = |record: &Record| record.name == name;
+                    let read = |found: DnsResponse| {
+                        let records: Vec<Record> =
+                            found.answers.iter().filter(|r| own(r)).cloned().collect();
+                        self.read(host, &records, kind, most, &wanted)
+                    };
+                    (found.map(read), unanswered)
                 }
             };
-            let answer = match found {
-                Ok(lookup) => self.read(host, &lookup, kind, most, &wanted),
-                Err(error) => none(host, error, self.validates),
-            };
+            let answer = answer.unwrap_or_else(|error| none(host, error, self.validates));
             let Some(unanswered) = unanswered.filter(|_| is_bogus(&answer)) else {
                 return answer;
             };
@@ -128,17 +140,12 @@ impl Dns {
     fn read<T>(
         &self,
         host: &str,
-        lookup: &Lookup,
+        records: &[Record],
         kind: RecordType,
         most: usize,
         wanted: impl Fn(&RData) -> Option<T>,
     ) -> Result<Answer<T>, DiscoveryError> {
-        let of = |kind| {
-            lookup
-                .answers()
-                .iter()
-                .filter(move |r| r.record_type() == kind)
-        };
+        let of = |kind| records.iter().filter(move |r| r.record_type() == kind);
         if of(kind).count() > most || of(RecordType::CNAME).count() > ALIAS_CHAIN_MAX {
             return Err(DiscoveryError::TooMany(host.to_owned()));
         }
@@ -154,13 +161,14 @@ impl Dns {
         })
     }
 
-    /// The SRV records at `name`, or at what it is an alias of. hickory looks for them at their own targets when they come
-    /// with an alias, so each alias is asked for by itself.
-    async fn follow(
+    /// The records at `name`, or at what it is an alias of: each alias is asked for, and validated, by itself. (Without
+    /// validation hickory follows aliases, but of SRV records, for which it looks at their own targets then.)
+    async fn follow<T>(
         &self,
         name: &str,
-        wanted: impl Fn(&RData) -> Option<Service>,
-    ) -> Result<Answer<Service>, DiscoveryError> {
+        (kind, most): (RecordType, usize),
+        wanted: impl Fn(&RData) -> Option<T>,
+    ) -> Result<Answer<T>, DiscoveryError> {
         let alias = |data: &RData| match data {
             RData::CNAME(alias) => Some(alias.0.to_ascii()),
             _ => None,
@@ -169,9 +177,7 @@ impl Dns {
         let mut on_the_way: Option<(Security, u32)> = None;
         let mut at = name.to_ascii_lowercase();
         loop {
-            let answer = self
-                .ask(&at, RecordType::SRV, SERVICE_RECORDS_MAX, &wanted)
-                .await;
+            let answer = self.ask(&at, kind, most, &wanted).await;
             let next = match &answer {
                 Ok(answer) if !answer.records.is_empty() => None,
                 Ok(_) | Err(DiscoveryError::Lame { .. }) => {
@@ -233,7 +239,8 @@ impl Names for Dns {
                 }),
                 _ => None,
             };
-            let mut answer = self.follow(name, wanted).await?;
+            let most = (RecordType::SRV, SERVICE_RECORDS_MAX);
+            let mut answer = self.follow(name, most, wanted).await?;
             for service in &mut answer.records {
                 service.target = host_name(&service.target)
                     .ok_or_else(|| DiscoveryError::BadTarget(name.to_owned()))?;
@@ -254,8 +261,32 @@ impl Names for Dns {
                 _ => None,
             };
             let kind = if v6 { RecordType::AAAA } else { RecordType::A };
-            self.ask(host, kind, ADDRESS_RECORDS_MAX, wanted).await
+            if !self.validates {
+                return self.ask(host, kind, ADDRESS_RECORDS_MAX, wanted).await;
+            }
+            if is_localhost(host) {
+                return Ok(loopback(v6));
+            }
+            let most = (kind, ADDRESS_RECORDS_MAX);
+            let answer = self.follow(host, most, wanted).await;
+            answer.map_err(|error| match error {
+                DiscoveryError::Aliases(host) => DiscoveryError::TooMany(host),
+                other => other,
+            })
         })
+    }
+}
+
+/// What `localhost` means: nobody is asked, so nobody vouches for it.
+fn loopback(v6: bool) -> Answer<IpAddr> {
+    let address = match v6 {
+        true => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        false => IpAddr::V4(Ipv4Addr::LOCALHOST),
+    };
+    Answer {
+        records: vec![address],
+        ttl_seconds: LOOPBACK_TTL_SECONDS,
+        security: Security::Indeterminate,
     }
 }
 
@@ -347,7 +378,7 @@ fn build(config: &DiscoveryConfig) -> Result<Servers, String> {
         let mut builder = TokioResolver::builder_with_config(servers, provider);
         *builder.options_mut() = options;
         let resolver = builder.build().map_err(|error| error.to_string())?;
-        return Ok(Servers::Believed(resolver));
+        return Ok(Servers::Believed(Box::new(resolver)));
     }
     // No hosts file here: a line of it is signed by nobody.
     let anchors = Arc::new(match &config.trust_anchors {
@@ -355,7 +386,7 @@ fn build(config: &DiscoveryConfig) -> Result<Servers, String> {
         None => TrustAnchors::default(),
     });
     Validated::new(servers, options, anchors)
-        .map(Servers::Validated)
+        .map(|validated| Servers::Validated(Box::new(validated)))
         .map_err(|error| error.to_string())
 }
 

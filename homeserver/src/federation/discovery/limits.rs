@@ -23,6 +23,8 @@ pub(super) const CACHED_PEERS_MAX: usize = 1024;
 pub(super) const POSITIVE_TTL_MIN_MS: u64 = 5_000;
 /// and at most this long.
 pub(super) const POSITIVE_TTL_MAX_MS: u64 = 3_600_000;
+/// What `localhost` means stays so.
+pub(super) const LOOPBACK_TTL_SECONDS: u32 = 3_600;
 /// A failure is kept this long: a waiting link probes every 2 s, and the DNS need not hear of each.
 pub(super) const NEGATIVE_TTL_MS: u64 = 5_000;
 

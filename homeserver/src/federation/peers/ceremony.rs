@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use federation_proto::agreement::{
-    Acceptance, Accepted, Active, Agreement, Countersignature, Draft, Offer,
+    Acceptance, Accepted, Active, Agreement, AgreementError, Countersignature, Draft, Offer,
+    Statement,
 };
 use federation_proto::fingerprint::Fingerprint;
 use federation_proto::ids::ServerName;
@@ -19,7 +20,7 @@ use homeserver_api::admin::{AcceptRequest, CountersignRequest, OfferRequest};
 use super::change::{Change, Found, change};
 use super::error::PeeringError;
 use super::statement::statement;
-use super::view::stored_manifest;
+use super::view::{Restored, stored_manifest};
 use crate::audit::{Actor, Event};
 use crate::federation::outbound;
 use crate::node::Node;
@@ -64,7 +65,7 @@ pub async fn offer(
 }
 
 /// Accepts an offer whose fingerprint the partner's administrator has read aloud. Returns the
-/// acceptance as text.
+/// acceptance as text: the same one when the same offer is accepted again, since its document may be lost.
 pub async fn accept(
     node: &Arc<Node>,
     actor: &Actor,
@@ -99,9 +100,12 @@ pub async fn accept(
         now_ms,
     )?;
     let text = accepted.acceptance().to_armor();
-    let ceremony = Agreement::Accepted(accepted).record();
+    let ceremony = Agreement::Accepted(accepted.clone()).record();
     change(node, actor, &server, |found| {
         same_root(&found, &root)?;
+        if let Some(before) = accepted_before(&found, &accepted)? {
+            return Ok(Err(before));
+        }
         not_older(&found.record, &offered_manifest, now_ms)?;
         Ok(Ok(Change {
             record: PeerRecord {
@@ -110,15 +114,56 @@ pub async fn accept(
             },
             action: "peer.accepted",
             detail: format!("fingerprint {confirmed}"),
-            answer: (),
+            answer: text.clone(),
         }))
     })
-    .await?;
-    Ok(text)
+    .await
+}
+
+/// The acceptance, as text, with which the offer was accepted here before.
+fn accepted_before(found: &Found, now: &Accepted) -> Result<Option<String>, PeeringError> {
+    let Some(restored) = &found.restored else {
+        return Ok(None);
+    };
+    let from = &now.offer().statement().from;
+    let signed = restored.current.as_ref().and_then(Agreement::signed);
+    if signed.is_some_and(|signed| signed.offer() == now.offer()) {
+        return Err(PeeringError::State(made_already(from)));
+    }
+    let Some(Agreement::Accepted(before)) = &restored.ceremony else {
+        return Ok(None);
+    };
+    if before.offer() != now.offer() {
+        return Ok(None);
+    }
+    let [stated, wanted] = [before, now].map(|of| of.acceptance().statement());
+    if !state_the_same(stated, wanted) {
+        // The former document may be with the partner by now: a second one would leave open which of them counts.
+        return Err(PeeringError::State(format!(
+            "this offer was accepted here already, with other terms. The same flags as then give the same \
+             acceptance again; to accept with others, ask {from} for a new offer"
+        )));
+    }
+    Ok(Some(before.acceptance().to_armor()))
+}
+
+/// That the agreement that an offer began is made.
+pub(super) fn made_already(from: &ServerName) -> String {
+    format!("the agreement that this offer began is made already: see `hsctl peer show {from}`")
+}
+
+/// Whether an administrator has asked for the same. Keys and time go on by themselves.
+fn state_the_same(before: &Statement, now: &Statement) -> bool {
+    let lasts_ms = |statement: &Statement| statement.expires_ms.saturating_sub(statement.made_ms);
+    before.terms == now.terms
+        && before.endpoints == now.endpoints
+        && before.contact == now.contact
+        && lasts_ms(before) == lasts_ms(now)
 }
 
 /// Countersigns an acceptance of our offer: the agreement is in force here from now on, and the
-/// partner is told in the background. Returns the countersignature as text.
+/// partner is told in the background. Returns the countersignature as text: the same one when the same
+/// acceptance is countersigned again.
 pub async fn countersign(
     node: &Arc<Node>,
     actor: &Actor,
@@ -133,6 +178,9 @@ pub async fn countersign(
         same_root(&found, &acceptance.statement().root)?;
         not_older(&found.record, acceptance.manifest(), now_ms)?;
         let restored = found.restored.take();
+        if let Some(before) = countersigned_before(restored.as_ref(), &acceptance, &confirmed)? {
+            return Ok(Err(before));
+        }
         let ceremony = restored.and_then(|restored| restored.ceremony);
         let Some(Agreement::Offered(offered)) = ceremony else {
             return Err(PeeringError::State(format!(
@@ -162,6 +210,26 @@ pub async fn countersign(
     .await;
     note_refused(node, actor, &server, &countersigned).await?;
     countersigned
+}
+
+/// The countersignature, as text, that was given to this acceptance before, while the agreement stands.
+fn countersigned_before(
+    restored: Option<&Restored>,
+    acceptance: &Acceptance,
+    confirmed: &Fingerprint,
+) -> Result<Option<String>, PeeringError> {
+    let current = restored.and_then(|restored| restored.current.as_ref());
+    let Some(signed) = current.and_then(Agreement::signed) else {
+        return Ok(None);
+    };
+    if signed.acceptance() != acceptance {
+        return Ok(None);
+    }
+    let found = acceptance.manifest().identity().fingerprint();
+    if found != *confirmed {
+        return Err(AgreementError::WrongFingerprint { found }.into());
+    }
+    Ok(Some(signed.countersignature().to_armor()))
 }
 
 /// Takes a countersignature that `peer` itself has brought.

@@ -12,7 +12,7 @@ use federation_proto::ids::ServerName;
 use homeserver_api::admin::DocumentSummary;
 
 use super::amendments::{take_amendment, take_consent};
-use super::ceremony::take_countersignature;
+use super::ceremony::{made_already, take_countersignature};
 use super::declarations::take_declaration;
 use super::error::PeeringError;
 use super::view::Restored;
@@ -81,7 +81,14 @@ pub async fn inspect(node: &Node, text: &str) -> Result<DocumentSummary, Peering
             "The fingerprint of {from}, to read aloud: {words}."
         ));
     }
-    let obstacle = obstacle(node, text, kind, [&from, &to]).await?;
+    let obstacle = match taken_here(node, text, kind, [&from, &to]).await? {
+        Taken::Never(obstacle) => Some(obstacle),
+        Taken::Before(line) => {
+            lines.push(line);
+            None
+        }
+        Taken::NotYet => None,
+    };
     Ok(DocumentSummary {
         kind: kind.to_string(),
         from,
@@ -92,24 +99,33 @@ pub async fn inspect(node: &Node, text: &str) -> Result<DocumentSummary, Peering
     })
 }
 
-/// Why an offer or an acceptance can't be taken here, as far as that does not depend on who really made it. It
+/// Whether an offer or an acceptance can be taken here, as far as that does not depend on who really made it. It
 /// is judged again when the document is taken.
-async fn obstacle(
+enum Taken {
+    /// It can, or is of another kind.
+    NotYet,
+    /// It was, and what came of it can be had again.
+    Before(String),
+    /// It can't: why.
+    Never(String),
+}
+
+async fn taken_here(
     node: &Node,
     text: &str,
     kind: Kind,
     [from, to]: [&ServerName; 2],
-) -> Result<Option<String>, PeeringError> {
+) -> Result<Taken, PeeringError> {
     if !matches!(kind, Kind::Offer | Kind::Acceptance) {
-        return Ok(None);
+        return Ok(Taken::NotYet);
     }
     if *from == node.server {
-        return Ok(Some(format!(
+        return Ok(Taken::Never(format!(
             "this {kind} is your own: send it to the administrator of {to}"
         )));
     }
     if *to != node.server {
-        return Ok(Some(format!(
+        return Ok(Taken::Never(format!(
             "the {kind} is for {to}, and this is {}",
             node.server
         )));
@@ -129,25 +145,24 @@ async fn obstacle(
         let waits = matches!(ceremony, Some(Agreement::Accepted(own)) if *own.offer() == offer);
         let stands = signed.is_some_and(|signed| *signed.offer() == offer);
         match (waits, stands) {
-            (true, _) => Some(format!(
-                "this offer was accepted here already, and waits for the countersignature of {from}: revoke it \
-                 first (`hsctl peer revoke {from}`) if the acceptance is lost, and ask for a new offer"
+            (true, _) => Taken::Before(format!(
+                "This offer was accepted here already, and waits for the countersignature of {from}. Should the \
+                 acceptance be lost, the same `hsctl peer accept` gives it again."
             )),
-            (_, true) => Some(format!(
-                "the agreement that this offer began is made already: see `hsctl peer show {from}`"
-            )),
-            _ => None,
+            (_, true) => Taken::Never(made_already(from)),
+            _ => Taken::NotYet,
         }
     } else {
         let acceptance = Acceptance::from_armor(text, now_ms)?;
         if signed.is_some_and(|signed| *signed.acceptance() == acceptance) {
-            Some(format!(
-                "this acceptance was countersigned already: see `hsctl peer show {from}`"
+            Taken::Before(format!(
+                "This acceptance was countersigned already: see `hsctl peer show {from}`. Should the \
+                 countersignature be lost, `hsctl peer countersign` gives it again."
             ))
         } else if matches!(ceremony, Some(Agreement::Offered(_))) {
-            None
+            Taken::NotYet
         } else {
-            Some(format!(
+            Taken::Never(format!(
                 "there is no offer to {from} that waits for an acceptance: make one first"
             ))
         }

@@ -123,7 +123,7 @@ pub(crate) enum PeerCommand {
     Suspend {
         /// The peer.
         server: ServerName,
-        /// Why; goes into the audit log.
+        /// Why; goes into the audit log, and the partner's administrator reads it.
         #[arg(long, default_value = "")]
         reason: String,
     },
@@ -136,7 +136,7 @@ pub(crate) enum PeerCommand {
     Revoke {
         /// The peer.
         server: ServerName,
-        /// Why; goes into the audit log.
+        /// Why; goes into the audit log, and the partner's administrator reads it.
         #[arg(long, default_value = "")]
         reason: String,
         /// Don't ask.
@@ -171,7 +171,8 @@ pub(crate) enum QuarantineCommand {
 /// Where a document goes.
 #[derive(Debug, Args)]
 pub(crate) struct DocumentOutput {
-    /// Write the document to this file instead of standard output.
+    /// Write the document to this file, `-` for standard output. It must be possible to write it, else nothing is
+    /// signed.
     #[arg(short = 'o', long = "out", value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
 }

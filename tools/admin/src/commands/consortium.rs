@@ -9,8 +9,8 @@ use homeserver_api::consortium::{
     Joined, MergeRequest, SignCharterRequest,
 };
 
+use super::document_file::Destination;
 use super::peer::{state, terms};
-use super::peering_document::write;
 use super::{confirm, read_file};
 use crate::cli::{ConsortiumCommand, StatementArguments};
 use crate::connection::Admin;
@@ -34,12 +34,13 @@ pub(super) async fn run(
             contact,
             output,
         } => {
+            let destination = Destination::open(&output)?;
             let request = IntroductionRequest { endpoints, contact };
             let document = admin
                 .post("/admin/v1/consortia/introductions", &request)
                 .await?;
             let next = "Send it to whoever makes the charter with `hsctl consortium new`.";
-            write(&document, &output, format, next)
+            destination.write(&document, format, next)
         }
         ConsortiumCommand::New {
             name,
@@ -61,10 +62,11 @@ pub(super) async fn run(
                 endpoints: statement.endpoints,
                 contact: statement.contact,
             };
+            let destination = Destination::open(&output)?;
             let charter = admin.post("/admin/v1/consortia/charters", &request).await?;
             let next = "Send it to every member, compare its fingerprint with all of them, and run \
                         `hsctl consortium sign` on it.";
-            write(&charter, &output, format, next)
+            destination.write(&charter, format, next)
         }
         ConsortiumCommand::Show { document } => {
             let (_, summary) = inspect(admin, &document).await?;
@@ -75,6 +77,7 @@ pub(super) async fn run(
             fingerprint,
             output,
         } => {
+            let destination = Destination::open(&output)?;
             let (document, summary) = inspect(admin, &document).await?;
             let request = SignCharterRequest {
                 document,
@@ -88,16 +91,17 @@ pub(super) async fn run(
                 .await?;
             let next = "Send it to whoever merges the signatures; when all have signed, run \
                         `hsctl consortium join` on the merged charter.";
-            write(&signed, &output, format, next)
+            destination.write(&signed, format, next)
         }
         ConsortiumCommand::Merge { documents, output } => {
             let documents = documents.iter().map(|file| read_file(file));
             let request = MergeRequest {
                 documents: documents.collect::<Result<_, _>>()?,
             };
+            let destination = Destination::open(&output)?;
             let merged = admin.post("/admin/v1/consortia/merges", &request).await?;
             let next = "Send it to every member, who runs `hsctl consortium join` on it.";
-            write(&merged, &output, format, next)
+            destination.write(&merged, format, next)
         }
         ConsortiumCommand::Join { document } => {
             let request = PeeringDocument {

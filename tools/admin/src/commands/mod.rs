@@ -2,6 +2,7 @@
 
 mod audit;
 mod consortium;
+mod document_file;
 mod keys;
 mod keys_root;
 mod outbox;

@@ -6,11 +6,12 @@ use homeserver_api::admin::{
 };
 use homeserver_api::ids::ServerName;
 
-use super::peering_document::{check_usable, confirm_origin, inspect, sheet, write};
+use super::document_file::Destination;
+use super::peering_document::{check_usable, confirm_origin, inspect, sheet};
 use super::{confirm, read_file};
 use super::{peer_amendment, quarantine};
 use crate::cli::{PeerCommand, StatementArguments};
-use crate::connection::{self, Admin, RootPin};
+use crate::connection::{Admin, Delivery, RootPin};
 use crate::failure::Failure;
 use crate::output::{Format, facts, list};
 use crate::values::{distance, instant_and_distance, now_ms};
@@ -38,6 +39,15 @@ pub(super) async fn run(
             statement,
             output,
         } => {
+            // All of it before the offer, which takes the place of an earlier one.
+            let delivery = match (deliver, deliver_root) {
+                (Some(url), Some(root)) => {
+                    let pin = RootPin::from_hex(&root).map_err(Failure::Usage)?;
+                    Some(Delivery::to(&url, &server, pin)?)
+                }
+                _ => None,
+            };
+            let destination = Destination::open(&output)?;
             let request = OfferRequest {
                 server,
                 terms: Some(terms(&statement)?),
@@ -45,15 +55,11 @@ pub(super) async fn run(
                 contact: statement.contact,
             };
             let offer: PeeringDocument = admin.post("/admin/v1/peers/offers", &request).await?;
-            if let (Some(url), Some(root)) = (deliver, deliver_root) {
-                let pin = RootPin::from_hex(&root).map_err(Failure::Usage)?;
-                connection::deliver(&url, &request.server, &pin, offer.document.clone()).await?;
-            }
             let next = format!(
                 "Send it to the administrator of {}, who runs `hsctl peer accept` on it.",
                 request.server
             );
-            write(&offer, &output, format, &next)
+            hand_out(&offer, destination, delivery, format, &next).await
         }
         PeerCommand::Inspect { document } => {
             let (_, summary) = inspect(admin, &document).await?;
@@ -66,8 +72,16 @@ pub(super) async fn run(
             statement,
             output,
         } => {
+            let destination = Destination::open(&output)?;
             let (document, summary) = inspect(admin, &document).await?;
             check_usable(&summary, "offer")?;
+            let delivery = match deliver {
+                Some(url) => {
+                    let pin = RootPin::from_hex(&summary.fingerprint).map_err(Failure::Other)?;
+                    Some(Delivery::to(&url, &summary.from, pin)?)
+                }
+                None => None,
+            };
             let request = AcceptRequest {
                 document,
                 fingerprint: confirm_origin(&summary, &confirm)?,
@@ -77,21 +91,18 @@ pub(super) async fn run(
             };
             let acceptance: PeeringDocument =
                 admin.post("/admin/v1/peers/acceptances", &request).await?;
-            if let Some(url) = deliver {
-                let pin = RootPin::from_hex(&summary.fingerprint).map_err(Failure::Other)?;
-                connection::deliver(&url, &summary.from, &pin, acceptance.document.clone()).await?;
-            }
             let next = format!(
                 "Send it back to the administrator of {}, who runs `hsctl peer countersign` on it.",
                 summary.from
             );
-            write(&acceptance, &output, format, &next)
+            hand_out(&acceptance, destination, delivery, format, &next).await
         }
         PeerCommand::Countersign {
             document,
             confirm,
             output,
         } => {
+            let destination = Destination::open(&output)?;
             let (document, summary) = inspect(admin, &document).await?;
             check_usable(&summary, "acceptance")?;
             let request = CountersignRequest {
@@ -106,7 +117,7 @@ pub(super) async fn run(
                  document for `hsctl peer take`.",
                 summary.from
             );
-            write(&countersignature, &output, format, &next)
+            destination.write(&countersignature, format, &next)
         }
         PeerCommand::Activate { document } => {
             let request = PeeringDocument {
@@ -170,6 +181,21 @@ pub(super) async fn run(
             }
             act(admin, &server, "revoke", reason, format).await
         }
+    }
+}
+
+/// Writes a document, and drops it at the partner's. It is written also when the partner can't be reached.
+async fn hand_out(
+    document: &PeeringDocument,
+    destination: Destination,
+    delivery: Option<Delivery>,
+    format: Format,
+    next: &str,
+) -> Result<(), Failure> {
+    destination.write(document, format, next)?;
+    match delivery {
+        Some(delivery) => delivery.drop_there(document.document.clone()).await,
+        None => Ok(()),
     }
 }
 

@@ -10,8 +10,9 @@ use homeserver_api::admin::{
 use homeserver_api::ids::ServerName;
 
 use super::confirm;
+use super::document_file::Destination;
 use super::peer::path;
-use super::peering_document::{confirm_fingerprint, write};
+use super::peering_document::confirm_fingerprint;
 use crate::cli::{ConfirmArguments, DocumentOutput};
 use crate::connection::Admin;
 use crate::failure::Failure;
@@ -38,6 +39,7 @@ pub(super) async fn amend(
     output: &DocumentOutput,
     format: Format,
 ) -> Result<(), Failure> {
+    let destination = Destination::open(output)?;
     let seen = considered(admin, server, request.clone()).await?;
     if !yes {
         say(&sheet(&seen))?;
@@ -57,7 +59,7 @@ pub(super) async fn amend(
     if output.file.is_some()
         && let Some(document) = made.document.clone()
     {
-        return write(&PeeringDocument { document }, output, format, &next);
+        return destination.write(&PeeringDocument { document }, format, &next);
     }
     format.show(&made, |made| format!("{}\n\n{next}", sheet(made)))
 }
@@ -77,6 +79,7 @@ pub(super) async fn consent(
     output: &DocumentOutput,
     format: Format,
 ) -> Result<(), Failure> {
+    let destination = Destination::open(output)?;
     let proposal = proposed(admin, server).await?;
     if read
         .amendment
@@ -106,7 +109,7 @@ pub(super) async fn consent(
         "It is in force here, and {server} is told online; should it not be reached, send this document for \
          `hsctl peer take`."
     );
-    write(&made, output, format, &next)
+    destination.write(&made, format, &next)
 }
 
 /// Shows what the partner proposes, asks, and refuses exactly that.

@@ -1,6 +1,5 @@
-//! Peering documents: read, explained, confirmed, written.
+//! Peering documents: read, explained, confirmed.
 
-use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -8,10 +7,10 @@ use homeserver_api::admin::{DocumentSummary, PeeringDocument};
 use homeserver_api::ids::ServerName;
 
 use super::{confirm, read_file};
-use crate::cli::{ConfirmArguments, DocumentOutput};
+use crate::cli::ConfirmArguments;
 use crate::connection::Admin;
 use crate::failure::Failure;
-use crate::output::{Format, facts, print};
+use crate::output::facts;
 
 /// A document that this command was given, with its plain-language summary.
 pub(super) async fn inspect(
@@ -128,36 +127,6 @@ fn digits(fingerprint: &str) -> String {
         .filter(char::is_ascii_alphanumeric)
         .map(|digit| digit.to_ascii_lowercase())
         .collect()
-}
-
-/// Writes a new document to its file or to standard output and says what to do with it.
-pub(super) fn write(
-    document: &PeeringDocument,
-    output: &DocumentOutput,
-    format: Format,
-    next: &str,
-) -> Result<(), Failure> {
-    if let Some(file) = &output.file {
-        let text = document.document.trim_end();
-        OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(file)
-            .and_then(|mut opened| writeln!(opened, "{text}"))
-            .map_err(|error| {
-                Failure::Other(format!("{} can't be written: {error}", file.display()))
-            })?;
-        if format == Format::Human {
-            return print(&format!("Written to {}. {next}", file.display()));
-        }
-    } else if format == Format::Human {
-        print(document.document.trim_end())?;
-        // Beside the document, not in it.
-        let _ = writeln!(io::stderr().lock(), "{next}");
-        return Ok(());
-    }
-    format.show(document, |_| String::new())
 }
 
 #[cfg(test)]

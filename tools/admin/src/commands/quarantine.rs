@@ -2,7 +2,8 @@
 
 use homeserver_api::admin::{PeeringDocument, Quarantine, Quarantined, QuarantinedDetail};
 
-use super::peering_document::{sheet, write};
+use super::document_file::Destination;
+use super::peering_document::sheet;
 use crate::cli::QuarantineCommand;
 use crate::connection::{Admin, segment};
 use crate::failure::Failure;
@@ -33,12 +34,13 @@ pub(super) async fn run(
             })
         }
         QuarantineCommand::Take { document, output } => {
+            let destination = Destination::open(&output)?;
             let taken: PeeringDocument = admin
                 .post_empty(&format!("{}/take", path(&document)))
                 .await?;
             let next = "Anybody may have dropped it: go on with `hsctl peer accept` (an offer) or `hsctl peer \
                         countersign` (an acceptance), and compare the fingerprint by telephone.";
-            write(&taken, &output, format, next)
+            destination.write(&taken, format, next)
         }
         QuarantineCommand::Drop { document } => {
             admin.delete(&path(&document)).await?;

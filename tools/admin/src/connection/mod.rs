@@ -28,7 +28,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
-pub(crate) use self::deliver::deliver;
+pub(crate) use self::deliver::Delivery;
 pub(crate) use self::pinned_root::RootPin;
 pub(crate) use self::server_url::ServerUrl;
 pub(crate) use self::session_file::SessionFile;

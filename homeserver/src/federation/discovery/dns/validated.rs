@@ -2,18 +2,17 @@
 //!
 //! hickory calls bogus whatever it could not validate, also when no server told it the keys to do so with. What is
 //! forged and what is not known can be told apart only between its validation and its servers, where every question
-//! passes: so its parts are put together here, as its `Resolver` does.
+//! passes: so its parts are put together here, as its `Resolver` does, but for what follows aliases. That reads the records
+//! in their order, which validation has mixed up.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::stream::{Stream, StreamExt};
-use hickory_resolver::caching_client::CachingClient;
 use hickory_resolver::config::{ResolverConfig, ResolverOpts};
-use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::dnssec::DnssecDnsHandle;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::net::xfer::{DnsHandle, RetryDnsHandle};
+use hickory_resolver::net::xfer::{DnsHandle, FirstAnswer, RetryDnsHandle};
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::dnssec::TrustAnchors;
 use hickory_resolver::proto::op::{DnsRequest, DnsRequestOptions, DnsResponse, Query};
@@ -29,8 +28,8 @@ pub(super) struct Validated {
     options: DnsRequestOptions,
 }
 
-/// A lookup's result, and a question that it needed and that no server answered.
-pub(super) type Looked = (Result<Lookup, NetError>, Option<Query>);
+/// An answer, each record with its proof, and a question that was needed for that and that no server answered.
+pub(super) type Looked = (Result<DnsResponse, NetError>, Option<Query>);
 
 impl Validated {
     pub(super) fn new(
@@ -65,8 +64,11 @@ impl Validated {
         };
         let unanswered = Arc::clone(&noting.unanswered);
         let validating = DnssecDnsHandle::with_trust_anchor(noting, Arc::clone(&self.anchors));
-        let client = CachingClient::new(0, validating, true);
-        let found = client.lookup(question, self.options).await;
+        let found = validating.lookup(question, self.options);
+        let found = found.first_answer().await.and_then(|response| {
+            // That there is nothing comes as an answer from here, and as an error from elsewhere.
+            DnsError::from_response(response).map_err(NetError::from)
+        });
         let mut unanswered = unanswered.lock().unwrap_or_else(PoisonError::into_inner);
         (found, unanswered.take())
     }

@@ -6,6 +6,7 @@ use homeserver_api::admin::AmendRequest;
 use http::Response;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
+use tokio::io::AsyncReadExt as _;
 use tokio::sync::oneshot;
 use tower::ServiceExt as _;
 
@@ -15,6 +16,17 @@ use crate::federation::outbound::{Network, run};
 
 /// Longest time from the end of an agreement until nothing is left of it (PEER-023, PEER-032).
 const CUT_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Where a peer says nothing before it has proven who it is.
+const HANDSHAKE: &str = "handshake";
+
+/// Takes one connection, and says nothing until it ends.
+async fn hold_silently(listener: TcpListener, heard: oneshot::Sender<()>) {
+    let (mut stream, _) = listener.accept().await.unwrap();
+    heard.send(()).unwrap();
+    // Cut, it ends in one way or the other.
+    let _ = stream.read_to_end(&mut Vec::new()).await;
+}
 
 /// Serves one connection as `node` would, but for requests to `silent_at`, which get no answer; tells of the
 /// first of those.
@@ -68,7 +80,10 @@ async fn is_cut(silent_at: &'static str) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = listener.local_addr().unwrap().to_string();
     let (tell, heard) = oneshot::channel();
-    let serving = tokio::spawn(serve_silently(b.node.clone(), listener, silent_at, tell));
+    let serving = match silent_at {
+        HANDSHAKE => tokio::spawn(hold_silently(listener, tell)),
+        _ => tokio::spawn(serve_silently(b.node.clone(), listener, silent_at, tell)),
+    };
     let network: Arc<dyn Network> = Arc::new(To(
         endpoint,
         TlsNetwork::new(
@@ -103,6 +118,12 @@ async fn is_cut(silent_at: &'static str) {
 #[tokio::test]
 async fn revocation_cuts_a_greeting() {
     is_cut(paths::PROBE).await;
+}
+
+/// Goal: as [`revocation_cuts_a_greeting`], for a connection that is being opened; by a peer that never shakes hands.
+#[tokio::test]
+async fn revocation_cuts_a_handshake() {
+    is_cut(HANDSHAKE).await;
 }
 
 /// Goal: as [`revocation_cuts_a_greeting`], for a document that is being brought; by an amendment.

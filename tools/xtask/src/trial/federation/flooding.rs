@@ -75,8 +75,12 @@ impl Found {
             let earned = rate.saturating_mul(seconds);
             earned.saturating_add(saved).saturating_add(UNDER_WAY)
         };
+        // One way uses up what the next would be let do: a flood that is put off whole is held too.
+        let came = |flood: &Flood| flood.taken.saturating_add(flood.put_off) > 0;
         self.floods.len() == 4
-            && self.floods.values().all(|flood| flood.taken > 0)
+            && self.floods.values().all(came)
+            && self.taken("tombstones") > 0
+            && self.refused() > 0
             && self.taken("tombstones") <= most(ENVELOPES_PER_SECOND, ENVELOPES_SAVED)
             && self.refused() <= most(REFUSALS_PER_SECOND, REFUSALS_SAVED)
     }
@@ -246,6 +250,21 @@ mod tests {
         assert!(found(4_000).is_held());
         assert!(!found(5_000).is_held());
         assert!(!found(0).is_held());
+        let (put_off, never) = (
+            Flood {
+                taken: 0,
+                put_off: 1,
+            },
+            Flood {
+                taken: 0,
+                put_off: 0,
+            },
+        );
+        for (rubbish, is_held) in [(put_off, true), (never, false)] {
+            let mut found = found(4_000);
+            found.floods.insert("rubbish".to_owned(), rubbish);
+            assert_eq!(found.is_held(), is_held, "{rubbish:?}");
+        }
         let mut found = found(1);
         found.entries = 200;
         assert!(found.is_told_in_short());
