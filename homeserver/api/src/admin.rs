@@ -109,6 +109,9 @@ pub struct ServerStatus {
     pub version: String,
     /// SHA-256 of the organisation's root certificate (DER), lower-case hexadecimal.
     pub root_sha256: String,
+    /// The same as words to read aloud.
+    #[serde(default)]
+    pub root_words: String,
     /// Its clock, milliseconds since the Unix epoch.
     pub server_time_ms: u64,
     /// Accounts, suspended ones too.
