@@ -361,6 +361,20 @@ pub struct CountersignRequest {
 pub struct PeeringDocument {
     /// Text between `-----BEGIN ENTENTE …-----` and `-----END ENTENTE …-----`.
     pub document: String,
+    /// In an answer: what whoever made it should look at, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+impl PeeringDocument {
+    /// A document without warnings.
+    #[must_use]
+    pub const fn new(document: String) -> Self {
+        Self {
+            document,
+            warnings: Vec::new(),
+        }
+    }
 }
 
 /// A peering document in plain language.
