@@ -39,6 +39,7 @@ _entente-fed._tcp.linklocal SRV 0 0 80 metadata
 _entente-fed._tcp.mapped SRV 0 0 8448 mapped
 _entente-fed._tcp.loop SRV 0 0 8448 ring1
 _entente-fed._tcp.alias SRV 0 0 8448 alias
+_entente-fed._tcp.empty SRV 0 0 8448 nowhere
 _entente-fed._tcp.far SRV 0 0 8448 far1
 _entente-fed._tcp.near SRV 0 0 8448 far2
 chat A 8.8.8.8
@@ -404,16 +405,16 @@ async fn lying_answers() {
         assert!(matches!(none, DiscoveryError::NoService(..)), "{none}");
         let huge = failure("huge.test").await;
         assert!(matches!(huge, DiscoveryError::TooMany(_)), "{huge}");
-        let far = failure("far.test").await;
-        assert!(matches!(far, DiscoveryError::TooMany(_)), "{far}");
-        let ring = failure("loop.test").await;
+        for server in ["far.test", "loop.test"] {
+            let aliases = failure(server).await;
+            assert!(matches!(aliases, DiscoveryError::Aliases(_)), "{aliases}");
+        }
+        let empty = failure("empty.test").await;
         assert!(
-            matches!(
-                ring,
-                DiscoveryError::NoAddress(..) | DiscoveryError::TooMany(_)
-            ),
-            "{ring}"
+            matches!(&empty, DiscoveryError::NoAddress(host, _) if host == "nowhere.test"),
+            "{empty}"
         );
+        assert!(!empty.to_string().contains("alias"), "{empty}");
     }
 }
 

@@ -242,6 +242,12 @@ fn init_writes_only_what_run_takes() {
     ] {
         assert!(errors(&made).contains(said), "{said}: {}", errors(&made));
     }
+    let below_a_file = place.path("password/data").display().to_string();
+    let made = place.init_with(Path::new("entente.toml"), &[["--data-dir", &below_a_file]]);
+    assert_eq!(code(&made), Some(2));
+    let said = errors(&made);
+    assert!(said.contains("password is a file, not a folder"), "{said}");
+    assert!(!said.contains("exists already"), "{said}");
     let long = format!("/{}", "x".repeat(107));
     let made = place.init_with(Path::new("entente.toml"), &[["--admin-socket", &long]]);
     assert_eq!(code(&made), Some(2));
@@ -258,7 +264,7 @@ fn init_writes_only_what_run_takes() {
 }
 
 /// Goal: without a terminal every missing answer and every wrong one is named at once, and nothing is written; by
-/// leaving most out, with three that are wrong.
+/// leaving most out, with some that are wrong.
 #[test]
 fn init_without_a_terminal_asks_nothing() {
     let place = Place::new();
@@ -268,12 +274,18 @@ fn init_without_a_terminal_asks_nothing() {
         .command(&["init", "--server-name", "A.example"])
         .args(["--client-listen", "everywhere", "--root-key", "root.enc"])
         .args(["--admin-password-file", &short])
+        .args(["--metrics-listen", "0.0.0.0:9464"])
+        .args(["--federation-endpoint", "https://chat.a.example"])
+        .args(["--admin-socket", "admin.sock"])
         .output()
         .unwrap();
     assert_eq!(code(&output), Some(2));
     for said in [
         "--server-name: `A.example` is not a server name",
-        "--client-listen: ",
+        "--client-listen: `everywhere` is not an address to listen on: use an IP address with a port",
+        "listen.metrics: `0.0.0.0:9464` is reachable from outside",
+        "federation.endpoints: `https://chat.a.example` is not an endpoint",
+        "listen.admin_socket: `admin.sock` is not an absolute path",
         "the root key file needs an absolute path",
         "password needs at least 8 characters",
         "--federation-listen is missing",
@@ -292,14 +304,14 @@ fn init_without_a_terminal_asks_nothing() {
 }
 
 /// Goal: an answer that will not do is asked again at once, and the rule is in the question; at a terminal that
-/// `script` makes, with a short password, a relative path and a short passphrase before right ones.
+/// `script` makes, with the address of another listener, a short password, a relative path and a short passphrase before right ones.
 #[test]
 fn init_asks_again() {
     let place = Place::new();
     let path = |name: &str| place.path(name).display().to_string();
     let line = format!(
-        "{} init --config {} --server-name a.example --client-listen 127.0.0.1:1 --federation-listen 127.0.0.1:2 \
-         --data-dir {} --admin-name admin",
+        "{} init --config {} --server-name a.example --client-listen 127.0.0.1:1 --data-dir {} \
+         --admin-name admin",
         env!("CARGO_BIN_EXE_homeserver"),
         path("entente.toml"),
         path("data"),
@@ -316,6 +328,8 @@ fn init_asks_again() {
         .unwrap();
     let key = path("root-key.enc");
     let answers = [
+        "127.0.0.1:1",
+        "127.0.0.1:2",
         "short",
         "a password",
         "a password",
@@ -347,6 +361,7 @@ fn init_asks_again() {
     let ended = terminal.wait().unwrap();
     assert_eq!(ended.code(), Some(0), "{said}");
     for told in [
+        "give each its own",
         "(at least 8 characters)",
         "password needs at least 8 characters",
         "needs an absolute path, not root-key.enc",

@@ -110,6 +110,9 @@ pub struct ServerStatus {
     pub version: String,
     /// SHA-256 of the organisation's root certificate (DER), lower-case hexadecimal.
     pub root_sha256: String,
+    /// The same as words to read aloud.
+    #[serde(default)]
+    pub root_words: String,
     /// Its clock, milliseconds since the Unix epoch.
     pub server_time_ms: u64,
     /// Accounts, suspended ones too.
@@ -359,6 +362,20 @@ pub struct CountersignRequest {
 pub struct PeeringDocument {
     /// Text between `-----BEGIN ENTENTE …-----` and `-----END ENTENTE …-----`.
     pub document: String,
+    /// In an answer: what whoever made it should look at, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+impl PeeringDocument {
+    /// A document without warnings.
+    #[must_use]
+    pub const fn new(document: String) -> Self {
+        Self {
+            document,
+            warnings: Vec::new(),
+        }
+    }
 }
 
 /// A peering document in plain language.

@@ -8,8 +8,9 @@ use std::str::FromStr;
 use clap::Args;
 use federation_proto::ids::{Handle, ServerName};
 use homeserver::clock::{Clock, SystemClock};
+use homeserver::config::socket_address;
 use homeserver::identity::passwords::PASSWORD_BYTES_MIN;
-use homeserver::organisation::init::{self, Answers, InitError, Made};
+use homeserver::organisation::init::{self, Answers, InitError, Made, Reached};
 use homeserver::organisation::root_key::PASSPHRASE_BYTES_MIN;
 use ring::rand::SystemRandom;
 use zeroize::Zeroizing;
@@ -81,16 +82,27 @@ impl Given {
         let admin_name = &arguments.admin_name;
         let (client, federation) = (&arguments.client_listen, &arguments.federation_listen);
         let given = Self {
-            server: understood("--server-name", name.as_deref(), &mut problems),
-            client: understood("--client-listen", client.as_deref(), &mut problems),
-            federation: understood("--federation-listen", federation.as_deref(), &mut problems),
+            server: understood("--server-name", name.as_deref(), parsed, &mut problems),
+            client: understood(
+                "--client-listen",
+                client.as_deref(),
+                socket_address,
+                &mut problems,
+            ),
+            federation: understood(
+                "--federation-listen",
+                federation.as_deref(),
+                socket_address,
+                &mut problems,
+            ),
             metrics: understood(
                 "--metrics-listen",
                 arguments.metrics_listen.as_deref(),
+                socket_address,
                 &mut problems,
             ),
             data_dir: arguments.data_dir.clone(),
-            admin_name: understood("--admin-name", admin_name.as_deref(), &mut problems),
+            admin_name: understood("--admin-name", admin_name.as_deref(), parsed, &mut problems),
             admin_password: secret(arguments.admin_password_file.as_deref(), &mut problems),
             root_key: arguments.root_key.clone(),
             root_passphrase: secret(arguments.root_key_passphrase_file.as_deref(), &mut problems),
@@ -125,10 +137,11 @@ impl Given {
     }
 
     /// What is wrong with answers that can be understood: told before anything is asked.
-    fn unfit(&self, config: &Path) -> Vec<String> {
+    fn unfit(&self, arguments: &InitArguments, config: &Path) -> Vec<String> {
         let data_dir = self.data_dir.as_deref();
         let root_key = self.root_key.as_deref();
-        let mut problems = Vec::from_iter(init::occupied(config));
+        let mut problems = self.reached(arguments).problems();
+        problems.extend(init::occupied(config));
         problems.extend(data_dir.into_iter().flat_map(data_dir_problems));
         problems.extend(
             root_key
@@ -141,13 +154,32 @@ impl Given {
         problems.extend(passphrase.and_then(|text| init::root_passphrase_problem(text)));
         problems
     }
+
+    fn reached<'a>(&self, arguments: &'a InitArguments) -> Reached<'a> {
+        Reached {
+            client: self.client,
+            federation: self.federation,
+            endpoints: &arguments.federation_endpoint,
+            admin_socket: arguments.admin_socket.as_deref(),
+            metrics: self.metrics,
+        }
+    }
 }
 
-fn understood<T: FromStr>(flag: &str, text: Option<&str>, problems: &mut Vec<String>) -> Option<T>
+fn parsed<T: FromStr>(text: &str) -> Result<T, String>
 where
     T::Err: std::fmt::Display,
 {
-    match text?.parse() {
+    text.parse().map_err(|error: T::Err| error.to_string())
+}
+
+fn understood<T>(
+    flag: &str,
+    text: Option<&str>,
+    parse: impl Fn(&str) -> Result<T, String>,
+    problems: &mut Vec<String>,
+) -> Option<T> {
+    match parse(text?) {
         Ok(value) => Some(value),
         Err(error) => {
             problems.push(format!("{flag}: {error}"));
@@ -215,7 +247,7 @@ fn answers(arguments: InitArguments, config: PathBuf) -> Result<Answers, Failure
     let mut given = Given::read(&arguments);
     if !given.problems.is_empty() || !given.missing.is_empty() {
         let mut problems = std::mem::take(&mut given.problems);
-        problems.extend(given.unfit(&config));
+        problems.extend(given.unfit(&arguments, &config));
         if !std::io::stdin().is_terminal() {
             problems.extend(
                 given
@@ -236,17 +268,36 @@ fn ask(given: Given, arguments: InitArguments, config: PathBuf) -> Result<Answer
     if !given.missing.is_empty() {
         show("This makes a new organisation; nothing that exists is overwritten.\n")?;
     }
+    let reached = given.reached(&arguments);
     let server = match given.server {
         Some(server) => server,
-        None => ask_for("Server name of the organisation", None)?,
+        None => ask_for("Server name of the organisation", None, parsed)?,
     };
     let client = match given.client {
         Some(address) => address,
-        None => ask_for("Address for clients", Some("0.0.0.0:8443"))?,
+        None => ask_for("Address for clients", Some("0.0.0.0:8443"), |text| {
+            let address = socket_address(text)?;
+            let client = Some(address);
+            fitting(address, &Reached { client, ..reached })
+        })?,
+    };
+    let reached = Reached {
+        client: Some(client),
+        ..reached
     };
     let federation = match given.federation {
         Some(address) => address,
-        None => ask_for("Address for peers", Some("0.0.0.0:8448"))?,
+        None => ask_for("Address for peers", Some("0.0.0.0:8448"), |text| {
+            let address = socket_address(text)?;
+            let federation = Some(address);
+            fitting(
+                address,
+                &Reached {
+                    federation,
+                    ..reached
+                },
+            )
+        })?,
     };
     let data_dir = match given.data_dir {
         Some(path) => path,
@@ -258,7 +309,7 @@ fn ask(given: Given, arguments: InitArguments, config: PathBuf) -> Result<Answer
     };
     let admin_name = match given.admin_name {
         Some(name) => name,
-        None => ask_for("Name of the first administrator", Some("admin"))?,
+        None => ask_for("Name of the first administrator", Some("admin"), parsed)?,
     };
     let admin_password = match given.admin_password {
         Some(password) => password,
@@ -306,13 +357,23 @@ fn ask(given: Given, arguments: InitArguments, config: PathBuf) -> Result<Answer
     })
 }
 
+/// `answer` when it goes together with what is known.
+fn fitting(answer: SocketAddr, known: &Reached<'_>) -> Result<SocketAddr, String> {
+    let problems = known.problems();
+    if problems.is_empty() {
+        Ok(answer)
+    } else {
+        Err(problems.join("\n  "))
+    }
+}
+
 fn told(made: &Made) -> String {
     format!(
         "{server} is made.\n\n\
          Fingerprint of its root, which you read to partners' administrators:\n  {fingerprint}\n\n\
          Next:\n\
          1. Move {root_key} off this machine, and keep its passphrase elsewhere. It is needed again\n   \
-            only to renew the issuing CA, in less than two years.\n\
+            to renew the issuing CA, in less than two years, and to change the root.\n\
          2. Look at {config}, above all at where peers reach this homeserver.\n\
          3. Start it: homeserver run --config {config}\n\
          4. Make accounts: {hsctl} user create NAME; peers: {hsctl} peer offer SERVER\n\n\
@@ -361,12 +422,13 @@ pub(super) fn ask_secret(question: &str, flag: &str) -> Result<Zeroizing<String>
 }
 
 /// Asks until the answer is understood.
-fn ask_for<T: FromStr>(question: &str, default: Option<&str>) -> Result<T, Failure>
-where
-    T::Err: std::fmt::Display,
-{
+fn ask_for<T>(
+    question: &str,
+    default: Option<&str>,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<T, Failure> {
     loop {
-        match ask_line(question, default)?.parse() {
+        match parse(&ask_line(question, default)?) {
             Ok(answer) => return Ok(answer),
             Err(error) => show(&format!("  {error}\n"))?,
         }

@@ -81,7 +81,7 @@ pub(super) async fn no_such_path(uri: Uri) -> ApiError {
     ApiError::problem(Problem::new(
         404,
         "no-such-path",
-        "no such path here",
+        "No such path",
         format!(
             "the client API has no path {}: docs/operations/http-api.md lists those that it has; check that client and \
              homeserver are of one version",
@@ -95,7 +95,7 @@ pub(super) async fn method_not_allowed() -> ApiError {
     ApiError::problem(Problem::new(
         405,
         "method-not-allowed",
-        "no such method here",
+        "Method not allowed",
         "use a method that the Allow header lists",
     ))
 }

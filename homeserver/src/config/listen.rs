@@ -81,7 +81,11 @@ impl ListenConfig {
     }
 }
 
-pub(crate) fn socket_address(text: &str) -> Result<SocketAddr, String> {
+/// An address to listen on.
+///
+/// # Errors
+/// When it is none: what to write.
+pub fn socket_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         format!(
             "`{text}` is not an address to listen on: use an IP address with a port, such as \

@@ -22,7 +22,7 @@ pub use discovery::{DiscoveryConfig, Dnssec};
 pub use exposed::exposed;
 pub use federation::FederationConfig;
 pub use limits::LimitsConfig;
-pub use listen::ListenConfig;
+pub use listen::{ListenConfig, socket_address};
 pub use runtime::RuntimeConfig;
 pub use server::ServerConfig;
 pub use settings::Mistake;

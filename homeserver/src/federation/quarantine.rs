@@ -184,7 +184,7 @@ pub async fn show(node: &Node, id: &str) -> Result<QuarantinedDetail, PeeringErr
 /// Takes a document out, for an administrator to do with it what the ceremony says.
 pub async fn take(node: &Node, actor: &Actor, id: &str) -> Result<PeeringDocument, PeeringError> {
     let document = remove(node, actor, id, "quarantine.taken").await?;
-    Ok(PeeringDocument { document })
+    Ok(PeeringDocument::new(document))
 }
 
 /// Throws a document away.

@@ -173,15 +173,7 @@ pub fn write_root_key(path: &Path, sealed: &str) -> Result<(), InitError> {
 /// Everything that stands in the way, at once.
 fn check(answers: &Answers, configuration: &str) -> Result<(), InitError> {
     // What `homeserver run` would not take is not written.
-    let mut problems: Vec<_> = Config::read_text("", configuration)
-        .err()
-        .unwrap_or_default()
-        .into_iter()
-        .map(|mistake| match mistake.key {
-            Some(key) => format!("{key}: {}", mistake.problem),
-            None => mistake.problem,
-        })
-        .collect();
+    let mut problems = mistakes(configuration, |_| true);
     problems.extend(answers.admin_socket.as_deref().and_then(not_text));
     problems.extend(occupied(&answers.config));
     problems.extend(data_dir_problems(&answers.data_dir));
@@ -198,18 +190,111 @@ fn check(answers: &Answers, configuration: &str) -> Result<(), InitError> {
     }
 }
 
+/// What is wrong with the answers that only go into the configuration, as far as they are known by now.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Reached<'a> {
+    /// Where clients connect.
+    pub client: Option<SocketAddr>,
+    /// Where peers connect.
+    pub federation: Option<SocketAddr>,
+    /// Where peers are told to connect.
+    pub endpoints: &'a [String],
+    /// The admin socket.
+    pub admin_socket: Option<&'a Path>,
+    /// Metrics and health.
+    pub metrics: Option<SocketAddr>,
+}
+
+impl Reached<'_> {
+    /// What `homeserver run` would not take of it.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = mistakes(&self.sections(), |key| !key.starts_with("server."));
+        problems.extend(self.admin_socket.and_then(not_text));
+        problems
+    }
+
+    /// `[listen]` and `[federation]`.
+    fn sections(&self) -> String {
+        // An address that is not known yet is nobody else's.
+        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut text = String::new();
+        // Writing to a String does not fail.
+        let _ = writeln!(
+            text,
+            "[listen]\nclient = {}\nfederation = {}",
+            value(&self.client.unwrap_or(unknown).to_string()),
+            value(&self.federation.unwrap_or(unknown).to_string()),
+        );
+        if let Some(socket) = self.admin_socket {
+            let _ = writeln!(text, "admin_socket = {}", path_value(socket));
+        }
+        if let Some(metrics) = &self.metrics {
+            let _ = writeln!(text, "metrics = {}", value(&metrics.to_string()));
+        }
+        let endpoints: Vec<_> = self.endpoints.iter().map(|text| value(text)).collect();
+        let _ = writeln!(
+            text,
+            "\n[federation]\n# Where peers reach this homeserver, as stated in offers and acceptances.\n\
+             endpoints = [{}]",
+            endpoints.join(", ")
+        );
+        text
+    }
+}
+
+/// What a configuration that is about to be written has wrong, of the keys that are `asked` about.
+fn mistakes(configuration: &str, asked: impl Fn(&str) -> bool) -> Vec<String> {
+    let mistakes = Config::read_text("", configuration)
+        .err()
+        .unwrap_or_default();
+    mistakes
+        .into_iter()
+        .filter(|mistake| mistake.key.as_deref().is_none_or(&asked))
+        .map(|mistake| match mistake.key {
+            Some(key) => format!("{key}: {}", mistake.problem),
+            None => mistake.problem,
+        })
+        .collect()
+}
+
 /// What stands in the way of a file or folder that has to be made; also what can't be looked at may be there.
 pub fn occupied(path: &Path) -> Option<String> {
-    (!matches!(path.try_exists(), Ok(false))).then(|| {
-        format!(
+    if let Some(file) = path.parent().and_then(file_among) {
+        return Some(format!(
+            "{} can't be made: {} is a file, not a folder; choose another place",
+            path.display(),
+            file.display()
+        ));
+    }
+    match path.try_exists() {
+        Ok(false) => None,
+        Ok(true) => Some(format!(
             "{} exists already: nothing is overwritten; move it away, or choose another place",
             path.display()
-        )
-    })
+        )),
+        Err(error) => Some(format!("{} can't be looked at: {error}", path.display())),
+    }
+}
+
+/// The file among a path and the folders above it, where only folders would do.
+fn file_among(path: &Path) -> Option<&Path> {
+    let there = path
+        .ancestors()
+        .find_map(|part| Some((part, part.metadata().ok()?)));
+    there
+        .filter(|(_, metadata)| !metadata.is_dir())
+        .map(|(part, _)| part)
 }
 
 /// What is wrong with a data folder. That it is absolute is the configuration's rule.
 pub fn data_dir_problems(path: &Path) -> Vec<String> {
+    if let Some(file) = file_among(path) {
+        return vec![format!(
+            "{} can't be the data folder: {} is a file, not a folder; choose another place",
+            path.display(),
+            file.display()
+        )];
+    }
     let places = ["keys", "store"].map(|name| path.join(name));
     not_text(path)
         .into_iter()
@@ -222,7 +307,7 @@ pub fn data_dir_problems(path: &Path) -> Vec<String> {
 pub fn root_key_problems(path: &Path, data_dir: Option<&Path>) -> Vec<String> {
     let mut problems = Vec::from_iter(occupied(path));
     let folder = folder_of(path);
-    if path.is_absolute() && !folder.is_dir() {
+    if path.is_absolute() && !folder.is_dir() && file_among(folder).is_none() {
         problems.push(format!(
             "the root key's folder {} is not there: mount the medium, or make the folder first",
             folder.display()
@@ -311,31 +396,29 @@ fn configuration(answers: &Answers) -> String {
         "# Written by `homeserver init`. `homeserver config check` tells whether it is right.\n\
          # Files in conf.d/ beside it, and ENTENTE_SECTION__KEY variables, override it.\n\n",
     );
-    let value = |text: &str| toml::Value::from(text).to_string();
-    let path = |path: &Path| value(&path.display().to_string());
-    let endpoints: Vec<_> = answers.endpoints.iter().map(|text| value(text)).collect();
     // Writing to a String does not fail.
     let _ = writeln!(
         text,
-        "[server]\nname = {}\ndata_dir = {}\n\n[listen]\nclient = {}\nfederation = {}",
+        "[server]\nname = {}\ndata_dir = {}\n",
         value(answers.server.as_str()),
-        path(&answers.data_dir),
-        value(&answers.client.to_string()),
-        value(&answers.federation.to_string()),
+        path_value(&answers.data_dir),
     );
-    if let Some(socket) = &answers.admin_socket {
-        let _ = writeln!(text, "admin_socket = {}", path(socket));
-    }
-    if let Some(metrics) = &answers.metrics {
-        let _ = writeln!(text, "metrics = {}", value(&metrics.to_string()));
-    }
-    let _ = writeln!(
-        text,
-        "\n[federation]\n# Where peers reach this homeserver, as stated in offers and acceptances.\n\
-         endpoints = [{}]",
-        endpoints.join(", ")
-    );
-    text
+    let reached = Reached {
+        client: Some(answers.client),
+        federation: Some(answers.federation),
+        endpoints: &answers.endpoints,
+        admin_socket: answers.admin_socket.as_deref(),
+        metrics: answers.metrics,
+    };
+    text + &reached.sections()
+}
+
+fn value(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
+
+fn path_value(path: &Path) -> String {
+    value(&path.display().to_string())
 }
 
 /// What was made so far, to be removed when a later step fails. Nothing that was there before is in it.

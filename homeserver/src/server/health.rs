@@ -141,7 +141,7 @@ async fn unknown_method(uri: Uri) -> Response {
     problem(
         StatusCode::METHOD_NOT_ALLOWED,
         "method-not-allowed",
-        "no such method here",
+        "Method not allowed",
         format!("GET {}: nothing can be changed here", uri.path()),
     )
 }

@@ -120,10 +120,12 @@ async fn sign_in() {
     let ended = &fake.asked()[2];
     assert_eq!(ended.line, "DELETE /admin/v1/sessions");
     assert_eq!(ended.token.as_deref(), Some("Bearer sesame"));
-    assert_eq!(hsctl(&flags, "user list").await.code, 2);
     let again = hsctl(&flags, "logout").await;
     assert_eq!(again.code, 1, "{again:?}");
     assert!(again.stderr.contains("hsctl login"), "{again:?}");
+    let signed_out = hsctl(&flags, "status").await;
+    assert_eq!(signed_out.code, 1, "{signed_out:?}");
+    assert!(signed_out.stderr.contains("hsctl login"), "{signed_out:?}");
     assert_eq!(fake.asked().len(), 3);
 }
 

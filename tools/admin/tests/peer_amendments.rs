@@ -64,6 +64,29 @@ async fn a_dry_run_only_asks() {
     assert_eq!(body["contact"], Value::Null);
 }
 
+/// Goal: what the homeserver warns of stands beside the document, not in it, and in what would change. Method: an offer
+/// and a dry run with a warning each.
+#[tokio::test]
+async fn warnings_are_shown() {
+    let mut considered = amended("in-force", Value::Null);
+    considered["warnings"] = json!(["There is no user type \"x\" here."]);
+    let fake = FakeAdmin::new(&[
+        (AMENDMENTS, 200, considered.clone()),
+        (
+            "POST /admin/v1/peers/offers",
+            201,
+            json!({"document": "OFFER", "warnings": considered["warnings"]}),
+        ),
+    ]);
+    let outcome = fake
+        .hsctl("peer amend b.example --grant message:x --dry-run")
+        .await;
+    assert!(outcome.stdout.contains("! There is no"), "{outcome:?}");
+    let outcome = fake.hsctl("peer offer b.example --grant message:x").await;
+    assert_eq!(outcome.stdout, "OFFER\n");
+    assert!(outcome.stderr.contains("! There is no"), "{outcome:?}");
+}
+
 /// Goal: a change is signed only once it was shown and confirmed, and it is the one that was shown; without
 /// a terminal, then with `--yes`.
 #[tokio::test]

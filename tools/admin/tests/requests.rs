@@ -37,7 +37,8 @@ fn problem(status: u16, code: &str, detail: &str) -> Value {
 #[tokio::test]
 async fn status() {
     let answer = json!({
-        "server": "a.example", "version": "0.1.0", "root_sha256": "ab", "server_time_ms": 1_795_342_830_000_u64,
+        "server": "a.example", "version": "0.1.0", "root_sha256": "ab", "root_words": "ability abstract",
+        "server_time_ms": 1_795_342_830_000_u64,
         "accounts": 3, "devices": 4, "sessions": 2, "warnings": [],
     });
     let fake = FakeAdmin::new(&[("GET /admin/v1/server", 200, answer.clone())]);
@@ -45,6 +46,10 @@ async fn status() {
     assert_eq!(human.code, 0, "{human:?}");
     assert!(
         human.stdout.contains("server         a.example\n"),
+        "{human:?}"
+    );
+    assert!(
+        human.stdout.contains("read aloud     ability abstract\n"),
         "{human:?}"
     );
     assert!(

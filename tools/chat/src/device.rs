@@ -168,10 +168,9 @@ pub(crate) fn new_password(file: Option<&Path>) -> Result<Password> {
 /// Whether a person at the terminal says yes; without one `flag` must have been given.
 pub(crate) fn confirm(question: &str, flag: &str) -> Result {
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::new(
-            "no-terminal",
-            format!("{question} Can't ask here: add {flag}."),
-        ));
+        return Err(Failure::no_terminal(format!(
+            "{question} Can't ask here: add {flag}."
+        )));
     }
     let mut terminal = std::io::stderr().lock();
     write!(terminal, "{question} [yes/no] ")?;
@@ -220,12 +219,9 @@ fn first_line(file: &Path) -> Result<String> {
 
 fn ask(question: &str) -> Result<String> {
     rpassword::prompt_password(question).map_err(|error| {
-        Failure::new(
-            "no-terminal",
-            format!(
-                "Can't ask here ({error}): use --passphrase-file, {PASSPHRASE}, --password-file or \
-                 {PASSWORD}."
-            ),
-        )
+        Failure::no_terminal(format!(
+            "Can't ask here ({error}): use --passphrase-file, {PASSPHRASE}, --password-file or \
+             {PASSWORD}."
+        ))
     })
 }

@@ -8,6 +8,9 @@ use entente_sdk::Error;
 /// Not now: the same command may work later (`EX_TEMPFAIL` of sysexits.h).
 const NOT_NOW: u8 = 75;
 
+/// The command line lacks what can't be asked for.
+const WRONG_USAGE: u8 = 2;
+
 /// A stable code, a sentence that says what to do, and how the shell hears of it.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -34,6 +37,14 @@ impl Failure {
         Self {
             exit: NOT_NOW,
             ..Self::new(code, sentence)
+        }
+    }
+
+    /// There is no terminal to ask at, and no flag that answers.
+    pub(crate) fn no_terminal(sentence: impl Into<String>) -> Self {
+        Self {
+            exit: WRONG_USAGE,
+            ..Self::new("no-terminal", sentence)
         }
     }
 
@@ -121,7 +132,7 @@ fn sentence(what: &str, advice: &str) -> String {
 mod tests {
     use super::*;
 
-    /// Goal: what may work later has its own exit status, the rest does not; by one of each.
+    /// Goal: what may work later, and what the command line lacks, has its own exit status, the rest does not; by one of each.
     #[test]
     fn exit_status_tells_later_from_never() {
         let unreachable = Error::Unreachable {
@@ -130,6 +141,7 @@ mod tests {
         };
         assert_eq!(Failure::from(unreachable).exit, NOT_NOW);
         assert_eq!(Failure::from(Error::WrongKey).exit, 1);
+        assert_eq!(Failure::no_terminal("Add --yes.").exit, WRONG_USAGE);
         let pipe = io::Error::from(io::ErrorKind::BrokenPipe);
         assert!(Failure::from(pipe).is_silent());
     }

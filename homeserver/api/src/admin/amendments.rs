@@ -58,6 +58,9 @@ pub struct Amended {
     pub changes: Vec<String>,
     /// The amendment, armored; absent after a dry run.
     pub document: Option<String>,
+    /// What whoever makes it should look at, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// An amendment that waits for a consent.

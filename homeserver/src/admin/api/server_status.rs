@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use federation_proto::fingerprint::Fingerprint;
 use homeserver_api::admin::{PAGE_ENTRIES_MAX, ServerStatus};
 
 use super::error::AdminError;
@@ -32,6 +33,7 @@ pub(super) async fn handle(
         server: node.server.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         root_sha256: hex::encode(node.keys.root_sha256()),
+        root_words: Fingerprint::of_root(&node.keys.root()).words().join(" "),
         server_time_ms: node.clock.now_ms(),
         accounts: count,
         devices,

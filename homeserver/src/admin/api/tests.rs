@@ -357,6 +357,28 @@ async fn users() {
     problem(gone, 404, "not-found").await;
 }
 
+/// Goal: whoever grants something to a user type that is not there is warned, and whoever names those that are, or
+/// none, is not. Method: offers with one of each, and an amendment that is only considered.
+#[tokio::test]
+async fn grants_to_user_types_that_are_not_here() {
+    let world = World::new("a.example");
+    let warnings = async |user_types: &[&str]| {
+        let grant = json!([{"operation": "message", "user_types": user_types}]);
+        let mut terms = json!(homeserver_api::admin::Terms::default());
+        terms["inbound"] = grant;
+        let offer = json!({
+            "server": "b.example", "endpoints": ["192.0.2.1:8448"], "terms": terms,
+        });
+        let offer = world.local("POST", "/admin/v1/peers/offers", offer);
+        read::<PeeringDocument>(offer.await).await.warnings
+    };
+    assert_eq!(warnings(&[]).await, [""; 0]);
+    assert_eq!(warnings(&["standard"]).await, [""; 0]);
+    let said = warnings(&["standard", "duty-desk", "oficer"]).await;
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said[0].contains("\"duty-desk\""), "{said:?}");
+}
+
 /// Goal: two administrators make, pause and end an agreement through the API alone, and each misstep is
 /// a problem that says so; by walking through it.
 #[tokio::test]

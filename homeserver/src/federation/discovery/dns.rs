@@ -146,8 +146,11 @@ impl Dns {
         wanted: impl Fn(&RData) -> Option<T>,
     ) -> Result<Answer<T>, DiscoveryError> {
         let of = |kind| records.iter().filter(move |r| r.record_type() == kind);
-        if of(kind).count() > most || of(RecordType::CNAME).count() > ALIAS_CHAIN_MAX {
+        if of(kind).count() > most {
             return Err(DiscoveryError::TooMany(host.to_owned()));
+        }
+        if of(RecordType::CNAME).count() > ALIAS_CHAIN_MAX {
+            return Err(DiscoveryError::Aliases(host.to_owned()));
         }
         let used = || of(kind).chain(of(RecordType::CNAME));
         let security = self.security(used());
@@ -169,10 +172,6 @@ impl Dns {
         (kind, most): (RecordType, usize),
         wanted: impl Fn(&RData) -> Option<T>,
     ) -> Result<Answer<T>, DiscoveryError> {
-        let alias = |data: &RData| match data {
-            RData::CNAME(alias) => Some(alias.0.to_ascii()),
-            _ => None,
-        };
         let mut passed: Vec<String> = Vec::new();
         let mut on_the_way: Option<(Security, u32)> = None;
         let mut at = name.to_ascii_lowercase();
@@ -211,6 +210,24 @@ impl Dns {
             passed.push(std::mem::replace(&mut at, target));
             if passed.contains(&at) || passed.len() > ALIAS_CHAIN_MAX {
                 return Err(DiscoveryError::Aliases(name.to_owned()));
+            }
+        }
+    }
+
+    /// Whether a name is an alias that goes round in circles, or the first of too many.
+    async fn leads_nowhere(&self, name: &str) -> bool {
+        let mut passed: Vec<String> = Vec::new();
+        let mut at = name.to_ascii_lowercase();
+        loop {
+            let next = self.ask(&at, RecordType::CNAME, 1, alias).await;
+            let target = next.ok().and_then(|next| next.records.into_iter().next());
+            let target = target.and_then(|target| host_name(&target));
+            let Some(target) = target.filter(|target| !target.is_empty()) else {
+                return false;
+            };
+            passed.push(std::mem::replace(&mut at, target));
+            if passed.contains(&at) || passed.len() > ALIAS_CHAIN_MAX {
+                return true;
             }
         }
     }
@@ -262,18 +279,27 @@ impl Names for Dns {
             };
             let kind = if v6 { RecordType::AAAA } else { RecordType::A };
             if !self.validates {
-                return self.ask(host, kind, ADDRESS_RECORDS_MAX, wanted).await;
+                let answer = self.ask(host, kind, ADDRESS_RECORDS_MAX, wanted).await;
+                let nothing = answer.as_ref().is_ok_and(|found| found.records.is_empty());
+                // Hickory gives up on such aliases as on a name that has nothing.
+                return if nothing && self.leads_nowhere(host).await {
+                    Err(DiscoveryError::Aliases(host.to_owned()))
+                } else {
+                    answer
+                };
             }
             if is_localhost(host) {
                 return Ok(loopback(v6));
             }
-            let most = (kind, ADDRESS_RECORDS_MAX);
-            let answer = self.follow(host, most, wanted).await;
-            answer.map_err(|error| match error {
-                DiscoveryError::Aliases(host) => DiscoveryError::TooMany(host),
-                other => other,
-            })
+            self.follow(host, (kind, ADDRESS_RECORDS_MAX), wanted).await
         })
+    }
+}
+
+fn alias(data: &RData) -> Option<String> {
+    match data {
+        RData::CNAME(alias) => Some(alias.0.to_ascii()),
+        _ => None,
     }
 }
 

@@ -16,10 +16,10 @@ pub enum DiscoveryError {
          records at {0} (DNSSEC: {1}); the peer publishes them, or makes an agreement with endpoints"
     )]
     NoService(String, Security),
-    /// The name of the SRV records is an alias that leads nowhere.
+    /// The name of the SRV records, or of an address, is an alias that leads nowhere.
     #[error(
         "{0} is an alias (CNAME) that goes round in circles, or one of more than {ALIAS_CHAIN_MAX} in a row; the peer \
-         corrects its DNS"
+         corrects its DNS, or the endpoint in the agreement"
     )]
     Aliases(String),
     /// The single target is ".".
@@ -30,8 +30,7 @@ pub enum DiscoveryError {
     NotOffered(String),
     /// No address at a name.
     #[error(
-        "{0} has no address, or more than {ALIAS_CHAIN_MAX} aliases in a row (DNSSEC: {1}); the peer corrects \
-         its DNS or the endpoint in the agreement"
+        "the DNS has no address for {0} (DNSSEC: {1}); the peer corrects its DNS or the endpoint in the agreement"
     )]
     NoAddress(String, Security),
     /// An endpoint that is not one.
@@ -53,7 +52,7 @@ pub enum DiscoveryError {
     /// The answer is larger than an honest one.
     #[error(
         "{0} has too many records (at most {SERVICE_RECORDS_MAX} SRV, {ADDRESS_RECORDS_MAX} of an \
-         address family, {ALIAS_CHAIN_MAX} aliases); the peer shortens its DNS"
+         address family); the peer shortens its DNS"
     )]
     TooMany(String),
     /// Signatures do not hold.

@@ -173,6 +173,7 @@ impl Prepared {
             follows: self.follows.clone(),
             changes: self.changes.clone(),
             document,
+            warnings: Vec::new(),
         }
     }
 }

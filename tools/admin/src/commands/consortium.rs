@@ -104,9 +104,7 @@ pub(super) async fn run(
             destination.write(&merged, format, next)
         }
         ConsortiumCommand::Join { document } => {
-            let request = PeeringDocument {
-                document: read_file(&document)?,
-            };
+            let request = PeeringDocument::new(read_file(&document)?);
             let joined: Joined = admin.post("/admin/v1/consortia/peers", &request).await?;
             format.show(&joined, pairs)
         }
@@ -122,9 +120,7 @@ fn stated(statement: &StatementArguments, follows: bool) -> Result<Option<Terms>
 
 async fn inspect(admin: &Admin, file: &Path) -> Result<(String, CharterSummary), Failure> {
     let document = read_file(file)?;
-    let request = PeeringDocument {
-        document: document.clone(),
-    };
+    let request = PeeringDocument::new(document.clone());
     let summary = admin
         .post("/admin/v1/consortia/inspections", &request)
         .await?;

@@ -43,6 +43,9 @@ impl Destination {
         next: &str,
     ) -> Result<(), Failure> {
         let text = document.document.trim_end();
+        if format == Format::Human {
+            warn(&document.warnings);
+        }
         match self {
             Self::File(file) => {
                 let name = file.path.display().to_string();
@@ -61,6 +64,14 @@ impl Destination {
             Self::Output => {}
         }
         format.show(document, |_| String::new())
+    }
+}
+
+/// Beside what is printed, not in it.
+pub(super) fn warn(warnings: &[String]) {
+    for warning in warnings {
+        // The warning is for a person: where nobody reads, the work goes on.
+        let _ = writeln!(io::stderr().lock(), "! {warning}");
     }
 }
 
@@ -133,9 +144,7 @@ mod tests {
         assert!(!new.exists());
         let kept = std::fs::read_to_string(&old).expect("read");
         assert_eq!(kept, "something longer than the document");
-        let document = PeeringDocument {
-            document: "OFFER\n".to_owned(),
-        };
+        let document = PeeringDocument::new("OFFER\n".to_owned());
         for file in [&new, &old] {
             let opened = open(file).expect("opened");
             opened

@@ -120,9 +120,7 @@ pub(super) async fn run(
             destination.write(&countersignature, format, &next)
         }
         PeerCommand::Activate { document } => {
-            let request = PeeringDocument {
-                document: read_file(&document)?,
-            };
+            let request = PeeringDocument::new(read_file(&document)?);
             let peer: PeerDetail = admin.post("/admin/v1/peers/activations", &request).await?;
             format.show(&peer, peer_sheet)
         }

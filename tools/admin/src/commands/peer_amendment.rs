@@ -59,7 +59,11 @@ pub(super) async fn amend(
     if output.file.is_some()
         && let Some(document) = made.document.clone()
     {
-        return destination.write(&PeeringDocument { document }, format, &next);
+        let document = PeeringDocument {
+            document,
+            warnings: made.warnings.clone(),
+        };
+        return destination.write(&document, format, &next);
     }
     format.show(&made, |made| format!("{}\n\n{next}", sheet(made)))
 }
@@ -182,6 +186,10 @@ fn sheet(amended: &Amended) -> String {
     for line in &amended.changes {
         text.push_str("\n- ");
         text.push_str(line);
+    }
+    for warning in &amended.warnings {
+        text.push_str("\n! ");
+        text.push_str(warning);
     }
     text
 }

@@ -18,9 +18,7 @@ pub(super) async fn inspect(
     file: &Path,
 ) -> Result<(String, DocumentSummary), Failure> {
     let document = read_file(file)?;
-    let request = PeeringDocument {
-        document: document.clone(),
-    };
+    let request = PeeringDocument::new(document.clone());
     let summary = admin.post("/admin/v1/peers/inspections", &request).await?;
     Ok((document, summary))
 }

@@ -11,15 +11,22 @@ use crate::values::instant;
 pub(super) async fn status(admin: &Admin, format: Format) -> Result<(), Failure> {
     let status: ServerStatus = admin.get("/admin/v1/server").await?;
     format.show(&status, |status| {
-        let mut text = facts(vec![
+        let mut rows = vec![
             ("server", status.server.to_string()),
             ("version", status.version.clone()),
             ("root SHA-256", status.root_sha256.clone()),
+        ];
+        // An older homeserver does not tell the words.
+        if !status.root_words.is_empty() {
+            rows.push(("read aloud", status.root_words.clone()));
+        }
+        rows.extend([
             ("its clock", instant(status.server_time_ms)),
             ("accounts", status.accounts.to_string()),
             ("devices", status.devices.to_string()),
             ("open sessions", status.sessions.to_string()),
         ]);
+        let mut text = facts(rows);
         for warning in &status.warnings {
             text.push_str("\n! ");
             text.push_str(warning);

@@ -74,15 +74,16 @@ impl Admin {
                 token: None,
             });
         };
-        let remote = Remote::new(url, arguments)?;
-        let saved = SessionFile::open(arguments.session.as_deref())?.get(&remote.url)?;
+        // Before anything else: how it is recognised is known from the sign-in.
+        let key = ServerUrl::parse(url, "--server")?.to_string();
+        let saved = SessionFile::open(arguments.session.as_deref())?.get(&key)?;
         let Some(saved) = saved.filter(|saved| saved.expires_ms > now_ms()) else {
             return Err(Failure::Other(format!(
                 "you are not signed in to {url}, or the session has ended: run `hsctl login --server {url}`"
             )));
         };
         Ok(Self {
-            route: Route::Tls(remote),
+            route: Route::Tls(Remote::new(url, arguments)?),
             token: Some(saved.token),
         })
     }

@@ -20,6 +20,6 @@ pub(in super::super) async fn handle(
     let document = consortium::charter(&node, &request)?;
     Ok((
         StatusCode::CREATED,
-        axum::Json(PeeringDocument { document }),
+        axum::Json(PeeringDocument::new(document)),
     ))
 }

@@ -23,6 +23,6 @@ pub(in super::super) async fn handle(
     let document = consortium::sign(&node, &actor, &request).await?;
     Ok((
         StatusCode::CREATED,
-        axum::Json(PeeringDocument { document }),
+        axum::Json(PeeringDocument::new(document)),
     ))
 }

@@ -9,6 +9,7 @@ use homeserver_api::admin::{AcceptRequest, PeeringDocument};
 
 use super::super::error::AdminError;
 use super::super::extract::Json;
+use super::granted::unknown_user_types;
 use crate::audit::Actor;
 use crate::federation::peers;
 use crate::node::Node;
@@ -20,8 +21,11 @@ pub(in super::super) async fn handle(
     Json(request): Json<AcceptRequest>,
 ) -> Result<(StatusCode, axum::Json<PeeringDocument>), AdminError> {
     let document = peers::accept(&node, &actor, &request).await?;
+    let terms = request.terms.iter();
+    let grants = terms.flat_map(|terms| terms.outbound.iter().chain(&terms.inbound));
+    let warnings = unknown_user_types(&node, &Vec::from_iter(grants)).await?;
     Ok((
         StatusCode::CREATED,
-        axum::Json(PeeringDocument { document }),
+        axum::Json(PeeringDocument { document, warnings }),
     ))
 }

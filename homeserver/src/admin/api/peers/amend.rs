@@ -10,6 +10,7 @@ use homeserver_api::admin::{AmendRequest, Amended};
 
 use super::super::error::AdminError;
 use super::super::extract::{Json, Name};
+use super::granted::unknown_user_types;
 use crate::audit::Actor;
 use crate::federation::peers;
 use crate::node::Node;
@@ -22,7 +23,9 @@ pub(in super::super) async fn handle(
     Name(server): Name<ServerName>,
     Json(request): Json<AmendRequest>,
 ) -> Result<(StatusCode, axum::Json<Amended>), AdminError> {
-    let amended = peers::amend(&node, &actor, &server, &request).await?;
+    let mut amended = peers::amend(&node, &actor, &server, &request).await?;
+    let grants = [&request.outbound, &request.inbound].into_iter().flatten();
+    amended.warnings = unknown_user_types(&node, &Vec::from_iter(grants.flatten())).await?;
     let status = if request.dry_run {
         StatusCode::OK
     } else {

@@ -25,6 +25,6 @@ pub(in super::super) async fn handle(
     let document = peers::consent(&node, &actor, &server, &request).await?;
     Ok((
         StatusCode::CREATED,
-        axum::Json(PeeringDocument { document }),
+        axum::Json(PeeringDocument::new(document)),
     ))
 }

@@ -5,6 +5,7 @@ pub(super) mod activate;
 pub(super) mod amend;
 pub(super) mod consent;
 pub(super) mod countersign;
+mod granted;
 pub(super) mod inspect;
 pub(super) mod list;
 pub(super) mod offer;
