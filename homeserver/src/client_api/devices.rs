@@ -5,8 +5,9 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse as _, Response};
 use federation_proto::ids::DeviceId;
-use homeserver_api::client::{ApproveRequest, EnrolPending, EnrolRequest, EnrolResponse};
+use homeserver_api::client::{ApproveRequest, EnrolRequest};
 
 use super::access::bearer_token;
 use super::error::ApiError;
@@ -21,19 +22,19 @@ use crate::store::device::DeviceOf;
 pub(super) async fn enrol(
     State(node): State<Arc<Node>>,
     Json(request): Json<EnrolRequest>,
-) -> Result<Answer<(StatusCode, axum::Json<EnrolResponse>)>, ApiError> {
+) -> Result<Response, ApiError> {
     let enrolled = enrolment::enrol(&node, request).await?;
-    Ok(answer(StatusCode::CREATED, enrolled))
+    Ok(answer(enrolled))
 }
 
 /// `POST /v1/devices/waiting`: with the token of a device that waits, which is none of a device's yet.
 pub(super) async fn poll(
     State(node): State<Arc<Node>>,
     headers: HeaderMap,
-) -> Result<Answer<(StatusCode, axum::Json<EnrolResponse>)>, ApiError> {
+) -> Result<Response, ApiError> {
     let token = bearer_token(&headers).ok_or_else(ApiError::unauthenticated)?;
     let enrolled = enrolment::poll(&node, token).await?;
-    Ok(answer(StatusCode::CREATED, enrolled))
+    Ok(answer(enrolled))
 }
 
 /// `POST /v1/devices/waiting/{device}`
@@ -72,11 +73,9 @@ pub(super) async fn remove(
 }
 
 /// A device, or that it waits.
-type Answer<T> = std::result::Result<T, (StatusCode, axum::Json<EnrolPending>)>;
-
-fn answer(now: StatusCode, enrolled: Enrolled) -> Answer<(StatusCode, axum::Json<EnrolResponse>)> {
+fn answer(enrolled: Enrolled) -> Response {
     match enrolled {
-        Enrolled::Now(response) => Ok((now, axum::Json(response))),
-        Enrolled::Waits(pending) => Err((StatusCode::ACCEPTED, axum::Json(pending))),
+        Enrolled::Now(response) => (StatusCode::CREATED, axum::Json(response)).into_response(),
+        Enrolled::Waits(pending) => (StatusCode::ACCEPTED, axum::Json(pending)).into_response(),
     }
 }
