@@ -2,9 +2,9 @@
 //!
 //! Who changes the root has both root keys at hand, elsewhere: [`sign`] makes the new root, and has a new issuing CA
 //! certified by both of them, under one name and one key. From the moment on that the homeserver takes these up
-//! ([`Stage::Next`]) whatever it shows leads to either root, and there is a manifest under each; so each partner can go
+//! (`Stage::Next`) whatever it shows leads to either root, and there is a manifest under each; so each partner can go
 //! over by itself, when it has consented, and none has to wait for another. Device certificates lead to the present
-//! root until the new one takes over ([`Stage::Former`]), and the former one is forgotten when the last of them has
+//! root until the new one takes over (`Stage::Former`), and the former one is forgotten when the last of them has
 //! ended.
 //!
 //! | file | holds |

@@ -31,7 +31,7 @@ pub(super) fn own_manifest(node: &Node, signed: &Signed) -> Arc<Manifest> {
     known.unwrap_or_else(|| node.keys.manifest())
 }
 
-/// As [`own_manifest`], for a peer that asks.
+/// As `own_manifest`, for a peer that asks.
 pub fn manifest_for(node: &Node, server: &ServerName) -> Arc<Manifest> {
     let root = node
         .peers
