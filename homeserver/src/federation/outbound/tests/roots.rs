@@ -179,7 +179,7 @@ async fn device(side: &Side, name: &str) -> Vec<Vec<u8>> {
 }
 
 /// A new root beside the one of `side`: what is left to take over.
-fn prepare(side: &Side) -> Fingerprint {
+pub(super) fn prepare(side: &Side) -> Fingerprint {
     let (keys, random) = (&side.node.keys, side.node.random.as_ref());
     let now_ms = side.node.clock.now_ms();
     root_change::prepare_in_memory(keys, &side.root_key, now_ms, random)
@@ -187,7 +187,15 @@ fn prepare(side: &Side) -> Fingerprint {
         .fingerprint
 }
 
-async fn announce(side: &Side) {
+/// `at` learns which issuing CA `of` has, as it does by itself where its worker runs.
+pub(super) async fn learn_issuing_ca(at: &Side, of: &Side) {
+    let newest = root::manifest_for(&of.node, &at.node.server);
+    peers::take_manifest(&at.node, &of.node.server, newest.bytes().clone())
+        .await
+        .unwrap();
+}
+
+pub(super) async fn announce(side: &Side) {
     root::announce(&side.node, &admin(), &[]).await.unwrap();
 }
 
@@ -492,6 +500,7 @@ async fn agreements_change_meanwhile() {
     a.clock.advance_ms(HOUR_MS);
     b.clock.advance_ms(HOUR_MS);
     let fingerprint = prepare(&a);
+    learn_issuing_ca(&b, &a).await;
     announce(&a).await;
     let (mut to_a, mut to_b) = (worker(&b, &a), worker(&a, &b));
     drain(&mut to_b).await;
@@ -572,6 +581,7 @@ async fn keys_change_while_a_consent_is_on_its_way() {
     a.clock.advance_ms(HOUR_MS);
     b.clock.advance_ms(HOUR_MS);
     let fingerprint = prepare(&a);
+    learn_issuing_ca(&b, &a).await;
     announce(&a).await;
     drain(&mut worker(&a, &b)).await;
     consent(&b, &a, &fingerprint).await.unwrap();
