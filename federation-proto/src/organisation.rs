@@ -109,6 +109,12 @@ impl OrganisationIdentity {
         self.issuing_since
     }
 
+    /// Whether both have the same issuing key, whichever roots have certified it.
+    #[must_use]
+    pub fn has_issuing_key_of(&self, other: &Self) -> bool {
+        self.issuing_public == other.issuing_public
+    }
+
     /// What administrators read to each other.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {

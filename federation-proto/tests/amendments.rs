@@ -13,7 +13,7 @@ use federation_proto::agreement::{
     Agreement, AgreementError, Amendment, Consent, Decided, Declaration, Direction, DocumentError,
     Effect, Operation, Record, Side, Signed, Statement, Tendency, UserTypes,
 };
-use support::{DAY_MS, NOW_MS, Organisation, active, fingerprint, pair, random};
+use support::{DAY_MS, NOW_MS, Organisation, active, fingerprint, key_pair, pair, random};
 
 /// Both ends of an agreement whose statements grant everything but are narrower than what can be said.
 fn signed(a: &Organisation, b: &Organisation) -> (Signed, Signed) {
@@ -26,6 +26,15 @@ fn amended(by: &Organisation, at: &Signed, change: impl FnOnce(&mut Statement)) 
     statement.made_ms = NOW_MS;
     change(&mut statement);
     at.amendment(statement, &by.issuing_key, &random()).unwrap()
+}
+
+/// An amendment that changes the root alone.
+fn under_root_of(by: &Organisation, at: &Signed, made_ms: u64) -> Amendment {
+    amended(by, at, |statement| {
+        statement.root = by.root.clone();
+        statement.manifest = by.manifest_bytes(2);
+        statement.made_ms = made_ms;
+    })
 }
 
 /// Goal: what only tightens is in force at once at either end, without the other's word; by taking the
@@ -236,16 +245,62 @@ fn proposals_give_way() {
     assert_eq!(at_a.effective().file_bytes_max(), 0);
 }
 
+/// Goal: an amendment that names a root of a stranger changes nothing at all: no proposal, no consent that has yet to
+/// arrive, and not which amendment may come next; an issuing CA that was replaced vouches for none either. By a stranger
+/// who says now, and that it is five minutes later, whatever manifests are known.
+#[test]
+fn a_strangers_root_changes_nothing() {
+    let [root, second_root, issuing] = [(); 3].map(|()| key_pair());
+    let a = Organisation::with_keys("a.example", 1, &root, &issuing);
+    let b = Organisation::new("b.example", 2);
+    let (at_a, at_b) = signed(&a, &b);
+    let wide = amended(&a, &at_a, |statement| statement.terms.file_bytes_max *= 2);
+    let (proposed, _) = at_b.clone().amend(wide.clone(), NOW_MS).unwrap();
+    let (consented, _) = proposed
+        .clone()
+        .consent(None, &b.manifest(1), &b.issuing_key, &random(), NOW_MS)
+        .unwrap();
+    let stranger = Organisation::new("a.example", 9);
+    let (own, his) = (a.manifest(1), stranger.manifest(7));
+    for state in [at_b.clone(), proposed, consented] {
+        for made_ms in [NOW_MS + 1, NOW_MS + 5 * 60 * 1000] {
+            let forged = under_root_of(&stranger, &at_a, made_ms);
+            for known in [&[][..], &[&own], &[&his], &[&own, &his]] {
+                let refused = state.clone().amend_known(forged.clone(), known, NOW_MS);
+                let refused = refused.unwrap_err();
+                assert_eq!(refused.error, AgreementError::UnknownIssuer);
+                assert_eq!(*refused.state, state);
+            }
+            let refused = state.clone().amend(forged, NOW_MS).unwrap_err();
+            assert_eq!(refused.error, AgreementError::UnknownIssuer);
+        }
+        let later = amended(&a, &at_a, |statement| {
+            statement.terms.file_bytes_max *= 3;
+            statement.made_ms = NOW_MS + 1;
+        });
+        assert_eq!(state.amend(later, NOW_MS).unwrap().1, Effect::Proposed);
+    }
+
+    let renewed = Organisation::with_keys("a.example", 1, &root, &key_pair());
+    let by_former = Organisation::with_keys("a.example", 1, &second_root, &issuing);
+    let by_former = under_root_of(&by_former, &at_a, NOW_MS);
+    let newest = renewed.manifest(2);
+    let refused = at_b
+        .clone()
+        .amend_known(by_former.clone(), &[&newest], NOW_MS);
+    assert_eq!(refused.unwrap_err().error, AgreementError::UnknownIssuer);
+    assert!(at_b.amend_known(by_former, &[&own], NOW_MS).is_ok());
+}
+
 /// Goal: a new root is taken only with its fingerprint, read aloud; by an amendment under new keys.
 #[test]
 fn a_new_root_is_confirmed() {
-    let (a, b) = pair();
+    let [first_root, second_root, issuing] = [(); 3].map(|()| key_pair());
+    let a = Organisation::with_keys("a.example", 1, &first_root, &issuing);
+    let b = Organisation::new("b.example", 2);
     let (at_a, at_b) = signed(&a, &b);
-    let renewed = Organisation::new("a.example", 9);
-    let amendment = amended(&renewed, &at_a, |statement| {
-        statement.root = renewed.root.clone();
-        statement.manifest = renewed.manifest_bytes(2);
-    });
+    let renewed = Organisation::with_keys("a.example", 9, &second_root, &issuing);
+    let amendment = under_root_of(&renewed, &at_a, NOW_MS);
     let (at_b, effect) = at_b.amend(amendment, NOW_MS).unwrap();
     assert_eq!(effect, Effect::Proposed);
     for confirmed in [None, Some(fingerprint(&a))] {

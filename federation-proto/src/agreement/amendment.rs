@@ -156,13 +156,29 @@ impl Signed {
     }
 
     /// Takes an amendment of either side. What only tightens is in force from now on; anything else is
-    /// a proposal.
+    /// a proposal. One of the partner's that names a new root is held against the manifest of its statement in
+    /// force; [`Signed::amend_known`] knows newer ones.
     ///
     /// # Errors
     /// When it is not of this agreement, not the next one of its maker, or nothing can come of it.
     pub fn amend(
+        self,
+        amendment: Amendment,
+        now_ms: u64,
+    ) -> Result<(Self, Effect), Rejected<Self>> {
+        let theirs = self.partner_manifest().clone();
+        self.amend_known(amendment, &[&theirs], now_ms)
+    }
+
+    /// As [`Signed::amend`], where `newest` are the newest known manifests of the partner, one under each root
+    /// that it may sign under.
+    ///
+    /// # Errors
+    /// As [`Signed::amend`].
+    pub fn amend_known(
         mut self,
         amendment: Amendment,
+        newest: &[&Manifest],
         now_ms: u64,
     ) -> Result<(Self, Effect), Rejected<Self>> {
         let Some(side) = self.side_of(&amendment.statement().from) else {
@@ -176,6 +192,10 @@ impl Signed {
         let last = self.amendments(side).last;
         if self.document_sha256(side) == hash || last.is_some_and(|(known, _)| known == hash) {
             return Ok((self, Effect::Known));
+        }
+        // Before anything is made of it: what a stranger signs must not even take the place of a proposal.
+        if side != self.side() && !self.is_vouched_for(&amendment, newest) {
+            return Err(self.rejected(AgreementError::UnknownIssuer));
         }
         if last.is_some_and(|(_, last_ms)| made_ms <= last_ms) {
             return Err(self.rejected(AgreementError::NotTheNext));
@@ -209,6 +229,20 @@ impl Signed {
             amendments.proposed = Some(Box::new(amendment));
             Ok((self, Effect::Proposed))
         }
+    }
+
+    /// Whether the partner has made it. Its signature holds under the root that it names itself, which anybody can
+    /// make; so that must be a root that counts, or the same issuing key must be certified by one.
+    fn is_vouched_for(&self, amendment: &Amendment, newest: &[&Manifest]) -> bool {
+        let theirs = self.side().other();
+        let counts = |root: &Bytes| self.roots_of(theirs).any(|known| known == root);
+        let signer = amendment.manifest();
+        counts(signer.identity().root())
+            || newest.iter().any(|known| {
+                known.server() == signer.server()
+                    && counts(known.identity().root())
+                    && known.identity().has_issuing_key_of(signer.identity())
+            })
     }
 
     /// The agreement before our consent to the amendment in force, when `amendment` was made instead of that

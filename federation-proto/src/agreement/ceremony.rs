@@ -50,6 +50,12 @@ pub enum AgreementError {
         /// The fingerprint of the document's maker.
         found: Fingerprint,
     },
+    /// An amendment that names another root, by an issuing CA that no root in force has certified.
+    #[error(
+        "the amendment names another root, and is signed by an issuing key that the newest known manifest under the \
+         root in force does not have: whoever made it has not shown to be the partner"
+    )]
+    UnknownIssuer,
     /// The acceptance is of another offer.
     #[error("the acceptance is not of this offer: was the offer made again since?")]
     OtherOffer,

@@ -45,6 +45,11 @@ pub fn server(name: &str) -> ServerName {
     name.parse().unwrap()
 }
 
+/// A new key for a root or an issuing CA.
+pub fn key_pair() -> KeyPair {
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap()
+}
+
 /// An organisation's keys and certificates.
 pub struct Organisation {
     pub name: ServerName,
@@ -57,8 +62,7 @@ pub struct Organisation {
 impl Organisation {
     /// New CAs, and an envelope key of this seed.
     pub fn new(name: &str, seed: u8) -> Self {
-        let generate = || KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
-        Self::with_keys(name, seed, &generate(), &generate())
+        Self::with_keys(name, seed, &key_pair(), &key_pair())
     }
 
     pub fn with_keys(name: &str, seed: u8, root_key: &KeyPair, issuing_key: &KeyPair) -> Self {

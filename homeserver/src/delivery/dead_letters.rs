@@ -177,10 +177,16 @@ async fn tell_origin(
         expires_ms: 0,
     };
     let room = Some(origin.room);
-    match batch.send(&origin.server, room, &notice, times, None).await {
-        Ok(()) | Err(NotTaken::Refused(_) | NotTaken::Deferred { .. }) => Ok(()),
-        Err(NotTaken::Store(error)) => Err(error),
-    }
+    let why = match batch.send(&origin.server, room, &notice, times, None).await {
+        Ok(()) => return Ok(()),
+        Err(NotTaken::Refused(why)) => why.to_string(),
+        Err(NotTaken::Deferred { .. }) => "what waits for it is as much as it lets wait".to_owned(),
+        Err(NotTaken::Store(error)) => return Err(error),
+    };
+    // The sender there will not hear of it from us: at least an administrator can.
+    let what = (Actor::System, "notice.given-up", Some(refusal.code));
+    batch.audit_peer(&origin.server, what, &origin.server, why);
+    Ok(())
 }
 
 /// Whether the row is a commit that its destination has yet to order.

@@ -46,7 +46,7 @@ pub(crate) struct Side {
     pub(crate) node: Arc<Node>,
     pub(crate) clock: Arc<ManualClock>,
     pub(super) network: Arc<LocalNetwork>,
-    pub(super) root_key: Zeroizing<Vec<u8>>,
+    pub(crate) root_key: Zeroizing<Vec<u8>>,
 }
 
 /// Requests go straight into the other nodes' routers, as coming from `us`.

@@ -270,3 +270,25 @@ pub(super) fn unusable(what: &str, problem: &str) -> OrganisationError {
         problem: problem.to_owned(),
     }
 }
+
+/// What `homeserver ca renew` and the running homeserver do together, in memory, for tests.
+#[cfg(test)]
+pub(crate) fn renew_in_memory(
+    keys: &Keys,
+    root_key: &[u8],
+    now_ms: u64,
+    random: &dyn SecureRandom,
+) -> Result<(), OrganisationError> {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let request = CertificateParams::default().serialize_request(&key)?;
+    let request = pem::encode(REQUEST, request.der());
+    let root = pem::encode(CERTIFICATE, &keys.root());
+    let signed = sign(&request, &root, root_key, now_ms, random)?;
+    let certificate = pem::decode(CERTIFICATE, &signed)
+        .map(|der| CertificateDer::from(der.to_vec()))
+        .ok_or_else(|| unusable("new issuing CA", "it is not one PEM block"))?;
+    check_follows(&keys.root(), &keys.issuing(), &certificate, now_ms)?;
+    let issuing = IssuingCa::new(certificate, key, random)?;
+    keys.take(&keys.under(issuing, now_ms, random)?);
+    Ok(())
+}

@@ -13,6 +13,8 @@ use crate::store::StoreError;
 
 /// A document from the future is asked for again after this many seconds.
 const TOO_EARLY_RETRY_S: u64 = 60;
+/// One whose maker's keys are being fetched, after this many.
+const KEYS_AWAITED_RETRY_S: u64 = 5;
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +91,11 @@ impl From<PeeringError> for FederationError {
                 code: RefusalCode::Unavailable,
                 detail,
                 retry_after_s: TOO_EARLY_RETRY_S,
+            },
+            PeeringError::KeysAwaited(detail) => Self::Later {
+                code: RefusalCode::Unavailable,
+                detail,
+                retry_after_s: KEYS_AWAITED_RETRY_S,
             },
             PeeringError::Internal(text) => Self::Internal(text),
             PeeringError::Store(error) => error.into(),

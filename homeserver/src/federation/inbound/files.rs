@@ -35,6 +35,9 @@ pub(super) async fn handle(
         .peers
         .judge(&peer, Direction::Outbound, Operation::Files, None, now_ms)
         .map_err(|refusal| told_to_peer(refusal, &node.server))?;
+    gates
+        .ask(&peer, now_ms)
+        .map_err(|wait_s| FederationError::too_fast(wait_s, "more requests in a second"))?;
     let pass = gates
         .enter_file(&peer, now_ms)
         .map_err(|wait_s| FederationError::too_fast(wait_s, "more files at once"))?;

@@ -17,7 +17,7 @@ use federation_proto::limits::{
 const FILES_UNDER_WAY_MAX: usize = 8;
 /// Bytes of transactions that one peer may send in a second, on average.
 const BYTES_PER_SECOND: u64 = 64 * 1024 * 1024;
-/// Requests of one peer in a second, on average, other than transactions and files.
+/// Requests of one peer in a second, on average, other than transactions.
 const SMALL_REQUESTS_PER_SECOND: u64 = 100;
 /// What is saved up at most, in seconds of a rate.
 const BURST_SECONDS: u64 = 2;

@@ -10,6 +10,7 @@ use federation_proto::ids::{RoomId, ServerName};
 use federation_proto::refusal::{Refusal, RefusalCode};
 
 use super::error::FederationError;
+use super::gate::Gates;
 use crate::federation::peers::{Direction, Operation, told_to_peer};
 use crate::node::Node;
 use crate::store::room;
@@ -21,9 +22,13 @@ use crate::tls::Peer;
 pub(super) async fn handle(
     State(node): State<Arc<Node>>,
     Extension(Peer(peer)): Extension<Peer>,
+    Extension(gates): Extension<Arc<Gates>>,
     path: Result<Path<(String, String)>, PathRejection>,
 ) -> Result<Bytes, FederationError> {
     let now_ms = node.clock.now_ms();
+    gates
+        .ask(&peer, now_ms)
+        .map_err(|wait_s| FederationError::too_fast(wait_s, "more requests in a second"))?;
     node.peers
         .judge(&peer, Direction::Outbound, Operation::Message, None, now_ms)
         .map_err(|refusal| told_to_peer(refusal, &node.server))?;

@@ -18,12 +18,12 @@ use federation_proto::transaction::{self, VerifiedTransaction, VerifyError};
 use http_body_util::{BodyExt, Limited};
 
 use super::error::FederationError;
-use super::gate::Gates;
+use super::gate::{Gates, Pass};
 use super::padded::UntilRead;
 use crate::audit::{self, Actor, Event};
 use crate::delivery::receive::{self, ReceiveError};
 use crate::federation::peers::{PeerView, told_to_peer};
-use crate::node::Node;
+use crate::node::{Node, to_its_end};
 use crate::store::exchange::{self, Direction, ExchangeRecord};
 use crate::store::{Part, StoreError};
 use crate::tls::Peer;
@@ -60,12 +60,25 @@ pub(super) async fn handle(
             FederationError::too_fast(wait_s, what)
         })?;
     let body = read_body(request, TRANSACTION_BYTES_MAX).await?;
-    node.links.heard_from(&peer, node.clock.now_ms());
+    // To its end, though the peer resets its stream: what it takes back costs as much as what it waits for, and is
+    // under way as long.
+    to_its_end(take(node, gates, view, pass, body)).await
+}
+
+async fn take(
+    node: Arc<Node>,
+    gates: Arc<Gates>,
+    view: Arc<PeerView>,
+    pass: Pass,
+    body: Bytes,
+) -> Result<(Extension<UntilRead>, Bytes), FederationError> {
+    let peer = &view.server;
+    node.links.heard_from(peer, node.clock.now_ms());
     let transaction = verify(&node, &gates, &view, body).await?;
     let count = transaction.envelopes().len();
-    gates.count_envelopes(&peer, count, node.clock.now_ms());
+    gates.count_envelopes(peer, count, node.clock.now_ms());
     let received =
-        receive::receive(&node, &peer, &transaction)
+        receive::receive(&node, peer, &transaction)
             .await
             .map_err(|error| match error {
                 ReceiveError::Refused(refusal) => told(refusal, &node.server, &view).into(),
@@ -80,7 +93,7 @@ pub(super) async fn handle(
     let refused = refused.filter(|result| matches!(result, ItemResult::Refused(_)));
     // An answer that refuses costs the peer as much: it asked for it in an envelope that was accepted.
     let refused = refused.count().saturating_add(received.refused_answers);
-    gates.count_refusals(&peer, refused, node.clock.now_ms());
+    gates.count_refusals(peer, refused, node.clock.now_ms());
     let receipt = ReceiptBody {
         link: transaction.link().clone(),
         root: transaction.root(),
@@ -91,7 +104,7 @@ pub(super) async fn handle(
     let receipt = receipt
         .sign(&node.keys.envelope_key())
         .map_err(|error| FederationError::Internal(error.to_string()))?;
-    keep(&node, &peer, &transaction, &receipt).await?;
+    keep(&node, peer, &transaction, &receipt).await?;
     tokio::time::sleep(receipt_delay(&node)?).await;
     Ok((Extension(UntilRead::holding(pass)), receipt))
 }

@@ -18,6 +18,13 @@ const NEWS_LANES_MAX: usize = 16 * 1024;
 /// A peer that talks to us ends a delay towards it this often at most, and its manifest is asked for
 /// no more often.
 pub(super) const RING_EVERY_MS: u64 = 1_000;
+/// So many newer manifests of one peer are taken at once: whoever walks through a drill needs a few in a row,
+pub(in crate::federation) const MANIFESTS_AT_ONCE_MAX: u32 = 16;
+/// and from then on one in this time. Each is an act that stays in the audit log, and ends every delay towards
+/// the peer.
+pub(in crate::federation) const MANIFEST_EVERY_MS: u64 = 5 * 60 * 1000;
+/// Where none is taken at present it is asked for this often, for it may be of a new issuing CA.
+const ASK_AGAIN_MS: u64 = 30 * 1000;
 /// How long mail signed with a key that is in no known manifest waits for the manifest that lists it.
 const UNKNOWN_KEY_PATIENCE_MS: u64 = 5 * 60 * 1000;
 /// Most such keys remembered for one peer; beyond that the patience with all of them starts anew.
@@ -58,19 +65,49 @@ impl Default for News {
     }
 }
 
-/// Lets something happen once in [`RING_EVERY_MS`].
+/// Lets something happen once in a while.
 #[derive(Default)]
 struct Limiter(AtomicU64);
 
 impl Limiter {
-    fn allows(&self, now_ms: u64) -> bool {
+    fn allows(&self, now_ms: u64, every_ms: u64) -> bool {
         let last_ms = self.0.load(Ordering::Acquire);
         // A clock that was set back must not silence it.
-        let due = last_ms == 0 || now_ms.abs_diff(last_ms) >= RING_EVERY_MS;
+        let due = last_ms == 0 || now_ms.abs_diff(last_ms) >= every_ms;
         if due {
             self.0.store(now_ms, Ordering::Release);
         }
         due
+    }
+}
+
+/// How many of [`MANIFESTS_AT_ONCE_MAX`] have been taken, less one for each [`MANIFEST_EVERY_MS`] since.
+#[derive(Default)]
+struct Manifests {
+    taken: u32,
+    since_ms: u64,
+}
+
+impl Manifests {
+    fn left(&mut self, now_ms: u64) -> u32 {
+        // A clock that was set back must not silence it.
+        let back = now_ms.abs_diff(self.since_ms) / MANIFEST_EVERY_MS;
+        self.taken = self
+            .taken
+            .saturating_sub(u32::try_from(back).unwrap_or(u32::MAX));
+        if self.taken == 0 || now_ms < self.since_ms {
+            self.since_ms = now_ms;
+        } else {
+            let passed_ms = back.saturating_mul(MANIFEST_EVERY_MS);
+            self.since_ms = self.since_ms.saturating_add(passed_ms);
+        }
+        MANIFESTS_AT_ONCE_MAX.saturating_sub(self.taken)
+    }
+
+    fn take(&mut self, now_ms: u64) -> Option<u32> {
+        let left = self.left(now_ms).checked_sub(1)?;
+        self.taken = self.taken.saturating_add(1);
+        Some(left)
     }
 }
 
@@ -92,6 +129,11 @@ pub(super) struct Link {
     /// Our keys have changed, and the peer has yet to hear of it.
     pub(super) to_announce: AtomicBool,
     manifest_asked: Limiter,
+    manifests: Mutex<Manifests>,
+    /// Of those by another issuing CA than the one before: whoever has stolen the former one can't use these up.
+    new_issuers: Mutex<Manifests>,
+    /// Held while the manifest is asked for because of a receipt: others that need it wait for that answer.
+    pub(super) asking: tokio::sync::Mutex<()>,
     /// Whether the task waits only because the peer could not be reached.
     unreachable: AtomicBool,
     /// When what is under way with the peer was cut.
@@ -120,9 +162,20 @@ impl Link {
         lock(&self.hub).clone()
     }
 
-    /// Whether the manifest may be asked for again: whoever makes us ask can't make us ask often.
+    /// Whether the manifest may be asked for again: whoever makes us ask can't make us ask often, and even less for
+    /// what would hardly be taken yet.
     pub(super) fn may_ask_for_manifest(&self, now_ms: u64) -> bool {
-        self.manifest_asked.allows(now_ms)
+        let every_ms = if self.may_take_manifest(now_ms) {
+            RING_EVERY_MS
+        } else {
+            ASK_AGAIN_MS
+        };
+        self.manifest_asked.allows(now_ms, every_ms)
+    }
+
+    /// Whether a newer manifest of the issuing CA that is known would be taken.
+    pub(super) fn may_take_manifest(&self, now_ms: u64) -> bool {
+        lock(&self.manifests).left(now_ms) > 0
     }
 
     fn add_news(&self, lanes: impl IntoIterator<Item = Lane>) {
@@ -163,7 +216,7 @@ impl Links {
     /// `server` has talked to us: it is there, and need not be waited for any longer.
     pub fn heard_from(&self, server: &ServerName, now_ms: u64) {
         let link = self.link(server);
-        if link.unreachable.load(Ordering::Acquire) && link.heard.allows(now_ms) {
+        if link.unreachable.load(Ordering::Acquire) && link.heard.allows(now_ms, RING_EVERY_MS) {
             link.now.notify_one();
         }
     }
@@ -173,6 +226,22 @@ impl Links {
         let link = self.link(server);
         link.stale_manifest.store(true, Ordering::Release);
         link.manifest.notify_one();
+    }
+
+    /// Whether a newer manifest of `server` is taken now: how many more would be at once. `None`: not yet, and it
+    /// is asked for again. Those of a new issuing CA count for themselves.
+    pub fn take_manifest(&self, server: &ServerName, new_issuer: bool, now_ms: u64) -> Option<u32> {
+        let link = self.link(server);
+        let manifests = if new_issuer {
+            &link.new_issuers
+        } else {
+            &link.manifests
+        };
+        let left = lock(manifests).take(now_ms);
+        if left.is_none() {
+            link.stale_manifest.store(true, Ordering::Release);
+        }
+        left
     }
 
     /// Should the newer manifest of `server` not be had from itself, this hub of a room with it knows it.
@@ -235,4 +304,27 @@ impl Links {
 /// Nothing that holds these locks can leave its map half changed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: so many manifests are taken at once and one more in each while afterwards, none is saved up beyond that,
+    /// and a clock that is set back takes nothing away; by taking as many as there are.
+    #[test]
+    fn manifests_come_back_one_by_one() {
+        let mut manifests = Manifests::default();
+        let start_ms = 1_795_000_000_000;
+        let mut take_all = |now_ms| std::iter::from_fn(|| manifests.take(now_ms)).count();
+        let at_once = usize::try_from(MANIFESTS_AT_ONCE_MAX).unwrap();
+        assert_eq!(take_all(start_ms), at_once);
+        assert_eq!(take_all(start_ms + MANIFEST_EVERY_MS - 1), 0);
+        assert_eq!(take_all(start_ms + MANIFEST_EVERY_MS), 1);
+        assert_eq!(take_all(start_ms + 3 * MANIFEST_EVERY_MS + 1), 2);
+        assert_eq!(take_all(start_ms + 4 * MANIFEST_EVERY_MS), 1);
+        assert_eq!(take_all(start_ms + 1000 * MANIFEST_EVERY_MS), at_once);
+        assert_eq!(take_all(start_ms), at_once, "set back");
+        assert_eq!(take_all(start_ms + 2), 0);
+    }
 }

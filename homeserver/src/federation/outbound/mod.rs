@@ -30,6 +30,7 @@ use crate::node::{Hint, Node};
 use crate::store::{Part, StoreError, dead_letters, report};
 
 pub use links::{LinkStatus, Links};
+pub(in crate::federation) use links::{MANIFEST_EVERY_MS, MANIFESTS_AT_ONCE_MAX};
 pub use network::{Network, ResponseBody, TlsNetwork};
 pub(in crate::federation) use request::PROBLEM_BYTES_MAX;
 pub(super) use settle::clear;

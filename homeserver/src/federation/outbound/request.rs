@@ -38,6 +38,9 @@ pub(super) enum RequestError {
         /// How long it asks to wait.
         retry_after: Duration,
     },
+    /// The answer is signed with a key that no known manifest lists, and a newer one may not be asked for yet.
+    #[error("the receipt's key is in no known manifest, and the newest is asked for in a moment")]
+    KeysAwaited,
     /// The answer is not what the protocol says.
     #[error("the answer can't be used: {0}")]
     Unusable(String),

@@ -367,11 +367,15 @@ impl Worker {
             RequestError::Refused { retry_after, .. } => {
                 self.backoff.deferred(*retry_after, random)
             }
-            RequestError::Unusable(_) => self.backoff.deferred(Duration::ZERO, random),
+            RequestError::KeysAwaited | RequestError::Unusable(_) => {
+                self.backoff.deferred(Duration::ZERO, random)
+            }
         };
         let reachable = match error {
             RequestError::Unreachable(error) => Err(error.to_string()),
-            RequestError::Refused { .. } | RequestError::Unusable(_) => Ok(()),
+            RequestError::Refused { .. }
+            | RequestError::KeysAwaited
+            | RequestError::Unusable(_) => Ok(()),
         };
         let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         self.link.update(|status| {

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use federation_proto::agreement::{
-    Agreement, Amendment, Change as Difference, Consent, Decided, Document, Effect, Signed,
-    Statement,
+    Agreement, AgreementError, Amendment, Change as Difference, Consent, Decided, Document, Effect,
+    Signed, Statement,
 };
 use federation_proto::fingerprint::Fingerprint;
+use federation_proto::hash::Digest;
 use federation_proto::ids::ServerName;
+use federation_proto::keys::KeyId;
 use homeserver_api::admin::{
     AmendRequest, Amended, AmendmentEffect, ConsentRequest, Proposal, RefuseAmendmentRequest,
 };
@@ -22,7 +24,7 @@ use super::outgoing::push;
 use super::root;
 use super::standing::{by_current_keys, current, not_in_force};
 use super::statement::restated;
-use super::view::Restored;
+use super::view::{Restored, newest_known};
 use crate::audit::Actor;
 use crate::node::Node;
 use crate::store::peer::{self, OutgoingKind, PeerRecord, StoredManifest};
@@ -315,17 +317,26 @@ pub(super) async fn take_amendment(
         let agreement = standing(agreement, server, now_ms)?;
         not_older(&record, amendment.manifest(), now_ms)?;
         let changes = differences(&agreement, &amendment);
+        let before = agreement.signed().ok_or_else(|| not_in_force(server))?;
+        let before = consented_of(before).map(Consent::sha256);
         let (agreement, effect) = agreement
-            .change(|signed| signed.amend(amendment.clone(), now_ms))
-            .map_err(|rejected| rejected.error)?;
+            .change(|signed| {
+                let known = newest_known(server, &signed, &record);
+                let known: Vec<_> = known.iter().map(AsRef::as_ref).collect();
+                signed.amend_known(amendment.clone(), &known, now_ms)
+            })
+            .map_err(|rejected| match rejected.error {
+                AgreementError::UnknownIssuer => of_unknown_issuer(node, actor, server, &amendment),
+                error => error.into(),
+            })?;
         let action = match effect {
             Effect::Known => return Ok(Err(())),
             Effect::InForce => "peer.amended-by-partner",
             Effect::Proposed => "peer.amendment-proposed-by-partner",
         };
         let signed = agreement.signed().ok_or_else(|| not_in_force(server))?;
-        let in_force = signed.amendments(signed.side().other()).in_force();
-        let consented = in_force.and_then(|amended| amended.consent());
+        let consented = consented_of(signed);
+        let undone = before.filter(|before| Some(*before) != consented.map(Consent::sha256));
         // A consent to what this amendment has overtaken is worth nothing any more.
         record.outgoing.retain(|waits| {
             let bytes = Some(&waits.bytes);
@@ -339,11 +350,58 @@ pub(super) async fn take_amendment(
                 ..record
             },
             action,
-            detail: detail(&amendment, &changes),
+            detail: match undone {
+                Some(undone) => format!(
+                    "{}; it was made instead of the one that was consented to here: consent {undone} is undone",
+                    detail(&amendment, &changes)
+                ),
+                None => detail(&amendment, &changes),
+            },
             answer: (),
         }))
     })
     .await
+}
+
+/// Our consent to the partner's amendment in force.
+fn consented_of(signed: &Signed) -> Option<&Consent> {
+    let in_force = signed.amendments(signed.side().other()).in_force();
+    in_force.and_then(federation_proto::agreement::Amended::consent)
+}
+
+/// Why an amendment is not taken that names another root and that nobody known has signed. Its maker may have an
+/// issuing CA that is not known here yet: the manifest under the root in force says so, and is fetched.
+fn of_unknown_issuer(
+    node: &Node,
+    actor: &Actor,
+    server: &ServerName,
+    amendment: &Amendment,
+) -> PeeringError {
+    let refused = PeeringError::from(AgreementError::UnknownIssuer);
+    let known = node
+        .peers
+        .get(server)
+        .and_then(|peer| peer.manifest.clone());
+    if known.is_none_or(|known| amendment.manifest().serial() <= known.serial()) {
+        return refused;
+    }
+    if !matches!(actor, Actor::Peer(_)) {
+        node.links.fetch_manifest(server);
+        return PeeringError::Document(format!(
+            "{refused}. A newer manifest of {server} is asked for: take the document again when `hsctl audit` has its \
+             `peer.keys-changed`"
+        ));
+    }
+    let issuer = Digest::of(amendment.manifest().identity().issuing());
+    let (issuer, now_ms) = (KeyId::of(issuer.as_bytes()), node.clock.now_ms());
+    if node.links.await_key(server, issuer, now_ms) {
+        return PeeringError::KeysAwaited(
+            "the amendment names another root and is signed by an issuing CA that is not known here: your newest \
+             manifest under the root in force is asked for, bring this again"
+                .to_owned(),
+        );
+    }
+    refused
 }
 
 /// Takes a consent that the peer itself has brought.

@@ -7,7 +7,7 @@ use federation_proto::ids::ServerName;
 
 use super::error::PeeringError;
 use super::view::Restored;
-use crate::audit::{self, Actor, Event};
+use crate::audit::{self, Actor, Event, PeerEvent};
 use crate::node::{Hint, Node, to_its_end};
 use crate::store::peer::{self, PeerRecord};
 use crate::store::{Part, PartOutcome, StoreError};
@@ -60,11 +60,23 @@ pub(super) async fn change<T>(
             subject: server.to_string(),
             detail: change.detail,
         };
-        audit::record(&mut part, &event);
+        // What a peer does by itself it can do as often as it likes.
+        let noted = match actor {
+            Actor::Peer(peer) => {
+                let (peer, code) = (peer.clone(), None);
+                let event = PeerEvent { peer, code, event };
+                Some(node.from_peers.record(&mut part, event))
+            }
+            _ => {
+                audit::record(&mut part, &event);
+                None
+            }
+        };
         let act = commit(Arc::clone(node), server.clone(), part);
         if to_its_end(act).await? == PartOutcome::Committed {
             return Ok(change.answer);
         }
+        node.from_peers.take_back(noted.into_iter().collect());
     }
     Err(PeeringError::Busy)
 }

@@ -41,7 +41,7 @@ pub struct PeerView {
     /// What TLS pinned for the peer before we consented to its new root, while it may not know of that.
     pub(super) former: Option<PeerAnchor>,
     /// The newest of the peer's key manifests under that former root.
-    pub(super) former_manifest: Option<Arc<Manifest>>,
+    pub former_manifest: Option<Arc<Manifest>>,
     /// The root of ours that the agreement pins at the peer; `None`: it has no agreement.
     pub our_root: Option<Bytes>,
     /// The root of ours in an amendment that waits for the peer's consent.

@@ -23,6 +23,9 @@ pub enum PeeringError {
     /// Something else has to reach the partner first: the document may come again.
     #[error("{0}")]
     NotYet(String),
+    /// A manifest that would say whether it is the partner's is about to be fetched: it may come again soon.
+    #[error("{0}")]
+    KeysAwaited(String),
     /// What the administrator wants to state can't be stated.
     #[error("{0}")]
     Statement(String),
@@ -52,6 +55,7 @@ impl From<AgreementError> for PeeringError {
             AgreementError::NotForUs { .. }
             | AgreementError::OtherPartner { .. }
             | AgreementError::WithItself
+            | AgreementError::UnknownIssuer
             | AgreementError::NotTheFirst
             | AgreementError::NoCommonVersion { .. } => Self::Document(error.to_string()),
             // The document is in order, but does not fit what was confirmed, or how things stand.

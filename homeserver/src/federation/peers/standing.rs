@@ -13,6 +13,7 @@ use super::outgoing::push_standing;
 use super::root;
 use super::view::stored_manifest;
 use crate::audit::{Actor, Event};
+use crate::federation::outbound::{MANIFEST_EVERY_MS, MANIFESTS_AT_ONCE_MAX};
 use crate::node::Node;
 use crate::store::StoreError;
 use crate::store::peer::{OutgoingDocument, OutgoingKind, PeerRecord, StoredManifest};
@@ -164,7 +165,8 @@ pub async fn countersignature_delivered(
 }
 
 /// Takes a manifest that the peer has sent, when it is newer than the known one. One that does not hold, or
-/// goes back behind the known one, is audited: somebody may have taken the peer over.
+/// goes back behind the known one, is audited: somebody may have taken the peer over. One that comes too soon
+/// after many others is not taken, and asked for again later.
 pub async fn take_manifest(
     node: &Arc<Node>,
     server: &ServerName,
@@ -220,6 +222,19 @@ async fn take_checked_manifest(
     };
     let root = known.identity().root();
     if taken.serial() > known.serial() {
+        let new_issuer = taken.body().issuing_certificate != known.body().issuing_certificate;
+        let Some(left) = node.links.take_manifest(server, new_issuer, now_ms) else {
+            return Err(PeeringError::NotYet(format!(
+                "{server} has changed its keys {MANIFESTS_AT_ONCE_MAX} times: from then on one manifest in \
+                 {} minutes is taken",
+                MANIFEST_EVERY_MS / 60_000
+            )));
+        };
+        let often = if left == 0 {
+            ": it changes its keys often, the next is taken in a few minutes"
+        } else {
+            ""
+        };
         let actor = Actor::Peer(server.clone());
         change(node, &actor, server, |found| {
             let (record, _) = current(found, server)?;
@@ -238,7 +253,7 @@ async fn take_checked_manifest(
                     ..record
                 },
                 action: "peer.keys-changed",
-                detail: format!("manifest serial {}", taken.serial()),
+                detail: format!("manifest serial {}{often}", taken.serial()),
                 answer: (),
             }))
         })

@@ -166,6 +166,21 @@ fn former(server: &ServerName, signed: &Signed, record: &PeerRecord) -> Option<A
     })
 }
 
+/// The newest known manifests of the partner: one under each root that it may sign under.
+pub(super) fn newest_known(
+    server: &ServerName,
+    signed: &Signed,
+    record: &PeerRecord,
+) -> Vec<Arc<Manifest>> {
+    let in_force = Partner::of(signed.theirs(), signed.partner_manifest());
+    let in_force = match &record.manifest {
+        Some(stored) => newest(server, &in_force, stored),
+        None => Arc::new(in_force.manifest),
+    };
+    let former = former(server, signed, record);
+    std::iter::once(in_force).chain(former).collect()
+}
+
 fn waiting(current: &Stored) -> Option<WaitingBounds> {
     let effective = current.signed()?.effective();
     Some(WaitingBounds {

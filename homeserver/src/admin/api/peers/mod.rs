@@ -28,7 +28,9 @@ impl From<PeeringError> for AdminError {
                 Self::Malformed(error.to_string())
             }
             PeeringError::State(_) => Self::Conflict("conflict", error.to_string()),
-            PeeringError::Busy | PeeringError::NotYet(_) => Self::Busy(error.to_string()),
+            PeeringError::Busy | PeeringError::NotYet(_) | PeeringError::KeysAwaited(_) => {
+                Self::Busy(error.to_string())
+            }
             PeeringError::Internal(text) => Self::Internal(text),
             PeeringError::Store(error) => error.into(),
         }

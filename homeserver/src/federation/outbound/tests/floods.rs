@@ -6,6 +6,7 @@ use federation_proto::limits::{
     GROUP_INFO_BYTES_MAX, TRANSACTION_ENVELOPES_MAX, TRANSACTIONS_UNDER_WAY_MAX,
 };
 use federation_proto::payload::{GroupInfoRequest, KeyRequest, KeysOf, Payload, Sender};
+use futures_util::FutureExt as _;
 use homeserver_api::admin::AuditEntry;
 
 use super::*;
@@ -161,6 +162,51 @@ async fn refused_answers_are_a_flood() {
     let (entries, events) = told(&log(&a).await, "envelope.given-up");
     assert!(entries <= LISTED_MAX, "{entries}");
     assert_eq!(events, 20_000);
+}
+
+/// Goal: a transaction that a peer takes back, once it has sent it, costs it as much as one whose answer it waits for.
+/// Method: as many as may be under way, full of requests that are refused, each dropped as a reset stream is.
+#[tokio::test]
+async fn what_is_taken_back_is_counted() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    peered(&a, &b).await;
+    let size = u64::try_from(TRANSACTION_ENVELOPES_MAX).unwrap();
+    let signed = |first: u64, count: u64| {
+        let made = (first..first + count).map(|n| {
+            let (lane, sequence, payload) = for_group_info(n);
+            envelope(&b, lane, sequence, &payload)
+        });
+        let key = b.node.keys.envelope_key();
+        let signed = transaction::sign(&key, &link(&b, &a), &made.collect::<Vec<_>>());
+        signed.unwrap().bytes
+    };
+    let request = |bytes: Bytes| {
+        let body = padding::pad(&bytes);
+        let request = Request::post(paths::TRANSACTIONS).header("content-length", body.len());
+        request.body(body).unwrap()
+    };
+    let under_way = u64::try_from(TRANSACTIONS_UNDER_WAY_MAX).unwrap();
+    for n in 0..under_way {
+        let asked = b
+            .network
+            .request(&a.node.server, request(signed(n * size, size)));
+        assert!(asked.now_or_never().is_none());
+    }
+    let last = signed(under_way * size, 1);
+    // Of 4,096 refused, 2,000 were saved up, and a hundred are made good in a second; one second as long as the first
+    // of them are under way.
+    let mut waits_s = 0;
+    while waits_s < 21 {
+        let asked = b.network.request(&a.node.server, request(last.clone()));
+        let answer = asked.await.unwrap();
+        assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
+        let wait_s = answer.headers()["retry-after"].to_str().unwrap();
+        waits_s = wait_s.parse().unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(waits_s, 21);
+    let (_, refused) = told(&log(&a).await, "group-info.refused");
+    assert_eq!(refused, under_way * size);
 }
 
 /// Goal: a peer that takes other envelopes to positions that are taken leaves as little. Method: a thousand envelopes

@@ -187,6 +187,14 @@ pub(super) fn prepare(side: &Side) -> Fingerprint {
         .fingerprint
 }
 
+/// `at` learns which issuing CA `of` has, as it does by itself where its worker runs.
+pub(super) async fn learn_issuing_ca(at: &Side, of: &Side) {
+    let newest = root::manifest_for(&of.node, &at.node.server);
+    peers::take_manifest(&at.node, &of.node.server, newest.bytes().clone())
+        .await
+        .unwrap();
+}
+
 pub(super) async fn announce(side: &Side) {
     root::announce(&side.node, &admin(), &[]).await.unwrap();
 }
@@ -496,6 +504,7 @@ async fn agreements_change_meanwhile() {
     a.clock.advance_ms(HOUR_MS);
     b.clock.advance_ms(HOUR_MS);
     let fingerprint = prepare(&a);
+    learn_issuing_ca(&b, &a).await;
     announce(&a).await;
     let (mut to_a, mut to_b) = (worker(&b, &a), worker(&a, &b));
     drain(&mut to_b).await;
@@ -576,6 +585,7 @@ async fn keys_change_while_a_consent_is_on_its_way() {
     a.clock.advance_ms(HOUR_MS);
     b.clock.advance_ms(HOUR_MS);
     let fingerprint = prepare(&a);
+    learn_issuing_ca(&b, &a).await;
     announce(&a).await;
     drain(&mut worker(&a, &b)).await;
     consent(&b, &a, &fingerprint).await.unwrap();

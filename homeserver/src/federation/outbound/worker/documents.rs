@@ -16,6 +16,8 @@ use crate::store::peer::OutgoingKind;
 
 /// A document that the peer could not take is brought again after this time; mail goes on meanwhile.
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// A peer may ask for it sooner, and not sooner than this.
+const AGAIN_AFTER_MIN: Duration = Duration::from_secs(5);
 /// A former peer is told that the agreement has ended until its last day, and for no longer than this.
 const FAREWELL_MS_MAX: u64 = 30 * DAY_MS;
 /// After this time it is called only
@@ -30,6 +32,15 @@ fn is_final(status: StatusCode) -> bool {
         status,
         StatusCode::CONFLICT | StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE
     )
+}
+
+fn again_after(error: &RequestError) -> Duration {
+    match error {
+        RequestError::Refused { retry_after, .. } if !retry_after.is_zero() => {
+            (*retry_after).clamp(AGAIN_AFTER_MIN, AGAIN_AFTER)
+        }
+        _ => AGAIN_AFTER,
+    }
 }
 
 impl Worker {
@@ -79,7 +90,7 @@ impl Worker {
             }
             Err(error) => {
                 tracing::warn!(server = %self.server, %error, "a document was not taken");
-                self.documents_at = Some(Instant::now() + AGAIN_AFTER);
+                self.documents_at = Some(Instant::now() + again_after(&error));
                 self.link
                     .update(|status| status.last_error = Some(error.to_string()));
                 return Ok(None);

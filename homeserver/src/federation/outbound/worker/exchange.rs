@@ -5,6 +5,7 @@
 //! signature, or when the first one takes its time: a link that is answered at once gathers better batches.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use federation_proto::codec::Wire;
@@ -12,6 +13,7 @@ use federation_proto::exchange::ExchangeProof;
 use federation_proto::limits::{
     RECEIPT_BYTES_MAX, TRANSACTIONS_UNDER_WAY_BYTES_MAX, TRANSACTIONS_UNDER_WAY_MAX,
 };
+use federation_proto::manifest::Manifest;
 use federation_proto::padding::padded_length;
 use federation_proto::receipt::{self, Receipt};
 use federation_proto::transaction::{self, Link, SignedTransaction};
@@ -24,6 +26,7 @@ use tokio::time::Instant;
 use super::expiry::ended_rows;
 use super::greeting::fetch_manifest;
 use super::{Step, Worker, reached};
+use crate::federation::outbound::links;
 use crate::federation::outbound::network::Network;
 use crate::federation::outbound::queue::Load;
 use crate::federation::outbound::request::{self, RequestError};
@@ -190,8 +193,9 @@ impl Worker {
         }
         let (node, network) = (Arc::clone(&self.node), Arc::clone(&self.network));
         let (bytes, peer) = (length(&signed), Arc::clone(peer));
+        let bell = Arc::clone(&self.link);
         let exchange = async move {
-            let result = exchange(&node, network.as_ref(), &peer, &link, &signed).await;
+            let result = exchange(&node, network.as_ref(), &peer, (&link, &bell), &signed).await;
             Answered {
                 load,
                 signed,
@@ -289,7 +293,7 @@ async fn exchange(
     node: &Arc<Node>,
     network: &dyn Network,
     peer: &PeerView,
-    link: &Link,
+    (link, bell): (&Link, &links::Link),
     signed: &SignedTransaction,
 ) -> Result<Receipt, RequestError> {
     let answer = request::send(
@@ -309,13 +313,35 @@ async fn exchange(
         .as_ref()
         .ok_or_else(|| unusable(&"its keys are not known"))?;
     let now_ms = node.clock.now_ms();
-    match receipt.clone().verify(known, link, now_ms) {
-        Err(error) if error.is_of_key() => {
-            // The peer has changed its keys: its new manifest says so.
-            let manifest = fetch_manifest(node, network, peer).await?;
-            receipt.verify(&manifest, link, now_ms)
-        }
-        verdict => verdict,
+    let verify = |manifest: &Manifest| receipt.clone().verify(manifest, link, now_ms);
+    match verify(known) {
+        // The peer has changed its keys: its new manifest says so.
+        Err(error) if error.is_of_key() => {}
+        verdict => return verdict.map_err(|error| unusable(&error)),
     }
-    .map_err(|error| unusable(&error))
+    // Transactions that are answered together learn of it together.
+    let _turn = bell.asking.lock().await;
+    let now_known = node.peers.get(&peer.server);
+    let now_known = now_known.iter().flat_map(|peer| {
+        let manifests = [&peer.manifest, &peer.former_manifest];
+        manifests.into_iter().flatten()
+    });
+    for manifest in now_known {
+        match verify(manifest) {
+            Err(error) if error.is_of_key() => {}
+            verdict => return verdict.map_err(|error| unusable(&error)),
+        }
+    }
+    // Each newer manifest is an act that stays: a peer that has another for each receipt waits.
+    if !bell.may_ask_for_manifest(now_ms) {
+        bell.stale_manifest.store(true, Ordering::Release);
+        return Err(RequestError::KeysAwaited);
+    }
+    let newest = match fetch_manifest(node, network, peer).await {
+        Err(RequestError::Unusable(_)) if !bell.may_take_manifest(now_ms) => {
+            return Err(RequestError::KeysAwaited);
+        }
+        fetched => fetched?,
+    };
+    verify(&newest).map_err(|error| unusable(&error))
 }

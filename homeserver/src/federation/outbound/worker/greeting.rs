@@ -102,6 +102,10 @@ impl Worker {
             return Ok(());
         };
         self.link.stale_manifest.store(true, Ordering::Release);
+        if !self.link.may_take_manifest(self.node.clock.now_ms()) {
+            // It changes its keys too often to be asked: mail goes on with those that are known.
+            return Ok(());
+        }
         self.ask_hub(peer);
         Err(error)
     }

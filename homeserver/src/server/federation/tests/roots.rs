@@ -7,6 +7,7 @@ use http::Method;
 
 use super::*;
 use crate::node::Node;
+use crate::organisation::root_change;
 use crate::store::Part;
 use crate::store::peer::{self, PeerRecord};
 
@@ -24,6 +25,28 @@ async fn change_record(node: &Node, of: &ServerName, change: impl FnOnce(Agreeme
     node.peers.refresh(node).await.unwrap();
 }
 
+/// `renewed` gets the keys that `of` has after a change of its root, and `at` has heard of the issuing CA that is new with
+/// it, as far as the present root has certified that; `of` itself goes on with those of before.
+async fn change_root(of: &Side, renewed: &Side, at: &Side) {
+    let place = tempfile::tempdir().unwrap();
+    let folder = KeyFolder::at(place.path().join("keys"));
+    folder.create(&of.node.keys).unwrap();
+    let (now_ms, random) = (of.node.clock.now_ms(), of.node.random.as_ref());
+    let keys = folder.load(&of.node.server, now_ms, random).unwrap();
+    let new = root_change::prepare_in_memory(&keys, &of.root_key, now_ms, random).unwrap();
+    let present = Bytes::from(keys.root().to_vec());
+    let newest = keys.manifest_under(&present).unwrap().bytes().clone();
+    peers::take_manifest(&at.node, &of.node.server, newest)
+        .await
+        .unwrap();
+    let to = *new.fingerprint.digest().as_bytes();
+    for asked in [Asked::SwitchRoot { to }, Asked::ForgetRoot] {
+        let changed = keys.asked(&asked, now_ms, random).unwrap().unwrap();
+        keys.take(&changed);
+        renewed.node.keys.take(&changed);
+    }
+}
+
 /// Goal: from its consent to a new root until that has arrived, a side takes the proposer's chains to
 /// either root, both ways, so that the proposer can be told, and from then on the new root alone, on open
 /// connections too (PEER-055). Method: a proposer that runs on its old keys, another listener with its
@@ -34,6 +57,11 @@ async fn a_new_root_counts_beside_the_old_one_until_the_proposer_knows() {
     let [renewed] = sides(["b.example"]);
     peered(&a, &b).await;
     let (us, them) = (&a.node.server, &b.node.server);
+    // Of two issuing CAs the later one counts.
+    for side in [&a, &b, &renewed] {
+        side.clock.advance_ms(60 * 60 * 1000);
+    }
+    change_root(&b, &renewed, &a).await;
     let (old, new, own) = (
         serving(&b).await,
         serving(&renewed).await,
