@@ -69,7 +69,7 @@ async fn lost_documents_are_given_again() {
         contact: String::new(),
     };
     let acceptance = peers::accept(&b.node, &admin(), &accept).await.unwrap();
-    b.clock.advance(std::time::Duration::from_mins(5));
+    b.clock.advance_ms(5 * 60 * 1000);
     let (said, _) = lines(&b, &offer).await;
     assert!(said.contains("accepted here already"), "{said}");
     let again = peers::accept(&b.node, &admin(), &accept).await.unwrap();
@@ -83,7 +83,7 @@ async fn lost_documents_are_given_again() {
         document: acceptance.clone(),
     };
     let first = peers::countersign(&a.node, &admin(), &countersign).await;
-    a.clock.advance(std::time::Duration::from_mins(5));
+    a.clock.advance_ms(5 * 60 * 1000);
     let (said, theirs) = lines(&a, &acceptance).await;
     assert!(said.contains("countersigned already"), "{said}");
     let second = peers::countersign(&a.node, &admin(), &countersign).await;
