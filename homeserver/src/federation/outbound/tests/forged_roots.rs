@@ -5,8 +5,8 @@ use federation_proto::hash::Digest;
 use federation_proto::manifest::ManifestBody;
 use homeserver_api::admin::{AmendRequest, ConsentRequest};
 
-use super::keys::{change, pass, rotate, serial_known, until};
-use super::roots::{announce, learn_issuing_ca, prepare};
+use super::keys::{change, learn_issuing_ca, pass, rotate, serial_known, until};
+use super::roots::{announce, prepare};
 use super::*;
 use crate::audit;
 use crate::federation::outbound::{MANIFESTS_AT_ONCE_MAX, run};

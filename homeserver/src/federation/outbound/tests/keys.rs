@@ -54,6 +54,14 @@ pub(super) async fn until(sides: &[&Side], mut is_so: impl AsyncFnMut() -> bool)
     panic!("it never came to that");
 }
 
+/// `at` learns which issuing CA `of` has, as it does by itself where its worker runs.
+pub(super) async fn learn_issuing_ca(at: &Side, of: &Side) {
+    let newest = peers::root::manifest_for(&of.node, &at.node.server);
+    peers::take_manifest(&at.node, &of.node.server, newest.bytes().clone())
+        .await
+        .unwrap();
+}
+
 pub(super) fn serial_known(at: &Side, of: &Side) -> u64 {
     let view = at.node.peers.get(&of.node.server).unwrap();
     view.manifest.clone().unwrap().serial()

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::keys::{change, pass, rotate, serial_known, until};
+use super::keys::{change, learn_issuing_ca, pass, rotate, serial_known, until};
 use super::*;
 use crate::audit;
 use crate::federation::outbound::run;
@@ -185,14 +185,6 @@ pub(super) fn prepare(side: &Side) -> Fingerprint {
     root_change::prepare_in_memory(keys, &side.root_key, now_ms, random)
         .unwrap()
         .fingerprint
-}
-
-/// `at` learns which issuing CA `of` has, as it does by itself where its worker runs.
-pub(super) async fn learn_issuing_ca(at: &Side, of: &Side) {
-    let newest = root::manifest_for(&of.node, &at.node.server);
-    peers::take_manifest(&at.node, &of.node.server, newest.bytes().clone())
-        .await
-        .unwrap();
 }
 
 pub(super) async fn announce(side: &Side) {

@@ -89,6 +89,7 @@ async fn a_new_root_counts_beside_the_old_one_until_the_proposer_knows() {
     let mut statement = signed.ours().clone();
     statement.root = keys.root().to_vec().into();
     statement.manifest = keys.manifest().bytes().clone();
+    statement.made_ms = b.node.clock.now_ms();
     let amendment = signed
         .amendment(statement, &keys.issuing_key(), random)
         .unwrap();
