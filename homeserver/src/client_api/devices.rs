@@ -5,9 +5,9 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse, Response};
 use federation_proto::ids::DeviceId;
-use homeserver_api::client::{ApproveRequest, EnrolRequest};
+use homeserver_api::client::{ApproveRequest, EnrolPending, EnrolRequest, EnrolResponse};
 
 use super::access::bearer_token;
 use super::error::ApiError;
@@ -22,19 +22,19 @@ use crate::store::device::DeviceOf;
 pub(super) async fn enrol(
     State(node): State<Arc<Node>>,
     Json(request): Json<EnrolRequest>,
-) -> Result<Response, ApiError> {
+) -> Result<Answer<(StatusCode, axum::Json<EnrolResponse>)>, ApiError> {
     let enrolled = enrolment::enrol(&node, request).await?;
-    Ok(answer(enrolled))
+    Ok(answer(StatusCode::CREATED, enrolled))
 }
 
 /// `POST /v1/devices/waiting`: with the token of a device that waits, which is none of a device's yet.
 pub(super) async fn poll(
     State(node): State<Arc<Node>>,
     headers: HeaderMap,
-) -> Result<Response, ApiError> {
+) -> Result<Answer<(StatusCode, axum::Json<EnrolResponse>)>, ApiError> {
     let token = bearer_token(&headers).ok_or_else(ApiError::unauthenticated)?;
     let enrolled = enrolment::poll(&node, token).await?;
-    Ok(answer(enrolled))
+    Ok(answer(StatusCode::CREATED, enrolled))
 }
 
 /// `POST /v1/devices/waiting/{device}`
@@ -73,9 +73,20 @@ pub(super) async fn remove(
 }
 
 /// A device, or that it waits.
-fn answer(enrolled: Enrolled) -> Response {
+type Answer<T> = std::result::Result<T, Waits>;
+
+/// Not an error: the device has to be approved first.
+pub(super) struct Waits(Box<EnrolPending>);
+
+impl IntoResponse for Waits {
+    fn into_response(self) -> Response {
+        (StatusCode::ACCEPTED, axum::Json(*self.0)).into_response()
+    }
+}
+
+fn answer(now: StatusCode, enrolled: Enrolled) -> Answer<(StatusCode, axum::Json<EnrolResponse>)> {
     match enrolled {
-        Enrolled::Now(response) => (StatusCode::CREATED, axum::Json(response)).into_response(),
-        Enrolled::Waits(pending) => (StatusCode::ACCEPTED, axum::Json(pending)).into_response(),
+        Enrolled::Now(response) => Ok((now, axum::Json(response))),
+        Enrolled::Waits(pending) => Err(Waits(Box::new(pending))),
     }
 }
