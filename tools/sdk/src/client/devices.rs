@@ -140,7 +140,7 @@ async fn with_code(shared: &Arc<Shared>, typed: &str) -> Result<WaitingDevice, E
 /// The safety number with somebody, by the newest devices of both as far as they can be had now.
 pub(super) async fn safety(shared: &Arc<Shared>, address: &Address) -> Result<SafetyNumber, Error> {
     let mut newest = false;
-    if matches!(*shared.link.borrow(), Link::Up) {
+    if matches!(*shared.link.borrow(), Link::Up | Link::CaughtUp) {
         newest_own_history(shared).await?;
         let until = Instant::now() + NEWEST_WITHIN;
         // What was asked before may have been answered before, too.
