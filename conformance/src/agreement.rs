@@ -148,23 +148,32 @@ pub(crate) fn countersignature(
     signed(peer, b"entente countersignature", &body)
 }
 
-/// The envelope keys that a manifest lists.
-pub(crate) fn envelope_keys(manifest: &[u8]) -> Option<Vec<[u8; 32]>> {
+/// What a manifest lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ServerKeys {
+    /// The issuing CA's certificate.
+    pub(crate) issuing: Vec<u8>,
+    /// The envelope keys.
+    pub(crate) envelope: Vec<[u8; 32]>,
+}
+
+/// The keys that a manifest lists.
+pub(crate) fn server_keys(manifest: &[u8]) -> Option<ServerKeys> {
     let mut input = Decoder::new(manifest);
-    // The second format says at its end which keys are revoked.
-    if !matches!(input.u16()?, 1 | 2) {
+    // The second format says at its end which keys are revoked, the third which roots there were.
+    if !matches!(input.u16()?, 1..=3) {
         return None;
     }
     let _server = input.text(1)?;
     let _numbers = (input.u64()?, input.u64()?);
-    let _issuing = input.vector(2)?;
+    let issuing = input.vector(2)?.to_vec();
     let mut keys = Decoder::new(input.vector(4)?);
-    let mut found = Vec::new();
+    let mut envelope = Vec::new();
     while !keys.is_empty() {
-        found.push(keys.fixed()?);
+        envelope.push(keys.fixed()?);
         let _validity = (keys.u64()?, keys.u64()?);
     }
-    Some(found)
+    Some(ServerKeys { issuing, envelope })
 }
 
 fn signed(peer: &Organisation, label: &[u8], body: &[u8]) -> Result<Vec<u8>> {
@@ -297,21 +306,22 @@ mod tests {
 
         /// Goal: a manifest's keys are read in their order, and half a list is none. Method: any keys.
         #[test]
-        fn manifests_list_their_keys(keys: Vec<[u8; 32]>, cut in 1..48_usize) {
+        fn manifests_list_their_keys(keys: Vec<[u8; 32]>, format in 1..=3_u16, cut in 1..48_usize) {
             let list = keys.iter().fold(Encoder::new(), |list, key| list.fixed(key).u64(1).u64(2)).finish();
             let manifest = |list: &[u8]| {
-                Encoder::new().u16(1).vector(1, b"a.example").u64(1).u64(2).vector(2, b"issuing").vector(4, list).finish()
+                Encoder::new().u16(format).vector(1, b"a.example").u64(1).u64(2).vector(2, b"issuing").vector(4, list).finish()
             };
             let half = list.len().saturating_sub(cut);
-            prop_assert_eq!(envelope_keys(&manifest(&list)), Some(keys.clone()));
-            prop_assert!(keys.is_empty() || envelope_keys(&manifest(&list[..half])).is_none());
+            let listed = ServerKeys { issuing: b"issuing".to_vec(), envelope: keys.clone() };
+            prop_assert_eq!(server_keys(&manifest(&list)), Some(listed));
+            prop_assert!(keys.is_empty() || server_keys(&manifest(&list[..half])).is_none());
         }
 
         /// Goal: any bytes are a document or none. Method: any bytes.
         #[test]
         fn any_bytes(bytes: Vec<u8>) {
             let _ = parse_acceptance(&bytes);
-            let _ = envelope_keys(&bytes);
+            let _ = server_keys(&bytes);
         }
     }
 }

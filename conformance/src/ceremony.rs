@@ -118,7 +118,7 @@ pub(crate) async fn agree(
     peer: &Organisation,
     endpoint: &str,
     operations: &[u8],
-) -> Result<Vec<[u8; 32]>> {
+) -> Result<agreement::ServerKeys> {
     // Papers of several peers lie side by side.
     let in_exchange = |name: &str| arguments.exchange.join(format!("{}.{name}", peer.name));
     let server = arguments.target.server.as_str();
@@ -165,7 +165,7 @@ pub(crate) async fn agree(
             wait_for(&in_exchange("active")).await?;
         }
     }
-    agreement::envelope_keys(&acceptance.manifest).ok_or(Failure::Document {
+    agreement::server_keys(&acceptance.manifest).ok_or(Failure::Document {
         document: "manifest",
         problem: "its bytes do not decode",
     })

@@ -107,7 +107,7 @@ pub(crate) struct History {
     pub(crate) size: u64,
     root: [u8; 32],
     signed: Vec<u8>,
-    issuing: Vec<u8>,
+    pub(crate) issuing: Vec<u8>,
     signature: Vec<u8>,
     growth: Vec<(u64, Vec<[u8; 32]>)>,
 }
@@ -213,11 +213,35 @@ impl History {
         })
     }
 
-    /// Whether it shows that the log has grown from what an earlier history showed (RFC 9162, section 2.1.4.2).
-    pub(crate) fn has_grown_from(&self, earlier: &Self) -> bool {
-        let (first, second) = (earlier.size, self.size);
+    /// The log as it is: its size and its root.
+    pub(crate) const fn now(&self) -> (u64, [u8; 32]) {
+        (self.size, self.root)
+    }
+
+    /// The log as it was when the newest statement had just been written: that is the last leaf then, and what stands
+    /// to the left of it has not changed since.
+    pub(crate) fn at_its_newest(&self) -> Option<(u64, [u8; 32])> {
+        let mut last = self.size.checked_sub(1)?;
+        let (mut at, mut root) = (self.index, self.statements.last()?.hash);
+        for sibling in &self.path {
+            if at % 2 == 1 || at == last {
+                root = node(sibling, &root);
+                while at.is_multiple_of(2) && at != 0 {
+                    at /= 2;
+                    last /= 2;
+                }
+            }
+            at /= 2;
+            last /= 2;
+        }
+        Some((self.index.checked_add(1)?, root))
+    }
+
+    /// Whether it shows that the log has grown from this size and root (RFC 9162, section 2.1.4.2).
+    pub(crate) fn has_grown_from(&self, (first, first_root): (u64, [u8; 32])) -> bool {
+        let second = self.size;
         if first == second {
-            return earlier.root == self.root;
+            return first_root == self.root;
         }
         let shown = self.growth.iter().find(|(from, _)| *from == first);
         let Some((_, path)) = shown.filter(|_| 0 < first && first < second) else {
@@ -225,7 +249,7 @@ impl History {
         };
         let mut rest = path.iter();
         let start = match first.is_power_of_two() {
-            true => Some(&earlier.root),
+            true => Some(&first_root),
             false => rest.next(),
         };
         let Some(start) = start else {
@@ -254,7 +278,7 @@ impl History {
             at /= 2;
             last /= 2;
         }
-        last == 0 && old == earlier.root && new == self.root
+        last == 0 && old == first_root && new == self.root
     }
 }
 
@@ -293,7 +317,8 @@ mod tests {
         let bytes = made();
         let history = read(&bytes).unwrap();
         assert!(holds(&history));
-        assert!(history.has_grown_from(&history));
+        assert!(history.has_grown_from(history.now()));
+        assert_eq!(history.at_its_newest(), Some(history.now()));
         assert_eq!(history.statements[0].device, [2; 16]);
         for at in 0..bytes.len() {
             let mut other = bytes.clone();
@@ -302,12 +327,43 @@ mod tests {
         }
     }
 
+    /// Goal: the log as it was is found from the newest statement's place, and growth from it is taken; other growth is not.
+    /// Method: logs of three leaves, by hand as RFC 9162 draws them, and a byte changed.
+    #[test]
+    fn a_log_grows() {
+        let leaves = [[1; 32], [2; 32], [3; 32]];
+        let two = node(&leaves[0], &leaves[1]);
+        let three = node(&two, &leaves[2]);
+        let mut history = read(&made()).unwrap();
+        (history.size, history.root) = (3, three);
+        for (index, path, was) in [
+            (0, vec![leaves[1], leaves[2]], leaves[0]),
+            (1, vec![leaves[0], leaves[2]], two),
+            (2, vec![two], three),
+        ] {
+            history.index = index;
+            history.path = path;
+            history.statements[0].hash = leaves[usize::try_from(index).unwrap()];
+            assert!(history.is_in_the_log());
+            assert_eq!(history.at_its_newest(), Some((index + 1, was)));
+        }
+        history.growth = vec![(1, vec![leaves[1], leaves[2]]), (2, vec![leaves[2]])];
+        assert!(history.has_grown_from((1, leaves[0])));
+        assert!(history.has_grown_from((2, two)));
+        assert!(!history.has_grown_from((2, leaves[0])));
+        history.growth[1].1[0][0] ^= 1;
+        assert!(!history.has_grown_from((2, two)));
+        history.growth.clear();
+        assert!(!history.has_grown_from((1, leaves[0])));
+    }
+
     proptest! {
         /// Goal: no bytes make the reader panic. Method: any bytes.
         #[test]
         fn any_bytes(bytes: Vec<u8>) {
             if let Some(history) = read(&bytes) {
-                let _ = (holds(&history), history.has_grown_from(&history));
+                let _ = (holds(&history), history.at_its_newest());
+                let _ = history.has_grown_from((1, history.root));
             }
         }
     }

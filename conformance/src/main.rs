@@ -149,7 +149,7 @@ async fn world(arguments: &RunArguments, name: &str, operations: &[u8]) -> Resul
     let endpoint = served.address.to_string();
     let server_keys = agree(&arguments.ceremony, &peer, &endpoint, operations).await?;
     let target = arguments.ceremony.target.target();
-    mailbox.open(&target.server, &server_keys);
+    mailbox.open(&target.server, &server_keys.envelope);
     Ok(World {
         target,
         peer,

@@ -467,6 +467,38 @@ pub(crate) fn read_refusal(reader: &mut Reader) -> Result<Refusal, DecodeError> 
     })
 }
 
+/// What was asked for, or why not.
+pub(crate) fn write_result<T>(
+    writer: &mut Writer,
+    result: &Result<T, Refusal>,
+    write: impl FnOnce(&mut Writer, &T),
+) {
+    match result {
+        Ok(found) => {
+            writer.u8(1);
+            write(writer, found);
+        }
+        Err(refusal) => {
+            writer.u8(2);
+            write_refusal(writer, refusal);
+        }
+    }
+}
+
+pub(crate) fn read_result<T>(
+    reader: &mut Reader,
+    read: impl FnOnce(&mut Reader) -> Result<T, DecodeError>,
+) -> Result<Result<T, Refusal>, DecodeError> {
+    match reader.u8("result")? {
+        1 => Ok(Ok(read(reader)?)),
+        2 => Ok(Err(read_refusal(reader)?)),
+        value => Err(DecodeError::UnknownValue {
+            what: "result",
+            value: value.into(),
+        }),
+    }
+}
+
 impl Tombstone {
     /// How many positions a tombstone with this payload covers; 1 when it does not decode.
     pub(crate) fn count_in(payload: Bytes) -> u32 {

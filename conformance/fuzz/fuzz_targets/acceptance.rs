@@ -26,9 +26,9 @@ fuzz_target!(|bytes: &[u8]| {
         let _ = agreement::unarmored("ACCEPTANCE", text);
     }
     if let Some((manifest, _)) = agreement::parse_acceptance(bytes) {
-        let _ = agreement::envelope_keys(&manifest);
+        let _ = agreement::server_keys(&manifest);
         assert!(agreement::parse_acceptance(&bytes[..bytes.len() - 1]).is_none());
         assert!(agreement::parse_acceptance(&[bytes, &[0]].concat()).is_none());
     }
-    let _ = agreement::envelope_keys(bytes);
+    let _ = agreement::server_keys(bytes);
 });

@@ -37,6 +37,9 @@ struct Proposal {
 /// An ordered commit as it came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Ordered {
+    /// The room, and so the lane.
+    room: [u8; 16],
+    hub: String,
     epoch: u64,
     sender: Member,
     commit: Vec<u8>,
@@ -60,12 +63,17 @@ fn ordered(arrival: &Arrival) -> Option<Ordered> {
     if arrival.kind != HANDSHAKE {
         return None;
     }
-    let (_room, _hub, epoch) = (input.fixed::<16>()?, input.text(1)?, input.u64()?);
+    let (room, hub, epoch) = (input.fixed()?, input.text(1)?, input.u64()?);
+    if room != arrival.lane {
+        return None;
+    }
     let (sender, _reference) = (member(&mut input)?, input.u64()?);
     let commit = input.vector(4)?.to_vec();
     let (adds, removes) = (members(input.vector(4)?)?, members(input.vector(4)?)?);
     let alone = input.u8()? == 0 && input.u8()? == 0;
     Some(Ordered {
+        room,
+        hub,
         epoch,
         sender,
         commit,

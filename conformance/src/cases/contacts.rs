@@ -237,16 +237,11 @@ async fn unasked_grant(world: &World, people: &People) -> Result<Outcome> {
 
 /// A room of the fake peer's, in which one of its people has the person who decides for herself.
 fn room(world: &World, people: &People, writer: &Asker) -> Room {
-    Room {
-        id: world.draw(),
-        hub: world.peer.name.clone(),
-        writer: Device {
-            account: writer.account,
-            device: writer.device,
-        },
-        guest_server: world.target.server.clone(),
-        guest: people.asking.device(),
-    }
+    let writer = Device {
+        account: writer.account,
+        device: writer.device,
+    };
+    world.room(writer, people.asking.device())
 }
 
 /// A stranger adds her without keys of hers having been asked for.

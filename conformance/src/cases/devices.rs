@@ -97,6 +97,7 @@ async fn history(world: &World, people: &People) -> Result<Outcome> {
     let ok = matches!(&answer, Some(Ok(history)) if history.is_a_chain()
     && history.is_in_the_log()
     && history.is_signed()
+    && history.issuing == world.server_keys.issuing
     && history.server == world.target.server
     && history.statements.iter().any(|said| {
         (said.account, said.device) == (people.open.account, people.open.device)
@@ -104,24 +105,26 @@ async fn history(world: &World, people: &People) -> Result<Outcome> {
     Ok(case.outcome(Finding::new(ok, described(&answer))))
 }
 
-/// What the log has grown from: the size that is known is that of an answer before.
+/// What the log has grown from: as it was when the first of two people had come, which the proof of her place tells.
 async fn growth(world: &World, people: &People) -> Result<Outcome> {
-    let before = ask(world, &people.asking.account, &[]).await?;
-    let size = match &before {
-        Some(Ok(history)) => history.size,
-        _ => 0,
-    };
-    let answer = ask(world, &people.asking.account, &[size]).await?;
+    let answers = [
+        ask(world, &people.open.account, &[]).await?,
+        ask(world, &people.asking.account, &[]).await?,
+    ];
+    let states = answers.iter().flatten().flatten();
+    let was = states.filter_map(History::at_its_newest).min();
+    let known = was.map(|(size, _)| size);
+    let answer = ask(world, &people.asking.account, known.as_slice()).await?;
     let case = Case {
         id: "devices.growth",
         requirement: "DEV-012",
         level: Level::Must,
-        must: "a log grows from every head that was shown of it: of the same size it has the same root",
+        must: "a log grows from what it was before: to a smaller size that is known a proof is given that it has",
         hint: "never take a statement out, never write one in another place",
     };
-    let ok = matches!((&before, &answer), (Some(Ok(before)), Some(Ok(after)))
-        if after.has_grown_from(before));
-    let got = format!("{}; then {}", described(&before), described(&answer));
+    let ok = matches!((was, &answer), (Some(was), Some(Ok(after)))
+        if was.0 < after.size && after.has_grown_from(was));
+    let got = format!("asked from a log of {known:?}: {}", described(&answer));
     Ok(case.outcome(Finding::new(ok, got)))
 }
 

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ring::signature::Ed25519KeyPair;
 
-use crate::agreement::now_ms;
+use crate::agreement::{ServerKeys, now_ms};
 use crate::arrived::Arrival;
 use crate::ceremony::CeremonyArguments;
 use crate::device_log::History;
@@ -29,6 +29,7 @@ use crate::padding::{pad, unpad};
 use crate::people::People;
 use crate::receipt::{Answer, Receipt};
 use crate::report::{Finding, Level, Outcome};
+use crate::room::{Device, Room};
 use crate::served::Served;
 use crate::transaction::{Envelope, TRANSACTION_LABEL, Transaction, key_id, sign};
 use crate::wire::{Decoder, Encoder};
@@ -66,8 +67,8 @@ pub(crate) struct World {
     pub(crate) target: Target,
     /// The fake peer.
     pub(crate) peer: Organisation,
-    /// Envelope keys of the server under test.
-    pub(crate) server_keys: Vec<[u8; 32]>,
+    /// Keys of the server under test.
+    pub(crate) server_keys: ServerKeys,
     /// The next position in the lane that is in use.
     pub(crate) next: AtomicU64,
     /// The peer's link epoch.
@@ -170,6 +171,17 @@ impl World {
             expires_ms: now_ms().saturating_add(3_600_000),
             payload,
             claimed_hash: None,
+        }
+    }
+
+    /// A new room of the fake peer's, in which `writer` is its own and `guest` is the server's under test.
+    fn room(&self, writer: Device, guest: Device) -> Room {
+        Room {
+            id: self.draw(),
+            hub: self.peer.name.clone(),
+            writer,
+            guest_server: self.target.server.clone(),
+            guest,
         }
     }
 

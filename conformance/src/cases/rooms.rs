@@ -107,13 +107,7 @@ pub(super) async fn with_people(
     world: &World,
     people: &People,
 ) -> Result<(Vec<Outcome>, Option<Hosted>)> {
-    let room = Room {
-        id: world.draw(),
-        hub: world.peer.name.clone(),
-        writer: Room::WRITER,
-        guest_server: world.target.server.clone(),
-        guest: people.open.device(),
-    };
+    let room = world.room(Room::WRITER, people.open.device());
     let mut outcomes = strange_welcomes(world, &room, people).await?;
     let sent = world.say(room.id, WELCOME, room.welcome()).await?;
     let case = Case {

@@ -51,6 +51,7 @@ async fn accepted(world: &World) -> Result<Outcome> {
                 && receipt.position(&lane) == Some(position)
                 && world
                     .server_keys
+                    .envelope
                     .iter()
                     .any(|key| receipt.is_signed_by(key))
         }

@@ -188,7 +188,9 @@ impl Flooder {
             let reply = self.session.post(TRANSACTIONS, bytes.clone()).await;
             let fates = fates(&reply, BATCH);
             if fates.whole > 0 {
-                found.put_off = found.put_off.saturating_add(1);
+                // Anything else that is not a receipt is no answer to a flood.
+                let later = matches!(&reply, Ok(reply) if matches!(reply.status, 429 | 503));
+                found.put_off = found.put_off.saturating_add(u64::from(later));
                 prepared = Some(bytes);
                 if !self.session.is_open()
                     && let Ok(session) = open(&hostile.target, &hostile.peer).await

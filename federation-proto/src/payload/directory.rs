@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Sender, read_handle, read_refusal, read_sender, write_refusal, write_sender};
+use super::{Sender, read_handle, read_result, read_sender, write_result, write_sender};
 use crate::codec::{DecodeError, Reader, Wire, Writer};
 use crate::ids::{DeviceId, Handle, HandlePrefix, RequestId};
 use crate::limits::{
@@ -108,47 +108,33 @@ impl Wire for DirectoryAnswer {
     fn write(&self, writer: &mut Writer) {
         writer.fixed(self.request.as_bytes());
         writer.fixed(self.device.as_bytes());
-        match &self.result {
-            Ok(found) => {
-                writer.u8(1);
-                writer.list(
-                    "handles",
-                    DIRECTORY_HANDLES_MAX,
-                    &found.handles,
-                    |writer, handle| {
-                        writer.opaque8("handle", HANDLE_BYTES_MAX, handle.as_str().as_bytes());
-                    },
-                );
-                writer.u8(u8::from(found.more));
-            }
-            Err(refusal) => {
-                writer.u8(2);
-                write_refusal(writer, refusal);
-            }
-        }
+        write_result(writer, &self.result, |writer, found| {
+            writer.list(
+                "handles",
+                DIRECTORY_HANDLES_MAX,
+                &found.handles,
+                |writer, handle| {
+                    writer.opaque8("handle", HANDLE_BYTES_MAX, handle.as_str().as_bytes());
+                },
+            );
+            writer.u8(u8::from(found.more));
+        });
     }
 
     fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
         Ok(Self {
             request: reader.fixed("request").map(RequestId::from_bytes)?,
             device: reader.fixed("device").map(DeviceId::from_bytes)?,
-            result: match reader.u8("result")? {
-                1 => Ok(Found {
+            result: read_result(reader, |reader| {
+                Ok(Found {
                     handles: reader.ascending_list(
                         "handles",
                         DIRECTORY_HANDLES_MAX,
                         read_handle,
                     )?,
                     more: reader.optional("more", |_| Ok(()))?.is_some(),
-                }),
-                2 => Err(read_refusal(reader)?),
-                value => {
-                    return Err(DecodeError::UnknownValue {
-                        what: "result",
-                        value: value.into(),
-                    });
-                }
-            },
+                })
+            })?,
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Sender, read_refusal, read_room, read_sender, write_refusal, write_sender};
+use super::{Sender, read_result, read_room, read_sender, write_result, write_sender};
 use crate::codec::{DecodeError, Reader, Wire, Writer};
 use crate::ids::{DeviceId, RequestId, RoomId};
 use crate::limits::{GROUP_INFO_BYTES_MAX, SMALL_FIELDS_BYTES_MAX};
@@ -68,17 +68,10 @@ impl Wire for GroupInfoResponse {
         writer.fixed(self.request.as_bytes());
         writer.fixed(self.room.as_bytes());
         writer.fixed(self.device.as_bytes());
-        match &self.result {
-            Ok(GroupInfo { epoch, group_info }) => {
-                writer.u8(1);
-                writer.u64(*epoch);
-                writer.opaque32("group info", GROUP_INFO_BYTES_MAX, group_info);
-            }
-            Err(refusal) => {
-                writer.u8(2);
-                write_refusal(writer, refusal);
-            }
-        }
+        write_result(writer, &self.result, |writer, newest| {
+            writer.u64(newest.epoch);
+            writer.opaque32("group info", GROUP_INFO_BYTES_MAX, &newest.group_info);
+        });
     }
 
     fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
@@ -86,19 +79,12 @@ impl Wire for GroupInfoResponse {
             request: reader.fixed("request").map(RequestId::from_bytes)?,
             room: read_room(reader)?,
             device: reader.fixed("device").map(DeviceId::from_bytes)?,
-            result: match reader.u8("result")? {
-                1 => Ok(GroupInfo {
+            result: read_result(reader, |reader| {
+                Ok(GroupInfo {
                     epoch: reader.u64("epoch")?,
                     group_info: reader.opaque32("group info", GROUP_INFO_BYTES_MAX)?,
-                }),
-                2 => Err(read_refusal(reader)?),
-                value => {
-                    return Err(DecodeError::UnknownValue {
-                        what: "result",
-                        value: value.into(),
-                    });
-                }
-            },
+                })
+            })?,
         })
     }
 }

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use super::{
-    Sender, read_handle, read_member, read_refusal, read_sender, write_handle, write_member,
-    write_refusal, write_sender,
+    Sender, read_handle, read_member, read_result, read_sender, write_handle, write_member,
+    write_result, write_sender,
 };
 use crate::codec::{DecodeError, Reader, Wire, Writer};
 use crate::device_log::DeviceHistory;
@@ -134,28 +134,21 @@ impl Wire for KeyResponse {
     fn write(&self, writer: &mut Writer) {
         writer.fixed(self.request.as_bytes());
         writer.fixed(self.device.as_bytes());
-        match &self.result {
-            Ok(KeyMaterial { keys, history }) => {
-                writer.u8(1);
-                writer.list("keys", CLAIMED_DEVICES_MAX, keys, |writer, key| {
-                    write_member(writer, &key.member);
-                    writer.opaque16("key package", KEY_PACKAGE_BYTES_MAX, &key.key_package);
-                });
-                history.write(writer);
-            }
-            Err(refusal) => {
-                writer.u8(2);
-                write_refusal(writer, refusal);
-            }
-        }
+        write_result(writer, &self.result, |writer, found| {
+            writer.list("keys", CLAIMED_DEVICES_MAX, &found.keys, |writer, key| {
+                write_member(writer, &key.member);
+                writer.opaque16("key package", KEY_PACKAGE_BYTES_MAX, &key.key_package);
+            });
+            found.history.write(writer);
+        });
     }
 
     fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
         Ok(Self {
             request: reader.fixed("request").map(RequestId::from_bytes)?,
             device: reader.fixed("device").map(DeviceId::from_bytes)?,
-            result: match reader.u8("result")? {
-                1 => Ok(KeyMaterial {
+            result: read_result(reader, |reader| {
+                Ok(KeyMaterial {
                     keys: reader.list("keys", CLAIMED_DEVICES_MAX, |reader| {
                         Ok(ClaimedKey {
                             member: read_member(reader)?,
@@ -163,15 +156,8 @@ impl Wire for KeyResponse {
                         })
                     })?,
                     history: DeviceHistory::read(reader)?,
-                }),
-                2 => Err(read_refusal(reader)?),
-                value => {
-                    return Err(DecodeError::UnknownValue {
-                        what: "result",
-                        value: value.into(),
-                    });
-                }
-            },
+                })
+            })?,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Who a member is: what mls-rs asks before it accepts a credential anywhere.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use mls_rs::IdentityProvider;
 use mls_rs::time::MlsTime;
@@ -32,6 +32,8 @@ pub struct Identities {
     /// Certificates that are members of the group whose commit is being processed: their validity
     /// was judged when they were admitted and is not judged again.
     admitted: Arc<RwLock<BTreeSet<CertificateHash>>>,
+    /// Whose turn it is to name members and judge by them.
+    judging: Arc<Mutex<()>>,
     imports: Imports,
 }
 
@@ -42,6 +44,7 @@ impl Identities {
         Self {
             anchors: Arc::new(RwLock::new(anchors)),
             admitted: Arc::default(),
+            judging: Arc::default(),
             imports,
         }
     }
@@ -49,6 +52,11 @@ impl Identities {
     /// Replaces the roots.
     pub fn set_anchors(&self, anchors: AnchorSet) {
         *self.anchors.write().unwrap_or_else(PoisonError::into_inner) = anchors;
+    }
+
+    /// Waits until nobody else judges: whoever names members keeps that until he has judged by them.
+    pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.judging.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Names the present members of the group that is about to process a commit.
@@ -114,18 +122,32 @@ impl Identities {
         if matches!(context, MemberValidationContext::ForNewGroup { .. }) {
             return Ok(Validity::NotJudged);
         }
-        let leaf = first(identity)?;
         let admitted = self
             .admitted
             .read()
             .unwrap_or_else(PoisonError::into_inner)
-            .contains(&certificate::hash(leaf));
+            .contains(&mark(identity)?);
         Ok(if admitted {
             Validity::NotJudged
         } else {
             Validity::At(timestamp.seconds_since_epoch())
         })
     }
+}
+
+/// What a member is known again by: his chain, and the key that it is to certify. A member whose commit changes one of
+/// them is judged anew.
+///
+/// # Errors
+/// When the credential is no chain of certificates.
+pub fn mark(identity: &SigningIdentity) -> Result<CertificateHash, Error> {
+    let chain = chain(identity)?;
+    let mut whole: Vec<u8> = chain
+        .iter()
+        .flat_map(|certificate| certificate::hash(certificate))
+        .collect();
+    whole.extend(certificate::hash(identity.signature_key.as_ref()));
+    Ok(certificate::hash(&whole))
 }
 
 impl IdentityProvider for Identities {
@@ -142,10 +164,9 @@ impl IdentityProvider for Identities {
             return Ok(());
         }
         let validity = self.validity(signing_identity, timestamp, context)?;
-        // Whoever is a member already, with this very certificate, was judged when he came; and his organisation
-        // may be no partner any more, which is no reason not to let him commit.
-        if self.imports == Imports::OurOwn && validity == Validity::NotJudged && timestamp.is_some()
-        {
+        // Whoever is a member already, with this very certificate and key, was judged when he came; and his organisation
+        // may be no partner any more, which is no reason not to let him commit. Hub and clients see that alike.
+        if !imported && validity == Validity::NotJudged && timestamp.is_some() {
             return Ok(());
         }
         self.verify(signing_identity, validity).map(|_| ())

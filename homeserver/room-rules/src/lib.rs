@@ -37,7 +37,7 @@ mod tests;
 use mls_rs::{CipherSuite, MlsMessage};
 
 pub use error::Error;
-pub use identity::{Identities, Imports, device_in, hub_identity};
+pub use identity::{Identities, Imports, device_in, hub_identity, mark};
 pub use observed::{Judged, Leaf, Observed, RoomKey};
 pub use rules::Rules;
 

@@ -25,7 +25,7 @@ use ring::signature::{Ed25519KeyPair, KeyPair as _};
 
 use crate::certificate::{self, AnchorSet, Validity};
 use crate::error::Error;
-use crate::identity::{Identities, Imports, device_in, first};
+use crate::identity::{Identities, Imports, device_in, mark};
 use crate::rules::Rules;
 use crate::settings::{Context, Role};
 use crate::{CIPHER_SUITE, parse, removal};
@@ -269,6 +269,7 @@ impl Observed {
         now_ms: u64,
     ) -> Result<Judged, Error> {
         let message = parse(commit)?;
+        let _turn = self.identities.turn();
         let outside = self.admit(&message)?;
         let mut group = self.group.clone();
         for removal in removals {
@@ -312,14 +313,14 @@ impl Observed {
                 let leaf = roster
                     .member_with_index(index)
                     .map_err(|_| Error::Mls("it is of nobody in the room".to_owned()))?;
-                (BTreeSet::from([hash_of(&leaf)?]), false)
+                (BTreeSet::from([mark_of(&leaf)?]), false)
             }
             PublicProtocolMessage {
                 content_type: ContentType::Commit,
                 sender: Sender::NewMemberCommit,
                 ..
             } => {
-                let all = roster.members_iter().map(|leaf| hash_of(&leaf));
+                let all = roster.members_iter().map(|leaf| mark_of(&leaf));
                 (all.collect::<Result<_, _>>()?, true)
             }
             _ => return Err(Error::Mls("it is no commit of a member".to_owned())),
@@ -367,8 +368,8 @@ impl Observed {
     }
 }
 
-fn hash_of(leaf: &mls_rs::group::Member) -> Result<certificate::CertificateHash, Error> {
-    Ok(certificate::hash(first(leaf.signing_identity())?))
+fn mark_of(leaf: &mls_rs::group::Member) -> Result<certificate::CertificateHash, Error> {
+    mark(leaf.signing_identity())
 }
 
 /// A group info that the hub keeps has the tree and the key for coming back, and nothing else.

@@ -46,7 +46,7 @@ pub enum Role {
     Owner,
     /// To add and remove members and moderators, and to make one of the other.
     Moderator,
-    /// To write, and to leave.
+    /// To write, and to remove devices of its own account.
     Member,
 }
 

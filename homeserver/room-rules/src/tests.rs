@@ -17,7 +17,7 @@ use crate::certificate::AnchorSet;
 use crate::settings::{Context, ROOM_EXTENSION, Role};
 use crate::testing::Organisation;
 use crate::testing::mls::{
-    Device, Group, bytes, context, create, group_info, key_package, next_group_info,
+    Device, Group, bytes, context, create, group_info, key_package, next_group_info, signer,
 };
 
 const NOW_MS: u64 = 1_790_000_000_000;
@@ -38,6 +38,8 @@ struct Scene {
     ghost: Device,
     owner: Group,
     mallory: Group,
+    /// Of Mallory's key.
+    seed: [u8; 32],
     second: Device,
     carol: mls_rs::Group<HonestConfig>,
     hub: Observed,
@@ -116,6 +118,7 @@ impl Scene {
         assert_eq!(judged.adds, [mallory.member.clone(), carol.member.clone()]);
         let welcome = &output.welcome_messages[0];
         let (carol, _) = carols.join_group(None, welcome, None).unwrap();
+        let seed = mallory.seed;
         let (mallory, _) = mallory.client.join_group(None, welcome, None).unwrap();
         Self {
             a,
@@ -125,6 +128,7 @@ impl Scene {
             ghost,
             owner,
             mallory,
+            seed,
             second,
             carol,
             hub: judged.next,
@@ -158,6 +162,28 @@ type Attempt = (
 
 fn commit(scene: &mut Scene, proposals: Vec<Proposal>) -> (MlsMessage, Bytes) {
     let builder = scene.mallory.commit_builder().raw_proposals(proposals);
+    let output = builder.build().unwrap();
+    (output.commit_message.clone(), next_group_info(&output))
+}
+
+/// The chain in Mallory's leaf.
+fn own_chain(scene: &Scene) -> Vec<Vec<u8>> {
+    let index = scene.mallory.current_member_index();
+    let member = scene.mallory.member_at_index(index).unwrap();
+    let chain = member
+        .signing_identity()
+        .credential
+        .as_x509()
+        .unwrap()
+        .clone();
+    chain.iter().map(|der| der.to_vec()).collect()
+}
+
+/// Mallory's leaf with another key or chain.
+fn renew(scene: &mut Scene, seed: &[u8; 32], chain: &[Vec<u8>]) -> (MlsMessage, Bytes) {
+    let (secret, identity) = signer(seed, chain);
+    let builder = scene.mallory.commit_builder();
+    let builder = builder.set_new_signing_identity(secret, identity);
     let output = builder.build().unwrap();
     (output.commit_message.clone(), next_group_info(&output))
 }
@@ -197,6 +223,16 @@ const OWNERS: &[Role] = &[Role::Owner];
 /// Each thing that a commit could do, and who may. Alice is leaf 0, Mallory 1, Carol 2.
 const ATTEMPTS: &[Attempt] = &[
     ("nothing but a new leaf", EVERYBODY, |s| commit(s, vec![])),
+    ("his certificate with another key", NOBODY, |s| {
+        let chain = own_chain(s);
+        renew(s, &[0x77; 32], &chain)
+    }),
+    ("his certificate with another issuing CA", NOBODY, |s| {
+        let mut chain = own_chain(s);
+        chain[1] = s.a.issuing().0;
+        let seed = s.seed;
+        renew(s, &seed, &chain)
+    }),
     ("add an own further device", EVERYBODY, |s| {
         add(s, |s| &s.second)
     }),

@@ -46,10 +46,18 @@ impl ObservedRooms {
         self.0.lock().unwrap().clear();
     }
 
-    /// Keeps a room in place of what it was before.
+    /// Keeps a room as it is at this group info. What it was before stays beside it: the commit that
+    /// led here may not be taken in the end.
     fn put(&self, key: Key, room: Arc<Observed>) {
         let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        rooms.retain(|((known, _), _)| *known != key.0);
+        rooms.retain(|(known, _)| *known != key);
+        let mut of_room = rooms
+            .iter()
+            .enumerate()
+            .filter(|(_, ((id, _), _))| *id == key.0);
+        if let (Some((oldest, _)), Some(_)) = (of_room.next(), of_room.next()) {
+            rooms.remove(oldest);
+        }
         rooms.push_back((key, room));
         if rooms.len() > ROOMS_MAX {
             rooms.pop_front();
@@ -117,7 +125,9 @@ async fn room_before(
         return Ok(room);
     }
     let room = Observed::open(&kept.group_info, anchors, Some(node.keys.room_key()));
-    room.map(Arc::new).map_err(refused)
+    let room = room.map(Arc::new).map_err(refused)?;
+    node.observed_rooms.put(key, Arc::clone(&room));
+    Ok(room)
 }
 
 /// The roots that new certificates have to lead to: the own one, and those of partners.

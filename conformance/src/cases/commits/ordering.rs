@@ -45,6 +45,8 @@ async fn added(room: &mut Room<'_>, second: &mut Seat) -> Result<(Outcome, bool)
     let came = room.world.hears(mark, ordered).await;
     let welcomed = room.world.hears(mark, welcome).await;
     let expected = Ordered {
+        room: room.id,
+        hub: room.hub.clone(),
         epoch,
         sender: room.member(room.first_id),
         commit: proposal.commit,

@@ -28,13 +28,7 @@ pub(super) async fn cases(
     world: &World,
     people: &People,
 ) -> Result<(Vec<Outcome>, Option<Hosted>)> {
-    let room = Room {
-        id: world.draw(),
-        hub: world.peer.name.clone(),
-        writer: Room::WRITER,
-        guest_server: world.target.server.clone(),
-        guest: people.open.device(),
-    };
+    let room = world.room(Room::WRITER, people.open.device());
     let writer = world
         .peer
         .device(HANDLE, &room.writer.account, &room.writer.device)?;

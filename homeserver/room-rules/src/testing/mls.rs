@@ -114,8 +114,8 @@ pub type Config = WithMlsRules<
 pub type Client = mls_rs::Client<Config>;
 pub type Group = mls_rs::Group<Config>;
 
-/// The client of a device with the Ed25519 key of this seed.
-pub fn client(seed: &[u8; 32], chain: &[Vec<u8>]) -> Client {
+/// What a device with this chain and the Ed25519 key of this seed signs as.
+pub fn signer(seed: &[u8; 32], chain: &[Vec<u8>]) -> (SignatureSecretKey, SigningIdentity) {
     let public = RoomKey::from_seed(seed).unwrap().public().to_vec();
     let secret = SignatureSecretKey::new([&seed[..], &public].concat());
     let chain: Vec<_> = chain.iter().cloned().map(DerCertificate::from).collect();
@@ -123,6 +123,12 @@ pub fn client(seed: &[u8; 32], chain: &[Vec<u8>]) -> Client {
         CertificateChain::from(chain).into_credential(),
         SignaturePublicKey::new(public),
     );
+    (secret, identity)
+}
+
+/// The client of a device with the Ed25519 key of this seed.
+pub fn client(seed: &[u8; 32], chain: &[Vec<u8>]) -> Client {
+    let (secret, identity) = signer(seed, chain);
     mls_rs::Client::builder()
         .crypto_provider(RustCryptoProvider::with_enabled_cipher_suites(vec![
             CIPHER_SUITE,

@@ -15,13 +15,7 @@ impl Batch<'_> {
         subject: impl ToString,
         detail: impl Into<String>,
     ) {
-        let event = Event {
-            at_ms: self.now_ms,
-            actor,
-            action,
-            subject: subject.to_string(),
-            detail: detail.into(),
-        };
+        let event = self.event((actor, action), subject, detail);
         audit::record(&mut self.part, &event);
     }
 
@@ -47,18 +41,27 @@ impl Batch<'_> {
         subject: impl ToString,
         detail: impl Into<String>,
     ) {
-        let event = Event {
-            at_ms: self.now_ms,
-            actor,
-            action,
-            subject: subject.to_string(),
-            detail: detail.into(),
-        };
+        let event = self.event((actor, action), subject, detail);
         self.events.push(PeerEvent {
             peer: peer.clone(),
             code,
             event,
         });
+    }
+
+    fn event(
+        &self,
+        (actor, action): (Actor, &'static str),
+        subject: impl ToString,
+        detail: impl Into<String>,
+    ) -> Event {
+        Event {
+            at_ms: self.now_ms,
+            actor,
+            action,
+            subject: subject.to_string(),
+            detail: detail.into(),
+        }
     }
 
     /// An answer refuses what a peer asks for: to the peer's rate of refusals it is one.

@@ -195,6 +195,7 @@ impl Worker {
     pub(super) fn retry_now(&mut self) {
         self.backoff.reset();
         self.pause = None;
+        self.documents_at = None;
         self.queue.mail(News::Anywhere);
     }
 

@@ -195,6 +195,13 @@ pub async fn consent(
         let (mut record, agreement) = current(found, server)?;
         let agreement = standing(agreement, server, now_ms)?;
         let read = proposed(&agreement, server, &request.amendment)?;
+        let signed = agreement.signed().ok_or_else(|| not_in_force(server))?;
+        if root::has_to_wait(node, signed, read) {
+            return Err(PeeringError::State(format!(
+                "you and {server} change your roots at the same time: {server} has to consent to yours first, then do \
+                 this again"
+            )));
+        }
         let read = detail(read, &differences(&agreement, read));
         let (agreement, consent) = agreement
             .change(|signed| {

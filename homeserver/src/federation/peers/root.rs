@@ -94,10 +94,12 @@ pub async fn announce(
         [] => all.map(|peer| peer.server.clone()).collect(),
         named => named.to_vec(),
     };
+    // One that can't be told keeps nobody else from it.
+    let mut told = Ok(());
     for server in &named {
-        announce_to(node, actor, server).await?;
+        told = told.and(announce_to(node, actor, server).await);
     }
-    Ok(())
+    told
 }
 
 pub(super) async fn announce_to(
@@ -175,11 +177,13 @@ pub async fn withdraw(node: &Arc<Node>, actor: &Actor) -> Result<(), PeeringErro
             "no new root waits to take over: there is nothing to give up".to_owned(),
         ));
     }
+    let mut withdrawn = Ok(());
     for peer in node.peers.all() {
         if peer.is_signed() && standing(node, &peer) == PartnerRootStanding::Announced {
-            withdraw_from(node, actor, &peer.server).await?;
+            withdrawn = withdrawn.and(withdraw_from(node, actor, &peer.server).await);
         }
     }
+    withdrawn?;
     // Nobody can consent any more: what was proposed is proposed no longer.
     let peers = node.peers.all();
     let consented = peers
@@ -211,11 +215,27 @@ async fn withdraw_from(
         let Some(proposed) = proposed else {
             return Ok(Err(()));
         };
-        let statement = under(node, &signed.ours().root, proposed.statement())?;
+        // A partner that an earlier change did not wait for goes by a root that is forgotten: it is offered the present one.
+        let present = Bytes::from(node.keys.root().to_vec());
+        let by = &signed.ours().root;
+        let back = node.keys.manifest_under(by).map_or(&present, |_| by);
+        let statement = under(node, back, proposed.statement())?;
         let prepared = Prepared::stating(node, agreement, statement, now_ms)?;
         Ok(Ok(prepared.change(record, "peer.root-withdrawn", ())?))
     })
     .await
+}
+
+/// Whether our consent to a new root of the partner's has to wait for the partner's consent to ours. Both at once would
+/// wait for each other for ever: what either has signed under its former root is to arrive before the other's consent.
+/// So the one whose name comes first consents first.
+pub(super) fn has_to_wait(node: &Node, signed: &Signed, amendment: &Amendment) -> bool {
+    let proposed = signed.amendments(signed.side()).proposed();
+    let target = node.keys.target_root();
+    let announced = proposed.is_some_and(|ours| ours.statement().root == target.as_ref());
+    let theirs_changes = amendment.statement().root != signed.theirs().root;
+    let is_first = signed.ours().from < signed.theirs().from;
+    node.keys.has_two_roots() && announced && theirs_changes && !is_first
 }
 
 /// From a consent to our new root on, its maker takes nothing that we have signed under the former one, once it knows
@@ -246,7 +266,6 @@ pub(super) fn wait_for_what_was_signed_before(
         issuing.ok().as_ref() != target
     });
     if waits && node.keys.has_two_roots() {
-        node.links.retry_now(server);
         return Err(PeeringError::NotYet(
             "documents under the former root are on their way to you: bring this one again"
                 .to_owned(),

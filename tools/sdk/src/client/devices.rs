@@ -43,6 +43,8 @@ pub(super) async fn own_history(shared: &Arc<Shared>) -> Result<(), Error> {
 
 /// Reads on in the own organisation's log, for what its homeserver keeps from the own account's history.
 pub(super) async fn read_log(shared: &Arc<Shared>) -> Result<(), Error> {
+    // Two at once would each take the other's end for another log.
+    let _one_at_a_time = shared.upkeep.lock().await;
     let Some(from) = shared.run(|core| Ok(core.log_read_to())).await? else {
         return Ok(());
     };

@@ -93,7 +93,9 @@ impl Core {
             let mut usable = 0_usize;
             let mut refused = None;
             for device in devices {
-                match self.check_claimed(&claim.address, device) {
+                // As it stands now: the answer may have waited for others.
+                let stands = self.check_present(&claim.address, device);
+                match stands.and_then(|()| self.check_claimed(&claim.address, device)) {
                     Ok(key_package) => {
                         usable += 1;
                         if present.insert(device.member.clone()) {

@@ -20,7 +20,7 @@ use crate::store::Family;
 pub(super) struct Leaf {
     pub(super) index: u32,
     pub(super) device: DeviceCertificate,
-    pub(super) hash: CertificateHash,
+    pub(super) mark: CertificateHash,
 }
 
 impl Core {
@@ -205,7 +205,7 @@ impl Core {
     pub(super) fn admit_members(&mut self, room: RoomId) -> Result<Vec<Leaf>, Error> {
         let leaves = leaves(self.group(room)?)?;
         self.identities
-            .set_admitted(leaves.iter().map(|leaf| leaf.hash).collect());
+            .set_admitted(leaves.iter().map(|leaf| leaf.mark).collect());
         Ok(leaves)
     }
 
@@ -279,6 +279,6 @@ pub(super) fn leaf(member: &mls_rs::group::Member) -> Result<Leaf, Error> {
     Ok(Leaf {
         index: member.index(),
         device: certificate::read(certificate)?,
-        hash: certificate::hash(certificate),
+        mark: room_rules::mark(member.signing_identity())?,
     })
 }

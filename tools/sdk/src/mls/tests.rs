@@ -259,15 +259,7 @@ fn validity_is_judged_once() {
         .honest
         .roster()
         .members_iter()
-        .map(|member| {
-            let chain = member
-                .signing_identity()
-                .credential
-                .as_x509()
-                .unwrap()
-                .clone();
-            crate::certificate::hash(&chain[0])
-        })
+        .map(|member| room_rules::mark(member.signing_identity()).unwrap())
         .collect();
     scene.identities.set_admitted(members);
     scene.refuses(output.commit_message);

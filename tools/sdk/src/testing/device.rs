@@ -39,7 +39,27 @@ impl TestDevice {
         number: u8,
         organisations: &[&Organisation],
     ) -> Self {
-        let mut device = Self::without_keys(network, clock, own, handle, number, organisations);
+        let account = account_of(handle);
+        Self::of_account(
+            network,
+            clock,
+            own,
+            (handle, account),
+            number,
+            organisations,
+        )
+    }
+
+    /// Enrols a device of this account.
+    pub(crate) fn of_account(
+        network: &mut Network,
+        clock: &TestClock,
+        own: &Organisation,
+        whose: (&str, AccountId),
+        number: u8,
+        organisations: &[&Organisation],
+    ) -> Self {
+        let mut device = Self::made(network, clock, own, whose, number, organisations);
         let (single_use, last_resort) = device.run(|core| {
             Ok((
                 core.make_key_packages(5, false)?,
@@ -59,15 +79,23 @@ impl TestDevice {
         number: u8,
         organisations: &[&Organisation],
     ) -> Self {
+        let whose = (handle, account_of(handle));
+        Self::made(network, clock, own, whose, number, organisations)
+    }
+
+    fn made(
+        network: &mut Network,
+        clock: &TestClock,
+        own: &Organisation,
+        (handle, account): (&str, AccountId),
+        number: u8,
+        organisations: &[&Organisation],
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let address: Address = format!("{handle}@{}", own.server).parse().unwrap();
-        let mut account = [0; 16];
-        for (to, from) in account.iter_mut().zip(handle.bytes()) {
-            *to = from;
-        }
         let member = Member {
             server: own.server.clone(),
-            account: AccountId::from_bytes(account),
+            account,
             device: DeviceId::from_bytes([number; 16]),
         };
         let key = DeviceKey::generate().unwrap();
@@ -220,4 +248,13 @@ pub(crate) fn settle(network: &mut Network, devices: &mut [&mut TestDevice]) {
         }
     }
     panic!("the devices never came to rest");
+}
+
+/// The account that people of this name have.
+fn account_of(handle: &str) -> AccountId {
+    let mut account = [0; 16];
+    for (to, from) in account.iter_mut().zip(handle.bytes()) {
+        *to = from;
+    }
+    AccountId::from_bytes(account)
 }

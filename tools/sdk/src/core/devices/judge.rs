@@ -38,6 +38,8 @@ impl Core {
         };
         let account = match question.account {
             Some(account) => Ok(account),
+            // Its own account a device knows: no answer says which it is.
+            None if question.address == *self.own_address() => Ok(self.identity.member.account),
             None => self.certified_account(&question.address, &material.devices),
         };
         let judged = account
@@ -125,6 +127,26 @@ impl Core {
         match refused {
             Some(error) if usable.is_empty() && asked > 0 => Err(error),
             _ => Ok(usable),
+        }
+    }
+
+    /// Whether a device that was claimed is still its account's, and needs nobody's confirmation.
+    pub(in crate::core) fn check_present(
+        &self,
+        address: &Address,
+        keys: &ClaimedKeys,
+    ) -> Result<(), Error> {
+        // What is wrong with its keys is told where they are used.
+        let Ok(key) = self.claimed_key(keys) else {
+            return Ok(());
+        };
+        match self.known.standing(&keys.member, &key) {
+            Standing::Listed | Standing::Stranger => Ok(()),
+            Standing::Unconfirmed => Err(Error::Unconfirmed(address.clone())),
+            Standing::Removed | Standing::Unlisted => Err(Error::Devices(format!(
+                "the device {} is none of {address}'s any more",
+                keys.member.device
+            ))),
         }
     }
 
@@ -305,15 +327,27 @@ impl Core {
     ) -> Result<(), Error> {
         let key = (question.server.clone(), account);
         let address = question.address.clone();
+        let is_another = self.known.is_met(&address);
         let Some(person) = self.known.people.get_mut(&key) else {
             let number = self.state.last_person + 1;
             self.state.last_person = number;
+            // An address does not go over to another account by itself: as after a reset, a person asks him.
+            let confirmed = if is_another { 0 } else { chain.serial() };
             let person = Person {
                 number,
-                address,
-                confirmed: chain.serial(),
+                address: address.clone(),
+                confirmed,
                 chain,
             };
+            if is_another {
+                let devices = person.unconfirmed();
+                self.effects.events.push(Event::DevicesChanged {
+                    address,
+                    added: devices.clone(),
+                    removed: Vec::new(),
+                    unconfirmed: devices,
+                });
+            }
             self.known.people.insert(key.clone(), person);
             self.put_person(&key)?;
             return self.known_better(&key);

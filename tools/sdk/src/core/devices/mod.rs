@@ -14,7 +14,7 @@ pub(crate) mod safety;
 use std::collections::{BTreeMap, BTreeSet};
 
 use homeserver_api::codec::Wire as _;
-use homeserver_api::device_log::{DeviceChain, DeviceStatement, How};
+use homeserver_api::device_log::{Device as ListedDevice, DeviceChain, DeviceStatement, How};
 use homeserver_api::ids::{AccountId, Address, DeviceId, Member, RequestId, RoomId, ServerName};
 use homeserver_api::session::SubmissionBody;
 
@@ -100,6 +100,13 @@ impl Known {
         self.people.get(&(server.clone(), account))
     }
 
+    /// Whether an account of this address is known.
+    fn is_met(&self, address: &Address) -> bool {
+        self.people
+            .values()
+            .any(|person| person.address == *address)
+    }
+
     /// How a device stands, whose certificate holds.
     fn standing(&self, member: &Member, key: &[u8]) -> Standing {
         let Some(person) = self.person(&member.server, member.account) else {
@@ -107,7 +114,7 @@ impl Known {
         };
         match person.chain.device(member.device) {
             Some(device) if device.key != key => Standing::Unlisted,
-            Some(device) if device.reset > Some(person.confirmed) => Standing::Unconfirmed,
+            Some(device) if person.has_to_confirm(device) => Standing::Unconfirmed,
             Some(_) => Standing::Listed,
             None if person.chain.has_had(member.device) => Standing::Removed,
             None => Standing::Unlisted,
@@ -116,12 +123,17 @@ impl Known {
 }
 
 impl Person {
+    /// Whether a device goes back to a reset that nobody has confirmed here; all do of an account that nobody has.
+    fn has_to_confirm(&self, device: &ListedDevice) -> bool {
+        self.confirmed == 0 || device.reset > Some(self.confirmed)
+    }
+
     /// Devices that go back to a reset that nobody has confirmed here.
     fn unconfirmed(&self) -> Vec<DeviceId> {
         self.chain
             .devices()
             .iter()
-            .filter(|device| device.reset > Some(self.confirmed))
+            .filter(|device| self.has_to_confirm(device))
             .map(|device| device.device)
             .collect()
     }

@@ -84,6 +84,10 @@ impl Core {
             match self.known.standing(&member, &leaf.device.public_key) {
                 Standing::Unconfirmed => held.insert(Held::Reset(address)),
                 Standing::Unlisted => held.insert(Held::Unlisted(address, member.device)),
+                // Somebody else under the address of one who is met.
+                Standing::Stranger if self.known.is_met(&address) => {
+                    held.insert(Held::Reset(address))
+                }
                 // A stranger can be held to nothing; a removed one gets nothing any more.
                 Standing::Stranger | Standing::Listed | Standing::Removed => false,
             };

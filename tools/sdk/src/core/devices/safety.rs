@@ -46,7 +46,16 @@ impl Core {
         let own = &self.identity.member;
         let mine = self.side(&own.server, own.account)?;
         let met = self.met(address);
-        let Some(other) = met.last().filter(|member| member.account != own.account) else {
+        let others = met.iter().filter(|member| member.account != own.account);
+        let others: Vec<_> = others.collect();
+        let [other] = others.as_slice() else {
+            if others.len() > 1 {
+                return Err(Error::InvalidArgument(format!(
+                    "{address} stands for {} accounts here, of which one at the most is who you take it for: ask its \
+                     owner which devices he has",
+                    others.len()
+                )));
+            }
             return Err(Error::InvalidArgument(format!(
                 "this device has not met {address} yet: start a conversation first"
             )));

@@ -58,6 +58,17 @@ impl World {
         ghost
     }
 
+    /// A device of another account with the same address.
+    fn shadow(&mut self, own: char, handle: &str, number: u8) -> TestDevice {
+        let (own, other) = match own {
+            'a' => (&self.a, &self.b),
+            _ => (&self.b, &self.a),
+        };
+        let whose = (handle, AccountId::from_bytes([number; 16]));
+        let network = &mut self.network;
+        TestDevice::of_account(network, &self.clock, own, whose, number, &[other])
+    }
+
     fn bobs_log(&mut self) -> &mut Log {
         self.network.logs.get_mut(&self.b.server).unwrap()
     }
@@ -230,6 +241,46 @@ fn another_account_is_not_his() {
     assert!(met.is_err(), "nobody was met under his address");
     world.network.swap_claims.clear();
     world.start().unwrap();
+}
+
+/// Goal: a homeserver can make another account under an address, with a true history of its own, and its devices get nothing
+/// from who knows better: from the address's owner, who knows his account, and from who has met him, until a person confirms
+/// it. Method: keys of such accounts are handed out, to Alice for herself and for Bob.
+#[test]
+fn another_account_under_the_address() {
+    let mut world = World::new();
+    let ghost = world.shadow('a', "alice", 7);
+    let room = world.conversation();
+    let rooms = world.alice.run(|core| core.rooms());
+    let found = rooms.iter().find(|found| found.room == room).unwrap();
+    assert_eq!(found.members.len(), 2);
+    assert!(
+        found
+            .members
+            .iter()
+            .all(|member| member.member != ghost.member)
+    );
+
+    let bob = world.bob.address.clone();
+    let before = world.alice.run(|core| core.safety(&bob));
+    world.network.withdraw_key_packages(&world.bob.member);
+    let ghost = world.shadow('b', "bob", 8);
+    let commits = world.network.commits.len();
+    assert!(matches!(world.start(), Err(Error::Unconfirmed(_))));
+    assert_eq!(world.network.commits.len(), commits);
+    assert_eq!(world.alice.devices_changed(), 1);
+    let after = world.alice.try_run(|core| core.safety(&bob));
+    assert!(after.is_err(), "{before:?} {after:?}");
+    world.alice.run(|core| core.confirm(&bob));
+    let room = world.start().unwrap();
+    let rooms = world.alice.run(|core| core.rooms());
+    let found = rooms.iter().find(|found| found.room == room).unwrap();
+    assert!(
+        found
+            .members
+            .iter()
+            .any(|member| member.member == ghost.member)
+    );
 }
 
 /// Goal: keys of a device that its owner has removed are not used, though its statements are true; by a homeserver that
