@@ -213,11 +213,6 @@ impl History {
         })
     }
 
-    /// The log as it is: its size and its root.
-    pub(crate) const fn now(&self) -> (u64, [u8; 32]) {
-        (self.size, self.root)
-    }
-
     /// The log as it was when the newest statement had just been written: that is the last leaf then, and what stands
     /// to the left of it has not changed since.
     pub(crate) fn at_its_newest(&self) -> Option<(u64, [u8; 32])> {
@@ -317,8 +312,9 @@ mod tests {
         let bytes = made();
         let history = read(&bytes).unwrap();
         assert!(holds(&history));
-        assert!(history.has_grown_from(history.now()));
-        assert_eq!(history.at_its_newest(), Some(history.now()));
+        let now = (history.size, history.root);
+        assert!(history.has_grown_from(now));
+        assert_eq!(history.at_its_newest(), Some(now));
         assert_eq!(history.statements[0].device, [2; 16]);
         for at in 0..bytes.len() {
             let mut other = bytes.clone();

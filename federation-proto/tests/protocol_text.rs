@@ -95,14 +95,22 @@ fn the_table_of_limits() {
     assert_eq!(rows, values);
 }
 
-/// Goal: a requirement has one id, of its own file, and every id that is cited exists; by
+/// Goal: a requirement has one id, of its own file, every id that is cited exists, and nothing is required without one; by
 /// collecting them all.
 #[test]
 fn requirement_ids() {
     let mut defined: BTreeMap<&str, &str> = BTreeMap::new();
     let mut cited: Vec<&str> = Vec::new();
     for (prefix, text) in TEXT {
+        let mut is_required = false;
         for line in text.lines() {
+            // A requirement goes on in lines that are indented.
+            is_required = line.starts_with("- **") || is_required && line.starts_with("  ");
+            let words = line.split(|c: char| !c.is_ascii_alphabetic());
+            if !is_required && !line.starts_with("RFC 8174") {
+                let mut words = words.filter(|word| matches!(*word, "MUST" | "SHOULD" | "MAY"));
+                assert_eq!(words.next(), None, "{prefix}: without an id: {line}");
+            }
             let id = line
                 .strip_prefix("- **")
                 .and_then(|rest| rest.split_once("**"))

@@ -57,19 +57,15 @@ impl Place {
 
     /// `homeserver init` in the folder, with good answers unless `instead` has others.
     fn init_with(&self, config: &Path, instead: &[[&str; 2]]) -> Output {
-        // Ports that were free a moment ago: the system gives each once in a while only.
-        let free = || {
-            TcpListener::bind("127.0.0.1:0")
-                .unwrap()
-                .local_addr()
-                .unwrap()
-                .to_string()
-        };
+        // Ports that were free a moment ago, all at once: so no two are the same.
+        let listeners = [0; 3].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+        let free = listeners.map(|listener| listener.local_addr().unwrap().to_string());
+        let [clients, federation, metrics] = free;
         let path = |name: &str| self.path(name).display().to_string();
         let answers = [
-            ("--client-listen", free()),
-            ("--federation-listen", free()),
-            ("--metrics-listen", free()),
+            ("--client-listen", clients),
+            ("--federation-listen", federation),
+            ("--metrics-listen", metrics),
             ("--data-dir", path("data")),
             ("--admin-socket", path("admin.sock")),
             ("--admin-name", "admin".to_owned()),
@@ -122,8 +118,9 @@ fn errors(output: &Output) -> String {
 
 /// Asks the process to end, and returns what it said.
 fn terminate(child: Child) -> Output {
-    let status = Command::new("kill")
-        .args(["-TERM", &child.id().to_string()])
+    // The shell's own: a small machine may have no program `kill`.
+    let status = Command::new("sh")
+        .args(["-c", "kill -TERM \"$1\"", "sh", &child.id().to_string()])
         .status()
         .unwrap();
     assert!(status.success());
@@ -175,7 +172,8 @@ fn init_run_kill_run() {
 #[test]
 fn init_overwrites_nothing() {
     let place = Place::new();
-    assert_eq!(code(&place.init()), Some(0));
+    let made = place.init();
+    assert_eq!(code(&made), Some(0), "{}", errors(&made));
     let everything = |folder: &Path| -> Vec<Vec<u8>> {
         let names = ["entente.toml", "root-key.enc", "data/keys/root.pem"];
         names

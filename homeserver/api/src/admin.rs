@@ -389,6 +389,9 @@ pub struct DocumentSummary {
     pub to: ServerName,
     /// Fingerprint of the maker's root, to compare over the telephone.
     pub fingerprint: String,
+    /// The same as words to read aloud; none in a document that shows no root.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub words: String,
     /// What it states, a sentence a line.
     pub lines: Vec<String>,
     /// Why an offer or an acceptance can't be taken here, so that nobody compares fingerprints in vain.

@@ -83,6 +83,8 @@ pub struct KeysStatus {
 pub struct RootChangeStatus {
     /// Its fingerprint.
     pub fingerprint: String,
+    /// The same as words to read aloud.
+    pub words: String,
     /// It was the root before, and counts until then for device certificates, milliseconds since the Unix epoch;
     /// absent: it is to take over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -94,6 +96,8 @@ pub struct RootChangeStatus {
 pub struct RootStatus {
     /// The fingerprint of the root in use.
     pub fingerprint: String,
+    /// The same as words to read aloud.
+    pub words: String,
     /// The second root, while there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<RootChangeStatus>,

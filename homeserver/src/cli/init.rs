@@ -1,6 +1,6 @@
 //! `homeserver init`: five questions, or flags.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal, Read as _, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -370,7 +370,7 @@ fn fitting(answer: SocketAddr, known: &Reached<'_>) -> Result<SocketAddr, String
 fn told(made: &Made) -> String {
     format!(
         "{server} is made.\n\n\
-         Fingerprint of its root, which you read to partners' administrators:\n  {fingerprint}\n\n\
+         Fingerprint of its root, which you read to partners' administrators, as words or as digits:\n  {words}\n  {fingerprint}\n\n\
          Next:\n\
          1. Move {root_key} off this machine, and keep its passphrase elsewhere. It is needed again\n   \
             to renew the issuing CA, in less than two years, and to change the root.\n\
@@ -379,6 +379,7 @@ fn told(made: &Made) -> String {
          4. Make accounts: {hsctl} user create NAME; peers: {hsctl} peer offer SERVER\n\n\
          Back up {data_dir}: it holds every other key.",
         server = made.server,
+        words = made.words,
         fingerprint = made.fingerprint,
         root_key = made.root_key.display(),
         config = made.config.display(),
@@ -394,16 +395,17 @@ fn told(made: &Made) -> String {
 pub(super) fn read_secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
     let wrong =
         |problem: &dyn std::fmt::Display| Failure::new(format!("{}: {problem}", path.display()));
-    let length = std::fs::metadata(path)
-        .map_err(|error| wrong(&error))?
-        .len();
-    if length > SECRET_BYTES_MAX {
+    let file = std::fs::File::open(path).map_err(|error| wrong(&error))?;
+    let mut text = Zeroizing::new(String::new());
+    // A pipe tells no length beforehand.
+    file.take(SECRET_BYTES_MAX.saturating_add(1))
+        .read_to_string(&mut text)
+        .map_err(|error| wrong(&error))?;
+    if text.len() > usize::try_from(SECRET_BYTES_MAX).unwrap_or(usize::MAX) {
         return Err(wrong(&format!(
             "a secret has at most {SECRET_BYTES_MAX} bytes"
         )));
     }
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(&error))?;
-    let text = Zeroizing::new(text);
     Ok(Zeroizing::new(
         text.trim_end_matches(['\r', '\n']).to_owned(),
     ))

@@ -1,6 +1,6 @@
 //! `[listen]`: where the homeserver listens.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use super::server::absolute_path;
@@ -52,25 +52,25 @@ impl ListenConfig {
             offers: section.optional("offers", socket_address),
             metrics: section.optional("metrics", loopback_address),
         };
-        if config.client == config.federation && config.client.port() != 0 {
+        if clash(config.client, config.federation) {
             let problem = format!(
-                "{} is the address of the client listener and of the federation listener: give each its own",
-                config.client
+                "the client listener ({}) and the federation listener ({}) have one address: give each its own",
+                config.client, config.federation
             );
             section.blame(&["federation", "client"], problem);
         }
-        if config.metrics.is_some_and(|metrics| {
-            metrics.port() != 0 && (metrics == config.client || metrics == config.federation)
-        }) {
+        let taken = [config.client, config.federation];
+        let is_taken = |address| taken.iter().any(|other| clash(address, *other));
+        if config.metrics.is_some_and(is_taken) {
             section.blame(
                 &["metrics"],
                 "another listener has this address already".to_owned(),
             );
         }
-        let taken = [Some(config.client), Some(config.federation), config.metrics];
+        let by_metrics = |address| config.metrics.is_some_and(|other| clash(address, other));
         if config
             .offers
-            .is_some_and(|offers| offers.port() != 0 && taken.contains(&Some(offers)))
+            .is_some_and(|offers| is_taken(offers) || by_metrics(offers))
         {
             section.blame(
                 &["offers"],
@@ -79,6 +79,21 @@ impl ListenConfig {
         }
         config
     }
+}
+
+/// Whether only one of two listeners could have its address: they are the same, or one is every address of the machine.
+const fn clash(one: SocketAddr, other: SocketAddr) -> bool {
+    let same = match (one.ip(), other.ip()) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => {
+            one.to_bits() == other.to_bits() || one.is_unspecified() || other.is_unspecified()
+        }
+        (IpAddr::V6(one), IpAddr::V6(other)) => {
+            one.to_bits() == other.to_bits() || one.is_unspecified() || other.is_unspecified()
+        }
+        // `[::]` takes IPv4 as well.
+        (IpAddr::V6(six), IpAddr::V4(_)) | (IpAddr::V4(_), IpAddr::V6(six)) => six.is_unspecified(),
+    };
+    same && one.port() != 0 && one.port() == other.port()
 }
 
 /// An address to listen on.

@@ -243,6 +243,20 @@ fn shared_addresses() {
     assert!(mistakes[0].starts_with("main.toml:5: listen.federation: "));
     assert!(mistakes[1].starts_with("main.toml:6: listen.metrics: "));
 
+    // One that takes every address of the machine leaves none.
+    for (client, clashes) in [
+        ("0.0.0.0:1", true),
+        ("[::]:1", true),
+        ("[::1]:1", false),
+        ("127.0.0.2:1", false),
+        ("0.0.0.0:2", false),
+    ] {
+        let text = format!(
+            "[server]\nname = \"a.example\"\n[listen]\nclient = \"{client}\"\nfederation = \"127.0.0.1:1\"\n"
+        );
+        assert_eq!(read(&text, &[]).is_err(), clashes, "{client}");
+    }
+
     // The one who set an address last is told, wherever that was.
     let variable = ("ENTENTE_LISTEN__CLIENT", "0.0.0.0:8448");
     let mistakes = read("[server]\nname = \"a.example\"\n", &[variable]).unwrap_err();

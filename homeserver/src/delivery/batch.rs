@@ -7,6 +7,7 @@
 mod allowances;
 mod contacts;
 mod events;
+mod undo;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use federation_proto::ids::{AccountId, DeviceId, RoomId, ServerName};
 use federation_proto::payload::Payload;
 use federation_proto::refusal::{Refusal, RefusalCode};
 
+use self::undo::Undo;
 use super::inbox;
 use super::limits::{PEER_KEY_PACKAGES_MAX, PEER_KEY_PACKAGES_MS};
 use super::mailboxes::{Fill, Ring};
@@ -91,16 +93,6 @@ struct TrackedContacts {
     changed: bool,
 }
 
-/// How far a batch had come before an item; see [`Batch::roll_back`].
-pub(super) struct Mark {
-    writes: usize,
-    filled: usize,
-    events: usize,
-    refused_answers: usize,
-    bytes: usize,
-    waiting: waiting::Mark,
-}
-
 /// A part in the making.
 pub struct Batch<'n> {
     /// The node.
@@ -109,8 +101,8 @@ pub struct Batch<'n> {
     pub now_ms: u64,
     /// What is going to be written; see [`Batch::commit`].
     pub part: Part,
-    /// Key packages that items of the batch have taken already.
-    pub taken: HashSet<Key>,
+    /// Rows that items of the batch have used up already.
+    taken: HashSet<Key>,
     policy_serial: u64,
     rooms: HashMap<RoomId, Tracked>,
     peers: HashMap<ServerName, Option<Arc<PeerView>>>,
@@ -127,6 +119,8 @@ pub struct Batch<'n> {
     /// counted either.
     events: Vec<PeerEvent>,
     refused_answers: usize,
+    /// What the present item has changed beside the part.
+    undo: Vec<Undo>,
     /// So many writes of the part have so many bytes.
     weighed: (usize, usize),
 }
@@ -157,6 +151,7 @@ impl<'n> Batch<'n> {
             waiting: Waiting::default(),
             events: Vec::new(),
             refused_answers: 0,
+            undo: Vec::new(),
             weighed: (0, 0),
         })
     }
@@ -226,6 +221,12 @@ impl<'n> Batch<'n> {
     /// The room is from now on as given (`None`: no member is left here). Read it before.
     pub fn set_room(&mut self, id: RoomId, record: Option<RoomRecord>) {
         if let Some(tracked) = self.rooms.get_mut(&id) {
+            self.undo.push(Undo::Room {
+                id,
+                now: tracked.now.take(),
+                changed: tracked.changed,
+                group_info: tracked.group_info.clone(),
+            });
             tracked.now = record.map(Arc::new);
             tracked.changed = true;
         }
@@ -249,29 +250,6 @@ impl<'n> Batch<'n> {
         if let Some(tracked) = self.rooms.get_mut(&id) {
             tracked.group_info = Some(record);
         }
-    }
-
-    /// Where the batch stands now.
-    pub(super) fn mark(&mut self) -> Mark {
-        Mark {
-            bytes: self.part_bytes(),
-            writes: self.part.writes.len(),
-            filled: self.filled.len(),
-            events: self.events.len(),
-            refused_answers: self.refused_answers,
-            waiting: self.waiting.mark(),
-        }
-    }
-
-    /// Takes back what an item has written since. What it was judged by still holds, and it may wake
-    /// somebody for nothing.
-    pub(super) fn roll_back(&mut self, mark: &Mark) {
-        self.part.writes.truncate(mark.writes);
-        self.weighed = (mark.writes, mark.bytes);
-        self.filled.truncate(mark.filled);
-        self.events.truncate(mark.events);
-        self.refused_answers = mark.refused_answers;
-        self.waiting.roll_back(mark.waiting);
     }
 
     /// What the batch takes from now on was brought by this peer: what of it waits here is counted, and
@@ -317,8 +295,10 @@ impl<'n> Batch<'n> {
 
     /// The hub has come this far. Ask [`Batch::relayed`] before.
     pub(super) fn set_relayed(&mut self, room: RoomId, origin: &ServerName, last: relayed::Last) {
-        if let Some((_, now)) = self.relayed.get_mut(&(room, origin.clone())) {
-            *now = Some(last);
+        let place = (room, origin.clone());
+        if let Some((_, now)) = self.relayed.get_mut(&place) {
+            let last = now.replace(last);
+            self.undo.push(Undo::Relayed { place, last });
         }
     }
 
@@ -346,7 +326,13 @@ impl<'n> Batch<'n> {
 
     /// `peer` is given one. Ask [`Batch::may_claim`] before.
     pub fn note_claim(&mut self, device: DeviceId, peer: &ServerName) {
-        if let Some((_, claims, changed)) = self.claims.get_mut(&(device, peer.clone())) {
+        let place = (device, peer.clone());
+        if let Some((_, claims, changed)) = self.claims.get_mut(&place) {
+            self.undo.push(Undo::Claims {
+                place,
+                claims: *claims,
+                changed: *changed,
+            });
             *changed = true;
             claims.count = claims.count.saturating_add(1);
             if claims.count == PEER_KEY_PACKAGES_MAX {
@@ -356,6 +342,25 @@ impl<'n> Batch<'n> {
                 self.audit(Actor::Peer(peer.clone()), "keys.limited", device, detail);
             }
         }
+    }
+
+    /// Whether an item of the batch has used up this row.
+    pub fn has_taken(&self, key: &Key) -> bool {
+        self.taken.contains(key)
+    }
+
+    /// How many rows the batch has used up.
+    pub fn taken_count(&self) -> usize {
+        self.taken.len()
+    }
+
+    /// Uses up a row; `false`: an item before has.
+    pub fn take(&mut self, key: Key) -> bool {
+        let is_new = self.taken.insert(key.clone());
+        if is_new {
+            self.undo.push(Undo::Taken(key));
+        }
+        is_new
     }
 
     /// How full the device's inbox is, with what the batch puts there.
@@ -371,6 +376,7 @@ impl<'n> Batch<'n> {
     /// Notes an item that the part puts into an inbox.
     pub(super) fn note_filled(&mut self, device: DeviceId, bytes: usize, expires_ms: u64) {
         if let Some(fill) = self.fills.get_mut(&device) {
+            self.undo.push(Undo::Fill(device, *fill));
             fill.add(bytes);
         }
         self.filled.push((device, bytes));
@@ -423,7 +429,8 @@ impl<'n> Batch<'n> {
         if let Some(bounds) = self.peer(destination).and_then(|view| view.waiting) {
             // The peer states how much waits for it; how much it costs us is not for it to say.
             let own_max = self.node.config.limits.peer_outbox_bytes_max;
-            let bound = waiting::bound(item.kind, bounds.outbound_bytes_max.min(own_max));
+            let agreed = waiting::agreed_bound(item.kind, bounds.outbound_bytes_max);
+            let bound = agreed.min(waiting::bound(item.kind, own_max));
             let (store, bytes) = (&self.node.store, value.len());
             self.waiting.send(store, destination, bytes, bound).await?;
         }

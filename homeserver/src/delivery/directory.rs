@@ -135,7 +135,7 @@ pub(super) async fn take_answer(
         return Err(malformed("it names people whom nobody looked for"));
     }
     // An answer to the same question, earlier in this part?
-    if !batch.taken.insert(look_up::key(device, request)) {
+    if !batch.take(look_up::key(device, request)) {
         return Err(not_asked());
     }
     look_up::take(&mut batch.part, device, request, read);

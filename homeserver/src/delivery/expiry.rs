@@ -5,13 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use federation_proto::ids::{AccountId, DeviceId, RequestId, ServerName};
+use federation_proto::refusal::{Refusal, RefusalCode};
 
+use super::batch::Batch;
 use super::limits::{
     CONFLICT_ATTEMPTS_MAX, INBOX_PAGE_ITEMS, SWEEP_INTERVAL_MAX_MS, SWEEP_PLACES_MAX,
 };
 use super::{files, inbox};
 use crate::node::Node;
 use crate::store::expiry::{self, Place};
+use crate::store::inbox::InboxBody;
 use crate::store::link_position::LaneCount;
 use crate::store::{
     Part, PartOutcome, StoreError, contacts, key_request, link_position, look_up, payload,
@@ -79,7 +82,8 @@ async fn delete_lanes(node: &Node, peer: &ServerName) -> Result<(), StoreError> 
     }
 }
 
-/// Deletes a request for keys or a group info that nobody has answered; a later one with the same id stays.
+/// Deletes a request for keys or a group info that nobody has answered, and tells the device that asked; a later one
+/// with the same id stays.
 async fn sweep_key_request(
     node: &Node,
     device: DeviceId,
@@ -87,12 +91,38 @@ async fn sweep_key_request(
     now_ms: u64,
 ) -> Result<(), StoreError> {
     let found = key_request::get(&node.store, device, request).await?;
-    if let Some((record, read)) = found.filter(|(record, _)| record.expires_ms <= now_ms) {
+    let Some((record, read)) = found.filter(|(record, _)| record.expires_ms <= now_ms) else {
+        return Ok(());
+    };
+    tracing::debug!(server = %record.server, %device, "a request to a peer went unanswered");
+    let mut batch = Batch::open(node).await?;
+    key_request::take(&mut batch.part, device, request, read);
+    let refusal = Refusal::new(
+        RefusalCode::Unavailable,
+        format!("{} has not answered in time: ask again", record.server),
+    );
+    let body = match record.room {
+        Some(room) => InboxBody::GroupInfo {
+            request,
+            room,
+            result: Err(refusal),
+        },
+        None => InboxBody::KeyMaterial {
+            request,
+            result: Err(refusal),
+        },
+    };
+    inbox::append(&mut batch, device, body).await?;
+    // A conflict means that it was answered just now, or that agreements have changed: the next sweep looks again.
+    if batch.commit().await? == PartOutcome::Conflict {
         let mut part = Part::default();
-        key_request::take(&mut part, device, request, read);
-        // A conflict means that it was answered just now.
+        let again = Place::KeyRequest(device, request);
+        expiry::put(
+            &mut part,
+            now_ms.saturating_add(SWEEP_INTERVAL_MIN_MS),
+            again,
+        );
         node.store.commit(part).await?;
-        tracing::debug!(server = %record.server, %device, "a request to a peer went unanswered");
     }
     Ok(())
 }

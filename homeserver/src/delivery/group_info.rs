@@ -103,6 +103,7 @@ pub(super) async fn request(
     let open = KeyRequestRecord {
         server: hub.clone(),
         room: Some(room),
+        named: Vec::new(),
         // The request may travel that long, and then its answer.
         expires_ms: times.expires_ms.saturating_add(GROUP_INFO_REQUEST_TTL_MS),
     };
@@ -225,7 +226,7 @@ pub(super) async fn take_response(
         Err(refusal) => Err(refusal),
     };
     // An answer to the same request, earlier in this part?
-    if !batch.taken.insert(key_request::key(device, request)) {
+    if !batch.take(key_request::key(device, request)) {
         return Err(not_asked());
     }
     key_request::take(&mut batch.part, device, request, read);

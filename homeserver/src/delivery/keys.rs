@@ -109,6 +109,7 @@ async fn ask(
             }
         }
     }
+    let named = known.clone();
     let payload = Payload::KeyRequest(KeyRequest {
         request,
         requester: Sender {
@@ -126,6 +127,7 @@ async fn ask(
     let open = KeyRequestRecord {
         server: server.clone(),
         room: None,
+        named,
         // The request may travel that long, and then its answer.
         expires_ms: times.expires_ms.saturating_add(KEY_REQUEST_TTL_MS),
     };
@@ -208,12 +210,10 @@ pub(super) async fn take_response(
 ) -> Result<(), NotTaken> {
     let found = key_request::get(&batch.node.store, response.device, response.request).await?;
     let now_ms = batch.now_ms;
-    let asked = found
-        .filter(|(asked, _)| {
-            asked.server == *peer && asked.room.is_none() && asked.expires_ms > now_ms
-        })
-        .map(|(_, read)| read);
-    let Some(read) = asked else {
+    let asked = found.filter(|(asked, _)| {
+        asked.server == *peer && asked.room.is_none() && asked.expires_ms > now_ms
+    });
+    let Some((asked, read)) = asked else {
         return Err(not_asked());
     };
     let result = match response.result {
@@ -222,8 +222,8 @@ pub(super) async fn take_response(
             if material.keys.iter().any(of_others) {
                 return Err(malformed("a server hands out its own people's keys only"));
             }
-            let head = &material.history.head;
-            log_heads::check(batch, peer, head, &material.history.growth).await?;
+            let shown = (&material.history.head, &material.history.growth[..]);
+            log_heads::check(batch, peer, shown, &asked.named).await?;
             let devices = material.keys.into_iter().map(|key| ClaimedDevice {
                 member: key.member,
                 key_package: key.key_package,
@@ -237,7 +237,7 @@ pub(super) async fn take_response(
     };
     // An answer to the same request, earlier in this part?
     let key = key_request::key(response.device, response.request);
-    if !batch.taken.insert(key) {
+    if !batch.take(key) {
         return Err(not_asked());
     }
     key_request::take(&mut batch.part, response.device, response.request, read);

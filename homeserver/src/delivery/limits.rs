@@ -65,6 +65,8 @@ pub const INBOX_FULL_RETRY_MS: u32 = 60_000;
 /// Handshakes and answers may wait for a peer, or wait here having come from it, up to this many times the
 /// agreed bytes: without them rooms break.
 pub const WAITING_HANDSHAKE_FACTOR: u64 = 4;
+/// So many bytes of them may wait however little was agreed.
+pub const WAITING_HANDSHAKE_BYTES_MIN: u64 = 4 * 1024 * 1024;
 /// What one transaction of a peer may make this homeserver write at once beyond its own envelopes: answers,
 /// copies for others, entries of inboxes. So what a few bytes ask for does not fill the memory.
 pub const PART_GROWTH_BYTES_MAX: usize = 16 * 1024 * 1024;

@@ -77,10 +77,18 @@ pub(super) async fn take(
         return Ok(());
     }
     let growth = said.growth.as_ref();
-    let shown = growth.is_some_and(|growth| growth.from == before.size);
-    if now.size <= before.size || before.size == 0 || shown {
+    let from = growth.map(|growth| growth.from);
+    // One that was only heard of is held to as well.
+    if let Some(heard) = known.heard.clone()
+        && (now.size == heard.claims().size || from == Some(heard.claims().size))
+        && let Err(fault) = now.follows(heard.claims(), growth)
+    {
+        return faulty(batch, peer, known, read, (&heard, &said.head, &fault));
+    }
+    if now.size <= before.size || before.size == 0 || from == Some(before.size) {
         if let Err(fault) = now.follows(before, growth) {
-            return faulty(batch, peer, known, read, (&said.head, &fault));
+            let before = known.head.clone();
+            return faulty(batch, peer, known, read, (&before, &said.head, &fault));
         }
         known.grow(said.head);
     } else {
@@ -91,12 +99,13 @@ pub(super) async fn take(
 }
 
 /// Holds the head in an answer against what the peer has told before. It is not kept: what is kept grows from
-/// one LogHead to the next. But one that was only heard of is taken, once the answer has grown from both.
+/// one LogHead to the next. But one that was only heard of is taken, once the answer has grown from both. What the
+/// question has `named` the answer has to have grown from.
 pub(super) async fn check(
     batch: &mut Batch<'_>,
     peer: &ServerName,
-    head: &SignedHead,
-    growth: &[Growth],
+    (head, growth): (&SignedHead, &[Growth]),
+    named: &[u64],
 ) -> Result<(), NotTaken> {
     verify(batch, peer, head)?;
     let Some((mut known, read)) = log_heads::known(&batch.node.store, peer).await? else {
@@ -104,15 +113,18 @@ pub(super) async fn check(
     };
     let now = head.claims();
     let mut all_shown = true;
-    for before in std::iter::once(&known.head).chain(&known.heard) {
-        let before = before.claims();
+    for signed in std::iter::once(&known.head).chain(&known.heard) {
+        let before = signed.claims();
         let shown = growth.iter().find(|growth| growth.from == before.size);
-        if now.size != before.size && (now.size < before.size || shown.is_none()) {
+        // Both may have been told since the question.
+        let may_miss = now.size != before.size && !named.contains(&before.size);
+        if may_miss && (now.size < before.size || shown.is_none()) {
             all_shown = false;
             continue;
         }
         if let Err(fault) = now.follows(before, shown) {
-            return faulty(batch, peer, known, Some(read), (head, &fault));
+            let signed = signed.clone();
+            return faulty(batch, peer, known, Some(read), (&signed, head, &fault));
         }
     }
     match known.heard.take() {
@@ -145,7 +157,7 @@ fn faulty(
     peer: &ServerName,
     known: Known,
     read: Option<crate::store::Value>,
-    (shown, fault): (&SignedHead, &LogError),
+    (before, shown, fault): (&SignedHead, &SignedHead, &LogError),
 ) -> Result<(), NotTaken> {
     let noted = known
         .fault_ms
@@ -155,7 +167,7 @@ fn faulty(
     }
     tracing::error!(%peer, %fault, "a partner shows its device log differently than before");
     let text = |head: &SignedHead| head.to_bytes().map(|bytes| STANDARD.encode(bytes));
-    for (which, head) in [("known before", &known.head), ("shown now", shown)] {
+    for (which, head) in [("known before", before), ("shown now", shown)] {
         let signed = text(head).unwrap_or_default();
         let detail = format!("{fault}; {which}: {signed}");
         batch.audit(Actor::Peer(peer.clone()), "device-log.fault", peer, detail);

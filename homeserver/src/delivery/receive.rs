@@ -221,6 +221,7 @@ impl<'p> Lanes<'p> {
                 });
             }
             Err(NotTaken::Refused(refusal)) => {
+                batch.roll_back(&mark);
                 let (code, detail) = (refusal.code, refusal.to_string());
                 batch.audit_refusal(self.peer, "envelope.refused", id, code, detail);
                 let consumed = next.refuse(refusal.code);

@@ -148,6 +148,7 @@ impl Submitter<'_> {
                 format!("the next submission has counter {}", last.saturating_add(1)),
             )));
         }
+        let mark = batch.mark();
         let taken = match &submission.body {
             SubmissionBody::Message { room, message } => {
                 self.message(batch, counter, *room, message).await
@@ -183,6 +184,7 @@ impl Submitter<'_> {
                 accepted_ms: batch.now_ms,
             },
             Err(refusal) => {
+                batch.roll_back(&mark);
                 self.audit_refusal(batch, &submission.body, &refusal);
                 Outcome::Refused(refusal)
             }

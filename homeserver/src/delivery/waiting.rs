@@ -9,23 +9,41 @@ use federation_proto::ids::ServerName;
 use federation_proto::refusal::{Refusal, RefusalCode};
 
 use super::batch::NotTaken;
-use super::limits::WAITING_HANDSHAKE_FACTOR;
+use super::limits::{WAITING_HANDSHAKE_BYTES_MIN, WAITING_HANDSHAKE_FACTOR};
 use crate::store::{Part, Precondition, Store, StoreError, tally};
 
-/// The bound for an envelope of this kind: handshakes and answers are let in beyond the agreed one, for
+/// The bound for an envelope of this kind: handshakes and answers are let in beyond the stated one, for
 /// without them rooms break, and what says that something will not come always.
 pub(super) const fn bound(kind: Kind, bytes_max: u64) -> u64 {
     match kind {
-        Kind::Message
-        | Kind::Relay
-        | Kind::KeyRequest
-        | Kind::DirectoryQuery
-        | Kind::AbuseReport
-        | Kind::Contact
-        | Kind::LogHead => bytes_max,
         Kind::Tombstone => u64::MAX,
+        kind if is_mail(kind) => bytes_max,
         _ => bytes_max.saturating_mul(WAITING_HANDSHAKE_FACTOR),
     }
+}
+
+/// As [`bound`], of what an agreement states: by letting next to nothing wait for it no partner keeps a room that it
+/// shares with others from changing.
+pub(super) fn agreed_bound(kind: Kind, bytes_max: u64) -> u64 {
+    let bound = bound(kind, bytes_max);
+    match is_mail(kind) {
+        true => bound,
+        false => bound.max(WAITING_HANDSHAKE_BYTES_MIN),
+    }
+}
+
+/// What rooms can do without for a while.
+const fn is_mail(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Message
+            | Kind::Relay
+            | Kind::KeyRequest
+            | Kind::DirectoryQuery
+            | Kind::AbuseReport
+            | Kind::Contact
+            | Kind::LogHead
+    )
 }
 
 /// One tally, and what the part adds to it.
@@ -114,7 +132,7 @@ impl Waiting {
         else {
             return true;
         };
-        let bound = bound(kind, *bytes_max);
+        let bound = agreed_bound(kind, *bytes_max);
         let may = usage.total().saturating_add(bytes) <= bound;
         if may {
             let free = bound.saturating_sub(usage.added).saturating_sub(bytes);

@@ -189,9 +189,10 @@ fn too_slow() -> Refusal {
 
 /// What the peer says of a file that it does not send.
 async fn refused(status: StatusCode, body: ResponseBody) -> Refusal {
-    let problem = match Limited::new(body, PROBLEM_BYTES_MAX).collect().await {
-        Ok(body) => serde_json::from_slice::<Problem>(&body.to_bytes()).ok(),
-        Err(_) => None,
+    let whole = Limited::new(body, PROBLEM_BYTES_MAX).collect();
+    let problem = match tokio::time::timeout(SILENCE_MAX, whole).await {
+        Ok(Ok(body)) => serde_json::from_slice::<Problem>(&body.to_bytes()).ok(),
+        Ok(Err(_)) | Err(_) => None,
     };
     let code = problem
         .as_ref()

@@ -105,18 +105,16 @@ async fn take(
             Claimant::Peer(outsider) => batch.may_claim(device, outsider.server).await?,
         };
         // Items before this one in the batch may have taken some already.
-        let some = batch.taken.len().saturating_add(1).min(KEY_PACKAGES_MAX);
+        let some = batch.taken_count().saturating_add(1).min(KEY_PACKAGES_MAX);
         let waiting = if may {
             key_package::single_use(&store, device, some).await?
         } else {
             Vec::new()
         };
-        let free = waiting
-            .into_iter()
-            .find(|(key, _)| !batch.taken.contains(key));
+        let free = waiting.into_iter().find(|(key, _)| !batch.has_taken(key));
         let key_package = match free {
             Some((key, bytes)) => {
-                batch.taken.insert(key.clone());
+                batch.take(key.clone());
                 key_package::consume(&mut batch.part, key);
                 if let Claimant::Peer(outsider) = claimant {
                     batch.note_claim(device, outsider.server);

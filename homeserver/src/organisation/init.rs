@@ -97,6 +97,8 @@ pub struct Made {
     pub server: ServerName,
     /// What administrators of partners compare over the telephone.
     pub fingerprint: String,
+    /// The same as words to read aloud.
+    pub words: String,
     /// SHA-256 of the root certificate, lower-case hexadecimal: what clients pin.
     pub root_sha256: String,
     /// The configuration.
@@ -147,10 +149,11 @@ pub async fn init(
     if let Err(error) = written.await {
         return Err(traces.undo(error));
     }
-    let root = organisation.keys.root();
+    let fingerprint = Fingerprint::of_root(&organisation.keys.root());
     Ok(Made {
         server: answers.server.clone(),
-        fingerprint: Fingerprint::of_root(&root).to_string(),
+        fingerprint: fingerprint.to_string(),
+        words: fingerprint.words().join(" "),
         root_sha256: hex::encode(organisation.keys.root_sha256()),
         config: answers.config.clone(),
         data_dir: answers.data_dir.clone(),

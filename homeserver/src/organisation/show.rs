@@ -61,8 +61,10 @@ impl Keys {
 }
 
 fn shown_change(second: &Second) -> RootChangeStatus {
+    let fingerprint = Fingerprint::of_root(&second.certificates.root);
     RootChangeStatus {
-        fingerprint: Fingerprint::of_root(&second.certificates.root).to_string(),
+        fingerprint: fingerprint.to_string(),
+        words: fingerprint.words().join(" "),
         former_until_ms: match second.stage {
             Stage::Next => None,
             Stage::Former { until_ms } => Some(until_ms),

@@ -11,8 +11,7 @@ use super::record::{decode, encode};
 use super::{Key, Part, Precondition, Store, StoreError, Value};
 
 const FAMILY: &str = "key request";
-const VERSION: u8 = 2;
-const FIRST_VERSION: u8 = 1;
+const VERSION: u8 = 3;
 const REQUEST: u8 = b'q';
 
 /// A request without an answer.
@@ -22,6 +21,8 @@ pub struct KeyRequestRecord {
     pub server: ServerName,
     /// The room whose group info was asked for; `None`: keys were.
     pub room: Option<RoomId>,
+    /// Sizes of the device log that the question named: the answer has to have grown from each.
+    pub named: Vec<u64>,
     /// From when on no answer is taken, milliseconds since the Unix epoch.
     pub expires_ms: u64,
 }
@@ -52,22 +53,9 @@ pub async fn get(
     request: RequestId,
 ) -> Result<Option<(KeyRequestRecord, Value)>, StoreError> {
     match store.get(&key(device, request)).await? {
-        Some(value) => Ok(Some((read(&value)?, value))),
+        Some(value) => Ok(Some((decode(FAMILY, VERSION, &value)?, value))),
         None => Ok(None),
     }
-}
-
-/// Of this version or the first, when all requests were for keys.
-fn read(value: &Value) -> Result<KeyRequestRecord, StoreError> {
-    if value.first() == Some(&FIRST_VERSION) {
-        let (server, expires_ms) = decode(FAMILY, FIRST_VERSION, value)?;
-        return Ok(KeyRequestRecord {
-            server,
-            room: None,
-            expires_ms,
-        });
-    }
-    decode(FAMILY, VERSION, value)
 }
 
 /// The request is answered or given up; the part fails when it is no longer as it was read.
@@ -81,23 +69,27 @@ pub fn take(part: &mut Part, device: DeviceId, request: RequestId, read: Value) 
 mod tests {
     use super::*;
 
-    /// Goal: a request of the first version is read as one for keys, and the stored form never changes unseen;
-    /// by fixed bytes of both.
+    /// Goal: the stored form never changes unseen; by fixed bytes.
     #[test]
-    fn stored_forms() {
-        let record = |room| KeyRequestRecord {
+    fn stored_form() {
+        let record = KeyRequestRecord {
             server: "b.example".parse().unwrap(),
-            room,
+            room: Some(RoomId::from_bytes([3; 16])),
+            named: vec![5, 300],
             expires_ms: 7,
         };
-        let first: Value = [&[1, 9][..], b"b.example", &[7]].concat().into();
-        assert_eq!(read(&first).unwrap(), record(None));
-        let room = RoomId::from_bytes([3; 16]);
-        let second: Value = [&[2, 9][..], b"b.example", &[1], &[3; 16], &[7]]
-            .concat()
-            .into();
-        assert_eq!(read(&second).unwrap(), record(Some(room)));
-        let written = encode(FAMILY, VERSION, &record(Some(room))).unwrap();
-        assert_eq!(written, second);
+        let stored: Value = [
+            &[3, 9][..],
+            b"b.example",
+            &[1],
+            &[3; 16],
+            &[2, 5, 0xac, 2],
+            &[7],
+        ]
+        .concat()
+        .into();
+        assert_eq!(encode(FAMILY, VERSION, &record).unwrap(), stored);
+        let read: KeyRequestRecord = decode(FAMILY, VERSION, &stored).unwrap();
+        assert_eq!(read, record);
     }
 }

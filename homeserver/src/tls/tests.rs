@@ -355,8 +355,7 @@ async fn handshakes_between_peers() {
     assert_eq!(refusal_of(&called.unwrap_err()), Some(&other));
 }
 
-/// Goal: no connection without a client certificate reaches the federation listener, and none older
-/// than TLS 1.3 reaches any; by a client that shows none.
+/// Goal: no connection without a client certificate reaches the federation listener; by a client that shows none.
 #[tokio::test]
 async fn a_certificate_is_mandatory() {
     let (a, b) = (keys("a.example"), keys("b.example"));

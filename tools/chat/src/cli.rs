@@ -138,10 +138,10 @@ pub(crate) enum DevicesCommand {
         /// The code, as the new device shows it.
         code: String,
     },
-    /// Turn away the device that waits and shows this code.
+    /// Turn away a device that waits.
     Decline {
-        /// The code.
-        code: String,
+        /// Its id, as `chat devices` shows it, or the code that it shows itself.
+        which: String,
     },
     /// Sign one of your devices out, wherever it is.
     Remove {

@@ -28,20 +28,12 @@ pub(crate) async fn open(common: &Common) -> Result<Client> {
     Ok(Client::open(folder, key).await?)
 }
 
-/// Opens the enrolled device and its session.
+/// Opens the device's session.
 ///
 /// # Errors
-/// Also when the session does not stand within the time allowed.
-pub(crate) async fn connected(common: &Common, output: &Output) -> Result<Client> {
-    let client = open(common).await?;
-    let outcome = wait_connected(&client, timeout(common)).await;
-    match outcome {
-        Ok(()) => Ok(client),
-        Err(failure) => {
-            close(&client, output).await;
-            Err(failure)
-        }
-    }
+/// When the session does not stand within the time allowed.
+pub(crate) async fn connect(common: &Common, client: &Client) -> Result {
+    wait_connected(client, timeout(common)).await
 }
 
 /// Starts the session and waits until it stands.

@@ -24,6 +24,6 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FOLDER")]
     pub(crate) bin_dir: Option<PathBuf>,
     /// How many messages to send at least.
-    #[arg(long, value_name = "N", default_value = "2400", value_parser = clap::value_parser!(u64).range(MESSAGES_MIN..=1_000_000))]
+    #[arg(long, value_name = "N", default_value = "3400", value_parser = clap::value_parser!(u64).range(MESSAGES_MIN..=1_000_000))]
     pub(crate) messages: u64,
 }

@@ -69,6 +69,7 @@ fn executable(messages: &str) -> Option<PathBuf> {
 #[derive(Deserialize)]
 struct Said {
     sent: u64,
+    delivered: u64,
     lost: u64,
     duplicated: u64,
     refused: BTreeMap<String, u64>,
@@ -84,6 +85,7 @@ pub(crate) fn judge(printed: &str) -> Result {
     })?;
     let refused = |code: &&str| said.refused.get(*code).is_some_and(|number| *number > 0);
     let holds = said.lost == 0
+        && said.delivered == said.sent
         && said.duplicated == 0
         && said.sent >= SENT_MIN
         && said.kills >= KILLS_MIN
@@ -123,6 +125,7 @@ mod tests {
         assert!(judge(&format!("words\n{GOOD}\n")).is_ok());
         for (good, bad) in [
             ("\"sent\":2400", "\"sent\":1999"),
+            ("\"delivered\":2400", "\"delivered\":2399"),
             ("\"lost\":0", "\"lost\":1"),
             ("\"duplicated\":0", "\"duplicated\":1"),
             ("\"kills\":7", "\"kills\":3"),

@@ -57,6 +57,8 @@ const NEED_OPENSSL: &[&str] = &["openssl_and_sha256sum_agree"];
 const NEED_KNOT: &[&str] = &[
     "dnssec_states",
     "lying_answers",
+    "the_service_is_an_alias",
+    "what_is_not_validated_is_not_forged",
     "lame_servers",
     "a_changed_zone",
 ];

@@ -76,6 +76,9 @@ pub struct Proposal {
     pub changes: Vec<String>,
     /// The fingerprint of the new root, when it changes the root: to be compared before consenting.
     pub new_fingerprint: Option<String>,
+    /// The same as words to read aloud.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_words: Option<String>,
 }
 
 /// Consent to what the partner proposes.

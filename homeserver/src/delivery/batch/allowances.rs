@@ -1,6 +1,7 @@
 //! What somebody may still do within a time: look-ups, reports, asks for consent.
 
 use super::Batch;
+use super::undo::Undo;
 use crate::store::StoreError;
 use crate::store::allowance::{self, Purpose, Used, Whose};
 
@@ -43,9 +44,15 @@ impl Batch<'_> {
         units: u32,
         units_max: u32,
     ) -> bool {
-        let Some((_, used, changed)) = self.allowances.get_mut(&(purpose, whose.clone())) else {
+        let place = (purpose, whose.clone());
+        let Some((_, used, changed)) = self.allowances.get_mut(&place) else {
             return false;
         };
+        self.undo.push(Undo::Allowance {
+            place,
+            used: *used,
+            changed: *changed,
+        });
         let before = used.units;
         used.units = before.saturating_add(units);
         *changed = true;

@@ -4,6 +4,7 @@ use std::collections::hash_map::Entry;
 
 use federation_proto::ids::AccountId;
 
+use super::undo::Undo;
 use super::{Batch, TrackedContacts};
 use crate::store::StoreError;
 use crate::store::contacts::{self, Contacts};
@@ -31,8 +32,14 @@ impl Batch<'_> {
     /// The account's contacts are from now on as given. Read them before.
     pub(in crate::delivery) fn set_contacts(&mut self, account: AccountId, contacts: Contacts) {
         if let Some(tracked) = self.contacts.get_mut(&account) {
+            let changed = tracked.changed;
             tracked.changed |= tracked.now != contacts;
-            tracked.now = contacts;
+            let now = std::mem::replace(&mut tracked.now, contacts);
+            self.undo.push(Undo::Contacts {
+                account,
+                now,
+                changed,
+            });
         }
     }
 }

@@ -55,11 +55,15 @@ pub async fn run(node: Arc<Node>, network: Arc<dyn Network>) -> Result<(), Store
     let mut keys = node.keys.changed();
     node.peers.refresh(&node).await?;
     let mut tasks = JoinSet::new();
-    // Files that are asked for are fetched beside the mail, and must not wait for it.
-    tasks.spawn(files::run(Arc::clone(&node), Arc::clone(&network)));
+    let mut fetching: Option<AbortHandle> = None;
     let mut workers: HashMap<ServerName, AbortHandle> = HashMap::new();
     let mut rounds = tokio::time::interval(ROUND);
     loop {
+        // Files that are asked for are fetched beside the mail, and must not wait for it.
+        if fetching.as_ref().is_none_or(AbortHandle::is_finished) {
+            let fetches = files::run(Arc::clone(&node), Arc::clone(&network));
+            fetching = Some(tasks.spawn(fetches));
+        }
         for peer in node.peers.all() {
             let busy = workers
                 .get(&peer.server)

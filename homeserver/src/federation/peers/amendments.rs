@@ -476,12 +476,14 @@ pub(super) fn proposal(signed: &Signed, by_us: bool) -> Option<Proposal> {
     let amendment = signed.amendments(side).proposed()?;
     let (before, statement) = (signed.statement_of(side), amendment.statement());
     let new_root = before.root != statement.root;
+    let new_root = new_root.then(|| Fingerprint::of_root(&statement.root));
     Some(Proposal {
         amendment: amendment.sha256().to_string(),
         serial: statement.serial,
         made_ms: statement.made_ms,
         changes: lines(&before.changes_to(statement)),
-        new_fingerprint: new_root.then(|| Fingerprint::of_root(&statement.root).to_string()),
+        new_fingerprint: new_root.as_ref().map(Fingerprint::to_string),
+        new_words: new_root.map(|fingerprint| fingerprint.words().join(" ")),
     })
 }
 

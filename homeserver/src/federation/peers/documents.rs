@@ -75,12 +75,6 @@ pub async fn inspect(node: &Node, text: &str) -> Result<DocumentSummary, Peering
             )));
         }
     };
-    if let Some(fingerprint) = fingerprint {
-        let words = fingerprint.words().join(" ");
-        lines.push(format!(
-            "The fingerprint of {from}, to read aloud: {words}."
-        ));
-    }
     let obstacle = match taken_here(node, text, kind, [&from, &to]).await? {
         Taken::Never(obstacle) => Some(obstacle),
         Taken::Before(line) => {
@@ -95,6 +89,7 @@ pub async fn inspect(node: &Node, text: &str) -> Result<DocumentSummary, Peering
         to,
         obstacle,
         fingerprint: fingerprint.map_or_else(String::new, |known| known.to_string()),
+        words: fingerprint.map_or_else(String::new, |known| known.words().join(" ")),
         lines,
     })
 }

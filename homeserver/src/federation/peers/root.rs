@@ -47,6 +47,7 @@ pub fn status(node: &Node) -> RootStatus {
     let partners = node.peers.all().into_iter().filter(|peer| peer.is_signed());
     RootStatus {
         fingerprint: keys.fingerprint,
+        words: Fingerprint::of_root(&node.keys.root()).words().join(" "),
         change: keys.root_change,
         partners: partners
             .map(|peer| PartnerRoot {

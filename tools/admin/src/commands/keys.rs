@@ -104,10 +104,12 @@ pub(super) fn second_root(change: Option<&RootChangeStatus>) -> String {
         Some(RootChangeStatus {
             fingerprint,
             former_until_ms: None,
+            ..
         }) => format!("{fingerprint}, to take over"),
         Some(RootChangeStatus {
             fingerprint,
             former_until_ms: Some(ms),
+            ..
         }) => format!(
             "{fingerprint}, former, counts until {}",
             instant_and_distance(*ms)

@@ -55,10 +55,15 @@ pub(super) async fn run(
 }
 
 fn sheet(status: &RootStatus) -> String {
-    let known = facts(vec![
+    let mut known = vec![
         ("root", status.fingerprint.clone()),
+        ("to read aloud", status.words.clone()),
         ("second root", second_root(status.change.as_ref())),
-    ]);
+    ];
+    if let Some(second) = &status.change {
+        known.push(("to read aloud", second.words.clone()));
+    }
+    let known = facts(known);
     let standing = |partner: &PartnerRoot| {
         let standing = match (partner.standing, &partner.amendment) {
             (PartnerRootStanding::Consented, _) => "has consented",

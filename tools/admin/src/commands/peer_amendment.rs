@@ -95,9 +95,12 @@ pub(super) async fn consent(
         )));
     }
     say(&proposal_sheet(&format!("{server} proposes"), &proposal))?;
-    let fingerprint = match &proposal.new_fingerprint {
-        Some(new) => Some(confirm_fingerprint("amendment", server, new, arguments)?),
-        None => None,
+    let fingerprint = match (&proposal.new_fingerprint, &proposal.new_words) {
+        (Some(new), words) => {
+            let shown = [new.as_str(), words.as_deref().unwrap_or_default()];
+            Some(confirm_fingerprint("amendment", server, shown, arguments)?)
+        }
+        (None, _) => None,
     };
     if !read.yes {
         confirm("Consent to this?", "--yes")?;
@@ -146,6 +149,9 @@ pub(super) fn proposal_sheet(title: &str, proposal: &Proposal) -> String {
     for line in &proposal.changes {
         text.push_str("\n- ");
         text.push_str(line);
+    }
+    if let Some(words) = &proposal.new_words {
+        text.push_str(&format!("\nThe new root, to read aloud: {words}"));
     }
     text
 }

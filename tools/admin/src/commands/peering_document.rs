@@ -45,12 +45,16 @@ pub(super) fn check_usable(summary: &DocumentSummary, kind: &str) -> Result<(), 
 
 /// The document in plain language.
 pub(super) fn sheet(summary: &DocumentSummary) -> String {
-    let mut text = facts(vec![
+    let mut known = vec![
         ("document", summary.kind.clone()),
         ("from", summary.from.to_string()),
         ("to", summary.to.to_string()),
         ("fingerprint", summary.fingerprint.clone()),
-    ]);
+    ];
+    if !summary.words.is_empty() {
+        known.push(("to read aloud", summary.words.clone()));
+    }
+    let mut text = facts(known);
     text.push('\n');
     for line in &summary.lines {
         text.push_str("\n- ");
@@ -74,19 +78,15 @@ pub(super) fn confirm_origin(
         writeln!(io::stderr().lock(), "{}\n", sheet(summary))
             .map_err(|error| Failure::Other(format!("the terminal does not answer: {error}")))?;
     }
-    confirm_fingerprint(
-        &summary.kind,
-        &summary.from,
-        &summary.fingerprint,
-        arguments,
-    )
+    let shown = [&summary.fingerprint, &summary.words].map(String::as_str);
+    confirm_fingerprint(&summary.kind, &summary.from, shown, arguments)
 }
 
-/// Makes sure that a fingerprint is the one that the administrator of `from` reads aloud. Returns it.
+/// Makes sure that a fingerprint, which is shown in both forms, is the one that the administrator of `from` reads aloud. Returns it.
 pub(super) fn confirm_fingerprint(
     kind: &str,
     from: &ServerName,
-    fingerprint: &str,
+    [fingerprint, words]: [&str; 2],
     arguments: &ConfirmArguments,
 ) -> Result<String, Failure> {
     if let Some(given) = &arguments.fingerprint {
@@ -105,7 +105,7 @@ pub(super) fn confirm_fingerprint(
     }
     confirm(
         &format!(
-            "Call the administrator of {from}. Do they read this fingerprint aloud, {fingerprint}?"
+            "Call the administrator of {from}. Do they read these words aloud: {words}? (As digits: {fingerprint}.)"
         ),
         "--fingerprint with what they read",
     )?;
@@ -137,6 +137,7 @@ mod tests {
             from: "a.example".parse().expect("a name"),
             to: "b.example".parse().expect("a name"),
             fingerprint: "00ff 1234".to_owned(),
+            words: "abandon zoo".to_owned(),
             lines: vec!["Messages may live from 1 minute to 30 days.".to_owned()],
             obstacle: None,
         }

@@ -1,6 +1,6 @@
 //! `chat devices`, `chat confirm` and `chat safety`: whose devices are whose.
 
-use entente_sdk::ids::Address;
+use entente_sdk::ids::{Address, DeviceId};
 use entente_sdk::{Came, Client};
 use serde_json::json;
 
@@ -29,8 +29,8 @@ pub(super) async fn run(common: &Common, arguments: &Devices, output: &Output) -
                 safe::one_line(&approved.name)
             ))
         }
-        Some(DevicesCommand::Decline { code }) => {
-            let declined = in_time(common, ASKING, client.decline_device(code)).await?;
+        Some(DevicesCommand::Decline { which }) => {
+            let declined = in_time(common, ASKING, client.decline_device(which)).await?;
             output.object(&json!({"type": "device-declined", "device": declined}))?;
             output.line(&format!(
                 "{} is turned away.",
@@ -48,10 +48,13 @@ pub(super) async fn run(common: &Common, arguments: &Devices, output: &Output) -
 
 async fn list(common: &Common, client: &Client, output: &Output) -> Result {
     let account = in_time(common, ASKING, client.account()).await?;
+    let logged = in_time(common, ASKING, client.logged_devices()).await?;
     let own = client.member().device;
     for device in &account.devices {
-        let here = device.device == own;
-        output.object(&json!({"type": "device", "this": here, "device": device}))?;
+        let (here, is_logged) = (device.device == own, logged.contains(&device.device));
+        output.object(
+            &json!({"type": "device", "this": here, "logged": is_logged, "device": device}),
+        )?;
         output.line(&format!(
             "{}  {}  since {}, certificate until {}, {}{}",
             device.device,
@@ -61,15 +64,30 @@ async fn list(common: &Common, client: &Client, output: &Output) -> Result {
             came(&device.came),
             if here { "  (this one)" } else { "" },
         ))?;
+        if !is_logged {
+            output.warning(&format!(
+                "The device log does not have {}: nobody's device writes to it. Ask your administrator.",
+                device.device
+            ));
+        }
+    }
+    let is_listed = |id: &DeviceId| account.devices.iter().any(|device| device.device == *id);
+    for missing in logged.iter().filter(|id| !is_listed(id)) {
+        output.object(&json!({"type": "device-unlisted", "device": missing}))?;
+        output.warning(&format!(
+            "The device log has {missing}, which your homeserver does not list: others write to it. If it is not yours, \
+             chat devices remove {missing}, and ask your administrator.",
+        ));
     }
     for waiting in &account.waiting {
         output.object(&json!({"type": "device-waits", "device": waiting}))?;
         output.line(&format!(
             "{}  {}  waits for approval until {}: chat devices approve CODE, with the code that it shows. If it is \
-             not yours: somebody knows your password; change it (chat password).",
+             not yours: chat devices decline {}; somebody knows your password, change it (chat password).",
             waiting.device,
             output.paint.strong(&safe::one_line(&waiting.name)),
             output.clock.date_and_time(waiting.until_ms),
+            waiting.device,
         ))?;
     }
     Ok(())

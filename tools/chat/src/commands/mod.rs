@@ -16,16 +16,18 @@ mod send;
 mod sign_out;
 pub(crate) mod start;
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 
 use clap::CommandFactory as _;
-use entente_sdk::Client;
+use entente_sdk::{Client, Event};
 
 pub(crate) use self::files::own_name;
 
 use crate::cli::{Cli, Command, Common};
 use crate::device;
 use crate::failure::{Failure, Result};
+use crate::show;
 use crate::show::message::{Reader, Saving};
 use crate::show::output::Output;
 use crate::talk;
@@ -76,15 +78,44 @@ pub(crate) fn reader(client: &Client, output: &Output) -> Reader {
     }
 }
 
-/// Runs `work` with an open session, and ends the session in order whatever came of it.
+/// Runs `work` with an open session, and ends the session in order whatever came of it. What the session told of
+/// people's devices is said at the end: no other command may ever say it again.
 async fn with_session<T>(
     common: &Common,
     output: &Output,
     work: impl AsyncFnOnce(&Client) -> Result<T>,
 ) -> Result<T> {
-    let client = device::connected(common, output).await?;
-    let outcome = work(&client).await;
+    let client = device::open(common).await?;
+    let mut events = client.events();
+    let mut warnings = BTreeSet::new();
+    let mut collect = |event: Event| {
+        if matches!(
+            event,
+            Event::DevicesChanged { .. } | Event::DevicesRefused { .. } | Event::Held { .. }
+        ) {
+            warnings.extend(show::event::news(&event, output.clock));
+        }
+    };
+    let outcome = {
+        let work = async {
+            device::connect(common, &client).await?;
+            work(&client).await
+        };
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                outcome = &mut work => break outcome,
+                Some(event) = events.next() => collect(event),
+            }
+        }
+    };
     device::close(&client, output).await;
+    while let Some(event) = events.try_next() {
+        collect(event);
+    }
+    for warning in &warnings {
+        output.warning(warning);
+    }
     outcome
 }
 

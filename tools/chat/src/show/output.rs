@@ -86,6 +86,11 @@ impl Output {
         eprintln!("{}", self.paint.faint(note));
     }
 
+    /// What a person has to know, whatever else the command does.
+    pub(crate) fn warning(&self, warning: &str) {
+        eprintln!("{}", self.paint.alarm(warning));
+    }
+
     /// Why the command ends without success.
     pub(crate) fn failure(&self, failure: &Failure) {
         if failure.is_silent() {

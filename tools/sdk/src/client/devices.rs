@@ -90,15 +90,30 @@ pub(super) async fn approve(shared: &Arc<Shared>, typed: &str) -> Result<Waiting
     Ok(waiting)
 }
 
-/// Turns away the waiting device that shows this code; which one.
+/// Turns away the waiting device of this id, or that shows this code; which one.
 pub(super) async fn decline(shared: &Arc<Shared>, typed: &str) -> Result<WaitingDevice, Error> {
-    let waiting = with_code(shared, typed).await?;
+    let waiting = match typed.trim().parse::<DeviceId>() {
+        Ok(id) => {
+            let waiting = upkeep::account_info(shared).await?.waiting;
+            let found = waiting.into_iter().find(|device| device.device == id);
+            found.ok_or_else(|| {
+                Error::InvalidArgument(format!("no device {id} waits for approval"))
+            })?
+        }
+        Err(_) => with_code(shared, typed).await?,
+    };
     let (token, path) = (
         shared.identity.token.as_str(),
         format!("/v1/devices/waiting/{}", waiting.device),
     );
     requests::act(&shared.endpoint, token, Method::DELETE, &path, None::<&()>).await?;
     Ok(waiting)
+}
+
+/// The devices that the account has by the device log, as it is now.
+pub(super) async fn logged(shared: &Arc<Shared>) -> Result<Vec<DeviceId>, Error> {
+    newest_own_history(shared).await?;
+    shared.run(|core| Ok(core.own_devices())).await
 }
 
 /// Removes a device of the account: it is signed out wherever it is.

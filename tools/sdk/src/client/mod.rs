@@ -170,12 +170,21 @@ impl Client {
         devices::approve(&self.shared, code).await
     }
 
-    /// Turns away the device that waits and shows this code; which one it is.
+    /// Turns away the device that waits, by its id or the code that it shows; which one it is.
     ///
     /// # Errors
     /// As for [`Client::approve_device`].
-    pub async fn decline_device(&self, code: &str) -> Result<WaitingDevice, Error> {
-        devices::decline(&self.shared, code).await
+    pub async fn decline_device(&self, which: &str) -> Result<WaitingDevice, Error> {
+        devices::decline(&self.shared, which).await
+    }
+
+    /// The account's devices by the organisation's device log, which partners are shown too. What the homeserver lists
+    /// beside ([`Client::account`]) is its own word alone.
+    ///
+    /// # Errors
+    /// When the homeserver can't be reached, or shows a history that does not go on from what was known.
+    pub async fn logged_devices(&self) -> Result<Vec<DeviceId>, Error> {
+        devices::logged(&self.shared).await
     }
 
     /// Signs a device of the account out, wherever it is: its session is cut.

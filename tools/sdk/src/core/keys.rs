@@ -57,6 +57,14 @@ impl Core {
             self.storage.delete_old_epochs(room.as_bytes())?;
             // What waits for a leaf that could not be renewed.
             self.send_queued(room)?;
+            let joined = self
+                .rooms
+                .get(&room)
+                .is_some_and(|record| record.standing == Standing::Joined);
+            if joined {
+                // Whose homeserver did not answer is asked again.
+                self.ask_who_they_are(room)?;
+            }
         }
         Ok(())
     }

@@ -172,8 +172,9 @@ impl Homeserver {
         let Some(process) = self.process.as_mut() else {
             return Ok(None);
         };
-        Command::new("kill")
-            .args(["-TERM", &process.id().to_string()])
+        // The shell's own: a small machine may have no program `kill`.
+        Command::new("sh")
+            .args(["-c", "kill -TERM \"$1\"", "sh", &process.id().to_string()])
             .captured()?;
         let deadline = Instant::now() + patience;
         while Instant::now() < deadline {

@@ -3,12 +3,12 @@
 use federation_proto::codec::Wire as _;
 use federation_proto::device_log::{DeviceHistory, Growth, Head, SignedHead};
 use federation_proto::hash::Digest;
-use federation_proto::payload::{LogHead, Payload};
+use federation_proto::payload::{KeyResponse, LogHead, Payload};
 use homeserver_api::session::KeyMaterial;
 
 use super::bad_peers::envelope;
 use super::*;
-use crate::delivery::limits::{LOG_HEAD_TTL_MS, LOG_HEADS_PAUSE_MS};
+use crate::delivery::limits::{KEY_REQUEST_TTL_MS, LOG_HEAD_TTL_MS, LOG_HEADS_PAUSE_MS};
 use crate::delivery::log_heads;
 use crate::store::log_heads as stored;
 
@@ -211,4 +211,89 @@ async fn histories_are_answered() {
     head.follows(&told, history.growth_from(1)).unwrap();
     let refusal = answers.next().unwrap().unwrap_err();
     assert_eq!(refusal.code, RefusalCode::UnknownRecipient);
+}
+
+/// Goal: heads that were only heard of, and sizes that a question named, are held to as well, with the right two heads as
+/// evidence. Method: a head beside one whose predecessor was lost, and an answer that leaves out the growth it was asked for.
+#[tokio::test]
+async fn nothing_is_passed_over() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    let (mut alice, bob) = acquainted(&a, &b).await;
+    tell(&b, &a).await;
+    let ask = SubmissionBody::AskDevices {
+        request: RequestId::from_bytes([1; 16]),
+        server: b.node.server.clone(),
+        account: bob.of.account,
+        known: Vec::new(),
+    };
+    alice.submit(&a, ask).await;
+    person(&b, "dave").await;
+    let reader = crate::identity::device_log::Reader::Peer(&a.node.server);
+    let history = b
+        .node
+        .device_log
+        .history(&b.node, reader, bob.of.account, &[])
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(history.growth.is_empty());
+    let answer = Payload::KeyResponse(KeyResponse {
+        request: RequestId::from_bytes([1; 16]),
+        device: alice.of.device,
+        result: Ok(federation_proto::payload::KeyMaterial {
+            keys: Vec::new(),
+            history,
+        }),
+    });
+    exchange(&b, &a, vec![envelope(&b, Lane::CONTROL, 2, &answer)]).await;
+    assert_eq!(faults(&a).await.len(), 2);
+
+    for side in [&a, &b] {
+        side.clock.advance_ms(61 * 60 * 1000);
+    }
+    let told = |size, root: &[u8]| {
+        let head = head(&b, size, Digest::of(root));
+        let said = LogHead {
+            head: head.clone(),
+            growth: None,
+        };
+        (head, Payload::LogHead(said))
+    };
+    let (heard, first) = told(5, b"five");
+    let (_, other) = told(5, b"another five");
+    exchange(&b, &a, vec![envelope(&b, Lane::CONTROL, 3, &first)]).await;
+    assert_eq!(faults(&a).await.len(), 2, "it may have grown");
+    exchange(&b, &a, vec![envelope(&b, Lane::CONTROL, 4, &other)]).await;
+    let faults = faults(&a).await;
+    assert_eq!(faults.len(), 4);
+    let before = faults[2].rsplit(' ').next().unwrap();
+    let bytes = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, before);
+    assert_eq!(SignedHead::from_bytes(bytes.unwrap()).unwrap(), heard);
+}
+
+/// Goal: a device hears that its question was not answered, instead of waiting for ever; by a peer that is away until the
+/// answer's time is over.
+#[tokio::test]
+async fn unanswered_questions_are_told() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    let (mut alice, bob) = acquainted(&a, &b).await;
+    let request = RequestId::from_bytes([1; 16]);
+    let ask = SubmissionBody::AskDevices {
+        request,
+        server: b.node.server.clone(),
+        account: bob.of.account,
+        known: Vec::new(),
+    };
+    alice.submit(&a, ask).await;
+    drain(&mut worker(&a, &b)).await;
+    for (later_ms, told) in [(2 * KEY_REQUEST_TTL_MS - 1, 0), (1, 1)] {
+        a.clock.advance_ms(later_ms);
+        crate::delivery::expiry::sweep(&a.node).await.unwrap();
+        let unanswered = |body: &InboxBody| {
+            matches!(body, InboxBody::KeyMaterial { request: of, result: Err(refusal) }
+                if *of == request && refusal.code == RefusalCode::Unavailable)
+        };
+        let inbox = alice.inbox(&a).await;
+        assert_eq!(inbox.iter().filter(|body| unanswered(body)).count(), told);
+    }
 }

@@ -77,6 +77,58 @@ async fn our_own_outbox_is_bounded_by_us() {
     assert!((4_000..=16_000).contains(&tally.bytes), "{tally:?}");
 }
 
+/// Goal: a commit that is refused because too much waits for one peer of its room leaves nothing behind: neither in inboxes
+/// here, nor in another peer's outbox, nor a room; and what is sent after it in the same breath is judged as if it had never
+/// been. Method: a room of devices of three organisations, for one of which as much waits as may.
+#[tokio::test]
+async fn refused_commits_leave_nothing() {
+    let own_max = |config: &mut Config| config.limits.peer_outbox_bytes_max = 1_000;
+    let [a, b, c] = sides_with(["a.example", "b.example", "c.example"], own_max);
+    let (mut alice, bob) = acquainted_within(&a, &b, u64::MAX).await;
+    peered(&a, &c).await;
+    let anna = person(&a, "anna").await;
+    let carol = person(&c, "carol").await;
+    let refused = async |alice: &mut Person, room, with: &[&Person]| {
+        let outcome = alice.create_room(&a, room, with).await;
+        matches!(outcome, Outcome::Refused(refusal) if refusal.code == RefusalCode::Quota)
+    };
+    let mut room = 100;
+    while !refused(&mut alice, RoomId::from_bytes([room; 16]), &[&carol]).await {
+        room += 1;
+    }
+    let shared = RoomId::from_bytes([99; 16]);
+    acknowledge_all(&a, &anna).await;
+    let refusals = async || {
+        let page = crate::audit::page(&a.node.store, 0, 1000).await.unwrap();
+        let actions = page.entries.into_iter().map(|entry| entry.action);
+        actions.filter(|action| action == "commit.refused").count()
+    };
+    let (before, noted) = (outbound(&a, &b).await, refusals().await);
+    assert!(refused(&mut alice, shared, &[&anna, &bob, &carol]).await);
+    assert_eq!(outbound(&a, &b).await, before);
+    assert!(anna.inbox(&a).await.is_empty());
+    let unknown = alice.say(&a, shared, &MESSAGE, 3600).await;
+    assert!(
+        matches!(&unknown, Outcome::Refused(refusal) if refusal.code == RefusalCode::UnknownRoom),
+        "{unknown:?}"
+    );
+    assert_eq!(refusals().await, noted + 1);
+}
+
+/// Goal: a partner that lets nothing wait for it keeps no room from changing; by one with a bound of zero.
+#[tokio::test]
+async fn handshakes_wait_for_everybody() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    let (mut alice, bob) = acquainted_within(&a, &b, 0).await;
+    let outcome = alice.say(&a, ROOM, &MESSAGE, 3600).await;
+    assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
+    let another = RoomId::from_bytes([100; 16]);
+    let outcome = alice.create_room(&a, another, &[&bob]).await;
+    assert!(matches!(outcome, Outcome::Accepted { .. }), "{outcome:?}");
+    drain(&mut worker(&a, &b)).await;
+    assert_eq!(outbound(&a, &b).await, Tally::default());
+}
+
 async fn acknowledge_all(at: &Side, person: &Person) {
     let device = person.of.device;
     let page = inbox::read(&at.node, device, 0, 1000, usize::MAX).await;

@@ -180,6 +180,18 @@ impl Core {
         Ok(Some(question))
     }
 
+    /// The devices of this account, as far as its history is known.
+    pub(crate) fn own_devices(&self) -> Vec<DeviceId> {
+        let own = &self.identity.member;
+        let person = self.known.person(&own.server, own.account);
+        let devices = person.map(|person| person.chain.devices());
+        devices
+            .into_iter()
+            .flatten()
+            .map(|device| device.device)
+            .collect()
+    }
+
     /// Asks for the history of an account, unless that is under way.
     pub(crate) fn ask_devices(
         &mut self,

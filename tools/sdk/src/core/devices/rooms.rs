@@ -51,6 +51,11 @@ impl Core {
                 self.tell_held(room, &held);
             }
         }
+        self.ask_who_they_are(room)
+    }
+
+    /// Asks about people in a room who are not known, or not with the device that is there.
+    pub(in crate::core) fn ask_who_they_are(&mut self, room: RoomId) -> Result<(), Error> {
         let own = self.identity.member.clone();
         let mut unknown = BTreeSet::new();
         for leaf in leaves(self.group(room)?)? {
