@@ -203,7 +203,8 @@ mod tests {
     fn sheets() {
         assert_eq!(
             sheet(&summary()),
-            "document     offer\nfrom         a.example\nto           b.example\nfingerprint  00ff 1234\n\n\
+            "document       offer\nfrom           a.example\nto             b.example\nfingerprint    00ff 1234\n\
+             to read aloud  abandon zoo\n\n\
              - Messages may live from 1 minute to 30 days."
         );
     }
