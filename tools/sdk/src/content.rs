@@ -4,6 +4,7 @@
 //! version (1) · id (16) · sent ms (u64) · TTL (u32) · burn (u32) · label (u8) · kind (u8) ·
 //!   text (1): opaque<u16>
 //!   file (2): server<u8> · id (16) · name<u8> · bytes (u64) · key (32) · SHA-256 (32)
+//!   history (3): opaque<u16>, see [`crate::history`]
 //! zeros up to a Padmé length of at least 256 bytes
 //! ```
 //! Integers are big-endian, `<u8>` and `<u16>` a length before the bytes. One encoding per value:
@@ -14,12 +15,14 @@ use homeserver_api::attributes::MessageAttributes;
 use homeserver_api::ids::{FileId, ServerName};
 
 use crate::error::Error;
+use crate::history::HISTORY_PART_BYTES_MAX;
 use crate::message::MessageId;
 use crate::padding;
 
 const VERSION: u8 = 1;
 const TEXT: u8 = 1;
 const FILE: u8 = 2;
+const HISTORY: u8 = 3;
 /// Longest text of a message.
 pub const TEXT_BYTES_MAX: usize = 48 * 1024;
 /// Longest name of a file.
@@ -28,6 +31,8 @@ pub(crate) const FILE_NAME_BYTES_MAX: usize = 255;
 const CONTENT_BYTES_MAX: usize = 60 * 1024;
 
 const _: () = assert!(TEXT_BYTES_MAX + 1024 < CONTENT_BYTES_MAX);
+// With what stands before it and Padmé's share, at most a sixteenth of such a length.
+const _: () = assert!((HISTORY_PART_BYTES_MAX + 64) / 16 * 17 <= CONTENT_BYTES_MAX);
 const _: () = assert!(CONTENT_BYTES_MAX + 2048 <= 64 * 1024);
 
 /// An application message's content.
@@ -47,6 +52,8 @@ pub(crate) struct Content {
 pub(crate) enum Part {
     Text(String),
     File(FileReference),
+    /// A part of what an own device knows, for another own one.
+    History(Vec<u8>),
 }
 
 /// Where a file is and how it is opened and checked.
@@ -81,6 +88,14 @@ impl Content {
 
     /// The padded bytes to encrypt.
     pub(crate) fn encode(&self) -> Result<Vec<u8>, Error> {
+        let mut bytes = self.encode_bare()?;
+        let padded = padded_length(bytes.len()).ok_or_else(too_long)?;
+        bytes.resize(padded, 0);
+        Ok(bytes)
+    }
+
+    /// The bytes without padding, for where something else hides their length.
+    pub(crate) fn encode_bare(&self) -> Result<Vec<u8>, Error> {
         let mut bytes = vec![VERSION];
         bytes.extend_from_slice(self.id.as_bytes());
         bytes.extend_from_slice(&self.sent_ms.to_be_bytes());
@@ -103,27 +118,20 @@ impl Content {
                 bytes.extend_from_slice(&file.key);
                 bytes.extend_from_slice(&file.sha256);
             }
+            Part::History(part) => {
+                let length = u16::try_from(part.len()).map_err(|_| too_long())?;
+                bytes.push(HISTORY);
+                bytes.extend_from_slice(&length.to_be_bytes());
+                bytes.extend_from_slice(part);
+            }
         }
-        let padded = padded_length(bytes.len()).ok_or_else(too_long)?;
-        bytes.resize(padded, 0);
         Ok(bytes)
     }
 
     /// Reads [`Self::encode`]'s bytes and nothing else.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Error> {
-        let mut reader = Reader { rest: bytes };
-        let [version] = reader.array()?;
-        if version != VERSION {
-            return Err(wrong("is of another version"));
-        }
-        let content = Self {
-            id: MessageId::from_bytes(reader.array()?),
-            sent_ms: u64::from_be_bytes(reader.array()?),
-            ttl_seconds: u32::from_be_bytes(reader.array()?),
-            burn_seconds: u32::from_be_bytes(reader.array()?),
-            label: u8::from_be_bytes(reader.array()?),
-            part: reader.part()?,
-        };
+        let mut reader = Reader::new(bytes);
+        let content = Self::read(&mut reader)?;
         let body = bytes.len() - reader.rest.len();
         let as_padded =
             padded_length(body) == Some(bytes.len()) && reader.rest.iter().all(|byte| *byte == 0);
@@ -133,26 +141,71 @@ impl Content {
             Err(wrong("is not padded as it must be"))
         }
     }
+
+    /// Reads [`Self::encode_bare`]'s bytes and nothing else.
+    pub(crate) fn decode_bare(bytes: &[u8]) -> Result<Self, Error> {
+        let mut reader = Reader::new(bytes);
+        let content = Self::read(&mut reader)?;
+        if reader.is_empty() {
+            Ok(content)
+        } else {
+            Err(wrong("goes on where it should end"))
+        }
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        let [version] = reader.array()?;
+        if version != VERSION {
+            return Err(wrong("is of another version"));
+        }
+        Ok(Self {
+            id: MessageId::from_bytes(reader.array()?),
+            sent_ms: u64::from_be_bytes(reader.array()?),
+            ttl_seconds: u32::from_be_bytes(reader.array()?),
+            burn_seconds: u32::from_be_bytes(reader.array()?),
+            label: u8::from_be_bytes(reader.array()?),
+            part: reader.part()?,
+        })
+    }
 }
 
-struct Reader<'a> {
+/// What is left of bytes that are being read.
+pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
+    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// What has not been read yet.
+    pub(crate) const fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
         let (taken, rest) = self.rest.split_first_chunk().ok_or_else(cut_short)?;
         self.rest = rest;
         Ok(*taken)
     }
 
-    fn text(&mut self, length: usize) -> Result<&'a str, Error> {
+    pub(crate) fn bytes(&mut self, length: usize) -> Result<&'a [u8], Error> {
         let (taken, rest) = self.rest.split_at_checked(length).ok_or_else(cut_short)?;
         self.rest = rest;
+        Ok(taken)
+    }
+
+    fn text(&mut self, length: usize) -> Result<&'a str, Error> {
+        let taken = self.bytes(length)?;
         std::str::from_utf8(taken).map_err(|_| wrong("holds text that is not UTF-8"))
     }
 
-    fn short(&mut self) -> Result<&'a str, Error> {
+    pub(crate) fn short(&mut self) -> Result<&'a str, Error> {
         let [length] = self.array()?;
         self.text(usize::from(length))
     }
@@ -165,6 +218,13 @@ impl<'a> Reader<'a> {
                     return Err(wrong("is too long"));
                 }
                 Ok(Part::Text(self.text(length)?.to_owned()))
+            }
+            [HISTORY] => {
+                let length = usize::from(u16::from_be_bytes(self.array()?));
+                if length > HISTORY_PART_BYTES_MAX {
+                    return Err(wrong("is too long"));
+                }
+                Ok(Part::History(self.bytes(length)?.to_vec()))
             }
             [FILE] => {
                 let server = self.short()?.parse();
@@ -187,7 +247,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn put_short(bytes: &mut Vec<u8>, text: &str) -> Result<(), Error> {
+pub(crate) fn put_short(bytes: &mut Vec<u8>, text: &str) -> Result<(), Error> {
     let length = u8::try_from(text.len())
         .map_err(|_| Error::InvalidArgument("a name is too long".to_owned()))?;
     bytes.push(length);
@@ -254,6 +314,8 @@ mod tests {
         assert_eq!(length(300), Ok(352));
         assert_eq!(length(1024), Ok(1088));
         assert!(length(TEXT_BYTES_MAX).unwrap() <= CONTENT_BYTES_MAX);
+        let history = content(Part::History(vec![1; HISTORY_PART_BYTES_MAX]));
+        assert!(history.encode().is_ok());
         assert!(length(CONTENT_BYTES_MAX).is_err());
     }
 
@@ -298,6 +360,10 @@ mod tests {
         let bytes = file.encode().unwrap();
         assert_eq!(hex::encode(&bytes[34..34 + expected.len() / 2]), expected);
         assert_eq!(Content::decode(&bytes).unwrap(), file);
+        let history = content(Part::History(vec![5, 6]));
+        let bytes = history.encode().unwrap();
+        assert_eq!(hex::encode(&bytes[34..40]), "0300020506".to_owned() + "00");
+        assert_eq!(Content::decode(&bytes).unwrap(), history);
     }
 
     /// Goal: a file's name can't leave its folder or hide.
@@ -325,6 +391,9 @@ mod tests {
             longer.push(0);
             proptest::prop_assert!(Content::decode(&longer).is_err());
             proptest::prop_assert!(Content::decode(&bytes[..bytes.len() - 1]).is_err());
+            let bare = content.encode_bare().unwrap();
+            proptest::prop_assert_eq!(&Content::decode_bare(&bare).unwrap(), &content);
+            proptest::prop_assert!(Content::decode_bare(&[&bare[..], &[0]].concat()).is_err());
             let mut flipped = bytes;
             let at = flip % flipped.len();
             flipped[at] ^= 1;

@@ -76,6 +76,12 @@ pub enum Error {
          from a backup: enrol the device again, and tell your administrator"
     )]
     RestoredServer,
+    /// What was typed is no recovery code.
+    #[error("{0}")]
+    RecoveryCode(String),
+    /// A file is not the backup that it should be.
+    #[error("{0}")]
+    Backup(String),
     /// There is no enrolled device in the folder.
     #[error("no device is enrolled in {}", .0.display())]
     NotEnrolled(PathBuf),
@@ -145,6 +151,8 @@ impl Error {
             Self::StaleStore => "stale-store",
             Self::RestoredServer => "restored-server",
             Self::WrongKey => "wrong-key",
+            Self::RecoveryCode(_) => "recovery-code",
+            Self::Backup(_) => "backup",
             Self::NotEnrolled(_) => "not-enrolled",
             Self::AlreadyEnrolled(_) => "already-enrolled",
             Self::InUse(_) => "in-use",

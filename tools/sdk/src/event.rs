@@ -139,6 +139,31 @@ pub enum Event {
         /// Why, in words, and what to do.
         reason: String,
     },
+    /// What this device knows has gone to another device of the account.
+    HistorySent {
+        /// The device.
+        device: DeviceId,
+        /// How many messages.
+        messages: u64,
+        /// Older messages that were too many.
+        left_out: u64,
+    },
+    /// The own homeserver did not take what this device knows for another device of the account.
+    HistoryRefused {
+        /// The device.
+        device: DeviceId,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// Another device of the account has sent what it knows.
+    HistoryReceived {
+        /// The device.
+        device: DeviceId,
+        /// How many messages are here that were not before.
+        messages: u64,
+        /// Whether all of it came.
+        complete: bool,
+    },
     /// Something was asked or decided between the account and somebody of another organisation.
     Contact {
         /// Who.

@@ -2,7 +2,7 @@
 
 use crate::client;
 use crate::content::Content;
-use crate::{core, mls, store, tls};
+use crate::{backup, core, history, mls, store, tls};
 
 /// A message's content has one encoding.
 #[expect(clippy::expect_used, reason = "fuzzing stops at the first surprise")]
@@ -37,6 +37,21 @@ pub fn device_code(text: &str) {
 /// Key files.
 pub fn key_file(text: &str) {
     let _ = store::StoreKey::from_text(text);
+}
+
+/// A part of a history between two own devices has one encoding.
+pub fn history(bytes: &[u8]) {
+    history::read_any_part(bytes);
+}
+
+/// Backup files, and what is inside of one.
+pub fn backup(bytes: &[u8]) {
+    backup::open_any(bytes);
+}
+
+/// The recovery code of a backup as a person types it.
+pub fn recovery_code(text: &str) {
+    backup::code_any(text);
 }
 
 /// Everything that is kept in the store.

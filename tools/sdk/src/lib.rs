@@ -7,6 +7,7 @@
 
 #![warn(missing_docs)]
 
+mod backup;
 mod client;
 mod clock;
 mod content;
@@ -16,6 +17,7 @@ mod event;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod history;
 mod message;
 mod mls;
 mod padding;
@@ -27,8 +29,9 @@ mod store;
 mod testing;
 mod tls;
 
-pub use crate::core::{DetachedRoom, SafetyNumber};
-pub use client::{Client, Enrolment, Waiting};
+pub use crate::core::{DetachedRoom, PastRoom, SafetyNumber};
+pub use backup::{BackupOf, RecoveryCode};
+pub use client::{Backup, Client, Enrolment, HistorySent, Restored, Waiting, read_backup};
 pub use clock::{Clock, SystemClock};
 pub use content::TEXT_BYTES_MAX;
 pub use error::Error;

@@ -210,4 +210,7 @@ pub struct Message {
     pub label: u8,
     /// Which way it went, and how far it has come.
     pub progress: Progress,
+    /// Whether it came with the history of another own device or a backup: that it is its author's is their word
+    /// alone, and nothing of this device's own.
+    pub from_history: bool,
 }

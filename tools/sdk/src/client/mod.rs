@@ -5,6 +5,7 @@ mod devices;
 mod driver;
 mod enrol;
 mod files;
+mod history;
 mod shared;
 mod upkeep;
 
@@ -24,6 +25,7 @@ use tokio::task::JoinHandle;
 pub use enrol::{Enrolment, Waiting};
 #[cfg(feature = "fuzzing")]
 pub(crate) use files::open_any_chunk;
+pub use history::{Backup, HistorySent, Restored, read_backup};
 
 use crate::clock::{Clock, SystemClock};
 use crate::content::Part;

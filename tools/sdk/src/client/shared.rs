@@ -197,6 +197,28 @@ impl Shared {
         end.await.map_err(|_| Error::Closed)?
     }
 
+    /// Runs a job that may begin an operation, and waits for that one's end; `None` when it began none.
+    pub(super) async fn run_operation_if<F>(
+        self: &Arc<Self>,
+        job: F,
+    ) -> Result<Option<RoomId>, Error>
+    where
+        F: FnOnce(&mut Core) -> Result<Option<u64>, Error> + Send + 'static,
+    {
+        let (waiter, end) = oneshot::channel();
+        let begun = self
+            .run_with(job, |shared, number| {
+                if let Some(number) = number {
+                    lock(&shared.operations).insert(*number, waiter);
+                }
+            })
+            .await?;
+        match begun {
+            Some(_) => end.await.map_err(|_| Error::Closed)?.map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// Runs a job that asks for people, and waits for the answer.
     pub(super) async fn run_look_up<F>(
         self: &Arc<Self>,

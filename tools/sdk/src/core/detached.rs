@@ -71,7 +71,7 @@ impl DetachedRoom {
     pub fn decrypt(&mut self, message: &[u8]) -> Result<String, Error> {
         match decrypt(&mut self.group, self.room, message)?.0.part {
             Part::Text(text) => Ok(text),
-            Part::File(_) => Err(Error::Mls("it is a file".to_owned())),
+            Part::File(_) | Part::History(_) => Err(Error::Mls("it is no text".to_owned())),
         }
     }
 }

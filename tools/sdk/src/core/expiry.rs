@@ -2,8 +2,6 @@
 //!
 //! A deleted message's content can't be read any more by anyone: see the store's salts.
 
-use homeserver_api::ids::RoomId;
-
 use super::Core;
 use super::records::{MessageMeta, Place};
 use crate::error::Error;
@@ -64,6 +62,7 @@ impl Core {
         self.store
             .delete(Family::MessageIndex, meta.id.as_bytes(), 0);
         self.store.delete(Family::Queue, room.as_bytes(), number);
+        self.forget_past(place, meta)?;
         if let Some(counter) = meta.counter {
             self.store.delete(Family::Sent, b"", counter);
         }
@@ -83,8 +82,7 @@ impl Core {
 
     /// Reads every message's deadline once, when the store is opened.
     pub(super) fn load_schedule(&mut self) -> Result<(), Error> {
-        let rooms: Vec<RoomId> = self.rooms.keys().copied().collect();
-        for room in rooms {
+        for room in self.rooms_with_messages() {
             for number in self.store.numbers(Family::MessageMeta, room.as_bytes())? {
                 let place = Place { room, number };
                 if let Some(meta) = self.meta(place)? {

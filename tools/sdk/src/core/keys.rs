@@ -52,6 +52,7 @@ impl Core {
     /// Deletes what nobody can need any more, and tries again what was put off.
     pub(crate) fn tidy(&mut self) -> Result<(), Error> {
         self.storage.delete_expired_key_packages()?;
+        self.tidy_histories()?;
         let rooms: Vec<RoomId> = self.rooms.keys().copied().collect();
         for room in rooms {
             self.storage.delete_old_epochs(room.as_bytes())?;

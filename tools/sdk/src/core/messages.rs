@@ -238,8 +238,8 @@ impl Core {
         after: u64,
         count: usize,
     ) -> Result<Vec<Message>, Error> {
-        self.room(room)?;
-        let numbers = self.store.numbers(Family::MessageMeta, room.as_bytes())?;
+        self.is_known(room)?;
+        let numbers = self.in_order(room)?;
         let mut messages = Vec::new();
         for number in numbers.into_iter().filter(|number| *number > after) {
             if messages.len() == count {
@@ -279,7 +279,7 @@ impl Core {
             .ok_or(Error::UnknownMessage(id))?;
         match Content::decode(&stored.content)?.part {
             Part::File(file) => Ok(file),
-            Part::Text(_) => Err(Error::InvalidArgument(
+            Part::Text(_) | Part::History(_) => Err(Error::InvalidArgument(
                 "the message refers to no file".to_owned(),
             )),
         }
@@ -359,6 +359,8 @@ impl Core {
                     name: file.name,
                     bytes: file.bytes,
                 },
+                // None is ever kept as a message.
+                Part::History(_) => return Ok(None),
             },
             sent_ms: content.sent_ms,
             accepted_ms: meta.accepted_ms,
@@ -366,6 +368,7 @@ impl Core {
             burn_seconds: meta.burn_seconds,
             label: content.label,
             progress: meta.progress.into(),
+            from_history: self.is_imported(place)?,
         }))
     }
 }

@@ -11,6 +11,7 @@
 mod detached;
 mod devices;
 mod expiry;
+mod history;
 mod keys;
 mod look_ups;
 mod messages;
@@ -38,6 +39,8 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 pub use detached::DetachedRoom;
 pub use devices::safety::SafetyNumber;
 pub(crate) use devices::safety::{device_code, read_code};
+pub use history::PastRoom;
+pub(crate) use history::{Bounds as HistoryBounds, Taken};
 pub(crate) use records::Identity;
 #[cfg(feature = "fuzzing")]
 pub(crate) use records::read_any;
@@ -116,6 +119,8 @@ pub(crate) struct Core {
     known: devices::Known,
     /// Rooms that this device is on its way back into, and when their hub is asked again.
     resync_at: BTreeMap<RoomId, u64>,
+    /// Histories that are on their way, and conversations of those that came.
+    history: history::Histories,
     effects: Effects,
     /// Key packages used up since the last refill.
     key_packages_used: usize,
@@ -184,6 +189,7 @@ impl Core {
             refresh_after: BTreeMap::new(),
             resync_at: BTreeMap::new(),
             known: devices::Known::default(),
+            history: history::Histories::default(),
             effects: Effects::default(),
             key_packages_used: 0,
             roots_are_fresh: true,
@@ -227,6 +233,7 @@ impl Core {
             .collect();
         self.groups.clear();
         self.known = devices::Known::load(&self.store)?;
+        self.history = history::Histories::load(&self.store)?;
         let identity: Option<Identity> = self.store.get(Family::Identity, b"", 0)?;
         if let Some(identity) = identity.filter(|found| found.chain != self.identity.chain) {
             let now = self.clock.now_ms();
@@ -264,6 +271,7 @@ impl Core {
 
     /// Makes the batch durable and hands out its effects.
     pub(crate) fn commit(&mut self) -> Result<Effects, Error> {
+        self.hide_transfers();
         self.store.commit()?;
         self.effects.replaced = self.store.has_replaced();
         Ok(std::mem::take(&mut self.effects))

@@ -144,7 +144,7 @@ impl Core {
         Ok(())
     }
 
-    fn start_operation(
+    pub(super) fn start_operation(
         &mut self,
         room: RoomId,
         kind: OperationKind,

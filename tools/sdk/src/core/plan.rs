@@ -86,6 +86,8 @@ impl Core {
         let mut present: BTreeSet<Member> =
             leaves.iter().map(|l| l.device.member.clone()).collect();
         present.insert(self.identity.member.clone());
+        // A history is for one device.
+        let target = self.history.target(operation.room);
         for claim in &operation.claims {
             let Some(Ok(devices)) = &claim.answer else {
                 continue;
@@ -98,6 +100,9 @@ impl Core {
                 match stands.and_then(|()| self.check_claimed(&claim.address, device)) {
                     Ok(key_package) => {
                         usable += 1;
+                        if target.is_some_and(|target| target != device.member.device) {
+                            continue;
+                        }
                         if present.insert(device.member.clone()) {
                             plan.adds.push((device.member.clone(), key_package));
                         }
@@ -113,6 +118,9 @@ impl Core {
             if usable == 0 && claim.address != *self.own_address() {
                 return Err(refused.unwrap_or_else(no_key_packages));
             }
+        }
+        if target.is_some() && plan.adds.is_empty() && leaves.is_empty() {
+            return Err(no_key_packages());
         }
         for (member, _) in &plan.adds {
             let account = (member.server.clone(), member.account);

@@ -13,7 +13,7 @@ use mls_rs::{MlsMessage, MlsMessageDescription};
 use super::Core;
 use super::records::{MessageContent, MessageMeta, Place, ProgressRecord, RoomRecord, Standing};
 use super::rooms::{Leaf, leaf_at, leaves, settings};
-use crate::content::Content;
+use crate::content::{Content, Part};
 use crate::error::Error;
 use crate::event::Event;
 use crate::mls::{self, Group};
@@ -173,6 +173,9 @@ impl Core {
             }
             Err(error) => return Err(error),
         };
+        if let Part::History(part) = &content.part {
+            return self.take_history(room, &leaf, part);
+        }
         let already: Option<Place> =
             self.store
                 .get(Family::MessageIndex, content.id.as_bytes(), 0)?;

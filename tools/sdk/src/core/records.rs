@@ -133,6 +133,7 @@ pub(crate) enum Purpose {
     GroupInfo { room: RoomId, request: RequestId },
     Resync { room: RoomId },
     Devices { request: RequestId },
+    History { room: RoomId },
 }
 
 /// What is known of a message apart from its content, which lies in a record of its own that can
@@ -272,6 +273,7 @@ pub(crate) fn read_any(bytes: &[u8]) {
     survives_writing::<MessageId>(bytes);
     survives_writing::<crate::certificate::AnchorSet>(bytes);
     super::devices::read_any(bytes);
+    super::history::read_any(bytes);
     crate::mls::read_any(bytes);
 }
 

@@ -99,6 +99,7 @@ impl Core {
             text: match Content::decode(&stored.content)?.part {
                 Part::Text(text) => text,
                 Part::File(file) => format!("[file {}, {} bytes]", file.name, file.bytes),
+                Part::History(_) => return Err(unknown()),
             },
         };
         Ok(((stored.device.account, stored.sender), disclosed))

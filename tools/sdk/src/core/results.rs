@@ -91,6 +91,7 @@ impl Core {
                 self.report_answered(counter, Ok(()));
                 Ok(())
             }
+            Purpose::History { room } => self.history_answered(*room, Ok(())),
         }
     }
 
@@ -120,6 +121,7 @@ impl Core {
                 self.report_answered(counter, Err(refusal));
                 Ok(())
             }
+            Purpose::History { room } => self.history_answered(room, Err(refusal)),
             Purpose::GroupInfo { room, request } => {
                 self.take_group_info(room, request, Err(refusal))
             }

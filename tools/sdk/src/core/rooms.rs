@@ -30,6 +30,7 @@ impl Core {
             .rooms
             .values()
             .filter(|record| matches!(record.standing, Standing::Joined | Standing::Resyncing(_)))
+            .filter(|record| !self.history.is_transfer(record.room))
             .cloned()
             .collect();
         joined

@@ -42,6 +42,14 @@ pub(crate) enum Family {
     DeviceLog,
     /// A question about somebody's devices.
     Question,
+    /// A history that is on its way between two own devices.
+    Transfer,
+    /// Where a message stands that came with a history or a backup.
+    Imported,
+    /// A conversation of a history or a backup.
+    PastRoom,
+    /// A message that burnt here and would not have expired yet.
+    Burnt,
 }
 
 impl Family {
@@ -65,6 +73,10 @@ impl Family {
             Self::Person => 16,
             Self::DeviceLog => 17,
             Self::Question => 18,
+            Self::Transfer => 19,
+            Self::Imported => 20,
+            Self::PastRoom => 21,
+            Self::Burnt => 22,
         }
     }
 

@@ -5,6 +5,7 @@
 //! has gone back or forked, a device that no history has is refused, and told. Whom this device meets for the first
 //! time it takes as he is shown.
 
+mod history;
 mod judge;
 mod reading;
 mod records;

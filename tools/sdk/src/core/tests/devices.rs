@@ -13,7 +13,7 @@ mod own;
 
 impl TestDevice {
     /// What was refused of what a homeserver says of devices.
-    fn refused(&self) -> Vec<&str> {
+    pub(super) fn refused(&self) -> Vec<&str> {
         self.events
             .iter()
             .filter_map(|event| match event {
@@ -42,7 +42,7 @@ impl TestDevice {
 
 impl World {
     /// Begins to add Bob to a new room of Alice's; how that ended.
-    fn start(&mut self) -> Result<RoomId, Error> {
+    pub(super) fn start(&mut self) -> Result<RoomId, Error> {
         let with = [self.bob.address.clone()];
         let number = self.alice.run(|core| core.start_conversation(&with));
         self.settle();
@@ -51,7 +51,7 @@ impl World {
 
     /// A device of Bob's that his homeserver has certified and given key packages, and nobody has approved: what a
     /// homeserver that was taken over makes.
-    fn ghost(&mut self, number: u8) -> TestDevice {
+    pub(super) fn ghost(&mut self, number: u8) -> TestDevice {
         let log = self.network.logs.remove(&self.b.server).unwrap();
         let ghost = self.device('b', "bob", number);
         self.network.logs.insert(self.b.server.clone(), log);
@@ -69,13 +69,13 @@ impl World {
         TestDevice::of_account(network, &self.clock, own, whose, number, &[other])
     }
 
-    fn bobs_log(&mut self) -> &mut Log {
+    pub(super) fn bobs_log(&mut self) -> &mut Log {
         self.network.logs.get_mut(&self.b.server).unwrap()
     }
 }
 
 /// Lets a device look at its own account's devices, as with each session.
-fn know_own(network: &mut Network, device: &mut TestDevice) {
+pub(super) fn know_own(network: &mut Network, device: &mut TestDevice) {
     let member = device.member.clone();
     let sizes = device.run(|core| Ok(core.own_log_sizes()));
     let history = network.history(&member, &member.server, member.account, &sizes);

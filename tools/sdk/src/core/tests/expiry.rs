@@ -32,7 +32,7 @@ fn salts(folder: &Path) -> Vec<Vec<u8>> {
         .collect()
 }
 
-fn send(device: &mut TestDevice, room: RoomId, ttl: u32, burn: u32) -> MessageId {
+pub(super) fn send(device: &mut TestDevice, room: RoomId, ttl: u32, burn: u32) -> MessageId {
     device.run(|core| {
         core.send(
             room,
@@ -47,7 +47,7 @@ fn send(device: &mut TestDevice, room: RoomId, ttl: u32, burn: u32) -> MessageId
 }
 
 /// What could still open a message's content: where it lies, its sealed bytes, and its salt.
-struct Witness {
+pub(super) struct Witness {
     room: RoomId,
     number: u64,
     sealed: Vec<u8>,
@@ -55,7 +55,7 @@ struct Witness {
 }
 
 impl Witness {
-    fn of(device: &mut TestDevice, room: RoomId, id: MessageId) -> Self {
+    pub(super) fn of(device: &mut TestDevice, room: RoomId, id: MessageId) -> Self {
         let number = device.run(|core| core.message(id)).number;
         let content = Family::MessageContent;
         let store = device.core().store();
@@ -71,7 +71,7 @@ impl Witness {
     }
 
     /// The salt is in no file, and no salt that is left opens the bytes.
-    fn is_unreadable(&self, device: &mut TestDevice) {
+    pub(super) fn is_unreadable(&self, device: &mut TestDevice) {
         let bytes = every_file(device.folder.path());
         assert!(!contains(&bytes, SECRET.as_bytes()));
         assert!(!contains(&bytes, &self.salt), "the salt is still there");

@@ -4,6 +4,7 @@ mod conversation;
 mod crashes;
 mod devices;
 mod expiry;
+mod history;
 mod hostile;
 mod membership;
 mod outsiders;
