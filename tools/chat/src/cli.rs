@@ -95,6 +95,13 @@ pub(crate) enum Command {
     Confirm(Who),
     /// Show the number to compare with somebody, to be sure that nobody stands between you.
     Safety(Who),
+    /// Write the messages of this device, and whom you have confirmed, to a file that a recovery code opens.
+    ///
+    /// Messages keep their time of expiry; those that burn after reading are left out, and so are all keys. The code
+    /// is shown once and kept nowhere: write it down, apart from the file.
+    Backup(Backup),
+    /// Take in a backup of your account. What has expired stays out; nothing comes twice.
+    Restore(Restore),
     /// Change your account's password.
     Password(Password),
     /// Sign this device out: it is removed from your account, and its messages and keys are deleted here.
@@ -137,6 +144,18 @@ pub(crate) enum DevicesCommand {
     Approve {
         /// The code, as the new device shows it.
         code: String,
+        /// Send it the messages that this device has, and whom you have confirmed; don't ask.
+        #[arg(long, conflicts_with = "no_history")]
+        history: bool,
+        /// Don't send it anything; don't ask.
+        #[arg(long)]
+        no_history: bool,
+    },
+    /// Send another device of yours the messages that this one has, and whom you have confirmed. What it has is passed
+    /// over.
+    SendHistory {
+        /// The device's id, as `chat devices` shows it.
+        device: DeviceId,
     },
     /// Turn away a device that waits.
     Decline {
@@ -151,6 +170,23 @@ pub(crate) enum DevicesCommand {
         #[arg(long)]
         yes: bool,
     },
+}
+
+#[derive(Args)]
+pub(crate) struct Backup {
+    /// The file; must not exist yet.
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) path: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct Restore {
+    /// The file.
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) path: PathBuf,
+    /// File whose first line is the recovery code; else CHAT_RECOVERY_CODE, else you are asked.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) code_file: Option<PathBuf>,
 }
 
 #[derive(Args)]

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use entente_sdk::{Client, Event, Password, StoreKey};
+use entente_sdk::{Client, Event, Password, RecoveryCode, StoreKey};
 
 use crate::cli::Common;
 use crate::failure::{Failure, Result};
@@ -12,6 +12,8 @@ use crate::show::output::Output;
 
 /// Environment variable with the store's passphrase.
 const PASSPHRASE: &str = "CHAT_PASSPHRASE";
+/// Environment variable with a backup's recovery code.
+const RECOVERY_CODE: &str = "CHAT_RECOVERY_CODE";
 /// Environment variable with the account's password.
 const PASSWORD: &str = "CHAT_PASSWORD";
 /// Shortest passphrase for a new store, in characters.
@@ -157,6 +159,36 @@ pub(crate) fn new_password(file: Option<&Path>) -> Result<Password> {
     }
 }
 
+/// A backup's recovery code.
+pub(crate) fn recovery_code(file: Option<&Path>) -> Result<RecoveryCode> {
+    let typed = match given(file, RECOVERY_CODE)? {
+        Some(code) => code,
+        None => rpassword::prompt_password("Recovery code of the backup: ").map_err(|error| {
+            Failure::no_terminal(format!(
+                "Can't ask here ({error}): use --code-file or {RECOVERY_CODE}."
+            ))
+        })?,
+    };
+    Ok(typed.parse::<RecoveryCode>()?)
+}
+
+/// What a person at the terminal answers; no without one.
+pub(crate) fn says_yes(question: &str) -> Result<bool> {
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return Ok(false);
+    }
+    answers_yes(question)
+}
+
+fn answers_yes(question: &str) -> Result<bool> {
+    let mut terminal = std::io::stderr().lock();
+    write!(terminal, "{question} [yes/no] ")?;
+    terminal.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(answer.trim() == "yes")
+}
+
 /// Whether a person at the terminal says yes; without one `flag` must have been given.
 pub(crate) fn confirm(question: &str, flag: &str) -> Result {
     if !std::io::stdin().is_terminal() {
@@ -164,12 +196,7 @@ pub(crate) fn confirm(question: &str, flag: &str) -> Result {
             "{question} Can't ask here: add {flag}."
         )));
     }
-    let mut terminal = std::io::stderr().lock();
-    write!(terminal, "{question} [yes/no] ")?;
-    terminal.flush()?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    if answer.trim() == "yes" {
+    if answers_yes(question)? {
         Ok(())
     } else {
         Err(Failure::new(

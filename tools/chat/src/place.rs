@@ -5,7 +5,7 @@ mod written;
 use std::collections::BTreeSet;
 
 use entente_sdk::ids::{Address, RoomId};
-use entente_sdk::{Client, Message, Room};
+use entente_sdk::{Client, Message, PastRoom, Room};
 
 use crate::cli::is_message_prefix;
 use crate::failure::{Failure, Result};
@@ -47,6 +47,32 @@ pub(crate) async fn require(client: &Client, place: &Place) -> Result<RoomId> {
     })
 }
 
+/// The conversations that a place names, to read: past ones too, those first.
+///
+/// # Errors
+/// When there is none.
+pub(crate) async fn to_read(client: &Client, place: &Place) -> Result<Vec<RoomId>> {
+    let (own, past) = (client.address(), client.past_rooms().await?);
+    let is_meant = |room: &PastRoom| match place {
+        Place::Room(digits) => room.room.to_string().starts_with(digits),
+        Place::With(other) => {
+            let is_of_two = |address: &Address| *address == own || address == other;
+            room.addresses.contains(other) && room.addresses.iter().all(is_of_two)
+        }
+    };
+    let mut rooms: Vec<RoomId> = past
+        .iter()
+        .filter(|r| is_meant(r))
+        .map(|r| r.room)
+        .collect();
+    match require(client, place).await {
+        Ok(room) => rooms.push(room),
+        Err(failure) if rooms.is_empty() => return Err(failure),
+        Err(_) => {}
+    }
+    Ok(rooms)
+}
+
 /// The message whose id begins with `digits`.
 ///
 /// # Errors
@@ -63,8 +89,10 @@ pub(crate) async fn message(client: &Client, digits: &str) -> Result<Message> {
     }
     let digits = digits.to_ascii_lowercase();
     let mut found = Vec::new();
-    for room in client.rooms().await? {
-        let history = client.history(room.room).await?;
+    let rooms = client.rooms().await?.into_iter().map(|room| room.room);
+    let past = client.past_rooms().await?;
+    for room in rooms.chain(past.into_iter().map(|room| room.room)) {
+        let history = client.history(room).await?;
         found.extend(
             history
                 .into_iter()

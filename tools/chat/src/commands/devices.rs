@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::cli::{Common, Devices, DevicesCommand};
 use crate::commands::{in_time, with_session};
 use crate::device;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::show::output::Output;
 use crate::show::safe;
 
@@ -16,17 +16,40 @@ const ASKING: &str = "Asking your homeserver";
 const IN_A_LINE: usize = 6;
 
 pub(super) async fn run(common: &Common, arguments: &Devices, output: &Output) -> Result {
+    // Before anything is begun, so that nothing waits for the answer.
+    let with_history = match &arguments.what {
+        Some(DevicesCommand::Approve {
+            history,
+            no_history,
+            ..
+        }) => {
+            *history
+                || !no_history
+                    && device::says_yes(
+                        "Send the new device the messages that this one has, too? They go encrypted from device to device.",
+                    )?
+        }
+        _ => false,
+    };
     if let Some(DevicesCommand::Remove { device, yes: false }) = &arguments.what {
         device::confirm(&format!("Sign the device {device} out, for good?"), "--yes")?;
     }
     with_session(common, output, async |client| match &arguments.what {
         None => list(common, client, output).await,
-        Some(DevicesCommand::Approve { code }) => {
+        Some(DevicesCommand::SendHistory { device }) => {
+            send_history(common, client, *device, output).await
+        }
+        Some(DevicesCommand::Approve { code, .. }) => {
             let approved = in_time(common, ASKING, client.approve_device(code)).await?;
             output.object(&json!({"type": "device-approved", "device": approved}))?;
+            let name = safe::one_line(&approved.name);
+            output.line(&format!("{name} is one of your devices now."))?;
+            if with_history {
+                return send_history(common, client, approved.device, output).await;
+            }
             output.line(&format!(
-                "{} is one of your devices now.",
-                safe::one_line(&approved.name)
+                "To give it the messages that this device has: chat devices send-history {}",
+                approved.device
             ))
         }
         Some(DevicesCommand::Decline { which }) => {
@@ -44,6 +67,44 @@ pub(super) async fn run(common: &Common, arguments: &Devices, output: &Output) -
         }
     })
     .await
+}
+
+/// Sends another own device what this one has.
+async fn send_history(
+    common: &Common,
+    client: &Client,
+    device: DeviceId,
+    output: &Output,
+) -> Result {
+    let sending = client.send_history(device);
+    let Ok(sent) = tokio::time::timeout(device::timeout(common), sending).await else {
+        return Err(Failure::not_now(
+            "history-waits",
+            format!(
+                "The messages could not all be sent within {} s. What was taken in goes out by itself; to begin again: chat \
+                 devices send-history {device}",
+                common.timeout
+            ),
+        ));
+    };
+    let sent = sent?;
+    output.object(&json!({
+        "type": "history-sent",
+        "device": device,
+        "messages": sent.messages,
+        "left_out": sent.left_out,
+    }))?;
+    output.line(&format!(
+        "{} messages are on their way to it, encrypted; they keep their time of expiry.",
+        sent.messages
+    ))?;
+    if sent.left_out > 0 {
+        output.line(&format!(
+            "{} older ones were too many, and stay here alone.",
+            sent.left_out
+        ))?;
+    }
+    Ok(())
 }
 
 async fn list(common: &Common, client: &Client, output: &Output) -> Result {

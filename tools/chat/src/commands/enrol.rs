@@ -1,5 +1,7 @@
 //! `chat enrol`.
 
+use std::cell::Cell;
+
 use entente_sdk::{Client, Enrolment, Waiting};
 use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
@@ -28,7 +30,9 @@ pub(super) async fn run(common: &Common, arguments: &Enrol, output: &Output) -> 
         device_name: arguments.device_name.clone(),
         reset: arguments.reset,
     };
+    let waited = Cell::new(false);
     let told = |waiting: &Waiting| {
+        waited.set(true);
         // Nobody hears of it when the output has gone; the device waits all the same.
         let _ = tell(waiting, output);
     };
@@ -43,9 +47,42 @@ pub(super) async fn run(common: &Common, arguments: &Enrol, output: &Output) -> 
         "This is now a device of {address}. Its messages and keys are in {}.",
         folder.display()
     ))?;
-    output.line("Say hello to somebody: chat talk ADDRESS")?;
+    for line in next_steps(&address, arguments.reset, waited.get()) {
+        output.line(&line)?;
+    }
     device::close(&client, output).await;
     Ok(())
+}
+
+/// What a person may want to do now: where his messages are, and how the device comes into conversations.
+fn next_steps(address: &str, reset: bool, waited: bool) -> Vec<String> {
+    let mut lines = vec!["Say hello to somebody: chat talk ADDRESS".to_owned()];
+    if waited || reset {
+        lines.insert(
+            0,
+            format!(
+                "Conversations: this device is in those to which somebody who is in them adds it, such as another device of \
+                 yours (chat add ROOM {address})."
+            ),
+        );
+    }
+    if waited {
+        lines.insert(
+            0,
+            "Messages: your other device sends them (chat devices send-history), if it was not told to already; chat history \
+             shows them."
+                .to_owned(),
+        );
+    }
+    if reset {
+        lines.insert(
+            0,
+            "Messages: if you have a backup, chat restore FILE. People who wrote with you are asked to confirm this device: tell \
+             them that it is yours."
+                .to_owned(),
+        );
+    }
+    lines
 }
 
 /// What a person carries to a device of his.

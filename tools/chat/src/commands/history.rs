@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use entente_sdk::ids::RoomId;
 use entente_sdk::{Client, Error, Event, Gap, Message, MessageId};
 
 use crate::cli::{Common, History, OneMessage};
@@ -55,6 +56,11 @@ async fn fetch(client: &Client, limit: Duration, output: &Output) {
     }
     let until = tokio::time::sleep(limit);
     tokio::pin!(until);
+    // What waited comes without a pause, and not all of it is told: a history of another device is, at its end.
+    tokio::select! {
+        _ = client.caught_up() => {}
+        () = &mut until => return,
+    }
     loop {
         tokio::select! {
             event = events.next() => if event.is_none() { return },
@@ -66,46 +72,64 @@ async fn fetch(client: &Client, limit: Duration, output: &Output) {
 
 async fn show(client: &Client, arguments: &History, output: &Output) -> Result {
     let only = match &arguments.place {
-        Some(place) => Some(place::require(client, place).await?),
+        Some(place) => Some(place::to_read(client, place).await?),
         None => None,
     };
+    let is_meant = |room| only.as_ref().is_none_or(|only| only.contains(&room));
     let reader = reader(client, output);
+    for past in client.past_rooms().await? {
+        if is_meant(past.room) {
+            let label = rooms::names(&reader, &past.addresses);
+            let heading = format!("━━ {label} ({}), before this device", past.room);
+            output.line(&output.paint.strong(&heading))?;
+            messages(client, past.room, None, arguments.limit, output).await?;
+        }
+    }
     for room in client.rooms().await? {
-        if only.is_some_and(|only| only != room.room) {
+        if !is_meant(room.room) {
             continue;
         }
-        let history = client.history(room.room).await?;
-        if only.is_none() {
+        if only.as_ref().is_none_or(|only| only.len() > 1) {
             let label = rooms::label(&reader, &room);
             output.line(&output.paint.strong(&format!("━━ {label} ({})", room.room)))?;
         }
-        let skipped = arguments
-            .limit
-            .map_or(0, |limit| history.len().saturating_sub(limit));
-        let mut day = None;
-        let mut gap = room.gap;
-        for message in history.iter().skip(skipped) {
-            let at_ms = message.accepted_ms.unwrap_or(message.sent_ms);
-            if let Some(told) = gap.filter(|gap| gap.until_ms < at_ms) {
-                gap = None;
-                output.line(&gap_line(told, output))?;
-            }
-            let today = output.clock.day(at_ms);
-            if let Some(today) = today.filter(|_| today != day) {
-                output.line(&output.paint.faint(&format!("── {}", heading(today))))?;
-            }
-            day = today;
-            print(client, message, output).await?;
-        }
-        if let Some(told) = gap {
-            output.line(&gap_line(told, output))?;
-        }
+        messages(client, room.room, room.gap, arguments.limit, output).await?;
         if room.out_of_step {
             let told = "This device has fallen out of step here and is coming back by itself.";
             output.line(&output.paint.faint(told))?;
         }
     }
     Ok(())
+}
+
+/// A conversation's messages, day by day, and where some are missing.
+async fn messages(
+    client: &Client,
+    room: RoomId,
+    mut gap: Option<Gap>,
+    limit: Option<usize>,
+    output: &Output,
+) -> Result {
+    let history = client.history(room).await?;
+    let skipped = limit.map_or(0, |limit| history.len().saturating_sub(limit));
+    let mut day = None;
+    for message in history.iter().skip(skipped) {
+        let at_ms = message.accepted_ms.unwrap_or(message.sent_ms);
+        if let Some(told) = gap.filter(|gap| gap.until_ms < at_ms) {
+            gap = None;
+            output.line(&gap_line(told, output))?;
+        }
+        let today = output.clock.day(at_ms);
+        if let Some(today) = today.filter(|_| today != day) {
+            output.line(&output.paint.faint(&format!("── {}", heading(today))))?;
+        }
+        day = today;
+        print(client, message, output).await?;
+    }
+    match gap {
+        Some(told) => output.line(&gap_line(told, output)),
+        None => Ok(()),
+    }
 }
 
 fn gap_line(gap: Gap, output: &Output) -> String {
@@ -146,6 +170,6 @@ pub(crate) async fn print(client: &Client, message: &Message, output: &Output) -
 }
 
 /// Whether an event is a message of `room`, or of any room when there is none.
-pub(crate) fn is_message_of(event: &Event, room: Option<entente_sdk::ids::RoomId>) -> bool {
+pub(crate) fn is_message_of(event: &Event, room: Option<RoomId>) -> bool {
     matches!(event, Event::Message(message) if room.is_none_or(|room| room == message.room))
 }

@@ -1,6 +1,7 @@
 //! One file for each command.
 
 mod account;
+mod backup;
 mod contact;
 mod devices;
 mod enrol;
@@ -63,6 +64,8 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result {
         Command::Devices(arguments) => devices::run(common, &arguments, output).await,
         Command::Confirm(who) => devices::confirm(common, &who.address, output).await,
         Command::Safety(who) => devices::safety(common, &who.address, output).await,
+        Command::Backup(arguments) => backup::make(common, &arguments, output).await,
+        Command::Restore(arguments) => backup::restore(common, &arguments, output).await,
         Command::Password(arguments) => password::run(common, &arguments, output).await,
         Command::SignOut(arguments) => sign_out::run(common, &arguments, output).await,
     }

@@ -1,5 +1,6 @@
 //! `chat rooms`.
 
+use entente_sdk::ids::Address;
 use entente_sdk::{Client, Message, Room};
 use serde_json::json;
 
@@ -46,7 +47,27 @@ async fn list(client: &Client, output: &Output) -> Result {
         }))?;
         output.line(&line(&reader, room, last.as_ref(), output))?;
     }
-    if rooms.is_empty() {
+    let past = client.past_rooms().await?;
+    for room in &past {
+        let history = client.history(room.room).await?;
+        output.object(&json!({
+            "type": "past-room",
+            "room": room.room,
+            "hub": room.hub,
+            "addresses": room.addresses,
+            "messages": history.len(),
+            "last": history.last(),
+        }))?;
+        let id: String = room.room.to_string().chars().take(ID_DIGITS).collect();
+        let names = output.paint.strong(&names(&reader, &room.addresses));
+        let told = output.paint.faint(&format!(
+            "{} messages from before this device; to go on, have somebody in it add you: chat add {id} {}",
+            history.len(),
+            reader.address
+        ));
+        output.line(&format!("{id}  {names}  {told}"))?;
+    }
+    if rooms.is_empty() && past.is_empty() {
         output.line("No conversations yet. Begin one: chat talk ADDRESS")?;
     }
     Ok(())
@@ -68,8 +89,12 @@ fn line(reader: &Reader, room: &Room, last: Option<&Message>, output: &Output) -
 
 /// A room by the names of everybody else in it.
 pub(crate) fn label(reader: &Reader, room: &Room) -> String {
-    let others: Vec<String> = room
-        .addresses
+    names(reader, &room.addresses)
+}
+
+/// Everybody but the reader.
+pub(crate) fn names(reader: &Reader, addresses: &[Address]) -> String {
+    let others: Vec<String> = addresses
         .iter()
         .filter(|address| **address != reader.address)
         .map(|address| reader.name(address))

@@ -91,6 +91,26 @@ pub(crate) fn object(event: &Event) -> Value {
             address,
             reason,
         } => json!({"type": "held", "room": room, "address": address, "reason": reason}),
+        Event::HistorySent {
+            device,
+            messages,
+            left_out,
+        } => json!({
+            "type": "history-sent", "device": device, "messages": messages, "left_out": left_out,
+        }),
+        Event::HistoryRefused { device, refusal } => {
+            json!({"type": "history-refused", "device": device, "refusal": refusal})
+        }
+        Event::HistoryReceived {
+            device,
+            messages,
+            complete,
+        } => json!({
+            "type": "history-received",
+            "device": device,
+            "messages": messages,
+            "complete": complete,
+        }),
         other => json!({"type": "other", "detail": format!("{other:?}")}),
     }
 }
@@ -153,11 +173,34 @@ pub(crate) fn news(event: &Event, clock: LocalClock) -> Option<String> {
             "What {server} says of devices is not believed: {}. Nothing of it is used; ask your administrator.",
             safe::one_line(reason)
         )),
+        Event::HistoryRefused { device, refusal } => Some(format!(
+            "Your messages did not all go to your device {device}: {}. To send them again: chat devices send-history \
+             {device}",
+            safe::one_line(&refusal.reason)
+        )),
+        Event::HistoryReceived {
+            device,
+            messages,
+            complete,
+        } => Some(history(device, *messages, *complete)),
         Event::Held { reason, .. } => {
             Some(format!("What you write waits: {}.", safe::one_line(reason)))
         }
         _ => None,
     }
+}
+
+/// What another device of the account has sent.
+fn history(device: &DeviceId, messages: u64, complete: bool) -> String {
+    let mut told = format!(
+        "Your device {device} has sent the messages that it had: {messages} are new here. chat history shows them."
+    );
+    if !complete {
+        told.push_str(
+            " Some are missing: there, send them again (chat devices send-history, with the id that chat devices shows here)",
+        );
+    }
+    told
 }
 
 /// Devices in a sentence.

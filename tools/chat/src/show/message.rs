@@ -142,6 +142,9 @@ impl Reader {
             let after = describe_seconds(u64::from(message.burn_seconds));
             remarks.push(format!("burns {after} after it is read"));
         }
+        if message.from_history {
+            remarks.push("from your history".to_owned());
+        }
         if message.label > 0 {
             remarks.push(format!("label {}", message.label));
         }
@@ -208,6 +211,7 @@ mod tests {
             burn_seconds: 30,
             label: 0,
             progress,
+            from_history: false,
         }
     }
 
@@ -239,6 +243,15 @@ mod tests {
         refused.expires_ms = Some(u64::MAX);
         let lines = reader().lines(&refused);
         assert!(lines[0].contains("kept here alone for "), "{lines:?}");
+    }
+
+    /// Goal: what came with a history says so, and nothing else does. Method: one of each.
+    #[test]
+    fn what_came_with_a_history() {
+        let mut came = message("bob@b.example", "hi", Progress::Received);
+        assert!(!reader().lines(&came)[0].contains("history"));
+        came.from_history = true;
+        assert!(reader().lines(&came)[0].contains("from your history"));
     }
 
     /// Goal: a received file says how it is kept where it is read. Method: one in each place.

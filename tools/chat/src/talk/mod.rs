@@ -32,7 +32,7 @@ use crate::show::output::Output;
 use crate::show::safe;
 use crate::talk::input::{Input, Line};
 use crate::talk::screen::Screen;
-use crate::talk::shown::{Shown, passed_over};
+use crate::talk::shown::{Shown, by_time, passed_over};
 use crate::talk::under_way::UnderWay;
 
 pub(crate) async fn run(common: &Common, arguments: &cli::Talk, output: &Output) -> Result {
@@ -228,12 +228,17 @@ impl Talk<'_> {
         }
         let mut history = Vec::new();
         for room in &self.rooms {
-            history.extend(self.client.history(*room).await?);
+            history.push(self.client.history(*room).await?);
         }
-        history.sort_by_key(|message| message.number);
-        self.shown
-            .history(history.iter().map(|message| message.number));
-        let skipped = passed_over(history.iter().map(|message| message.number), known);
+        let history = by_time(history);
+        // What came with a history of another device is old, whenever it came.
+        let numbers = history.iter().map(|message| match message.from_history {
+            true => 0,
+            false => message.number,
+        });
+        let numbers: Vec<u64> = numbers.collect();
+        self.shown.history(numbers.iter().copied());
+        let skipped = passed_over(numbers.into_iter(), known);
         for message in history.into_iter().skip(skipped) {
             if message.progress == Progress::Waiting {
                 self.under_way.shown(message.id);

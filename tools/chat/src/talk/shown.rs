@@ -1,5 +1,7 @@
 //! What of a conversation is on the screen: the end of what the device had, and everything that is new.
 
+use entente_sdk::Message;
+
 /// How much of what the device had before is shown at first.
 const HISTORY_MESSAGES: usize = 20;
 
@@ -28,6 +30,20 @@ impl Shown {
 pub(super) fn passed_over(numbers: impl Iterator<Item = u64>, known: u64) -> usize {
     let old = numbers.take_while(|number| *number <= known).count();
     old.saturating_sub(HISTORY_MESSAGES)
+}
+
+/// Several conversations in one, by time; each keeps its own order.
+pub(super) fn by_time(histories: Vec<Vec<Message>>) -> Vec<Message> {
+    let mut all: Vec<(u64, Message)> = Vec::new();
+    for history in histories {
+        let mut at_ms = 0;
+        for message in history {
+            at_ms = message.accepted_ms.unwrap_or(message.sent_ms).max(at_ms);
+            all.push((at_ms, message));
+        }
+    }
+    all.sort_by_key(|(at_ms, _)| *at_ms);
+    all.into_iter().map(|(_, message)| message).collect()
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::backup::{self, BACKUP_BYTES_MAX, BACKUP_FILE_BYTES_MAX, BackupOf, Rec
 use crate::core::{HistoryBounds, PastRoom, Taken};
 use crate::error::Error;
 use crate::event::Event;
+use crate::store::Store;
 
 /// Pauses between questions for a new device's keys, which it uploads when it has just been approved.
 const KEYS_AFTER: [Duration; 6] = [
@@ -75,6 +76,12 @@ pub async fn read_backup(path: impl AsRef<Path>, code: &RecoveryCode) -> Result<
 }
 
 impl Client {
+    /// Whether the folder holds an enrolled device.
+    #[must_use]
+    pub fn is_enrolled(dir: impl AsRef<Path>) -> bool {
+        Store::exists(dir.as_ref())
+    }
+
     /// Sends what this device knows to another device of the account, and waits until the own homeserver has all of it; what was
     /// begun goes out by itself. Messages with their times of expiry, and whom a person has confirmed; never keys. The other device passes
     /// over what it has.
@@ -82,6 +89,8 @@ impl Client {
     /// # Errors
     /// When the account has no such other device, it has not uploaded keys in time, or the homeserver refuses.
     pub async fn send_history(&self, device: DeviceId) -> Result<HistorySent, Error> {
+        // What waits for this device is part of what it knows.
+        self.caught_up().await?;
         let mut events = self.shared.events();
         begin(&self.shared, device).await?;
         loop {

@@ -1,6 +1,7 @@
 //! The trial `terminal`: what people and scripts have of `chat`, by the real program against two homeservers.
 
 mod devices;
+mod history;
 mod programs;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -185,6 +186,7 @@ impl Trial<'_> {
         printed += &found;
         printed += &self.contacts(alice, &mut faults)?;
         printed += &self.devices(alice, bob, &mut faults)?;
+        printed += &self.history(&mut faults)?;
         printed += &self.report(alice, bob, &room, &mut faults)?;
 
         let mut seen = BTreeSet::new();
