@@ -43,6 +43,9 @@ struct Candidate {
     position: usize,
 }
 
+/// A room's conversation entry, and its messages that go.
+type ChosenRoom = (Vec<u8>, Vec<Chosen>);
+
 /// A message that goes.
 struct Chosen {
     candidate: Candidate,
@@ -81,12 +84,12 @@ impl Core {
         &mut self,
         bounds: Bounds,
         gathered: &mut Gathered,
-    ) -> Result<BTreeMap<RoomId, (Vec<u8>, Vec<Chosen>)>, Error> {
+    ) -> Result<BTreeMap<RoomId, ChosenRoom>, Error> {
         let mut candidates = self.candidates(bounds, gathered)?;
         candidates.sort_by_key(|candidate| Reverse((candidate.order_ms, candidate.position)));
         let mut bytes: usize = gathered.entries.iter().map(|(_, entry)| entry.len()).sum();
         let (mut count, mut is_full) = (0, false);
-        let mut rooms: BTreeMap<RoomId, (Vec<u8>, Vec<Chosen>)> = BTreeMap::new();
+        let mut rooms: BTreeMap<RoomId, ChosenRoom> = BTreeMap::new();
         for candidate in candidates {
             let room = candidate.place.room;
             is_full |= count >= bounds.messages;

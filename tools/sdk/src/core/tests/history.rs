@@ -432,7 +432,7 @@ fn bounds_keep_the_newest() {
             _ => None,
         };
         let texts: Vec<String> = entries.filter_map(text).collect();
-        assert_eq!(gathered.messages, texts.len() as u64);
+        assert_eq!(usize::try_from(gathered.messages), Ok(texts.len()));
         Ok((texts.concat(), gathered.left_out))
     };
     let all = world.alice.run(|core| core.gather(ALL));

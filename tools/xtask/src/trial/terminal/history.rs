@@ -34,7 +34,7 @@ impl Trial<'_> {
         let history = second.run(&["history", &jack.address])?;
         let expected: Vec<&str> = BEFORE.into_iter().chain([AFTER]).collect();
         texts_are("with the conversation", &history, &expected, faults)?;
-        printed += &self.from_backup(&irma, &jack, &second, faults)?;
+        printed += &self.restored(&irma, &jack, &second, faults)?;
         Ok(printed)
     }
 
@@ -71,7 +71,7 @@ impl Trial<'_> {
     }
 
     /// All devices are lost but a file and its code: a reset device has its messages back, once, but for those that burn.
-    fn from_backup(
+    fn restored(
         &self,
         irma: &Person,
         jack: &Person,
