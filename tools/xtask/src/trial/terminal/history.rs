@@ -28,7 +28,14 @@ impl Trial<'_> {
             room = field(&sent, "room")?;
         }
         let (second, mut printed) = self.with_history(&irma, &jack, faults)?;
+        // Jack's device asks who the new one is before it sends there.
+        let mut following = Lines::open(jack.command(&["follow"]))?;
         printed += &irma.run(&["add", &room, &irma.address])?;
+        let knows = following.until(|object| is(object, "devices-changed"));
+        if knows.is_none() {
+            faults.push("Jack was not told of the new device".to_owned());
+        }
+        drop(following);
         jack.send(&irma.address, AFTER)?;
         second.receive(1)?;
         let history = second.run(&["history", &jack.address])?;
