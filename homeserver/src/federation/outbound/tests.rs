@@ -60,6 +60,7 @@ mod mutual_tls;
 mod on_the_wire;
 mod proofs;
 mod refusals;
+mod renewal;
 mod reports;
 mod resync;
 mod roots;

@@ -341,6 +341,9 @@ pub(super) fn in_force(record: PeerRecord, active: Active, now_ms: u64) -> PeerR
         ceremony: None,
         outgoing: Vec::new(),
         warned: None,
+        // What renewed, or narrowed, the agreement before says nothing of this one.
+        renewal: None,
+        narrowed_ms: None,
         link_epoch: if goes_on {
             record.link_epoch
         } else {

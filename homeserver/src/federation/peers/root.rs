@@ -13,11 +13,12 @@ use federation_proto::ids::ServerName;
 use federation_proto::manifest::{self, Manifest};
 use homeserver_api::keys::{PartnerRoot, PartnerRootStanding, RootStatus, SwitchRootRequest};
 
-use super::amendments::{Prepared, standing as in_standing};
+use super::amendments::standing as in_standing;
 use super::ceremony::parse_fingerprint;
 use super::change::change;
 use super::directory::PeerView;
 use super::error::PeeringError;
+use super::prepared::Prepared;
 use super::standing::{current, not_in_force};
 use super::statement::under;
 use crate::audit::Actor;
