@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::limits::{GRANT_USER_TYPES_MAX, USER_TYPE_BYTES_MAX};
 use crate::text::is_unseen;
 
 /// What may be done across organisations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Operation {
     /// Exchange messages in a room.
     Message,
@@ -83,7 +85,7 @@ impl UserTypes {
     }
 
     /// The user types that both cover; `None`: no type at all.
-    fn in_both(&self, other: &Self) -> Option<Self> {
+    pub(super) fn in_both(&self, other: &Self) -> Option<Self> {
         match (self, other) {
             (Self::All, same) | (same, Self::All) => Some(same.clone()),
             (Self::Named(one), Self::Named(other)) => {
@@ -188,23 +190,6 @@ impl Terms {
             && self.label_max <= wider.label_max
     }
 
-    /// What both of these terms of one side allow; `None`: they have no time-to-live in common.
-    #[must_use]
-    pub fn narrower(&self, other: &Self) -> Option<Self> {
-        let ttl = TtlBounds {
-            min_seconds: self.ttl.min_seconds.max(other.ttl.min_seconds),
-            max_seconds: self.ttl.max_seconds.min(other.ttl.max_seconds),
-        };
-        ttl_in_order(ttl).then(|| Self {
-            outbound: in_both(&self.outbound, &other.outbound),
-            inbound: in_both(&self.inbound, &other.inbound),
-            ttl,
-            waiting_bytes_max: self.waiting_bytes_max.min(other.waiting_bytes_max),
-            file_bytes_max: self.file_bytes_max.min(other.file_bytes_max),
-            label_max: self.label_max.min(other.label_max),
-        })
-    }
-
     pub(super) fn write(&self, writer: &mut Writer) {
         if self.check().is_err() {
             writer.fail("terms", GRANT_USER_TYPES_MAX);
@@ -236,15 +221,6 @@ impl Terms {
             Err(DecodeError::Invalid("time-to-live bounds"))
         }
     }
-}
-
-/// Grants of one side that both hold, each to the user types of both.
-fn in_both(one: &Grants, other: &Grants) -> Grants {
-    let both = one.iter().filter_map(|(operation, user_types)| {
-        let common = user_types.in_both(other.get(operation)?)?;
-        Some((*operation, common))
-    });
-    both.collect()
 }
 
 fn grants_within(grants: &Grants, wider: &Grants) -> bool {

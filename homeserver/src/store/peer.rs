@@ -2,8 +2,10 @@
 //!
 //! Every change writes the next serial (`g`, see [`super::agreement_serial`]) in the same part.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
-use federation_proto::agreement::Record;
+use federation_proto::agreement::{Record, Term};
 use federation_proto::ids::ServerName;
 use serde::{Deserialize, Serialize};
 
@@ -41,8 +43,9 @@ pub struct PeerRecord {
     pub warned: Option<(u64, u16)>,
     /// How far the agreement is with the charter that renews it; `None`: none does.
     pub renewal: Option<Renewal>,
-    /// When an administrator here last narrowed what this side states, milliseconds since the Unix epoch.
-    pub narrowed_ms: Option<u64>,
+    /// The terms that an administrator here has narrowed, each with when that was last, milliseconds since the Unix
+    /// epoch.
+    pub narrowed: BTreeMap<Term, u64>,
 }
 
 /// An agreement that followed from a charter goes on by a later one.
@@ -52,8 +55,6 @@ pub struct Renewal {
     pub serial: u64,
     /// When the charter ends, milliseconds since the Unix epoch.
     pub expires_ms: u64,
-    /// When the charter ends that our statement stood by before, milliseconds since the Unix epoch.
-    pub former_expires_ms: u64,
     /// Where our half stands.
     pub ours: OurHalf,
     /// Whether we have consented to the partner's half.

@@ -51,12 +51,10 @@ pub async fn amend(
         .get(server)
         .is_some_and(|peer| root::standing(node, &peer) == PartnerRootStanding::Announced);
     let amended = change(node, actor, server, |found| {
-        let (record, agreement) = current(found, server)?;
+        let (mut record, agreement) = current(found, server)?;
         let prepared = Prepared::of(node, server, agreement, request)?;
-        let record = PeerRecord {
-            narrowed_ms: prepared.narrows.then_some(now_ms).or(record.narrowed_ms),
-            ..record
-        };
+        let narrowed = prepared.narrowed.iter().map(|term| (*term, now_ms));
+        record.narrowed.extend(narrowed);
         let action = match prepared.effect {
             AmendmentEffect::InForce => "peer.amended",
             AmendmentEffect::Proposed => "peer.amendment-proposed",

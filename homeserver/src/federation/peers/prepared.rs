@@ -1,8 +1,10 @@
 //! An amendment of ours before it is written: what it would change, and what becomes of the agreement.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use federation_proto::agreement::{
-    Agreement, Amendment, Change as Difference, Effect, Statement, Tendency,
+    Agreement, Amendment, Change as Difference, Effect, Statement, Term,
 };
 use federation_proto::hash::Digest;
 use federation_proto::ids::ServerName;
@@ -24,8 +26,8 @@ pub(super) struct Prepared {
     pub(super) effect: AmendmentEffect,
     follows: String,
     changes: Vec<String>,
-    /// Whether anything is less than in the statement in force.
-    pub(super) narrows: bool,
+    /// The terms that are narrower than in the statement in force.
+    pub(super) narrowed: BTreeSet<Term>,
     /// The proposal whose place it takes, when it says what that said of terms and end.
     repeats: Option<Digest>,
 }
@@ -83,9 +85,7 @@ impl Prepared {
         let signed = agreement.signed().ok_or_else(|| not_in_force(&server))?;
         let follows = signed.document_sha256(signed.side()).to_string();
         let changes = signed.ours().changes_to(&statement);
-        let narrows = changes
-            .iter()
-            .any(|change| change.tendency == Tendency::Tightens);
+        let narrowed = signed.ours().narrowed_in(&statement);
         let proposed = signed.amendments(signed.side()).proposed();
         let repeats = proposed.filter(|proposed| states_as_much(proposed.statement(), &statement));
         let repeats = repeats.map(Amendment::sha256);
@@ -103,7 +103,7 @@ impl Prepared {
             },
             follows,
             changes: lines(&changes),
-            narrows,
+            narrowed,
             repeats,
         })
     }

@@ -170,14 +170,16 @@ fn smaller_files(file_bytes_max: u64) -> AmendRequest {
 /// By mail before, between and after, on either order.
 #[tokio::test]
 async fn a_pair_goes_on() {
-    for first in 0..2 {
+    for first in 0..2_u8 {
         let all = sides(["a.example", "b.example"]);
         let [a, b] = &all;
-        let (one, other) = (&all[first], &all[1 - first]);
+        let (one, other) = if first == 0 { (a, b) } else { (b, a) };
+        let room = RoomId::from_bytes([70 + first; 16]);
         let former = chartered(&[a, b]).await;
         let mut alice = person(a, "alice").await;
         let mut bob = person(b, "bob").await;
-        alice.create_room(a, ROOM, &[&bob]).await;
+        let created = alice.create_room(a, room, &[&bob]).await;
+        assert!(matches!(created, Outcome::Accepted { .. }), "{created:?}");
         settle(a, b).await;
         let before = documents(a, b).await;
         let epoch = a.node.peers.get(&b.node.server).unwrap().link_epoch;
@@ -188,12 +190,13 @@ async fn a_pair_goes_on() {
         assert_eq!(changes.len(), 4, "size and end of both: {changes:?}");
         assert!(changes.iter().all(|change| change.starts_with("widens: ")));
         let merged = signed_by(&[a, b], &charter).await;
-        alice.say(a, ROOM, b"on its way", 3600).await;
+        let said = alice.say(a, room, b"on its way", 3600).await;
+        assert!(matches!(said, Outcome::Accepted { .. }), "{said:?}");
         assert_eq!(waiting(a, b).await, 1);
         assert_eq!(join(one, other, &merged).await, JoinOutcome::Renewing);
         drain(&mut worker(one, other)).await;
         assert_eq!(documents(other, one).await[0], before[0]);
-        bob.say(b, ROOM, b"between", 3600).await;
+        bob.say(b, room, b"between", 3600).await;
         join(other, one, &merged).await;
         settle(a, b).await;
 
@@ -207,7 +210,7 @@ async fn a_pair_goes_on() {
         );
         let view = a.node.peers.get(&b.node.server).unwrap();
         assert_eq!((view.link_epoch, view.outgoing.len()), (epoch, 0));
-        alice.say(a, ROOM, b"after", 3600).await;
+        alice.say(a, room, b"after", 3600).await;
         settle(a, b).await;
         assert_eq!((alice.heard(a).await, bob.heard(b).await), (1, 2));
         for (at, of) in [(a, b), (b, a)] {

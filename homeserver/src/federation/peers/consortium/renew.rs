@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use federation_proto::agreement::{Agreement, ConsortiumError, Signed, Statement};
+use federation_proto::agreement::{Agreement, ConsortiumError, Statement};
 use federation_proto::hash::Digest;
 use federation_proto::ids::ServerName;
 
@@ -123,7 +123,7 @@ fn step(
         Err(error) => return nothing(Progress::Kept(error.to_string())),
     }
     let mut record = found.record;
-    let renewal = renewal(&record, signed, known);
+    let renewal = renewal(&record, known);
     let theirs = signed.amendments(signed.side().other()).proposed();
     let covered = theirs.filter(|theirs| known.charter.covers(signed, theirs.statement()));
     if let Some(theirs) = covered.filter(|_| !renewal.theirs) {
@@ -171,7 +171,7 @@ fn step(
         )));
     }
     let base = open.map_or_else(|| signed.ours(), |open| open.statement());
-    let Some(statement) = our_statement(&record, base, known, &renewal)? else {
+    let Some(statement) = our_statement(&record, base, known)? else {
         return nothing(Progress::Kept(
             "what was narrowed here after the charter was signed has no time-to-live in common with it: amend the \
              agreement by itself"
@@ -231,18 +231,16 @@ fn propose(
 }
 
 /// Where the renewal by this charter stands, which may not have begun.
-pub(super) fn renewal(record: &PeerRecord, signed: &Signed, known: &Known) -> Renewal {
+pub(super) fn renewal(record: &PeerRecord, known: &Known) -> Renewal {
     let charter = known.charter.body();
-    let former_expires_ms = match &record.renewal {
-        Some(same) if same.serial == charter.serial => return same.clone(),
-        Some(before) if before.ours == OurHalf::InForce => before.expires_ms,
-        Some(before) => before.former_expires_ms,
-        None => signed.chartered().map_or(0, |former| former.expires_ms),
-    };
+    if let Some(same) = record.renewal.as_ref()
+        && same.serial == charter.serial
+    {
+        return same.clone();
+    }
     Renewal {
         serial: charter.serial,
         expires_ms: charter.expires_ms,
-        former_expires_ms,
         ours: OurHalf::Due,
         theirs: false,
     }
@@ -254,18 +252,11 @@ pub(super) fn our_statement(
     record: &PeerRecord,
     before: &Statement,
     known: &Known,
-    renewal: &Renewal,
 ) -> Result<Option<Statement>, ConsortiumError> {
-    let mut statement = known.charter.renewed(before)?;
+    let statement = known.charter.renewed(before)?;
     let signed_ms = known.record.signed_ms;
-    if record.narrowed_ms.is_some_and(|at_ms| at_ms >= signed_ms) {
-        let Some(terms) = statement.terms.narrower(&before.terms) else {
-            return Ok(None);
-        };
-        statement.terms = terms;
-        if before.expires_ms < renewal.former_expires_ms {
-            statement.expires_ms = statement.expires_ms.min(before.expires_ms);
-        }
-    }
-    Ok(Some(statement))
+    let narrowed = record.narrowed.iter();
+    let since = narrowed.filter(|(_, at_ms)| **at_ms >= signed_ms);
+    let since = since.map(|(term, _)| *term).collect();
+    Ok(statement.no_wider_in(&since, before))
 }

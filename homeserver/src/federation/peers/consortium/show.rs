@@ -103,10 +103,10 @@ async fn changes(
     if known.charter.would_renew(signed).is_err() {
         return Ok(Vec::new());
     }
-    let renewal = renewal(&record, signed, known);
+    let renewal = renewal(&record, known);
     let mut changes = Vec::new();
     if renewal.ours != OurHalf::InForce
-        && let Ok(Some(next)) = our_statement(&record, signed.ours(), known, &renewal)
+        && let Ok(Some(next)) = our_statement(&record, signed.ours(), known)
     {
         changes.extend(lines(&signed.ours().changes_to(&next)));
     }
