@@ -61,6 +61,7 @@ mod on_the_wire;
 mod proofs;
 mod refusals;
 mod renewal;
+mod renewal_keys;
 mod reports;
 mod resync;
 mod roots;

@@ -91,7 +91,14 @@ pub(super) async fn join(side: &Side, of: &Side, charter: &str) -> JoinOutcome {
 }
 
 /// They are peers by a first charter of 40 days with small files, and 20 days of them are over. Its text.
-async fn chartered(all: &[&Side]) -> String {
+pub(super) async fn chartered(all: &[&Side]) -> String {
+    let charter = founded(all).await;
+    pass_days(all, 20);
+    charter
+}
+
+/// They have just become peers by a first charter of 40 days with small files. Its text.
+async fn founded(all: &[&Side]) -> String {
     let charter = consortium::charter(&all[0].node, &request(all, terms(40, SMALL))).unwrap();
     let merged = signed_by(all, &charter).await;
     for side in all {
@@ -99,7 +106,6 @@ async fn chartered(all: &[&Side]) -> String {
             .await
             .unwrap();
     }
-    pass_days(all, 20);
     merged
 }
 
@@ -147,7 +153,7 @@ async fn lines(at: &Side, of: &Side) -> String {
 }
 
 /// Largest file and end of the agreement, as this end goes by it.
-fn in_force(at: &Side, with: &Side) -> (u64, u64) {
+pub(super) fn in_force(at: &Side, with: &Side) -> (u64, u64) {
     let agreement = &at.node.peers.get(&with.node.server).unwrap().agreement;
     (agreement.file_bytes_max, agreement.expires_ms)
 }
@@ -175,12 +181,13 @@ async fn a_pair_goes_on() {
         let [a, b] = &all;
         let (one, other) = if first == 0 { (a, b) } else { (b, a) };
         let room = RoomId::from_bytes([70 + first; 16]);
-        let former = chartered(&[a, b]).await;
+        let former = founded(&[a, b]).await;
         let mut alice = person(a, "alice").await;
         let mut bob = person(b, "bob").await;
         let created = alice.create_room(a, room, &[&bob]).await;
         assert!(matches!(created, Outcome::Accepted { .. }), "{created:?}");
         settle(a, b).await;
+        pass_days(&[a, b], 20);
         let before = documents(a, b).await;
         let epoch = a.node.peers.get(&b.node.server).unwrap().link_epoch;
 
