@@ -64,6 +64,7 @@ mod renewal;
 mod renewal_keys;
 mod reports;
 mod resync;
+mod root_gate;
 mod roots;
 mod shares;
 mod silent_peers;

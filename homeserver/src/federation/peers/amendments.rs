@@ -327,7 +327,7 @@ pub async fn consent_from(
 ) -> Result<(), PeeringError> {
     let actor = Actor::Peer(peer.clone());
     let taken = match Consent::decode(document).map_err(PeeringError::from) {
-        Ok(consent) => match root::wait_for_what_was_signed_before(node, peer) {
+        Ok(consent) => match root::wait_for_what_was_signed_before(node, peer, &consent) {
             Ok(()) => take_consent(node, &actor, peer, consent).await,
             Err(error) => return Err(error),
         },

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use federation_proto::hash::Digest;
 use federation_proto::ids::{ConsortiumId, ServerName};
 use federation_proto::manifest::{FormerRoot, Manifest};
 use federation_proto::refusal::{Refusal, RefusalCode};
@@ -46,6 +47,8 @@ pub struct PeerView {
     pub our_root: Option<Bytes>,
     /// The root of ours in an amendment that waits for the peer's consent.
     pub(super) our_proposed_root: Option<Bytes>,
+    /// SHA-256 of that amendment.
+    pub(super) our_proposal: Option<Digest>,
     /// The newest of the peer's key manifests; `None` while only we have signed.
     pub manifest: Option<Arc<Manifest>>,
     /// Where the peer is reached, `host:port` each.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use federation_proto::agreement::{self, Agreement as Stored, Grants, Papers, Signed, State};
+use federation_proto::agreement::{
+    self, Agreement as Stored, Amendment, Grants, Papers, Signed, State,
+};
 use federation_proto::ids::ServerName;
 use federation_proto::manifest::{self, Manifest};
 use homeserver_api::admin::{Grant, Operation, PeerState};
@@ -85,6 +87,8 @@ pub(super) fn of(server: &ServerName, record: &PeerRecord) -> Result<PeerView, S
         .signed()
         .and_then(|signed| former(server, signed, record));
     let to_deliver = shown.signed().filter(|_| record.to_deliver);
+    let signed = restored.current.as_ref().and_then(Stored::signed);
+    let our_proposal = signed.and_then(|signed| signed.amendments(signed.side()).proposed());
     Ok(PeerView {
         server: server.clone(),
         state: state(shown),
@@ -100,12 +104,8 @@ pub(super) fn of(server: &ServerName, record: &PeerRecord) -> Result<PeerView, S
             .map(|manifest| anchor(manifest.identity().root().to_vec(), manifest)),
         former_manifest: former,
         our_root: signed_root(&restored),
-        our_proposed_root: restored
-            .current
-            .as_ref()
-            .and_then(Stored::signed)
-            .and_then(|signed| signed.amendments(signed.side()).proposed())
-            .map(|proposed| proposed.statement().root.clone()),
+        our_proposed_root: our_proposal.map(|proposed| proposed.statement().root.clone()),
+        our_proposal: our_proposal.map(Amendment::sha256),
         endpoints: known.map_or_else(Vec::new, |known| known.endpoints),
         manifest,
         link_epoch: record.link_epoch,
