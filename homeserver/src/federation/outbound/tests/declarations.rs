@@ -244,7 +244,10 @@ async fn an_end_is_announced() {
         }
         let warned = audited(&a, "peer.expires-soon").await;
         assert_eq!(warned.len(), warnings, "{days_left} days: {warned:?}");
-        assert_eq!(peers::warnings(&a.node).is_empty(), warnings == 0);
+        assert_eq!(
+            peers::warnings(&a.node).await.unwrap().is_empty(),
+            warnings == 0
+        );
     }
     assert_eq!(
         audited(&a, "peer.expires-soon").await,
