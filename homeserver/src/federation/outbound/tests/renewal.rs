@@ -487,6 +487,37 @@ async fn amendments_cross() {
     assert_eq!(in_force(&a, &b).1, inspected(&a, &third).await.expires_ms);
 }
 
+/// Goal: a charter that follows before the one before has been taken everywhere takes its place, half by half, and nobody
+/// consents by hand; by two charters, joined in either order.
+#[tokio::test]
+async fn one_charter_overtakes_another() {
+    for b_first in [true, false] {
+        let [a, b] = sides(["a.example", "b.example"]);
+        let former = chartered(&[&a, &b]).await;
+        let second = next(&a, &[&a, &b], &former, terms(365, LARGE));
+        let second = signed_by(&[&a, &b], &second).await;
+        join(&a, &b, &second).await;
+        settle(&a, &b).await;
+        pass_days(&[&a, &b], 1);
+        let third = next(&a, &[&a, &b], &second, terms(700, LARGE));
+        let third = signed_by(&[&a, &b], &third).await;
+        let joining = if b_first {
+            [(&b, &a), (&a, &b)]
+        } else {
+            [(&a, &b), (&b, &a)]
+        };
+        for (side, other) in joining {
+            assert_eq!(join(side, other, &third).await, JoinOutcome::Renewing);
+        }
+        settle(&a, &b).await;
+        assert_eq!(documents(&a, &b).await, documents(&b, &a).await);
+        let end_ms = inspected(&a, &third).await.expires_ms;
+        assert_eq!((in_force(&a, &b).1, in_force(&b, &a).1), (end_ms, end_ms));
+        assert_eq!(join(&a, &b, &third).await, JoinOutcome::Renewed);
+        assert_eq!(audited(&b, "peer.consented").await.len(), 0);
+    }
+}
+
 /// Goal: before the end administrators are told what the next charter makes of it, also who is left out of it, and
 /// that one's agreement ends on its day; by three members, one left out and one who has not signed.
 #[tokio::test]

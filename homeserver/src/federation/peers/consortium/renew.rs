@@ -126,7 +126,9 @@ fn step(
     let renewal = renewal(&record, known);
     let theirs = signed.amendments(signed.side().other()).proposed();
     let covered = theirs.filter(|theirs| known.charter.covers(signed, theirs.statement()));
-    if let Some(theirs) = covered.filter(|_| !renewal.theirs) {
+    // Once their statement ends with the charter, they have had what it says: the rest is between the two.
+    let had = renewal.theirs && signed.theirs().expires_ms == renewal.expires_ms;
+    if let Some(theirs) = covered.filter(|_| !had) {
         let read = detail(theirs, &differences(&agreement, theirs));
         record.renewal = Some(Renewal {
             theirs: true,
@@ -163,8 +165,11 @@ fn step(
         }
         OurHalf::Proposed(_) | OurHalf::Due => {}
     }
-    // A proposal that only announces a new root goes on with ours; any other is for the partner to answer first.
-    if open.is_some_and(|open| !states_as_much(open.statement(), signed.ours())) {
+    // A proposal that only announces a new root goes on with ours, and our half by a former charter is overtaken; any other
+    // is for the partner to answer first.
+    let former = record.renewal.as_ref().map(|former| former.ours);
+    let is_former = open_sha256.is_some_and(|open| former == Some(OurHalf::Proposed(open)));
+    if !is_former && open.is_some_and(|open| !states_as_much(open.statement(), signed.ours())) {
         return nothing(Progress::Waits(format!(
             "another amendment of ours waits for the consent of {server}: renewed when it has answered, or when you \
              take that back"
