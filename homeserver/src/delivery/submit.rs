@@ -211,7 +211,10 @@ impl Submitter<'_> {
             SubmissionBody::Leave { room } => ("leave.refused", room.to_string()),
         };
         // Lost races are a room's everyday life.
-        if refusal.code != RefusalCode::WrongEpoch {
+        if !matches!(
+            refusal.code,
+            RefusalCode::WrongEpoch | RefusalCode::PendingRemoves
+        ) {
             let actor = Actor::Device(self.device.device);
             batch.audit(actor, action, subject, refusal.to_string());
         }
