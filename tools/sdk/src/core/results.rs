@@ -86,6 +86,7 @@ impl Core {
             | Purpose::GroupInfo { .. }
             | Purpose::LookUp { .. }
             | Purpose::Devices { .. }
+            | Purpose::Leave { .. }
             | Purpose::Resync { .. } => Ok(()),
             Purpose::Report => {
                 self.report_answered(counter, Ok(()));
@@ -118,6 +119,10 @@ impl Core {
             }
             Purpose::Report => {
                 self.report_answered(counter, Err(refusal));
+                Ok(())
+            }
+            Purpose::Leave { room } => {
+                self.leave_refused(room, &refusal);
                 Ok(())
             }
             Purpose::GroupInfo { room, request } => {

@@ -12,7 +12,10 @@ use homeserver_api::session::{
     Report, Sought, Submission, SubmissionBody, SubmissionResult,
 };
 
+use room_rules::{Observed, RoomKey};
+
 use super::{Log, Organisation};
+use crate::certificate::AnchorSet;
 use crate::clock::Clock as _;
 use crate::clock::tests::TestClock;
 use crate::mls::DeviceKey;
@@ -31,6 +34,45 @@ struct Room {
     epoch: u64,
     members: Vec<Member>,
     group_info: Bytes,
+    /// What its hub has ordered and no commit has taken up: who goes, whether with his account, and the proposal.
+    going: Vec<(Member, bool, Bytes)>,
+}
+
+impl Room {
+    /// As a hub sees it; all hubs of tests have one key.
+    fn observed(&self, roots: &BTreeMap<ServerName, Vec<u8>>) -> Observed {
+        let key = RoomKey::from_seed(&[42; 32]).unwrap();
+        let (server, root) = roots.first_key_value().unwrap();
+        let mut anchors = AnchorSet::own(server.clone(), root.clone());
+        let all = roots
+            .iter()
+            .map(|(server, root)| (server.clone(), root.clone().into()));
+        anchors.replace_others(server, all);
+        Observed::open(&self.group_info, anchors, Some(&key)).unwrap()
+    }
+
+    /// Whether a commit leaves out removals that wait.
+    fn leaves_out(
+        &self,
+        roots: &BTreeMap<ServerName, Vec<u8>>,
+        commit: &Commit,
+        now_ms: u64,
+    ) -> bool {
+        if self.going.is_empty() {
+            return false;
+        }
+        let removals: Vec<Bytes> = self
+            .going
+            .iter()
+            .map(|(.., proposal)| proposal.clone())
+            .collect();
+        let (bytes, info) = (&commit.commit, &commit.group_info);
+        match self.observed(roots).judge(&removals, bytes, info, now_ms) {
+            Ok(judged) => judged.left_out > 0,
+            Err(room_rules::Error::PendingRemoves) => true,
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 pub(crate) struct Network {
@@ -38,6 +80,7 @@ pub(crate) struct Network {
     accounts: BTreeMap<Address, Vec<Member>>,
     devices: BTreeMap<Member, Device>,
     rooms: BTreeMap<RoomId, Room>,
+    roots: BTreeMap<ServerName, Vec<u8>>,
     /// The organisations' device logs.
     pub(crate) logs: BTreeMap<ServerName, Log>,
     /// Logs that are shown to one device in place of the true ones.
@@ -81,6 +124,7 @@ impl Network {
             accounts: BTreeMap::new(),
             devices: BTreeMap::new(),
             rooms: BTreeMap::new(),
+            roots: BTreeMap::new(),
             logs: BTreeMap::new(),
             shown_logs: BTreeMap::new(),
             spoil_history: None,
@@ -110,6 +154,7 @@ impl Network {
         own: &Organisation,
     ) {
         let now_ms = self.clock.now_ms();
+        self.roots.insert(own.server.clone(), own.root.clone());
         let log = self.logs.entry(member.server.clone());
         log.or_insert_with(|| Log::of(own, now_ms)).add(
             member.account,
@@ -290,6 +335,9 @@ impl Network {
                     },
                 );
             }
+            SubmissionBody::Leave { room } => self.leaves(*room, |member| {
+                (&member.server, member.account) == (&from.server, from.account)
+            }),
             SubmissionBody::Commit(_) if self.refuse_commits.is_some() => {
                 let refusal = self.refuse_commits.clone();
                 return refusal.map_or(Outcome::Accepted { accepted_ms }, Outcome::Refused);
@@ -299,7 +347,14 @@ impl Network {
                 if !self.refuse_messages.is_empty() {
                     return Outcome::Refused(self.refuse_messages.remove(0));
                 }
-                let members = self.rooms[room].members.clone();
+                let room_now = &self.rooms[room];
+                let is_going = |member: &Member| room_now.going.iter().any(|(m, ..)| m == member);
+                if is_going(from) {
+                    let refusal = Refusal::new(RefusalCode::UnknownRoom, "it goes");
+                    return Outcome::Refused(refusal);
+                }
+                let stays = |member: &&Member| !is_going(member);
+                let members: Vec<Member> = room_now.members.iter().filter(stays).cloned().collect();
                 assert!(members.contains(from), "the sender is no member");
                 self.messages.push(message.clone());
                 for member in members.iter().filter(|member| *member != from) {
@@ -445,6 +500,19 @@ impl Network {
             );
             return;
         }
+        if let Some(room) = self.rooms.get(&commit.room)
+            && room.leaves_out(&self.roots, commit, self.clock.now_ms())
+        {
+            let refusal = Refusal::new(RefusalCode::PendingRemoves, "somebody goes");
+            let room = commit.room;
+            let body = DeliveryBody::CommitRefused {
+                room,
+                counter,
+                refusal,
+            };
+            self.deliver(from, body);
+            return;
+        }
         self.commits.push(commit.clone());
         let before = self
             .rooms
@@ -490,8 +558,57 @@ impl Network {
                 epoch: commit.epoch + 1,
                 members,
                 group_info: commit.group_info.clone(),
+                going: Vec::new(),
             },
         );
+    }
+
+    /// The hub removes those devices of a room that are meant, with their accounts.
+    pub(crate) fn leaves(&mut self, id: RoomId, meant: impl Fn(&Member) -> bool) {
+        self.removes(id, true, meant);
+    }
+
+    /// The hub removes those devices of a room that are meant.
+    pub(crate) fn removes(&mut self, id: RoomId, account: bool, meant: impl Fn(&Member) -> bool) {
+        let room = self.rooms.get_mut(&id).unwrap();
+        let observed = room.observed(&self.roots);
+        let is_going = |member: &Member| room.going.iter().any(|(m, ..)| m == member);
+        let leaves = observed.leaves().unwrap().into_iter();
+        let leaving: Vec<_> = leaves
+            .filter(|leaf| meant(&leaf.member) && !is_going(&leaf.member))
+            .collect();
+        let indices: Vec<_> = leaving.iter().map(|leaf| (leaf.index, account)).collect();
+        let proposals = observed.propose_removals(&indices).unwrap();
+        let going = leaving.into_iter().zip(&proposals);
+        room.going
+            .extend(going.map(|(leaf, proposal)| (leaf.member, account, proposal.clone())));
+        let (epoch, members) = (room.epoch, room.members.clone());
+        self.order_removals(id, &members, epoch, &proposals);
+    }
+
+    /// Delivers such proposals, whoever made them.
+    pub(crate) fn order_removals(
+        &mut self,
+        room: RoomId,
+        to: &[Member],
+        epoch: u64,
+        proposals: &[Bytes],
+    ) {
+        let accepted_ms = self.clock.now_ms();
+        for member in to
+            .iter()
+            .filter(|member| self.devices.contains_key(member))
+            .cloned()
+            .collect::<Vec<_>>()
+        {
+            let body = DeliveryBody::Removals {
+                room,
+                epoch,
+                proposals: proposals.to_vec(),
+                accepted_ms,
+            };
+            self.deliver(&member, body);
+        }
     }
 
     pub(crate) fn deliver(&mut self, to: &Member, body: DeliveryBody) {
