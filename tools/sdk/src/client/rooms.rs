@@ -55,14 +55,17 @@ impl Client {
             .map(|_| ())
     }
 
-    /// Leaves a room, with every device of the account. Done when that is durable here: nothing is read or sent there
-    /// any more, what was read stays until it expires, and the others learn of it when the room's hub has
-    /// ordered it, as long as that takes.
+    /// Leaves a room, with every device of the account. From now on nothing is read or sent there any more, and what was
+    /// read stays until it expires; resolves when the own homeserver has it, which tells the room's hub, as long as
+    /// that takes.
     ///
     /// # Errors
-    /// When the room is unknown, does not stand yet, or the store fails.
+    /// When the room is unknown or does not stand yet, or the homeserver refuses.
     pub async fn leave(&self, room: RoomId) -> Result<(), Error> {
-        self.shared.run(move |core| core.leave_room(room)).await
+        self.shared
+            .run_operation(move |core| core.leave_room(room))
+            .await
+            .map(|_| ())
     }
 
     /// Removes all devices of accounts from a room; resolves when its hub has ordered it.

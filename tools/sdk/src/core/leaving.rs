@@ -28,25 +28,35 @@ pub(super) const TURN_MS: u64 = 200;
 
 impl Core {
     /// Leaves a room, with every device of the account: at once here, and for the others when the hub has ordered it.
-    pub(crate) fn leave_room(&mut self, room: RoomId) -> Result<(), Error> {
+    /// The number of the operation, which ends when the own homeserver has it.
+    pub(crate) fn leave_room(&mut self, room: RoomId) -> Result<u64, Error> {
         if self.open_room(room)?.standing == Standing::Creating {
             return Err(Error::InvalidArgument(
                 "the room does not stand yet: leave it when it does".to_owned(),
             ));
         }
-        self.enqueue(SubmissionBody::Leave { room }, Purpose::Leave { room })?;
-        self.leave(room)
+        let operation = self.state.last_operation + 1;
+        self.state.last_operation = operation;
+        let purpose = Purpose::Leave { room, operation };
+        self.enqueue(SubmissionBody::Leave { room }, purpose)?;
+        self.leave(room)?;
+        Ok(operation)
     }
 
     /// The homeserver does not pass on that this account leaves. A room that it does not know either is left.
-    pub(super) fn leave_refused(&mut self, room: RoomId, refusal: &Refusal) {
-        if refusal.code != RefusalCode::UnknownRoom {
-            let reason = format!(
-                "the others don't learn that you have left: {}",
-                refusal.reason
-            );
-            self.effects.events.push(Event::Unreadable { room, reason });
-        }
+    pub(super) fn leave_answered(
+        &mut self,
+        room: RoomId,
+        operation: u64,
+        answer: Result<(), Refusal>,
+    ) {
+        let outcome = match answer {
+            Err(refusal) if refusal.code != RefusalCode::UnknownRoom => {
+                Err(Error::Refused(refusal))
+            }
+            Ok(()) | Err(_) => Ok(room),
+        };
+        self.effects.operations.push((operation, outcome));
     }
 
     /// Takes in removals that the hub has ordered.

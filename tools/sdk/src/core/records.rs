@@ -150,7 +150,7 @@ pub(crate) enum Purpose {
     GroupInfo { room: RoomId, request: RequestId },
     Resync { room: RoomId },
     Devices { request: RequestId },
-    Leave { room: RoomId },
+    Leave { room: RoomId, operation: u64 },
 }
 
 /// What is known of a message apart from its content, which lies in a record of its own that can

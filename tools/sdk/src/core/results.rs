@@ -86,8 +86,11 @@ impl Core {
             | Purpose::GroupInfo { .. }
             | Purpose::LookUp { .. }
             | Purpose::Devices { .. }
-            | Purpose::Leave { .. }
             | Purpose::Resync { .. } => Ok(()),
+            Purpose::Leave { room, operation } => {
+                self.leave_answered(*room, *operation, Ok(()));
+                Ok(())
+            }
             Purpose::Report => {
                 self.report_answered(counter, Ok(()));
                 Ok(())
@@ -121,8 +124,8 @@ impl Core {
                 self.report_answered(counter, Err(refusal));
                 Ok(())
             }
-            Purpose::Leave { room } => {
-                self.leave_refused(room, &refusal);
+            Purpose::Leave { room, operation } => {
+                self.leave_answered(room, operation, Err(refusal));
                 Ok(())
             }
             Purpose::GroupInfo { room, request } => {
