@@ -60,6 +60,8 @@ pub(crate) fn room_extension(hub: &str, participants: &[Participant<'_>]) -> Vec
         .u8(1)
         .vector(1, hub.as_bytes())
         .u16(RETAINED_EPOCHS)
+        // No name.
+        .vector(1, b"")
         .vector(4, &domains.finish())
         .u8(0)
         .finish()

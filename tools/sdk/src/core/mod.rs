@@ -12,6 +12,7 @@ mod detached;
 mod devices;
 mod expiry;
 mod keys;
+mod leaving;
 mod look_ups;
 mod messages;
 mod operations;
@@ -116,6 +117,8 @@ pub(crate) struct Core {
     known: devices::Known,
     /// Rooms that this device is on its way back into, and when their hub is asked again.
     resync_at: BTreeMap<RoomId, u64>,
+    /// Rooms in which removals wait, and when it is this device's turn to take them up.
+    take_up_at: BTreeMap<RoomId, u64>,
     effects: Effects,
     /// Key packages used up since the last refill.
     key_packages_used: usize,
@@ -183,6 +186,7 @@ impl Core {
             deleted: Vec::new(),
             refresh_after: BTreeMap::new(),
             resync_at: BTreeMap::new(),
+            take_up_at: BTreeMap::new(),
             known: devices::Known::default(),
             effects: Effects::default(),
             key_packages_used: 0,
@@ -212,8 +216,10 @@ impl Core {
             .map(|(_, record)| (record.room, record))
             .collect();
         self.resync_at.clear();
+        self.take_up_at.clear();
         for record in self.rooms.values().cloned().collect::<Vec<_>>() {
             self.schedule_resync(&record);
+            self.schedule_take_up(&record);
         }
         self.operations = self
             .store
@@ -483,7 +489,8 @@ fn submission_bytes(submission: &Submission) -> usize {
         SubmissionBody::ClaimKeys { .. }
         | SubmissionBody::AskDevices { .. }
         | SubmissionBody::LookUp { .. }
-        | SubmissionBody::RequestGroupInfo { .. } => 512,
+        | SubmissionBody::RequestGroupInfo { .. }
+        | SubmissionBody::Leave { .. } => 512,
         SubmissionBody::Report(report) => {
             let texts = report
                 .messages

@@ -87,6 +87,10 @@ impl Core {
             | Purpose::LookUp { .. }
             | Purpose::Devices { .. }
             | Purpose::Resync { .. } => Ok(()),
+            Purpose::Leave { room, operation } => {
+                self.leave_answered(*room, *operation, Ok(()));
+                Ok(())
+            }
             Purpose::Report => {
                 self.report_answered(counter, Ok(()));
                 Ok(())
@@ -118,6 +122,10 @@ impl Core {
             }
             Purpose::Report => {
                 self.report_answered(counter, Err(refusal));
+                Ok(())
+            }
+            Purpose::Leave { room, operation } => {
+                self.leave_answered(room, operation, Err(refusal));
                 Ok(())
             }
             Purpose::GroupInfo { room, request } => {

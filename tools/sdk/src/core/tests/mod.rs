@@ -5,6 +5,7 @@ mod crashes;
 mod devices;
 mod expiry;
 mod hostile;
+mod leaving;
 mod membership;
 mod outsiders;
 mod resync;
