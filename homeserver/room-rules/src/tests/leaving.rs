@@ -50,6 +50,8 @@ fn without_alice(scene: &mut Scene) -> (MlsMessage, Bytes) {
     settings(scene, |context, scene| strike(context, &scene.alice))
 }
 
+type Change = fn(&mut Context, &Scene);
+
 /// What Mallory commits while Alice, the room's owner, is to go: with her account or one device alone.
 type Answer = (
     &'static str,
@@ -162,7 +164,7 @@ fn a_room_without_an_owner_has_a_successor() {
         assert!(!scene.context().settings.has_owner());
     };
     // A change, and whether Mallory may make it of an orphaned room.
-    let changes: [(fn(&mut Context, &Scene), bool); 3] = [
+    let changes: [(Change, bool); 3] = [
         (|c, s| give(Role::Member)(c, &s.ghost), false),
         (|c, s| give(Role::Owner)(c, &s.second), true),
         (|c, s| give(Role::Owner)(c, &s.dave), true),

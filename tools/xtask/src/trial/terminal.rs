@@ -147,7 +147,9 @@ impl Trial<'_> {
         fs::write(&sent, &bytes).map_err(failure::at(Path::new(&sent)))?;
 
         let mut printed = alice.enrolled.clone();
-        printed += &alice.run(&["start", &carol.address])?;
+        let started = alice.run(&["start", &carol.address])?;
+        let with_carol = field(&started, "room")?;
+        printed += &started;
         printed += &alice.run(&[
             "send",
             &bob.address,
@@ -173,6 +175,8 @@ impl Trial<'_> {
             &["devices"],
             &["add", &room, &carol.address],
             &["remove", &room, &carol.address],
+            &["members", &room],
+            &["rename", &room, "Lunch"],
         ] {
             printed += &bob.run(words)?;
         }
@@ -186,6 +190,7 @@ impl Trial<'_> {
         printed += &self.contacts(alice, &mut faults)?;
         printed += &self.devices(alice, bob, &mut faults)?;
         printed += &self.report(alice, bob, &room, &mut faults)?;
+        printed += &alice.run(&["leave", &with_carol])?;
 
         let mut seen = BTreeSet::new();
         let mut count = 0_u64;
