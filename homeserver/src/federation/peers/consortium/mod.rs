@@ -2,7 +2,7 @@
 //!
 //! What is stored of a consortium is the newest charter that was signed here. The peers that follow
 //! from it are ordinary ones, each written in a part of its own: what was interrupted is made up for
-//! by joining again. Agreements that stand go on by the next charter ([`renew`]).
+//! by joining again. Agreements that stand go on by the next charter (`renew`).
 
 mod charter;
 mod join;
