@@ -105,7 +105,7 @@ pub(crate) struct History {
     path: Vec<[u8; 32]>,
     pub(crate) server: String,
     pub(crate) size: u64,
-    root: [u8; 32],
+    pub(crate) root: [u8; 32],
     signed: Vec<u8>,
     pub(crate) issuing: Vec<u8>,
     signature: Vec<u8>,

@@ -60,6 +60,8 @@ pub(crate) fn room_extension(hub: &str, participants: &[Participant<'_>]) -> Vec
         .u8(1)
         .vector(1, hub.as_bytes())
         .u16(RETAINED_EPOCHS)
+        // No name.
+        .vector(1, b"")
         .vector(4, &domains.finish())
         .u8(0)
         .finish()
@@ -463,7 +465,7 @@ mod tests {
                 ("b", [1; 16], Role::Owner),
             ],
         );
-        let mut expected = vec![1, 1, b'h', 0, 32, 0, 0, 0, 6 + 17 + 6 + 34];
+        let mut expected = vec![1, 1, b'h', 0, 32, 0, 0, 0, 0, 6 + 17 + 6 + 34];
         expected.extend([1, b'a', 0, 0, 0, 17]);
         expected.extend([9; 16]);
         expected.extend([2, 1, b'b', 0, 0, 0, 34]);

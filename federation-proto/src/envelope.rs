@@ -50,11 +50,15 @@ pub enum Kind {
     Contact,
     /// The origin's device log has grown.
     LogHead,
+    /// A follower asks its room's hub to remove an account, or a device, of its own.
+    RemovalRequest,
+    /// Removals that a room's hub has ordered.
+    Removals,
 }
 
 impl Kind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Message,
         Self::Handshake,
         Self::Welcome,
@@ -70,6 +74,8 @@ impl Kind {
         Self::GroupInfo,
         Self::Contact,
         Self::LogHead,
+        Self::RemovalRequest,
+        Self::Removals,
     ];
 
     /// The number that stands for it.
@@ -91,6 +97,8 @@ impl Kind {
             Self::GroupInfo => 14,
             Self::Contact => 12,
             Self::LogHead => 15,
+            Self::RemovalRequest => 16,
+            Self::Removals => 17,
         }
     }
 

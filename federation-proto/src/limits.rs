@@ -68,6 +68,8 @@ pub const PROOF_PATH_MAX: usize = 10;
 pub const RELAYED_ENVELOPE_BYTES_MAX: usize = MESSAGE_BYTES_MAX + 2 * 1024;
 /// Largest answer to a transaction.
 pub const RECEIPT_BYTES_MAX: usize = 1024 * 1024;
+/// Largest MLS proposal by which a room's hub removes a device.
+pub const REMOVAL_BYTES_MAX: usize = 512;
 /// Most devices in a room.
 pub const ROOM_DEVICES_MAX: usize = 10_000;
 /// How many positions of a lane a receiver remembers, to tell a duplicate from a conflict; and so

@@ -10,6 +10,7 @@ mod directory;
 mod group_info;
 mod keys;
 mod log_head;
+mod removals;
 mod tombstone;
 
 use bytes::Bytes;
@@ -31,6 +32,7 @@ pub use directory::{DirectoryAnswer, DirectoryQuery, Found, Sought};
 pub use group_info::{GroupInfo, GroupInfoRequest, GroupInfoResponse};
 pub use keys::{ClaimedKey, KeyMaterial, KeyRequest, KeyResponse, KeysOf};
 pub use log_head::LogHead;
+pub use removals::{Removal, RemovalRequest, Removals};
 pub use tombstone::Tombstone;
 
 /// A payload of any kind.
@@ -66,6 +68,10 @@ pub enum Payload {
     Contact(Contact),
     /// Of [`Kind::LogHead`].
     LogHead(LogHead),
+    /// Of [`Kind::RemovalRequest`].
+    RemovalRequest(RemovalRequest),
+    /// Of [`Kind::Removals`].
+    Removals(Removals),
 }
 
 impl Payload {
@@ -92,6 +98,8 @@ impl Payload {
             Kind::GroupInfo => GroupInfoResponse::from_bytes(bytes).map(Self::GroupInfo),
             Kind::Contact => Contact::from_bytes(bytes).map(Self::Contact),
             Kind::LogHead => LogHead::from_bytes(bytes).map(Self::LogHead),
+            Kind::RemovalRequest => RemovalRequest::from_bytes(bytes).map(Self::RemovalRequest),
+            Kind::Removals => Removals::from_bytes(bytes).map(Self::Removals),
         }
     }
 
@@ -116,6 +124,8 @@ impl Payload {
             Self::GroupInfo(payload) => payload.to_bytes(),
             Self::Contact(payload) => payload.to_bytes(),
             Self::LogHead(payload) => payload.to_bytes(),
+            Self::RemovalRequest(payload) => payload.to_bytes(),
+            Self::Removals(payload) => payload.to_bytes(),
         }
     }
 
@@ -138,6 +148,8 @@ impl Payload {
             Self::GroupInfo(_) => Kind::GroupInfo,
             Self::Contact(_) => Kind::Contact,
             Self::LogHead(_) => Kind::LogHead,
+            Self::RemovalRequest(_) => Kind::RemovalRequest,
+            Self::Removals(_) => Kind::Removals,
         }
     }
 }

@@ -108,6 +108,8 @@ refusal_codes! {
     Unavailable = 29, "unavailable";
     /// The person decides who from outside may start a conversation, and has not consented.
     ConsentRequired = 30, "consent-required";
+    /// The room's hub has ordered removals, which a commit has to take up.
+    PendingRemoves = 31, "pending-removes";
 }
 
 impl fmt::Display for RefusalCode {

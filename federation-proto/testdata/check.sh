@@ -198,6 +198,19 @@ equal "answer with keys" "$(slice payload-key-response.bin 0 33 | hex)" "${reque
 equal "answer without" "$(slice payload-key-refusal.bin 0 35 | hex)" "${request}020005"
 reason=$(printf 'the agreement does not grant messages to this user type' | hex)
 equal "its reason" "$(tail -c +36 payload-key-refusal.bin | hex)" "0037$reason"
+
+# The head of a device log: format, server name, size, root, time, issuing certificate, signature.
+file=payload-log-head.bin
+name=$(number "$file" 1 1)
+org=$(slice "$file" 2 1)
+certificate=$((2 + name + 8 + 32 + 8))
+length=$(number "$file" "$certificate" 2)
+equal "certificate of the log head" \
+  "$(slice "$file" $((certificate + 2)) "$length" | sha256)" "$(sha256 <"$org-issuing.der")"
+signature=$((certificate + 2 + length))
+slice "$file" $((signature + 1)) "$(number "$file" "$signature" 1)" >"$work/signature"
+{ label "entente device log"; slice "$file" 0 "$signature"; } >"$work/message"
+verify "log head" "$work/$org-issuing.DER" "$work/signature" "$work/message" -digest sha256
 requester=$(printf '11%.0s' {1..16})$(printf 'a1%.0s' {1..16})$(printf 'a2%.0s' {1..16})
 equal "look-up" "$(hex <payload-directory-query.bin)" "${requester}0203$(printf bob | hex)"
 equal "who is found" "$(hex <payload-directory-answer.bin)" \

@@ -38,8 +38,8 @@ use federation_proto::organisation::{OrganisationIdentity, tls_pin};
 use federation_proto::payload::{
     About, AbuseReason, AbuseReport, ClaimedKey, Contact, ContactAct, DirectoryAnswer,
     DirectoryQuery, Found, GroupInfo, GroupInfoRequest, GroupInfoResponse, Handshake, KeyMaterial,
-    KeyRequest, KeyResponse, KeysOf, LogHead, Message, Notice, Payload, Relay, ReportedMessage,
-    Sender, Sought, Tombstone, Welcome,
+    KeyRequest, KeyResponse, KeysOf, LogHead, Message, Notice, Payload, Relay, Removal,
+    RemovalRequest, Removals, ReportedMessage, Sender, Sought, Tombstone, Welcome,
 };
 use federation_proto::receipt::{self, ItemResult, LaneHead, ReceiptBody};
 use federation_proto::refusal::{Refusal, RefusalCode};

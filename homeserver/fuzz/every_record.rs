@@ -13,10 +13,10 @@ use federation_proto::ids::{
 };
 use homeserver::store::{
     self, Engine, Key, Order, Part, PartOutcome, Store, StoreError, Value, Write, account,
-    administrators, allowance, audit, consortium, contacts, dead_letters, device, device_log,
-    enrolment, exchange, expiry, file, group_info, inbox, key_claims, key_package, key_request,
-    lane_base, link_position, log_heads, look_up, outbox, payload, peer, policy_serial, quarantine,
-    relayed, report, room, schema, submit_state, tally, user_type,
+    administrators, allowance, audit, consortium, contacts, dead_letters, departure, device,
+    device_log, enrolment, exchange, expiry, file, group_info, inbox, key_claims, key_package,
+    key_request, lane_base, link_position, log_heads, look_up, outbox, payload, peer,
+    policy_serial, quarantine, relayed, report, room, schema, submit_state, tally, user_type,
 };
 
 /// Entries that one reader finds: more would let a reader that follows the keys go on for ever.
@@ -390,6 +390,8 @@ impl Records {
         again();
         let _ = now(enrolment::by_token(store, &[6; 32]));
         let _ = now(enrolment::of_account(store, of.account));
+        again();
+        let _ = now(departure::waiting(store, 10));
         again();
         let _ = now(expiry::due(store, u64::MAX - 1, 10));
         again();

@@ -33,6 +33,8 @@ const HINTS_WAITING_MAX: usize = 4096;
 pub enum Hint {
     /// Agreements changed: who may connect, and what may pass.
     PeersChanged,
+    /// An account or a device is to leave its rooms.
+    Departed,
     /// A device asks for a peer's file that is not here yet.
     FileWanted {
         /// The peer.

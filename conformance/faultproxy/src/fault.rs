@@ -81,6 +81,8 @@ impl fmt::Display for Fault {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Goal: every fault is read as it is written, and nothing else is. Method: each one, and near misses.
@@ -112,6 +114,17 @@ mod tests {
             "garbage 18446744073709551616",
         ] {
             assert!(wrong.parse::<Fault>().is_err(), "{wrong}");
+        }
+    }
+
+    proptest! {
+        /// Goal: any text is a fault, which is written and read back as the same, or none. Method: words that faults have
+        /// and any others.
+        #[test]
+        fn any_text(text in "(pass|delay|stall|truncate|reorder|duplicate|half-close|garbage|.{0,9})( [0-9]{0,21}){0,2}") {
+            if let Ok(fault) = text.parse::<Fault>() {
+                prop_assert_eq!(fault.to_string().parse(), Ok(fault));
+            }
         }
     }
 }

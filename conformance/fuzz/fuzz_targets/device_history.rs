@@ -26,6 +26,6 @@ fuzz_target!(|bytes: &[u8]| {
         let _ = history.at_its_newest();
         let held = history.is_in_the_log();
         assert!(!held || !history.statements.is_empty());
-        assert!(history.size == 0 || history.has_grown_from(history.now()));
+        assert!(history.size == 0 || history.has_grown_from((history.size, history.root)));
     }
 });

@@ -1,6 +1,6 @@
 #![no_main]
 //! Opening a charter reads introductions, certificates and signatures of anybody's making: it never
-//! panics, what opens is what came, and whatever follows from it restores.
+//! panics, what opens is what came, and whatever follows from it restores and is covered by it.
 
 use bytes::Bytes;
 use federation_proto::agreement::{Agreement, Charter};
@@ -18,6 +18,11 @@ fuzz_target!(|bytes: &[u8]| {
             panic!("a charter of one");
         };
         if let Ok(active) = charter.pair(&first.server, &second.server, NOW_MS) {
+            let signed = active.signed();
+            assert_eq!(signed.chartered().as_ref(), Some(charter.body()));
+            // A charter renews what earlier ones have made, and covers no more than it says.
+            assert!(charter.would_renew(signed).is_err());
+            assert!(charter.covers(signed, &charter.renewed(signed.theirs()).unwrap()));
             let agreement = Agreement::Active(active);
             assert_eq!(Agreement::restore(&agreement.record()), Ok(agreement));
         }

@@ -24,6 +24,7 @@ mod detached;
 mod diff;
 mod documents;
 mod endpoint;
+mod narrowing;
 mod record;
 mod states;
 mod summary;
@@ -40,6 +41,7 @@ pub use documents::{
     Acceptance, AcceptanceBody, Document, DocumentBody, DocumentError, Offer, OfferBody, Statement,
 };
 pub use endpoint::{Endpoint, EndpointError};
+pub use narrowing::Term;
 pub use record::{
     AcceptanceRecord, AmendedRecord, AmendmentsRecord, HeardRecord, OfferRecord, PapersRecord,
     Record, SignedRecord,

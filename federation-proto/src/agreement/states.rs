@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agreement::amendment::Amendments;
 use crate::agreement::ceremony::{Accepted, AgreementError, Offered, Rejected};
+use crate::agreement::consortium::{CharterBody, body_of};
 use crate::agreement::declaration::Heard;
 use crate::agreement::detached::Countersignature;
 use crate::agreement::documents::{Acceptance, Offer, Statement};
@@ -80,6 +81,12 @@ impl Signed {
     #[must_use]
     pub const fn charter(&self) -> Option<&Bytes> {
         self.charter.as_ref()
+    }
+
+    /// What the charter says that the documents follow from; none: they follow from none.
+    #[must_use]
+    pub fn chartered(&self) -> Option<CharterBody> {
+        body_of(self.charter.clone()?)
     }
 
     /// Since when it has been signed by both, as far as this server knows.
@@ -158,6 +165,18 @@ impl Signed {
             (None, Side::Offerer) => self.offer.manifest(),
             (None, Side::Accepter) => self.acceptance.manifest(),
         }
+    }
+
+    /// Whether a side has named this root in the agreement: first, now, or in what it proposes.
+    #[must_use]
+    pub fn names_root(&self, side: Side, root: &Bytes) -> bool {
+        let first = match side {
+            Side::Offerer => self.offer.statement(),
+            Side::Accepter => self.acceptance.statement(),
+        };
+        let proposed = self.amendments(side).proposed();
+        let proposed = proposed.map(|amendment| &amendment.statement().root);
+        first.root == *root || self.statement_of(side).root == *root || proposed == Some(root)
     }
 
     /// The partner's keys: [`Signed::manifest_of`] its side.

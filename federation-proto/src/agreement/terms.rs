@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::limits::{GRANT_USER_TYPES_MAX, USER_TYPE_BYTES_MAX};
 use crate::text::is_unseen;
 
 /// What may be done across organisations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Operation {
     /// Exchange messages in a room.
     Message,
@@ -79,6 +81,17 @@ impl UserTypes {
             (_, Self::All) => true,
             (Self::All, Self::Named(_)) => false,
             (Self::Named(names), Self::Named(more)) => names.is_subset(more),
+        }
+    }
+
+    /// The user types that both cover; `None`: no type at all.
+    pub(super) fn in_both(&self, other: &Self) -> Option<Self> {
+        match (self, other) {
+            (Self::All, same) | (same, Self::All) => Some(same.clone()),
+            (Self::Named(one), Self::Named(other)) => {
+                let common: BTreeSet<_> = one.intersection(other).cloned().collect();
+                (!common.is_empty()).then_some(Self::Named(common))
+            }
         }
     }
 

@@ -369,6 +369,31 @@ pub fn group_info() -> impl Strategy<Value = GroupInfoResponse> {
     })
 }
 
+fn removal_request() -> impl Strategy<Value = RemovalRequest> {
+    (room(), account(), prop::option::of(device())).prop_map(|(room, account, device)| {
+        RemovalRequest {
+            room,
+            account,
+            device,
+        }
+    })
+}
+
+fn removals() -> impl Strategy<Value = Removals> {
+    let removal = (
+        member(),
+        prop::collection::vec(any::<u8>(), 0..200).prop_map(Bytes::from),
+    )
+        .prop_map(|(member, proposal)| Removal { member, proposal });
+    let removals = prop::collection::vec(removal, 1..4);
+    (room(), any::<[u64; 2]>(), removals).prop_map(|(room, [epoch, stamp_ms], removals)| Removals {
+        room,
+        epoch,
+        stamp_ms,
+        removals,
+    })
+}
+
 pub fn group_info_request() -> impl Strategy<Value = GroupInfoRequest> {
     (any::<[u8; 16]>(), room(), sender()).prop_map(|(request, room, requester)| GroupInfoRequest {
         request: RequestId::from_bytes(request),
@@ -447,6 +472,8 @@ pub fn payload() -> impl Strategy<Value = Payload> {
         group_info().prop_map(Payload::GroupInfo),
         contact().prop_map(Payload::Contact),
         log_head().prop_map(Payload::LogHead),
+        removal_request().prop_map(Payload::RemovalRequest),
+        removals().prop_map(Payload::Removals),
     ]
 }
 

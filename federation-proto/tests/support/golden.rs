@@ -27,8 +27,8 @@ use federation_proto::merkle::Tree;
 use federation_proto::payload::{
     About, AbuseReason, AbuseReport, ClaimedKey, Contact, ContactAct, DirectoryAnswer,
     DirectoryQuery, Found, GroupInfo, GroupInfoRequest, GroupInfoResponse, Handshake, KeyMaterial,
-    KeyRequest, KeyResponse, KeysOf, LogHead, Message, Notice, Payload, Relay, ReportedMessage,
-    Sender, Sought, Tombstone, Welcome,
+    KeyRequest, KeyResponse, KeysOf, LogHead, Message, Notice, Payload, Relay, Removal,
+    RemovalRequest, Removals, ReportedMessage, Sender, Sought, Tombstone, Welcome,
 };
 use federation_proto::receipt::{ItemResult, LaneHead, ReceiptBody};
 use federation_proto::refusal::{Refusal, RefusalCode};
@@ -353,6 +353,30 @@ pub fn payloads() -> Vec<(&'static str, Payload)> {
             Payload::LogHead(LogHead {
                 head: golden_history().head,
                 growth: golden_history().growth.into_iter().next(),
+            }),
+        ),
+        (
+            "removal-request",
+            Payload::RemovalRequest(RemovalRequest {
+                room: room(),
+                account: alice().account,
+                device: None,
+            }),
+        ),
+        (
+            "removals",
+            Payload::Removals(Removals {
+                room: room(),
+                epoch: 4,
+                stamp_ms: NOW_MS,
+                removals: vec![Removal {
+                    member: Member {
+                        server: "a.example".parse().unwrap(),
+                        account: alice().account,
+                        device: alice().device,
+                    },
+                    proposal: Bytes::from_static(b"an MLS PublicMessage"),
+                }],
             }),
         ),
     ]

@@ -94,8 +94,20 @@ pub struct CharterSummary {
     pub expires_ms: u64,
     /// Its members, by server name.
     pub members: Vec<CharterMember>,
+    /// Peers whose agreement a former charter has made, and who are no members by this one.
+    #[serde(default)]
+    pub left_out: Vec<LeftOut>,
     /// What it states, a sentence a line.
     pub lines: Vec<String>,
+}
+
+/// A peer that was a member by a former charter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// The peer.
+    pub server: ServerName,
+    /// When our agreement with it ends, milliseconds since the Unix epoch.
+    pub expires_ms: u64,
 }
 
 /// A member of a consortium.
@@ -111,6 +123,10 @@ pub struct CharterMember {
     pub peer: Option<PeerState>,
     /// What its introduction says, a sentence a line.
     pub lines: Vec<String>,
+    /// What changes in our agreement with it, which a former charter has made, once both have signed this one: in
+    /// what either side states, a change a line.
+    #[serde(default)]
+    pub changes: Vec<String>,
 }
 
 /// What has become of each pair.
@@ -143,6 +159,10 @@ pub enum JoinOutcome {
     Made,
     /// It had been made from this charter before.
     Known,
+    /// An agreement that a former charter had made goes on by this one.
+    Renewed,
+    /// It will, when the other has done its part.
+    Renewing,
     /// Another agreement stands, or a ceremony is under way: it was left as it is.
     Kept,
     /// The other has not signed yet.

@@ -140,6 +140,12 @@ pub enum SubmissionBody {
         /// The room, in which this device is.
         room: RoomId,
     },
+    /// The account leaves a room, with all of its devices. Accepted: the room's hub is asked, as often as it
+    /// takes.
+    Leave {
+        /// The room, in which this device is.
+        room: RoomId,
+    },
 }
 
 /// What a user reports, and discloses by that to administrators. No server can check it against the messages,
@@ -332,6 +338,18 @@ pub enum DeliveryBody {
         change: ContactChange,
         /// What he wrote with his ask; or why something could not be delivered.
         text: String,
+    },
+    /// Removals that the hub has ordered; every later commit of this epoch takes them up, or comes from
+    /// outside.
+    Removals {
+        /// The room.
+        room: RoomId,
+        /// The epoch that they are for.
+        epoch: u64,
+        /// The MLS proposals, one for each device that goes.
+        proposals: Vec<Bytes>,
+        /// The hub's stamp, milliseconds since the Unix epoch.
+        accepted_ms: u64,
     },
 }
 

@@ -154,6 +154,7 @@ fn submission() -> impl Strategy<Value = Submission> {
         }),
         (request(), room())
             .prop_map(|(request, room)| SubmissionBody::RequestGroupInfo { request, room }),
+        room().prop_map(|room| SubmissionBody::Leave { room }),
     ];
     (any::<u64>(), body).prop_map(|(counter, body)| Submission { counter, body })
 }
@@ -241,6 +242,19 @@ fn delivery() -> impl Strategy<Value = Delivery> {
                 request,
                 room,
                 result,
+            }),
+        (
+            room(),
+            any::<[u64; 2]>(),
+            prop::collection::vec(bytes(), 0..3),
+        )
+            .prop_map(|(room, [epoch, accepted_ms], proposals)| {
+                DeliveryBody::Removals {
+                    room,
+                    epoch,
+                    proposals,
+                    accepted_ms,
+                }
             }),
         (address(), prop::bool::ANY, "\\PC{0,20}").prop_map(|(address, asks, text)| {
             DeliveryBody::Contact {

@@ -15,6 +15,7 @@ use crate::certificate::{
     self, AnchorSet, CertificateHash, DeviceCertificate, HubCertificate, Validity,
 };
 use crate::error::Error;
+use crate::rules::Rules;
 
 /// Whose word an imported tree is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +36,7 @@ pub struct Identities {
     /// Whose turn it is to name members and judge by them.
     judging: Arc<Mutex<()>>,
     imports: Imports,
+    rules: Rules,
 }
 
 impl Identities {
@@ -46,7 +48,14 @@ impl Identities {
             admitted: Arc::default(),
             judging: Arc::default(),
             imports,
+            rules: Rules::default(),
         }
+    }
+
+    /// The rules of the groups whose members are judged here.
+    #[must_use]
+    pub const fn rules(&self) -> &Rules {
+        &self.rules
     }
 
     /// Replaces the roots.

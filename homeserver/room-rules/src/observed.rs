@@ -190,7 +190,7 @@ impl Observed {
         let mut builder = ExternalClient::builder()
             .crypto_provider(crypto)
             .identity_provider(identities.clone())
-            .mls_rules(Rules)
+            .mls_rules(identities.rules().clone())
             .cache_proposals(true)
             .extension_type(crate::settings::ROOM_EXTENSION);
         if let Some(key) = key.filter(|key| context.hub.signature_key.as_ref() == key.public()) {
@@ -241,16 +241,17 @@ impl Observed {
         self.group.roster().members_iter().map(leaf).collect()
     }
 
-    /// Makes the hub's proposals to remove these leaves, for this epoch.
+    /// Makes the hub's proposals to remove these leaves, each with whether its account goes too, for this epoch.
     ///
     /// # Errors
     /// When a leaf is blank, or the room's hub has another key.
-    pub fn propose_removals(&self, leaves: &[u32]) -> Result<Vec<Bytes>, Error> {
+    pub fn propose_removals(&self, leaves: &[(u32, bool)]) -> Result<Vec<Bytes>, Error> {
         let mut group = self.group.clone();
         leaves
             .iter()
-            .map(|leaf| {
-                let proposal = group.propose_remove(*leaf, Vec::new())?;
+            .map(|(leaf, account)| {
+                let data = removal::authenticated_data(*account);
+                let proposal = group.propose_remove(*leaf, data)?;
                 Ok(proposal.to_bytes()?.into())
             })
             .collect()
@@ -272,10 +273,18 @@ impl Observed {
         let _turn = self.identities.turn();
         let outside = self.admit(&message)?;
         let mut group = self.group.clone();
+        let mut leaving = BTreeSet::new();
         for removal in removals {
-            removal::read(removal)?;
-            group.process_incoming_message(parse(removal)?)?;
+            let account = removal::read(removal)?.account;
+            let received = group.process_incoming_message(parse(removal)?)?;
+            let ExternalReceivedMessage::Proposal(proposal) = received else {
+                return Err(Error::Mls("it is no removal by the room's hub".to_owned()));
+            };
+            if account {
+                leaving.insert(proposal.proposal_ref.to_vec());
+            }
         }
+        self.identities.rules().set_leaving(leaving);
         let time = MlsTime::from(now_ms / 1000);
         let received = group.process_incoming_message_with_time(message, time)?;
         let ExternalReceivedMessage::Commit(applied) = received else {

@@ -19,7 +19,11 @@ const REMOVE: u16 = 3;
 /// Bytes of a signature of the one suite.
 const SIGNATURE_BYTES: usize = 64;
 /// Bytes of every such message.
-pub const REMOVAL_BYTES: usize = 4 + 17 + 8 + 5 + 1 + 1 + 2 + 4 + 2 + SIGNATURE_BYTES;
+pub const REMOVAL_BYTES: usize = 4 + 17 + 8 + 5 + 2 + 1 + 2 + 4 + 2 + SIGNATURE_BYTES;
+/// What the authenticated data say: that device goes, and its account stays in the list.
+const DEVICE: u8 = 1;
+/// What the authenticated data say: its account goes, with all of its devices.
+const ACCOUNT: u8 = 2;
 
 /// What the hub's proposal shows. The signature is MLS's to judge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +34,13 @@ pub struct Removal {
     pub epoch: u64,
     /// The leaf that is to go.
     pub leaf: u32,
+    /// Whether its account goes too: it is taken off the room's list with the last of its leaves.
+    pub account: bool,
+}
+
+/// The authenticated data of a removal.
+pub(crate) fn authenticated_data(account: bool) -> Vec<u8> {
+    vec![if account { ACCOUNT } else { DEVICE }]
 }
 
 /// Reads the hub's proposal to remove a leaf.
@@ -45,7 +56,7 @@ pub fn read(bytes: &[u8]) -> Result<Removal, Error> {
         let epoch = u64::from_be_bytes(take(&mut rest)?);
         let [sender] = take(&mut rest)?;
         let place = u32::from_be_bytes(take(&mut rest)?);
-        let [authenticated_data, content] = take(&mut rest)?;
+        let [data_length, extent, content] = take(&mut rest)?;
         let kind = u16::from_be_bytes(take(&mut rest)?);
         let leaf = u32::from_be_bytes(take(&mut rest)?);
         let signature_length = take::<2>(&mut rest)?;
@@ -53,11 +64,17 @@ pub fn read(bytes: &[u8]) -> Result<Removal, Error> {
         let fits = version == PUBLIC_MESSAGE
             && usize::from(group_length) == room.as_bytes().len()
             && (sender, place) == (EXTERNAL, HUB)
-            && (authenticated_data, content, kind) == (0, PROPOSAL, REMOVE)
+            && (data_length, content, kind) == (1, PROPOSAL, REMOVE)
+            && matches!(extent, DEVICE | ACCOUNT)
             // A length of two bytes, the shortest form of 64.
             && signature_length == [0x40, 64]
             && rest.is_empty();
-        fits.then_some(Removal { room, epoch, leaf })
+        fits.then_some(Removal {
+            room,
+            epoch,
+            leaf,
+            account: extent == ACCOUNT,
+        })
     })();
     read.ok_or_else(|| Error::Mls("it is no removal by the room's hub".to_owned()))
 }
@@ -81,7 +98,8 @@ mod tests {
             &[9; 16],
             &5_u64.to_be_bytes(),
             &[EXTERNAL, 0, 0, 0, 0],
-            &[0],
+            &[1],
+            &authenticated_data(true),
             &[PROPOSAL],
             &REMOVE.to_be_bytes(),
             &7_u32.to_be_bytes(),
@@ -99,14 +117,18 @@ mod tests {
         assert_eq!(bytes.len(), REMOVAL_BYTES);
         let read_back = read(&bytes).unwrap();
         assert_eq!((read_back.epoch, read_back.leaf), (5, 7));
+        assert!(read_back.account);
+        let mut device = bytes.clone();
+        device[35] = DEVICE;
+        assert!(!read(&device).unwrap().account);
         assert_eq!(read_back.room, RoomId::from_bytes([9; 16]));
         for end in 0..bytes.len() {
             assert!(read(&bytes[..end]).is_err());
         }
         assert!(read(&[&bytes[..], &[0]].concat()).is_err());
-        for at in (0..5).chain(29..38).chain(42..44) {
+        for at in (0..5).chain(29..39).chain(43..45) {
             let mut changed = bytes.clone();
-            changed[at] ^= 1;
+            changed[at] ^= 4;
             assert!(read(&changed).is_err(), "byte {at}");
         }
     }

@@ -6,8 +6,13 @@
 //! and key. Devices are added of accounts that take part, and whoever takes part is in the room's own settings,
 //! which change as [`RoomSettings::check_change`] says. So no server can put a ghost into a room or take its
 //! settings away.
+//!
+//! Who leaves is removed by the hub. Its proposal says whether the account goes with the device; then every
+//! commit that takes it up takes the account off the room's list, whoever makes it, and changes nothing else in
+//! it for that.
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use federation_proto::ids::Member;
 use mls_rs::MlsRules;
@@ -21,14 +26,66 @@ use mls_rs::mls_rules::{
 
 use crate::error::Error;
 use crate::identity::device_in;
-use crate::settings::{Context, Role, RoomSettings};
+use crate::settings::{Account, Context, Role, RoomSettings, account, successor};
 
 /// The place of the hub among the external senders.
 const HUB: Sender = Sender::External(0);
 
-/// The rules of every room.
-#[derive(Debug, Clone, Copy)]
-pub struct Rules;
+/// The rules of every room. Clones share what they know of the hub's proposals.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    /// References of the hub's proposals by which whole accounts go. mls-rs does not show the rules a proposal's
+    /// authenticated data; a reference is the hash of the whole proposal, so it stands for them.
+    leaving: Arc<RwLock<BTreeSet<Vec<u8>>>>,
+}
+
+impl Rules {
+    /// Names the hub's proposals by which whole accounts go, of the group in which a commit is about to be
+    /// made or processed: those that [`crate::removal::read`] says it of.
+    pub fn set_leaving(&self, references: BTreeSet<Vec<u8>>) {
+        *self.leaving.write().unwrap_or_else(PoisonError::into_inner) = references;
+    }
+
+    /// Whether the hub's proposal takes its leaf's whole account along.
+    fn is_leaving(&self, proposal: &ProposalInfo<BorrowedProposal<'_>>) -> bool {
+        let ProposalSource::ByReference(reference) = &proposal.source else {
+            return false;
+        };
+        let leaving = self.leaving.read().unwrap_or_else(PoisonError::into_inner);
+        leaving.contains(&**reference)
+    }
+
+    /// The accounts that go with these proposals: the hub has named them as such, and none of their leaves
+    /// is left.
+    fn accounts_gone(
+        &self,
+        roster: &Roster<'_>,
+        proposals: &ProposalBundle,
+    ) -> Result<BTreeSet<Account>, Error> {
+        let (mut named, mut removed) = (BTreeSet::new(), BTreeSet::new());
+        for proposal in proposals.iter_proposals() {
+            if let BorrowedProposal::Remove(remove) = &proposal.proposal {
+                removed.insert(remove.to_remove());
+                if is_hubs(&proposal) && self.is_leaving(&proposal) {
+                    named.insert(remove.to_remove());
+                }
+            }
+        }
+        if named.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let (mut gone, mut left) = (BTreeSet::new(), BTreeSet::new());
+        for leaf in roster.members_iter() {
+            let of = account(&device_in(leaf.signing_identity())?.member);
+            if named.contains(&leaf.index()) {
+                gone.insert(of);
+            } else if !removed.contains(&leaf.index()) {
+                left.insert(of);
+            }
+        }
+        Ok(gone.difference(&left).cloned().collect())
+    }
+}
 
 /// Who commits.
 struct Committer {
@@ -53,7 +110,7 @@ impl MlsRules for Rules {
             CommitSource::ExistingMember(committer) => {
                 let member = device_in(committer.signing_identity())?.member;
                 Committer {
-                    role: role_of(&current.settings, &member)?,
+                    role: acting_role(&current.settings, roster, &member)?,
                     sender: Sender::Member(committer.index()),
                     member,
                 }
@@ -71,7 +128,8 @@ impl MlsRules for Rules {
             };
             proposals.retain(|proposal| Ok::<_, Error>(may_stand(proposal)))?;
         }
-        let next = next_settings(&committer, &current, &proposals)?;
+        let gone = self.accounts_gone(roster, &proposals)?;
+        let next = next_settings(&committer, &current, &gone, &proposals)?;
         let changed = next.is_some();
         let next = next.unwrap_or_else(|| current.settings.clone());
         let mut removed = BTreeSet::new();
@@ -144,6 +202,24 @@ fn role_of(settings: &RoomSettings, member: &Member) -> Result<Role, Error> {
     })
 }
 
+/// What a member may do: as its role says, or as an owner while there is none and it is the successor.
+fn acting_role(
+    settings: &RoomSettings,
+    roster: &Roster<'_>,
+    member: &Member,
+) -> Result<Role, Error> {
+    let role = role_of(settings, member)?;
+    if settings.has_owner() {
+        return Ok(role);
+    }
+    let mut present = BTreeSet::new();
+    for leaf in roster.members_iter() {
+        present.insert(account(&device_in(leaf.signing_identity())?.member));
+    }
+    let succeeds = successor(settings, &present) == Some(&account(member));
+    Ok(if succeeds { Role::Owner } else { role })
+}
+
 fn is_own(committer: &Committer, proposal: &ProposalInfo<BorrowedProposal<'_>>) -> bool {
     proposal.sender == committer.sender && proposal.source == ProposalSource::ByValue
 }
@@ -158,23 +234,43 @@ fn is_hubs(proposal: &ProposalInfo<BorrowedProposal<'_>>) -> bool {
 fn next_settings(
     committer: &Committer,
     current: &Context,
+    gone: &BTreeSet<Account>,
     proposals: &ProposalBundle,
 ) -> Result<Option<RoomSettings>, Error> {
+    let mut without = current.settings.clone();
+    without
+        .participants
+        .retain(|account, _| !gone.contains(account));
     let change = match proposals.group_context_ext_proposals() {
-        [] => return Ok(None),
+        [] if without == current.settings => return Ok(None),
+        [] => return Err(still_listed()),
         [change] => change,
         _ => return Err(Error::refused("it changes the settings twice")),
     };
     let next = Context::read(&change.proposal)?;
-    current
+    if next
         .settings
-        .check_change(committer.role, &next.settings)?;
+        .participants
+        .keys()
+        .any(|account| gone.contains(account))
+    {
+        return Err(still_listed());
+    }
+    if without != current.settings && next.settings == without && next.hub == current.hub {
+        // Who has left is taken off the list by whoever commits next, and nothing else is changed.
+        return Ok(Some(next.settings));
+    }
+    without.check_change(committer.role, &next.settings)?;
     if next.hub != current.hub && committer.role != Role::Owner {
         return Err(Error::refused(
             "only owners take up another certificate of the hub",
         ));
     }
     Ok(Some(next.settings))
+}
+
+fn still_listed() -> Error {
+    Error::refused("it leaves an account in the list that goes with its last device")
 }
 
 /// A member removes devices of its own account, and those of whom its role may act on.

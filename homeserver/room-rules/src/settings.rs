@@ -5,7 +5,7 @@
 //! the external senders (one: the hub), and the room's own. The room's own lists accounts, not devices: so a
 //! person's new device can be added by anybody, and a new person only by whose role may.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use federation_proto::codec::{DecodeError, Reader, Wire, Writer};
@@ -27,6 +27,8 @@ pub const ROOM_EXTENSION: ExtensionType = ExtensionType::new(0xF0E1);
 pub const PARTICIPANTS_MAX: usize = 2_000;
 /// Most organisations in a room.
 pub const DOMAINS_MAX: usize = 256;
+/// Most bytes of a room's name.
+pub const ROOM_NAME_BYTES_MAX: usize = 128;
 /// Epochs that a room keeps when nobody has said otherwise, and at most.
 pub const RETAINED_EPOCHS: u16 = 32;
 
@@ -127,6 +129,8 @@ pub struct RoomSettings {
     pub hub: ServerName,
     /// Epochs that the room keeps: messages from older ones are returned to their senders.
     pub retained_epochs: u16,
+    /// What its members call it; empty: it has no name.
+    pub name: String,
     /// Who takes part.
     pub participants: BTreeMap<Account, Role>,
 }
@@ -138,6 +142,7 @@ impl RoomSettings {
         Self {
             hub,
             retained_epochs: RETAINED_EPOCHS,
+            name: String::new(),
             participants: BTreeMap::from([(account(creator), Role::Owner)]),
         }
     }
@@ -146,6 +151,12 @@ impl RoomSettings {
     #[must_use]
     pub fn role(&self, member: &Member) -> Option<Role> {
         self.participants.get(&account(member)).copied()
+    }
+
+    /// Whether anybody owns the room.
+    #[must_use]
+    pub fn has_owner(&self) -> bool {
+        self.participants.values().any(|role| *role == Role::Owner)
     }
 
     /// Whether somebody of role `by` may make these settings of the present ones.
@@ -177,7 +188,7 @@ impl RoomSettings {
                 ));
             }
         }
-        if next.participants.values().all(|role| *role != Role::Owner) {
+        if !next.has_owner() {
             return Err(Error::refused(
                 "a room has an owner: make somebody else owner first",
             ));
@@ -194,13 +205,53 @@ impl RoomSettings {
     }
 }
 
-fn account(member: &Member) -> Account {
+/// A device's account.
+#[must_use]
+pub fn account(member: &Member) -> Account {
     (member.server.clone(), member.account)
+}
+
+/// Who acts as an owner while the room has none: of the accounts that have a device in the room (`present`) the
+/// first moderator in the list, else the first member.
+#[must_use]
+pub fn successor<'a>(
+    settings: &'a RoomSettings,
+    present: &BTreeSet<Account>,
+) -> Option<&'a Account> {
+    if settings.has_owner() {
+        return None;
+    }
+    let first = |role: Role| {
+        let mut listed = settings.participants.iter();
+        listed
+            .find(|(account, has)| **has == role && present.contains(*account))
+            .map(|(account, _)| account)
+    };
+    first(Role::Moderator).or_else(|| first(Role::Member))
+}
+
+/// Whether this may be a room's name: none at all, or a short text on one line, without spaces around it.
+///
+/// # Errors
+/// When it may not; the reason is for people.
+pub fn check_name(name: &str) -> Result<(), Error> {
+    if name.len() > ROOM_NAME_BYTES_MAX {
+        return Err(Error::settings(format!(
+            "a room's name has at most {ROOM_NAME_BYTES_MAX} bytes: take a shorter one"
+        )));
+    }
+    if name.trim() != name || name.chars().any(char::is_control) {
+        return Err(Error::settings(
+            "a room's name is one line without spaces around it",
+        ));
+    }
+    Ok(())
 }
 
 impl Wire for RoomSettings {
     const BYTES_MAX: usize = 64
         + SERVER_NAME_BYTES_MAX
+        + ROOM_NAME_BYTES_MAX
         + DOMAINS_MAX * (SERVER_NAME_BYTES_MAX + 8)
         + PARTICIPANTS_MAX * PARTICIPANT_BYTES;
     const NAME: &'static str = "room extension";
@@ -212,6 +263,10 @@ impl Wire for RoomSettings {
         if !(1..=RETAINED_EPOCHS).contains(&self.retained_epochs) {
             writer.fail("retained epochs", usize::from(RETAINED_EPOCHS));
         }
+        if check_name(&self.name).is_err() {
+            writer.fail("name", ROOM_NAME_BYTES_MAX);
+        }
+        writer.opaque8("name", ROOM_NAME_BYTES_MAX, self.name.as_bytes());
         let count = self.participants.len();
         if count == 0 || count > PARTICIPANTS_MAX {
             writer.fail("participants", PARTICIPANTS_MAX);
@@ -243,6 +298,12 @@ impl Wire for RoomSettings {
         if !(1..=RETAINED_EPOCHS).contains(&retained_epochs) {
             return Err(DecodeError::Invalid("retained epochs"));
         }
+        let name = reader.opaque8("name", ROOM_NAME_BYTES_MAX)?;
+        let name = std::str::from_utf8(&name)
+            .ok()
+            .filter(|name| check_name(name).is_ok())
+            .ok_or(DecodeError::Invalid("name"))?
+            .to_owned();
         let domains = reader.list("domains", DOMAINS_MAX, |reader| {
             let server = reader.server_name("server")?;
             let accounts = reader.list("participants", PARTICIPANTS_MAX, |reader| {
@@ -286,6 +347,7 @@ impl Wire for RoomSettings {
         Ok(Self {
             hub,
             retained_epochs,
+            name,
             participants,
         })
     }
@@ -369,165 +431,4 @@ fn required_capabilities() -> Result<Extension, Error> {
 }
 
 #[cfg(test)]
-mod tests {
-    use federation_proto::ids::DeviceId;
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::testing::Organisation;
-
-    fn member(server: &str, number: u8) -> Member {
-        Member {
-            server: server.parse().unwrap(),
-            account: AccountId::from_bytes([number; 16]),
-            device: DeviceId::from_bytes([number; 16]),
-        }
-    }
-
-    fn settings(roles: &[(&str, u8, Role)]) -> RoomSettings {
-        let participants = roles
-            .iter()
-            .map(|(server, number, role)| (account(&member(server, *number)), *role));
-        RoomSettings {
-            hub: "a.example".parse().unwrap(),
-            retained_epochs: RETAINED_EPOCHS,
-            participants: participants.collect(),
-        }
-    }
-
-    fn context() -> Context {
-        let a = Organisation::new("a.example");
-        Context {
-            settings: settings(&[
-                ("a.example", 1, Role::Owner),
-                ("b.example", 2, Role::Member),
-            ]),
-            hub: crate::hub_identity(&a.hub(&[7; 32])).unwrap(),
-        }
-    }
-
-    /// Goal: settings come back as they were, and no cut or extension of them passes; by every prefix and one
-    /// trailing byte.
-    #[test]
-    fn one_encoding() {
-        let settings = context().settings;
-        let bytes = settings.to_bytes().unwrap();
-        assert_eq!(RoomSettings::from_bytes(bytes.clone()).unwrap(), settings);
-        for end in 0..bytes.len() {
-            assert!(RoomSettings::from_bytes(bytes.slice(..end)).is_err());
-        }
-        let longer = [&bytes[..], &[0]].concat();
-        assert!(RoomSettings::from_bytes(longer).is_err());
-        // The version, the retained epochs, a role and the place of the policy.
-        let changed = |at: usize, to: u8| {
-            let mut changed = bytes.to_vec();
-            changed[at] = to;
-            RoomSettings::from_bytes(changed)
-        };
-        assert!(changed(0, 2).is_err());
-        assert!(changed(12, 0).is_err() && changed(12, 33).is_err());
-        assert!(changed(bytes.len() - 2, 4).is_err());
-        assert!(changed(bytes.len() - 1, 1).is_err());
-        let nobody = RoomSettings {
-            participants: BTreeMap::new(),
-            ..settings
-        };
-        assert!(nobody.to_bytes().is_err());
-    }
-
-    /// Goal: a group context has the three extensions, as they are written here, and nothing else; by lists with
-    /// one less, one more, in another order, and with another hub.
-    #[test]
-    fn contexts() {
-        let good = context();
-        let extensions = good.extensions().unwrap();
-        assert_eq!(Context::read(&extensions).unwrap(), good);
-        assert!(Context::read(&ExtensionList::new()).is_err());
-        for at in 0..3 {
-            let mut less = extensions.to_vec();
-            less.remove(at);
-            assert!(Context::read(&less.into()).is_err());
-        }
-        let mut more = extensions.to_vec();
-        more.push(Extension::new(ExtensionType::new(0xF0E2), Vec::new()));
-        assert!(Context::read(&more.into()).is_err());
-        let mut turned = extensions.to_vec();
-        turned.swap(0, 1);
-        assert!(Context::read(&turned.into()).is_err());
-        let b = Organisation::new("b.example");
-        let other = Context {
-            hub: crate::hub_identity(&b.hub(&[7; 32])).unwrap(),
-            ..good.clone()
-        };
-        assert!(Context::read(&other.extensions().unwrap()).is_err());
-        let mut two = extensions.clone();
-        two.set_from(ExternalSendersExt::new(vec![good.hub.clone(), other.hub]))
-            .unwrap();
-        assert!(Context::read(&two).is_err());
-    }
-
-    /// Goal: roles change as roles may, and a room keeps an owner. Method: a table of changes, each with whether
-    /// each role may make it.
-    #[test]
-    fn changes() {
-        use Role::{Member, Moderator, Owner};
-        let before = settings(&[
-            ("a.example", 1, Owner),
-            ("a.example", 2, Moderator),
-            ("a.example", 3, Member),
-        ]);
-        let with = |changes: &[(u8, Option<Role>)]| {
-            let mut next = before.clone();
-            for (number, role) in changes {
-                let who = account(&member("a.example", *number));
-                match role {
-                    Some(role) => drop(next.participants.insert(who, *role)),
-                    None => drop(next.participants.remove(&who)),
-                }
-            }
-            next
-        };
-        let other_hub = RoomSettings {
-            hub: "b.example".parse().unwrap(),
-            ..before.clone()
-        };
-        let shorter = RoomSettings {
-            retained_epochs: 4,
-            ..before.clone()
-        };
-        for (next, owner, moderator) in [
-            (with(&[(4, Some(Member))]), true, true),
-            (with(&[(4, Some(Moderator))]), true, true),
-            (with(&[(4, Some(Owner))]), true, false),
-            (with(&[(3, None)]), true, true),
-            (with(&[(2, None)]), true, true),
-            (with(&[(3, Some(Moderator))]), true, true),
-            (with(&[(3, Some(Owner))]), true, false),
-            (with(&[(2, Some(Member))]), true, true),
-            (with(&[(1, Some(Member)), (2, Some(Owner))]), true, false),
-            (with(&[(1, Some(Member))]), false, false),
-            (with(&[(1, None)]), false, false),
-            (other_hub, false, false),
-            (shorter, true, false),
-        ] {
-            assert_eq!(before.check_change(Owner, &next).is_ok(), owner, "{next:?}");
-            let by_moderator = before.check_change(Moderator, &next).is_ok();
-            assert_eq!(by_moderator, moderator, "{next:?}");
-            assert!(before.check_change(Member, &next).is_err(), "{next:?}");
-        }
-    }
-
-    proptest! {
-        /// Goal: no bytes make the reader panic, and what it reads has one encoding.
-        #[test]
-        fn any_bytes(start in 0_usize..80, tail in prop::collection::vec(any::<u8>(), 0..120)) {
-            let honest = settings(&[("a.example", 1, Role::Owner), ("b.example", 2, Role::Member)])
-                .to_bytes()
-                .unwrap();
-            let bytes = [&honest[..start.min(honest.len())], &tail].concat();
-            if let Ok(read) = RoomSettings::from_bytes(bytes.clone()) {
-                prop_assert_eq!(&read.to_bytes().unwrap()[..], &bytes[..]);
-            }
-        }
-    }
-}
+mod tests;

@@ -12,6 +12,8 @@ use mls_rs::time::MlsTime;
 use mls_rs::{Extension, ExtensionList, MlsMessage, ProtocolVersion};
 use mls_rs_crypto_rustcrypto::RustCryptoProvider;
 
+mod leaving;
+
 use super::*;
 use crate::certificate::AnchorSet;
 use crate::settings::{Context, ROOM_EXTENSION, Role};
@@ -42,6 +44,8 @@ struct Scene {
     seed: [u8; 32],
     second: Device,
     carol: mls_rs::Group<HonestConfig>,
+    /// Carol's.
+    rules: Rules,
     hub: Observed,
 }
 
@@ -51,19 +55,21 @@ fn anchors(a: &Organisation, b: &Organisation) -> AnchorSet {
     anchors
 }
 
-fn honest(device: &Device, anchors: AnchorSet) -> mls_rs::Client<HonestConfig> {
+fn honest(device: &Device, anchors: AnchorSet) -> (mls_rs::Client<HonestConfig>, Rules) {
     let (identity, _) = device.client.signing_identity().unwrap();
     let public = RoomKey::from_seed(&device.seed).unwrap().public().to_vec();
     let secret = [&device.seed[..], &public].concat().into();
-    mls_rs::Client::builder()
+    let identities = Identities::new(anchors, Imports::Verified);
+    let client = mls_rs::Client::builder()
         .crypto_provider(RustCryptoProvider::with_enabled_cipher_suites(vec![
             CIPHER_SUITE,
         ]))
-        .identity_provider(Identities::new(anchors, Imports::Verified))
-        .mls_rules(Rules)
+        .identity_provider(identities.clone())
+        .mls_rules(identities.rules().clone())
         .extension_type(ROOM_EXTENSION)
         .signing_identity(identity.clone(), secret, CIPHER_SUITE)
-        .build()
+        .build();
+    (client, identities.rules().clone())
 }
 
 impl Scene {
@@ -93,7 +99,7 @@ impl Scene {
             &alice.member,
             NOW_MS,
         );
-        let carols = honest(&carol, anchors(&a, &b));
+        let (carols, rules) = honest(&carol, anchors(&a, &b));
         let none = ExtensionList::default;
         let now = Some(MlsTime::from(NOW_MS / 1000));
         let output = owner
@@ -131,6 +137,7 @@ impl Scene {
             seed,
             second,
             carol,
+            rules,
             hub: judged.next,
         }
     }
@@ -257,6 +264,9 @@ const ATTEMPTS: &[Attempt] = &[
             let carol = (s.b.server.clone(), carol);
             c.settings.participants.remove(&carol).unwrap();
         })
+    }),
+    ("rename the room", WHO_MAY, |s| {
+        settings(s, |c, _| c.settings.name = "Lunch".to_owned())
     }),
     ("keep fewer epochs", OWNERS, |s| {
         settings(s, |c, _| c.settings.retained_epochs = 2)
@@ -442,8 +452,12 @@ fn removals_have_to_be_taken_up() {
     };
     let hub = open(&scene, &scene.a.room_key());
     let strange = RoomKey::from_seed(&[1; 32]).unwrap();
-    assert!(open(&scene, &strange).propose_removals(&[2]).is_err());
-    let removals = hub.propose_removals(&[2]).unwrap();
+    assert!(
+        open(&scene, &strange)
+            .propose_removals(&[(2, false)])
+            .is_err()
+    );
+    let removals = hub.propose_removals(&[(2, false)]).unwrap();
     assert_eq!(removal::read(&removals[0]).unwrap().leaf, 2);
     let (without, info) = commit(&mut scene, vec![]);
     let refused = hub

@@ -31,7 +31,10 @@ pub async fn give_up(
     }
     // Two commits at once are nothing out of the ordinary: the loser tries again.
     let lost_a_race = row.kind == Kind::Handshake
-        && refusal.code == RefusalCode::WrongEpoch
+        && matches!(
+            refusal.code,
+            RefusalCode::WrongEpoch | RefusalCode::PendingRemoves
+        )
         && is_proposal(destination, row);
     if !lost_a_race {
         match &row.sender {

@@ -23,6 +23,7 @@ use super::limits::UNKNOWN_KEY_RETRY_MS;
 use super::{group_info, inbox, keys, log_heads, reports};
 use crate::policy::{Direction, told_abroad};
 use crate::rooms::follower::{self, RoomWelcome};
+use crate::rooms::leaving::{self, Leaver};
 use crate::rooms::{RoomCommit, RoomMessage, Unreached, hub, mls_framing};
 use crate::store::inbox::InboxBody;
 use crate::store::relayed::Last;
@@ -66,6 +67,20 @@ pub(super) async fn apply(
         Payload::GroupInfo(response) => group_info::take_response(batch, peer, response).await,
         Payload::LogHead(said) => log_heads::take(batch, peer, said).await,
         Payload::Contact(said) => contacts::take(batch, peer, &said, header.expires_ms).await,
+        Payload::RemovalRequest(request) => {
+            // Its own people alone: the server is the envelope's origin. No agreement's scope keeps anybody in a room.
+            let leaver = Leaver {
+                server: peer,
+                account: request.account,
+                device: request.device,
+            };
+            leaving::order(batch, request.room, &leaver).await
+        }
+        Payload::Removals(removals) => {
+            let latest_ms = batch.now_ms.saturating_add(CLOCK_TOLERANCE_MS);
+            let stamp_ms = removals.stamp_ms.min(latest_ms);
+            leaving::apply(batch, peer, removals, stamp_ms).await
+        }
     }
 }
 
@@ -79,6 +94,8 @@ fn room_of(payload: &Payload) -> Option<RoomId> {
         Payload::Notice(notice) => Some(notice.room),
         Payload::GroupInfoRequest(request) => Some(request.room),
         Payload::GroupInfo(response) => Some(response.room),
+        Payload::RemovalRequest(request) => Some(request.room),
+        Payload::Removals(removals) => Some(removals.room),
         Payload::KeyRequest(_)
         | Payload::KeyResponse(_)
         | Payload::Tombstone(_)

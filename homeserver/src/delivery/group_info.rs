@@ -82,7 +82,7 @@ pub(super) async fn request(
 ) -> Result<(), NotTaken> {
     let room = sender.room;
     let hub = match batch.room(room).await? {
-        Some(record) if record.has(member) => record.hub.clone(),
+        Some(record) if record.may_act(member) => record.hub.clone(),
         Some(_) | None => return Err(unknown_room()),
     };
     if hub == batch.node.server {

@@ -259,6 +259,21 @@ async fn body(
             };
             Some((body, length + 8 * FRAME_BYTES))
         }
+        InboxBody::Removals {
+            room,
+            epoch,
+            accepted_ms,
+            proposals,
+        } => {
+            let length: usize = proposals.iter().map(bytes::Bytes::len).sum();
+            let body = DeliveryBody::Removals {
+                room,
+                epoch,
+                proposals,
+                accepted_ms,
+            };
+            Some((body, length + 8 * FRAME_BYTES))
+        }
         InboxBody::Contact {
             address,
             change,

@@ -96,3 +96,10 @@ pub const LOG_HEADS_PAUSE_MS: u64 = 60 * 1000;
 pub const LOG_HEAD_TTL_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 /// How often it is noted that a peer's device log is not what it was.
 pub const LOG_FAULT_NOTED_MS: u64 = 60 * 60 * 1000;
+
+/// How often rooms are left again that could not be left before.
+pub const DEPARTURES_AGAIN_MS: u64 = 60 * 1000;
+/// Most of those who are to leave that are read at once,
+pub const DEPARTURES_PAGE: usize = 256;
+/// and most rooms.
+pub const DEPARTURE_ROOMS_PAGE: usize = 256;

@@ -6,6 +6,7 @@ pub mod again;
 pub mod batch;
 pub mod contacts;
 pub mod dead_letters;
+pub mod departures;
 mod directory;
 mod envelope;
 pub mod expiry;

@@ -18,6 +18,7 @@ use crate::ciphertext::Ciphertext;
 use crate::identity::LocalAccount;
 use crate::node::Node;
 use crate::policy::{self, Input, Rules};
+use crate::rooms::leaving::{self, Leaver};
 use crate::rooms::{self, RoomCommit, RoomMessage, hub};
 use crate::store::device::DeviceOf;
 use crate::store::inbox::InboxBody;
@@ -178,6 +179,7 @@ impl Submitter<'_> {
                 let sender = self.sender_ref(*room, counter);
                 group_info::request(batch, &self.member, sender, *request).await
             }
+            SubmissionBody::Leave { room } => self.leave(batch, counter, *room).await,
         };
         let outcome = match settle(taken)? {
             Ok(()) => Outcome::Accepted {
@@ -208,9 +210,13 @@ impl Submitter<'_> {
             SubmissionBody::RequestGroupInfo { room, .. } => {
                 ("group-info.refused", room.to_string())
             }
+            SubmissionBody::Leave { room } => ("leave.refused", room.to_string()),
         };
         // Lost races are a room's everyday life.
-        if refusal.code != RefusalCode::WrongEpoch {
+        if !matches!(
+            refusal.code,
+            RefusalCode::WrongEpoch | RefusalCode::PendingRemoves
+        ) {
             let actor = Actor::Device(self.device.device);
             batch.audit(actor, action, subject, refusal.to_string());
         }
@@ -255,7 +261,7 @@ impl Submitter<'_> {
             ));
         }
         let room = match batch.room(id).await? {
-            Some(room) if room.has(&self.member) => room,
+            Some(room) if room.may_act(&self.member) => room.without_going(),
             Some(_) | None => return Err(rooms::unknown_room()),
         };
         let mut message = RoomMessage {
@@ -293,6 +299,25 @@ impl Submitter<'_> {
         batch
             .send(&room.hub, Some(id), &payload, times, Some(sender))
             .await
+    }
+
+    /// The account leaves; also one that may do nothing else any more.
+    async fn leave(
+        &self,
+        batch: &mut Batch<'_>,
+        counter: u64,
+        room: RoomId,
+    ) -> Result<(), NotTaken> {
+        let known = batch.room(room).await?;
+        if known.is_none_or(|known| !known.has(&self.member)) {
+            return Err(rooms::unknown_room());
+        }
+        let leaver = Leaver {
+            server: &self.member.server,
+            account: self.member.account,
+            device: None,
+        };
+        leaving::ask(batch, room, &leaver, Some(self.sender_ref(room, counter))).await
     }
 
     async fn commit(

@@ -154,15 +154,9 @@ async fn try_fetch(
 
 /// A file's length and when it expires, as its answer's head says.
 fn announced(head: &HeaderMap) -> Option<(u64, u64)> {
-    let number = |name: &str| -> Option<u64> {
-        let text = head.get(name)?.to_str().ok()?;
-        // A sign is no digit.
-        text.bytes().all(|b| b.is_ascii_digit()).then_some(())?;
-        text.parse().ok()
-    };
     Some((
-        number(header::CONTENT_LENGTH.as_str())?,
-        number(paths::EXPIRES_HEADER)?,
+        paths::number(head, header::CONTENT_LENGTH.as_str())?,
+        paths::number(head, paths::EXPIRES_HEADER)?,
     ))
 }
 
@@ -220,41 +214,4 @@ fn unavailable(problem: impl std::fmt::Display) -> Refusal {
         RefusalCode::Unavailable,
         format!("the other server could not be asked for the file ({problem}): try again later"),
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use http::{HeaderMap, HeaderValue, header};
-    use proptest::prelude::*;
-
-    use super::announced;
-    use crate::federation::paths;
-
-    fn head(length: &[u8], expires: &[u8]) -> HeaderMap {
-        let mut head = HeaderMap::new();
-        for (name, bytes) in [
-            (header::CONTENT_LENGTH.as_str(), length),
-            (paths::EXPIRES_HEADER, expires),
-        ] {
-            if let Ok(value) = HeaderValue::from_bytes(bytes) {
-                head.insert(name, value);
-            }
-        }
-        head
-    }
-
-    proptest! {
-        /// Goal: what a peer writes above a file is two whole numbers or nothing. Method: round trip, and any bytes
-        /// in either place.
-        #[test]
-        fn any_head(length: u64, expires: u64, any: Vec<u8>) {
-            let (first, second) = (length.to_string(), expires.to_string());
-            let right = head(first.as_bytes(), second.as_bytes());
-            prop_assert_eq!(announced(&right), Some((length, expires)));
-            let digits = !any.is_empty() && any.iter().all(u8::is_ascii_digit);
-            prop_assert!(digits || announced(&head(&any, second.as_bytes())).is_none());
-            prop_assert!(digits || announced(&head(first.as_bytes(), &any)).is_none());
-            prop_assert_eq!(announced(&head(b"+1", b"1")), None);
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! The paths of the federation API, the same on both sides of a link.
 
 use federation_proto::ids::{RoomId, ServerName};
+use http::HeaderMap;
 
 /// `POST`: a transaction; the answer is its receipt.
 pub const TRANSACTIONS: &str = "/federation/v1/transactions";
@@ -34,4 +35,36 @@ pub const EXPIRES_HEADER: &str = "entente-expires-ms";
 /// The path where a room's hub is asked for the manifest of `server`.
 pub fn room_manifest(room: RoomId, server: &ServerName) -> String {
     format!("/federation/v1/rooms/{room}/manifests/{server}")
+}
+
+/// A whole number that stands in a header.
+pub fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
+    let text = headers.get(name)?.to_str().ok()?;
+    // A sign is no digit.
+    text.bytes().all(|b| b.is_ascii_digit()).then_some(())?;
+    text.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Goal: a header holds a whole number or none. Method: round trip, any bytes, and a sign.
+        #[test]
+        fn any_header(value: u64, any: Vec<u8>) {
+            let read = |bytes: &[u8]| {
+                let mut headers = HeaderMap::new();
+                headers.insert(EXPIRES_HEADER, HeaderValue::from_bytes(bytes).ok()?);
+                number(&headers, EXPIRES_HEADER)
+            };
+            prop_assert_eq!(read(value.to_string().as_bytes()), Some(value));
+            let digits = !any.is_empty() && any.iter().all(u8::is_ascii_digit);
+            prop_assert!(digits || read(&any).is_none());
+            prop_assert_eq!(read(format!("+{value}").as_bytes()), None);
+        }
+    }
 }

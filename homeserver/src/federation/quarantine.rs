@@ -52,19 +52,24 @@ pub async fn receive(node: &Arc<Node>, network: IpAddr, text: &str) -> Result<()
             network: network.clone(),
         };
         let said = format!("{kind} in the name of {from}, from {network}");
-        if keep(node, record, said).await? == PartOutcome::Committed {
+        let Some(part) = keeping(node, record, said).await? else {
+            return Ok(());
+        };
+        // In a conflict another document has come meanwhile, and this has to be asked again.
+        if node.store.commit(part).await? == PartOutcome::Committed {
             return Ok(());
         }
     }
     Err(QuarantineError::Full)
 }
 
-/// Keeps a document if there is room for it as of now; a conflict means that this has to be asked again.
-async fn keep(
+/// What keeps a document if there is room for it as of now, and fails when another one has come by the time that it is
+/// committed; `None`: it is kept already.
+async fn keeping(
     node: &Node,
     record: QuarantinedRecord,
     said: String,
-) -> Result<PartOutcome, QuarantineError> {
+) -> Result<Option<Part>, QuarantineError> {
     let now_ms = record.received_ms;
     let id = Digest::of(record.text.as_bytes());
     let mut part = Part::default();
@@ -75,7 +80,7 @@ async fn keep(
         if !is_kept(&other, now_ms) {
             quarantine::delete(&mut part, &known);
         } else if known == *id.as_bytes() {
-            return Ok(PartOutcome::Committed);
+            return Ok(None);
         } else {
             all += 1;
             of_network += usize::from(other.network == record.network);
@@ -93,7 +98,7 @@ async fn keep(
     };
     quarantine::put(&mut part, id.as_bytes(), &record, serial)?;
     audit::record(&mut part, &event);
-    Ok(node.store.commit(part).await?)
+    Ok(Some(part))
 }
 
 /// An offer to us, or an acceptance of the offer that we have made: its kind, in whose name, and nothing of
@@ -377,6 +382,36 @@ mod tests {
         }
         assert_eq!(drop_at_once((20..32).collect()).await, 4);
         assert_eq!(list(&b.node).await.unwrap().len(), DOCUMENTS_MAX);
+    }
+
+    /// Goal: one place is taken once: of two documents that were both judged while it was free, one is kept, and the other
+    /// is judged anew. By the last place of a network and two that come at once.
+    #[tokio::test]
+    async fn a_place_is_taken_once() {
+        let [a, b] = sides(["a.example", "b.example"]);
+        for _ in 1..NETWORK_DOCUMENTS_MAX {
+            let text = offer(&a, &b).await;
+            receive(&b.node, network(1), &text).await.unwrap();
+        }
+        let texts = [offer(&a, &b).await, offer(&a, &b).await];
+        let judged = async |text: &str| {
+            let record = QuarantinedRecord {
+                text: text.to_owned(),
+                received_ms: b.node.clock.now_ms(),
+                network: network(1).to_string(),
+            };
+            let part = keeping(&b.node, record, String::new()).await;
+            part.unwrap().unwrap()
+        };
+        let parts = [judged(&texts[0]).await, judged(&texts[1]).await];
+        let mut outcomes = Vec::new();
+        for part in parts {
+            outcomes.push(b.node.store.commit(part).await.unwrap());
+        }
+        assert_eq!(outcomes[0], PartOutcome::Committed);
+        assert_eq!(outcomes[1], PartOutcome::Conflict);
+        let again = receive(&b.node, network(1), &texts[1]).await;
+        assert!(matches!(again, Err(QuarantineError::Full)), "{again:?}");
     }
 
     /// Goal: the listener for strangers takes documents and nothing else, and nobody comes too often; by

@@ -15,8 +15,9 @@ use super::user_types::{self, ATTEMPTS_MAX, STANDARD, record};
 use super::{IdentityError, devices, passwords};
 use crate::audit::Actor;
 use crate::delivery::mailboxes::Ring;
-use crate::node::{Node, to_its_end};
+use crate::node::{Hint, Node, to_its_end};
 use crate::store::account::{self, AccountRecord};
+use crate::store::departure::{self, Departure};
 use crate::store::device::{self, DeviceOf};
 use crate::store::{
     Part, PartOutcome, Precondition, StoreError, Value, allowance, contacts, enrolment,
@@ -150,6 +151,19 @@ pub async fn change(
         if let Some(suspended) = request.suspended {
             detail.push(if suspended { "suspended" } else { "resumed" }.to_owned());
             account.suspended = suspended;
+            if suspended {
+                // Cut off, in its rooms too; the account stays in their lists.
+                for (device, _) in device::of_account(&node.store, id).await? {
+                    let device = Some(device);
+                    departure::put(
+                        &mut part,
+                        Departure {
+                            account: id,
+                            device,
+                        },
+                    );
+                }
+            }
         }
         if detail.is_empty() {
             return get(node, handle).await;
@@ -169,6 +183,7 @@ pub async fn change(
             let outcome = acting.store.commit(part).await?;
             if outcome == PartOutcome::Committed {
                 ring(&acting, id).await?;
+                acting.hint(Hint::Departed);
             }
             Ok::<_, StoreError>(outcome)
         };
@@ -203,6 +218,13 @@ pub async fn delete(node: &Arc<Node>, actor: &Actor, handle: &Handle) -> Result<
             devices::delete_records(node, &mut part, of, record, log).await?;
         }
         enrolment::delete_account(&node.store, &mut part, id).await?;
+        departure::put(
+            &mut part,
+            Departure {
+                account: id,
+                device: None,
+            },
+        );
         let subject = address(node, handle);
         let detail = format!("{} devices", devices.len());
         record(node, &mut part, actor, "user.deleted", subject, detail);

@@ -15,9 +15,10 @@ use super::{IdentityError, accounts};
 use crate::audit::{Actor, Event};
 use crate::delivery::inbox;
 use crate::delivery::mailboxes::Ring;
-use crate::node::{Node, to_its_end};
+use crate::node::{Hint, Node, to_its_end};
 use crate::organisation::{DeviceCertificate, DeviceRequest};
 use crate::store::account::{self, AccountRecord};
+use crate::store::departure::{self, Departure};
 use crate::store::device::{self, DeviceOf, DeviceRecord};
 use crate::store::{
     Part, PartOutcome, Precondition, StoreError, key_claims, key_package, policy_serial,
@@ -112,6 +113,13 @@ pub async fn remove(node: &Arc<Node>, actor: &Actor, of: DeviceOf) -> Result<(),
         part.require(Precondition::Equals(account::key(of.account), read));
         delete_records(node, &mut part, of, &device, (&mut account, &mut chain)).await?;
         account::put(&mut part, of.account, &account)?;
+        departure::put(
+            &mut part,
+            Departure {
+                account: of.account,
+                device: Some(of.device),
+            },
+        );
         let subject = accounts::address(node, &account.handle);
         let detail = format!("device {} ({})", of.device, device.name);
         record(node, &mut part, actor, "device.removed", subject, detail);
@@ -172,6 +180,7 @@ pub(super) async fn commit_removal(
     let outcome = node.store.commit(part).await?;
     if outcome == PartOutcome::Committed {
         node.mailboxes.ring(devices.iter().copied(), Ring::Rules);
+        node.hint(Hint::Departed);
         for device in devices {
             inbox::delete(&node, device).await?;
         }

@@ -228,16 +228,21 @@ impl KeyFolder {
     }
 
     fn read(&self, name: &str, label: &str) -> Result<Zeroizing<Vec<u8>>, OrganisationError> {
+        pem::decode(label, &self.text(name)?)
+            .ok_or_else(|| self.unusable(name, format!("it is not one PEM block of a {label}")))
+    }
+
+    /// A file's text.
+    pub(super) fn text(&self, name: &str) -> Result<Zeroizing<String>, OrganisationError> {
         let path = self.0.join(name);
         let wrong = |problem: String| self.unusable(name, problem);
         let about = std::fs::metadata(&path).map_err(|error| wrong(unreadable(&error, NO_KEY)))?;
         if about.len() > FILE_BYTES_MAX {
             return Err(wrong(format!("it is larger than {FILE_BYTES_MAX} bytes")));
         }
-        let text =
-            std::fs::read_to_string(&path).map_err(|error| wrong(unreadable(&error, NO_KEY)))?;
-        pem::decode(label, &Zeroizing::new(text))
-            .ok_or_else(|| wrong(format!("it is not one PEM block of a {label}")))
+        std::fs::read_to_string(&path)
+            .map(Zeroizing::new)
+            .map_err(|error| wrong(unreadable(&error, NO_KEY)))
     }
 
     pub(super) fn certificate(

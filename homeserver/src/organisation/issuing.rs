@@ -151,19 +151,32 @@ impl KeyFolder {
         let root = self.certificate(ROOT)?;
         check_follows(&root, &self.certificate(ISSUING)?, &certificate, now_ms)?;
 
-        let draft = self.path().join(NEW_DRAFT);
+        let certificate = pem::encode(CERTIFICATE, &certificate);
+        let key = pem::encode(PRIVATE_KEY, key.serialized_der());
+        self.put_new(
+            [NEW_DRAFT, NEW, NEXT_KEY],
+            [(ISSUING, &certificate), (ISSUING_KEY, &key)],
+        )
+    }
+
+    /// Puts what was signed where the homeserver takes it up, complete or not at all; the request is answered then. What
+    /// has not been taken up yet is overtaken.
+    pub(super) fn put_new(
+        &self,
+        [draft, new, next_key]: [&str; 3],
+        texts: [(&str, &str); 2],
+    ) -> Result<(), OrganisationError> {
+        let draft = self.path().join(draft);
         let put = || -> io::Result<()> {
             remove(&draft)?;
             DirBuilder::new().mode(0o700).create(&draft)?;
-            let text = pem::encode(CERTIFICATE, &certificate);
-            write_private(&draft.join(ISSUING), text.as_bytes())?;
-            let text = pem::encode(PRIVATE_KEY, key.serialized_der());
-            write_private(&draft.join(ISSUING_KEY), text.as_bytes())?;
+            for (name, text) in texts {
+                write_private(&draft.join(name), text.as_bytes())?;
+            }
             sync_folder(&draft)?;
-            // One that has not been taken up yet is overtaken.
-            remove(&self.path().join(NEW))?;
-            std::fs::rename(&draft, self.path().join(NEW))?;
-            std::fs::remove_file(self.path().join(NEXT_KEY))?;
+            remove(&self.path().join(new))?;
+            std::fs::rename(&draft, self.path().join(new))?;
+            std::fs::remove_file(self.path().join(next_key))?;
             sync_folder(self.path())
         };
         put().map_err(at(&draft))

@@ -16,9 +16,6 @@
 //! A root key that somebody else has is not made good by this: what it signs leads to the former root, until that is
 //! forgotten. That takes a new organisation.
 
-use std::fs::DirBuilder;
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -27,23 +24,21 @@ use federation_proto::ids::ServerName;
 use federation_proto::limits::{FORMER_ROOT_MS_MAX, FORMER_ROOTS_MAX};
 use federation_proto::manifest::{FormerRoot, Manifest};
 use federation_proto::organisation::OrganisationIdentity;
-use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
 use ring::rand::SecureRandom;
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
 use super::certificates::{self, DEVICE_VALIDITY};
-use super::files::{
-    CERTIFICATE, FILE_BYTES_MAX, ISSUING, ISSUING_KEY, MANIFEST, PRIVATE_KEY, ROOT, unreadable,
-};
+use super::files::{CERTIFICATE, ISSUING, ISSUING_KEY, MANIFEST, PRIVATE_KEY, ROOT};
 use super::issuing::{
     self, at, check_follows, organisation_of, remove, requested_key, root_of, unusable,
 };
 use super::keys::{IssuingCa, Second, SecondRoot, Stage, sha256};
 use super::renewal::{Draft, Renewal};
 use super::signing::{DAY_MS, ENVELOPE_KEY_OVERLAP_MS, ENVELOPE_KEY_VALIDITY_MS};
-use super::{KeyFolder, Keys, OrganisationError, pem, sync_folder, write_private};
+use super::{KeyFolder, Keys, OrganisationError, pem};
 
 /// The second root, while there is one.
 pub(super) const ROOT_CHANGE: &str = "root-change.pem";
@@ -157,7 +152,12 @@ impl Signed {
 }
 
 fn certificates_in<const N: usize>(text: &str) -> Option<[CertificateDer<'static>; N]> {
-    let blocks = pem::blocks(text)?;
+    certificates(pem::blocks(text)?)
+}
+
+fn certificates<const N: usize>(
+    blocks: Vec<(String, Vec<u8>)>,
+) -> Option<[CertificateDer<'static>; N]> {
     let certificates = blocks
         .into_iter()
         .map(|(label, der)| (label == CERTIFICATE).then(|| CertificateDer::from(der)));
@@ -232,11 +232,7 @@ pub(super) fn text_of(second: Option<&Second>) -> String {
 fn second_in(text: &str) -> Option<(SecondRoot, Bytes)> {
     let mut blocks = pem::blocks(text)?;
     let (label, manifest) = blocks.pop()?;
-    let certificates = blocks
-        .into_iter()
-        .map(|(label, der)| (label == CERTIFICATE).then(|| CertificateDer::from(der)));
-    let certificates = certificates.collect::<Option<Vec<_>>>()?;
-    let [root, issuing, handover] = certificates.try_into().ok()?;
+    let [root, issuing, handover] = certificates(blocks)?;
     let second = SecondRoot {
         root,
         issuing,
@@ -248,7 +244,7 @@ fn second_in(text: &str) -> Option<(SecondRoot, Bytes)> {
 impl KeyFolder {
     /// A request for both roots' signatures, as text. Its key is made once and kept until it is signed.
     pub fn request_root(&self, server: &ServerName) -> Result<String, OrganisationError> {
-        self.check_no_root_change()?;
+        self.check_no_other_change()?;
         self.request_issuing_with(NEXT_KEY, server)
     }
 
@@ -260,7 +256,7 @@ impl KeyFolder {
         now_ms: u64,
     ) -> Result<Fingerprint, OrganisationError> {
         self.check_own()?;
-        self.check_no_root_change()?;
+        self.check_no_other_change()?;
         let new = Signed::read(signed)?;
         let key = self.key(NEXT_KEY).map_err(|error| {
             OrganisationError::Asked(format!(
@@ -271,36 +267,37 @@ impl KeyFolder {
         let (root, present) = (self.certificate(ROOT)?, self.certificate(ISSUING)?);
         new.check(server, &root, &present, now_ms)?;
 
-        let draft = self.path().join(NEW_DRAFT);
-        let put = || -> io::Result<()> {
-            remove(&draft)?;
-            DirBuilder::new().mode(0o700).create(&draft)?;
-            write_private(&draft.join(SIGNED), signed.as_bytes())?;
-            let text = pem::encode(PRIVATE_KEY, key.serialized_der());
-            write_private(&draft.join(ISSUING_KEY), text.as_bytes())?;
-            sync_folder(&draft)?;
-            std::fs::rename(&draft, self.path().join(NEW))?;
-            std::fs::remove_file(self.path().join(NEXT_KEY))?;
-            sync_folder(self.path())
-        };
-        put().map_err(at(&draft))?;
+        let key = pem::encode(PRIVATE_KEY, key.serialized_der());
+        self.put_new(
+            [NEW_DRAFT, NEW, NEXT_KEY],
+            [(SIGNED, signed), (ISSUING_KEY, &key)],
+        )?;
         Ok(Fingerprint::of_root(&new.second.root))
     }
 
     /// One change at a time, and none of the issuing CA alone meanwhile: that would have to be signed by both roots.
     pub(super) fn check_no_root_change(&self) -> Result<(), OrganisationError> {
-        let waits = |name: &str| matches!(self.path().join(name).try_exists(), Ok(true));
-        if waits(issuing::NEW) || waits(NEW) {
-            return Err(OrganisationError::Asked(
-                "an issuing CA or a root that was installed before has not been taken up yet: let the homeserver \
-                 run for a minute"
-                    .to_owned(),
-            ));
-        }
+        self.check_taken_up(NEW)?;
+        self.check_no_other_change()
+    }
+
+    /// As [`KeyFolder::check_no_root_change`], but for a new root that waits to be taken up: another one overtakes it, for
+    /// it may be one that can't be.
+    fn check_no_other_change(&self) -> Result<(), OrganisationError> {
+        self.check_taken_up(issuing::NEW)?;
         match self.second_root()? {
             Some(_) => Err(under_way()),
             None => Ok(()),
         }
+    }
+
+    fn check_taken_up(&self, name: &str) -> Result<(), OrganisationError> {
+        if !matches!(self.path().join(name).try_exists(), Ok(true)) {
+            return Ok(());
+        }
+        let text = "an issuing CA or a root that was installed before has not been taken up yet: let the homeserver run for \
+                    a minute";
+        Err(OrganisationError::Asked(text.to_owned()))
     }
 
     /// The second root that lies here, with the manifest under it.
@@ -309,19 +306,14 @@ impl KeyFolder {
         if matches!(path.try_exists(), Ok(false)) {
             return Ok(None);
         }
-        let wrong = |problem: &str| self.unusable(ROOT_CHANGE, problem.to_owned());
-        let missing = "it is missing: put it back from a backup";
-        let size = std::fs::metadata(&path).map_err(|error| wrong(&unreadable(&error, missing)))?;
-        if size.len() > FILE_BYTES_MAX {
-            return Err(wrong(&format!("it is larger than {FILE_BYTES_MAX} bytes")));
-        }
-        let text =
-            std::fs::read_to_string(&path).map_err(|error| wrong(&unreadable(&error, missing)))?;
+        let text = self.text(ROOT_CHANGE)?;
         if text.trim().is_empty() {
             return Ok(None);
         }
         let damaged = "it is damaged: put it back from a backup";
-        second_in(&text).map(Some).ok_or_else(|| wrong(damaged))
+        second_in(&text)
+            .map(Some)
+            .ok_or_else(|| self.unusable(ROOT_CHANGE, damaged.to_owned()))
     }
 
     /// The new root that waits to be taken up, and what it brings with it.
@@ -348,9 +340,15 @@ impl KeyFolder {
         keys.beside(new, key, now_ms, random).map(Some)
     }
 
-    /// It has been taken up.
+    /// It has been taken up. A request for the same key, which a crash may have left, is answered with that.
     pub(super) fn forget_waiting_root(&self) -> Result<(), OrganisationError> {
         let path = self.path().join(NEW);
+        let key = |folder: &Self, name| Some(folder.key(name).ok()?.subject_public_key_info());
+        let taken = key(&Self::at(&path), ISSUING_KEY);
+        if taken.is_some() && taken == key(self, NEXT_KEY) {
+            let next = self.path().join(NEXT_KEY);
+            std::fs::remove_file(&next).map_err(at(&next))?;
+        }
         remove(&path).map_err(at(&path))
     }
 }

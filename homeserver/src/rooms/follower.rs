@@ -71,6 +71,7 @@ pub async fn deliver_message(
     message: &RoomMessage,
 ) -> Result<Unreached, NotTaken> {
     let room = followed_room(batch, from, message.room).await?;
+    let room = room.without_going();
     if !room.has(&message.sender) {
         return Err(unknown_room());
     }
@@ -124,6 +125,10 @@ pub async fn apply_commit(
     // The hub's list does not decide who of ours is in it.
     let barred = barred_additions(batch, commit, &before, &after).await?;
     after.change(&barred, &[]);
+    // Those whom it has not removed stay where they are until the hub orders that again.
+    let mut going = std::mem::take(&mut after.going);
+    going.retain(|going| after.has(&going.member));
+    after.going = going;
     deliver_commit(batch, commit, &before, stamp_ms).await?;
     audit_membership(batch, commit, after.epoch);
     let any_here = after.members_of(&batch.node.server).next().is_some();
@@ -202,6 +207,7 @@ pub async fn apply_welcome(
         stamp_ms: welcome.stamp_ms,
         retained_epochs: RETAINED_EPOCHS,
         members,
+        going: Vec::new(),
     };
     let before = match batch.room(welcome.room).await? {
         // Devices of this homeserver were in it: the ordered commit before has added the new ones.
@@ -450,7 +456,7 @@ async fn existing(batch: &Batch<'_>, devices: &[DeviceId]) -> Result<Vec<DeviceI
 }
 
 /// The room, when `from` is its hub.
-async fn followed_room(
+pub(super) async fn followed_room(
     batch: &mut Batch<'_>,
     from: &ServerName,
     id: RoomId,
@@ -464,7 +470,7 @@ async fn followed_room(
 /// Holds an own device's commit against what this follower knows, before it travels to the hub.
 pub async fn check_proposal(batch: &mut Batch<'_>, commit: &RoomCommit) -> Result<(), NotTaken> {
     let room = followed_room(batch, &commit.hub, commit.room).await?;
-    if !room.has(&commit.sender) {
+    if !room.may_act(&commit.sender) {
         return Err(unknown_room());
     }
     if commit.epoch != room.epoch {

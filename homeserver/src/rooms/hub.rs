@@ -12,8 +12,8 @@ use room_rules::settings::RETAINED_EPOCHS;
 use super::follower::{self, Added};
 use super::membership::{check_adds, check_commit, check_group_info, check_invite};
 use super::{
-    RoomCommit, RoomMessage, Unreached, observed, read_message, sender_ref, unknown_room, vanished,
-    wrong_epoch,
+    RoomCommit, RoomMessage, Unreached, leaving, observed, read_message, sender_ref, unknown_room,
+    vanished, wrong_epoch,
 };
 use crate::audit::Actor;
 use crate::ciphertext::Ciphertext;
@@ -132,7 +132,7 @@ pub async fn order_commit(
 ) -> Result<(), NotTaken> {
     let here = batch.node.server.clone();
     let before = match batch.room(commit.room).await? {
-        Some(room) if room.has(&commit.sender) && room.hub == here => room,
+        Some(room) if room.may_act(&commit.sender) && room.hub == here => room,
         Some(_) if commit.epoch == 0 && own => {
             return Err(NotTaken::refused(
                 RefusalCode::RoomExists,
@@ -145,6 +145,7 @@ pub async fn order_commit(
             stamp_ms: 0,
             retained_epochs: RETAINED_EPOCHS,
             members: vec![commit.sender.clone()],
+            going: Vec::new(),
         }),
         Some(_) | None => return Err(unknown_room()),
     };
@@ -158,6 +159,7 @@ pub async fn order_commit(
     }
     check_commit(commit, &before, None)?;
     check_group_info(commit)?;
+    leaving::hold_outside(commit, &before, batch.now_ms)?;
     if own {
         check_invite(batch, commit).await?;
     }
@@ -167,10 +169,20 @@ pub async fn order_commit(
     // Stamps never go back, whatever the clock does.
     after.stamp_ms = batch.now_ms.max(before.stamp_ms);
     check_adds(batch, commit, &after).await?;
-    after.retained_epochs = observed::check(batch, commit).await?;
+    let checked = observed::check(batch, commit, &before).await?;
+    after.retained_epochs = checked.retained_epochs;
+    // What it has not taken up comes from outside, and can't: it is ordered again for the epoch that begins.
+    let mut left = std::mem::take(&mut after.going);
+    left.retain(|going| after.has(&going.member));
 
     make_room(batch, commit, &before, own).await?;
-    write_commit(batch, commit, &before, after).await
+    write_commit(batch, commit, &before, after).await?;
+    match checked.next {
+        Some(next) if !left.is_empty() => {
+            leaving::order_again(batch, commit.room, &next, left).await
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The fault `fork-rooms`: the room as it was before the commit that has just been ordered.
@@ -342,7 +354,7 @@ pub async fn epoch_for(
     Ok(hubbed_room(batch, id, member).await?.epoch)
 }
 
-/// The room, when this homeserver orders it and the sender is in it.
+/// The room, without those who are going, when this homeserver orders it and the sender may write there.
 async fn hubbed_room(
     batch: &mut Batch<'_>,
     id: RoomId,
@@ -350,7 +362,7 @@ async fn hubbed_room(
 ) -> Result<Arc<RoomRecord>, NotTaken> {
     let own = batch.node.server.clone();
     match batch.room(id).await? {
-        Some(room) if room.hub == own && room.has(sender) => Ok(room),
+        Some(room) if room.hub == own && room.may_act(sender) => Ok(room.without_going()),
         Some(_) | None => Err(unknown_room()),
     }
 }

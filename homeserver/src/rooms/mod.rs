@@ -15,6 +15,7 @@
 mod external;
 pub mod follower;
 pub mod hub;
+pub mod leaving;
 mod membership;
 pub mod mls_framing;
 mod observed;
@@ -117,6 +118,13 @@ pub(crate) fn unknown_room() -> NotTaken {
     NotTaken::refused(
         RefusalCode::UnknownRoom,
         "there is no such room with this device in it: ask a member to add it",
+    )
+}
+
+fn pending_removes() -> NotTaken {
+    NotTaken::refused(
+        RefusalCode::PendingRemoves,
+        "the room's hub has ordered removals: take up those that arrive, then commit again",
     )
 }
 

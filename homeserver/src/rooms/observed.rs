@@ -11,6 +11,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use federation_proto::hash::Digest;
 use federation_proto::ids::{Member, RoomId};
 use federation_proto::manifest::FormerRoot;
@@ -19,9 +20,10 @@ use homeserver_api::admin::PeerState;
 use room_rules::certificate::{AnchorSet, Roots};
 use room_rules::{Error, Judged, Observed};
 
-use super::{RoomCommit, malformed};
+use super::{RoomCommit, malformed, pending_removes};
 use crate::delivery::NotTaken;
 use crate::delivery::batch::Batch;
+use crate::store::room::{Going, RoomRecord};
 
 /// Most rooms in memory.
 const ROOMS_MAX: usize = 32;
@@ -65,24 +67,73 @@ impl ObservedRooms {
     }
 }
 
-/// Whether a commit is valid, does what its payload says, and comes with the group info of what it begins.
-/// How many epochs the room keeps after it.
-pub(super) async fn check(batch: &mut Batch<'_>, commit: &RoomCommit) -> Result<u16, NotTaken> {
+/// What the room is after a commit that is valid.
+pub(super) struct Checked {
+    /// How many epochs it keeps.
+    pub(super) retained_epochs: u16,
+    /// Its group; `None`: the commit was not judged, by a fault.
+    pub(super) next: Option<Arc<Observed>>,
+}
+
+/// Whether a commit is valid, takes up the removals that wait, does what its payload says, and comes with the
+/// group info of what it begins.
+pub(super) async fn check(
+    batch: &mut Batch<'_>,
+    commit: &RoomCommit,
+    before: &RoomRecord,
+) -> Result<Checked, NotTaken> {
     #[cfg(feature = "faults")]
     if is_unjudged(batch, commit).await? {
-        return Ok(room_rules::settings::RETAINED_EPOCHS);
+        return Ok(Checked {
+            retained_epochs: room_rules::settings::RETAINED_EPOCHS,
+            next: None,
+        });
     }
     let group_info = commit.group_info.as_deref().unwrap_or_default();
     let room = room_before(batch, commit).await?;
+    let going = before.going.iter();
+    let removals: Vec<Bytes> = going.map(|going| going.proposal.clone()).collect();
     let judged = room
-        .judge(&[], commit.commit.bytes(), group_info, batch.now_ms)
+        .judge(&removals, commit.commit.bytes(), group_info, batch.now_ms)
         .map_err(refused)?;
     check_payload(commit, &judged)?;
     // Whether it is taken in the end or not: the key is of this very group info.
     let key = (commit.room, Digest::of(group_info));
-    let retained_epochs = judged.next.context().settings.retained_epochs;
-    batch.node.observed_rooms.put(key, Arc::new(judged.next));
-    Ok(retained_epochs)
+    let next = Arc::new(judged.next);
+    batch.node.observed_rooms.put(key, Arc::clone(&next));
+    Ok(Checked {
+        retained_epochs: next.context().settings.retained_epochs,
+        next: Some(next),
+    })
+}
+
+/// The hub's proposals to remove these devices from the room as it is, each with whether its account goes too.
+/// Whoever is not in the group is left out.
+pub(super) fn propose(
+    room: &Observed,
+    leaving: Vec<(Member, bool)>,
+    now_ms: u64,
+) -> Result<Vec<Going>, NotTaken> {
+    let leaves = room.leaves().map_err(refused)?;
+    let place = |member: &Member| leaves.iter().find(|leaf| leaf.member == *member);
+    let placed: Vec<_> = leaving
+        .into_iter()
+        .filter_map(|(member, account)| Some((place(&member)?.index, member, account)))
+        .collect();
+    let indices: Vec<(u32, bool)> = placed
+        .iter()
+        .map(|(at, _, account)| (*at, *account))
+        .collect();
+    let proposals = room.propose_removals(&indices).map_err(refused)?;
+    let going = placed.into_iter().zip(proposals);
+    Ok(going
+        .map(|((_, member, account), proposal)| Going {
+            member,
+            account,
+            since_ms: now_ms,
+            proposal,
+        })
+        .collect())
 }
 
 /// The faults `order-unjudged`, and `fork-rooms`, whose second commit nothing is left to judge by.
@@ -99,8 +150,8 @@ async fn room_before(
     commit: &RoomCommit,
 ) -> Result<Arc<Observed>, NotTaken> {
     let (node, now_ms) = (batch.node, batch.now_ms);
-    let anchors = anchors(batch);
     if commit.epoch == 0 {
+        let anchors = anchors(batch);
         let founding = commit.founding.as_deref().ok_or_else(|| {
             malformed("a room's first commit comes with the group info of epoch 0")
         })?;
@@ -112,13 +163,20 @@ async fn room_before(
         }
         return Ok(Arc::new(room));
     }
-    let Some(kept) = batch.group_info(commit.room).await? else {
+    kept(batch, commit.room).await
+}
+
+/// A room that is ordered here, in its present epoch.
+pub(super) async fn kept(batch: &mut Batch<'_>, id: RoomId) -> Result<Arc<Observed>, NotTaken> {
+    let node = batch.node;
+    let anchors = anchors(batch);
+    let Some(kept) = batch.group_info(id).await? else {
         return Err(NotTaken::refused(
             RefusalCode::Unavailable,
             "no group info is kept of the room's epoch: start another room",
         ));
     };
-    let key = (commit.room, Digest::of(&kept.group_info));
+    let key = (id, Digest::of(&kept.group_info));
     if let Some(room) = node.observed_rooms.get(&key) {
         // Agreements may have changed since.
         room.set_anchors(anchors);
@@ -175,6 +233,7 @@ fn refused(error: Error) -> NotTaken {
     match error {
         // What the room's rules forbid no other client makes good.
         Error::Refused(_) => NotTaken::refused(RefusalCode::Malformed, error.to_string()),
+        Error::PendingRemoves => pending_removes(),
         error => malformed(error),
     }
 }

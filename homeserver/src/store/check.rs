@@ -45,6 +45,7 @@ const FAMILIES: &[(u8, &str)] = &[
     (b'k', "tokens of devices"),
     (b'l', "look-ups under way"),
     (b'm', "versions of the store and of its policy"),
+    (b'n', "rooms to leave"),
     (b'o', "ends of the outbox"),
     (b'q', "requests to peers under way"),
     (b'r', "serial of the quarantine"),

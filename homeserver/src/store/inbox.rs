@@ -1,5 +1,6 @@
 //! `Q`: what waits for each device, numbered in commit order; `T`: the last number of each inbox.
 
+use bytes::Bytes;
 use federation_proto::ids::{Address, DeviceId, RequestId, RoomId, ServerName};
 use federation_proto::refusal::Refusal;
 use homeserver_api::contacts::ContactChange;
@@ -132,6 +133,17 @@ pub enum InboxBody {
         /// His words, or why something could not be delivered.
         text: String,
     },
+    /// Removals that a room's hub has ordered.
+    Removals {
+        /// The room.
+        room: RoomId,
+        /// The epoch that they are for.
+        epoch: u64,
+        /// The hub's stamp.
+        accepted_ms: u64,
+        /// The MLS proposals.
+        proposals: Vec<Bytes>,
+    },
 }
 
 impl InboxBody {
@@ -150,6 +162,7 @@ impl InboxBody {
             | Self::Contact { .. }
             | Self::Directory { .. }
             | Self::GroupInfo { .. }
+            | Self::Removals { .. }
             | Self::ReportReturned { .. } => None,
         }
     }

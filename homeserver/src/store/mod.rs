@@ -15,6 +15,7 @@ pub mod check;
 pub mod consortium;
 pub mod contacts;
 pub mod dead_letters;
+pub mod departure;
 pub mod device;
 pub mod device_log;
 pub mod engine;

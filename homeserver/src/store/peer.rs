@@ -2,8 +2,10 @@
 //!
 //! Every change writes the next serial (`g`, see [`super::agreement_serial`]) in the same part.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
-use federation_proto::agreement::Record;
+use federation_proto::agreement::{Record, Term};
 use federation_proto::ids::ServerName;
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +41,37 @@ pub struct PeerRecord {
     /// Of which end of the agreement warnings were given, milliseconds since the Unix epoch, and how many
     /// days before it the last one was.
     pub warned: Option<(u64, u16)>,
+    /// How far the agreement is with the charter that renews it; `None`: none does.
+    pub renewal: Option<Renewal>,
+    /// The terms that an administrator here has narrowed, each with when that was last, milliseconds since the Unix
+    /// epoch.
+    pub narrowed: BTreeMap<Term, u64>,
+}
+
+/// An agreement that followed from a charter goes on by a later one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Renewal {
+    /// Counts the consortium's charters: which of them.
+    pub serial: u64,
+    /// When the charter ends, milliseconds since the Unix epoch.
+    pub expires_ms: u64,
+    /// Where our half stands.
+    pub ours: OurHalf,
+    /// Whether we have consented to the partner's half.
+    pub theirs: bool,
+}
+
+/// Our statement as the charter has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OurHalf {
+    /// It has yet to be made.
+    Due,
+    /// The amendment with this SHA-256 waits for the partner's consent.
+    Proposed([u8; 32]),
+    /// It is in force.
+    InForce,
+    /// The partner's administrator did not consent.
+    Refused,
 }
 
 /// A signed document on its way to the peer.

@@ -1,10 +1,13 @@
 //! `R`: rooms with a member here: who orders them, where their order stands, who is in them.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use federation_proto::ids::{DeviceId, Member, RoomId, ServerName};
 use serde::{Deserialize, Serialize};
 
-use super::record::{decode, encode};
-use super::{Key, Part, Store, StoreError, Value};
+use super::record::{decode, encode, prefix_end};
+use super::{Key, Order, Part, Store, StoreError, Value};
 
 const FAMILY: &str = "room";
 const VERSION: u8 = 1;
@@ -23,12 +26,51 @@ pub struct RoomRecord {
     pub retained_epochs: u16,
     /// Every device in it, sorted, each once.
     pub members: Vec<Member>,
+    /// Devices that the hub has removed in this epoch, in its order, until a commit takes that up.
+    pub going: Vec<Going>,
+}
+
+/// A device that the hub has removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Going {
+    /// The device.
+    pub member: Member,
+    /// Whether its account goes with it.
+    pub account: bool,
+    /// When the hub ordered that for this epoch, milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    /// The hub's MLS proposal.
+    pub proposal: Bytes,
 }
 
 impl RoomRecord {
     /// Whether this device is in the room.
     pub fn has(&self, member: &Member) -> bool {
         self.members.binary_search(member).is_ok()
+    }
+
+    /// Whether the hub has removed this device, which no commit has taken up yet.
+    pub fn is_going(&self, member: &Member) -> bool {
+        self.going.iter().any(|going| going.member == *member)
+    }
+
+    /// Whether this device is in the room and may do something there.
+    pub fn may_act(&self, member: &Member) -> bool {
+        self.has(member) && !self.is_going(member)
+    }
+
+    /// The room without those who are going: who gets what is written there now.
+    pub fn without_going(self: Arc<Self>) -> Arc<Self> {
+        if self.going.is_empty() {
+            return self;
+        }
+        let stays = |member: &&Member| !self.is_going(member);
+        Arc::new(Self {
+            members: self.members.iter().filter(stays).cloned().collect(),
+            going: Vec::new(),
+            hub: self.hub.clone(),
+            ..*self
+        })
     }
 
     /// Every homeserver in the room, sorted, each once.
@@ -72,6 +114,30 @@ pub async fn get(store: &Store, room: RoomId) -> Result<Option<(RoomRecord, Valu
         Some(value) => Ok(Some((decode(FAMILY, VERSION, &value)?, value))),
         None => Ok(None),
     }
+}
+
+/// Up to `limit` rooms behind `after`, by id.
+pub async fn page(
+    store: &Store,
+    after: Option<RoomId>,
+    limit: usize,
+) -> Result<Vec<(RoomId, RoomRecord)>, StoreError> {
+    let from: Key = match after {
+        // Behind the key itself.
+        Some(after) => [key(after).as_ref(), &[0]].concat().into(),
+        None => Key::from_static(&[ROOM]),
+    };
+    let entries = store
+        .range(&from, &prefix_end(&[ROOM]), limit, Order::Ascending)
+        .await?;
+    entries
+        .iter()
+        .map(|(key, value)| {
+            let id = key.get(1..).and_then(|id| id.try_into().ok());
+            let id = id.ok_or(StoreError::Corrupt { family: FAMILY })?;
+            Ok((RoomId::from_bytes(id), decode(FAMILY, VERSION, value)?))
+        })
+        .collect()
 }
 
 /// Writes the room.

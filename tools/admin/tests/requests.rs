@@ -450,7 +450,9 @@ fn charter_summary() -> Value {
         "members": [{
             "server": "b.example", "fingerprint": "11", "signed": true, "peer": "revoked",
             "lines": ["b.example is reached at b.example:8448."],
+            "changes": ["widens: \u{ab}No files.\u{bb} becomes \u{ab}Files of up to 1 GiB.\u{bb}"],
         }],
+        "left_out": [{"server": "d.example", "expires_ms": 4_000_000_000_000_u64}],
     })
 }
 
@@ -517,6 +519,8 @@ async fn consortium_sign() {
         "b.example: has signed; our agreement with it is revoked",
         "b.example:8448",
         "abandon zoo",
+        "changes in it:\n      widens: ",
+        "d.example is no member any more",
     ] {
         assert!(shown.stdout.contains(part), "{part}: {shown:?}");
     }
@@ -528,6 +532,8 @@ async fn consortium_join() {
     let joined = json!({"consortium": "09".repeat(16), "serial": 1, "pairs": [
         {"server": "b.example", "outcome": "made", "detail": "in force from now on"},
         {"server": "c.example", "outcome": "not-signed", "detail": "has not signed"},
+        {"server": "d.example", "outcome": "renewing", "detail": "our half is on its way"},
+        {"server": "e.example", "outcome": "renewed", "detail": "goes on by this charter"},
     ]});
     let fake = FakeAdmin::new(&[
         ("POST /admin/v1/consortia/peers", 200, joined),
@@ -545,6 +551,11 @@ async fn consortium_join() {
     assert_eq!(outcome.code, 0, "{outcome:?}");
     assert!(outcome.stdout.contains("b.example  made"), "{outcome:?}");
     assert!(outcome.stdout.contains("not signed"), "{outcome:?}");
+    assert!(
+        outcome.stdout.contains("d.example  renewing"),
+        "{outcome:?}"
+    );
+    assert!(outcome.stdout.contains("e.example  renewed"), "{outcome:?}");
     let listed = fake.hsctl("consortium list").await;
     assert!(listed.stdout.contains("1 of 1"), "{listed:?}");
 }

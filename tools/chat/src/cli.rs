@@ -77,6 +77,12 @@ pub(crate) enum Command {
     ///
     /// Owners may do everything. Moderators add and remove people, but for owners. Members write.
     Role(RoleOf),
+    /// Show who takes part in a conversation, with which role and how many devices.
+    Members(OneRoom),
+    /// Give a conversation a name, or none.
+    Rename(Rename),
+    /// Leave a conversation with all of your devices. What you have read stays until it expires.
+    Leave(OneRoom),
     /// Report somebody of a conversation to the administrators.
     ///
     /// The texts of the messages that you name are disclosed to the administrators of your organisation, with your
@@ -338,6 +344,22 @@ pub(crate) struct Members {
     /// Whom.
     #[arg(required = true)]
     pub(crate) addresses: Vec<Address>,
+}
+
+#[derive(Args)]
+pub(crate) struct OneRoom {
+    /// A room (the first digits are enough), or an address of a conversation of two.
+    #[arg(value_name = "ROOM|ADDRESS")]
+    pub(crate) room: Place,
+}
+
+#[derive(Args)]
+pub(crate) struct Rename {
+    /// A room (the first digits are enough), or an address of a conversation of two.
+    #[arg(value_name = "ROOM|ADDRESS")]
+    pub(crate) room: Place,
+    /// What everybody in it will see; "" for no name.
+    pub(crate) name: String,
 }
 
 #[derive(Subcommand)]

@@ -153,6 +153,8 @@ mod tests {
             room: RoomId::from_bytes([id; 16]),
             hub: "a.example".parse().unwrap(),
             epoch: 1,
+            name: String::new(),
+            acting_owner: None,
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
             members: Vec::new(),
             roles: std::collections::BTreeMap::new(),

@@ -72,6 +72,15 @@ pub enum Event {
         added: Vec<RoomMember>,
         /// Who went.
         removed: Vec<RoomMember>,
+        /// Of those who went the accounts that have left by themselves, or are gone from their organisation.
+        left: Vec<Address>,
+    },
+    /// A room has another name.
+    RoomRenamed {
+        /// The room.
+        room: RoomId,
+        /// Its name; empty: none.
+        name: String,
     },
     /// This device was removed from a room; its history stays until it expires.
     RoomLeft {
@@ -85,6 +94,8 @@ pub enum Event {
         room: RoomId,
         /// Why, in words.
         reason: String,
+        /// Who made the commit that can't be applied; unknown when one is missing.
+        by: Option<Address>,
     },
     /// This device has come back into a room; what was sent there meanwhile it can't read. With both times the
     /// same it has missed nothing.

@@ -111,6 +111,10 @@ pub struct Room {
     pub hub: ServerName,
     /// Its MLS epoch.
     pub epoch: u64,
+    /// What its members call it; empty: it has no name.
+    pub name: String,
+    /// Who acts as an owner, because none is left.
+    pub acting_owner: Option<Address>,
     /// Its members' addresses, one for each account, in order.
     pub addresses: Vec<Address>,
     /// Its members: every device.

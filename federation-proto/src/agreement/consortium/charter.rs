@@ -98,6 +98,15 @@ pub enum ConsortiumError {
     /// One of a pair has not signed.
     #[error("{0} has not signed: merge its signature first")]
     NotSigned(ServerName),
+    /// The agreement that stands was made without this consortium.
+    #[error("the agreement was not made by a charter of this consortium: amend it by itself")]
+    OfItsOwn,
+    /// Introduced under a root that the agreement does not know.
+    #[error(
+        "the charter introduces {0} under a root that the agreement does not name: amend the agreement by itself, or \
+         let both state their present roots first"
+    )]
+    OtherRoot(ServerName),
 }
 
 /// A member whose introduction is there and fits.
@@ -441,6 +450,12 @@ fn introduce(bytes: Bytes, at_ms: u64) -> Result<Introduced, ConsortiumError> {
         bytes,
         manifest,
     })
+}
+
+/// What the charter in a file says, of which nothing else is checked: for what a store has kept.
+pub(in crate::agreement) fn body_of(file: Bytes) -> Option<CharterBody> {
+    let (charter, _, _) = split(file).ok()?;
+    CharterBody::from_bytes(charter).ok()
 }
 
 type Parts = (Bytes, Vec<Bytes>, Vec<(ServerName, Bytes)>);

@@ -10,15 +10,17 @@
 //! - What is derived depends on the charter's signed bytes alone: on no signature's bytes, no clock, no
 //!   order of arrival.
 //! - A charter binds a pair when both have signed it, and nobody else. A later charter takes nothing
-//!   back.
+//!   back; an agreement that stands it renews by amendments of both sides.
 //! - Documents that are derived carry an empty signature, which no reader of documents takes: they are
 //!   made from a charter with both signatures, or not at all.
 
 mod body;
 mod charter;
 mod derive;
+mod renew;
 mod words;
 
 pub use body::{CharterBody, CharterMember, Introduction};
+pub(super) use charter::body_of;
 pub use charter::{Charter, ConsortiumError};
 pub(super) use derive::restore_pair;

@@ -23,6 +23,12 @@ impl Charter {
             "It makes an agreement between any two of its {} members who both sign it.",
             body.members.len()
         ));
+        if body.serial > 1 {
+            lines.push(
+                "An agreement of two that a former charter has made goes on by this one once both have signed."
+                    .to_owned(),
+            );
+        }
         lines.extend(grant_lines(&terms.outbound, &terms.inbound));
         lines.push(ttl_line(terms.ttl));
         lines.push(format!(

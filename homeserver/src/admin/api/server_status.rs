@@ -27,7 +27,7 @@ pub(super) async fn handle(
         devices = devices.saturating_add(wide(page.iter().map(|user| user.devices).sum()));
         tokio::task::yield_now().await;
     }
-    let mut warnings = peers::warnings(&node);
+    let mut warnings = peers::warnings(&node).await?;
     warnings.extend(reports_wait(&node).await?);
     Ok(axum::Json(ServerStatus {
         server: node.server.clone(),

@@ -135,6 +135,7 @@ async fn round(node: &Arc<Node>) -> Result<(), StoreError> {
         if peer.ends_ms().is_some_and(|ends_ms| now_ms >= ends_ms) {
             peers::expire(node, &peer.server).await?;
         } else if peer.is_signed() {
+            peers::consortium::catch_up(node, &peer.server).await?;
             peers::warn(node, &peer).await?;
         }
         if peer.in_force(now_ms).is_ok() {

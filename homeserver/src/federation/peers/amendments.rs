@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use federation_proto::agreement::{
-    Agreement, AgreementError, Amendment, Change as Difference, Consent, Decided, Document, Effect,
-    Signed, Statement,
+    Agreement, AgreementError, Amendment, Consent, Decided, Document, Effect, Signed,
 };
 use federation_proto::fingerprint::Fingerprint;
 use federation_proto::hash::Digest;
@@ -19,15 +18,16 @@ use homeserver_api::keys::PartnerRootStanding;
 
 use super::ceremony::{newest, not_older, note_refused, parse_fingerprint};
 use super::change::{Change, change};
+use super::consortium;
 use super::error::PeeringError;
 use super::outgoing::push;
+use super::prepared::{Prepared, detail, differences, lines};
 use super::root;
 use super::standing::{by_current_keys, current, not_in_force};
-use super::statement::restated;
 use super::view::{Restored, newest_known};
 use crate::audit::Actor;
 use crate::node::Node;
-use crate::store::peer::{self, OutgoingKind, PeerRecord, StoredManifest};
+use crate::store::peer::{self, OurHalf, OutgoingKind, PeerRecord, StoredManifest};
 
 /// Changes what this side states to `server`, or says what would change: what only tightens is in force
 /// from now on, anything else when the partner consents. The partner is told in the background. What tightens ends
@@ -45,13 +45,16 @@ pub async fn amend(
         let agreement = Restored::of(&record)?.current;
         return Ok(Prepared::of(node, server, agreement, request)?.answer(None));
     }
+    let now_ms = node.clock.now_ms();
     let announced = node
         .peers
         .get(server)
         .is_some_and(|peer| root::standing(node, &peer) == PartnerRootStanding::Announced);
     let amended = change(node, actor, server, |found| {
-        let (record, agreement) = current(found, server)?;
+        let (mut record, agreement) = current(found, server)?;
         let prepared = Prepared::of(node, server, agreement, request)?;
+        let narrowed = prepared.narrowed.iter().map(|term| (*term, now_ms));
+        record.narrowed.extend(narrowed);
         let action = match prepared.effect {
             AmendmentEffect::InForce => "peer.amended",
             AmendmentEffect::Proposed => "peer.amendment-proposed",
@@ -66,120 +69,6 @@ pub async fn amend(
     Ok(amended)
 }
 
-/// An amendment of ours, and the agreement with it.
-pub(super) struct Prepared {
-    agreement: Agreement,
-    amendment: Amendment,
-    effect: AmendmentEffect,
-    follows: String,
-    changes: Vec<String>,
-}
-
-impl Prepared {
-    fn of(
-        node: &Node,
-        server: &ServerName,
-        agreement: Option<Agreement>,
-        request: &AmendRequest,
-    ) -> Result<Self, PeeringError> {
-        let now_ms = node.clock.now_ms();
-        let agreement = standing(agreement, server, now_ms)?;
-        let signed = agreement.signed().ok_or_else(|| not_in_force(server))?;
-        let follows = signed.document_sha256(signed.side()).to_string();
-        if request
-            .follows
-            .as_ref()
-            .is_some_and(|shown| *shown != follows)
-        {
-            return Err(PeeringError::State(
-                "this side's statement has changed since the changes were shown: look at them again"
-                    .to_owned(),
-            ));
-        }
-        let proposed = signed.amendments(signed.side()).proposed();
-        let target = Bytes::from(node.keys.target_root().to_vec());
-        let in_force = &signed.ours().root;
-        let mut statement = match node.keys.manifest_under(in_force) {
-            Some(_) => restated(node, in_force, signed.ours(), request)?,
-            // A partner that was not waited for goes by a root that is forgotten.
-            None => restated(node, &target, signed.ours(), request)?,
-        };
-        let announces = proposed.is_some_and(|proposed| proposed.statement().root == target);
-        if announces && !signed.ours().only_tightens_to(&statement) {
-            // It takes the place of that proposal, and has to say what that said.
-            statement = restated(node, &target, signed.ours(), request)?;
-        }
-        if signed.ours().changes_to(&statement).is_empty() && proposed.is_none() {
-            return Err(PeeringError::Statement(
-                "this changes nothing of what is stated already".to_owned(),
-            ));
-        }
-        Self::stating(node, agreement, statement, now_ms)
-    }
-
-    /// With this statement in the place of the one in force.
-    pub(super) fn stating(
-        node: &Node,
-        agreement: Agreement,
-        statement: Statement,
-        now_ms: u64,
-    ) -> Result<Self, PeeringError> {
-        let server = agreement.partner().clone();
-        let signed = agreement.signed().ok_or_else(|| not_in_force(&server))?;
-        let follows = signed.document_sha256(signed.side()).to_string();
-        let changes = lines(&signed.ours().changes_to(&statement));
-        let amendment =
-            signed.amendment(statement, &node.keys.issuing_key(), node.random.as_ref())?;
-        let (agreement, effect) = agreement
-            .change(|signed| signed.amend(amendment.clone(), now_ms))
-            .map_err(|rejected| rejected.error)?;
-        Ok(Self {
-            agreement,
-            amendment,
-            effect: match effect {
-                Effect::InForce => AmendmentEffect::InForce,
-                Effect::Proposed | Effect::Known => AmendmentEffect::Proposed,
-            },
-            follows,
-            changes,
-        })
-    }
-
-    /// The peer's record with it; the partner is told in the background.
-    pub(super) fn change<T>(
-        &self,
-        mut record: PeerRecord,
-        action: &'static str,
-        answer: T,
-    ) -> Result<Change<T>, PeeringError> {
-        push(
-            &mut record.outgoing,
-            OutgoingKind::Amendment,
-            self.amendment.bytes(),
-        )?;
-        Ok(Change {
-            record: PeerRecord {
-                current: Some(self.agreement.record()),
-                ..record
-            },
-            action,
-            detail: detail(&self.amendment, &self.changes),
-            answer,
-        })
-    }
-
-    fn answer(&self, document: Option<String>) -> Amended {
-        Amended {
-            effect: self.effect,
-            serial: self.amendment.statement().serial,
-            follows: self.follows.clone(),
-            changes: self.changes.clone(),
-            document,
-            warnings: Vec::new(),
-        }
-    }
-}
-
 /// Consents to exactly the amendment that was read: it is in force from now on, and the partner is told in
 /// the background. Returns the consent as text.
 pub async fn consent(
@@ -192,7 +81,7 @@ pub async fn consent(
     let confirmed = request.fingerprint.as_deref();
     let confirmed = confirmed.map(parse_fingerprint).transpose()?;
     change(node, actor, server, |found| {
-        let (mut record, agreement) = current(found, server)?;
+        let (record, agreement) = current(found, server)?;
         let agreement = standing(agreement, server, now_ms)?;
         let read = proposed(&agreement, server, &request.amendment)?;
         let signed = agreement.signed().ok_or_else(|| not_in_force(server))?;
@@ -203,34 +92,47 @@ pub async fn consent(
             )));
         }
         let read = detail(read, &differences(&agreement, read));
-        let (agreement, consent) = agreement
-            .change(|signed| {
-                let manifest = root::own_manifest(node, &signed);
-                signed.consent(
-                    confirmed.as_ref(),
-                    &manifest,
-                    &node.keys.issuing_key(),
-                    node.random.as_ref(),
-                    now_ms,
-                )
-            })
-            .map_err(|rejected| rejected.error)?;
-        push(&mut record.outgoing, OutgoingKind::Consent, consent.bytes())?;
-        let manifest = agreement
-            .signed()
-            .and_then(|signed| newest_after_consent(&record, signed, now_ms));
+        let (record, consent) = consenting(node, record, agreement, confirmed.as_ref(), now_ms)?;
         Ok(Ok(Change {
-            record: PeerRecord {
-                current: Some(agreement.record()),
-                manifest: manifest.or_else(|| record.manifest.clone()),
-                ..record
-            },
+            record,
             action: "peer.consented",
             detail: read,
             answer: consent.to_armor(),
         }))
     })
     .await
+}
+
+/// The record once we have consented to what the partner proposes; the partner is told in the background.
+pub(super) fn consenting(
+    node: &Node,
+    mut record: PeerRecord,
+    agreement: Agreement,
+    confirmed: Option<&Fingerprint>,
+    now_ms: u64,
+) -> Result<(PeerRecord, Consent), PeeringError> {
+    let (agreement, consent) = agreement
+        .change(|signed| {
+            let manifest = root::own_manifest(node, &signed);
+            signed.consent(
+                confirmed,
+                &manifest,
+                &node.keys.issuing_key(),
+                node.random.as_ref(),
+                now_ms,
+            )
+        })
+        .map_err(|rejected| rejected.error)?;
+    push(&mut record.outgoing, OutgoingKind::Consent, consent.bytes())?;
+    let manifest = agreement
+        .signed()
+        .and_then(|signed| newest_after_consent(&record, signed, now_ms));
+    let record = PeerRecord {
+        current: Some(agreement.record()),
+        manifest: manifest.or_else(|| record.manifest.clone()),
+        ..record
+    };
+    Ok((record, consent))
 }
 
 /// The newest manifest to keep once we have consented; `None`: the stored one, of a root before, counts as
@@ -344,6 +246,9 @@ pub(super) async fn take_amendment(
         let signed = agreement.signed().ok_or_else(|| not_in_force(server))?;
         let consented = consented_of(signed);
         let undone = before.filter(|before| Some(*before) != consented.map(Consent::sha256));
+        if let (Some(renewal), true) = (&mut record.renewal, undone.is_some()) {
+            renewal.theirs = false;
+        }
         // A consent to what this amendment has overtaken is worth nothing any more.
         record.outgoing.retain(|waits| {
             let bytes = Some(&waits.bytes);
@@ -367,7 +272,10 @@ pub(super) async fn take_amendment(
             answer: (),
         }))
     })
-    .await
+    .await?;
+    // It may state what a charter says that was signed here: then nobody needs to be asked.
+    consortium::catch_up(node, server).await?;
+    Ok(())
 }
 
 /// Our consent to the partner's amendment in force.
@@ -419,7 +327,7 @@ pub async fn consent_from(
 ) -> Result<(), PeeringError> {
     let actor = Actor::Peer(peer.clone());
     let taken = match Consent::decode(document).map_err(PeeringError::from) {
-        Ok(consent) => match root::wait_for_what_was_signed_before(node, peer) {
+        Ok(consent) => match root::wait_for_what_was_signed_before(node, peer, &consent) {
             Ok(()) => take_consent(node, &actor, peer, consent).await,
             Err(error) => return Err(error),
         },
@@ -444,7 +352,7 @@ pub(super) async fn take_consent(
     }
     let now_ms = node.clock.now_ms();
     change(node, actor, server, |found| {
-        let (record, agreement) = current(found, server)?;
+        let (mut record, agreement) = current(found, server)?;
         let agreement = standing(agreement, server, now_ms)?;
         by_current_keys(&record, &agreement, &consent.body().manifest)?;
         let before = agreement.clone();
@@ -453,13 +361,18 @@ pub(super) async fn take_consent(
         if agreement == before {
             return Ok(Err(()));
         }
+        let taken = consent.body().amendment_sha256;
+        let by = consortium::settle(&mut record, taken, OurHalf::InForce);
         Ok(Ok(Change {
             record: PeerRecord {
                 current: Some(agreement.record()),
                 ..record
             },
             action: "peer.consented-by-partner",
-            detail: format!("amendment {}", consent.body().amendment_sha256),
+            detail: match by {
+                Some(charter) => format!("amendment {taken}, which states charter {charter}"),
+                None => format!("amendment {taken}"),
+            },
             answer: (),
         }))
     })
@@ -527,29 +440,4 @@ fn proposed<'a>(
             "{server} proposes something else by now: read it with `hsctl peer show {server}`"
         )))
     }
-}
-
-/// What an amendment changes of its maker's statement in force.
-fn differences(agreement: &Agreement, amendment: &Amendment) -> Vec<String> {
-    let before = agreement.signed().and_then(|signed| {
-        let side = signed.side_of(&amendment.statement().from)?;
-        Some(signed.statement_of(side))
-    });
-    before.map_or_else(Vec::new, |before| {
-        lines(&before.changes_to(amendment.statement()))
-    })
-}
-
-fn lines(changes: &[Difference]) -> Vec<String> {
-    changes.iter().map(ToString::to_string).collect()
-}
-
-/// For the audit log.
-fn detail(amendment: &Amendment, changes: &[String]) -> String {
-    format!(
-        "statement {}, SHA-256 {}: {}",
-        amendment.statement().serial,
-        amendment.sha256(),
-        changes.join("; ")
-    )
 }

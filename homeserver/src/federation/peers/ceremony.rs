@@ -4,6 +4,7 @@
 //! signed; the numbering of the link goes on. After an agreement has ended, a new one starts a new
 //! link epoch over an empty outbox.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -341,6 +342,9 @@ pub(super) fn in_force(record: PeerRecord, active: Active, now_ms: u64) -> PeerR
         ceremony: None,
         outgoing: Vec::new(),
         warned: None,
+        // What renewed, or narrowed, the agreement before says nothing of this one.
+        renewal: None,
+        narrowed: BTreeMap::new(),
         link_epoch: if goes_on {
             record.link_epoch
         } else {

@@ -8,11 +8,12 @@ use federation_proto::ids::ServerName;
 
 use super::ceremony::note_refused;
 use super::change::{Change, change};
+use super::consortium;
 use super::error::PeeringError;
 use super::standing::{by_current_keys, current};
 use crate::audit::Actor;
 use crate::node::Node;
-use crate::store::peer::PeerRecord;
+use crate::store::peer::{OurHalf, PeerRecord};
 
 /// Takes a declaration that the peer itself has brought.
 pub async fn declaration_from(
@@ -71,6 +72,7 @@ pub(super) async fn take_declaration(
             (Decided::Resumed, agreement) => (agreement, "peer.resumed-by-partner"),
             (Decided::Refused(amendment), agreement) => {
                 detail = format!("amendment {amendment}: {}", body.reason);
+                consortium::settle(&mut record, amendment, OurHalf::Refused);
                 (agreement, "peer.amendment-refused-by-partner")
             }
             (Decided::Revoked, _) => {

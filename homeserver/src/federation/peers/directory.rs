@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use federation_proto::ids::ServerName;
+use federation_proto::hash::Digest;
+use federation_proto::ids::{ConsortiumId, ServerName};
 use federation_proto::manifest::{FormerRoot, Manifest};
 use federation_proto::refusal::{Refusal, RefusalCode};
 use homeserver_api::admin::{Operation, PeerState};
@@ -18,7 +19,7 @@ use homeserver_api::attributes::MessageAttributes;
 use super::view;
 use crate::node::Node;
 use crate::policy::{self, Agreement, Direction, Link};
-use crate::store::peer::OutgoingDocument;
+use crate::store::peer::{OutgoingDocument, Renewal};
 use crate::store::{Key, Precondition, StoreError, Value, agreement_serial, peer};
 use crate::tls::PeerAnchor;
 
@@ -46,6 +47,8 @@ pub struct PeerView {
     pub our_root: Option<Bytes>,
     /// The root of ours in an amendment that waits for the peer's consent.
     pub(super) our_proposed_root: Option<Bytes>,
+    /// SHA-256 of that amendment.
+    pub(super) our_proposal: Option<Digest>,
     /// The newest of the peer's key manifests; `None` while only we have signed.
     pub manifest: Option<Arc<Manifest>>,
     /// Where the peer is reached, `host:port` each.
@@ -68,7 +71,26 @@ pub struct PeerView {
     pub ended: Option<Ended>,
     /// The last warning of the agreement's end.
     pub(super) warned: Option<(u64, u16)>,
+    /// The charter that the agreement follows from; `None`: the two have made it themselves.
+    pub chartered: Option<Chartered>,
     pub(super) serial: (Key, Option<Value>),
+}
+
+/// What an agreement that stands has to do with a consortium.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chartered {
+    /// Which.
+    pub consortium: ConsortiumId,
+    /// What it was called in the charter that the agreement follows from.
+    pub name: String,
+    /// Counts the consortium's charters: which of them that is.
+    pub serial: u64,
+    /// How far it is with the charter that renews it.
+    pub renewal: Option<Renewal>,
+    /// Whether both halves of that are in force.
+    pub renewed: bool,
+    /// Whether something is to do for it here, if the newest charter says so.
+    pub due: bool,
 }
 
 /// The end of an agreement that was revoked.

@@ -6,6 +6,7 @@ use federation_proto::agreement::Agreement;
 use federation_proto::ids::ServerName;
 
 use super::change::{Change, change};
+use super::consortium;
 use super::directory::PeerView;
 use super::error::PeeringError;
 use super::standing::{current, moved};
@@ -35,6 +36,7 @@ pub async fn warn(node: &Arc<Node>, peer: &PeerView) -> Result<(), StoreError> {
     if peer.warned == Some((peer.agreement.expires_ms, days)) {
         return Ok(());
     }
+    let prospect = consortium::prospect(node, peer).await?;
     let warned = change(node, &Actor::System, &peer.server, |found| {
         let (record, agreement) = current(found, &peer.server)?;
         let expires_ms = match &agreement {
@@ -56,9 +58,11 @@ pub async fn warn(node: &Arc<Node>, peer: &PeerView) -> Result<(), StoreError> {
                 ..record
             },
             action: "peer.expires-soon",
-            detail: match days {
-                1 => "within 1 day".to_owned(),
-                days => format!("within {days} days"),
+            detail: match (days, &prospect) {
+                (1, None) => "within 1 day".to_owned(),
+                (1, Some(prospect)) => format!("within 1 day. {prospect}"),
+                (days, None) => format!("within {days} days"),
+                (days, Some(prospect)) => format!("within {days} days. {prospect}"),
             },
             answer: (),
         }))

@@ -13,11 +13,12 @@ use federation_proto::ids::ServerName;
 use federation_proto::manifest::{self, Manifest};
 use homeserver_api::keys::{PartnerRoot, PartnerRootStanding, RootStatus, SwitchRootRequest};
 
-use super::amendments::{Prepared, standing as in_standing};
+use super::amendments::standing as in_standing;
 use super::ceremony::parse_fingerprint;
 use super::change::change;
 use super::directory::PeerView;
 use super::error::PeeringError;
+use super::prepared::Prepared;
 use super::standing::{current, not_in_force};
 use super::statement::under;
 use crate::audit::Actor;
@@ -240,14 +241,20 @@ pub(super) fn has_to_wait(node: &Node, signed: &Signed, amendment: &Amendment) -
 }
 
 /// From a consent to our new root on, its maker takes nothing that we have signed under the former one, once it knows
-/// that the consent has arrived. So what still waits for it is delivered first.
+/// that the consent has arrived. So what still waits for it is delivered first. Consents to anything else change nothing
+/// of that.
 pub(super) fn wait_for_what_was_signed_before(
     node: &Node,
     server: &ServerName,
+    consent: &Consent,
 ) -> Result<(), PeeringError> {
     let Some(peer) = node.peers.get(server) else {
         return Ok(());
     };
+    let is_to_the_proposal = peer.our_proposal == Some(consent.body().amendment_sha256);
+    if !is_to_the_proposal || peer.our_proposed_root == peer.our_root {
+        return Ok(());
+    }
     let under_target = node.keys.manifest_under(&node.keys.target_root());
     let by = |document: &OutgoingDocument| {
         let bytes = document.bytes.clone();

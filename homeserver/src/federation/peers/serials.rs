@@ -5,13 +5,13 @@ use federation_proto::ids::ServerName;
 use http::HeaderMap;
 
 use super::directory::Directory;
-use crate::federation::paths::{MANIFEST_KNOWN_HEADER, MANIFEST_SERIAL_HEADER};
+use crate::federation::paths::{self, MANIFEST_KNOWN_HEADER, MANIFEST_SERIAL_HEADER};
 use crate::node::Node;
 
 impl Directory {
     /// What `server` says: a newer manifest of it than the known one is fetched.
     pub fn hear_serials(&self, node: &Node, server: &ServerName, headers: &HeaderMap) {
-        let number = |name| -> Option<u64> { headers.get(name)?.to_str().ok()?.parse().ok() };
+        let number = |name| paths::number(headers, name);
         if let Some(known) = number(MANIFEST_KNOWN_HEADER) {
             node.links.knows_our_manifest(server, known);
         }

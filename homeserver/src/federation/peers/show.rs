@@ -6,6 +6,7 @@ use federation_proto::ids::ServerName;
 use homeserver_api::admin::{PeerDetail, PeerSummary};
 
 use super::amendments::proposal;
+use super::consortium;
 use super::directory::PeerView;
 use super::error::PeeringError;
 use super::expiry::due;
@@ -16,10 +17,11 @@ use crate::store::{StoreError, peer};
 /// All peers, by name.
 pub async fn summaries(node: &Node) -> Result<Vec<PeerSummary>, StoreError> {
     let peers = peer::all(&node.store).await?;
-    peers
-        .iter()
-        .map(|(server, record)| Ok(summary(node, &view::of(server, record)?)))
-        .collect()
+    let mut summaries = Vec::with_capacity(peers.len());
+    for (server, record) in &peers {
+        summaries.push(summary(node, &view::of(server, record)?).await?);
+    }
+    Ok(summaries)
 }
 
 /// One peer in full.
@@ -45,6 +47,11 @@ pub async fn detail(node: &Node, server: &ServerName) -> Result<PeerDetail, Peer
     }
     let signed = shown.and_then(Agreement::signed);
     lines.extend(signed.into_iter().flat_map(told));
+    lines.extend(
+        signed
+            .into_iter()
+            .flat_map(|signed| consortium::lines(signed, &record)),
+    );
     let waiting = record.outgoing.len();
     if waiting > 0 {
         lines.push(match waiting {
@@ -53,7 +60,7 @@ pub async fn detail(node: &Node, server: &ServerName) -> Result<PeerDetail, Peer
         });
     }
     Ok(PeerDetail {
-        summary: summary(node, &view),
+        summary: summary(node, &view).await?,
         fingerprint: (!view.root.is_empty()).then(|| Fingerprint::of_root(&view.root).to_string()),
         endpoints: view.endpoints.clone(),
         lines,
@@ -64,25 +71,34 @@ pub async fn detail(node: &Node, server: &ServerName) -> Result<PeerDetail, Peer
 }
 
 /// What an administrator should look at, of all peers.
-pub fn warnings(node: &Node) -> Vec<String> {
+pub async fn warnings(node: &Node) -> Result<Vec<String>, StoreError> {
     let now_ms = node.clock.now_ms();
-    let all = node.peers.all();
-    all.iter()
-        .flat_map(|peer| peer_warnings(node, peer, now_ms))
-        .collect()
+    let mut warnings = Vec::new();
+    for peer in node.peers.all() {
+        warnings.extend(peer_warnings(node, &peer, now_ms).await?);
+    }
+    Ok(warnings)
 }
 
-fn peer_warnings(node: &Node, view: &PeerView, now_ms: u64) -> Vec<String> {
+async fn peer_warnings(
+    node: &Node,
+    view: &PeerView,
+    now_ms: u64,
+) -> Result<Vec<String>, StoreError> {
     let mut warnings = Vec::new();
     let server = &view.server;
     if view.is_signed() {
-        warnings.extend(match due(view.agreement.expires_ms, now_ms) {
-            Some(1) => Some(format!("The agreement with {server} ends within 1 day.")),
-            Some(days) => Some(format!(
-                "The agreement with {server} ends within {days} days."
-            )),
-            None => None,
-        });
+        if let Some(days) = due(view.agreement.expires_ms, now_ms) {
+            let mut warning = match days {
+                1 => format!("The agreement with {server} ends within 1 day."),
+                days => format!("The agreement with {server} ends within {days} days."),
+            };
+            if let Some(prospect) = consortium::prospect(node, view).await? {
+                warning.push(' ');
+                warning.push_str(&prospect);
+            }
+            warnings.push(warning);
+        }
         if view.proposed {
             warnings.push(format!(
                 "{server} proposes an amendment that waits for an answer."
@@ -98,7 +114,7 @@ fn peer_warnings(node: &Node, view: &PeerView, now_ms: u64) -> Vec<String> {
              sends it under new numbers."
         ));
     }
-    warnings
+    Ok(warnings)
 }
 
 /// What the partner has told us.
@@ -136,14 +152,14 @@ fn reason(shown: &Agreement, partner: &ServerName) -> Option<String> {
     }
 }
 
-fn summary(node: &Node, view: &PeerView) -> PeerSummary {
-    PeerSummary {
+async fn summary(node: &Node, view: &PeerView) -> Result<PeerSummary, StoreError> {
+    Ok(PeerSummary {
         server: view.server.clone(),
         state: view.state,
         reachable: node.links.status(&view.server).reachable.map(Into::into),
-        warnings: peer_warnings(node, view, node.clock.now_ms()),
+        warnings: peer_warnings(node, view, node.clock.now_ms()).await?,
         expires_ms: (view.agreement.expires_ms != 0).then_some(view.agreement.expires_ms),
-    }
+    })
 }
 
 fn lines(shown: &Agreement) -> Vec<String> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use federation_proto::agreement::{Agreement, Decided, Declaration};
 use federation_proto::ids::ServerName;
-use federation_proto::manifest::{self, Manifest};
+use federation_proto::manifest::{self, Manifest, ManifestError};
 
 use super::change::{Change, Found, change};
 use super::error::PeeringError;
@@ -206,10 +206,7 @@ async fn take_checked_manifest(
     let unverified = manifest::decode(bytes).map_err(|error| document(&error))?;
     let under = |known: &Manifest| {
         let root = known.identity().root();
-        unverified
-            .clone()
-            .verify(server, root, Some(known), now_ms)
-            .map_err(|error| document(&error))
+        unverified.clone().verify(server, root, Some(known), now_ms)
     };
     // As long as the partner may not know of our consent to its new root, it shows the keys of the one before.
     let before = view
@@ -217,25 +214,23 @@ async fn take_checked_manifest(
         .as_deref()
         .map(|known| (known, under(known)));
     let (known, taken) = match before {
-        Some((before, Ok(taken))) => (before, taken),
-        _ => (known.as_ref(), under(&known)?),
+        None => (
+            known.as_ref(),
+            under(&known).map_err(|error| document(&error))?,
+        ),
+        Some((former, Ok(taken))) => (former, taken),
+        Some((_, Err(by_former))) => match under(&known) {
+            Ok(taken) => (known.as_ref(), taken),
+            // It is of the former root, so what is wrong with it is what that says.
+            Err(ManifestError::Certificate(_)) => return Err(document(&by_former)),
+            Err(error) => return Err(document(&error)),
+        },
     };
     let root = known.identity().root();
     if taken.serial() > known.serial() {
         let new_issuer = taken.body().issuing_certificate != known.body().issuing_certificate;
-        let Some(left) = node.links.take_manifest(server, new_issuer, now_ms) else {
-            return Err(PeeringError::NotYet(format!(
-                "{server} has changed its keys {MANIFESTS_AT_ONCE_MAX} times: from then on one manifest in \
-                 {} minutes is taken",
-                MANIFEST_EVERY_MS / 60_000
-            )));
-        };
-        let often = if left == 0 {
-            ": it changes its keys often, the next is taken in a few minutes"
-        } else {
-            ""
-        };
         let actor = Actor::Peer(server.clone());
+        let mut budget = None;
         change(node, &actor, server, |found| {
             let (record, _) = current(found, server)?;
             let stored = record.manifest.as_ref();
@@ -244,6 +239,20 @@ async fn take_checked_manifest(
                 // Another one came meanwhile.
                 return Ok(Err(()));
             }
+            // Spent once, however often the record changes meanwhile, and not for what is known already.
+            let left = match budget {
+                Some(left) => left,
+                None => node
+                    .links
+                    .take_manifest(server, new_issuer, now_ms)
+                    .ok_or_else(|| too_often(server))?,
+            };
+            budget = Some(left);
+            let often = if left == 0 {
+                ": it changes its keys often, the next is taken in a few minutes"
+            } else {
+                ""
+            };
             Ok(Ok(Change {
                 record: PeerRecord {
                     manifest: Some(StoredManifest {
@@ -260,6 +269,13 @@ async fn take_checked_manifest(
         .await?;
     }
     Ok(Arc::new(taken))
+}
+
+fn too_often(server: &ServerName) -> PeeringError {
+    PeeringError::NotYet(format!(
+        "{server} has changed its keys {MANIFESTS_AT_ONCE_MAX} times: from then on one manifest in {} minutes is taken",
+        MANIFEST_EVERY_MS / 60_000
+    ))
 }
 
 /// Signs what was decided, for the partner. Deciding must not fail for want of a signature: without one

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use federation_proto::agreement::{self, Agreement as Stored, Grants, Papers, Signed, State};
+use federation_proto::agreement::{
+    self, Agreement as Stored, Amendment, Grants, Papers, Signed, State,
+};
 use federation_proto::ids::ServerName;
 use federation_proto::manifest::{self, Manifest};
 use homeserver_api::admin::{Grant, Operation, PeerState};
 
-use super::directory::{Ended, PeerView, WaitingBounds};
+use super::directory::{Chartered, Ended, PeerView, WaitingBounds};
 use crate::policy::{Agreement, Standing};
-use crate::store::peer::{PeerRecord, StoredManifest};
+use crate::store::peer::{OurHalf, PeerRecord, Renewal, StoredManifest};
 use crate::store::{StoreError, agreement_serial};
 use crate::tls::PeerAnchor;
 
@@ -85,6 +87,8 @@ pub(super) fn of(server: &ServerName, record: &PeerRecord) -> Result<PeerView, S
         .signed()
         .and_then(|signed| former(server, signed, record));
     let to_deliver = shown.signed().filter(|_| record.to_deliver);
+    let signed = restored.current.as_ref().and_then(Stored::signed);
+    let our_proposal = signed.and_then(|signed| signed.amendments(signed.side()).proposed());
     Ok(PeerView {
         server: server.clone(),
         state: state(shown),
@@ -100,12 +104,8 @@ pub(super) fn of(server: &ServerName, record: &PeerRecord) -> Result<PeerView, S
             .map(|manifest| anchor(manifest.identity().root().to_vec(), manifest)),
         former_manifest: former,
         our_root: signed_root(&restored),
-        our_proposed_root: restored
-            .current
-            .as_ref()
-            .and_then(Stored::signed)
-            .and_then(|signed| signed.amendments(signed.side()).proposed())
-            .map(|proposed| proposed.statement().root.clone()),
+        our_proposed_root: our_proposal.map(|proposed| proposed.statement().root.clone()),
+        our_proposal: our_proposal.map(Amendment::sha256),
         endpoints: known.map_or_else(Vec::new, |known| known.endpoints),
         manifest,
         link_epoch: record.link_epoch,
@@ -116,6 +116,7 @@ pub(super) fn of(server: &ServerName, record: &PeerRecord) -> Result<PeerView, S
             .map(|signed| signed.countersignature().bytes().clone()),
         outgoing: record.outgoing.clone(),
         warned: record.warned,
+        chartered: shown.signed().and_then(|signed| chartered(signed, record)),
         proposed: shown.signed().is_some_and(|signed| {
             let theirs = signed.amendments(signed.side().other());
             theirs.proposed().is_some()
@@ -150,6 +151,35 @@ pub(super) fn anchor(root: Vec<u8>, manifest: &Manifest) -> PeerAnchor {
 fn signed_root(restored: &Restored) -> Option<Bytes> {
     let signed = restored.current.as_ref()?.signed()?;
     Some(signed.ours().root.clone())
+}
+
+/// Which charter the agreement follows from, and how far it is with a later one.
+pub(super) fn chartered(signed: &Signed, record: &PeerRecord) -> Option<Chartered> {
+    let charter = signed.chartered()?;
+    let renewal = record.renewal.clone();
+    let proposed = |side| signed.amendments(side).proposed();
+    let (ours, theirs) = (proposed(signed.side()), proposed(signed.side().other()));
+    let lost = match renewal.as_ref().map(|renewal| renewal.ours) {
+        Some(OurHalf::Due) => true,
+        Some(OurHalf::Proposed(made)) => ours.is_none_or(|ours| *ours.sha256().as_bytes() != made),
+        Some(OurHalf::InForce | OurHalf::Refused) | None => false,
+    };
+    Some(Chartered {
+        consortium: charter.consortium,
+        name: charter.name,
+        serial: charter.serial,
+        renewed: renewal.as_ref().is_some_and(|renewal| {
+            renewal.ours == OurHalf::InForce && has_renewed(signed.theirs(), renewal)
+        }),
+        // A charter may have been signed since the one that it is with.
+        due: lost || theirs.is_some(),
+        renewal,
+    })
+}
+
+/// Whether the partner's statement is as the charter has it.
+pub(super) fn has_renewed(theirs: &agreement::Statement, renewal: &Renewal) -> bool {
+    renewal.theirs || theirs.expires_ms == renewal.expires_ms
 }
 
 /// The newest keys under the root that we consented away, while the peer may not know of our consent: it shows that

@@ -67,7 +67,8 @@ pub(crate) enum ConsortiumCommand {
         #[command(flatten)]
         output: DocumentOutput,
     },
-    /// Step 5, at each: make a peer of every member who has signed. May be repeated as signatures come.
+    /// Step 5, at each: make a peer of every member who has signed, and let the agreements that a former charter has
+    /// made go on by this one. May be repeated as signatures come.
     Join {
         /// The charter with the signatures (`-`: standard input).
         document: PathBuf,

@@ -162,6 +162,20 @@ fn sheet(summary: &CharterSummary) -> String {
             text.push_str("\n    ");
             text.push_str(line);
         }
+        if !member.changes.is_empty() {
+            text.push_str("\n    It goes on with our agreement, and changes in it:");
+        }
+        for change in &member.changes {
+            text.push_str("\n      ");
+            text.push_str(change);
+        }
+    }
+    for left_out in &summary.left_out {
+        text.push_str(&format!(
+            "\n\n{} is no member any more: our agreement with it ends {}, unless you amend it.",
+            left_out.server,
+            instant_and_distance(left_out.expires_ms)
+        ));
     }
     text
 }
@@ -183,6 +197,8 @@ fn pairs(joined: &Joined) -> String {
         let outcome = match pair.outcome {
             JoinOutcome::Made => "made",
             JoinOutcome::Known => "known",
+            JoinOutcome::Renewed => "renewed",
+            JoinOutcome::Renewing => "renewing",
             JoinOutcome::Kept => "kept",
             JoinOutcome::NotSigned => "not signed",
             JoinOutcome::Left => "left",

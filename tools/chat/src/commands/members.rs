@@ -1,12 +1,13 @@
-//! `chat add`, `chat remove` and `chat role`.
+//! `chat add`, `chat remove`, `chat role`, `chat members`, `chat rename` and `chat leave`.
 
 use serde_json::json;
 
-use crate::cli::{Common, Members, RoleOf};
+use crate::cli::{Common, Members, OneRoom, Rename, RoleOf};
 use crate::commands::{in_time, with_session};
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::place;
 use crate::show::output::Output;
+use crate::show::safe;
 
 pub(super) async fn add(common: &Common, arguments: &Members, output: &Output) -> Result {
     with_session(common, output, async |client| {
@@ -37,6 +38,72 @@ pub(super) async fn role(common: &Common, arguments: &RoleOf, output: &Output) -
         in_time(common, "Changing", client.set_role(room, address, role)).await?;
         output.object(&json!({"type": "role", "room": room, "address": address, "role": role}))?;
         output.line(&format!("{address} is {role} of the conversation now."))
+    })
+    .await
+}
+
+pub(super) async fn list(common: &Common, arguments: &OneRoom, output: &Output) -> Result {
+    with_session(common, output, async |client| {
+        let id = place::require(client, &arguments.room).await?;
+        let rooms = client.rooms().await?;
+        let room = rooms.iter().find(|room| room.room == id);
+        let room = room.ok_or_else(|| {
+            Failure::new(
+                "unknown-room",
+                "You are not in that conversation.".to_owned(),
+            )
+        })?;
+        for address in &room.addresses {
+            let devices = room
+                .members
+                .iter()
+                .filter(|m| m.address == *address)
+                .count();
+            let role = room.roles.get(address);
+            let acts = room.acting_owner.as_ref() == Some(address);
+            output.object(&json!({
+                "type": "participant",
+                "room": room.room,
+                "address": address,
+                "role": role,
+                "acting_owner": acts,
+                "devices": devices,
+            }))?;
+            let role = role.map_or_else(String::new, |role| format!("  {role}"));
+            let acts = if acts {
+                ", acts as owner: none is left"
+            } else {
+                ""
+            };
+            let of = if devices == 1 { "device" } else { "devices" };
+            output.line(&format!("{address}{role}{acts}  {devices} {of}"))?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+pub(super) async fn rename(common: &Common, arguments: &Rename, output: &Output) -> Result {
+    with_session(common, output, async |client| {
+        let room = place::require(client, &arguments.room).await?;
+        let name = &arguments.name;
+        in_time(common, "Renaming", client.rename(room, name)).await?;
+        output.object(&json!({"type": "renamed", "room": room, "name": name}))?;
+        output.line(&match name.as_str() {
+            "" => "The conversation has no name now.".to_owned(),
+            name => format!("The conversation is called “{}” now.", safe::one_line(name)),
+        })
+    })
+    .await
+}
+
+pub(super) async fn leave(common: &Common, arguments: &OneRoom, output: &Output) -> Result {
+    with_session(common, output, async |client| {
+        let room = place::require(client, &arguments.room).await?;
+        in_time(common, "Leaving", client.leave(room)).await?;
+        output.object(&json!({"type": "left", "room": room}))?;
+        output
+            .line("You have left the conversation. What you have read stays here until it expires.")
     })
     .await
 }

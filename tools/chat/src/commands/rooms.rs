@@ -10,6 +10,7 @@ use crate::device;
 use crate::failure::Result;
 use crate::show::message::Reader;
 use crate::show::output::Output;
+use crate::show::safe;
 
 /// Digits of a room's id in the list.
 const ID_DIGITS: usize = 8;
@@ -37,6 +38,7 @@ async fn list(client: &Client, output: &Output) -> Result {
             "room": room.room,
             "hub": room.hub,
             "epoch": room.epoch,
+            "name": room.name,
             "addresses": room.addresses,
             "roles": room.roles,
             "devices": room.members.len(),
@@ -75,7 +77,11 @@ async fn list(client: &Client, output: &Output) -> Result {
 
 fn line(reader: &Reader, room: &Room, last: Option<&Message>, output: &Output) -> String {
     let id: String = room.room.to_string().chars().take(ID_DIGITS).collect();
-    let names = output.paint.strong(&label(reader, room));
+    let names = match room.name.as_str() {
+        "" => label(reader, room),
+        name => format!("“{}” ({})", safe::one_line(name), label(reader, room)),
+    };
+    let names = output.paint.strong(&names);
     let hub = output.paint.faint(&format!("ordered by {}", room.hub));
     let last = last.map_or_else(
         || "no messages".to_owned(),

@@ -42,7 +42,13 @@ pub(crate) fn object(event: &Event) -> Value {
             room,
             added,
             removed,
-        } => json!({"type": "members-changed", "room": room, "added": added, "removed": removed}),
+            left,
+        } => json!({
+            "type": "members-changed", "room": room, "added": added, "removed": removed, "left": left,
+        }),
+        Event::RoomRenamed { room, name } => {
+            json!({"type": "room-renamed", "room": room, "name": name})
+        }
         Event::RoomLeft { room } => json!({"type": "room-left", "room": room}),
         Event::Deleted { room, message } => {
             json!({"type": "deleted", "room": room, "message": message})
@@ -50,8 +56,8 @@ pub(crate) fn object(event: &Event) -> Value {
         Event::Unreadable { room, reason } => {
             json!({"type": "unreadable", "room": room, "reason": reason})
         }
-        Event::RoomOutOfStep { room, reason } => {
-            json!({"type": "room-out-of-step", "room": room, "reason": reason})
+        Event::RoomOutOfStep { room, reason, by } => {
+            json!({"type": "room-out-of-step", "room": room, "reason": reason, "by": by})
         }
         Event::RoomResynced {
             room,
@@ -124,11 +130,18 @@ pub(crate) fn news(event: &Event, clock: LocalClock) -> Option<String> {
             retry_in.as_secs().max(1)
         )),
         Event::RoomJoined { .. } => Some("You are in a new conversation.".to_owned()),
-        Event::RoomLeft { .. } => Some("You were removed from the conversation.".to_owned()),
-        Event::MembersChanged { added, removed, .. } => {
+        Event::RoomLeft { .. } => Some("You are out of the conversation.".to_owned()),
+        Event::MembersChanged {
+            added,
+            removed,
+            left,
+            ..
+        } => {
             let mut changes: Vec<String> = Vec::new();
             changes.extend(added.iter().map(|who| format!("{} joined", who.address)));
-            changes.extend(removed.iter().map(|who| format!("{} left", who.address)));
+            changes.extend(left.iter().map(|address| format!("{address} left")));
+            let others = removed.iter().filter(|who| !left.contains(&who.address));
+            changes.extend(others.map(|who| format!("a device of {} was removed", who.address)));
             changes.dedup();
             (!changes.is_empty()).then(|| format!("{}.", changes.join(", ")))
         }
@@ -142,11 +155,26 @@ pub(crate) fn news(event: &Event, clock: LocalClock) -> Option<String> {
             "A message could not be read and was put aside: {}.",
             safe::one_line(reason)
         )),
-        Event::RoomOutOfStep { reason, .. } => Some(format!(
-            "This device has fallen out of step with the conversation ({}). It comes back by itself; \
-             what you write waits.",
-            safe::one_line(reason)
+        Event::RoomRenamed { name, .. } if name.is_empty() => {
+            Some("The conversation has no name any more.".to_owned())
+        }
+        Event::RoomRenamed { name, .. } => Some(format!(
+            "The conversation is called “{}” now.",
+            safe::one_line(name)
         )),
+        Event::RoomOutOfStep { reason, by, .. } => {
+            let by = by.as_ref().map_or_else(String::new, |by| {
+                format!(
+                    " The change that can't be taken in was made by {by}: when that happens again, an owner can \
+                     remove him."
+                )
+            });
+            Some(format!(
+                "This device has fallen out of step with the conversation ({}). It comes back by itself; \
+                 what you write waits.{by}",
+                safe::one_line(reason)
+            ))
+        }
         Event::RoomResynced {
             from_ms, until_ms, ..
         } if from_ms == until_ms => {
@@ -226,6 +254,10 @@ fn devices(
             names(removed)
         ));
     }
+    if told.is_empty() {
+        // One that came and went while this device was away.
+        told.push(format!("{address}'s devices have changed"));
+    }
     let mut told = format!("{}. Your safety number has changed.", told.join("; "));
     if !unconfirmed.is_empty() {
         told.push_str(&format!(
@@ -295,6 +327,41 @@ mod tests {
             "{told}"
         );
         assert_eq!(object(&event)["until_ms"], 1_795_000_600_000_u64);
+    }
+
+    /// Goal: who left is told apart from whose device was removed, and a commit that can't be taken in names its author; by
+    /// the news of each.
+    #[test]
+    fn news_of_members() {
+        let room = entente_sdk::ids::RoomId::from_bytes([1; 16]);
+        let who = |handle: &str| entente_sdk::RoomMember {
+            member: entente_sdk::ids::Member {
+                server: "b.example".parse().unwrap(),
+                account: entente_sdk::ids::AccountId::from_bytes([1; 16]),
+                device: entente_sdk::ids::DeviceId::from_bytes([2; 16]),
+            },
+            address: format!("{handle}@b.example").parse().unwrap(),
+        };
+        let changed = Event::MembersChanged {
+            room,
+            added: vec![],
+            removed: vec![who("bob"), who("bob"), who("carol")],
+            left: vec![who("bob").address],
+        };
+        let told = news(&changed, LocalClock::utc()).unwrap();
+        assert_eq!(
+            told,
+            "bob@b.example left, a device of carol@b.example was removed."
+        );
+        assert_eq!(object(&changed)["left"][0], "bob@b.example");
+        let broken = Event::RoomOutOfStep {
+            room,
+            reason: "it is wrong".to_owned(),
+            by: Some(who("mallory").address),
+        };
+        let told = news(&broken, LocalClock::utc()).unwrap();
+        assert!(told.contains("made by mallory@b.example"), "{told}");
+        assert_eq!(object(&broken)["by"], "mallory@b.example");
     }
 
     /// Goal: whoever is asked reads what to type, and words of the other side can't break out of their line; by the

@@ -282,6 +282,7 @@ impl Talk<'_> {
             Event::Deleted { message, .. } => drop(self.under_way.decided(*message)),
             Event::MembersChanged { room, .. }
             | Event::RoomLeft { room }
+            | Event::RoomRenamed { room, .. }
             | Event::RoomOutOfStep { room, .. }
             | Event::RoomResynced { room, .. }
             | Event::Unreadable { room, .. }

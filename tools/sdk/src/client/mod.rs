@@ -6,6 +6,7 @@ mod driver;
 mod enrol;
 mod files;
 mod history;
+mod rooms;
 mod shared;
 mod upkeep;
 
@@ -18,7 +19,6 @@ use homeserver_api::ids::{Address, DeviceId, Member, RoomId, ServerName};
 use homeserver_api::password::Password;
 use homeserver_api::policy::UserTypePolicy;
 use homeserver_api::session::{Listing, Sought};
-use room_rules::settings::Role;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -352,54 +352,6 @@ impl Client {
     #[must_use]
     pub fn events(&self) -> Events {
         self.shared.events()
-    }
-
-    /// Makes a room with these accounts and this account's other devices; resolves when its hub
-    /// has ordered it. Runs in the background session, so [`Client::connect`] comes first.
-    ///
-    /// # Errors
-    /// The refusal, when an organisation's policy or agreement forbids it.
-    pub async fn start_conversation(&self, with: &[Address]) -> Result<RoomId, Error> {
-        let with = with.to_vec();
-        self.shared
-            .run_operation(move |core| core.start_conversation(&with))
-            .await
-    }
-
-    /// Adds accounts to a room; resolves when its hub has ordered it.
-    ///
-    /// # Errors
-    /// As for [`Client::start_conversation`].
-    pub async fn add_members(&self, room: RoomId, add: &[Address]) -> Result<(), Error> {
-        let add = add.to_vec();
-        self.shared
-            .run_operation(move |core| core.add_members(room, &add))
-            .await
-            .map(|_| ())
-    }
-
-    /// Gives an account in a room another role, and waits until the room's hub has ordered that.
-    ///
-    /// # Errors
-    /// When the own role does not allow it, when the address is not in the room, or when the hub refuses.
-    pub async fn set_role(&self, room: RoomId, address: &Address, role: Role) -> Result<(), Error> {
-        let address = address.clone();
-        self.shared
-            .run_operation(move |core| core.set_role(room, &address, role))
-            .await
-            .map(|_| ())
-    }
-
-    /// Removes all devices of accounts from a room; resolves when its hub has ordered it.
-    ///
-    /// # Errors
-    /// When the room or one of the accounts is unknown, or the hub refuses.
-    pub async fn remove_members(&self, room: RoomId, remove: &[Address]) -> Result<(), Error> {
-        let remove = remove.to_vec();
-        self.shared
-            .run_operation(move |core| core.remove_members(room, &remove))
-            .await
-            .map(|_| ())
     }
 
     /// Looks people of an organisation up, the own one or a partner: who is found by whom is for that

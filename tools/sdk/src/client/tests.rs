@@ -14,6 +14,7 @@ use crate::testing::loopback::{Loopback, PASSWORD, within};
 mod asking;
 mod contacts;
 mod devices;
+mod history;
 
 const KEY: StoreKey = StoreKey::Key([3; 32]);
 

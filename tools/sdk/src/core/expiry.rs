@@ -19,6 +19,7 @@ impl Core {
             .into_iter()
             .chain(self.refresh_after.values().copied())
             .chain(self.resync_at.values().copied())
+            .chain(self.take_up_at.values().copied())
             .min()
     }
 
@@ -26,6 +27,7 @@ impl Core {
     pub(crate) fn do_due(&mut self) -> Result<(), Error> {
         self.delete_due()?;
         self.retry_refreshes()?;
+        self.take_up_due()?;
         self.resync_due()
     }
 

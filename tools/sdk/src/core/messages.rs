@@ -65,7 +65,7 @@ impl Core {
         )?;
         self.store
             .put(Family::Queue, room.as_bytes(), number, &content.id)?;
-        self.send_queued(room)?;
+        self.send_or_take_up(room)?;
         Ok(content.id)
     }
 
@@ -94,12 +94,24 @@ impl Core {
         })
     }
 
+    /// Sends what waits in a room; when removals wait there too, a commit takes them up before.
+    fn send_or_take_up(&mut self, room: RoomId) -> Result<(), Error> {
+        if self.removals_wait(room) {
+            self.advance_room(room)
+        } else {
+            self.send_queued(room)
+        }
+    }
+
     /// Encrypts what waits in a room, unless a commit is under way: who it adds shall read it too.
     pub(super) fn send_queued(&mut self, room: RoomId) -> Result<(), Error> {
         let Some(record) = self.rooms.get(&room) else {
             return Ok(());
         };
-        if record.standing != Standing::Joined || self.membership_commit_in_flight(room) {
+        if record.standing != Standing::Joined
+            || self.membership_commit_in_flight(room)
+            || self.removals_wait(room)
+        {
             return Ok(());
         }
         let waiting = self.store.numbers(Family::Queue, room.as_bytes())?;
@@ -169,7 +181,7 @@ impl Core {
         }
         self.store
             .put(Family::Queue, place.room.as_bytes(), place.number, &meta.id)?;
-        self.send_queued(place.room)?;
+        self.send_or_take_up(place.room)?;
         Ok(true)
     }
 

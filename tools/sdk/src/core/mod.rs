@@ -13,6 +13,7 @@ mod devices;
 mod expiry;
 mod history;
 mod keys;
+mod leaving;
 mod look_ups;
 mod messages;
 mod operations;
@@ -121,6 +122,8 @@ pub(crate) struct Core {
     resync_at: BTreeMap<RoomId, u64>,
     /// Histories that are on their way, and conversations of those that came.
     history: history::Histories,
+    /// Rooms in which removals wait, and when it is this device's turn to take them up.
+    take_up_at: BTreeMap<RoomId, u64>,
     effects: Effects,
     /// Key packages used up since the last refill.
     key_packages_used: usize,
@@ -188,6 +191,7 @@ impl Core {
             deleted: Vec::new(),
             refresh_after: BTreeMap::new(),
             resync_at: BTreeMap::new(),
+            take_up_at: BTreeMap::new(),
             known: devices::Known::default(),
             history: history::Histories::default(),
             effects: Effects::default(),
@@ -218,8 +222,10 @@ impl Core {
             .map(|(_, record)| (record.room, record))
             .collect();
         self.resync_at.clear();
+        self.take_up_at.clear();
         for record in self.rooms.values().cloned().collect::<Vec<_>>() {
             self.schedule_resync(&record);
+            self.schedule_take_up(&record);
         }
         self.operations = self
             .store
@@ -491,7 +497,8 @@ fn submission_bytes(submission: &Submission) -> usize {
         SubmissionBody::ClaimKeys { .. }
         | SubmissionBody::AskDevices { .. }
         | SubmissionBody::LookUp { .. }
-        | SubmissionBody::RequestGroupInfo { .. } => 512,
+        | SubmissionBody::RequestGroupInfo { .. }
+        | SubmissionBody::Leave { .. } => 512,
         SubmissionBody::Report(report) => {
             let texts = report
                 .messages

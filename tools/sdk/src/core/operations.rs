@@ -10,7 +10,7 @@ use homeserver_api::ids::{Address, RequestId, RoomId};
 use homeserver_api::refusal::{Refusal, RefusalCode};
 use homeserver_api::session::{Commit, KeyMaterial, SubmissionBody};
 use mls_rs::MlsMessage;
-use room_rules::settings::{Context, Role};
+use room_rules::settings::{Context, Role, check_name};
 
 use super::Core;
 use super::plan::no_key_packages;
@@ -65,7 +65,7 @@ impl Core {
         let addresses: BTreeSet<Address> = remove.iter().cloned().collect();
         if addresses.contains(self.own_address()) {
             return Err(Error::InvalidArgument(
-                "a device can't remove its own account: let another member do it".to_owned(),
+                "a device can't remove its own account: leave the room instead".to_owned(),
             ));
         }
         let present: BTreeSet<Address> = leaves(self.group(room)?)?
@@ -98,6 +98,14 @@ impl Core {
             )));
         }
         let kind = OperationKind::SetRole(address.clone(), role);
+        self.start_operation(room, kind, BTreeSet::new())
+    }
+
+    /// Begins to give a room another name; the operation's number.
+    pub(crate) fn rename(&mut self, room: RoomId, name: &str) -> Result<u64, Error> {
+        self.open_room(room)?;
+        check_name(name)?;
+        let kind = OperationKind::Rename(name.to_owned());
         self.start_operation(room, kind, BTreeSet::new())
     }
 
@@ -150,6 +158,17 @@ impl Core {
         kind: OperationKind,
         addresses: BTreeSet<Address>,
     ) -> Result<u64, Error> {
+        let number = self.new_operation(room, kind, addresses)?;
+        self.advance_room(room)?;
+        Ok(number)
+    }
+
+    pub(super) fn new_operation(
+        &mut self,
+        room: RoomId,
+        kind: OperationKind,
+        addresses: BTreeSet<Address>,
+    ) -> Result<u64, Error> {
         if addresses.len() > ACCOUNTS_MAX {
             return Err(Error::InvalidArgument(format!(
                 "at most {ACCOUNTS_MAX} accounts at once"
@@ -187,12 +206,12 @@ impl Core {
             commit: None,
             lost: 0,
             not_before_epoch: 0,
+            waits_in_epoch: None,
         })?;
-        self.advance_room(room)?;
         Ok(number)
     }
 
-    fn put_operation(&mut self, operation: Operation) -> Result<(), Error> {
+    pub(super) fn put_operation(&mut self, operation: Operation) -> Result<(), Error> {
         self.store
             .put(Family::Operation, b"", operation.number, &operation)?;
         self.operations.insert(operation.number, operation);
@@ -210,7 +229,10 @@ impl Core {
     fn fail_operation(&mut self, number: u64, error: Error) -> Result<(), Error> {
         if let Some(operation) = self.operations.get(&number) {
             let (room, create) = (operation.room, operation.kind == OperationKind::Create);
-            if operation.kind == OperationKind::Refresh {
+            if matches!(
+                operation.kind,
+                OperationKind::Refresh | OperationKind::TakeUp
+            ) {
                 let again = self.now_ms().saturating_add(REFRESH_AGAIN_AFTER_MS);
                 self.refresh_after.insert(room, again);
                 self.effects.schedule_changed = true;
@@ -288,9 +310,16 @@ impl Core {
                 Some(Standing::Joined | Standing::Creating) => self.group(room)?.current_epoch(),
                 Some(_) => return Ok(()),
             };
+            // Before anything else.
+            let removals_wait = self.removals_wait(room);
+            if removals_wait {
+                self.take_up_if_due(room)?;
+            }
             let next = self.operations.values().find(|operation| {
                 operation.room == room
+                    && (!removals_wait || operation.kind == OperationKind::TakeUp)
                     && operation.not_before_epoch <= epoch
+                    && operation.waits_in_epoch != Some(epoch)
                     && operation.claims.iter().all(|claim| claim.answer.is_some())
             });
             let Some(operation) = next.cloned() else {
@@ -346,11 +375,13 @@ impl Core {
         };
         let mut plan = self.plan(operation, &leaves, &context.settings)?;
         let refresh = operation.kind == OperationKind::Refresh;
+        let (going, _) = self.going(room, &leaves)?;
+        let takes_up = operation.kind == OperationKind::TakeUp && !going.is_empty();
         // Its renewal begins a new one.
         if refresh && self.certificate_has_expired() {
             return Ok(false);
         }
-        if plan.is_empty() && !refresh {
+        if plan.is_empty() && !refresh && !takes_up {
             return if operation.kind == OperationKind::Create {
                 let own = self.own_address();
                 Err(
@@ -390,7 +421,8 @@ impl Core {
             builder = builder.add_member(key_package).map_err(mls::error)?;
             adds.push(member);
         }
-        let mut removes = Vec::new();
+        let removals = going.len();
+        let mut removes = going;
         for (index, member) in plan.removes {
             builder = builder.remove_member(index).map_err(mls::error)?;
             removes.push(member);
@@ -430,7 +462,11 @@ impl Core {
         };
         let counter = self.enqueue(SubmissionBody::Commit(commit), purpose)?;
         let mut operation = operation.clone();
-        operation.commit = Some(CommitInFlight { counter, epoch });
+        operation.commit = Some(CommitInFlight {
+            counter,
+            epoch,
+            removals,
+        });
         self.put_operation(operation)?;
         Ok(true)
     }
@@ -459,6 +495,9 @@ impl Core {
             readable_from: 0,
             gap: None,
             resyncs: Vec::new(),
+            name: context.settings.name.clone(),
+            removals: Vec::new(),
+            take_up_at_ms: None,
         })?;
         self.set_group(room, group, true);
         Ok(())
@@ -504,7 +543,12 @@ impl Core {
             RefusalCode::WrongEpoch | RefusalCode::EpochTooOld
         );
         self.group_mut(room)?.clear_pending_commit();
-        if lost && operation.kind != OperationKind::Create && operation.lost < LOST_COMMITS_MAX {
+        if refusal.code == RefusalCode::PendingRemoves && operation.lost < LOST_COMMITS_MAX {
+            self.commit_behind(operation, &commit)?;
+        } else if lost
+            && operation.kind != OperationKind::Create
+            && operation.lost < LOST_COMMITS_MAX
+        {
             self.commit_lost(operation, commit.epoch)?;
         } else {
             self.fail_operation(operation.number, Error::Refused(refusal))?;
@@ -521,6 +565,19 @@ impl Core {
             self.put_operation(operation)?;
         }
         Ok(())
+    }
+
+    /// The hub has ordered removals that our commit leaves out: they are here meanwhile, or on their way.
+    fn commit_behind(
+        &mut self,
+        mut operation: Operation,
+        commit: &CommitInFlight,
+    ) -> Result<(), Error> {
+        let here = self.room(operation.room)?.removals.len();
+        operation.commit = None;
+        operation.lost += 1;
+        operation.waits_in_epoch = (here <= commit.removals).then_some(commit.epoch);
+        self.put_operation(operation)
     }
 
     /// Another commit ended `epoch`: ours is made again once that one is applied.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use homeserver_api::ids::{Address, Member};
 use homeserver_api::refusal::{Refusal, RefusalCode};
 use mls_rs::MlsMessage;
-use room_rules::settings::{Context, Role, RoomSettings};
+use room_rules::settings::{Context, Role, RoomSettings, account, successor};
 
 use super::Core;
 use super::records::{ClaimedKeys, Operation, OperationKind};
@@ -69,6 +69,7 @@ impl Core {
                         .remove(&(member.server.clone(), member.account));
                     plan.removes.push((leaf.index, member));
                 }
+                self.succeed(leaves, settings, &mut next);
                 plan.settings = (next != *settings).then_some(next);
                 return Ok(plan);
             }
@@ -78,6 +79,20 @@ impl Core {
                     let account = (member.server.clone(), member.account);
                     next.participants.insert(account, *role);
                 }
+                self.succeed(leaves, settings, &mut next);
+                plan.settings = (next != *settings).then_some(next);
+                return Ok(plan);
+            }
+            OperationKind::Rename(name) => {
+                next.name.clone_from(name);
+                self.succeed(leaves, settings, &mut next);
+                plan.settings = (next != *settings).then_some(next);
+                return Ok(plan);
+            }
+            OperationKind::TakeUp => {
+                let (_, gone) = self.going(operation.room, leaves)?;
+                next.participants
+                    .retain(|account, _| !gone.contains(account));
                 plan.settings = (next != *settings).then_some(next);
                 return Ok(plan);
             }
@@ -126,8 +141,19 @@ impl Core {
             let account = (member.server.clone(), member.account);
             next.participants.entry(account).or_insert(Role::Member);
         }
+        self.succeed(leaves, settings, &mut next);
         plan.settings = (next != *settings).then_some(next);
         Ok(plan)
+    }
+
+    /// Whoever acts as an owner, because none is left, becomes one with the first change that it makes.
+    fn succeed(&self, leaves: &[Leaf], settings: &RoomSettings, next: &mut RoomSettings) {
+        let own = account(&self.identity.member);
+        let present = leaves.iter().map(|leaf| account(&leaf.device.member));
+        let succeeds = successor(settings, &present.collect()) == Some(&own);
+        if succeeds && next != settings && !next.has_owner() {
+            next.participants.insert(own, Role::Owner);
+        }
     }
 
     /// Holds a claimed device to the address that was asked for: no server can slip in another.

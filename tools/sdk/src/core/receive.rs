@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use homeserver_api::Digest;
 use homeserver_api::attributes::MessageAttributes;
-use homeserver_api::ids::{RoomId, ServerName};
+use homeserver_api::ids::{Address, RoomId, ServerName};
 use homeserver_api::refusal::{Refusal, RefusalCode};
 use homeserver_api::session::{Delivery, DeliveryBody};
 use mls_rs::group::{CommitEffect, CommitMessageDescription, ContentType, ReceivedMessage, Sender};
 use mls_rs::{MlsMessage, MlsMessageDescription};
 
 use super::Core;
+use super::leaving::who_left;
 use super::records::{MessageContent, MessageMeta, Place, ProgressRecord, RoomRecord, Standing};
 use super::rooms::{Leaf, leaf_at, leaves, settings};
 use crate::content::{Content, Part};
@@ -136,6 +137,12 @@ impl Core {
                 room,
                 result,
             } => self.take_group_info(room, request, result),
+            DeliveryBody::Removals {
+                room,
+                epoch,
+                proposals,
+                accepted_ms,
+            } => self.take_removals(room, epoch, &proposals, accepted_ms),
             // Nothing is kept of it here: the homeserver has the list.
             DeliveryBody::Contact {
                 address,
@@ -261,11 +268,12 @@ impl Core {
         }
         if epoch > current {
             let since_ms = self.room(room)?.epoch_began_ms;
-            return self.begin_resync(room, since_ms, "a commit is missing");
+            return self.begin_resync(room, since_ms, None, "a commit is missing");
         }
         let message = mls::parse(bytes)?;
         check_commit(&message, room, epoch)?;
         let outside = comes_from_outside(&message);
+        let by = author(self.group(room)?, &message);
         let before = self.admit_members(room)?;
         match self.apply_commit(room, message, accepted_ms) {
             Ok(applied) => self.commit_applied(room, epoch, &before, &applied),
@@ -277,7 +285,7 @@ impl Core {
                 Err(Error::Mls(reason))
             }
             // The hub's order stands, so this device has to find another way into the next epoch.
-            Err(error) => self.begin_resync(room, accepted_ms, &error.to_string()),
+            Err(error) => self.begin_resync(room, accepted_ms, by, &error.to_string()),
         }
     }
 
@@ -308,11 +316,16 @@ impl Core {
             return self.leave(room);
         }
         let now = self.now_ms();
+        let name = self.room(room)?.name.clone();
         let group = self.group_mut(room)?;
         let own = applied.committer == group.current_member_index();
         let after = leaves(group)?;
+        let new_name = settings(group)?.name;
         self.save_group(room)?;
         let mut record = self.room(room)?.clone();
+        let removals = std::mem::take(&mut record.removals);
+        record.take_up_at_ms = None;
+        record.name.clone_from(&new_name);
         let created = record.standing == Standing::Creating;
         record.standing = Standing::Joined;
         record.sent_in_epoch = 0;
@@ -321,7 +334,12 @@ impl Core {
         if created {
             self.effects.events.push(Event::RoomJoined { room });
         } else {
-            self.tell_changes(room, before, &after);
+            let left = who_left(&removals, before, &after);
+            self.tell_changes(room, (before, &after), left);
+            if name != new_name {
+                let name = new_name;
+                self.effects.events.push(Event::RoomRenamed { room, name });
+            }
         }
         self.meet(room)?;
         self.commit_ordered(room, epoch, own)
@@ -378,6 +396,9 @@ impl Core {
             readable_from: 0,
             gap: None,
             resyncs,
+            name: settings(&group)?.name,
+            removals: Vec::new(),
+            take_up_at_ms: None,
         })?;
         if out_of_step {
             // A member was quicker to add this device again.
@@ -473,6 +494,17 @@ fn epoch_of(bytes: &[u8]) -> Option<u64> {
     }
 }
 
+/// Who made a member's commit.
+fn author(group: &Group, message: &MlsMessage) -> Option<Address> {
+    match message.description() {
+        MlsMessageDescription::PublicProtocolMessage {
+            sender: Sender::Member(index),
+            ..
+        } => Some(leaf_at(group, index).ok()?.device.address),
+        _ => None,
+    }
+}
+
 fn comes_from_outside(message: &MlsMessage) -> bool {
     matches!(
         message.description(),
@@ -504,6 +536,7 @@ const fn room_of(body: &DeliveryBody) -> Option<RoomId> {
         | DeliveryBody::Welcome { room, .. }
         | DeliveryBody::CommitRefused { room, .. }
         | DeliveryBody::GroupInfo { room, .. }
+        | DeliveryBody::Removals { room, .. }
         | DeliveryBody::Returned { room, .. }
         | DeliveryBody::ReportReturned { room, .. } => Some(*room),
         DeliveryBody::KeyMaterial { .. }

@@ -113,6 +113,23 @@ pub(crate) struct RoomRecord {
     pub(crate) gap: Option<Gap>,
     /// When this device fell out of the room's step lately, milliseconds since the Unix epoch.
     pub(crate) resyncs: Vec<u64>,
+    /// What its members call it.
+    pub(crate) name: String,
+    /// Removals that the hub has ordered in the present epoch, and that no commit has taken up.
+    pub(crate) removals: Vec<PendingRemoval>,
+    /// When it is this device's turn to do that, milliseconds since the Unix epoch.
+    pub(crate) take_up_at_ms: Option<u64>,
+}
+
+/// A removal that waits for a commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PendingRemoval {
+    pub(crate) leaf: u32,
+    /// Whether the account goes with the device.
+    pub(crate) account: bool,
+    /// MLS's reference of the proposal.
+    #[serde(with = "serde_bytes")]
+    pub(crate) reference: Vec<u8>,
 }
 
 /// A submission without an answer.
@@ -134,6 +151,7 @@ pub(crate) enum Purpose {
     Resync { room: RoomId },
     Devices { request: RequestId },
     History { room: RoomId },
+    Leave { room: RoomId, operation: u64 },
 }
 
 /// What is known of a message apart from its content, which lies in a record of its own that can
@@ -219,6 +237,8 @@ pub(crate) struct Operation {
     pub(crate) lost: u32,
     /// Not before the room is in this epoch: the commit that won is still on its way here.
     pub(crate) not_before_epoch: u64,
+    /// Not in this epoch before the hub's removals are here that its commit has left out.
+    pub(crate) waits_in_epoch: Option<u64>,
 }
 
 /// What an operation is for.
@@ -234,6 +254,10 @@ pub(crate) enum OperationKind {
     SetRole(Address, Role),
     /// A new leaf: fresh keys, and the present certificate.
     Refresh,
+    /// Nothing but the removals that wait.
+    TakeUp,
+    /// The room has another name.
+    Rename(String),
 }
 
 /// A question for key packages.
@@ -256,6 +280,8 @@ pub(crate) struct ClaimedKeys {
 pub(crate) struct CommitInFlight {
     pub(crate) counter: u64,
     pub(crate) epoch: u64,
+    /// How many of the hub's removals it takes up.
+    pub(crate) removals: usize,
 }
 
 /// Reads bytes as each kind of record: what is one keeps its value when it is written and read again.

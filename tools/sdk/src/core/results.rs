@@ -87,6 +87,10 @@ impl Core {
             | Purpose::LookUp { .. }
             | Purpose::Devices { .. }
             | Purpose::Resync { .. } => Ok(()),
+            Purpose::Leave { room, operation } => {
+                self.leave_answered(*room, *operation, Ok(()));
+                Ok(())
+            }
             Purpose::Report => {
                 self.report_answered(counter, Ok(()));
                 Ok(())
@@ -122,6 +126,10 @@ impl Core {
                 Ok(())
             }
             Purpose::History { room } => self.history_answered(room, Err(refusal)),
+            Purpose::Leave { room, operation } => {
+                self.leave_answered(room, operation, Err(refusal));
+                Ok(())
+            }
             Purpose::GroupInfo { room, request } => {
                 self.take_group_info(room, request, Err(refusal))
             }

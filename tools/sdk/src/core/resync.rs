@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 
-use homeserver_api::ids::{RequestId, RoomId};
+use homeserver_api::ids::{Address, RequestId, RoomId};
 use homeserver_api::refusal::{Refusal, RefusalCode};
 use homeserver_api::session::{Commit, GroupInfo, SubmissionBody};
 use mls_rs::MlsMessage;
@@ -44,6 +44,7 @@ impl Core {
         &mut self,
         room: RoomId,
         since_ms: u64,
+        by: Option<Address>,
         reason: &str,
     ) -> Result<(), Error> {
         let now = self.now_ms();
@@ -78,6 +79,7 @@ impl Core {
         self.effects.events.push(Event::RoomOutOfStep {
             room,
             reason: reason.to_owned(),
+            by,
         });
         self.ask_group_info(room)
     }
@@ -281,6 +283,9 @@ impl Core {
         record.sent_in_epoch = 0;
         record.epoch_began_ms = self.now_ms();
         record.readable_from = readable_from;
+        // What the hub has ordered for the epoch that begins comes after this.
+        record.removals.clear();
+        record.take_up_at_ms = None;
         let gap = Gap {
             from_ms: since_ms.min(accepted_ms),
             until_ms: accepted_ms,
@@ -292,7 +297,7 @@ impl Core {
             from_ms: gap.from_ms,
             until_ms: gap.until_ms,
         });
-        self.tell_changes(room, &before, &after);
+        self.tell_changes(room, (&before, &after), Vec::new());
         self.meet(room)?;
         self.advance_room(room)
     }

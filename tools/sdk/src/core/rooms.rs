@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use homeserver_api::ids::{Address, Member, RoomId};
 use homeserver_api::refusal::{Refusal, RefusalCode};
-use room_rules::settings::{Context, RoomSettings};
+use room_rules::settings::{Context, RoomSettings, account, successor};
 
 use super::records::{ProgressRecord, RoomRecord, Standing};
 use super::{CachedGroup, Core};
@@ -45,6 +45,11 @@ impl Core {
                     Some((leaf.device.address.clone(), role))
                 };
                 let roles = leaves.iter().filter_map(role).collect();
+                let present = leaves.iter().map(|leaf| account(&leaf.device.member));
+                let heir = successor(&settings, &present.collect()).cloned();
+                let is_heir = |leaf: &&Leaf| heir == Some(account(&leaf.device.member));
+                let acting_owner = leaves.iter().find(is_heir);
+                let acting_owner = acting_owner.map(|leaf| leaf.device.address.clone());
                 let mut members: Vec<RoomMember> = leaves.into_iter().map(room_member).collect();
                 members.sort_by(|a, b| (&a.address, &a.member).cmp(&(&b.address, &b.member)));
                 let addresses: BTreeSet<Address> =
@@ -53,6 +58,8 @@ impl Core {
                     room: record.room,
                     hub: record.hub,
                     epoch,
+                    name: settings.name,
+                    acting_owner,
                     addresses: addresses.into_iter().collect(),
                     members,
                     roles,
@@ -85,6 +92,7 @@ impl Core {
     pub(super) fn put_room(&mut self, record: RoomRecord) -> Result<(), Error> {
         self.store.put(Family::Room, b"", record.number, &record)?;
         self.schedule_resync(&record);
+        self.schedule_take_up(&record);
         self.rooms.insert(record.room, record);
         Ok(())
     }
@@ -93,6 +101,7 @@ impl Core {
         if let Some(record) = self.rooms.remove(&room) {
             self.store.delete(Family::Room, b"", record.number);
             self.resync_at.remove(&room);
+            self.take_up_at.remove(&room);
         }
         self.delete_group(room)
     }
@@ -177,12 +186,14 @@ impl Core {
             RefusalCode::UnknownRoom,
             match &standing {
                 Standing::Broken(reason) => reason.clone(),
-                _ => "this device was removed from the room".to_owned(),
+                _ => "this device is out of the room".to_owned(),
             },
         );
         let epoch = self.group(room).ok().map(|group| group.current_epoch());
         let mut record = self.room(room)?.clone();
         record.standing = standing;
+        record.removals.clear();
+        record.take_up_at_ms = None;
         record.ended_epoch = record.ended_epoch.max(epoch);
         self.put_room(record)?;
         self.delete_group(room)?;
@@ -202,16 +213,26 @@ impl Core {
         Ok(())
     }
 
-    /// The certificates of the group's present members, which are not judged by date again.
+    /// The certificates of the group's present members, which are not judged by date again; and by which of the
+    /// hub's removals whole accounts go.
     pub(super) fn admit_members(&mut self, room: RoomId) -> Result<Vec<Leaf>, Error> {
         let leaves = leaves(self.group(room)?)?;
         self.identities
             .set_admitted(leaves.iter().map(|leaf| leaf.mark).collect());
+        let removals = self.room(room)?.removals.iter();
+        let leaving = removals.filter(|removal| removal.account);
+        let leaving = leaving.map(|removal| removal.reference.clone()).collect();
+        self.identities.rules().set_leaving(leaving);
         Ok(leaves)
     }
 
     /// Tells who came and who went between two rosters.
-    pub(super) fn tell_changes(&mut self, room: RoomId, before: &[Leaf], after: &[Leaf]) {
+    pub(super) fn tell_changes(
+        &mut self,
+        room: RoomId,
+        (before, after): (&[Leaf], &[Leaf]),
+        left: Vec<Address>,
+    ) {
         let members = |leaves: &[Leaf]| -> BTreeSet<Member> {
             leaves.iter().map(|l| l.device.member.clone()).collect()
         };
@@ -230,6 +251,7 @@ impl Core {
                 room,
                 added,
                 removed,
+                left,
             });
         }
     }

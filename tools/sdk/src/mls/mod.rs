@@ -173,7 +173,7 @@ pub(crate) fn client(
         .key_package_repo(storage.clone())
         .group_state_storage(storage.clone())
         .identity_provider(identities.clone())
-        .mls_rules(Rules)
+        .mls_rules(identities.rules().clone())
         .extension_type(ROOM_EXTENSION)
         .key_package_lifetime(key_package_lifetime)
         .signing_identity(signing_identity(chain, key)?, key.for_mls()?, CIPHER_SUITE)

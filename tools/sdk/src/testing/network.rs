@@ -12,6 +12,8 @@ use homeserver_api::session::{
     Report, Sought, Submission, SubmissionBody, SubmissionResult,
 };
 
+mod leaving;
+
 use super::{Log, Organisation};
 use crate::clock::Clock as _;
 use crate::clock::tests::TestClock;
@@ -31,6 +33,8 @@ struct Room {
     epoch: u64,
     members: Vec<Member>,
     group_info: Bytes,
+    /// What its hub has ordered and no commit has taken up: who goes, whether with his account, and the proposal.
+    going: Vec<(Member, bool, Bytes)>,
 }
 
 pub(crate) struct Network {
@@ -38,6 +42,7 @@ pub(crate) struct Network {
     accounts: BTreeMap<Address, Vec<Member>>,
     devices: BTreeMap<Member, Device>,
     rooms: BTreeMap<RoomId, Room>,
+    roots: BTreeMap<ServerName, Vec<u8>>,
     /// The organisations' device logs.
     pub(crate) logs: BTreeMap<ServerName, Log>,
     /// Logs that are shown to one device in place of the true ones.
@@ -81,6 +86,7 @@ impl Network {
             accounts: BTreeMap::new(),
             devices: BTreeMap::new(),
             rooms: BTreeMap::new(),
+            roots: BTreeMap::new(),
             logs: BTreeMap::new(),
             shown_logs: BTreeMap::new(),
             spoil_history: None,
@@ -110,6 +116,7 @@ impl Network {
         own: &Organisation,
     ) {
         let now_ms = self.clock.now_ms();
+        self.roots.insert(own.server.clone(), own.root.clone());
         let log = self.logs.entry(member.server.clone());
         log.or_insert_with(|| Log::of(own, now_ms)).add(
             member.account,
@@ -290,6 +297,9 @@ impl Network {
                     },
                 );
             }
+            SubmissionBody::Leave { room } => self.leaves(*room, |member| {
+                (&member.server, member.account) == (&from.server, from.account)
+            }),
             SubmissionBody::Commit(_) if self.refuse_commits.is_some() => {
                 let refusal = self.refuse_commits.clone();
                 return refusal.map_or(Outcome::Accepted { accepted_ms }, Outcome::Refused);
@@ -299,7 +309,14 @@ impl Network {
                 if !self.refuse_messages.is_empty() {
                     return Outcome::Refused(self.refuse_messages.remove(0));
                 }
-                let members = self.rooms[room].members.clone();
+                let room_now = &self.rooms[room];
+                let is_going = |member: &Member| room_now.going.iter().any(|(m, ..)| m == member);
+                if is_going(from) {
+                    let refusal = Refusal::new(RefusalCode::UnknownRoom, "it goes");
+                    return Outcome::Refused(refusal);
+                }
+                let stays = |member: &&Member| !is_going(member);
+                let members: Vec<Member> = room_now.members.iter().filter(stays).cloned().collect();
                 assert!(members.contains(from), "the sender is no member");
                 self.messages.push(message.clone());
                 for member in members.iter().filter(|member| *member != from) {
@@ -445,6 +462,19 @@ impl Network {
             );
             return;
         }
+        if let Some(room) = self.rooms.get(&commit.room)
+            && room.leaves_out(&self.roots, commit, self.clock.now_ms())
+        {
+            let refusal = Refusal::new(RefusalCode::PendingRemoves, "somebody goes");
+            let room = commit.room;
+            let body = DeliveryBody::CommitRefused {
+                room,
+                counter,
+                refusal,
+            };
+            self.deliver(from, body);
+            return;
+        }
         self.commits.push(commit.clone());
         let before = self
             .rooms
@@ -490,6 +520,7 @@ impl Network {
                 epoch: commit.epoch + 1,
                 members,
                 group_info: commit.group_info.clone(),
+                going: Vec::new(),
             },
         );
     }

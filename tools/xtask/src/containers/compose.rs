@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::IMAGE;
 use super::podman::Podman;
 use crate::failure::{self, Failure, Result};
 use crate::process::Run as _;
@@ -24,14 +25,27 @@ struct Project {
     podman: PathBuf,
 }
 
-/// Founds, starts and peers both organisations, then takes everything down again.
+/// Founds, starts and peers both organisations, holds the example configuration to what they have, then takes everything
+/// down again.
 pub(super) fn tried(workspace: &Workspace, podman: &Podman, folder: &Path) -> Result {
     let project = Project::lay_out(workspace, podman, folder)?;
     // An interrupted trial leaves founded volumes behind, and nothing is founded twice.
     project.compose(&["down", "--volumes"]).shown()?;
-    let outcome = project.ceremony();
+    let outcome = project.ceremony().and_then(|()| example(workspace, podman));
     let taken_down = project.compose(&["down", "--volumes"]).shown();
     outcome.and(taken_down)
+}
+
+/// The example configuration is right, by the homeserver's own judgement, for an organisation that was founded.
+fn example(workspace: &Workspace, podman: &Podman) -> Result {
+    let example = workspace.root.join("docker/entente.toml");
+    let example = format!("{}:/etc/entente/entente.toml:ro", example.display());
+    podman
+        .run_confined()
+        .args(["--network=none", "--volume", &example])
+        .args(["--volume", "entente-trial_a-data:/var/lib/entente", IMAGE])
+        .args(["config", "check", "--config", "/etc/entente/entente.toml"])
+        .shown()
 }
 
 impl Project {

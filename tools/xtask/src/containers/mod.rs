@@ -63,7 +63,6 @@ pub(crate) fn run(options: &Options) -> Result {
         image(&workspace, &podman, &folder, &options.profile)
     })?;
     process::step("what the image is", || inspect(&podman))?;
-    process::step("the example configuration", || example(&workspace, &podman))?;
     if !options.only_build {
         process::step("the compose file", || {
             compose::tried(&workspace, &podman, &folder)
@@ -185,26 +184,6 @@ fn inspect(podman: &Podman) -> Result {
     }
     eprintln!("user {user}, {} MiB", bytes >> 20);
     Ok(())
-}
-
-/// The example configuration is right, by the homeserver's own judgement.
-fn example(workspace: &Workspace, podman: &Podman) -> Result {
-    let example = workspace.root.join("docker/entente.toml");
-    podman
-        .run_confined()
-        .args(["--network=none", "--volume"])
-        .arg(format!(
-            "{}:/etc/entente/entente.toml:ro",
-            example.display()
-        ))
-        .args([
-            IMAGE,
-            "config",
-            "check",
-            "--config",
-            "/etc/entente/entente.toml",
-        ])
-        .shown()
 }
 
 /// Runs the demonstration with a stand-in where it looks for the homeserver.

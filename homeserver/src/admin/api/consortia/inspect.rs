@@ -16,5 +16,7 @@ pub(in super::super) async fn handle(
     State(node): State<Arc<Node>>,
     Json(request): Json<PeeringDocument>,
 ) -> Result<axum::Json<CharterSummary>, AdminError> {
-    Ok(axum::Json(consortium::inspect(&node, &request.document)?))
+    Ok(axum::Json(
+        consortium::inspect(&node, &request.document).await?,
+    ))
 }

@@ -129,7 +129,7 @@ async fn widening_waits_for_consent() {
     let at_b = shown(&b, &a).await;
     assert_eq!(at_b.proposal.unwrap().changes, made.changes);
     assert_eq!(at_b.summary.warnings.len(), 1, "{:?}", at_b.summary);
-    assert_eq!(peers::warnings(&b.node).len(), 1);
+    assert_eq!(peers::warnings(&b.node).await.unwrap().len(), 1);
     assert_eq!(shown(&a, &b).await.own_proposal.unwrap().serial, 2);
     assert_eq!(
         (&in_force(&a, &b).await, &in_force(&b, &a).await),

@@ -180,7 +180,7 @@ async fn restored_mail_is_held() {
     let status = a.node.links.status(server);
     assert_eq!(status.held_lanes, 1);
     assert!(status.next_attempt_ms.is_some());
-    let warnings = peers::warnings(&a.node).join("\n");
+    let warnings = peers::warnings(&a.node).await.unwrap().join("\n");
     assert!(
         warnings.contains("`hsctl outbox renumber b.example`"),
         "{warnings}"

@@ -32,6 +32,7 @@ async fn members_exchange_mail() {
         let request = SignCharterRequest {
             document: charter.clone(),
             fingerprint: consortium::inspect(&side.node, &charter)
+                .await
                 .unwrap()
                 .fingerprint,
         };

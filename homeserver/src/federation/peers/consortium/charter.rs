@@ -107,16 +107,17 @@ fn members(
             return Err(ConsortiumError::Twice(server).into());
         }
     }
+    // The former charter may have the root of ours before a change.
+    let stranger = introduced
+        .get(&node.server)
+        .filter(|listed| listed.root != super::own_root(node));
+    if stranger.is_some() {
+        return Err(ConsortiumError::ForeignRoot(node.server.clone()).into());
+    }
     members.extend(introduced);
     let ours = introduction(node, &request.endpoints, &request.contact)?;
-    let listed = members.insert(node.server.clone(), ours);
-    match listed {
-        Some(listed) if listed.root != super::own_root(node) => {
-            let server = node.server.clone();
-            Err(ConsortiumError::ForeignRoot(server).into())
-        }
-        Some(_) | None => Ok(members),
-    }
+    members.insert(node.server.clone(), ours);
+    Ok(members)
 }
 
 fn name(request: &CharterRequest, former: Option<&Charter>) -> Result<String, PeeringError> {

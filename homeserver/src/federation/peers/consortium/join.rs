@@ -9,7 +9,9 @@ use homeserver_api::consortium::{JoinOutcome, Joined, JoinedPair};
 use super::super::ceremony::{clear_ended, in_force, is_in_force, not_older};
 use super::super::change::{Change, Found, change};
 use super::super::error::PeeringError;
-use super::{known, named};
+use super::super::expiry::expire;
+use super::renew::{Progress, renew};
+use super::{Known, known, named};
 use crate::audit::Actor;
 use crate::node::Node;
 use crate::store::StoreError;
@@ -18,8 +20,9 @@ use crate::store::consortium::ConsortiumRecord;
 /// What came of a pair, and that in words.
 type Outcome = (JoinOutcome, String);
 
-/// Makes a peer of every member who has signed the charter that was signed here. What stands is left as
-/// it is; joining again makes up for what is missing.
+/// Makes a peer of every member who has signed the charter that was signed here, and lets the agreements that a
+/// former charter has made go on by it. Any other that stands is left as it is; joining again makes up for what is
+/// missing.
 pub async fn join(node: &Arc<Node>, actor: &Actor, text: &str) -> Result<Joined, PeeringError> {
     let mut charter = Charter::from_armor(text, node.clock.now_ms())?;
     let id = charter.body().consortium;
@@ -36,20 +39,25 @@ pub async fn join(node: &Arc<Node>, actor: &Actor, text: &str) -> Result<Joined,
         return Err(not_signed_here());
     }
     charter.merge(&known.charter)?;
-    let signed_ms = known.record.signed_ms;
     let record = ConsortiumRecord {
         charter: charter.to_bytes()?,
-        signed_ms,
+        signed_ms: known.record.signed_ms,
     };
     if record != known.record {
         // Somebody who does the same at this moment keeps no less.
-        super::sign::keep_signatures(node, actor, &charter, &record, known.read).await?;
+        super::sign::keep_signatures(node, actor, &charter, &record, known.read.clone()).await?;
     }
+    let known = Known {
+        record,
+        charter,
+        read: known.read,
+    };
+    let charter = &known.charter;
     let others = charter.body().members.iter().map(|member| &member.server);
     let others: Vec<_> = others.filter(|server| **server != node.server).collect();
     let mut pairs = Vec::with_capacity(others.len());
     for server in others {
-        let (outcome, detail) = pair(node, actor, &charter, signed_ms, server).await?;
+        let (outcome, detail) = pair(node, actor, &known, server).await?;
         pairs.push(JoinedPair {
             server: server.clone(),
             outcome,
@@ -73,13 +81,32 @@ fn not_signed_here() -> PeeringError {
 async fn pair(
     node: &Arc<Node>,
     actor: &Actor,
-    charter: &Charter,
-    signed_ms: u64,
+    known: &Known,
     server: &ServerName,
 ) -> Result<Outcome, StoreError> {
+    let (charter, signed_ms) = (&known.charter, known.record.signed_ms);
     if !charter.is_signed_by(server) {
         let detail = "has not signed: join again with its signature".to_owned();
         return Ok((JoinOutcome::NotSigned, detail));
+    }
+    let ends_ms = node.peers.get(server).and_then(|peer| peer.ends_ms());
+    if ends_ms.is_some_and(|ends_ms| node.clock.now_ms() >= ends_ms) {
+        // Its last day is over: what follows is another agreement.
+        expire(node, server).await?;
+    }
+    let progress = match renew(node, actor, server, known).await {
+        Ok(Progress::OfItsOwn) | Err(PeeringError::UnknownPeer(_)) => None,
+        Ok(Progress::Renewed) => {
+            let detail = "goes on by this charter, with its terms and until its end".to_owned();
+            Some((JoinOutcome::Renewed, detail))
+        }
+        Ok(Progress::Waits(detail)) => Some((JoinOutcome::Renewing, detail)),
+        Ok(Progress::Kept(detail)) => Some((JoinOutcome::Kept, detail)),
+        Err(PeeringError::Store(error)) => return Err(error),
+        Err(error) => Some((JoinOutcome::Refused, error.to_string())),
+    };
+    if let Some(outcome) = progress {
+        return Ok(outcome);
     }
     let made = match clear_ended(node, server).await {
         Ok(()) => {

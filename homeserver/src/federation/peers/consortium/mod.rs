@@ -2,10 +2,12 @@
 //!
 //! What is stored of a consortium is the newest charter that was signed here. The peers that follow
 //! from it are ordinary ones, each written in a part of its own: what was interrupted is made up for
-//! by joining again.
+//! by joining again. Agreements that stand go on by the next charter (`renew`).
 
 mod charter;
 mod join;
+mod prospect;
+mod renew;
 mod show;
 mod sign;
 #[cfg(test)]
@@ -13,6 +15,9 @@ mod tests;
 
 pub use charter::{charter, introduce, merge};
 pub use join::join;
+pub(super) use prospect::{lines, prospect};
+pub use renew::catch_up;
+pub(super) use renew::settle;
 pub use show::{consortia, inspect};
 pub use sign::sign;
 

@@ -43,7 +43,7 @@ fn chartered(by: &Side, others: &[&Side]) -> String {
 async fn signed(side: &Side, document: &str) -> Result<String, PeeringError> {
     let request = SignCharterRequest {
         document: document.to_owned(),
-        fingerprint: inspect(&side.node, document).unwrap().words,
+        fingerprint: inspect(&side.node, document).await.unwrap().words,
     };
     sign(&side.node, &admin(), &request).await
 }
@@ -256,7 +256,7 @@ async fn a_second_charter() {
         ..request(&[&d])
     };
     let next = charter(&a.node, &next).unwrap();
-    let summary = inspect(&a.node, &next).unwrap();
+    let summary = inspect(&a.node, &next).await.unwrap();
     assert_eq!(
         (summary.serial, summary.name.as_str()),
         (2, "Relief Network")
@@ -313,7 +313,7 @@ async fn charters_that_are_not_signed() {
     let honest = chartered(&a, &[&b]);
     let other = SignCharterRequest {
         document: honest.clone(),
-        fingerprint: inspect(&b.node, &forged).unwrap().words,
+        fingerprint: inspect(&b.node, &forged).await.unwrap().words,
     };
     let error = sign(&b.node, &admin(), &other).await.unwrap_err();
     assert!(error.to_string().contains("not the one that was confirmed"));

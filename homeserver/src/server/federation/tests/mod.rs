@@ -1,5 +1,6 @@
 //! TLS keys that change while peers talk, over real sockets.
 
+mod consortium;
 mod endings;
 mod farewells;
 mod renewal;

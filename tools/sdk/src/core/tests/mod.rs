@@ -6,6 +6,7 @@ mod devices;
 mod expiry;
 mod history;
 mod hostile;
+mod leaving;
 mod membership;
 mod outsiders;
 mod resync;

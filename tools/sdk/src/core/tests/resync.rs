@@ -132,6 +132,9 @@ fn a_spoilt_commit_heals() {
     world.network.spoil_commit(&world.bob.member);
     world.bob.receive(&mut world.network).unwrap();
     assert_eq!(out_of_step(&world.bob), 1);
+    // Whose commit it was is told: what is wrong with it no server can see.
+    let named = |event: &Event| matches!(event, Event::RoomOutOfStep { by: Some(by), .. } if *by == world.alice.address);
+    assert!(world.bob.events.iter().any(named));
     assert!(world.bob.run(Core::rooms)[0].out_of_step);
     world.bob.send(room, "written while out of step");
     world.settle_with(&mut [&mut carol]);

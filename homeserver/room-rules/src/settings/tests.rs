@@ -1,0 +1,224 @@
+//! The room extension: one encoding, and who may change it.
+
+use federation_proto::ids::DeviceId;
+use proptest::prelude::*;
+
+use super::*;
+use crate::testing::Organisation;
+
+fn member(server: &str, number: u8) -> Member {
+    Member {
+        server: server.parse().unwrap(),
+        account: AccountId::from_bytes([number; 16]),
+        device: DeviceId::from_bytes([number; 16]),
+    }
+}
+
+fn settings(roles: &[(&str, u8, Role)]) -> RoomSettings {
+    let participants = roles
+        .iter()
+        .map(|(server, number, role)| (account(&member(server, *number)), *role));
+    RoomSettings {
+        hub: "a.example".parse().unwrap(),
+        retained_epochs: RETAINED_EPOCHS,
+        name: "Lunch".to_owned(),
+        participants: participants.collect(),
+    }
+}
+
+fn context() -> Context {
+    let a = Organisation::new("a.example");
+    Context {
+        settings: settings(&[
+            ("a.example", 1, Role::Owner),
+            ("b.example", 2, Role::Member),
+        ]),
+        hub: crate::hub_identity(&a.hub(&[7; 32])).unwrap(),
+    }
+}
+
+/// Goal: settings come back as they were, and no cut or extension of them passes; by every prefix and one
+/// trailing byte.
+#[test]
+fn one_encoding() {
+    let settings = context().settings;
+    let bytes = settings.to_bytes().unwrap();
+    assert_eq!(RoomSettings::from_bytes(bytes.clone()).unwrap(), settings);
+    for end in 0..bytes.len() {
+        assert!(RoomSettings::from_bytes(bytes.slice(..end)).is_err());
+    }
+    let longer = [&bytes[..], &[0]].concat();
+    assert!(RoomSettings::from_bytes(longer).is_err());
+    // The version, the retained epochs, a role and the place of the policy.
+    let changed = |at: usize, to: u8| {
+        let mut changed = bytes.to_vec();
+        changed[at] = to;
+        RoomSettings::from_bytes(changed)
+    };
+    assert!(changed(0, 2).is_err());
+    assert!(changed(12, 0).is_err() && changed(12, 33).is_err());
+    assert!(changed(bytes.len() - 2, 4).is_err());
+    assert!(changed(bytes.len() - 1, 1).is_err());
+    // The name: its length, and what it may not begin with, nor hold.
+    assert!(changed(13, 4).is_err() && changed(13, 129).is_err());
+    for wrong in [b' ', b'\n', 0x80] {
+        assert!(changed(14, wrong).is_err());
+    }
+    assert_eq!(changed(14, b'l').unwrap().name, "lunch");
+    for wrong in [
+        " Lunch",
+        "Lunch\t",
+        "a\nb",
+        &"x".repeat(ROOM_NAME_BYTES_MAX + 1),
+    ] {
+        let named = RoomSettings {
+            name: wrong.to_owned(),
+            ..settings.clone()
+        };
+        assert!(named.to_bytes().is_err(), "{wrong}");
+    }
+    let nobody = RoomSettings {
+        participants: BTreeMap::new(),
+        ..settings
+    };
+    assert!(nobody.to_bytes().is_err());
+}
+
+/// Goal: a group context has the three extensions, as they are written here, and nothing else; by lists with
+/// one less, one more, in another order, and with another hub.
+#[test]
+fn contexts() {
+    let good = context();
+    let extensions = good.extensions().unwrap();
+    assert_eq!(Context::read(&extensions).unwrap(), good);
+    assert!(Context::read(&ExtensionList::new()).is_err());
+    for at in 0..3 {
+        let mut less = extensions.to_vec();
+        less.remove(at);
+        assert!(Context::read(&less.into()).is_err());
+    }
+    let mut more = extensions.to_vec();
+    more.push(Extension::new(ExtensionType::new(0xF0E2), Vec::new()));
+    assert!(Context::read(&more.into()).is_err());
+    let mut turned = extensions.to_vec();
+    turned.swap(0, 1);
+    assert!(Context::read(&turned.into()).is_err());
+    let b = Organisation::new("b.example");
+    let other = Context {
+        hub: crate::hub_identity(&b.hub(&[7; 32])).unwrap(),
+        ..good.clone()
+    };
+    assert!(Context::read(&other.extensions().unwrap()).is_err());
+    let mut two = extensions.clone();
+    two.set_from(ExternalSendersExt::new(vec![good.hub.clone(), other.hub]))
+        .unwrap();
+    assert!(Context::read(&two).is_err());
+}
+
+/// Goal: roles change as roles may, and a room keeps an owner. Method: a table of changes, each with whether
+/// each role may make it.
+#[test]
+fn changes() {
+    use Role::{Member, Moderator, Owner};
+    let before = settings(&[
+        ("a.example", 1, Owner),
+        ("a.example", 2, Moderator),
+        ("a.example", 3, Member),
+    ]);
+    let with = |changes: &[(u8, Option<Role>)]| {
+        let mut next = before.clone();
+        for (number, role) in changes {
+            let who = account(&member("a.example", *number));
+            match role {
+                Some(role) => drop(next.participants.insert(who, *role)),
+                None => drop(next.participants.remove(&who)),
+            }
+        }
+        next
+    };
+    let other_hub = RoomSettings {
+        hub: "b.example".parse().unwrap(),
+        ..before.clone()
+    };
+    let renamed = RoomSettings {
+        name: String::new(),
+        ..before.clone()
+    };
+    let shorter = RoomSettings {
+        retained_epochs: 4,
+        ..before.clone()
+    };
+    for (next, owner, moderator) in [
+        (with(&[(4, Some(Member))]), true, true),
+        (with(&[(4, Some(Moderator))]), true, true),
+        (with(&[(4, Some(Owner))]), true, false),
+        (with(&[(3, None)]), true, true),
+        (with(&[(2, None)]), true, true),
+        (with(&[(3, Some(Moderator))]), true, true),
+        (with(&[(3, Some(Owner))]), true, false),
+        (with(&[(2, Some(Member))]), true, true),
+        (with(&[(1, Some(Member)), (2, Some(Owner))]), true, false),
+        (with(&[(1, Some(Member))]), false, false),
+        (with(&[(1, None)]), false, false),
+        (renamed, true, true),
+        (other_hub, false, false),
+        (shorter, true, false),
+    ] {
+        assert_eq!(before.check_change(Owner, &next).is_ok(), owner, "{next:?}");
+        let by_moderator = before.check_change(Moderator, &next).is_ok();
+        assert_eq!(by_moderator, moderator, "{next:?}");
+        assert!(before.check_change(Member, &next).is_err(), "{next:?}");
+    }
+}
+
+/// Goal: while nobody owns a room, the first moderator that is in it does, else the first member; nobody does while
+/// there is an owner, in the room or not. Method: a table of lists and of who has a device.
+#[test]
+fn succession() {
+    use Role::{Member, Moderator, Owner};
+    let who = |server: &str, number: u8| account(&member(server, number));
+    let everybody = BTreeSet::from([
+        who("a.example", 1),
+        who("a.example", 2),
+        who("b.example", 1),
+        who("b.example", 2),
+    ]);
+    let but = |absent: &[Account]| {
+        let mut present = everybody.clone();
+        present.retain(|account| !absent.contains(account));
+        present
+    };
+    let orphaned = settings(&[
+        ("a.example", 1, Member),
+        ("a.example", 2, Member),
+        ("b.example", 1, Moderator),
+        ("b.example", 2, Moderator),
+    ]);
+    for (absent, heir) in [
+        (vec![], Some(who("b.example", 1))),
+        (vec![who("b.example", 1)], Some(who("b.example", 2))),
+        (
+            vec![who("b.example", 1), who("b.example", 2)],
+            Some(who("a.example", 1)),
+        ),
+        (everybody.iter().cloned().collect(), None),
+    ] {
+        assert_eq!(successor(&orphaned, &but(&absent)), heir.as_ref());
+    }
+    let owned = settings(&[("a.example", 1, Owner), ("b.example", 1, Moderator)]);
+    assert_eq!(successor(&owned, &but(&[who("a.example", 1)])), None);
+}
+
+proptest! {
+    /// Goal: no bytes make the reader panic, and what it reads has one encoding.
+    #[test]
+    fn any_bytes(start in 0_usize..80, tail in prop::collection::vec(any::<u8>(), 0..120)) {
+        let honest = settings(&[("a.example", 1, Role::Owner), ("b.example", 2, Role::Member)])
+            .to_bytes()
+            .unwrap();
+        let bytes = [&honest[..start.min(honest.len())], &tail].concat();
+        if let Ok(read) = RoomSettings::from_bytes(bytes.clone()) {
+            prop_assert_eq!(&read.to_bytes().unwrap()[..], &bytes[..]);
+        }
+    }
+}
