@@ -77,7 +77,7 @@ pub(crate) struct Counts {
 /// Runs the suite.
 pub(crate) fn run(options: &Options) -> Result {
     let workspace = Workspace::find()?;
-    workspace.build_as_tests_do()?;
+    workspace.build()?;
     let homeserver = workspace.binaries().join("homeserver");
     let (counts, line) = process::step("conformance", || suite(&workspace, &homeserver, None))?;
     if options.json {

@@ -91,7 +91,7 @@ pub(crate) fn run(options: &Options) -> Result {
             total.skipped = total.skipped.saturating_add(1);
         }
     }
-    workspace.build_as_tests_do()?;
+    workspace.build()?;
     total.add(process::step("cargo test --workspace", || {
         cargo_tests(&workspace, &skipped_by_name)
     })?);

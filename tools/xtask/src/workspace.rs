@@ -15,6 +15,35 @@ pub(crate) struct Workspace {
     pub(crate) root: PathBuf,
     /// Where cargo puts what it builds.
     pub(crate) target: PathBuf,
+    /// How its binaries are built.
+    pub(crate) profile: Profile,
+}
+
+/// How binaries are built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// As the demonstration and the tests are: quickly built.
+    Dev,
+    /// Optimised, with every check: for what is held to seconds.
+    Measured,
+}
+
+impl Profile {
+    /// Its folder below cargo's.
+    const fn folder(self) -> &'static str {
+        match self {
+            Self::Dev => "debug",
+            Self::Measured => "measured",
+        }
+    }
+
+    /// What tells cargo.
+    const fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Dev => &[],
+            Self::Measured => &["--profile", "measured"],
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -42,12 +71,21 @@ impl Workspace {
         Ok(Self {
             root: metadata.workspace_root,
             target: metadata.target_directory,
+            profile: Profile::Dev,
         })
     }
 
-    /// The folder of binaries built in the dev profile.
+    /// The same one, whose binaries are built to be measured.
+    pub(crate) fn measured(self) -> Self {
+        Self {
+            profile: Profile::Measured,
+            ..self
+        }
+    }
+
+    /// The folder of the binaries.
     pub(crate) fn binaries(&self) -> PathBuf {
-        self.target.join("debug")
+        self.target.join(self.profile.folder())
     }
 
     /// A cargo command in the root.
@@ -61,11 +99,16 @@ impl Workspace {
         command
     }
 
-    /// Builds every binary exactly as the tests do (same profile, same features), so that no
+    /// Builds every binary, in the dev profile exactly as the tests do (same features), so that no
     /// dependency is built twice.
-    pub(crate) fn build_as_tests_do(&self) -> Result {
+    pub(crate) fn build(&self) -> Result {
+        let what = match self.profile {
+            Profile::Dev => &["build", "--workspace", "--bins", "--tests"][..],
+            Profile::Measured => &["build", "--workspace", "--bins"],
+        };
         process::step("build", || {
-            self.cargo(["build", "--workspace", "--bins", "--tests"])
+            self.cargo(what.iter().copied())
+                .args(self.profile.arguments())
                 .shown()
         })
     }
@@ -76,24 +119,20 @@ impl Workspace {
     pub(crate) fn build_with_faults(&self) -> Result<PathBuf> {
         let apart = self.target.join("faults");
         process::step("build with feature `faults`", || {
-            // Naming a test, the smallest, keeps the features of the dependencies those of the tests.
-            let mut build = self.cargo([
-                "build",
-                "--workspace",
-                "--bin",
-                "homeserver",
-                "--test",
-                "layering",
-                "--features",
-                "homeserver/faults",
-            ]);
+            let mut build = self.cargo(["build", "--workspace", "--bin", "homeserver"]);
+            if self.profile == Profile::Dev {
+                // Naming a test, the smallest, keeps the features of the dependencies those of the tests.
+                build.args(["--test", "layering"]);
+            }
             build
+                .args(["--features", "homeserver/faults"])
+                .args(self.profile.arguments())
                 .env("CARGO_BUILD_BUILD_DIR", &self.target)
                 .arg("--target-dir")
                 .arg(&apart);
             build.shown()
         })?;
-        Ok(apart.join("debug").join("homeserver"))
+        Ok(apart.join(self.profile.folder()).join("homeserver"))
     }
 }
 

@@ -70,8 +70,8 @@ impl Batch<'_> {
         }
     }
 
-    /// Takes back what an item has changed since. What it was judged by still holds, and it may wake
-    /// somebody for nothing.
+    /// Takes back what an item has changed since. What it was judged by still holds, and it may have an inbox swept, or
+    /// wake somebody, for nothing.
     pub(in crate::delivery) fn roll_back(&mut self, mark: &Mark) {
         self.part.writes.truncate(mark.writes);
         self.weighed = (mark.writes, mark.bytes);
@@ -151,7 +151,8 @@ mod tests {
     const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
     /// Goal: what an item has changed beside the part is taken back with it, and what the items before have changed stays,
-    /// however often the item changed it. Method: everything is changed once by one item and twice by the next.
+    /// however often the item changed it. Method: inboxes, relays, claims, allowances and rows are changed once by one item and
+    /// twice by the next.
     #[tokio::test]
     async fn only_the_last_item() {
         let (node, _) = node("a.example");

@@ -78,8 +78,8 @@ async fn our_own_outbox_is_bounded_by_us() {
 }
 
 /// Goal: a commit that is refused because too much waits for one peer of its room leaves nothing behind: neither in inboxes
-/// here, nor in another peer's outbox, nor a room; and what is sent after it in the same breath is judged as if it had never
-/// been. Method: a room of devices of three organisations, for one of which as much waits as may.
+/// here, nor in another peer's outbox, nor a room; and what is sent after it is judged as if it had never been. Method: a
+/// room of devices of three organisations, for one of which as much waits as may.
 #[tokio::test]
 async fn refused_commits_leave_nothing() {
     let own_max = |config: &mut Config| config.limits.peer_outbox_bytes_max = 1_000;
