@@ -22,6 +22,7 @@ impl Core {
             .chain(self.refresh_after.values().copied())
             .chain(self.resync_at.values().copied())
             .chain(self.take_up_at.values().copied())
+            .chain(self.renew_at.values().copied())
             .min()
     }
 
@@ -30,6 +31,7 @@ impl Core {
         self.delete_due()?;
         self.retry_refreshes()?;
         self.take_up_due()?;
+        self.renew_consents_due()?;
         self.resync_due()
     }
 

@@ -7,11 +7,13 @@ use homeserver_api::codec::Wire as _;
 use homeserver_api::device_log::DeviceHistory;
 use homeserver_api::ids::{AccountId, Address, DeviceId, Member, RoomId, ServerName};
 use homeserver_api::refusal::{Refusal, RefusalCode};
+use homeserver_api::room_consent::RoomConsent;
 use homeserver_api::session::{
     ClaimedDevice, Commit, Delivery, DeliveryBody, GroupInfo, KeyMaterial, Listing, Outcome,
     Report, Sought, Submission, SubmissionBody, SubmissionResult,
 };
 
+mod consents;
 mod leaving;
 
 use super::{Log, Organisation};
@@ -51,6 +53,16 @@ pub(crate) struct Network {
     pub(crate) spoil_history: Option<fn(&mut DeviceHistory)>,
     /// Keeps back every answer about devices that is not to a claim.
     pub(crate) withhold_devices: bool,
+    /// With what each organisation signs consents.
+    issuing: BTreeMap<ServerName, consents::Issuing>,
+    /// What consents say in place of as much as can be, by organisation.
+    pub(crate) rules: BTreeMap<ServerName, fn(&mut RoomConsent)>,
+    /// Who has no agreement with whom.
+    pub(crate) no_peers: Vec<(ServerName, ServerName)>,
+    /// Who signs every consent in place of whose it is.
+    pub(crate) forged_by: Option<ServerName>,
+    /// How many consents were asked for.
+    pub(crate) consents_asked: u64,
     /// Every message that was fanned out.
     pub(crate) messages: Vec<Bytes>,
     /// Every commit that was ordered.
@@ -91,6 +103,11 @@ impl Network {
             shown_logs: BTreeMap::new(),
             spoil_history: None,
             withhold_devices: false,
+            issuing: BTreeMap::new(),
+            rules: BTreeMap::new(),
+            no_peers: Vec::new(),
+            forged_by: None,
+            consents_asked: 0,
             messages: Vec::new(),
             commits: Vec::new(),
             refuse_claims: BTreeMap::new(),
@@ -117,6 +134,7 @@ impl Network {
     ) {
         let now_ms = self.clock.now_ms();
         self.roots.insert(own.server.clone(), own.root.clone());
+        self.issuing.insert(own.server.clone(), own.issuing());
         let log = self.logs.entry(member.server.clone());
         log.or_insert_with(|| Log::of(own, now_ms)).add(
             member.account,
@@ -296,6 +314,21 @@ impl Network {
                         result,
                     },
                 );
+            }
+            SubmissionBody::AskConsent {
+                request,
+                server,
+                room,
+                domains,
+            } => {
+                let (request, room) = (*request, *room);
+                let result = self.consent(server, room, domains);
+                let body = DeliveryBody::RoomConsent {
+                    request,
+                    room,
+                    result,
+                };
+                self.deliver(from, body);
             }
             SubmissionBody::Leave { room } => self.leaves(*room, |member| {
                 (&member.server, member.account) == (&from.server, from.account)

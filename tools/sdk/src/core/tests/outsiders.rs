@@ -347,14 +347,18 @@ fn welcomes_with_external_senders_are_refused() {
         let mallory = room_rules::device_in(mallory).unwrap().member;
         let bob = scene.world.bob.member.clone();
         let hub = scene.world.a.hub_chain();
-        let context = room_rules::testing::mls::context(&hub, &mallory, &[(bob, Role::Member)]);
+        let mut context = room_rules::testing::mls::context(&hub, &mallory, &[(bob, Role::Member)]);
+        let room = RoomId::from_bytes([0xEE; 16]);
+        context.settings.consents = scene
+            .world
+            .network
+            .consents_of(room, &["a.example", "b.example"]);
         let mut extensions = context.extensions().unwrap();
         if with_senders {
             let (ghost, _) = scene.ghost.signing_identity().unwrap();
             let senders = ExternalSendersExt::new(vec![context.hub, ghost.clone()]);
             extensions.set_from(senders).unwrap();
         }
-        let room = RoomId::from_bytes([0xEE; 16]);
         let mut group = scene
             .client
             .create_group_with_id(room.as_bytes().to_vec(), extensions, none(), Some(now))
