@@ -178,6 +178,8 @@ impl World {
             let devices = owners.iter().map(|(member, _)| member.device);
             let organisations = self.organisations(devices.chain([of.device]))?;
             consent(&mut context.settings, commit.room, &organisations, node);
+            // Somebody is said to be of another organisation than he is of.
+            context.extensions().ok()?;
             let group = create(&own, commit.room, &context);
             filled.founding = Some(group_info(&group));
             self.rooms.push(Room {

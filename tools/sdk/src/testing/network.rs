@@ -9,12 +9,13 @@ use homeserver_api::ids::{AccountId, Address, DeviceId, Member, RoomId, ServerNa
 use homeserver_api::refusal::{Refusal, RefusalCode};
 use homeserver_api::room_consent::RoomConsent;
 use homeserver_api::session::{
-    ClaimedDevice, Commit, Delivery, DeliveryBody, GroupInfo, KeyMaterial, Listing, Outcome,
-    Report, Sought, Submission, SubmissionBody, SubmissionResult,
+    Commit, Delivery, DeliveryBody, GroupInfo, KeyMaterial, Outcome, Report, Submission,
+    SubmissionBody, SubmissionResult,
 };
 
 mod consents;
 mod leaving;
+mod people;
 
 use super::{Log, Organisation};
 use crate::clock::Clock as _;
@@ -416,35 +417,6 @@ impl Network {
         panic!("no commit waits");
     }
 
-    fn claim(&mut self, from: &Member, address: &Address) -> Result<Vec<ClaimedDevice>, Refusal> {
-        if let Some(refusal) = self.refuse_claims.get(address) {
-            return Err(refusal.clone());
-        }
-        let address = self.swap_claims.get(address).unwrap_or(address).clone();
-        let members = self.accounts.get(&address).cloned().ok_or_else(|| {
-            Refusal::new(RefusalCode::UnknownRecipient, "there is no such account")
-        })?;
-        let mut claimed = Vec::new();
-        for member in members.into_iter().filter(|member| member != from) {
-            let device = self.devices.get_mut(&member).unwrap();
-            let key_package = if device.key_packages.is_empty() {
-                device.last_resort.clone()
-            } else {
-                Some(device.key_packages.remove(0))
-            };
-            if let Some(key_package) = key_package {
-                claimed.push(ClaimedDevice {
-                    member,
-                    key_package,
-                });
-            }
-        }
-        if claimed.is_empty() {
-            return Err(Refusal::new(RefusalCode::NoKeyPackages, "none"));
-        }
-        Ok(claimed)
-    }
-
     /// An account's history as it is shown to a device.
     pub(crate) fn history(
         &self,
@@ -460,19 +432,6 @@ impl Network {
             spoil(&mut history);
         }
         history.to_bytes().unwrap()
-    }
-
-    fn look_up(&self, server: &ServerName, sought: &Sought) -> Result<Listing, Refusal> {
-        if let Some(refusal) = &self.refuse_look_ups {
-            return Err(refusal.clone());
-        }
-        let mut found = self.lie_about_people.clone();
-        let accounts = self.accounts.keys().filter(|a| a.server == *server);
-        found.extend(accounts.filter(|a| sought.includes(&a.handle)).cloned());
-        Ok(Listing {
-            addresses: found,
-            more: false,
-        })
     }
 
     /// The hub's compare-and-swap.
