@@ -17,6 +17,7 @@ use openmls::prelude::{
 use openmls_traits::signatures::{Signer, SignerError};
 use ring::signature::KeyPair as _;
 
+use crate::consent;
 use crate::crypto::{Provider, SUITE};
 use crate::failure::{Failure, Result};
 use crate::mls::{ROOM_EXTENSION, certificates};
@@ -34,8 +35,13 @@ pub(crate) enum Role {
 /// An account that takes part in a room.
 pub(crate) type Participant<'a> = (&'a str, [u8; 16], Role);
 
-/// The room extension (protocol, section 9), of epochs that are kept as long as rooms may.
-pub(crate) fn room_extension(hub: &str, participants: &[Participant<'_>]) -> Vec<u8> {
+/// The room extension (protocol, section 9), of epochs that are kept as long as rooms may, with these consents one after
+/// the other; without any it has no policy.
+pub(crate) fn room_extension(
+    hub: &str,
+    participants: &[Participant<'_>],
+    consents: &[u8],
+) -> Vec<u8> {
     const RETAINED_EPOCHS: u16 = 32;
     let mut participants = participants.to_vec();
     participants.sort_by_key(|(server, account, _)| (*server, *account));
@@ -56,15 +62,18 @@ pub(crate) fn room_extension(hub: &str, participants: &[Participant<'_>]) -> Vec
                 .vector(1, server.as_bytes())
                 .vector(4, &list.finish())
         });
-    Encoder::new()
+    let extension = Encoder::new()
         .u8(1)
         .vector(1, hub.as_bytes())
         .u16(RETAINED_EPOCHS)
         // No name.
         .vector(1, b"")
-        .vector(4, &domains.finish())
-        .u8(0)
-        .finish()
+        .vector(4, &domains.finish());
+    match consents {
+        [] => extension.u8(0),
+        consents => extension.u8(1).vector(4, consents),
+    }
+    .finish()
 }
 
 impl Signer for DeviceIdentity {
@@ -325,6 +334,13 @@ impl Seat {
         Ok((types, room.map(|room| room.0.clone())))
     }
 
+    /// The consents in the room's group context, one after the other.
+    pub(crate) fn consents(&self) -> Result<Vec<u8>> {
+        let (_, room) = self.context()?;
+        let consents = room.as_deref().and_then(consent::in_room);
+        Ok(consents.unwrap_or_default().to_vec())
+    }
+
     /// The group info of the epoch that the device is in.
     pub(crate) fn group_info(&self) -> Result<Vec<u8>> {
         let info = self
@@ -435,7 +451,7 @@ mod tests {
             )
         };
         let (mut first, mut second) = (seat(3), seat(4));
-        let settings = room_extension("a.example", &[("a.example", ACCOUNT, Role::Owner)]);
+        let settings = room_extension("a.example", &[("a.example", ACCOUNT, Role::Owner)], b"");
         first
             .found(&ROOM, &organisation.hub().unwrap(), settings)
             .unwrap();
@@ -464,6 +480,7 @@ mod tests {
                 ("a", [9; 16], Role::Moderator),
                 ("b", [1; 16], Role::Owner),
             ],
+            b"",
         );
         let mut expected = vec![1, 1, b'h', 0, 32, 0, 0, 0, 0, 6 + 17 + 6 + 34];
         expected.extend([1, b'a', 0, 0, 0, 17]);

@@ -10,6 +10,7 @@ mod agreement;
 mod arrived;
 mod cases;
 mod ceremony;
+mod consent;
 mod crypto;
 mod device_log;
 mod failure;

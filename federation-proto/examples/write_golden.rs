@@ -40,6 +40,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             &golden::device_history(&b).to_bytes()?,
         )?;
     }
+    if !exists("room-consent.bin") {
+        let consent = golden::room_consent(&a);
+        let signed = consent.sign(a.issuing.clone(), &a.issuing_key, &random())?;
+        write("room-consent.bin", &signed.to_bytes()?)?;
+    }
     for (name, bytes) in golden::reproducible(&a, &b) {
         write(&name, &bytes)?;
     }

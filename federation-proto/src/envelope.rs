@@ -54,11 +54,15 @@ pub enum Kind {
     RemovalRequest,
     /// Removals that a room's hub has ordered.
     Removals,
+    /// A request for the destination's consent to a room.
+    RoomConsentRequest,
+    /// The answer to one.
+    RoomConsent,
 }
 
 impl Kind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Message,
         Self::Handshake,
         Self::Welcome,
@@ -76,6 +80,8 @@ impl Kind {
         Self::LogHead,
         Self::RemovalRequest,
         Self::Removals,
+        Self::RoomConsentRequest,
+        Self::RoomConsent,
     ];
 
     /// The number that stands for it.
@@ -99,6 +105,8 @@ impl Kind {
             Self::LogHead => 15,
             Self::RemovalRequest => 16,
             Self::Removals => 17,
+            Self::RoomConsentRequest => 18,
+            Self::RoomConsent => 19,
         }
     }
 

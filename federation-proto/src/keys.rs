@@ -1,7 +1,7 @@
 //! The two kinds of signing keys, each with its own domain-separation labels.
 //!
 //! - [`EnvelopeKey`]: Ed25519, online, signs transactions and receipts.
-//! - [`IssuingKey`]: ECDSA P-256, the issuing CA's, signs manifests and peering documents.
+//! - [`IssuingKey`]: ECDSA P-256, the issuing CA's, signs manifests, peering documents, heads of device logs and room consents.
 //!
 //! What is signed starts with a label that names its use, so a signature made for one purpose never
 //! passes for another.
@@ -41,6 +41,8 @@ pub(crate) const CONSENT_LABEL: &[u8] = b"entente consent";
 pub(crate) const CHARTER_LABEL: &[u8] = b"entente charter";
 /// Label of what an issuing key signs for a head of a device log.
 pub(crate) const DEVICE_LOG_LABEL: &[u8] = b"entente device log";
+/// Label of what an issuing key signs for a room consent.
+pub(crate) const ROOM_CONSENT_LABEL: &[u8] = b"entente room consent";
 /// Label of what a device's key signs for another device of its account.
 pub(crate) const DEVICE_APPROVAL_LABEL: &[u8] = b"entente device approval";
 /// Label of what an issuing key signs for a declaration about an agreement.

@@ -72,6 +72,15 @@ pub const RECEIPT_BYTES_MAX: usize = 1024 * 1024;
 pub const REMOVAL_BYTES_MAX: usize = 512;
 /// Most devices in a room.
 pub const ROOM_DEVICES_MAX: usize = 10_000;
+/// Most organisations in a room: each names all others in its room consent.
+pub const ROOM_DOMAINS_MAX: usize = 64;
+/// Most epochs that a room keeps for late messages.
+pub const ROOM_EPOCHS_MAX: u16 = 32;
+/// Longest life of a room consent, in milliseconds.
+pub const ROOM_CONSENT_MS_MAX: u64 = 60 * 24 * 60 * 60 * 1000;
+/// How long after a former root's end a room consent may end that it vouches for, in milliseconds: the root vouches
+/// for device certificates of 30 days to its end, and a consent lives twice as long.
+pub const ROOM_CONSENT_PAST_ROOT_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
 /// How many positions of a lane a receiver remembers, to tell a duplicate from a conflict; and so
 /// the most that a sender may have sent and not seen answered.
 pub const LANE_RECENT_MAX: u64 = 1024;

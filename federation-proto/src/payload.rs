@@ -11,6 +11,7 @@ mod group_info;
 mod keys;
 mod log_head;
 mod removals;
+mod room_consent;
 mod tombstone;
 
 use bytes::Bytes;
@@ -33,6 +34,7 @@ pub use group_info::{GroupInfo, GroupInfoRequest, GroupInfoResponse};
 pub use keys::{ClaimedKey, KeyMaterial, KeyRequest, KeyResponse, KeysOf};
 pub use log_head::LogHead;
 pub use removals::{Removal, RemovalRequest, Removals};
+pub use room_consent::{RoomConsentRequest, RoomConsentResponse};
 pub use tombstone::Tombstone;
 
 /// A payload of any kind.
@@ -72,6 +74,10 @@ pub enum Payload {
     RemovalRequest(RemovalRequest),
     /// Of [`Kind::Removals`].
     Removals(Removals),
+    /// Of [`Kind::RoomConsentRequest`].
+    RoomConsentRequest(RoomConsentRequest),
+    /// Of [`Kind::RoomConsent`].
+    RoomConsent(RoomConsentResponse),
 }
 
 impl Payload {
@@ -100,6 +106,10 @@ impl Payload {
             Kind::LogHead => LogHead::from_bytes(bytes).map(Self::LogHead),
             Kind::RemovalRequest => RemovalRequest::from_bytes(bytes).map(Self::RemovalRequest),
             Kind::Removals => Removals::from_bytes(bytes).map(Self::Removals),
+            Kind::RoomConsentRequest => {
+                RoomConsentRequest::from_bytes(bytes).map(Self::RoomConsentRequest)
+            }
+            Kind::RoomConsent => RoomConsentResponse::from_bytes(bytes).map(Self::RoomConsent),
         }
     }
 
@@ -126,6 +136,8 @@ impl Payload {
             Self::LogHead(payload) => payload.to_bytes(),
             Self::RemovalRequest(payload) => payload.to_bytes(),
             Self::Removals(payload) => payload.to_bytes(),
+            Self::RoomConsentRequest(payload) => payload.to_bytes(),
+            Self::RoomConsent(payload) => payload.to_bytes(),
         }
     }
 
@@ -150,6 +162,8 @@ impl Payload {
             Self::LogHead(_) => Kind::LogHead,
             Self::RemovalRequest(_) => Kind::RemovalRequest,
             Self::Removals(_) => Kind::Removals,
+            Self::RoomConsentRequest(_) => Kind::RoomConsentRequest,
+            Self::RoomConsent(_) => Kind::RoomConsent,
         }
     }
 }

@@ -33,16 +33,19 @@ use federation_proto::ids::{
     RoomId, ServerName,
 };
 use federation_proto::keys::{EnvelopeKey, KeyId};
+use federation_proto::limits::ROOM_CONSENT_MS_MAX;
 use federation_proto::manifest;
 use federation_proto::organisation::{OrganisationIdentity, tls_pin};
 use federation_proto::payload::{
     About, AbuseReason, AbuseReport, ClaimedKey, Contact, ContactAct, DirectoryAnswer,
     DirectoryQuery, Found, GroupInfo, GroupInfoRequest, GroupInfoResponse, Handshake, KeyMaterial,
     KeyRequest, KeyResponse, KeysOf, LogHead, Message, Notice, Payload, Relay, Removal,
-    RemovalRequest, Removals, ReportedMessage, Sender, Sought, Tombstone, Welcome,
+    RemovalRequest, Removals, ReportedMessage, RoomConsentRequest, RoomConsentResponse, Sender,
+    Sought, Tombstone, Welcome,
 };
 use federation_proto::receipt::{self, ItemResult, LaneHead, ReceiptBody};
 use federation_proto::refusal::{Refusal, RefusalCode};
+use federation_proto::room_consent::SignedRoomConsent;
 use federation_proto::transaction::{self, EnvelopeProof, Link, RootSignature, sign};
 use federation_proto::version::{Version, VersionSet};
 use proptest::prelude::*;
@@ -83,6 +86,13 @@ proptest! {
         for growth in &history.growth {
             let _ = history.head.claims().follows(history.head.claims(), Some(growth));
         }
+    }
+
+    /// Goal: room consents have one encoding, and are judged without a panic; by writing, reading and damaging any.
+    #[test]
+    fn room_consents(consent in room_consent(), damage in damage()) {
+        prop_assert!(consent.verify(&golden("a-root.der"), &[]).is_err());
+        check_wire(&consent, damage);
     }
 
     /// Goal: headers have one encoding; by round trip, damage and re-encoding.

@@ -15,7 +15,7 @@ use crate::audit::{FromPeers, Repeated};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::fetches::Fetches;
-use crate::delivery::group_info::GroupInfoRates;
+use crate::delivery::group_info::Rates;
 use crate::delivery::mailboxes::{Mailboxes, Ring};
 use crate::federation::outbound::Links;
 use crate::federation::peers::Directory;
@@ -69,7 +69,9 @@ pub struct Node {
     /// Files of peers that could not be fetched.
     pub fetches: Fetches,
     /// How many group infos devices and peers have asked for lately.
-    pub group_info_rates: GroupInfoRates,
+    pub group_info_rates: Rates,
+    /// How many consents to rooms they have asked for lately.
+    pub consent_rates: Rates,
     /// Rooms that are ordered here, as their last commits left them.
     pub observed_rooms: ObservedRooms,
     /// What slows down the guessing of passwords.
@@ -108,7 +110,8 @@ impl Node {
             device_log: DeviceLog::default(),
             mailboxes: Arc::default(),
             fetches: Fetches::default(),
-            group_info_rates: GroupInfoRates::default(),
+            group_info_rates: Rates::of_group_infos(),
+            consent_rates: Rates::of_consents(),
             observed_rooms: ObservedRooms::default(),
             sign_in: SignInGuard::default(),
             repeated: Arc::default(),

@@ -7,6 +7,7 @@ use super::rooms::{GROUP_INFO, GROUP_INFO_REQUEST};
 use super::{CONTROL, Case, KEY_REQUEST, KEY_RESPONSE, OF_HANDLE, START_PATIENCE, World, Worlds};
 use crate::agreement::now_ms;
 use crate::arrived::Arrival;
+use crate::consent::{self, ROOM_CONSENT, ROOM_CONSENT_REQUEST};
 use crate::device_log;
 use crate::failure::Result;
 use crate::group::{Role, Seat, room_extension};
@@ -169,6 +170,7 @@ fn opened(
             (server, people.open.account, Role::Owner),
             (&world.peer.name, ACCOUNT, Role::Member),
         ],
+        &seat.consents()?,
     );
     let (types, room) = seat.context()?;
     let ok = types == CONTEXT && room.as_ref() == Some(&expected);
@@ -208,6 +210,22 @@ async fn started(worlds: &Worlds<'_>, seat: &Seat) -> Result<Option<Welcomed>> {
         )?)
         .finish();
     world.say(CONTROL, KEY_RESPONSE, response).await?;
+    let asked = |arrival: &Arrival| match arrival.kind {
+        ROOM_CONSENT_REQUEST => consent::asked(&arrival.payload),
+        _ => None,
+    };
+    if let Some((request, room, device)) = world.mailbox.wait_for(mark, START_PATIENCE, asked).await
+    {
+        let both = [&*world.target.server, &*world.peer.name];
+        let response = Encoder::new()
+            .fixed(&request)
+            .fixed(&room)
+            .fixed(&device)
+            .u8(1)
+            .fixed(&consent::of(&world.peer, &room, &both)?)
+            .finish();
+        world.say(CONTROL, ROOM_CONSENT, response).await?;
+    }
     let came = world.mailbox.wait_for(mark, START_PATIENCE, welcome).await;
     if let Ok(done) = starting.await {
         done?;

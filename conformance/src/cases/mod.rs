@@ -20,6 +20,7 @@ use ring::signature::Ed25519KeyPair;
 use crate::agreement::{ServerKeys, now_ms};
 use crate::arrived::Arrival;
 use crate::ceremony::CeremonyArguments;
+use crate::consent::{self, ROOM_CONSENT, ROOM_CONSENT_REQUEST};
 use crate::device_log::History;
 use crate::failure::Result;
 use crate::link::{PATIENCE, Reply, Target, request};
@@ -287,6 +288,35 @@ impl World {
             .into_iter()
             .take_while(|arrival| Keys::read(arrival, &request, &who.device).is_none());
         Ok((answer, before.collect()))
+    }
+
+    /// Asks for the consent of the server under test to a room with these.
+    async fn ask_consent(
+        &self,
+        who: &Asker,
+        room: &[u8; 16],
+        domains: &[&str],
+    ) -> Result<Option<Vec<u8>>> {
+        let mark = self.mailbox.mark();
+        let request = self.draw();
+        let mut domains = domains.to_vec();
+        domains.sort_unstable();
+        let list = domains.iter().fold(Encoder::new(), |list, server| {
+            list.vector(1, server.as_bytes())
+        });
+        let payload = Encoder::new()
+            .fixed(&request)
+            .fixed(room)
+            .fixed(&who.account)
+            .fixed(&who.device)
+            .vector(4, &list.finish())
+            .finish();
+        self.say(CONTROL, ROOM_CONSENT_REQUEST, payload).await?;
+        let answer = self.hears(mark, |arrival| match arrival.kind {
+            ROOM_CONSENT => consent::answered(&arrival.payload, &request, &who.device),
+            _ => None,
+        });
+        Ok(answer.await)
     }
 
     /// Signs rightly.

@@ -239,6 +239,51 @@ pub fn signed_head() -> impl Strategy<Value = SignedHead> {
         })
 }
 
+/// A room consent with any signature.
+pub fn room_consent() -> impl Strategy<Value = SignedRoomConsent> {
+    let spans = (
+        1..u32::MAX / 2,
+        0..u32::MAX / 2,
+        0..u32::MAX / 2,
+        0..u32::MAX / 2,
+    );
+    let dates = (0..u64::MAX / 2, 1..=ROOM_CONSENT_MS_MAX);
+    (
+        (room(), server_name()),
+        prop::collection::btree_set(server_name(), 0..4),
+        spans,
+        (any::<u8>(), 1..=32_u16),
+        prop::option::of(any::<[u8; 16]>()),
+        dates,
+        (opaque(40), opaque(72)),
+    )
+        .prop_map(
+            |((room, server), mut domains, spans, (label_max, epochs), recorder, dates, bytes)| {
+                domains.insert(server.clone());
+                let mut writer = Writer::new();
+                writer.u8(1);
+                writer.fixed(room.as_bytes());
+                writer.server_name(&server);
+                let domains: Vec<_> = domains.into_iter().collect();
+                writer.list("domains", 64, &domains, |writer, name| {
+                    writer.server_name(name);
+                });
+                for (min, more) in [(spans.0, spans.1), (spans.2, spans.3)] {
+                    writer.u32(min);
+                    writer.u32(min + more);
+                }
+                writer.u8(label_max);
+                writer.u16(epochs);
+                writer.optional(recorder.as_ref(), |writer, account| writer.fixed(account));
+                writer.u64(dates.0);
+                writer.u64(dates.0 + dates.1);
+                writer.opaque16("issuing", 4096, &bytes.0);
+                writer.opaque8("signature", 72, &bytes.1);
+                SignedRoomConsent::from_bytes(writer.finish().unwrap()).unwrap()
+            },
+        )
+}
+
 pub fn device_history() -> impl Strategy<Value = DeviceHistory> {
     (
         prop::collection::vec(device_statement(), 0..4),
@@ -394,6 +439,30 @@ fn removals() -> impl Strategy<Value = Removals> {
     })
 }
 
+fn room_consent_request() -> impl Strategy<Value = RoomConsentRequest> {
+    let domains = prop::collection::btree_set(server_name(), 0..4);
+    (any::<[u8; 16]>(), room(), sender(), domains).prop_map(
+        |(request, room, requester, domains)| RoomConsentRequest {
+            request: RequestId::from_bytes(request),
+            room,
+            requester,
+            domains,
+        },
+    )
+}
+
+fn room_consent_response() -> impl Strategy<Value = RoomConsentResponse> {
+    let result = prop::result::maybe_ok(room_consent(), refusal());
+    (any::<[u8; 16]>(), room(), device(), result).prop_map(|(request, room, device, result)| {
+        RoomConsentResponse {
+            request: RequestId::from_bytes(request),
+            room,
+            device,
+            result,
+        }
+    })
+}
+
 pub fn group_info_request() -> impl Strategy<Value = GroupInfoRequest> {
     (any::<[u8; 16]>(), room(), sender()).prop_map(|(request, room, requester)| GroupInfoRequest {
         request: RequestId::from_bytes(request),
@@ -474,6 +543,8 @@ pub fn payload() -> impl Strategy<Value = Payload> {
         log_head().prop_map(Payload::LogHead),
         removal_request().prop_map(Payload::RemovalRequest),
         removals().prop_map(Payload::Removals),
+        room_consent_request().prop_map(Payload::RoomConsentRequest),
+        room_consent_response().prop_map(Payload::RoomConsent),
     ]
 }
 

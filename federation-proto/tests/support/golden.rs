@@ -3,7 +3,7 @@
 //! What envelope keys sign (Ed25519) comes out the same every time. What issuing keys sign (ECDSA)
 //! does not, so those documents are made once and then read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -28,10 +28,12 @@ use federation_proto::payload::{
     About, AbuseReason, AbuseReport, ClaimedKey, Contact, ContactAct, DirectoryAnswer,
     DirectoryQuery, Found, GroupInfo, GroupInfoRequest, GroupInfoResponse, Handshake, KeyMaterial,
     KeyRequest, KeyResponse, KeysOf, LogHead, Message, Notice, Payload, Relay, Removal,
-    RemovalRequest, Removals, ReportedMessage, Sender, Sought, Tombstone, Welcome,
+    RemovalRequest, Removals, ReportedMessage, RoomConsentRequest, RoomConsentResponse, Sender,
+    Sought, Tombstone, Welcome,
 };
 use federation_proto::receipt::{ItemResult, LaneHead, ReceiptBody};
 use federation_proto::refusal::{Refusal, RefusalCode};
+use federation_proto::room_consent::{RoomConsent, SignedRoomConsent, Span};
 use federation_proto::transaction::{Link, SignedTransaction, VerifiedEnvelope, decode, sign};
 use federation_proto::version::{Version, VersionSet};
 
@@ -155,6 +157,28 @@ pub fn device_history(b: &Organisation) -> DeviceHistory {
             from: 3,
             path: tree.consistency(3),
         }],
+    }
+}
+
+/// What `a` lets the room do in which its people are with b's.
+pub fn room_consent(a: &Organisation) -> RoomConsent {
+    RoomConsent {
+        room: room(),
+        server: a.name.clone(),
+        domains: BTreeSet::from([server("a.example"), server("b.example")]),
+        ttl: Span {
+            min_seconds: 60,
+            max_seconds: 7 * 24 * 60 * 60,
+        },
+        burn: Span {
+            min_seconds: 0,
+            max_seconds: 3600,
+        },
+        label_max: 3,
+        retained_epochs: 32,
+        recorder: Some(AccountId::from_bytes([0xa8; 16])),
+        serial: NOW_MS,
+        expires_ms: NOW_MS + 60 * DAY_MS,
     }
 }
 
@@ -361,6 +385,24 @@ pub fn payloads() -> Vec<(&'static str, Payload)> {
                 room: room(),
                 account: alice().account,
                 device: None,
+            }),
+        ),
+        (
+            "room-consent-request",
+            Payload::RoomConsentRequest(RoomConsentRequest {
+                request: RequestId::from_bytes([0x14; 16]),
+                room: room(),
+                requester: alice(),
+                domains: BTreeSet::from([server("a.example"), server("b.example")]),
+            }),
+        ),
+        (
+            "room-consent",
+            Payload::RoomConsent(RoomConsentResponse {
+                request: RequestId::from_bytes([0x14; 16]),
+                room: room(),
+                device: alice().device,
+                result: Ok(SignedRoomConsent::from_bytes(read("room-consent.bin")).unwrap()),
             }),
         ),
         (

@@ -38,3 +38,4 @@ pub use federation_proto::keys::IssuingKey;
 pub use federation_proto::limits;
 pub use federation_proto::merkle;
 pub use federation_proto::refusal;
+pub use federation_proto::room_consent;

@@ -140,6 +140,18 @@ pub enum SubmissionBody {
         /// The room, in which this device is.
         room: RoomId,
     },
+    /// Ask an organisation, the own one or a partner, for its consent to a room; answered by
+    /// [`DeliveryBody::RoomConsent`].
+    AskConsent {
+        /// Chosen by the device, to match the answer.
+        request: RequestId,
+        /// Whose consent.
+        server: ServerName,
+        /// The room, which need not stand yet.
+        room: RoomId,
+        /// The organisations that are to be in it, the own one among them.
+        domains: Vec<ServerName>,
+    },
     /// The account leaves a room, with all of its devices. Accepted: the room's hub is asked, as often as it
     /// takes.
     Leave {
@@ -329,6 +341,23 @@ pub enum DeliveryBody {
         room: RoomId,
         /// The group info, or why not.
         result: Result<GroupInfo, Refusal>,
+    },
+    /// The answer to [`SubmissionBody::AskConsent`].
+    RoomConsent {
+        /// The request's id.
+        request: RequestId,
+        /// The room.
+        room: RoomId,
+        /// The consent with its organisation's signature
+        /// ([`federation_proto::room_consent::SignedRoomConsent`]), or why there is none.
+        result: Result<Bytes, Refusal>,
+    },
+    /// A room is over for everybody of this homeserver: the agreement with the organisation that orders it has ended.
+    RoomClosed {
+        /// The room.
+        room: RoomId,
+        /// The room's hub.
+        server: ServerName,
     },
     /// Something was asked or decided between the account and somebody of another organisation.
     Contact {

@@ -154,6 +154,20 @@ fn submission() -> impl Strategy<Value = Submission> {
         }),
         (request(), room())
             .prop_map(|(request, room)| SubmissionBody::RequestGroupInfo { request, room }),
+        (
+            request(),
+            server(),
+            room(),
+            prop::collection::vec(server(), 0..3)
+        )
+            .prop_map(
+                |(request, server, room, domains)| SubmissionBody::AskConsent {
+                    request,
+                    server,
+                    room,
+                    domains,
+                }
+            ),
         room().prop_map(|room| SubmissionBody::Leave { room }),
     ];
     (any::<u64>(), body).prop_map(|(counter, body)| Submission { counter, body })
@@ -243,6 +257,17 @@ fn delivery() -> impl Strategy<Value = Delivery> {
                 room,
                 result,
             }),
+        (
+            request(),
+            room(),
+            prop::result::maybe_ok(bytes(), refusal()),
+        )
+            .prop_map(|(request, room, result)| DeliveryBody::RoomConsent {
+                request,
+                room,
+                result,
+            }),
+        (room(), server()).prop_map(|(room, server)| DeliveryBody::RoomClosed { room, server }),
         (
             room(),
             any::<[u64; 2]>(),

@@ -25,6 +25,32 @@ pub enum Error {
     /// The room's settings are not what they must be.
     #[error("the room's settings are not acceptable: {0}")]
     Settings(String),
+    /// A room consent is not what it must be.
+    #[error("{0}")]
+    Consent(String),
+    /// An organisation's consent to a room is not in force.
+    #[error(
+        "the consent of {0} to this room has ended: once one of its people is online it is renewed, and until then \
+         the room lets people go and nothing else"
+    )]
+    ConsentEnded(ServerName),
+    /// Two organisations in a room have no agreement with each other.
+    #[error(
+        "{one} has not consented to be in a room with {other}: every two organisations in a room need an agreement \
+         with each other, ask their administrators"
+    )]
+    NotFullMesh {
+        /// Whose consent it is that names the other one not.
+        one: ServerName,
+        /// Who is not named.
+        other: ServerName,
+    },
+    /// What the organisations in a room allow has nothing in common.
+    #[error("the organisations' rules can't be kept together: {0}")]
+    NoCommonBounds(String),
+    /// A message is outside of what all organisations in its room allow.
+    #[error("{0}")]
+    OutOfBounds(String),
     /// A room's rules forbid it.
     #[error("the commit is refused: {0}")]
     Refused(String),

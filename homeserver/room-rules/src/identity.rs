@@ -14,8 +14,10 @@ use mls_rs_core::identity::{
 use crate::certificate::{
     self, AnchorSet, CertificateHash, DeviceCertificate, HubCertificate, Validity,
 };
+use crate::consents;
 use crate::error::Error;
 use crate::rules::Rules;
+use crate::settings::RoomSettings;
 
 /// Whose word an imported tree is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,12 +45,13 @@ impl Identities {
     /// Judges by these roots.
     #[must_use]
     pub fn new(anchors: AnchorSet, imports: Imports) -> Self {
+        let anchors = Arc::new(RwLock::new(anchors));
         Self {
-            anchors: Arc::new(RwLock::new(anchors)),
+            rules: Rules::new(Arc::clone(&anchors)),
+            anchors,
             admitted: Arc::default(),
             judging: Arc::default(),
             imports,
-            rules: Rules::default(),
         }
     }
 
@@ -116,6 +119,21 @@ impl Identities {
             ));
         }
         Ok(hub)
+    }
+
+    /// Whether the consents in a room's settings hold together, as whoever comes into the room finds them; with a time,
+    /// whether all are in force.
+    ///
+    /// # Errors
+    /// When one is another's, or does not hold, or two exclude each other.
+    pub fn check_consents(
+        &self,
+        settings: &RoomSettings,
+        room: &[u8],
+        now_ms: Option<u64>,
+    ) -> Result<(), Error> {
+        let anchors = self.anchors.read().unwrap_or_else(PoisonError::into_inner);
+        consents::check_all(settings, room, &anchors, now_ms)
     }
 
     fn validity(

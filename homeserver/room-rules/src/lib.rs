@@ -3,7 +3,8 @@
 //!
 //! - [`certificate`]: whom a chain vouches for, and by whose authority.
 //! - [`settings`]: what every room's MLS group context carries: who takes part, with which role, and the hub.
-//! - [`Rules`]: which commits are valid, a pure function of the group and the commit.
+//! - [`consents`]: what the organisations in a room let it do, and whether all have consented to each other.
+//! - [`Rules`]: which commits are valid, a pure function of the group, the commit and the hub's time.
 //! - [`removal`]: the one message from outside a group that is looked at, judged before MLS sees it.
 //! - [`Observed`]: a room's public state, as its hub keeps it and validates commits by.
 //!
@@ -13,6 +14,7 @@
 #![warn(missing_docs)]
 
 pub mod certificate;
+pub mod consents;
 mod error;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]

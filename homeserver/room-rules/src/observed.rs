@@ -168,6 +168,9 @@ impl Observed {
                  certificate again",
             ));
         }
+        observed
+            .identities
+            .check_consents(&context.settings, observed.group_id(), Some(now_ms))?;
         // From now on it is our own.
         Self::open(group_info, anchors.clone(), Some(key))
     }
@@ -285,6 +288,7 @@ impl Observed {
             }
         }
         self.identities.rules().set_leaving(leaving);
+        self.identities.rules().set_time(now_ms);
         let time = MlsTime::from(now_ms / 1000);
         let received = group.process_incoming_message_with_time(message, time)?;
         let ExternalReceivedMessage::Commit(applied) = received else {

@@ -12,6 +12,7 @@
 //! it for that.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use federation_proto::ids::Member;
@@ -24,6 +25,8 @@ use mls_rs::mls_rules::{
     ProposalSource,
 };
 
+use crate::certificate::AnchorSet;
+use crate::consents::{self, Acts, Place};
 use crate::error::Error;
 use crate::identity::device_in;
 use crate::settings::{Account, Context, Role, RoomSettings, account, successor};
@@ -32,14 +35,33 @@ use crate::settings::{Account, Context, Role, RoomSettings, account, successor};
 const HUB: Sender = Sender::External(0);
 
 /// The rules of every room. Clones share what they know of the hub's proposals.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Rules {
     /// References of the hub's proposals by which whole accounts go. mls-rs does not show the rules a proposal's
     /// authenticated data; a reference is the hash of the whole proposal, so it stands for them.
     leaving: Arc<RwLock<BTreeSet<Vec<u8>>>>,
+    /// The hub's time, milliseconds since the Unix epoch. mls-rs does not show the rules the time of a commit.
+    now_ms: Arc<AtomicU64>,
+    /// The roots that room consents lead to.
+    anchors: Arc<RwLock<AnchorSet>>,
 }
 
 impl Rules {
+    /// Judges room consents by these roots.
+    pub(crate) fn new(anchors: Arc<RwLock<AnchorSet>>) -> Self {
+        Self {
+            leaving: Arc::default(),
+            // Until somebody says what time it is nothing is in force.
+            now_ms: Arc::new(AtomicU64::new(u64::MAX)),
+            anchors,
+        }
+    }
+
+    /// Names the time at which a commit is about to be made or processed: the hub's stamp of it, once it has one.
+    pub fn set_time(&self, now_ms: u64) {
+        self.now_ms.store(now_ms, Ordering::Release);
+    }
+
     /// Names the hub's proposals by which whole accounts go, of the group in which a commit is about to be
     /// made or processed: those that [`crate::removal::read`] says it of.
     pub fn set_leaving(&self, references: BTreeSet<Vec<u8>>) {
@@ -132,7 +154,7 @@ impl MlsRules for Rules {
         let next = next_settings(&committer, &current, &gone, &proposals)?;
         let changed = next.is_some();
         let next = next.unwrap_or_else(|| current.settings.clone());
-        let mut removed = BTreeSet::new();
+        let (mut removed, mut adds) = (BTreeSet::new(), false);
         for proposal in proposals.iter_proposals() {
             match &proposal.proposal {
                 BorrowedProposal::Remove(remove) if is_hubs(&proposal) => {
@@ -144,6 +166,7 @@ impl MlsRules for Rules {
                 }
                 BorrowedProposal::Add(add) if is_own(&committer, &proposal) => {
                     role_of(&next, &device_in(add.signing_identity())?.member)?;
+                    adds = true;
                 }
                 BorrowedProposal::GroupContextExtensions(_) if is_own(&committer, &proposal) => {}
                 _ => {
@@ -161,6 +184,14 @@ impl MlsRules for Rules {
                 }
             }
         }
+        let removes = !removed.is_empty();
+        let anchors = self.anchors.read().unwrap_or_else(PoisonError::into_inner);
+        let place = Place {
+            room: context.group_id(),
+            now_ms: self.now_ms.load(Ordering::Acquire),
+            anchors: &anchors,
+        };
+        consents::check_commit(&current.settings, &next, Acts { adds, removes }, place)?;
         Ok(proposals)
     }
 
@@ -241,6 +272,7 @@ fn next_settings(
     without
         .participants
         .retain(|account, _| !gone.contains(account));
+    without.drop_unlisted();
     let change = match proposals.group_context_ext_proposals() {
         [] if without == current.settings => return Ok(None),
         [] => return Err(still_listed()),
@@ -256,8 +288,15 @@ fn next_settings(
     {
         return Err(still_listed());
     }
-    if without != current.settings && next.settings == without && next.hub == current.hub {
-        // Who has left is taken off the list by whoever commits next, and nothing else is changed.
+    // Who has left is taken off the list by whoever commits next; anybody puts in a newer consent of his own
+    // organisation; and nothing else is changed.
+    let own = &committer.member.server;
+    let mut plain = next.settings.clone();
+    if let (Some(present), Some(put_in)) = (without.consents.get(own), plain.consents.get_mut(own))
+    {
+        put_in.clone_from(present);
+    }
+    if next.settings != current.settings && plain == without && next.hub == current.hub {
         return Ok(Some(next.settings));
     }
     without.check_change(committer.role, &next.settings)?;

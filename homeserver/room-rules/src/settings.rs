@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use federation_proto::codec::{DecodeError, Reader, Wire, Writer};
 use federation_proto::ids::{AccountId, Member, ServerName};
-use federation_proto::limits::SERVER_NAME_BYTES_MAX;
+use federation_proto::limits::{ROOM_DOMAINS_MAX, ROOM_EPOCHS_MAX, SERVER_NAME_BYTES_MAX};
+use federation_proto::room_consent::SignedRoomConsent;
 use mls_rs::extension::ExtensionType;
 use mls_rs::extension::built_in::{ExternalSendersExt, RequiredCapabilitiesExt};
 use mls_rs::identity::SigningIdentity;
@@ -18,6 +19,7 @@ use mls_rs::{Extension, ExtensionList};
 use mls_rs_core::identity::CredentialType;
 
 use crate::certificate;
+use crate::consents::Consents;
 use crate::error::Error;
 use crate::identity::first;
 
@@ -26,15 +28,17 @@ pub const ROOM_EXTENSION: ExtensionType = ExtensionType::new(0xF0E1);
 /// Most accounts in a room.
 pub const PARTICIPANTS_MAX: usize = 2_000;
 /// Most organisations in a room.
-pub const DOMAINS_MAX: usize = 256;
+pub const DOMAINS_MAX: usize = ROOM_DOMAINS_MAX;
 /// Most bytes of a room's name.
 pub const ROOM_NAME_BYTES_MAX: usize = 128;
 /// Epochs that a room keeps when nobody has said otherwise, and at most.
-pub const RETAINED_EPOCHS: u16 = 32;
+pub const RETAINED_EPOCHS: u16 = ROOM_EPOCHS_MAX;
 
 const VERSION: u8 = 1;
-/// No policy of its own: the place where later versions put one.
+/// The room has no policy of its own.
 const NO_POLICY: u8 = 0;
+/// Its policy is what all the consents that follow allow.
+const CONSENTS: u8 = 1;
 /// Bytes of a participant: the account and the role.
 const PARTICIPANT_BYTES: usize = 17;
 
@@ -133,6 +137,8 @@ pub struct RoomSettings {
     pub name: String,
     /// Who takes part.
     pub participants: BTreeMap<Account, Role>,
+    /// What the organisations of those let it do: of each its consent, or none of any.
+    pub consents: Consents,
 }
 
 impl RoomSettings {
@@ -144,7 +150,20 @@ impl RoomSettings {
             retained_epochs: RETAINED_EPOCHS,
             name: String::new(),
             participants: BTreeMap::from([(account(creator), Role::Owner)]),
+            consents: Consents::new(),
         }
+    }
+
+    /// The organisations that take part.
+    #[must_use]
+    pub fn domains(&self) -> BTreeSet<&ServerName> {
+        self.participants.keys().map(|(server, _)| server).collect()
+    }
+
+    /// Forgets the consents of organisations of which nobody takes part any more.
+    pub fn drop_unlisted(&mut self) {
+        let domains: BTreeSet<ServerName> = self.domains().into_iter().cloned().collect();
+        self.consents.retain(|server, _| domains.contains(server));
     }
 
     /// The role of a device's account; `None` when it takes no part.
@@ -253,7 +272,8 @@ impl Wire for RoomSettings {
         + SERVER_NAME_BYTES_MAX
         + ROOM_NAME_BYTES_MAX
         + DOMAINS_MAX * (SERVER_NAME_BYTES_MAX + 8)
-        + PARTICIPANTS_MAX * PARTICIPANT_BYTES;
+        + PARTICIPANTS_MAX * PARTICIPANT_BYTES
+        + DOMAINS_MAX * SignedRoomConsent::BYTES_MAX;
     const NAME: &'static str = "room extension";
 
     fn write(&self, writer: &mut Writer) {
@@ -285,7 +305,18 @@ impl Wire for RoomSettings {
                 });
             },
         );
-        writer.u8(NO_POLICY);
+        if self.consents.is_empty() {
+            writer.u8(NO_POLICY);
+            return;
+        }
+        if !fits(&self.consents, &self.domains()) {
+            writer.fail("consents", DOMAINS_MAX);
+        }
+        writer.u8(CONSENTS);
+        let consents: Vec<_> = self.consents.values().collect();
+        writer.list("consents", DOMAINS_MAX, &consents, |writer, consent| {
+            consent.write(writer);
+        });
     }
 
     fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
@@ -323,9 +354,19 @@ impl Wire for RoomSettings {
         if !domains.is_sorted_by(|a, b| a.0 < b.0) {
             return Err(DecodeError::NotAscending("domains"));
         }
-        let policy = reader.u8("policy")?;
-        if policy != NO_POLICY {
-            return Err(DecodeError::UnsupportedVersion(policy.into()));
+        let consents = match reader.u8("policy")? {
+            NO_POLICY => Vec::new(),
+            CONSENTS => {
+                let read = reader.list("consents", DOMAINS_MAX, SignedRoomConsent::read)?;
+                if read.is_empty() {
+                    return Err(DecodeError::Empty("consents"));
+                }
+                read
+            }
+            policy => return Err(DecodeError::UnsupportedVersion(policy.into())),
+        };
+        if !consents.is_sorted_by(|a, b| a.claims().server < b.claims().server) {
+            return Err(DecodeError::NotAscending("consents"));
         }
         let mut participants = BTreeMap::new();
         for (server, accounts) in domains {
@@ -344,13 +385,30 @@ impl Wire for RoomSettings {
                 max: PARTICIPANTS_MAX,
             });
         }
-        Ok(Self {
+        let consents: Consents = consents
+            .into_iter()
+            .map(|consent| (consent.claims().server.clone(), consent))
+            .collect();
+        let read = Self {
             hub,
             retained_epochs,
             name,
             participants,
-        })
+            consents,
+        };
+        if !read.consents.is_empty() && !fits(&read.consents, &read.domains()) {
+            return Err(DecodeError::Invalid("consents"));
+        }
+        Ok(read)
     }
+}
+
+/// Whether there is a consent of each of these organisations, and of no other.
+fn fits(consents: &Consents, domains: &BTreeSet<&ServerName>) -> bool {
+    consents.len() == domains.len()
+        && consents
+            .iter()
+            .all(|(server, consent)| domains.contains(server) && consent.claims().server == *server)
 }
 
 /// Everything that a group context's extensions say.

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use federation_proto::ids::{AccountId, RoomId};
+use federation_proto::limits::ROOM_CONSENT_MS_MAX;
 use mls_rs::client_builder::{BaseConfig, WithCryptoProvider, WithIdentityProvider, WithMlsRules};
 use mls_rs::extension::ExtensionType;
 use mls_rs::extension::built_in::ExternalSendersExt;
@@ -13,6 +14,7 @@ use mls_rs::{Extension, ExtensionList, MlsMessage, ProtocolVersion};
 use mls_rs_crypto_rustcrypto::RustCryptoProvider;
 
 mod leaving;
+mod policy;
 
 use super::*;
 use crate::certificate::AnchorSet;
@@ -35,6 +37,8 @@ type HonestConfig = WithMlsRules<
 struct Scene {
     a: Organisation,
     b: Organisation,
+    /// Of which nobody takes part.
+    c: Organisation,
     alice: Device,
     dave: Device,
     ghost: Device,
@@ -50,9 +54,28 @@ struct Scene {
 }
 
 fn anchors(a: &Organisation, b: &Organisation) -> AnchorSet {
-    let mut anchors = AnchorSet::own(a.server.clone(), a.root.clone());
-    anchors.replace_others(&a.server, [(b.server.clone(), b.root.clone().into())]);
+    anchors_of(&[a, b])
+}
+
+fn anchors_of(organisations: &[&Organisation]) -> AnchorSet {
+    let (own, others) = organisations.split_first().unwrap();
+    let mut anchors = AnchorSet::own(own.server.clone(), own.root.clone());
+    let others = others.iter();
+    let others = others.map(|other| (other.server.clone(), other.root.clone().into()));
+    anchors.replace_others(&own.server, others);
     anchors
+}
+
+/// Puts in the consents of these organisations, for this time.
+fn consented(context: &mut Context, organisations: &[&Organisation], lasts_ms: u64) {
+    let names: Vec<&str> = organisations.iter().map(|o| o.server.as_str()).collect();
+    for organisation in organisations {
+        let mut consent = organisation.consent(ROOM, &names, NOW_MS);
+        consent.expires_ms = NOW_MS + lasts_ms;
+        let signed = organisation.consents(consent);
+        let consents = &mut context.settings.consents;
+        consents.insert(organisation.server.clone(), signed);
+    }
 }
 
 fn honest(device: &Device, anchors: AnchorSet) -> (mls_rs::Client<HonestConfig>, Rules) {
@@ -74,10 +97,17 @@ fn honest(device: &Device, anchors: AnchorSet) -> (mls_rs::Client<HonestConfig>,
 
 impl Scene {
     fn new(role: Role) -> Self {
-        let (a, b) = (
+        Self::consented(role, ROOM_CONSENT_MS_MAX)
+    }
+
+    /// With consents of the two organisations that end after this time.
+    fn consented(role: Role, lasts_ms: u64) -> Self {
+        let (a, b, c) = (
             Organisation::new("a.example"),
             Organisation::new("b.example"),
+            Organisation::new("c.example"),
         );
+        let all = || anchors_of(&[&a, &b, &c]);
         let alice = Device::new(&a, "alice", 0x11, NOW_MS);
         let mallory = Device::new(&b, "mallory", 0x21, NOW_MS);
         let second = Device::new(&b, "mallory", 0x22, NOW_MS);
@@ -89,17 +119,13 @@ impl Scene {
             (carol.member.clone(), Role::Member),
             (dave.member.clone(), Role::Member),
         ];
-        let context = context(&a.hub_chain(), &alice.member, &others);
+        let mut context = context(&a.hub_chain(), &alice.member, &others);
+        consented(&mut context, &[&a, &b], lasts_ms);
         let mut owner = create(&alice.client, ROOM, &context);
         let first = group_info(&owner);
-        let hub = Observed::found(
-            &first,
-            &anchors(&a, &b),
-            &a.room_key(),
-            &alice.member,
-            NOW_MS,
-        );
-        let (carols, rules) = honest(&carol, anchors(&a, &b));
+        let hub = Observed::found(&first, &all(), &a.room_key(), &alice.member, NOW_MS);
+        let (carols, rules) = honest(&carol, all());
+        rules.set_time(NOW_MS);
         let none = ExtensionList::default;
         let now = Some(MlsTime::from(NOW_MS / 1000));
         let output = owner
@@ -129,6 +155,7 @@ impl Scene {
         Self {
             a,
             b,
+            c,
             alice,
             dave,
             ghost,
@@ -144,11 +171,21 @@ impl Scene {
 
     /// What the hub and Carol say to a commit with its group info.
     fn judge(&mut self, commit: &MlsMessage, info: &Bytes) -> [Result<(), Error>; 2] {
+        self.judge_at(commit, info, NOW_MS)
+    }
+
+    fn judge_at(
+        &mut self,
+        commit: &MlsMessage,
+        info: &Bytes,
+        now_ms: u64,
+    ) -> [Result<(), Error>; 2] {
         let hub = self
             .hub
-            .judge(&[], &bytes(commit), info, NOW_MS)
+            .judge(&[], &bytes(commit), info, now_ms)
             .map(|_| ());
-        let now = MlsTime::from(NOW_MS / 1000);
+        self.rules.set_time(now_ms);
+        let now = MlsTime::from(now_ms / 1000);
         let carol = self
             .carol
             .process_incoming_message_with_time(commit.clone(), now);
@@ -198,6 +235,7 @@ fn renew(scene: &mut Scene, seed: &[u8; 32], chain: &[Vec<u8>]) -> (MlsMessage, 
 fn settings(scene: &mut Scene, change: fn(&mut Context, &Scene)) -> (MlsMessage, Bytes) {
     let mut context = scene.context();
     change(&mut context, scene);
+    context.settings.drop_unlisted();
     let extensions = context.extensions().unwrap();
     commit(scene, vec![Proposal::GroupContextExtensions(extensions)])
 }
@@ -510,6 +548,11 @@ fn beginnings() {
     );
     let alice = Device::new(&a, "alice", 0x11, NOW_MS);
     let dave = Device::new(&b, "dave", 0x41, NOW_MS);
+    let context = |chain: &[Vec<u8>]| {
+        let mut made = context(chain, &alice.member, &[]);
+        consented(&mut made, &[&a], ROOM_CONSENT_MS_MAX);
+        made
+    };
     let found = |context: &Context, now_ms: u64| {
         let group = create(&alice.client, ROOM, context);
         Observed::found(
@@ -520,7 +563,7 @@ fn beginnings() {
             now_ms,
         )
     };
-    let good = context(&a.hub_chain(), &alice.member, &[]);
+    let good = context(&a.hub_chain());
     assert_eq!(found(&good, NOW_MS).unwrap().group_id(), ROOM.as_bytes());
     assert!(found(&good, NOW_MS + 40 * 86_400_000).is_err());
     let of_another = Observed::found(
@@ -545,11 +588,14 @@ fn beginnings() {
         )
         .is_err()
     );
-    let other_key = context(&a.hub(&[1; 32]), &alice.member, &[]);
+    let other_key = context(&a.hub(&[1; 32]));
     assert!(found(&other_key, NOW_MS).is_err());
-    let mut other_hub = context(&b.hub_chain(), &alice.member, &[]);
+    let mut other_hub = context(&b.hub_chain());
     other_hub.settings.hub = b.server.clone();
     assert!(found(&other_hub, NOW_MS).is_err());
+    let mut no_policy = good.clone();
+    no_policy.settings.consents.clear();
+    assert!(found(&no_policy, NOW_MS).is_err());
     let mut no_owner = good;
     no_owner
         .settings

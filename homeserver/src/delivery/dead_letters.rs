@@ -97,7 +97,7 @@ async fn tell_device(
     refusal: &Refusal,
 ) -> Result<(), StoreError> {
     let body = match row.kind {
-        Kind::KeyRequest | Kind::GroupInfoRequest => {
+        Kind::KeyRequest | Kind::GroupInfoRequest | Kind::RoomConsentRequest => {
             let (request, body) = match Payload::decode(row.kind, row.payload.clone()) {
                 Ok(Payload::KeyRequest(asked)) => (
                     asked.request,
@@ -109,6 +109,14 @@ async fn tell_device(
                 Ok(Payload::GroupInfoRequest(asked)) => (
                     asked.request,
                     InboxBody::GroupInfo {
+                        request: asked.request,
+                        room: asked.room,
+                        result: Err(refusal.clone()),
+                    },
+                ),
+                Ok(Payload::RoomConsentRequest(asked)) => (
+                    asked.request,
+                    InboxBody::RoomConsent {
                         request: asked.request,
                         room: asked.room,
                         result: Err(refusal.clone()),

@@ -20,7 +20,7 @@ use super::contacts;
 use super::directory;
 use super::fan_out::{self, Class};
 use super::limits::UNKNOWN_KEY_RETRY_MS;
-use super::{group_info, inbox, keys, log_heads, reports};
+use super::{group_info, inbox, keys, log_heads, reports, room_consents};
 use crate::policy::{Direction, told_abroad};
 use crate::rooms::follower::{self, RoomWelcome};
 use crate::rooms::leaving::{self, Leaver};
@@ -65,6 +65,8 @@ pub(super) async fn apply(
         Payload::AbuseReport(report) => reports::receive(batch, peer, report).await,
         Payload::GroupInfoRequest(request) => group_info::take_request(batch, peer, &request).await,
         Payload::GroupInfo(response) => group_info::take_response(batch, peer, response).await,
+        Payload::RoomConsentRequest(asked) => room_consents::take_request(batch, peer, asked).await,
+        Payload::RoomConsent(response) => room_consents::take_response(batch, peer, response).await,
         Payload::LogHead(said) => log_heads::take(batch, peer, said).await,
         Payload::Contact(said) => contacts::take(batch, peer, &said, header.expires_ms).await,
         Payload::RemovalRequest(request) => {
@@ -99,6 +101,8 @@ fn room_of(payload: &Payload) -> Option<RoomId> {
         Payload::KeyRequest(_)
         | Payload::KeyResponse(_)
         | Payload::Tombstone(_)
+        | Payload::RoomConsentRequest(_)
+        | Payload::RoomConsent(_)
         | Payload::DirectoryQuery(_)
         | Payload::DirectoryAnswer(_)
         | Payload::AbuseReport(_)

@@ -15,6 +15,7 @@ use super::{files, inbox};
 use crate::node::Node;
 use crate::store::expiry::{self, Place};
 use crate::store::inbox::InboxBody;
+use crate::store::key_request::Asked;
 use crate::store::link_position::LaneCount;
 use crate::store::{
     Part, PartOutcome, StoreError, contacts, key_request, link_position, look_up, payload,
@@ -82,7 +83,7 @@ async fn delete_lanes(node: &Node, peer: &ServerName) -> Result<(), StoreError> 
     }
 }
 
-/// Deletes a request for keys or a group info that nobody has answered, and tells the device that asked; a later one
+/// Deletes a request for keys, a group info or a consent that nobody has answered, and tells the device that asked; a later one
 /// with the same id stays.
 async fn sweep_key_request(
     node: &Node,
@@ -101,13 +102,18 @@ async fn sweep_key_request(
         RefusalCode::Unavailable,
         format!("{} has not answered in time: ask again", record.server),
     );
-    let body = match record.room {
-        Some(room) => InboxBody::GroupInfo {
+    let body = match record.of {
+        Asked::GroupInfo(room) => InboxBody::GroupInfo {
             request,
             room,
             result: Err(refusal),
         },
-        None => InboxBody::KeyMaterial {
+        Asked::Consent(room) => InboxBody::RoomConsent {
+            request,
+            room,
+            result: Err(refusal),
+        },
+        Asked::Keys => InboxBody::KeyMaterial {
             request,
             result: Err(refusal),
         },

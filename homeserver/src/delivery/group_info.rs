@@ -14,19 +14,27 @@ use homeserver_api::session::GroupInfo;
 use super::batch::{Batch, NotTaken, Times};
 use super::envelope::{append_if_room, malformed, not_asked};
 use super::limits::{
-    GROUP_INFO_COUNTED_MAX, GROUP_INFO_DEVICE_REQUESTS_MAX, GROUP_INFO_PEER_REQUESTS_MAX,
-    GROUP_INFO_REQUEST_TTL_MS, GROUP_INFO_REQUESTS_MS,
+    CONSENT_DEVICE_REQUESTS_MAX, CONSENT_PEER_REQUESTS_MAX, GROUP_INFO_COUNTED_MAX,
+    GROUP_INFO_DEVICE_REQUESTS_MAX, GROUP_INFO_PEER_REQUESTS_MAX, GROUP_INFO_REQUEST_TTL_MS,
+    GROUP_INFO_REQUESTS_MS,
 };
 use super::outbox::SenderRef;
 use super::settle;
 use crate::rooms::{hub, mls_framing, unknown_room};
 use crate::store::inbox::InboxBody;
-use crate::store::key_request::{self, KeyRequestRecord};
+use crate::store::key_request::{self, Asked, KeyRequestRecord};
 
-/// How many group infos each device, and each peer, has asked for lately. In memory: a restart forgets
+/// How many answers of a kind each device, and each peer, has asked for lately. In memory: a restart forgets
 /// it, which harms nothing.
-#[derive(Debug, Default)]
-pub struct GroupInfoRates(Mutex<HashMap<(ServerName, Option<DeviceId>), Counted>>);
+#[derive(Debug)]
+pub struct Rates {
+    /// What one device may have within [`GROUP_INFO_REQUESTS_MS`], and what a peer's devices may together.
+    device_max: u32,
+    peer_max: u32,
+    counts: Mutex<Counts>,
+}
+
+type Counts = HashMap<(ServerName, Option<DeviceId>), Counted>;
 
 #[derive(Debug, Clone, Copy)]
 struct Counted {
@@ -34,11 +42,29 @@ struct Counted {
     count: u32,
 }
 
-impl GroupInfoRates {
+impl Rates {
+    /// For group infos.
+    pub fn of_group_infos() -> Self {
+        Self::new(GROUP_INFO_DEVICE_REQUESTS_MAX, GROUP_INFO_PEER_REQUESTS_MAX)
+    }
+
+    /// For consents to rooms.
+    pub fn of_consents() -> Self {
+        Self::new(CONSENT_DEVICE_REQUESTS_MAX, CONSENT_PEER_REQUESTS_MAX)
+    }
+
+    fn new(device_max: u32, peer_max: u32) -> Self {
+        Self {
+            device_max,
+            peer_max,
+            counts: Mutex::default(),
+        }
+    }
+
     /// Counts a request of a device; `false`: it, or its server, has asked too often. Only peers are
     /// counted as a whole.
-    fn take(&self, member: &Member, own: &ServerName, now_ms: u64) -> bool {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn take(&self, member: &Member, own: &ServerName, now_ms: u64) -> bool {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.len() >= GROUP_INFO_COUNTED_MAX {
             counts.retain(|_, counted| !counted.is_over(now_ms));
         }
@@ -58,8 +84,8 @@ impl GroupInfoRates {
             counted.count <= max
         };
         // A device that asks too often must not use up what is its server's others'.
-        count(Some(member.device), GROUP_INFO_DEVICE_REQUESTS_MAX)
-            && (member.server == *own || count(None, GROUP_INFO_PEER_REQUESTS_MAX))
+        count(Some(member.device), self.device_max)
+            && (member.server == *own || count(None, self.peer_max))
     }
 }
 
@@ -102,7 +128,7 @@ pub(super) async fn request(
     let times = times(batch);
     let open = KeyRequestRecord {
         server: hub.clone(),
-        room: Some(room),
+        of: Asked::GroupInfo(room),
         named: Vec::new(),
         // The request may travel that long, and then its answer.
         expires_ms: times.expires_ms.saturating_add(GROUP_INFO_REQUEST_TTL_MS),
@@ -209,7 +235,7 @@ pub(super) async fn take_response(
     let now_ms = batch.now_ms;
     let asked = found
         .filter(|(asked, _)| {
-            asked.server == *peer && asked.room == Some(room) && asked.expires_ms > now_ms
+            asked.server == *peer && asked.of == Asked::GroupInfo(room) && asked.expires_ms > now_ms
         })
         .map(|(_, read)| read);
     let Some(read) = asked else {
@@ -268,7 +294,7 @@ mod tests {
     /// peer's devices have one together. Method: count up to each limit.
     #[test]
     fn shares() {
-        let rates = GroupInfoRates::default();
+        let rates = Rates::of_group_infos();
         let own: ServerName = "a.example".parse().unwrap();
         let (one, other) = (member("b.example", 1), member("b.example", 2));
         for _ in 0..GROUP_INFO_DEVICE_REQUESTS_MAX {

@@ -259,6 +259,23 @@ async fn body(
             };
             Some((body, length + 8 * FRAME_BYTES))
         }
+        InboxBody::RoomClosed { room, server } => {
+            let body = DeliveryBody::RoomClosed { room, server };
+            Some((body, 8 * FRAME_BYTES))
+        }
+        InboxBody::RoomConsent {
+            request,
+            room,
+            result,
+        } => {
+            let length = result.as_ref().map_or(0, bytes::Bytes::len);
+            let body = DeliveryBody::RoomConsent {
+                request,
+                room,
+                result,
+            };
+            Some((body, length + 8 * FRAME_BYTES))
+        }
         InboxBody::Removals {
             room,
             epoch,

@@ -22,7 +22,7 @@ use crate::identity::key_packages::{self, Claimant};
 use crate::policy::{Input, told_abroad};
 use crate::store::contacts::Outsider;
 use crate::store::inbox::InboxBody;
-use crate::store::key_request::{self, KeyRequestRecord};
+use crate::store::key_request::{self, Asked, KeyRequestRecord};
 use crate::store::{StoreError, account};
 
 /// A device asks for key packages of an account.
@@ -126,7 +126,7 @@ async fn ask(
     };
     let open = KeyRequestRecord {
         server: server.clone(),
-        room: None,
+        of: Asked::Keys,
         named,
         // The request may travel that long, and then its answer.
         expires_ms: times.expires_ms.saturating_add(KEY_REQUEST_TTL_MS),
@@ -211,7 +211,7 @@ pub(super) async fn take_response(
     let found = key_request::get(&batch.node.store, response.device, response.request).await?;
     let now_ms = batch.now_ms;
     let asked = found.filter(|(asked, _)| {
-        asked.server == *peer && asked.room.is_none() && asked.expires_ms > now_ms
+        asked.server == *peer && asked.of == Asked::Keys && asked.expires_ms > now_ms
     });
     let Some((asked, read)) = asked else {
         return Err(not_asked());

@@ -46,6 +46,10 @@ pub const GROUP_INFO_PEER_REQUESTS_MAX: u32 = 1024;
 pub const GROUP_INFO_REQUESTS_MS: u64 = 10 * 60 * 1000;
 /// Most devices and peers whose requests are counted at once; beyond it all are counted afresh.
 pub const GROUP_INFO_COUNTED_MAX: usize = 16_384;
+/// Consents to rooms that one device is given in that time: two for each room that it begins with a partner,
+pub const CONSENT_DEVICE_REQUESTS_MAX: u32 = 512;
+/// and those that the devices of one peer are given together.
+pub const CONSENT_PEER_REQUESTS_MAX: u32 = 4096;
 /// Asks for consent that one account may send within [`CONTACT_ASKS_MS`],
 pub const ACCOUNT_CONTACT_ASKS_MAX: u32 = 50;
 /// that one peer may bring,
@@ -87,6 +91,7 @@ pub const SWEEP_INTERVAL_MAX_MS: u64 = 60_000;
 /// Most places swept before others get a turn.
 pub const SWEEP_PLACES_MAX: usize = 256;
 
+const _: () = assert!(CONSENT_DEVICE_REQUESTS_MAX < CONSENT_PEER_REQUESTS_MAX);
 const _: () = assert!(GROUP_INFO_DEVICE_REQUESTS_MAX < GROUP_INFO_PEER_REQUESTS_MAX);
 const _: () = assert!(INBOX_BYTES_MAX / INBOX_ITEMS_MAX > 1024);
 

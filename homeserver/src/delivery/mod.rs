@@ -8,6 +8,7 @@ pub mod contacts;
 pub mod dead_letters;
 pub mod departures;
 mod directory;
+pub mod endings;
 mod envelope;
 pub mod expiry;
 pub mod fan_out;
@@ -22,6 +23,7 @@ pub mod mailboxes;
 pub mod outbox;
 pub mod receive;
 pub mod reports;
+mod room_consents;
 pub mod submit;
 #[cfg(test)]
 mod tests;

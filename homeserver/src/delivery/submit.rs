@@ -12,7 +12,7 @@ use homeserver_api::session::{Commit, Outcome, Submission, SubmissionBody, Submi
 
 use super::batch::{Batch, NotTaken, Times, policy_links, settle};
 use super::limits::{CONFLICT_ATTEMPTS_MAX, CONFLICT_RETRY_MS};
-use super::{directory, group_info, inbox, keys, outbox::SenderRef, reports};
+use super::{directory, group_info, inbox, keys, outbox::SenderRef, reports, room_consents};
 use crate::audit::Actor;
 use crate::ciphertext::Ciphertext;
 use crate::identity::LocalAccount;
@@ -179,6 +179,15 @@ impl Submitter<'_> {
                 let sender = self.sender_ref(*room, counter);
                 group_info::request(batch, &self.member, sender, *request).await
             }
+            SubmissionBody::AskConsent {
+                request,
+                server,
+                room,
+                domains,
+            } => {
+                let of = (server, *room, &domains[..]);
+                room_consents::ask(self, batch, counter, *request, of).await
+            }
             SubmissionBody::Leave { room } => self.leave(batch, counter, *room).await,
         };
         let outcome = match settle(taken)? {
@@ -210,6 +219,7 @@ impl Submitter<'_> {
             SubmissionBody::RequestGroupInfo { room, .. } => {
                 ("group-info.refused", room.to_string())
             }
+            SubmissionBody::AskConsent { room, .. } => ("room-consent.refused", room.to_string()),
             SubmissionBody::Leave { room } => ("leave.refused", room.to_string()),
         };
         // Lost races are a room's everyday life.
@@ -220,6 +230,10 @@ impl Submitter<'_> {
             let actor = Actor::Device(self.device.device);
             batch.audit(actor, action, subject, refusal.to_string());
         }
+    }
+
+    pub(super) const fn member(&self) -> &Member {
+        &self.member
     }
 
     pub(super) fn sender_ref(&self, room: RoomId, counter: u64) -> SenderRef {

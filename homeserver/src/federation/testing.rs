@@ -307,7 +307,7 @@ pub(super) async fn enrol(side: &Side, name: &str, key: &rcgen::KeyPair) -> (Per
         counter: 0,
     };
     let chain: Vec<Vec<u8>> = enrolled.chain.into_iter().map(|der| der.0).collect();
-    testing::certified(device, key, &chain);
+    testing::certified(&side.node.keys, device, key, &chain);
     (person, chain)
 }
 

@@ -108,7 +108,7 @@ pub(crate) mod testing {
         let issued = node.keys.issue_device_certificate(&request, now_ms, random);
         let issued = issued.unwrap();
         let chain = [issued.der.to_vec(), issued.issuing.to_vec()];
-        crate::rooms::testing::certified(of.device, &key, &chain);
+        crate::rooms::testing::certified(&node.keys, of.device, &key, &chain);
     }
 
     /// The device as a room's member.

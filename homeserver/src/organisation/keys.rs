@@ -7,6 +7,7 @@ use bytes::Bytes;
 use federation_proto::ids::ServerName;
 use federation_proto::keys::{EnvelopeKey, IssuingKey};
 use federation_proto::manifest::Manifest;
+use federation_proto::room_consent::{RoomConsent, SignedRoomConsent};
 use rcgen::{Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
 use ring::digest::{SHA256, digest};
 use ring::rand::SecureRandom;
@@ -334,6 +335,20 @@ impl Keys {
     ) -> Result<DeviceCertificate, OrganisationError> {
         let issuing = Arc::clone(&self.state.load().issuing);
         certificates::device(request, &issuing, now_ms, random)
+    }
+
+    /// Signs this organisation's consent to a room.
+    pub fn sign_room_consent(
+        &self,
+        consent: RoomConsent,
+        random: &dyn SecureRandom,
+    ) -> Result<SignedRoomConsent, OrganisationError> {
+        // Certificate and key of one issuing CA.
+        let issuing = Arc::clone(&self.state.load().issuing);
+        let certificate = Bytes::copy_from_slice(&issuing.certificate);
+        consent
+            .sign(certificate, &issuing.key, random)
+            .map_err(|error| OrganisationError::Crypto(error.to_string()))
     }
 
     /// The key that proposes removals in the rooms that are ordered here. It is the same for life: rooms name it.

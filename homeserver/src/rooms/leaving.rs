@@ -102,6 +102,25 @@ pub async fn order(batch: &mut Batch<'_>, id: RoomId, leaver: &Leaver<'_>) -> Re
     announce(batch, id, &room, going, actor).await
 }
 
+/// The hub's part: orders the removal of everybody of an organisation with which there is no agreement any more.
+pub async fn order_all(
+    batch: &mut Batch<'_>,
+    id: RoomId,
+    server: &ServerName,
+) -> Result<(), NotTaken> {
+    let own = batch.node.server.clone();
+    let room = batch.room(id).await?;
+    let Some(room) = room.filter(|room| room.hub == own) else {
+        return Ok(());
+    };
+    let leaving = room.members_of(server);
+    let leaving = leaving.filter(|member| !room.is_going(member));
+    let leaving: Vec<_> = leaving.map(|member| (member.clone(), true)).collect();
+    let observed = observed::kept(batch, id).await?;
+    let going = observed::propose(&observed, leaving, batch.now_ms)?;
+    announce(batch, id, &room, going, Actor::System).await
+}
+
 /// Orders again what a commit from outside has left out, for the epoch that it began.
 pub(super) async fn order_again(
     batch: &mut Batch<'_>,

@@ -18,6 +18,8 @@ use federation_proto::manifest::FormerRoot;
 use federation_proto::refusal::RefusalCode;
 use homeserver_api::admin::PeerState;
 use room_rules::certificate::{AnchorSet, Roots};
+use room_rules::consents::Bounds;
+use room_rules::settings::RoomSettings;
 use room_rules::{Error, Judged, Observed};
 
 use super::{RoomCommit, malformed, pending_removes};
@@ -93,8 +95,10 @@ pub(super) async fn check(
     let room = room_before(batch, commit).await?;
     let going = before.going.iter();
     let removals: Vec<Bytes> = going.map(|going| going.proposal.clone()).collect();
+    // At its stamp, as clients do: that never goes back.
+    let at_ms = batch.now_ms.max(before.stamp_ms);
     let judged = room
-        .judge(&removals, commit.commit.bytes(), group_info, batch.now_ms)
+        .judge(&removals, commit.commit.bytes(), group_info, at_ms)
         .map_err(refused)?;
     check_payload(commit, &judged)?;
     // Whether it is taken in the end or not: the key is of this very group info.
@@ -102,9 +106,15 @@ pub(super) async fn check(
     let next = Arc::new(judged.next);
     batch.node.observed_rooms.put(key, Arc::clone(&next));
     Ok(Checked {
-        retained_epochs: next.context().settings.retained_epochs,
+        retained_epochs: retained_epochs(&next.context().settings).map_err(refused)?,
         next: Some(next),
     })
+}
+
+/// How many epochs a room keeps: as many as its settings and all consents say.
+fn retained_epochs(settings: &RoomSettings) -> Result<u16, Error> {
+    let bounds = Bounds::of(&settings.consents)?;
+    Ok(settings.retained_epochs.min(bounds.retained_epochs))
 }
 
 /// The hub's proposals to remove these devices from the room as it is, each with whether its account goes too.
@@ -230,6 +240,15 @@ fn check_payload(commit: &RoomCommit, judged: &Judged) -> Result<(), NotTaken> {
 }
 
 fn refused(error: Error) -> NotTaken {
+    let code = match &error {
+        Error::NotFullMesh { .. } => Some(RefusalCode::NotFullMesh),
+        Error::ConsentEnded(_) => Some(RefusalCode::AgreementExpired),
+        Error::NoCommonBounds(_) => Some(RefusalCode::OutOfScope),
+        _ => None,
+    };
+    if let Some(code) = code {
+        return NotTaken::refused(code, error.to_string());
+    }
     match error {
         // What the room's rules forbid no other client makes good.
         Error::Refused(_) => NotTaken::refused(RefusalCode::Malformed, error.to_string()),

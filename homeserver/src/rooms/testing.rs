@@ -4,18 +4,21 @@
 //! Whatever can't be made, of a device that is in no such room or adds who is not there, stays as it is: a hub
 //! refuses that before it looks at MLS.
 
-use std::collections::HashMap;
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
-use federation_proto::ids::{DeviceId, Member, RoomId};
+use federation_proto::ids::{DeviceId, Member, RoomId, ServerName};
+use federation_proto::limits::{ROOM_CONSENT_MS_MAX, ROOM_EPOCHS_MAX};
+use federation_proto::room_consent::{RoomConsent, Span};
 use homeserver_api::session::{Commit, Outcome, SubmissionBody};
 use mls_rs::MlsMessage;
-use room_rules::settings::{Context, Role};
+use room_rules::settings::{Context, Role, RoomSettings};
 use room_rules::testing::mls::{
     Client, Group, bytes, client, context, create, group_info, key_package, next_group_info,
 };
 
 use crate::node::Node;
+use crate::organisation::Keys;
 use crate::store::device::DeviceOf;
 
 /// How the noise of [`super::mls_framing::testing::commit_message`] ends.
@@ -24,6 +27,8 @@ const NOISE: [u8; 32] = [3; 32];
 #[derive(Default)]
 struct World {
     clients: HashMap<DeviceId, Client>,
+    /// Of each device's organisation.
+    keys: HashMap<DeviceId, Arc<Keys>>,
     rooms: Vec<Room>,
 }
 
@@ -41,11 +46,56 @@ fn world() -> MutexGuard<'static, World> {
     WORLD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A device with this Ed25519 key was certified.
-pub(crate) fn certified(device: DeviceId, key: &rcgen::KeyPair, chain: &[Vec<u8>]) {
+/// A device with this Ed25519 key was certified by the homeserver with these keys.
+pub(crate) fn certified(
+    keys: &Arc<Keys>,
+    device: DeviceId,
+    key: &rcgen::KeyPair,
+    chain: &[Vec<u8>],
+) {
     // PKCS#8: the seed follows 16 bytes of structure.
     let seed = key.serialize_der()[16..48].try_into().unwrap();
-    world().clients.insert(device, client(&seed, chain));
+    let mut world = world();
+    world.clients.insert(device, client(&seed, chain));
+    world.keys.insert(device, Arc::clone(keys));
+}
+
+/// Consents of these organisations to a room with all of them, as wide as can be, later than those that stand there.
+pub(crate) fn consent(
+    settings: &mut RoomSettings,
+    room: RoomId,
+    organisations: &[Arc<Keys>],
+    node: &Node,
+) {
+    let names: BTreeSet<_> = organisations.iter().map(|keys| keys.server()).collect();
+    let latest = settings.consents.values().map(|c| c.claims().serial).max();
+    let now_ms = node
+        .clock
+        .now_ms()
+        .max(latest.map_or(0, |latest| latest + 1));
+    for keys in organisations {
+        let consent = RoomConsent {
+            room,
+            server: keys.server().clone(),
+            domains: names.iter().map(|name| (*name).clone()).collect(),
+            ttl: Span {
+                min_seconds: 1,
+                max_seconds: u32::MAX,
+            },
+            burn: Span {
+                min_seconds: 0,
+                max_seconds: u32::MAX,
+            },
+            label_max: u8::MAX,
+            retained_epochs: ROOM_EPOCHS_MAX,
+            recorder: None,
+            serial: now_ms,
+            expires_ms: now_ms + ROOM_CONSENT_MS_MAX,
+        };
+        let signed = keys.sign_room_consent(consent, node.random.as_ref());
+        let consents = &mut settings.consents;
+        consents.insert(keys.server().clone(), signed.unwrap());
+    }
 }
 
 /// Makes a true commit of a submission's noise, when it is one.
@@ -72,7 +122,24 @@ pub(crate) fn submitted(of: DeviceOf, body: &SubmissionBody, outcome: &Outcome) 
     }
 }
 
+/// The organisations of these devices, each once.
+fn organisations(
+    keys: &HashMap<DeviceId, Arc<Keys>>,
+    devices: impl Iterator<Item = DeviceId>,
+) -> Option<Vec<Arc<Keys>>> {
+    let mut found: BTreeMap<ServerName, Arc<Keys>> = BTreeMap::new();
+    for device in devices {
+        let keys = keys.get(&device)?;
+        found.insert(keys.server().clone(), Arc::clone(keys));
+    }
+    Some(found.into_values().collect())
+}
+
 impl World {
+    fn organisations(&self, devices: impl Iterator<Item = DeviceId>) -> Option<Vec<Arc<Keys>>> {
+        organisations(&self.keys, devices)
+    }
+
     fn room(&mut self, id: RoomId, device: DeviceId) -> Option<&mut Room> {
         let knows = |room: &&mut Room| {
             let added = |(_, commit): &(DeviceId, Commit)| {
@@ -107,7 +174,13 @@ impl World {
                 .iter()
                 .map(|m| (m.clone(), Role::Owner))
                 .collect();
-            let group = create(&own, commit.room, &context(&chain, &sender, &owners));
+            let mut context = context(&chain, &sender, &owners);
+            let devices = owners.iter().map(|(member, _)| member.device);
+            let organisations = self.organisations(devices.chain([of.device]))?;
+            consent(&mut context.settings, commit.room, &organisations, node);
+            // Somebody is said to be of another organisation than he is of.
+            context.extensions().ok()?;
+            let group = create(&own, commit.room, &context);
             filled.founding = Some(group_info(&group));
             self.rooms.push(Room {
                 id: commit.room,
@@ -115,6 +188,7 @@ impl World {
                 ordered: HashMap::new(),
             });
         }
+        let keys = self.keys.clone();
         let room = self.room(commit.room, of.device)?;
         let group = room.group(&own, of.device, commit.epoch)?;
         group.clear_pending_commit();
@@ -124,6 +198,16 @@ impl World {
             let account = (member.server.clone(), member.account);
             let participants = &mut next.settings.participants;
             participants.entry(account).or_insert(Role::Owner);
+        }
+        if next.settings.domains().len() != next.settings.consents.len() {
+            let added = commit.adds.iter().map(|member| member.device);
+            let present = group.roster().members_iter().map(|leaf| {
+                let device = room_rules::device_in(leaf.signing_identity()).unwrap();
+                device.member.device
+            });
+            let present: Vec<_> = present.collect();
+            let organisations = organisations(&keys, added.chain(present))?;
+            consent(&mut next.settings, commit.room, &organisations, node);
         }
         let places: Vec<_> = group
             .roster()

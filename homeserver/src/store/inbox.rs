@@ -124,6 +124,22 @@ pub enum InboxBody {
         /// The group info, or why not.
         result: Result<GroupInfo, Refusal>,
     },
+    /// A room is over for everybody here: there is no agreement any more with whoever orders it.
+    RoomClosed {
+        /// The room.
+        room: RoomId,
+        /// Whose room it is.
+        server: ServerName,
+    },
+    /// An answer to a request for a consent to a room.
+    RoomConsent {
+        /// The request.
+        request: RequestId,
+        /// The room.
+        room: RoomId,
+        /// The signed consent, or why not.
+        result: Result<Bytes, Refusal>,
+    },
     /// Something was asked or decided with somebody of another organisation.
     Contact {
         /// Who.
@@ -162,6 +178,8 @@ impl InboxBody {
             | Self::Contact { .. }
             | Self::Directory { .. }
             | Self::GroupInfo { .. }
+            | Self::RoomConsent { .. }
+            | Self::RoomClosed { .. }
             | Self::Removals { .. }
             | Self::ReportReturned { .. } => None,
         }

@@ -1,4 +1,4 @@
-//! `q`: requests for keys and for group infos that devices here have sent to peers and that are not
+//! `q`: requests for keys, for group infos and for consents to rooms that devices here have sent to peers and that are not
 //! answered yet.
 //!
 //! Only what was asked for is taken in: without the request a peer could fill any device's inbox.
@@ -11,7 +11,7 @@ use super::record::{decode, encode};
 use super::{Key, Part, Precondition, Store, StoreError, Value};
 
 const FAMILY: &str = "key request";
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 const REQUEST: u8 = b'q';
 
 /// A request without an answer.
@@ -19,12 +19,23 @@ const REQUEST: u8 = b'q';
 pub struct KeyRequestRecord {
     /// The homeserver that was asked.
     pub server: ServerName,
-    /// The room whose group info was asked for; `None`: keys were.
-    pub room: Option<RoomId>,
+    /// What was asked for.
+    pub of: Asked,
     /// Sizes of the device log that the question named: the answer has to have grown from each.
     pub named: Vec<u64>,
     /// From when on no answer is taken, milliseconds since the Unix epoch.
     pub expires_ms: u64,
+}
+
+/// What a request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Asked {
+    /// Keys, or the history of an account's devices.
+    Keys,
+    /// A room's group info.
+    GroupInfo(RoomId),
+    /// The organisation's consent to a room.
+    Consent(RoomId),
 }
 
 /// Where the request lies.
@@ -74,12 +85,12 @@ mod tests {
     fn stored_form() {
         let record = KeyRequestRecord {
             server: "b.example".parse().unwrap(),
-            room: Some(RoomId::from_bytes([3; 16])),
+            of: Asked::GroupInfo(RoomId::from_bytes([3; 16])),
             named: vec![5, 300],
             expires_ms: 7,
         };
         let stored: Value = [
-            &[3, 9][..],
+            &[4, 9][..],
             b"b.example",
             &[1],
             &[3; 16],

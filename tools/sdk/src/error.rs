@@ -105,6 +105,9 @@ pub enum Error {
     /// This device is in no such room.
     #[error("this device is in no room {0}")]
     UnknownRoom(RoomId),
+    /// The organisations in a room don't let it happen.
+    #[error("{0}")]
+    Policy(String),
     /// There is no such message here, or it has expired or burnt.
     #[error("there is no message {0} here: it never was, has expired or is burnt")]
     UnknownMessage(MessageId),
@@ -125,6 +128,11 @@ impl From<room_rules::Error> for Error {
             Rules::UnknownRoot(server) => Self::UnknownRoot(server),
             Rules::Handover => Self::Untrusted(error.to_string()),
             Rules::Mls(reason) => Self::Mls(reason),
+            Rules::Consent(_)
+            | Rules::ConsentEnded(_)
+            | Rules::NotFullMesh { .. }
+            | Rules::NoCommonBounds(_)
+            | Rules::OutOfBounds(_) => Self::Policy(error.to_string()),
             Rules::Settings(_) | Rules::Refused(_) | Rules::PendingRemoves => {
                 Self::Mls(error.to_string())
             }
@@ -144,6 +152,7 @@ impl Error {
             Self::Refused(refusal) => refusal.code.as_str(),
             Self::Protocol(_) => "protocol",
             Self::Mls(_) => "mls",
+            Self::Policy(_) => "room-policy",
             Self::Certificate(_) | Self::UnknownRoot(_) => "certificate",
             Self::UnknownOrganisation(_) => "unknown-organisation",
             Self::Devices(_) => "devices",

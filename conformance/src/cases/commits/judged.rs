@@ -218,6 +218,7 @@ async fn deeds(room: &mut Room<'_>, outcomes: &mut Vec<Outcome>) -> Result {
             (&creator.0, creator.1, Role::Owner),
             (&peer.name, ACCOUNT, Role::Owner),
         ],
+        &room.first.consents()?,
     );
     let listed = |adds: &[Member], removes: &[Member]| -> Alter {
         let (adds, removes) = (adds.to_vec(), removes.to_vec());

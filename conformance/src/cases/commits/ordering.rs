@@ -296,7 +296,9 @@ async fn promoted(room: &mut Room<'_>) -> Result<Vec<Outcome>> {
         (&*room.creator.0, room.creator.1, Role::Owner),
         (&*room.world.peer.name, ACCOUNT, Role::Moderator),
     ];
-    let is_role = room.first.context()?.1 == Some(room_extension(&room.hub, &participants));
+    let consents = room.first.consents()?;
+    let expected = room_extension(&room.hub, &participants, &consents);
+    let is_role = room.first.context()?.1 == Some(expected);
     let got = format!("{applied:?}; the role is given: {is_role}");
     let outcome = case.outcome(Finding::new(applied.is_ok() && is_role, got));
     if applied.is_err() {
@@ -304,7 +306,7 @@ async fn promoted(room: &mut Room<'_>) -> Result<Vec<Outcome>> {
     }
 
     participants.push((&*room.world.peer.name, STRANGER, Role::Member));
-    let extension = room_extension(&room.hub, &participants);
+    let extension = room_extension(&room.hub, &participants, &consents);
     let stranger = room.world.peer.device("stranger", &STRANGER, &THIRD)?;
     let epoch = room.first.epoch()?;
     let made = room.first.commit(&Change {

@@ -3,6 +3,7 @@
 
 use crate::arrived::Arrival;
 use crate::cases::{Asker, Case, Keys, START_PATIENCE, World, Worlds};
+use crate::consent;
 use crate::failure::{Failure, Result};
 use crate::group::{Change, Made, Role, Seat, room_extension};
 use crate::people::People;
@@ -34,8 +35,8 @@ pub(super) async fn cases(
         .device(HANDLE, &room.writer.account, &room.writer.device)?;
     let mut seat = Seat::new(writer);
     let mut outcomes = Vec::new();
-    let (outcome, made) = founded(world, &room, people, &mut seat).await?;
-    outcomes.push(outcome);
+    let (begun, made) = founded(world, &room, people, &mut seat).await?;
+    outcomes.extend(begun);
     let Some(made) = made else {
         return Ok((outcomes, None));
     };
@@ -50,7 +51,7 @@ async fn founded(
     room: &Room,
     people: &People,
     seat: &mut Seat,
-) -> Result<(Outcome, Option<Made>)> {
+) -> Result<(Vec<Outcome>, Option<Made>)> {
     let asker = Asker {
         handle: HANDLE,
         account: room.writer.account,
@@ -65,23 +66,55 @@ async fn founded(
         hint: "an MLSMessage, for mls10 and cipher suite 1, with capabilities for X.509 and the room extension",
     };
     let Some(Keys::Of(_, packages)) = keys else {
-        return Ok((case.outcome(Finding::new(false, format!("{keys:?}"))), None));
+        let outcome = case.outcome(Finding::new(false, format!("{keys:?}")));
+        return Ok((vec![outcome], None));
     };
     let participants = [
         (&*room.hub, room.writer.account, Role::Owner),
         (&*room.guest_server, room.guest.account, Role::Member),
     ];
-    let extension = room_extension(&room.hub, &participants);
+    let (consents, consented) = consents(world, room, &asker).await?;
+    let Some(consents) = consents else {
+        return Ok((vec![consented], None));
+    };
+    let extension = room_extension(&room.hub, &participants, &consents);
     seat.found(&room.id, &world.peer.hub()?, extension)?;
     let made = seat.commit(&Change {
         adds: &packages.0,
         ..Change::default()
     });
     Ok(match made {
-        Ok(made) => (case.outcome(Finding::new(true, "she is added")), Some(made)),
-        Err(Failure::Mls(why)) => (case.outcome(Finding::new(false, why)), None),
+        Ok(made) => {
+            let added = case.outcome(Finding::new(true, "she is added"));
+            (vec![consented, added], Some(made))
+        }
+        Err(Failure::Mls(why)) => {
+            let refused = case.outcome(Finding::new(false, why));
+            (vec![consented, refused], None)
+        }
         Err(failure) => return Err(failure),
     })
+}
+
+/// The consents of both organisations to the room, one after the other; the outcome of the question for the other one's.
+async fn consents(world: &World, room: &Room, asker: &Asker) -> Result<(Option<Vec<u8>>, Outcome)> {
+    let names = [&*room.hub, &*room.guest_server];
+    let theirs = world.ask_consent(asker, &room.id, &names).await?;
+    let case = Case {
+        id: "room.consent",
+        requirement: "ROOM-070",
+        level: Level::Must,
+        must: "a peer that is to be in a room with nobody else is given a signed consent to it",
+        hint: "a RoomConsentResponse on the control lane",
+    };
+    let outcome = case.outcome(Finding::new(theirs.is_some(), "the consent".to_owned()));
+    let ours = consent::of(&world.peer, &room.id, &names)?;
+    // Ascending by server.
+    let both = theirs.map(|theirs| match room.hub < room.guest_server {
+        true => [ours, theirs].concat(),
+        false => [theirs, ours].concat(),
+    });
+    Ok((both, outcome))
 }
 
 /// The guest's server is given the welcome, then the writer's way back in.

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use federation_proto::ids::ServerName;
 use federation_proto::manifest;
+use federation_proto::organisation::CertificateError;
+use federation_proto::room_consent::{ConsentError, RoomConsent, SignedRoomConsent};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use serde::{Deserialize, Serialize};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert, ring as algorithms};
@@ -157,6 +160,25 @@ impl AnchorSet {
         let dates = (hub.not_before, Validity::NotJudged);
         self.verify_chain(&hub.server, (leaf, issuing), hub.not_after, dates)?;
         Ok(hub)
+    }
+
+    /// What a room consent says, when its organisation has signed it. Its dates are not judged.
+    ///
+    /// # Errors
+    /// As [`Self::verify`]; [`Error::Consent`] when its signature does not hold.
+    pub fn verify_consent<'a>(
+        &self,
+        consent: &'a SignedRoomConsent,
+    ) -> Result<&'a RoomConsent, Error> {
+        let server = &consent.claims().server;
+        let (root, former) = self.roots(server)?;
+        let root = Bytes::copy_from_slice(root);
+        consent.verify(&root, &former).map_err(|error| match error {
+            ConsentError::Certificate(server, CertificateError::NotSignedByRoot(_)) => {
+                Error::UnknownRoot(server)
+            }
+            error => Error::Consent(error.to_string()),
+        })
     }
 
     /// Whether a chain leads to a root of this organisation that vouches for what ends then, and to no other one's.

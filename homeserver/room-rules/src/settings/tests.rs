@@ -23,6 +23,7 @@ fn settings(roles: &[(&str, u8, Role)]) -> RoomSettings {
         retained_epochs: RETAINED_EPOCHS,
         name: "Lunch".to_owned(),
         participants: participants.collect(),
+        consents: Consents::new(),
     }
 }
 
@@ -58,7 +59,7 @@ fn one_encoding() {
     assert!(changed(0, 2).is_err());
     assert!(changed(12, 0).is_err() && changed(12, 33).is_err());
     assert!(changed(bytes.len() - 2, 4).is_err());
-    assert!(changed(bytes.len() - 1, 1).is_err());
+    assert!(changed(bytes.len() - 1, 1).is_err() && changed(bytes.len() - 1, 2).is_err());
     // The name: its length, and what it may not begin with, nor hold.
     assert!(changed(13, 4).is_err() && changed(13, 129).is_err());
     for wrong in [b' ', b'\n', 0x80] {
@@ -82,6 +83,60 @@ fn one_encoding() {
         ..settings
     };
     assert!(nobody.to_bytes().is_err());
+}
+
+/// Goal: settings with a policy come back as they were, and have the consent of each organisation that takes part, its
+/// own and no other's, in one order. Method: each prefix, and lists that are too short, too long or mixed up.
+#[test]
+fn policies() {
+    let organisations = ["a.example", "b.example", "c.example"].map(Organisation::new);
+    let room = federation_proto::ids::RoomId::from_bytes([7; 16]);
+    let consent = |at: usize| {
+        let of: &Organisation = &organisations[at];
+        of.consents(of.consent(room, &[], 1))
+    };
+    let with = |consents: &[(usize, usize)]| RoomSettings {
+        consents: consents
+            .iter()
+            .map(|(by, of)| (organisations[*by].server.clone(), consent(*of)))
+            .collect(),
+        ..context().settings
+    };
+    let good = with(&[(0, 0), (1, 1)]);
+    let bytes = good.to_bytes().unwrap();
+    assert_eq!(RoomSettings::from_bytes(bytes.clone()).unwrap(), good);
+    for end in 0..bytes.len() {
+        assert!(RoomSettings::from_bytes(bytes.slice(..end)).is_err());
+    }
+    for wrong in [
+        &[(0, 0)][..],
+        &[(0, 0), (1, 1), (2, 2)],
+        &[(0, 0), (2, 2)],
+        &[(0, 1), (1, 0)],
+    ] {
+        assert!(with(wrong).to_bytes().is_err(), "{wrong:?}");
+    }
+    // Written by hand: what no encoder writes is not read either.
+    let plain = context().settings.to_bytes().unwrap();
+    let by_hand = |consents: &[usize]| {
+        let mut writer = Writer::new();
+        writer.fixed(&plain[..plain.len() - 1]);
+        writer.u8(1);
+        writer.list("consents", 9, consents, |writer, at| {
+            consent(*at).write(writer)
+        });
+        RoomSettings::from_bytes(writer.finish().unwrap())
+    };
+    assert!(by_hand(&[0, 1]).is_ok());
+    for wrong in [&[][..], &[0], &[1, 0], &[0, 0], &[0, 1, 2], &[0, 2]] {
+        assert!(by_hand(wrong).is_err(), "{wrong:?}");
+    }
+    let mut left = good;
+    left.participants
+        .retain(|(server, _), _| server.as_str() == "a.example");
+    left.drop_unlisted();
+    assert_eq!(left.consents.len(), 1);
+    assert!(left.to_bytes().is_ok());
 }
 
 /// Goal: a group context has the three extensions, as they are written here, and nothing else; by lists with

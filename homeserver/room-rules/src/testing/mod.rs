@@ -2,11 +2,18 @@
 
 pub mod mls;
 
-use federation_proto::ids::{Address, Member, ServerName};
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use federation_proto::ids::{Address, Member, RoomId, ServerName};
+use federation_proto::keys::IssuingKey;
+use federation_proto::limits::{ROOM_CONSENT_MS_MAX, ROOM_EPOCHS_MAX};
+use federation_proto::room_consent::{RoomConsent, SignedRoomConsent, Span};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
+use ring::rand::SystemRandom;
 
 use crate::{RoomKey, certificate};
 
@@ -109,6 +116,39 @@ impl Organisation {
     /// The room certificate for that key, with the issuing CA's.
     pub fn hub_chain(&self) -> Vec<Vec<u8>> {
         self.hub(self.room_key().public())
+    }
+
+    /// Its consent to a room with these organisations, as wide as can be.
+    pub fn consent(&self, room: RoomId, domains: &[&str], now_ms: u64) -> RoomConsent {
+        let mut domains: BTreeSet<ServerName> =
+            domains.iter().map(|name| name.parse().unwrap()).collect();
+        domains.insert(self.server.clone());
+        RoomConsent {
+            room,
+            server: self.server.clone(),
+            domains,
+            ttl: Span {
+                min_seconds: 1,
+                max_seconds: u32::MAX,
+            },
+            burn: Span {
+                min_seconds: 0,
+                max_seconds: u32::MAX,
+            },
+            label_max: u8::MAX,
+            retained_epochs: ROOM_EPOCHS_MAX,
+            recorder: None,
+            serial: now_ms,
+            expires_ms: now_ms + ROOM_CONSENT_MS_MAX,
+        }
+    }
+
+    /// Its signature over a consent, whosever that is.
+    pub fn consents(&self, consent: RoomConsent) -> SignedRoomConsent {
+        let random = SystemRandom::new();
+        let key = IssuingKey::from_pkcs8(&self.issuing_key.serialize_der(), &random).unwrap();
+        let issuing = Bytes::copy_from_slice(&self.issuing);
+        consent.sign(issuing, &key, &random).unwrap()
     }
 
     /// Signs whatever it is given.

@@ -165,7 +165,13 @@ fn a_room_without_an_owner_has_a_successor() {
     };
     // A change, and whether Mallory may make it of an orphaned room.
     let changes: [(Change, bool); 3] = [
-        (|c, s| give(Role::Member)(c, &s.ghost), false),
+        (
+            |c, s| {
+                let stranger = Device::new(&s.b, "frank", 0x61, NOW_MS);
+                give(Role::Member)(c, &stranger);
+            },
+            false,
+        ),
         (|c, s| give(Role::Owner)(c, &s.second), true),
         (|c, s| give(Role::Owner)(c, &s.dave), true),
     ];

@@ -36,7 +36,7 @@ impl Core {
         options: SendOptions,
     ) -> Result<DetachedRoom, Error> {
         self.open_room(room)?;
-        let content = self.content(Part::Text(String::new()), options)?;
+        let content = self.content(Part::Text(String::new()), options, self.bounds(room)?)?;
         Ok(DetachedRoom {
             room,
             group: self.take_group(room)?,

@@ -20,6 +20,7 @@ impl Core {
             .chain(self.refresh_after.values().copied())
             .chain(self.resync_at.values().copied())
             .chain(self.take_up_at.values().copied())
+            .chain(self.renew_at.values().copied())
             .min()
     }
 
@@ -28,6 +29,7 @@ impl Core {
         self.delete_due()?;
         self.retry_refreshes()?;
         self.take_up_due()?;
+        self.renew_consents_due()?;
         self.resync_due()
     }
 

@@ -177,9 +177,10 @@ impl Core {
         }
         let at_ms = self.room(room)?.take_up_at_ms;
         let due = at_ms.is_none_or(|at| at <= now);
-        let has_commit = self.operations.values().any(|operation| {
-            operation.room == room && operation.claims.iter().all(|claim| claim.answer.is_some())
-        });
+        let has_commit = self
+            .operations
+            .values()
+            .any(|operation| operation.room == room && operation.is_answered());
         let has_message = || -> Result<bool, Error> {
             Ok(!self
                 .store

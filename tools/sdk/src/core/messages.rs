@@ -6,6 +6,8 @@ use homeserver_api::limits::MESSAGE_BYTES_MAX;
 use homeserver_api::refusal::{Refusal, RefusalCode};
 use homeserver_api::session::SubmissionBody;
 
+use room_rules::consents::Bounds;
+
 use super::Core;
 use super::records::{MessageContent, MessageMeta, Place, ProgressRecord, Purpose, Standing};
 use crate::content::{Content, FileReference, Part, TEXT_BYTES_MAX};
@@ -34,7 +36,8 @@ impl Core {
         options: SendOptions,
     ) -> Result<MessageId, Error> {
         self.open_room(room)?;
-        let content = self.content(part, options)?;
+        self.is_consented(room)?;
+        let content = self.content(part, options, self.bounds(room)?)?;
         let number = self.state.last_number + 1;
         self.state.last_number = number;
         let place = Place { room, number };
@@ -69,7 +72,14 @@ impl Core {
         Ok(content.id)
     }
 
-    pub(super) fn content(&self, part: Part, options: SendOptions) -> Result<Content, Error> {
+    /// What is to be sent where messages may be so. Without a choice of the writer's it is as near as may be to what the
+    /// account has by default.
+    pub(super) fn content(
+        &self,
+        part: Part,
+        options: SendOptions,
+        bounds: Bounds,
+    ) -> Result<Content, Error> {
         if let Part::Text(text) = &part
             && text.len() > TEXT_BYTES_MAX
         {
@@ -78,17 +88,29 @@ impl Core {
             )));
         }
         let policy = self.policy();
-        let ttl_seconds = options.ttl_seconds.unwrap_or(policy.ttl.default_seconds);
+        let ttl_seconds = options.ttl_seconds.unwrap_or_else(|| {
+            let default = policy.ttl.default_seconds;
+            default
+                .max(bounds.ttl_min_seconds)
+                .min(bounds.ttl_max_seconds)
+        });
+        let burn_seconds = options.burn_seconds.unwrap_or_else(|| {
+            let default = policy.burn.default_seconds;
+            default
+                .max(bounds.burn_min_seconds)
+                .min(bounds.burn_max_seconds)
+        });
         if ttl_seconds == 0 {
             return Err(Error::InvalidArgument(
                 "a message lives at least one second".to_owned(),
             ));
         }
+        bounds.check(ttl_seconds, burn_seconds, options.label)?;
         Ok(Content {
             id: MessageId::from_bytes(self.random_bytes()?),
             sent_ms: self.now_ms(),
             ttl_seconds,
-            burn_seconds: options.burn_seconds.unwrap_or(policy.burn.default_seconds),
+            burn_seconds,
             label: options.label,
             part,
         })
@@ -111,6 +133,7 @@ impl Core {
         if record.standing != Standing::Joined
             || self.membership_commit_in_flight(room)
             || self.removals_wait(room)
+            || self.is_consented(room).is_err()
         {
             return Ok(());
         }
@@ -145,6 +168,13 @@ impl Core {
             return Ok(());
         };
         let content = Content::decode(&stored.content)?;
+        // The room may have become stricter since it was written.
+        let (ttl, burn) = (content.ttl_seconds, content.burn_seconds);
+        if let Err(error) = self.bounds(place.room)?.check(ttl, burn, content.label) {
+            let refusal = Refusal::new(RefusalCode::OutOfScope, error.to_string());
+            let progress = ProgressRecord::Refused(refusal);
+            return self.answer_message(place.room, place.number, progress);
+        }
         let message = self.encrypt(place.room, &stored.content, &content)?;
         let counter = self.enqueue(
             SubmissionBody::Message {

@@ -8,6 +8,7 @@
 //!
 //! What is kept in memory is a cache of the store and is read again after a failed job.
 
+mod consents;
 mod detached;
 mod devices;
 mod expiry;
@@ -124,6 +125,8 @@ pub(crate) struct Core {
     history: history::Histories,
     /// Rooms in which removals wait, and when it is this device's turn to take them up.
     take_up_at: BTreeMap<RoomId, u64>,
+    /// Rooms to which the own organisation's consent is to be renewed, and when.
+    renew_at: BTreeMap<RoomId, u64>,
     effects: Effects,
     /// Key packages used up since the last refill.
     key_packages_used: usize,
@@ -192,6 +195,7 @@ impl Core {
             refresh_after: BTreeMap::new(),
             resync_at: BTreeMap::new(),
             take_up_at: BTreeMap::new(),
+            renew_at: BTreeMap::new(),
             known: devices::Known::default(),
             history: history::Histories::default(),
             effects: Effects::default(),
@@ -223,9 +227,11 @@ impl Core {
             .collect();
         self.resync_at.clear();
         self.take_up_at.clear();
+        self.renew_at.clear();
         for record in self.rooms.values().cloned().collect::<Vec<_>>() {
             self.schedule_resync(&record);
             self.schedule_take_up(&record);
+            self.schedule_renewal(&record);
         }
         self.operations = self
             .store
@@ -498,6 +504,7 @@ fn submission_bytes(submission: &Submission) -> usize {
         | SubmissionBody::AskDevices { .. }
         | SubmissionBody::LookUp { .. }
         | SubmissionBody::RequestGroupInfo { .. }
+        | SubmissionBody::AskConsent { .. }
         | SubmissionBody::Leave { .. } => 512,
         SubmissionBody::Report(report) => {
             let texts = report

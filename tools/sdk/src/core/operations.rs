@@ -15,7 +15,7 @@ use room_rules::settings::{Context, Role, check_name};
 use super::Core;
 use super::plan::no_key_packages;
 use super::records::{
-    Claim, ClaimedKeys, CommitInFlight, Operation, OperationKind, Purpose, RoomRecord, Standing,
+    Claim, ClaimedKeys, CommitInFlight, Operation, OperationKind, Purpose, Standing,
 };
 use super::resync::own_group_info;
 use super::rooms::{context, leaves};
@@ -198,16 +198,19 @@ impl Core {
                 answer: None,
             });
         }
-        self.put_operation(Operation {
+        let mut operation = Operation {
             number,
             room,
             kind,
             claims,
+            consents: Vec::new(),
             commit: None,
             lost: 0,
             not_before_epoch: 0,
             waits_in_epoch: None,
-        })?;
+        };
+        self.ask_foreseen(&mut operation)?;
+        self.put_operation(operation)?;
         Ok(number)
     }
 
@@ -226,7 +229,7 @@ impl Core {
         }
     }
 
-    fn fail_operation(&mut self, number: u64, error: Error) -> Result<(), Error> {
+    pub(super) fn fail_operation(&mut self, number: u64, error: Error) -> Result<(), Error> {
         if let Some(operation) = self.operations.get(&number) {
             let (room, create) = (operation.room, operation.kind == OperationKind::Create);
             if matches!(
@@ -320,7 +323,7 @@ impl Core {
                     && (!removals_wait || operation.kind == OperationKind::TakeUp)
                     && operation.not_before_epoch <= epoch
                     && operation.waits_in_epoch != Some(epoch)
-                    && operation.claims.iter().all(|claim| claim.answer.is_some())
+                    && operation.is_answered()
             });
             let Some(operation) = next.cloned() else {
                 break;
@@ -366,7 +369,7 @@ impl Core {
         let room = operation.room;
         let now = self.now_ms();
         let (leaves, context) = if self.rooms.contains_key(&room) {
-            let leaves = self.admit_members(room)?;
+            let leaves = self.admit_members(room, now)?;
             (leaves, context(self.group(room)?)?)
         } else if operation.kind == OperationKind::Create {
             (Vec::new(), self.new_context()?)
@@ -374,6 +377,9 @@ impl Core {
             return Err(Error::UnknownRoom(room));
         };
         let mut plan = self.plan(operation, &leaves, &context.settings)?;
+        if self.ask_for_plan(operation, &plan)? {
+            return Ok(true);
+        }
         let refresh = operation.kind == OperationKind::Refresh;
         let (going, _) = self.going(room, &leaves)?;
         let takes_up = operation.kind == OperationKind::TakeUp && !going.is_empty();
@@ -381,8 +387,10 @@ impl Core {
         if refresh && self.certificate_has_expired() {
             return Ok(false);
         }
-        if plan.is_empty() && !refresh && !takes_up {
-            return if operation.kind == OperationKind::Create {
+        let creates = operation.kind == OperationKind::Create;
+        let nothing = plan.is_empty() || (creates && plan.adds.is_empty());
+        if nothing && !refresh && !takes_up {
+            return if creates {
                 let own = self.own_address();
                 Err(
                     if operation.claims.iter().all(|claim| claim.address == *own) {
@@ -404,9 +412,11 @@ impl Core {
             // A new room begins with those who are invited; later ones need a change.
             let settings = plan.settings.take().unwrap_or(context.settings.clone());
             let hub = context.hub.clone();
+            self.identities
+                .check_consents(&settings, room.as_bytes(), Some(now))?;
             self.create_room(room, &Context { settings, hub })?;
             founding = Some(own_group_info(self.group(room)?)?);
-            self.admit_members(room)?;
+            self.admit_members(room, now)?;
         }
         let signing_identity = mls::signing_identity(&self.identity.chain, &self.identity.key)?;
         let signer = mls::signer(&self.identity.key)?;
@@ -469,38 +479,6 @@ impl Core {
         });
         self.put_operation(operation)?;
         Ok(true)
-    }
-
-    fn create_room(&mut self, room: RoomId, context: &Context) -> Result<(), Error> {
-        let now = self.now_ms();
-        let group = self
-            .mls
-            .create_group_with_id(
-                room.as_bytes().to_vec(),
-                context.extensions()?,
-                mls_rs::ExtensionList::default(),
-                Some(mls::time(now)),
-            )
-            .map_err(mls::error)?;
-        let number = self.state.last_room + 1;
-        self.state.last_room = number;
-        self.put_room(RoomRecord {
-            number,
-            room,
-            hub: self.identity.member.server.clone(),
-            standing: Standing::Creating,
-            sent_in_epoch: 0,
-            ended_epoch: None,
-            epoch_began_ms: now,
-            readable_from: 0,
-            gap: None,
-            resyncs: Vec::new(),
-            name: context.settings.name.clone(),
-            removals: Vec::new(),
-            take_up_at_ms: None,
-        })?;
-        self.set_group(room, group, true);
-        Ok(())
     }
 
     /// The hub has ordered a commit that ended `epoch`; `own` when it is this device's.

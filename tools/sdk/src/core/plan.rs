@@ -8,6 +8,7 @@ use mls_rs::MlsMessage;
 use room_rules::settings::{Context, Role, RoomSettings, account, successor};
 
 use super::Core;
+use super::consents::put_in;
 use super::records::{ClaimedKeys, Operation, OperationKind};
 use super::rooms::Leaf;
 use crate::certificate::Validity;
@@ -70,6 +71,7 @@ impl Core {
                     plan.removes.push((leaf.index, member));
                 }
                 self.succeed(leaves, settings, &mut next);
+                put_in(operation, &mut next);
                 plan.settings = (next != *settings).then_some(next);
                 return Ok(plan);
             }
@@ -80,12 +82,14 @@ impl Core {
                     next.participants.insert(account, *role);
                 }
                 self.succeed(leaves, settings, &mut next);
+                put_in(operation, &mut next);
                 plan.settings = (next != *settings).then_some(next);
                 return Ok(plan);
             }
             OperationKind::Rename(name) => {
                 next.name.clone_from(name);
                 self.succeed(leaves, settings, &mut next);
+                put_in(operation, &mut next);
                 plan.settings = (next != *settings).then_some(next);
                 return Ok(plan);
             }
@@ -93,6 +97,12 @@ impl Core {
                 let (_, gone) = self.going(operation.room, leaves)?;
                 next.participants
                     .retain(|account, _| !gone.contains(account));
+                put_in(operation, &mut next);
+                plan.settings = (next != *settings).then_some(next);
+                return Ok(plan);
+            }
+            OperationKind::Consent => {
+                put_in(operation, &mut next);
                 plan.settings = (next != *settings).then_some(next);
                 return Ok(plan);
             }
@@ -142,6 +152,7 @@ impl Core {
             next.participants.entry(account).or_insert(Role::Member);
         }
         self.succeed(leaves, settings, &mut next);
+        put_in(operation, &mut next);
         plan.settings = (next != *settings).then_some(next);
         Ok(plan)
     }

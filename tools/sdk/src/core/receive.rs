@@ -11,8 +11,11 @@ use mls_rs::group::{CommitEffect, CommitMessageDescription, ContentType, Receive
 use mls_rs::{MlsMessage, MlsMessageDescription};
 
 use super::Core;
+use super::consents::policy_of;
 use super::leaving::who_left;
-use super::records::{MessageContent, MessageMeta, Place, ProgressRecord, RoomRecord, Standing};
+use super::records::{
+    MessageContent, MessageMeta, Place, PolicyRecord, ProgressRecord, RoomRecord, Standing,
+};
 use super::rooms::{Leaf, leaf_at, leaves, settings};
 use crate::content::{Content, Part};
 use crate::error::Error;
@@ -137,6 +140,10 @@ impl Core {
                 room,
                 result,
             } => self.take_group_info(room, request, result),
+            DeliveryBody::RoomClosed { room, server } => self.take_closed(room, &server),
+            DeliveryBody::RoomConsent {
+                request, result, ..
+            } => self.take_room_consent(request, result),
             DeliveryBody::Removals {
                 room,
                 epoch,
@@ -180,6 +187,10 @@ impl Core {
             }
             Err(error) => return Err(error),
         };
+        // By the bounds of the epoch that it is from: what became stricter since, its sender did not know.
+        let epoch = epoch_of(bytes).unwrap_or_default();
+        let bounds = self.room(room)?.policy.bounds_in(epoch);
+        bounds.check(content.ttl_seconds, content.burn_seconds, content.label)?;
         if let Part::History(part) = &content.part {
             return self.take_history(room, &leaf, part);
         }
@@ -274,7 +285,7 @@ impl Core {
         check_commit(&message, room, epoch)?;
         let outside = comes_from_outside(&message);
         let by = author(self.group(room)?, &message);
-        let before = self.admit_members(room)?;
+        let before = self.admit_members(room, accepted_ms)?;
         match self.apply_commit(room, message, accepted_ms) {
             Ok(applied) => self.commit_applied(room, epoch, &before, &applied),
             Err(error) if error.wants_roots() && !self.roots_are_fresh => Err(error),
@@ -317,15 +328,19 @@ impl Core {
         }
         let now = self.now_ms();
         let name = self.room(room)?.name.clone();
+        let policy = self.room(room)?.policy.clone();
+        let own_member = self.identity.member.clone();
         let group = self.group_mut(room)?;
         let own = applied.committer == group.current_member_index();
         let after = leaves(group)?;
         let new_name = settings(group)?.name;
+        let policy = policy_of(policy, group, &own_member)?;
         self.save_group(room)?;
         let mut record = self.room(room)?.clone();
         let removals = std::mem::take(&mut record.removals);
         record.take_up_at_ms = None;
         record.name.clone_from(&new_name);
+        record.policy = policy;
         let created = record.standing == Standing::Creating;
         record.standing = Standing::Joined;
         record.sent_in_epoch = 0;
@@ -399,6 +414,7 @@ impl Core {
             name: settings(&group)?.name,
             removals: Vec::new(),
             take_up_at_ms: None,
+            policy: policy_of(PolicyRecord::default(), &group, &self.identity.member)?,
         })?;
         if out_of_step {
             // A member was quicker to add this device again.
@@ -417,6 +433,8 @@ impl Core {
             return Err(Error::Mls("the room's cipher suite is another".to_owned()));
         }
         let settings = settings(group)?;
+        self.identities
+            .check_consents(&settings, room.as_bytes(), None)?;
         let mut seen = BTreeSet::new();
         let leaves = leaves(group)?;
         let stranger = |leaf: &&Leaf| settings.role(&leaf.device.member).is_none();
@@ -537,6 +555,8 @@ const fn room_of(body: &DeliveryBody) -> Option<RoomId> {
         | DeliveryBody::CommitRefused { room, .. }
         | DeliveryBody::GroupInfo { room, .. }
         | DeliveryBody::Removals { room, .. }
+        | DeliveryBody::RoomConsent { room, .. }
+        | DeliveryBody::RoomClosed { room, .. }
         | DeliveryBody::Returned { room, .. }
         | DeliveryBody::ReportReturned { room, .. } => Some(*room),
         DeliveryBody::KeyMaterial { .. }

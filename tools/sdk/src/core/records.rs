@@ -8,6 +8,7 @@ use homeserver_api::ids::{Address, Member, RequestId, RoomId, ServerName};
 use homeserver_api::policy::UserTypePolicy;
 use homeserver_api::refusal::Refusal;
 use homeserver_api::session::Submission;
+use room_rules::consents::Bounds;
 use room_rules::settings::Role;
 use serde::{Deserialize, Serialize};
 
@@ -119,6 +120,26 @@ pub(crate) struct RoomRecord {
     pub(crate) removals: Vec<PendingRemoval>,
     /// When it is this device's turn to do that, milliseconds since the Unix epoch.
     pub(crate) take_up_at_ms: Option<u64>,
+    /// What the organisations in it let it do.
+    pub(crate) policy: PolicyRecord,
+}
+
+/// What follows from the consents in a room's group, so that nobody has to read them for each message.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PolicyRecord {
+    /// What messages may be, since which epoch; those that can still be read are held to the bounds of theirs.
+    pub(crate) bounds: Vec<EpochBounds>,
+    /// When the first consent ends, milliseconds since the Unix epoch, and whose it is.
+    pub(crate) ends: Option<(u64, ServerName)>,
+    /// When this device renews its organisation's, milliseconds since the Unix epoch.
+    pub(crate) renew_at_ms: Option<u64>,
+}
+
+/// What messages may be from an epoch on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct EpochBounds {
+    pub(crate) epoch: u64,
+    pub(crate) bounds: Bounds,
 }
 
 /// A removal that waits for a commit.
@@ -152,6 +173,7 @@ pub(crate) enum Purpose {
     Devices { request: RequestId },
     History { room: RoomId },
     Leave { room: RoomId, operation: u64 },
+    Consent { request: RequestId },
 }
 
 /// What is known of a message apart from its content, which lies in a record of its own that can
@@ -231,6 +253,8 @@ pub(crate) struct Operation {
     pub(crate) room: RoomId,
     pub(crate) kind: OperationKind,
     pub(crate) claims: Vec<Claim>,
+    /// Consents that were asked for.
+    pub(crate) consents: Vec<ConsentAsk>,
     /// The commit that is under way.
     pub(crate) commit: Option<CommitInFlight>,
     /// Commits that lost against another one.
@@ -258,6 +282,19 @@ pub(crate) enum OperationKind {
     TakeUp,
     /// The room has another name.
     Rename(String),
+    /// The own organisation's consent is renewed.
+    Consent,
+}
+
+/// A question for an organisation's consent to a room.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ConsentAsk {
+    pub(crate) request: RequestId,
+    pub(crate) server: ServerName,
+    /// With whom its people are to be in the room.
+    pub(crate) domains: BTreeSet<ServerName>,
+    /// The signed consent.
+    pub(crate) answer: Option<Bytes>,
 }
 
 /// A question for key packages.

@@ -86,6 +86,7 @@ impl Core {
             | Purpose::GroupInfo { .. }
             | Purpose::LookUp { .. }
             | Purpose::Devices { .. }
+            | Purpose::Consent { .. }
             | Purpose::Resync { .. } => Ok(()),
             Purpose::Leave { room, operation } => {
                 self.leave_answered(*room, *operation, Ok(()));
@@ -114,6 +115,7 @@ impl Core {
             Purpose::Claim { request, .. } | Purpose::Devices { request } => {
                 self.take_key_material(request, Err(refusal))
             }
+            Purpose::Consent { request } => self.take_room_consent(request, Err(refusal)),
             Purpose::Commit { .. } | Purpose::Resync { .. } => {
                 self.commit_refused(counter, refusal)
             }

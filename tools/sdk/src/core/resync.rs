@@ -16,6 +16,7 @@ use mls_rs::MlsMessage;
 use mls_rs::extension::built_in::RatchetTreeExt;
 use room_rules::settings::Context;
 
+use super::consents::policy_of;
 use super::records::{Purpose, Resync, ResyncCommit, RoomRecord, Standing};
 use super::rooms::{Leaf, leaf, leaves};
 use super::{Core, mls_client};
@@ -275,7 +276,11 @@ impl Core {
         let group = self.group(room)?;
         let readable_from = group.current_epoch();
         let after = leaves(group)?;
+        let own_member = self.identity.member.clone();
+        let policy = self.room(room)?.policy.clone();
+        let policy = policy_of(policy, self.group(room)?, &own_member)?;
         let mut record = self.room(room)?.clone();
+        record.policy = policy;
         let since_ms = self
             .resync(room)
             .map_or(accepted_ms, |resync| resync.since_ms);

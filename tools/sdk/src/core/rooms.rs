@@ -6,7 +6,8 @@ use homeserver_api::ids::{Address, Member, RoomId};
 use homeserver_api::refusal::{Refusal, RefusalCode};
 use room_rules::settings::{Context, RoomSettings, account, successor};
 
-use super::records::{ProgressRecord, RoomRecord, Standing};
+use super::consents::policy_of;
+use super::records::{PolicyRecord, ProgressRecord, RoomRecord, Standing};
 use super::{CachedGroup, Core};
 use crate::certificate::{self, CertificateHash, DeviceCertificate};
 use crate::error::Error;
@@ -93,7 +94,42 @@ impl Core {
         self.store.put(Family::Room, b"", record.number, &record)?;
         self.schedule_resync(&record);
         self.schedule_take_up(&record);
+        self.schedule_renewal(&record);
         self.rooms.insert(record.room, record);
+        Ok(())
+    }
+
+    /// Begins a room with this device alone.
+    pub(super) fn create_room(&mut self, room: RoomId, context: &Context) -> Result<(), Error> {
+        let now = self.now_ms();
+        let group = self
+            .mls
+            .create_group_with_id(
+                room.as_bytes().to_vec(),
+                context.extensions()?,
+                mls_rs::ExtensionList::default(),
+                Some(mls::time(now)),
+            )
+            .map_err(mls::error)?;
+        let number = self.state.last_room + 1;
+        self.state.last_room = number;
+        self.put_room(RoomRecord {
+            number,
+            room,
+            hub: self.identity.member.server.clone(),
+            standing: Standing::Creating,
+            sent_in_epoch: 0,
+            ended_epoch: None,
+            epoch_began_ms: now,
+            readable_from: 0,
+            gap: None,
+            resyncs: Vec::new(),
+            name: context.settings.name.clone(),
+            removals: Vec::new(),
+            take_up_at_ms: None,
+            policy: policy_of(PolicyRecord::default(), &group, &self.identity.member)?,
+        })?;
+        self.set_group(room, group, true);
         Ok(())
     }
 
@@ -102,6 +138,7 @@ impl Core {
             self.store.delete(Family::Room, b"", record.number);
             self.resync_at.remove(&room);
             self.take_up_at.remove(&room);
+            self.renew_at.remove(&room);
         }
         self.delete_group(room)
     }
@@ -213,9 +250,9 @@ impl Core {
         Ok(())
     }
 
-    /// The certificates of the group's present members, which are not judged by date again; and by which of the
-    /// hub's removals whole accounts go.
-    pub(super) fn admit_members(&mut self, room: RoomId) -> Result<Vec<Leaf>, Error> {
+    /// Before a commit of this time is made or applied: the certificates of the group's present members, which are not
+    /// judged by date again; and by which of the hub's removals whole accounts go.
+    pub(super) fn admit_members(&mut self, room: RoomId, at_ms: u64) -> Result<Vec<Leaf>, Error> {
         let leaves = leaves(self.group(room)?)?;
         self.identities
             .set_admitted(leaves.iter().map(|leaf| leaf.mark).collect());
@@ -223,6 +260,7 @@ impl Core {
         let leaving = removals.filter(|removal| removal.account);
         let leaving = leaving.map(|removal| removal.reference.clone()).collect();
         self.identities.rules().set_leaving(leaving);
+        self.identities.rules().set_time(at_ms);
         Ok(leaves)
     }
 

@@ -7,12 +7,15 @@ use homeserver_api::codec::Wire as _;
 use homeserver_api::device_log::DeviceHistory;
 use homeserver_api::ids::{AccountId, Address, DeviceId, Member, RoomId, ServerName};
 use homeserver_api::refusal::{Refusal, RefusalCode};
+use homeserver_api::room_consent::RoomConsent;
 use homeserver_api::session::{
-    ClaimedDevice, Commit, Delivery, DeliveryBody, GroupInfo, KeyMaterial, Listing, Outcome,
-    Report, Sought, Submission, SubmissionBody, SubmissionResult,
+    Commit, Delivery, DeliveryBody, GroupInfo, KeyMaterial, Outcome, Report, Submission,
+    SubmissionBody, SubmissionResult,
 };
 
+mod consents;
 mod leaving;
+mod people;
 
 use super::{Log, Organisation};
 use crate::clock::Clock as _;
@@ -51,6 +54,16 @@ pub(crate) struct Network {
     pub(crate) spoil_history: Option<fn(&mut DeviceHistory)>,
     /// Keeps back every answer about devices that is not to a claim.
     pub(crate) withhold_devices: bool,
+    /// With what each organisation signs consents.
+    issuing: BTreeMap<ServerName, consents::Issuing>,
+    /// What consents say in place of as much as can be, by organisation.
+    pub(crate) rules: BTreeMap<ServerName, fn(&mut RoomConsent)>,
+    /// Who has no agreement with whom.
+    pub(crate) no_peers: Vec<(ServerName, ServerName)>,
+    /// Who signs every consent in place of whose it is.
+    pub(crate) forged_by: Option<ServerName>,
+    /// How many consents were asked for.
+    pub(crate) consents_asked: u64,
     /// Every message that was fanned out.
     pub(crate) messages: Vec<Bytes>,
     /// Every commit that was ordered.
@@ -91,6 +104,11 @@ impl Network {
             shown_logs: BTreeMap::new(),
             spoil_history: None,
             withhold_devices: false,
+            issuing: BTreeMap::new(),
+            rules: BTreeMap::new(),
+            no_peers: Vec::new(),
+            forged_by: None,
+            consents_asked: 0,
             messages: Vec::new(),
             commits: Vec::new(),
             refuse_claims: BTreeMap::new(),
@@ -117,6 +135,7 @@ impl Network {
     ) {
         let now_ms = self.clock.now_ms();
         self.roots.insert(own.server.clone(), own.root.clone());
+        self.issuing.insert(own.server.clone(), own.issuing());
         let log = self.logs.entry(member.server.clone());
         log.or_insert_with(|| Log::of(own, now_ms)).add(
             member.account,
@@ -297,6 +316,21 @@ impl Network {
                     },
                 );
             }
+            SubmissionBody::AskConsent {
+                request,
+                server,
+                room,
+                domains,
+            } => {
+                let (request, room) = (*request, *room);
+                let result = self.consent(server, room, domains);
+                let body = DeliveryBody::RoomConsent {
+                    request,
+                    room,
+                    result,
+                };
+                self.deliver(from, body);
+            }
             SubmissionBody::Leave { room } => self.leaves(*room, |member| {
                 (&member.server, member.account) == (&from.server, from.account)
             }),
@@ -383,35 +417,6 @@ impl Network {
         panic!("no commit waits");
     }
 
-    fn claim(&mut self, from: &Member, address: &Address) -> Result<Vec<ClaimedDevice>, Refusal> {
-        if let Some(refusal) = self.refuse_claims.get(address) {
-            return Err(refusal.clone());
-        }
-        let address = self.swap_claims.get(address).unwrap_or(address).clone();
-        let members = self.accounts.get(&address).cloned().ok_or_else(|| {
-            Refusal::new(RefusalCode::UnknownRecipient, "there is no such account")
-        })?;
-        let mut claimed = Vec::new();
-        for member in members.into_iter().filter(|member| member != from) {
-            let device = self.devices.get_mut(&member).unwrap();
-            let key_package = if device.key_packages.is_empty() {
-                device.last_resort.clone()
-            } else {
-                Some(device.key_packages.remove(0))
-            };
-            if let Some(key_package) = key_package {
-                claimed.push(ClaimedDevice {
-                    member,
-                    key_package,
-                });
-            }
-        }
-        if claimed.is_empty() {
-            return Err(Refusal::new(RefusalCode::NoKeyPackages, "none"));
-        }
-        Ok(claimed)
-    }
-
     /// An account's history as it is shown to a device.
     pub(crate) fn history(
         &self,
@@ -427,19 +432,6 @@ impl Network {
             spoil(&mut history);
         }
         history.to_bytes().unwrap()
-    }
-
-    fn look_up(&self, server: &ServerName, sought: &Sought) -> Result<Listing, Refusal> {
-        if let Some(refusal) = &self.refuse_look_ups {
-            return Err(refusal.clone());
-        }
-        let mut found = self.lie_about_people.clone();
-        let accounts = self.accounts.keys().filter(|a| a.server == *server);
-        found.extend(accounts.filter(|a| sought.includes(&a.handle)).cloned());
-        Ok(Listing {
-            addresses: found,
-            more: false,
-        })
     }
 
     /// The hub's compare-and-swap.

@@ -95,7 +95,9 @@ impl Scene {
             .room_chain(a.node.clock.now_ms(), random)
             .unwrap();
         let others = [(bob.person.member.clone(), Role::Member)];
-        let context = context(&hub, &alice.person.member, &others);
+        let mut context = context(&hub, &alice.person.member, &others);
+        let organisations = [&a, &b].map(|side| Arc::clone(&side.node.keys));
+        crate::rooms::testing::consent(&mut context.settings, ROOM, &organisations, &a.node);
         let mut group = create(&alice.client, ROOM, &context);
         let founding = info_of(&group);
         let builder = group.commit_builder();

@@ -9,6 +9,7 @@ mod hostile;
 mod leaving;
 mod membership;
 mod outsiders;
+mod policy;
 mod resync;
 
 use homeserver_api::client::Anchor;

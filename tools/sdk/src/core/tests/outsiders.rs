@@ -336,6 +336,60 @@ fn nothing_from_outside_is_taken() {
     scene.goes_on();
 }
 
+/// Goal: nobody is drawn into a room to which an organisation there has not consented, with everybody else there; the same
+/// welcome with all consents is taken, so the refusal means something. Method: rooms without consents, with one that names not both,
+/// that another organisation has signed, and that is for another room.
+#[test]
+fn welcomes_need_everybodys_consent() {
+    for wrong in ["no policy", "not named", "forged", "another room", ""] {
+        let mut scene = Scene::new();
+        let now = scene.now();
+        let (mallory, _) = scene.client.signing_identity().unwrap();
+        let mallory = room_rules::device_in(mallory).unwrap().member;
+        let bob = scene.world.bob.member.clone();
+        let hub = scene.world.a.hub_chain();
+        let others = [(bob.clone(), Role::Member)];
+        let mut context = room_rules::testing::mls::context(&hub, &mallory, &others);
+        let room = RoomId::from_bytes([0xEE; 16]);
+        let network = &mut scene.world.network;
+        let names = ["a.example", "b.example"];
+        network.forged_by = (wrong == "forged").then(|| "b.example".parse().unwrap());
+        let of = match wrong {
+            "another room" => RoomId::from_bytes([0xEF; 16]),
+            _ => room,
+        };
+        let consents = &mut context.settings.consents;
+        *consents = network.consents_of(of, &names);
+        match wrong {
+            "no policy" => consents.clear(),
+            "not named" => consents.extend(network.consents_of(room, &["a.example"])),
+            _ => {}
+        }
+        let extensions = context.extensions().unwrap();
+        let mut group = scene
+            .client
+            .create_group_with_id(room.as_bytes().to_vec(), extensions, none(), Some(now))
+            .unwrap();
+        let waiting = scene.world.network.waiting_key_packages(&bob);
+        let output = group
+            .commit_builder()
+            .add_member(MlsMessage::from_bytes(&waiting[0]).unwrap())
+            .unwrap()
+            .commit_time(now)
+            .build()
+            .unwrap();
+        scene.deliver(DeliveryBody::Welcome {
+            room,
+            hub: "a.example".parse().unwrap(),
+            welcome: output.welcome_messages[0].to_bytes().unwrap().into(),
+            accepted_ms: 0,
+        });
+        let joined = scene.world.bob.run(Core::rooms);
+        let joined = joined.iter().any(|joined| joined.room == room);
+        assert_eq!(joined, wrong.is_empty(), "{wrong}");
+    }
+}
+
 /// Goal: nobody is drawn into a room that outsiders can command; the same welcome without that is
 /// taken, so the refusal means something.
 #[test]
@@ -347,14 +401,18 @@ fn welcomes_with_external_senders_are_refused() {
         let mallory = room_rules::device_in(mallory).unwrap().member;
         let bob = scene.world.bob.member.clone();
         let hub = scene.world.a.hub_chain();
-        let context = room_rules::testing::mls::context(&hub, &mallory, &[(bob, Role::Member)]);
+        let mut context = room_rules::testing::mls::context(&hub, &mallory, &[(bob, Role::Member)]);
+        let room = RoomId::from_bytes([0xEE; 16]);
+        context.settings.consents = scene
+            .world
+            .network
+            .consents_of(room, &["a.example", "b.example"]);
         let mut extensions = context.extensions().unwrap();
         if with_senders {
             let (ghost, _) = scene.ghost.signing_identity().unwrap();
             let senders = ExternalSendersExt::new(vec![context.hub, ghost.clone()]);
             extensions.set_from(senders).unwrap();
         }
-        let room = RoomId::from_bytes([0xEE; 16]);
         let mut group = scene
             .client
             .create_group_with_id(room.as_bytes().to_vec(), extensions, none(), Some(now))

@@ -461,6 +461,8 @@ fn new_peers_in_a_group_info() {
     world.settle_but_bob();
     world.network.lose_commit(&world.bob.member);
     let with = [carol.address.clone()];
+    // Consents to the third organisation come after those that the room has.
+    world.clock.advance(1);
     world.alice.run(|core| core.add_members(room, &with));
     settle(&mut world.network, &mut [&mut world.alice, &mut carol]);
     world.bob.receive(&mut world.network).unwrap();

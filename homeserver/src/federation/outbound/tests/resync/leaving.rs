@@ -29,6 +29,7 @@ impl Scene {
             for member in strike {
                 context.settings.participants.remove(&account(member));
             }
+            context.settings.drop_unlisted();
             let extensions = context.extensions().unwrap();
             builder = builder.set_group_context_ext(extensions).unwrap();
         }
