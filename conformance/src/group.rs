@@ -482,7 +482,7 @@ mod tests {
             ],
             b"",
         );
-        let mut expected = vec![1, 1, b'h', 0, 32, 0, 0, 0, 6 + 17 + 6 + 34];
+        let mut expected = vec![1, 1, b'h', 0, 32, 0, 0, 0, 0, 6 + 17 + 6 + 34];
         expected.extend([1, b'a', 0, 0, 0, 17]);
         expected.extend([9; 16]);
         expected.extend([2, 1, b'b', 0, 0, 0, 34]);
