@@ -315,7 +315,7 @@ mod tests {
             vec![good.clone(), origin],
             vec![good.clone(), good],
             vec![mortal],
-            vec![envelope(15, 1, 1, vec![])],
+            vec![envelope(KIND_MAX + 1, 1, 1, vec![])],
             vec![envelope(1, 1, 0, vec![])],
             vec![],
         ] {
