@@ -9,6 +9,7 @@ mod contacts;
 mod events;
 mod undo;
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use federation_proto::refusal::{Refusal, RefusalCode};
 use self::undo::Undo;
 use super::inbox;
 use super::limits::{PEER_KEY_PACKAGES_MAX, PEER_KEY_PACKAGES_MS};
-use super::mailboxes::{Fill, Ring};
+use super::mailboxes::{Fill, Item, Ring};
 use super::outbox::{OriginRef, OutboxItem, SenderRef};
 use super::waiting::{self, Waiting};
 use crate::audit::{Actor, PeerEvent};
@@ -111,7 +112,7 @@ pub struct Batch<'n> {
     allowances: HashMap<(Purpose, Whose), (Option<Value>, Used, bool)>,
     contacts: HashMap<AccountId, TrackedContacts>,
     fills: HashMap<DeviceId, Fill>,
-    filled: Vec<(DeviceId, usize)>,
+    filled: Vec<(DeviceId, Item)>,
     sweeps: BTreeSet<(u64, DeviceId)>,
     woken_peers: BTreeMap<ServerName, BTreeSet<Lane>>,
     waiting: Waiting,
@@ -364,22 +365,26 @@ impl<'n> Batch<'n> {
     }
 
     /// How full the device's inbox is, with what the batch puts there.
-    pub async fn fill(&mut self, device: DeviceId) -> Result<Fill, StoreError> {
-        if let Some(fill) = self.fills.get(&device) {
-            return Ok(*fill);
-        }
-        let fill = inbox::fill(self.node, device).await?;
-        self.fills.insert(device, fill);
-        Ok(fill)
+    pub async fn fill(&mut self, device: DeviceId) -> Result<&Fill, StoreError> {
+        Ok(match self.fills.entry(device) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(inbox::fill(self.node, device).await?),
+        })
     }
 
     /// Notes an item that the part puts into an inbox.
-    pub(super) fn note_filled(&mut self, device: DeviceId, bytes: usize, expires_ms: u64) {
+    pub(super) fn note_filled(
+        &mut self,
+        device: DeviceId,
+        item: Item,
+        bytes: usize,
+        expires_ms: u64,
+    ) {
         if let Some(fill) = self.fills.get_mut(&device) {
-            self.undo.push(Undo::Fill(device, *fill));
-            fill.add(bytes);
+            fill.add(&item);
+            self.undo.push(Undo::Fill(device, item.clone()));
         }
-        self.filled.push((device, bytes));
+        self.filled.push((device, item));
         self.waiting.brought(bytes);
         self.sweeps
             .insert((expiry::sweep_ms(self.now_ms, expires_ms), device));
@@ -429,8 +434,7 @@ impl<'n> Batch<'n> {
         if let Some(bounds) = self.peer(destination).and_then(|view| view.waiting) {
             // The peer states how much waits for it; how much it costs us is not for it to say.
             let own_max = self.node.config.limits.peer_outbox_bytes_max;
-            let agreed = waiting::agreed_bound(item.kind, bounds.outbound_bytes_max);
-            let bound = agreed.min(waiting::bound(item.kind, own_max));
+            let bound = waiting::outbound_bound(item.kind, bounds.outbound_bytes_max, own_max);
             let (store, bytes) = (&self.node.store, value.len());
             self.waiting.send(store, destination, bytes, bound).await?;
         }
@@ -500,8 +504,8 @@ impl<'n> Batch<'n> {
         );
         let (filled, woken_peers) = (self.filled, self.woken_peers);
         let wake = move || {
-            for (device, bytes) in &filled {
-                mailboxes.filled(*device, *bytes);
+            for (device, item) in &filled {
+                mailboxes.filled(*device, item);
             }
             mailboxes.ring(filled.iter().map(|(device, _)| *device), Ring::Mail);
             for (server, lanes) in woken_peers {

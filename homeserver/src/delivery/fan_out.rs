@@ -5,44 +5,50 @@ use federation_proto::refusal::{Refusal, RefusalCode};
 
 use super::batch::{Batch, NotTaken};
 use super::inbox;
-use super::limits::{INBOX_BYTES_MAX, INBOX_HANDSHAKE_FACTOR, INBOX_ITEMS_MAX};
+use super::limits::{
+    INBOX_BYTES_MAX, INBOX_HANDSHAKE_FACTOR, INBOX_HANDSHAKE_SHARE, INBOX_ITEMS_MAX, INBOX_SHARE,
+};
+pub use super::mailboxes::Class;
+use super::mailboxes::Count;
 use crate::ciphertext::Ciphertext;
 use crate::store::StoreError;
 use crate::store::expiry::{self, Place};
 use crate::store::inbox::{Content, InboxBody};
 use crate::store::payload::{self, PayloadId};
 
-/// What is fanned out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
-    /// Refused by a full inbox.
-    Message,
-    /// Let in beyond that, up to [`INBOX_HANDSHAKE_FACTOR`] times.
-    Handshake,
-}
-
-/// Of `devices` those that exist and have room for `bytes` more; and how many are full.
+/// Of `devices` those that exist and have room for `bytes` more of this class from whoever brings it; and how many
+/// have none. One peer fills a part of an inbox only, so that what others send finds room beside it.
 pub async fn room_for(
     batch: &mut Batch<'_>,
     devices: &[DeviceId],
     bytes: usize,
     class: Class,
 ) -> Result<(Vec<DeviceId>, usize), StoreError> {
-    let factor = match class {
-        Class::Message => 1,
-        Class::Handshake => INBOX_HANDSHAKE_FACTOR,
+    let (factor, share) = match class {
+        Class::Message => (1, INBOX_SHARE),
+        Class::Handshake => (INBOX_HANDSHAKE_FACTOR, INBOX_HANDSHAKE_SHARE),
+    };
+    let most = Count {
+        items: INBOX_ITEMS_MAX.saturating_mul(factor),
+        bytes: INBOX_BYTES_MAX.saturating_mul(factor),
+    };
+    let most_of_one = Count {
+        items: most.items / share,
+        bytes: most.bytes / share,
     };
     let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+    let fits = |count: Count, most: Count| {
+        count.items < most.items && count.bytes.saturating_add(bytes) <= most.bytes
+    };
+    let source = batch.source().cloned();
     let mut ready = Vec::with_capacity(devices.len());
     let mut full = 0;
     for device in devices {
         if batch.account_of(*device).await?.is_none() {
             continue;
         }
-        let fill = batch.fill(*device).await?;
-        let fits = fill.items < INBOX_ITEMS_MAX.saturating_mul(factor)
-            && fill.bytes.saturating_add(bytes) <= INBOX_BYTES_MAX.saturating_mul(factor);
-        if fits {
+        let (all, brought) = batch.fill(*device).await?.of(class, source.as_ref());
+        if fits(all, most) && fits(brought, most_of_one) {
             ready.push(*device);
         } else {
             full += 1;

@@ -5,7 +5,7 @@ use homeserver_api::session::{Delivery, DeliveryBody};
 
 use super::batch::Batch;
 use super::limits::{INBOX_CONTROL_TTL_MS, INBOX_PAGE_ITEMS};
-use super::mailboxes::Fill;
+use super::mailboxes::{Fill, Item};
 use crate::node::Node;
 use crate::store::inbox::{self, Content, InboxBody, InboxRecord};
 use crate::store::payload::{self, PayloadId};
@@ -38,13 +38,14 @@ pub(super) fn put(
         body,
     };
     let value = inbox::value(&record)?;
-    batch.note_filled(device, value.len(), expires_ms);
+    let item = Item::of(&record, value.len());
+    batch.note_filled(device, item, value.len(), expires_ms);
     inbox::append(&mut batch.part, device, record.source.as_ref(), value);
     Ok(())
 }
 
 /// How full a device's inbox is, counted once and then kept up to date.
-pub(super) async fn fill(node: &Node, device: DeviceId) -> Result<Fill, StoreError> {
+pub(crate) async fn fill(node: &Node, device: DeviceId) -> Result<Fill, StoreError> {
     if let Some(fill) = node.mailboxes.fill(device) {
         return Ok(fill);
     }
@@ -52,8 +53,8 @@ pub(super) async fn fill(node: &Node, device: DeviceId) -> Result<Fill, StoreErr
     let mut from = 0;
     loop {
         let page = inbox::range(&node.store, device, from, INBOX_PAGE_ITEMS).await?;
-        for (number, _, bytes) in &page {
-            fill.add(*bytes);
+        for (number, record, bytes) in &page {
+            fill.add(&Item::of(record, *bytes));
             from = number.saturating_add(1);
         }
         if page.len() < INBOX_PAGE_ITEMS {
@@ -61,7 +62,7 @@ pub(super) async fn fill(node: &Node, device: DeviceId) -> Result<Fill, StoreErr
         }
         tokio::task::yield_now().await;
     }
-    node.mailboxes.set_fill(device, fill);
+    node.mailboxes.set_fill(device, fill.clone());
     Ok(fill)
 }
 
@@ -71,8 +72,7 @@ pub struct Sent {
     /// Its number.
     pub number: u64,
     payload: Option<PayloadId>,
-    source: Option<ServerName>,
-    bytes: usize,
+    item: Item,
 }
 
 #[cfg(test)]
@@ -118,8 +118,7 @@ pub async fn read(
         let sent = Sent {
             number,
             payload: record.body.payload(),
-            source: record.source.clone(),
-            bytes,
+            item: Item::of(&record, bytes),
         };
         if record.expires_ms > now_ms
             && let Some((body, length)) = body(node, record).await?
@@ -313,19 +312,18 @@ pub async fn acknowledge(
     stored: Vec<Sent>,
 ) -> Result<(), StoreError> {
     let mut part = Part::default();
-    let mut freed = Fill::default();
     for sent in &stored {
-        inbox::delete(&mut part, device, sent.number, sent.source.as_ref());
-        freed.add(sent.bytes);
+        inbox::delete(&mut part, device, sent.number, sent.item.source());
         if let Some(id) = sent.payload {
             payload::release(&mut part, id, device);
         }
     }
     node.store.commit(part).await?;
+    let freed = stored.iter().map(|sent| &sent.item);
     node.mailboxes.emptied(device, freed);
     let payloads = stored
         .iter()
-        .filter_map(|sent| Some((sent.payload?, sent.source.as_ref())));
+        .filter_map(|sent| Some((sent.payload?, sent.item.source())));
     delete_unawaited(node, payloads).await
 }
 

@@ -1,11 +1,15 @@
 //! What delivery bears.
 
-/// Most items that wait for one device.
+/// Most messages that wait for one device.
 pub const INBOX_ITEMS_MAX: u64 = 50_000;
-/// Most bytes that wait for one device.
+/// Most bytes of messages that wait for one device.
 pub const INBOX_BYTES_MAX: u64 = 128 * 1024 * 1024;
-/// Handshakes may fill an inbox this many times fuller: without them a device loses its rooms.
+/// Beside them so many times as much of handshakes and answers: without them a device loses its rooms.
 pub const INBOX_HANDSHAKE_FACTOR: u64 = 4;
+/// One peer may fill no more of an inbox with messages than one part of so many,
+pub const INBOX_SHARE: u64 = 4;
+/// and with handshakes and answers: they come from the hubs of a device's rooms alone, of which there are few.
+pub const INBOX_HANDSHAKE_SHARE: u64 = 2;
 /// How long handshakes, answers and returned messages wait for a device: beyond it its certificate
 /// has long run out and it must enrol anew.
 pub const INBOX_CONTROL_TTL_MS: u64 = 90 * 24 * 60 * 60 * 1000;
@@ -66,10 +70,12 @@ pub const DAMAGED_RETRY_MS: u32 = 60_000;
 pub const UNKNOWN_KEY_RETRY_MS: u32 = 2_000;
 /// How long a peer keeps back a handshake for an inbox without room.
 pub const INBOX_FULL_RETRY_MS: u32 = 60_000;
-/// Handshakes and answers may wait for a peer, or wait here having come from it, up to this many times the
-/// agreed bytes: without them rooms break.
+/// What rooms need may wait for a peer up to this many times what we bear of its mail, whatever was agreed; and
+/// here, having come from it, with all answers, up to this many times the agreed bytes: without it rooms break.
 pub const WAITING_HANDSHAKE_FACTOR: u64 = 4;
-/// So many bytes of them may wait however little was agreed.
+/// Answers may wait for a peer up to this many times the agreed bytes: they never take up what rooms need.
+pub const WAITING_ANSWERS_FACTOR: u64 = 2;
+/// So many bytes may wait of what is not mail however little was agreed.
 pub const WAITING_HANDSHAKE_BYTES_MIN: u64 = 4 * 1024 * 1024;
 /// What one transaction of a peer may make this homeserver write at once beyond its own envelopes: answers,
 /// copies for others, entries of inboxes. So what a few bytes ask for does not fill the memory.
@@ -93,6 +99,7 @@ pub const SWEEP_PLACES_MAX: usize = 256;
 
 const _: () = assert!(CONSENT_DEVICE_REQUESTS_MAX < CONSENT_PEER_REQUESTS_MAX);
 const _: () = assert!(GROUP_INFO_DEVICE_REQUESTS_MAX < GROUP_INFO_PEER_REQUESTS_MAX);
+const _: () = assert!(WAITING_ANSWERS_FACTOR < WAITING_HANDSHAKE_FACTOR);
 const _: () = assert!(INBOX_BYTES_MAX / INBOX_ITEMS_MAX > 1024);
 
 /// A peer is told of our device log's growth no more often than this,

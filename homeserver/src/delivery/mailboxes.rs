@@ -8,8 +8,10 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use federation_proto::ids::DeviceId;
+use federation_proto::ids::{DeviceId, ServerName};
 use tokio::sync::Notify;
+
+use crate::store::inbox::{InboxBody, InboxRecord};
 
 /// Why a session is rung.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,27 +84,141 @@ impl Bell {
     }
 }
 
-/// How full an inbox is.
+/// What an item in an inbox is to the bounds: each class has its own, so that neither takes the other's room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// What people say to each other.
+    Message,
+    /// What keeps rooms going, and answers.
+    Handshake,
+}
+
+impl Class {
+    const fn of(body: &InboxBody) -> Self {
+        match body {
+            InboxBody::Message { .. } | InboxBody::Contact { .. } => Self::Message,
+            InboxBody::Commit { .. }
+            | InboxBody::Welcome { .. }
+            | InboxBody::Removals { .. }
+            | InboxBody::KeyMaterial { .. }
+            | InboxBody::CommitRefused { .. }
+            | InboxBody::Returned { .. }
+            | InboxBody::Directory { .. }
+            | InboxBody::ReportReturned { .. }
+            | InboxBody::GroupInfo { .. } => Self::Handshake,
+        }
+    }
+}
+
+/// An item as inboxes count it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    class: Class,
+    source: Option<ServerName>,
+    bytes: u64,
+}
+
+impl Item {
+    /// An item that takes so many bytes in the store.
+    pub fn new(class: Class, source: Option<ServerName>, bytes: usize) -> Self {
+        Self {
+            class,
+            source,
+            bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// A stored item.
+    pub fn of(record: &InboxRecord, bytes: usize) -> Self {
+        Self::new(Class::of(&record.body), record.source.clone(), bytes)
+    }
+
+    /// The peer that brought it.
+    pub const fn source(&self) -> Option<&ServerName> {
+        self.source.as_ref()
+    }
+}
+
+/// How much there is of something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Fill {
+pub struct Count {
     /// Items.
     pub items: u64,
     /// Their stored bytes.
     pub bytes: u64,
 }
 
-impl Fill {
-    /// With one more item of this many bytes.
-    pub fn add(&mut self, bytes: usize) {
+impl Count {
+    const fn add(&mut self, bytes: u64) {
         self.items = self.items.saturating_add(1);
-        self.bytes = self
-            .bytes
-            .saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+        self.bytes = self.bytes.saturating_add(bytes);
     }
 
-    fn subtract(&mut self, other: Self) {
-        self.items = self.items.saturating_sub(other.items);
-        self.bytes = self.bytes.saturating_sub(other.bytes);
+    const fn subtract(&mut self, bytes: u64) {
+        self.items = self.items.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+/// How full an inbox is: by class, and how much of that each peer has brought.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Fill {
+    all: [Count; 2],
+    by_source: HashMap<ServerName, [Count; 2]>,
+}
+
+impl Fill {
+    /// With one more item.
+    pub fn add(&mut self, item: &Item) {
+        count_of(&mut self.all, item.class).add(item.bytes);
+        if let Some(source) = &item.source {
+            let brought = self.by_source.entry(source.clone()).or_default();
+            count_of(brought, item.class).add(item.bytes);
+        }
+    }
+
+    /// With one item less.
+    pub fn subtract(&mut self, item: &Item) {
+        count_of(&mut self.all, item.class).subtract(item.bytes);
+        let Some(source) = &item.source else { return };
+        if let Some(brought) = self.by_source.get_mut(source) {
+            count_of(brought, item.class).subtract(item.bytes);
+            if brought.iter().all(|count| count.items == 0) {
+                self.by_source.remove(source);
+            }
+        }
+    }
+
+    /// Of a class all that waits, and what of it `source` has brought.
+    pub fn of(&self, class: Class, source: Option<&ServerName>) -> (Count, Count) {
+        let [all, brought] = [Some(&self.all), source.and_then(|source| self.by_source.get(source))]
+            .map(|counts| counts.copied().unwrap_or_default());
+        (pick(&all, class), pick(&brought, class))
+    }
+
+    /// Without room for anything of a class.
+    #[cfg(test)]
+    pub fn full_of(class: Class) -> Self {
+        let mut full = Self::default();
+        *count_of(&mut full.all, class) = Count {
+            items: u64::MAX,
+            bytes: u64::MAX,
+        };
+        full
+    }
+}
+
+const fn pick([messages, handshakes]: &[Count; 2], class: Class) -> Count {
+    match class {
+        Class::Message => *messages,
+        Class::Handshake => *handshakes,
+    }
+}
+
+const fn count_of([messages, handshakes]: &mut [Count; 2], class: Class) -> &mut Count {
+    match class {
+        Class::Message => messages,
+        Class::Handshake => handshakes,
     }
 }
 
@@ -154,22 +270,22 @@ impl Mailboxes {
     }
 
     pub(super) fn fill(&self, device: DeviceId) -> Option<Fill> {
-        lock(&self.fills).get(&device).copied()
+        lock(&self.fills).get(&device).cloned()
     }
 
     pub(crate) fn set_fill(&self, device: DeviceId, fill: Fill) {
         lock(&self.fills).insert(device, fill);
     }
 
-    pub(super) fn filled(&self, device: DeviceId, bytes: usize) {
+    pub(super) fn filled(&self, device: DeviceId, item: &Item) {
         if let Some(fill) = lock(&self.fills).get_mut(&device) {
-            fill.add(bytes);
+            fill.add(item);
         }
     }
 
-    pub(super) fn emptied(&self, device: DeviceId, by: Fill) {
+    pub(super) fn emptied<'a>(&self, device: DeviceId, items: impl Iterator<Item = &'a Item>) {
         if let Some(fill) = lock(&self.fills).get_mut(&device) {
-            fill.subtract(by);
+            items.for_each(|item| fill.subtract(item));
         }
     }
 

@@ -13,8 +13,7 @@ use homeserver_api::session::{
 };
 
 use super::inbox;
-use super::limits::INBOX_ITEMS_MAX;
-use super::mailboxes::Fill;
+use super::mailboxes::{Class, Fill};
 use super::submit::submit;
 use crate::audit::Actor;
 use crate::identity::testing::{device, member};
@@ -361,7 +360,8 @@ async fn expiry() {
         .await
         .unwrap();
     assert_eq!(stored.len(), 1);
-    assert_eq!(world.node.mailboxes.fill(bob.device).unwrap().items, 1);
+    let fill = world.node.mailboxes.fill(bob.device).unwrap();
+    assert_eq!(fill.of(Class::Message, None).0.items, 1);
 }
 
 /// Goal: a full inbox refuses messages and tells the sender, and leaves other rooms' devices alone;
@@ -375,10 +375,7 @@ async fn full_inboxes() {
     );
     let carol = device(&world.node, "carol").await;
     world.room(&[alice, bob]).await;
-    let full = Fill {
-        items: INBOX_ITEMS_MAX,
-        bytes: 1,
-    };
+    let full = Fill::full_of(Class::Message);
     world.node.mailboxes.set_fill(bob.device, full);
     let outcome = world.submit(alice, 2, message(1, HOUR, b"x")).await;
     assert_eq!(code(&outcome), Some(RefusalCode::Quota));

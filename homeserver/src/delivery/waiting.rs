@@ -9,41 +9,67 @@ use federation_proto::ids::ServerName;
 use federation_proto::refusal::{Refusal, RefusalCode};
 
 use super::batch::NotTaken;
-use super::limits::{WAITING_HANDSHAKE_BYTES_MIN, WAITING_HANDSHAKE_FACTOR};
+use super::limits::{
+    WAITING_ANSWERS_FACTOR, WAITING_HANDSHAKE_BYTES_MIN, WAITING_HANDSHAKE_FACTOR,
+};
 use crate::store::{Part, Precondition, Store, StoreError, tally};
 
-/// The bound for an envelope of this kind: handshakes and answers are let in beyond the stated one, for
-/// without them rooms break, and what says that something will not come always.
-pub(super) const fn bound(kind: Kind, bytes_max: u64) -> u64 {
+/// What an envelope is to the bounds. Each class may fill a tally further than the one before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    /// What rooms can do without for a while.
+    Mail,
+    /// What the peer asked for, or is told of what it sent: how much there is of that is up to the peer.
+    Answer,
+    /// Without it rooms break.
+    Room,
+    /// What says that something will not come: always let in.
+    Tombstone,
+}
+
+const fn class(kind: Kind) -> Class {
     match kind {
-        Kind::Tombstone => u64::MAX,
-        kind if is_mail(kind) => bytes_max,
-        _ => bytes_max.saturating_mul(WAITING_HANDSHAKE_FACTOR),
-    }
-}
-
-/// As [`bound`], of what an agreement states: by letting next to nothing wait for it no partner keeps a room that it
-/// shares with others from changing.
-pub(super) fn agreed_bound(kind: Kind, bytes_max: u64) -> u64 {
-    let bound = bound(kind, bytes_max);
-    match is_mail(kind) {
-        true => bound,
-        false => bound.max(WAITING_HANDSHAKE_BYTES_MIN),
-    }
-}
-
-/// What rooms can do without for a while.
-const fn is_mail(kind: Kind) -> bool {
-    matches!(
-        kind,
         Kind::Message
-            | Kind::Relay
-            | Kind::KeyRequest
-            | Kind::DirectoryQuery
-            | Kind::AbuseReport
-            | Kind::Contact
-            | Kind::LogHead
-    )
+        | Kind::Relay
+        | Kind::KeyRequest
+        | Kind::DirectoryQuery
+        | Kind::AbuseReport
+        | Kind::Contact
+        | Kind::LogHead => Class::Mail,
+        Kind::KeyResponse | Kind::DirectoryAnswer | Kind::GroupInfo | Kind::Notice => Class::Answer,
+        Kind::Handshake
+        | Kind::Welcome
+        | Kind::GroupInfoRequest
+        | Kind::RemovalRequest
+        | Kind::Removals => Class::Room,
+        Kind::Tombstone => Class::Tombstone,
+    }
+}
+
+/// How much may wait for a peer for an envelope of this kind to be let in beside it: `agreed` is what the peer states,
+/// `own_max` what we bear. What the peer takes and what it asks for is its own affair; by neither may it keep a
+/// room that others are in from changing, so that what rooms need is held to our own bound alone.
+pub(super) fn outbound_bound(kind: Kind, agreed: u64, own_max: u64) -> u64 {
+    let answers = |bytes: u64| bytes.saturating_mul(WAITING_ANSWERS_FACTOR);
+    match class(kind) {
+        Class::Mail => agreed.min(own_max),
+        Class::Answer => answers(agreed)
+            .max(WAITING_HANDSHAKE_BYTES_MIN)
+            .min(answers(own_max)),
+        Class::Room => own_max.saturating_mul(WAITING_HANDSHAKE_FACTOR),
+        Class::Tombstone => u64::MAX,
+    }
+}
+
+/// How much of a peer's may wait here for an envelope of this kind to be let in beside it, by what we state.
+fn inbound_bound(kind: Kind, stated: u64) -> u64 {
+    match class(kind) {
+        Class::Mail => stated,
+        Class::Answer | Class::Room => stated
+            .saturating_mul(WAITING_HANDSHAKE_FACTOR)
+            .max(WAITING_HANDSHAKE_BYTES_MIN),
+        Class::Tombstone => u64::MAX,
+    }
 }
 
 /// One tally, and what the part adds to it.
@@ -132,7 +158,7 @@ impl Waiting {
         else {
             return true;
         };
-        let bound = agreed_bound(kind, *bytes_max);
+        let bound = inbound_bound(kind, *bytes_max);
         let may = usage.total().saturating_add(bytes) <= bound;
         if may {
             let free = bound.saturating_sub(usage.added).saturating_sub(bytes);

@@ -265,7 +265,15 @@ async fn write_commit(
             times,
             commit.to_tell(&own),
         );
-        sent.await?;
+        let sent = settle(sent.await)?;
+        if let Err(refusal) = sent {
+            if after.members_of(server).next().is_some() {
+                return Err(refusal.into());
+            }
+            // Nobody stays in a room because his homeserver takes nothing.
+            let (code, detail) = (refusal.code, refusal.to_string());
+            batch.audit_refusal(server, "room.removal-not-sent", commit.room, code, detail);
+        }
     }
 
     let mut added: BTreeMap<&ServerName, Vec<DeviceId>> = BTreeMap::new();

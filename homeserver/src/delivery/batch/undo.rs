@@ -5,7 +5,7 @@ use std::sync::Arc;
 use federation_proto::ids::{AccountId, DeviceId, RoomId, ServerName};
 
 use super::Batch;
-use crate::delivery::mailboxes::Fill;
+use crate::delivery::mailboxes::Item;
 use crate::delivery::waiting;
 use crate::store::Key;
 use crate::store::allowance::{Purpose, Used, Whose};
@@ -43,7 +43,7 @@ pub(super) enum Undo {
         changed: bool,
     },
     Taken(Key),
-    Fill(DeviceId, Fill),
+    Fill(DeviceId, Item),
 }
 
 /// How far a batch had come before an item; see [`Batch::roll_back`].
@@ -133,8 +133,10 @@ impl Batch<'_> {
             Undo::Taken(key) => {
                 self.taken.remove(&key);
             }
-            Undo::Fill(device, fill) => {
-                self.fills.insert(device, fill);
+            Undo::Fill(device, item) => {
+                if let Some(fill) = self.fills.get_mut(&device) {
+                    fill.subtract(&item);
+                }
             }
         }
     }
@@ -143,6 +145,7 @@ impl Batch<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delivery::mailboxes::Class;
     use crate::node::testing::node;
 
     const ROOM: RoomId = RoomId::from_bytes([5; 16]);
@@ -164,13 +167,14 @@ mod tests {
             sequence,
         };
         let key = |byte: u8| -> Key { vec![byte].into() };
+        let item = || Item::new(Class::Message, Some(peer.clone()), 10);
         batch.fill(DEVICE).await.unwrap();
         batch.relayed(ROOM, &peer).await.unwrap();
         assert!(batch.may_claim(DEVICE, &peer).await.unwrap());
         let allows = batch.allows(Purpose::LookUp, &whose, 9, DAY_MS).await;
         allows.unwrap().unwrap();
         let change = |batch: &mut Batch<'_>, n: u8| {
-            batch.note_filled(DEVICE, 10, 1);
+            batch.note_filled(DEVICE, item(), 10, 1);
             batch.set_relayed(ROOM, &peer, last(u64::from(n)));
             batch.note_claim(DEVICE, &peer);
             batch.use_up(Purpose::LookUp, &whose, 1, 9);
@@ -185,7 +189,9 @@ mod tests {
         }
         batch.roll_back(&mark);
 
-        assert_eq!(batch.fill(DEVICE).await.unwrap().items, 1);
+        let fill = batch.fill(DEVICE).await.unwrap();
+        let (all, brought) = fill.of(Class::Message, Some(&peer));
+        assert_eq!((all.items, brought.items), (1, 1));
         assert_eq!(batch.relayed(ROOM, &peer).await.unwrap(), Some(last(1)));
         let claims = batch.claims[&(DEVICE, peer.clone())].1;
         assert_eq!(claims.count, 1);

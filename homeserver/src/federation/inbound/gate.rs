@@ -12,6 +12,7 @@ use federation_proto::ids::ServerName;
 use federation_proto::limits::{
     RETRY_AFTER_MS_MAX, TRANSACTIONS_UNDER_WAY_BYTES_MAX, TRANSACTIONS_UNDER_WAY_MAX,
 };
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Files that are sent to one peer at the same time.
 const FILES_UNDER_WAY_MAX: usize = 8;
@@ -40,6 +41,8 @@ pub(super) struct Gates {
 }
 
 struct Gate {
+    /// Its transactions are taken one after the other; see [`Pass::turn`].
+    turn: Arc<Semaphore>,
     under_way: usize,
     bytes_under_way: u64,
     files_under_way: usize,
@@ -103,6 +106,18 @@ pub(super) struct Pass {
     gates: Arc<Gates>,
     peer: ServerName,
     what: What,
+}
+
+impl Pass {
+    /// Waits until none of the peer's is being judged: while that goes on, processors are left for what others send. One
+    /// that sends as much as it may keeps one of them busy, and not all.
+    pub(super) async fn turn(&self, now_ms: u64) -> Option<OwnedSemaphorePermit> {
+        let turn = self
+            .gates
+            .with(&self.peer, now_ms, |gate| Arc::clone(&gate.turn));
+        // It is never closed.
+        turn.acquire_owned().await.ok()
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -231,6 +246,7 @@ impl Gates {
             return act(gate);
         }
         let gate = gates.entry(peer.clone()).or_insert(Gate {
+            turn: Arc::new(Semaphore::new(1)),
             under_way: 0,
             bytes_under_way: 0,
             files_under_way: 0,
@@ -265,6 +281,8 @@ impl Drop for Pass {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn gates() -> Arc<Gates> {
@@ -334,6 +352,23 @@ mod tests {
         assert!(gates.enter(&a, 1, 2_200).is_ok());
         gates.count_refusals(&a, 1_000_000, 2_200);
         assert_eq!(gates.enter(&a, 1, 2_200).err(), Some(300));
+    }
+
+    /// Goal: of one peer one transaction is judged at a time, of two peers two. Method: a turn that is kept, and whose turn
+    /// comes meanwhile.
+    #[tokio::test(start_paused = true)]
+    async fn each_peer_has_its_turn() {
+        let gates = gates();
+        let [a, b] = names();
+        let enter = |peer| gates.enter(peer, 1, 0).unwrap_or_else(|_| panic!("within"));
+        let (first, second, other) = (enter(&a), enter(&a), enter(&b));
+        let kept = first.turn(0).await;
+        assert!(kept.is_some());
+        let soon = Duration::from_secs(1);
+        assert!(tokio::time::timeout(soon, second.turn(0)).await.is_err());
+        assert!(tokio::time::timeout(soon, other.turn(0)).await.is_ok());
+        drop(kept);
+        assert!(tokio::time::timeout(soon, second.turn(0)).await.is_ok());
     }
 
     /// Goal: small requests have a rate of their own, which mail does not use up.

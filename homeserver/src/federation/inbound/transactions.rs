@@ -74,6 +74,7 @@ async fn take(
 ) -> Result<(Extension<UntilRead>, Bytes), FederationError> {
     let peer = &view.server;
     node.links.heard_from(peer, node.clock.now_ms());
+    let turn = pass.turn(node.clock.now_ms()).await;
     let transaction = verify(&node, &gates, &view, body).await?;
     let count = transaction.envelopes().len();
     gates.count_envelopes(peer, count, node.clock.now_ms());
@@ -89,6 +90,7 @@ async fn take(
                 },
                 ReceiveError::Store(error) => error.into(),
             })?;
+    drop(turn);
     let refused = received.results.iter();
     let refused = refused.filter(|result| matches!(result, ItemResult::Refused(_)));
     // An answer that refuses costs the peer as much: it asked for it in an envelope that was accepted.

@@ -9,13 +9,19 @@ use federation_proto::limits::{
     TRANSACTIONS_UNDER_WAY_MAX,
 };
 use futures_util::future::BoxFuture;
+use homeserver_api::session::Commit;
 use http::{Response, header};
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::delivery::limits::{
+    INBOX_HANDSHAKE_FACTOR, INBOX_HANDSHAKE_SHARE, INBOX_ITEMS_MAX, INBOX_SHARE,
+};
+use crate::delivery::mailboxes::{Class, Item};
 use crate::federation::outbound::{Network, ResponseBody};
 use crate::federation::testing::LocalNetwork;
 use crate::http_client::ConnectionError;
+use crate::rooms::mls_framing::testing::{commit_message, group_info_message};
 
 /// Transactions to `server` are kept until the test lets them go; everything else passes.
 struct Holding {
@@ -234,4 +240,86 @@ async fn a_flood_of_rubbish_costs_the_others_nothing() {
     a.clock.advance_ms(wait_s * 1000);
     assert_eq!(drain(&mut to_a).await, Step::Idle);
     assert_eq!(alice.inbox(&a).await.len(), before + 11);
+}
+
+/// Goal: one peer fills no more than its share of anybody's inbox: what others send, messages and commits, arrives beside
+/// it, and what is counted for whom is what is stored. Method: a device that is away, for whom as much of one peer's
+/// waits as may.
+#[tokio::test]
+async fn one_peer_fills_its_share_of_an_inbox() {
+    let [a, b, c] = sides(["a.example", "b.example", "c.example"]);
+    let other = RoomId::from_bytes([9; 16]);
+    let alice = person(&a, "alice").await;
+    let [mut bob, mut carol] = [person(&b, "bob").await, person(&c, "carol").await];
+    for (person, side, room) in [(&mut bob, &b, ROOM), (&mut carol, &c, other)] {
+        peered(side, &a).await;
+        person.create_room(side, room, &[&alice]).await;
+        person.say(side, room, b"counted", 3600).await;
+        assert_eq!(drain(&mut worker(side, &a)).await, Step::Idle);
+    }
+    let boxes = &a.node.mailboxes;
+    let device = alice.of.device;
+    let counted = boxes.fill(device).unwrap();
+    boxes.forget(device);
+    let stored = crate::delivery::inbox::fill(&a.node, device).await.unwrap();
+    assert_eq!(counted, stored);
+    for side in [&b, &c] {
+        for class in [Class::Message, Class::Handshake] {
+            let (all, brought) = stored.of(class, Some(&side.node.server));
+            assert_eq!((all.items, brought.items), (2, 1));
+        }
+    }
+
+    let mut full = stored;
+    let share = |class| match class {
+        Class::Message => INBOX_ITEMS_MAX / INBOX_SHARE,
+        Class::Handshake => INBOX_ITEMS_MAX * INBOX_HANDSHAKE_FACTOR / INBOX_HANDSHAKE_SHARE,
+    };
+    for class in [Class::Message, Class::Handshake] {
+        let item = Item::new(class, Some(c.node.server.clone()), 1);
+        (1..share(class)).for_each(|_| full.add(&item));
+    }
+    boxes.set_fill(device, full);
+
+    let said = async |who: &mut Person, side: &Side, room| {
+        who.say(side, room, b"more", 3600).await;
+        who.submit(side, renewal(side, room, 1)).await;
+        drain(&mut worker(side, &a)).await
+    };
+    assert_eq!(said(&mut bob, &b, ROOM).await, Step::Idle);
+    assert!(matches!(said(&mut carol, &c, other).await, Step::Mail(_)));
+    assert_eq!(waiting(&c, &a).await, 1, "her commit is put off");
+    let returned = |body: &InboxBody| match body {
+        InboxBody::Returned { refusal, .. } => refusal.code == RefusalCode::Quota,
+        _ => false,
+    };
+    assert!(carol.inbox(&c).await.iter().any(returned));
+    let inbox = alice.inbox(&a).await;
+    let of_room = |wanted: RoomId| {
+        let mut kinds = [0, 0];
+        for body in &inbox {
+            match body {
+                InboxBody::Message { room, .. } if *room == wanted => kinds[0] += 1,
+                InboxBody::Commit { room, .. } if *room == wanted => kinds[1] += 1,
+                _ => {}
+            }
+        }
+        kinds
+    };
+    assert_eq!((of_room(ROOM), of_room(other)), ([2, 1], [1, 0]));
+}
+
+/// A commit that changes nothing, in a room that `hub` orders.
+fn renewal(hub: &Side, room: RoomId, epoch: u64) -> SubmissionBody {
+    SubmissionBody::Commit(Commit {
+        room,
+        hub: hub.node.server.clone(),
+        epoch,
+        commit: commit_message(room, epoch, &[2; 40]).into(),
+        adds: Vec::new(),
+        removes: Vec::new(),
+        welcome: None,
+        group_info: group_info_message(room, epoch + 1).into(),
+        founding: None,
+    })
 }

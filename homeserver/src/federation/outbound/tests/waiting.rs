@@ -8,7 +8,7 @@ use homeserver_api::session::Commit;
 use super::*;
 use crate::config::Config;
 use crate::delivery::inbox;
-use crate::delivery::mailboxes::Fill;
+use crate::delivery::mailboxes::{Class, Fill};
 use crate::federation::testing::sides_with;
 use crate::rooms::mls_framing::testing::{commit_message, group_info_message};
 use crate::store::tally::{self, Tally};
@@ -113,6 +113,65 @@ async fn refused_commits_leave_nothing() {
         "{unknown:?}"
     );
     assert_eq!(refusals().await, noted + 1);
+}
+
+/// A commit of `person` in [`ROOM`], which `hub` orders.
+fn commit(hub: &Side, epoch: u64, removes: &[&Person]) -> SubmissionBody {
+    SubmissionBody::Commit(Commit {
+        room: ROOM,
+        hub: hub.node.server.clone(),
+        epoch,
+        commit: commit_message(ROOM, epoch, &[2; 40]).into(),
+        adds: Vec::new(),
+        removes: removes.iter().map(|who| who.member.clone()).collect(),
+        welcome: None,
+        group_info: group_info_message(ROOM, epoch + 1).into(),
+        founding: None,
+    })
+}
+
+/// Goal: a peer that asks without end and takes nothing stops no room that it shares with others: what it asks for takes
+/// no room from what is ordered, and when that is used up too, its people can be removed all the same (LINK-055). Method:
+/// look-ups until they are refused and then rooms until they are, from a peer that is away, beside a third one.
+#[tokio::test]
+async fn a_peer_that_takes_nothing_stops_no_room() {
+    let own_max = |config: &mut Config| config.limits.peer_outbox_bytes_max = 2_000;
+    let [a, b, c] = sides_with(["a.example", "b.example", "c.example"], own_max);
+    let (mut alice, bob, mut carol) = three_acquainted(&a, &b, &c).await;
+    drain(&mut worker(&a, &b)).await;
+    drain(&mut worker(&a, &c)).await;
+    let mut to_a = worker(&c, &a);
+    for n in 0..60_u8 {
+        let claim = SubmissionBody::ClaimKeys {
+            request: RequestId::from_bytes([n; 16]),
+            address: "nobody@a.example".parse().unwrap(),
+            known: Vec::new(),
+        };
+        carol.submit(&c, claim).await;
+        drain(&mut to_a).await;
+    }
+    let answers = outbound(&a, &c).await;
+    assert!((3_500..=4_000).contains(&answers.bytes), "{answers:?}");
+    let refused = dead_letters::newest(&c.node.store, 1).await.unwrap();
+    assert_eq!(refused.len(), 1, "the last ones found no room");
+
+    let ordered = alice.submit(&a, commit(&a, 1, &[])).await;
+    assert!(matches!(ordered, Outcome::Accepted { .. }), "{ordered:?}");
+    let mut room = 100;
+    let refusal = loop {
+        match alice.create_room(&a, RoomId::from_bytes([room; 16]), &[&carol]).await {
+            Outcome::Refused(refusal) => break refusal,
+            _ => room += 1,
+        }
+    };
+    assert_eq!(refusal.code, RefusalCode::Quota);
+    let kept = alice.submit(&a, commit(&a, 2, &[])).await;
+    assert!(matches!(kept, Outcome::Refused(_)), "{kept:?}");
+    let removed = alice.submit(&a, commit(&a, 2, &[&carol])).await;
+    assert!(matches!(removed, Outcome::Accepted { .. }), "{removed:?}");
+    drain(&mut worker(&a, &b)).await;
+    let commits = |body: &InboxBody| matches!(body, InboxBody::Commit { .. });
+    assert_eq!(bob.inbox(&b).await.iter().filter(|body| commits(body)).count(), 2);
 }
 
 /// Goal: a partner that lets nothing wait for it keeps no room from changing; by one with a bound of zero.
@@ -262,11 +321,8 @@ async fn shared_mail_is_counted_once() {
 async fn a_hub_puts_commits_off_for_a_full_inbox() {
     let [a, b] = sides(["a.example", "b.example"]);
     let (alice, mut bob) = acquainted(&a, &b).await;
-    let full = Fill {
-        items: u64::MAX,
-        bytes: u64::MAX,
-    };
-    a.node.mailboxes.set_fill(alice.of.device, full);
+    let full = || Fill::full_of(Class::Handshake);
+    a.node.mailboxes.set_fill(alice.of.device, full());
     let commit = |removes: Vec<Member>| {
         SubmissionBody::Commit(Commit {
             room: ROOM,
@@ -291,7 +347,7 @@ async fn a_hub_puts_commits_off_for_a_full_inbox() {
     assert_eq!(waiting(&b, &a).await, 0);
 
     drain(&mut worker(&a, &b)).await;
-    a.node.mailboxes.set_fill(alice.of.device, full);
+    a.node.mailboxes.set_fill(alice.of.device, full());
     let SubmissionBody::Commit(removal) = commit(vec![alice.member.clone()]) else {
         unreachable!();
     };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::checks::{Check, Control};
+use super::super::checks::Check;
 use super::super::ground::Ground;
 use super::super::record::Record;
 use super::super::traffic::{Traffic, write_for};
@@ -52,10 +52,6 @@ pub(super) fn check(ground: &Ground<'_>) -> Result<Check> {
         ),
         got: with.to_string(),
         ok: Some(with.holds(WRITTEN_MIN)),
-        control: Some(Control {
-            without: FAULT,
-            got: without.to_string(),
-            ok: without.holds(WRITTEN_MIN),
-        }),
+        control: Some(without.as_control(FAULT, WRITTEN_MIN)?),
     })
 }
