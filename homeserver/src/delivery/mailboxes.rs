@@ -105,7 +105,9 @@ impl Class {
             | InboxBody::Returned { .. }
             | InboxBody::Directory { .. }
             | InboxBody::ReportReturned { .. }
-            | InboxBody::GroupInfo { .. } => Self::Handshake,
+            | InboxBody::GroupInfo { .. }
+            | InboxBody::RoomConsent { .. }
+            | InboxBody::RoomClosed { .. } => Self::Handshake,
         }
     }
 }

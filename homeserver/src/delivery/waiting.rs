@@ -36,10 +36,15 @@ const fn class(kind: Kind) -> Class {
         | Kind::AbuseReport
         | Kind::Contact
         | Kind::LogHead => Class::Mail,
-        Kind::KeyResponse | Kind::DirectoryAnswer | Kind::GroupInfo | Kind::Notice => Class::Answer,
+        Kind::KeyResponse
+        | Kind::DirectoryAnswer
+        | Kind::GroupInfo
+        | Kind::RoomConsent
+        | Kind::Notice => Class::Answer,
         Kind::Handshake
         | Kind::Welcome
         | Kind::GroupInfoRequest
+        | Kind::RoomConsentRequest
         | Kind::RemovalRequest
         | Kind::Removals => Class::Room,
         Kind::Tombstone => Class::Tombstone,
