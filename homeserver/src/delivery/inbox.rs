@@ -364,8 +364,7 @@ pub(super) async fn sweep(
             .map(|(number, record, bytes)| Sent {
                 number,
                 payload: record.body.payload(),
-                source: record.source,
-                bytes,
+                item: Item::of(&record, bytes),
             })
             .collect();
         if !gone.is_empty() {
