@@ -271,7 +271,7 @@ impl Mailboxes {
         }
     }
 
-    pub(super) fn fill(&self, device: DeviceId) -> Option<Fill> {
+    pub(crate) fn fill(&self, device: DeviceId) -> Option<Fill> {
         lock(&self.fills).get(&device).cloned()
     }
 
