@@ -145,7 +145,7 @@ fn in_words(seconds: u32) -> String {
     let units = [(86_400, "days"), (3_600, "hours"), (60, "minutes")];
     let whole = units
         .into_iter()
-        .find(|(unit, _)| seconds > 0 && seconds % unit == 0);
+        .find(|(unit, _)| seconds > 0 && seconds.is_multiple_of(*unit));
     let (unit, name) = whole.unwrap_or((1, "seconds"));
     format!("{} {name}", seconds / unit)
 }

@@ -193,8 +193,11 @@ impl Fill {
 
     /// Of a class all that waits, and what of it `source` has brought.
     pub fn of(&self, class: Class, source: Option<&ServerName>) -> (Count, Count) {
-        let [all, brought] = [Some(&self.all), source.and_then(|source| self.by_source.get(source))]
-            .map(|counts| counts.copied().unwrap_or_default());
+        let [all, brought] = [
+            Some(&self.all),
+            source.and_then(|source| self.by_source.get(source)),
+        ]
+        .map(|counts| counts.copied().unwrap_or_default());
         (pick(&all, class), pick(&brought, class))
     }
 

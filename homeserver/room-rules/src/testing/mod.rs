@@ -144,6 +144,7 @@ impl Organisation {
     }
 
     /// Its signature over a consent, whosever that is.
+    #[expect(clippy::disallowed_methods, reason = "a test's own randomness")]
     pub fn consents(&self, consent: RoomConsent) -> SignedRoomConsent {
         let random = SystemRandom::new();
         let key = IssuingKey::from_pkcs8(&self.issuing_key.serialize_der(), &random).unwrap();

@@ -14,6 +14,8 @@ use federation_proto::limits::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::clock::Clock;
+
 /// Files that are sent to one peer at the same time.
 const FILES_UNDER_WAY_MAX: usize = 8;
 /// Bytes of transactions that one peer may send in a second, on average.
@@ -110,13 +112,24 @@ pub(super) struct Pass {
 
 impl Pass {
     /// Waits until none of the peer's is being judged: while that goes on, processors are left for what others send. One
-    /// that sends as much as it may keeps one of them busy, and not all.
-    pub(super) async fn turn(&self, now_ms: u64) -> Option<OwnedSemaphorePermit> {
-        let turn = self
-            .gates
-            .with(&self.peer, now_ms, |gate| Arc::clone(&gate.turn));
+    /// that sends as much as it may keeps one of them busy, and not all. Should those before it have used up what it
+    /// may send, it is said after how many seconds to come again.
+    pub(super) async fn turn(&self, clock: &dyn Clock) -> Result<OwnedSemaphorePermit, u64> {
+        let (gates, peer) = (&self.gates, &self.peer);
+        let turn = gates.with(peer, clock.now_ms(), |gate| Arc::clone(&gate.turn));
         // It is never closed.
-        turn.acquire_owned().await.ok()
+        let turn = turn.acquire_owned().await.map_err(|_| 1_u64)?;
+        let now_ms = clock.now_ms();
+        let wait_s = gates.with(peer, now_ms, |gate| {
+            let rates = [&mut gate.envelopes, &mut gate.refusals];
+            rates
+                .into_iter()
+                .filter_map(|rate| rate.wait_s(now_ms))
+                .max()
+        });
+        #[cfg(feature = "faults")]
+        let wait_s = wait_s.filter(|_| !crate::faults::is_on("unbounded-peers"));
+        wait_s.map_or(Ok(turn), Err)
     }
 }
 
@@ -285,6 +298,14 @@ mod tests {
 
     use super::*;
 
+    struct Standing;
+
+    impl Clock for Standing {
+        fn now_ms(&self) -> u64 {
+            0
+        }
+    }
+
     fn gates() -> Arc<Gates> {
         Arc::new(Gates::new(100, 5))
     }
@@ -361,14 +382,26 @@ mod tests {
         let gates = gates();
         let [a, b] = names();
         let enter = |peer| gates.enter(peer, 1, 0).unwrap_or_else(|_| panic!("within"));
+        let clock = Standing;
         let (first, second, other) = (enter(&a), enter(&a), enter(&b));
-        let kept = first.turn(0).await;
-        assert!(kept.is_some());
+        let kept = first.turn(&clock).await;
+        assert!(kept.is_ok());
         let soon = Duration::from_secs(1);
-        assert!(tokio::time::timeout(soon, second.turn(0)).await.is_err());
-        assert!(tokio::time::timeout(soon, other.turn(0)).await.is_ok());
+        assert!(
+            tokio::time::timeout(soon, second.turn(&clock))
+                .await
+                .is_err()
+        );
+        assert!(tokio::time::timeout(soon, other.turn(&clock)).await.is_ok());
         drop(kept);
-        assert!(tokio::time::timeout(soon, second.turn(0)).await.is_ok());
+        let came = tokio::time::timeout(soon, second.turn(&clock)).await;
+        assert!(matches!(&came, Ok(Ok(_))));
+        drop(came);
+        gates.count_refusals(&a, 1_000, 0);
+        assert!(
+            first.turn(&clock).await.is_err(),
+            "it was used up meanwhile"
+        );
     }
 
     /// Goal: small requests have a rate of their own, which mail does not use up.

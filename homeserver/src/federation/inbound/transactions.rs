@@ -54,15 +54,16 @@ pub(super) async fn handle(
             u64::try_from(length).unwrap_or(u64::MAX),
             node.clock.now_ms(),
         )
-        .map_err(|wait_s| {
-            let what =
-                "more transactions at once, or more bytes, envelopes or rubbish in a second,";
-            FederationError::too_fast(wait_s, what)
-        })?;
+        .map_err(too_fast)?;
     let body = read_body(request, TRANSACTION_BYTES_MAX).await?;
     // To its end, though the peer resets its stream: what it takes back costs as much as what it waits for, and is
     // under way as long.
     to_its_end(take(node, gates, view, pass, body)).await
+}
+
+fn too_fast(wait_s: u64) -> FederationError {
+    let what = "more transactions at once, or more bytes, envelopes or rubbish in a second,";
+    FederationError::too_fast(wait_s, what)
 }
 
 async fn take(
@@ -74,7 +75,7 @@ async fn take(
 ) -> Result<(Extension<UntilRead>, Bytes), FederationError> {
     let peer = &view.server;
     node.links.heard_from(peer, node.clock.now_ms());
-    let turn = pass.turn(node.clock.now_ms()).await;
+    let turn = pass.turn(node.clock.as_ref()).await.map_err(too_fast)?;
     let transaction = verify(&node, &gates, &view, body).await?;
     let count = transaction.envelopes().len();
     gates.count_envelopes(peer, count, node.clock.now_ms());

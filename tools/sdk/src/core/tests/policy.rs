@@ -70,12 +70,12 @@ fn messages_keep_to_what_all_allow() {
         burning(3600, 60, 4),
     ] {
         for device in [&mut world.alice, &mut world.bob] {
-            let refused = device.try_run(|core| core.send(room, text(), wrong.clone()));
+            let refused = device.try_run(|core| core.send(room, text(), wrong));
             assert!(matches!(refused, Err(Error::Policy(_))), "{refused:?}");
         }
     }
     for right in [burning(3600, 120, 3), SendOptions::default()] {
-        world.bob.run(|core| core.send(room, text(), right.clone()));
+        world.bob.run(|core| core.send(room, text(), right));
         world.settle();
     }
     let messages = world.alice.run(|core| core.history(room, 0, 9));
