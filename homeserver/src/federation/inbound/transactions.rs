@@ -91,12 +91,12 @@ async fn take(
                 },
                 ReceiveError::Store(error) => error.into(),
             })?;
-    drop(turn);
     let refused = received.results.iter();
     let refused = refused.filter(|result| matches!(result, ItemResult::Refused(_)));
     // An answer that refuses costs the peer as much: it asked for it in an envelope that was accepted.
     let refused = refused.count().saturating_add(received.refused_answers);
     gates.count_refusals(peer, refused, node.clock.now_ms());
+    drop(turn);
     let receipt = ReceiptBody {
         link: transaction.link().clone(),
         root: transaction.root(),

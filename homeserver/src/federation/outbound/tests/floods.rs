@@ -192,14 +192,17 @@ async fn what_is_taken_back_is_counted() {
             .request(&a.node.server, request(signed(n * size, size)));
         assert!(asked.now_or_never().is_none());
     }
-    // Of each 1,024 are refused, and 2,000 were saved up: the second uses up what the others would need.
+    // Of each all are refused, and 2,000 were saved up: the second uses up what the others would need.
     let refused = async || told(&log(&a).await, "group-info.refused").1;
-    for _ in 0..1_000 {
-        if refused().await == 2 * size {
+    let mut counted = 0;
+    for _ in 0..1_000_000 {
+        counted = refused().await;
+        if counted == 2 * size {
             break;
         }
         tokio::task::yield_now().await;
     }
+    assert_eq!(counted, 2 * size);
     let asked = b.network.request(&a.node.server, request(signed(1, 1)));
     let answer = asked.await.unwrap();
     assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
