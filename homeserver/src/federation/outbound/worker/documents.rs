@@ -79,7 +79,9 @@ impl Worker {
         let refusal = match sent {
             Ok(_) => None,
             // It does not fit how things stand there, or can't be read, and never will.
-            Err(RequestError::Refused { status, detail, .. }) if is_final(status) => Some(detail),
+            Err(error @ RequestError::Refused { status, .. }) if is_final(status) => {
+                Some(error.to_string())
+            }
             Err(error @ RequestError::Unreachable(_)) => {
                 let step = self.failed(&error).await?;
                 let slow = jittered(FAREWELL_EVERY, self.random());
