@@ -187,7 +187,7 @@ impl Flooder {
             };
             let reply = self.session.post(TRANSACTIONS, bytes.clone()).await;
             let fates = fates(&reply, BATCH);
-            if fates.whole > 0 {
+            if !fates.has_receipt() {
                 // Anything else that is not a receipt is no answer to a flood.
                 let later = matches!(&reply, Ok(reply) if matches!(reply.status, 429 | 503));
                 found.put_off = found.put_off.saturating_add(u64::from(later));

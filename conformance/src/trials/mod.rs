@@ -14,6 +14,7 @@ use std::io::{self, BufRead as _, Write as _};
 
 use clap::{Args, ValueEnum};
 use ring::signature::Ed25519KeyPair;
+use tokio::time::{Duration, Instant, sleep};
 
 use crate::agreement::{EVERYTHING, now_ms};
 use crate::ceremony::{CeremonyArguments, agree};
@@ -31,6 +32,11 @@ use crate::transaction::{Envelope, TRANSACTION_LABEL, key_id, sign};
 const TRANSACTIONS: &str = "/federation/v1/transactions";
 /// How a server is greeted.
 const PROBE: &str = "/federation/v1/probe";
+/// The status of an answer that puts off for a while what came too fast.
+const TOO_FAST: u16 = 429;
+/// Such a transaction comes again after this time, and until it has come for so long.
+const AGAIN_AFTER: Duration = Duration::from_millis(250);
+const JUDGED_WITHIN: Duration = Duration::from_secs(60);
 /// The peer's link epoch.
 const LINK_EPOCH: u64 = 2;
 /// How long its envelopes live.
@@ -120,8 +126,17 @@ struct Fates {
     duplicate: u64,
     refused: u64,
     deferred: u64,
-    /// Refused with their whole transaction, or not answered.
+    /// Refused with their whole transaction.
     whole: u64,
+    /// Not judged: put off with their whole transaction, or not answered.
+    unjudged: u64,
+}
+
+impl Fates {
+    /// Whether the answer was a receipt.
+    const fn has_receipt(self) -> bool {
+        self.whole == 0 && self.unjudged == 0
+    }
 }
 
 impl Hostile {
@@ -221,6 +236,40 @@ impl Hostile {
     async fn send(&mut self, bytes: Vec<u8>, count: u64) -> Fates {
         fates(&self.session.post(TRANSACTIONS, pad(&bytes)).await, count)
     }
+
+    /// As [`Hostile::send`], until it is judged.
+    async fn send_until_judged(&mut self, bytes: &[u8], count: u64) -> Fates {
+        let who = (&self.target, &self.peer);
+        send_until_judged(who, &mut self.session, bytes, count).await
+    }
+}
+
+/// Sends a transaction of so many envelopes until it is judged: again while it is put off for its speed, and over a new
+/// connection once the old one has ended.
+async fn send_until_judged(
+    (target, peer): (&Target, &Organisation),
+    session: &mut Session,
+    bytes: &[u8],
+    count: u64,
+) -> Fates {
+    let begun = Instant::now();
+    loop {
+        let reply = session.post(TRANSACTIONS, pad(bytes)).await;
+        let fates = fates(&reply, count);
+        let may_help = match &reply {
+            Ok(reply) => reply.status == TOO_FAST,
+            Err(_) => true,
+        };
+        if fates.unjudged == 0 || !may_help || begun.elapsed() > JUDGED_WITHIN {
+            return fates;
+        }
+        sleep(AGAIN_AFTER).await;
+        if !session.is_open()
+            && let Ok(new) = open(target, peer).await
+        {
+            *session = new;
+        }
+    }
 }
 
 async fn open(target: &Target, peer: &Organisation) -> Result<Session> {
@@ -236,6 +285,11 @@ fn signed_by(key: &Ed25519KeyPair, envelopes: &[Envelope]) -> Vec<u8> {
     sign(key, TRANSACTION_LABEL, envelopes).bytes
 }
 
+/// Whether the answer refuses a request for good: what is put off (429) may come again.
+fn is_refused(reply: &std::result::Result<Reply, String>) -> bool {
+    matches!(reply, Ok(reply) if (400..500).contains(&reply.status) && reply.status != TOO_FAST)
+}
+
 /// What became of a transaction's envelopes.
 fn fates(reply: &std::result::Result<Reply, String>, count: u64) -> Fates {
     let receipt = match reply {
@@ -245,9 +299,16 @@ fn fates(reply: &std::result::Result<Reply, String>, count: u64) -> Fates {
         _ => None,
     };
     let Some(receipt) = receipt else {
-        return Fates {
-            whole: count,
-            ..Fates::default()
+        return if is_refused(reply) {
+            Fates {
+                whole: count,
+                ..Fates::default()
+            }
+        } else {
+            Fates {
+                unjudged: count,
+                ..Fates::default()
+            }
         };
     };
     let mut fates = Fates::default();
@@ -271,6 +332,7 @@ impl std::ops::AddAssign for Fates {
             (&mut self.refused, other.refused),
             (&mut self.deferred, other.deferred),
             (&mut self.whole, other.whole),
+            (&mut self.unjudged, other.unjudged),
         ];
         for (sum, more) in pairs {
             *sum = sum.saturating_add(more);
@@ -295,5 +357,37 @@ async fn told(expected: &'static str) -> Result {
     match line.await {
         Ok(Ok(line)) if line.trim() == expected => Ok(()),
         _ => Err(Failure::Operator(format!("`{expected}` was not said"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: what was not judged does not count as refused. Method: answers that refuse, that put off, and none.
+    #[test]
+    fn put_off_is_not_refused() {
+        let answered = |status| {
+            Ok(Reply {
+                status,
+                body: Vec::new(),
+            })
+        };
+        for (reply, is_refused) in [
+            (answered(400), true),
+            (answered(403), true),
+            (answered(429), false),
+            (answered(503), false),
+            (answered(200), false),
+            (Err("the connection is gone".to_owned()), false),
+        ] {
+            let (whole, unjudged) = if is_refused { (7, 0) } else { (0, 7) };
+            let expected = Fates {
+                whole,
+                unjudged,
+                ..Fates::default()
+            };
+            assert_eq!(fates(&reply, 7), expected);
+        }
     }
 }

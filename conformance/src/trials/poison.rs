@@ -29,11 +29,12 @@ pub(super) async fn run(hostile: &mut Hostile, count: u32) -> Result<Value> {
         fates += hostile.send(bytes, size).await;
     }
     let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let not_taken = [fates.deferred, fates.whole, fates.unjudged, fates.duplicate];
     Ok(json!({
         "sent": count,
         "accepted": fates.accepted,
         "refused": fates.refused,
-        "not_taken": fates.deferred.saturating_add(fates.whole).saturating_add(fates.duplicate),
+        "not_taken": not_taken.into_iter().fold(0, u64::saturating_add),
         "took_ms": took_ms,
     }))
 }

@@ -5,12 +5,11 @@ use ring::signature::Ed25519KeyPair;
 use serde_json::{Map, Value, json};
 use tokio::time::{Duration, Instant, sleep};
 
-use super::{Fates, Hostile, TrialArguments, open, say, signed_by, told};
+use super::{Fates, Hostile, TrialArguments, open, say, send_until_judged, signed_by, told};
 use crate::agreement::{EVERYTHING, now_ms};
 use crate::ceremony::agree;
 use crate::failure::{Failure, Result};
 use crate::organisation::{Organisation, new_envelope_key};
-use crate::padding::pad;
 use crate::transaction::{Envelope, key_id};
 
 /// Envelopes of one transaction.
@@ -39,7 +38,14 @@ pub(super) async fn run(hostile: &mut Hostile, arguments: &TrialArguments) -> Re
     let mut note = |way: &str, fates: Fates| {
         found.insert(
             way.to_owned(),
-            json!({"replayed": total(fates), "accepted": fates.accepted}),
+            json!({
+                "accepted": fates.accepted,
+                "duplicate": fates.duplicate,
+                "refused": fates.refused,
+                "refused_whole": fates.whole,
+                "deferred": fates.deferred,
+                "not_judged": fates.unjudged,
+            }),
         );
     };
     note("same link", again(hostile, captured.iter()).await);
@@ -67,7 +73,8 @@ pub(super) async fn run(hostile: &mut Hostile, arguments: &TrialArguments) -> Re
     let mut signed_anew = Fates::default();
     for one in &captured {
         let envelopes: Vec<Envelope> = one.envelopes.iter().map(|old| under(&new, old)).collect();
-        signed_anew += hostile.send(signed_by(&new, &envelopes), one.size()).await;
+        let bytes = signed_by(&new, &envelopes);
+        signed_anew += hostile.send_until_judged(&bytes, one.size()).await;
     }
     note("signed anew with the new key", signed_anew);
 
@@ -93,7 +100,7 @@ async fn capture(hostile: &mut Hostile, count: u32) -> Result<Vec<Captured>> {
             envelopes: chunk.to_vec(),
             bytes: hostile.signed(chunk),
         };
-        fates += hostile.send(one.bytes.clone(), one.size()).await;
+        fates += hostile.send_until_judged(&one.bytes, one.size()).await;
         captured.push(one);
     }
     if fates.accepted == u64::from(count) {
@@ -108,7 +115,7 @@ async fn capture(hostile: &mut Hostile, count: u32) -> Result<Vec<Captured>> {
 async fn again(hostile: &mut Hostile, captured: impl Iterator<Item = &Captured>) -> Fates {
     let mut fates = Fates::default();
     for one in captured {
-        fates += hostile.send(one.bytes.clone(), one.size()).await;
+        fates += hostile.send_until_judged(&one.bytes, one.size()).await;
     }
     fates
 }
@@ -133,8 +140,8 @@ async fn other_link(
             (one.bytes.clone(), &mut as_sent),
             (signed_by(&other.envelope_key, &own), &mut as_own),
         ] {
-            let reply = session.post(super::TRANSACTIONS, pad(&bytes)).await;
-            *sum += super::fates(&reply, one.size());
+            let who = (&hostile.target, &other);
+            *sum += send_until_judged(who, &mut session, &bytes, one.size()).await;
         }
     }
     Ok((as_sent, as_own))
@@ -157,7 +164,7 @@ async fn settle_key(hostile: &mut Hostile, key: &Ed25519KeyPair) -> Result {
     loop {
         let fates = hostile.send(bytes.clone(), 1).await;
         // Whatever its receipt says of it, it has been verified.
-        if fates.whole == 0 {
+        if fates.has_receipt() {
             return Ok(());
         }
         if begun.elapsed() > MANIFEST_PATIENCE {
@@ -167,13 +174,4 @@ async fn settle_key(hostile: &mut Hostile, key: &Ed25519KeyPair) -> Result {
         }
         sleep(ASK_AGAIN).await;
     }
-}
-
-const fn total(fates: Fates) -> u64 {
-    fates
-        .accepted
-        .saturating_add(fates.duplicate)
-        .saturating_add(fates.refused)
-        .saturating_add(fates.deferred)
-        .saturating_add(fates.whole)
 }

@@ -20,8 +20,7 @@ mod sender;
 pub use backoff::deferral_wait_ms;
 pub use receiver::{Arrival, Consumed, LanePosition, Next, Receiver, Recent, RecentOutcome};
 pub use sender::{
-    Anomaly, Batch, BatchItem, BatchLimits, Item, QueueError, ReceiptError, Renumbered, Sender,
-    Settled,
+    Anomaly, Batch, BatchItem, BatchLimits, Item, QueueError, ReceiptError, Sender, Settled,
 };
 
 use crate::hash::{CHAIN, Digest};

@@ -177,17 +177,6 @@ pub enum Anomaly {
     },
 }
 
-/// An item's number in a new link epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Renumbered {
-    /// The lane.
-    pub lane: Lane,
-    /// Its position in the old epoch.
-    pub from: u64,
-    /// Its position in the new epoch; `None`: a tombstone, which the new epoch has no use for.
-    pub to: Option<u64>,
-}
-
 /// The sending end of a link.
 #[derive(Debug)]
 pub struct Sender {
@@ -362,7 +351,7 @@ impl Sender {
 
     /// The transaction was not answered, or not by a valid receipt: its fate is unknown, and its
     /// items are to be sent again. The wait in between is the caller's. A batch of another link epoch
-    /// concerns nothing here: [`Sender::renumber`] has queued its items again.
+    /// concerns nothing here.
     pub fn handle_failure(&mut self, batch: Batch) {
         if batch.link_epoch != self.link_epoch {
             return;
@@ -561,31 +550,5 @@ impl Sender {
                 self.waiting.insert((until_ms, lane));
             }
         }
-    }
-
-    /// Starts the numbering anew, every lane from 1, in a higher link epoch. What was being sent
-    /// counts as not sent.
-    #[must_use]
-    pub fn renumber(self, link_epoch: u64) -> (Self, Vec<Renumbered>) {
-        let mut fresh = Self::new(link_epoch);
-        let mut renumbered = Vec::new();
-        let lanes = self.lanes;
-        for (lane, queue) in lanes {
-            let mut next = 1_u64;
-            for item in queue.items {
-                let to = (!item.tombstone).then_some(next);
-                renumbered.push(Renumbered {
-                    lane,
-                    from: item.sequence,
-                    to,
-                });
-                if let Some(sequence) = to {
-                    next = next.saturating_add(1);
-                    // Numbers from 1 without holes are always next.
-                    let _ = fresh.enqueue(lane, Item { sequence, ..item });
-                }
-            }
-        }
-        (fresh, renumbered)
     }
 }

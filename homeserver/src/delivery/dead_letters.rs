@@ -16,6 +16,15 @@ use crate::store::inbox::InboxBody;
 use crate::store::key_request;
 use crate::store::outbox::{OriginRef, OutboxRow, SenderRef};
 
+/// Why an envelope is given up, and whose words that is.
+#[derive(Debug, Clone, Copy)]
+pub enum Why<'r> {
+    /// This homeserver's.
+    Ours(&'r Refusal),
+    /// Those of the server that it was for.
+    Theirs(&'r Refusal),
+}
+
 /// Gives up an envelope that waited for `destination`. The caller takes it out of the outbox, in the
 /// same part.
 pub async fn give_up(
@@ -23,13 +32,17 @@ pub async fn give_up(
     destination: &ServerName,
     lane: Lane,
     row: &OutboxRow,
-    refusal: &Refusal,
+    why: Why<'_>,
 ) -> Result<(), StoreError> {
     if row.kind == Kind::Tombstone {
         // It stands for something that was given up before.
         return Ok(());
     }
     // Two commits at once are nothing out of the ordinary: the loser tries again.
+    let (refusal, told) = match why {
+        Why::Ours(refusal) => (refusal, refusal.clone()),
+        Why::Theirs(refusal) => (refusal, said_by(destination, refusal)),
+    };
     let lost_a_race = row.kind == Kind::Handshake
         && matches!(
             refusal.code,
@@ -40,18 +53,19 @@ pub async fn give_up(
         match &row.sender {
             Some(sender) => {
                 let device = Some(sender.device);
-                note(batch, destination, lane.room(), device, refusal)?;
+                note(batch, destination, lane.room(), device, &told)?;
             }
             // An answer, or what another server's people wrote: others make as many of them as they like.
             None => {
                 let (part, now_ms) = (&mut batch.part, batch.now_ms);
                 dead_letters::count(part, destination, refusal.code, now_ms);
-                audit(batch, destination, refusal);
+                audit(batch, destination, &told);
             }
         }
     }
     match &row.sender {
-        Some(sender) => tell_device(batch, destination, row, sender, refusal).await,
+        Some(sender) => tell_device(batch, destination, row, sender, &told).await,
+        // As it was said: there it is told as our words.
         None => tell_origin(batch, destination, row, refusal).await,
     }
 }

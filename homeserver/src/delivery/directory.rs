@@ -15,6 +15,7 @@ use homeserver_api::admin::Operation;
 use homeserver_api::session::Listing;
 
 use super::batch::{Batch, NotTaken, Times, policy_links, settle};
+use super::dead_letters::said_by;
 use super::envelope::{append_if_room, granted, malformed};
 use super::inbox;
 use super::limits::{
@@ -139,10 +140,11 @@ pub(super) async fn take_answer(
         return Err(not_asked());
     }
     look_up::take(&mut batch.part, device, request, read);
-    let body = InboxBody::Directory {
-        request,
-        result: answer.result.map(|found| listing(peer, found)),
+    let result = match answer.result {
+        Ok(found) => Ok(listing(peer, found)),
+        Err(refusal) => Err(said_by(peer, &refusal)),
     };
+    let body = InboxBody::Directory { request, result };
     append_if_room(batch, device, body, 0).await
 }
 

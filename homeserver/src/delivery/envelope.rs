@@ -17,6 +17,7 @@ use homeserver_api::admin::Operation;
 
 use super::batch::{Batch, NotTaken, Times};
 use super::contacts;
+use super::dead_letters::said_by;
 use super::directory;
 use super::fan_out::{self, Class};
 use super::limits::UNKNOWN_KEY_RETRY_MS;
@@ -367,17 +368,19 @@ async fn take_notice(
             "there is no such room with both of us in it",
         ));
     }
+    // The hub's words too, when it speaks for one behind it: nobody else vouches for them.
+    let refusal = said_by(peer, &notice.refusal);
     let body = match notice.about {
         About::Message => InboxBody::Returned {
             room: notice.room,
             counter: notice.reference,
             server: notice.server,
-            refusal: notice.refusal,
+            refusal,
         },
         About::Handshake => InboxBody::CommitRefused {
             room: notice.room,
             counter: notice.reference,
-            refusal: notice.refusal,
+            refusal,
         },
     };
     append_if_room(batch, notice.device, body, 0).await

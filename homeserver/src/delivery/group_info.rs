@@ -12,6 +12,7 @@ use federation_proto::refusal::{Refusal, RefusalCode};
 use homeserver_api::session::GroupInfo;
 
 use super::batch::{Batch, NotTaken, Times};
+use super::dead_letters::said_by;
 use super::envelope::{append_if_room, malformed, not_asked};
 use super::limits::{
     CONSENT_DEVICE_REQUESTS_MAX, CONSENT_PEER_REQUESTS_MAX, GROUP_INFO_COUNTED_MAX,
@@ -249,7 +250,7 @@ pub(super) async fn take_response(
             }
             Ok(GroupInfo { epoch, group_info })
         }
-        Err(refusal) => Err(refusal),
+        Err(refusal) => Err(said_by(peer, &refusal)),
     };
     // An answer to the same request, earlier in this part?
     if !batch.take(key_request::key(device, request)) {

@@ -191,14 +191,32 @@ async fn refused(status: StatusCode, body: ResponseBody) -> Refusal {
     let code = problem
         .as_ref()
         .and_then(|problem| problem.code().parse().ok());
-    match code {
-        Some(RefusalCode::Expired) => files::expired(),
-        Some(code) => Refusal::new(
+    match (code, status) {
+        // What is gone and what is not for us look alike.
+        (Some(RefusalCode::Expired), _) | (None, StatusCode::NOT_FOUND | StatusCode::GONE) => {
+            files::expired()
+        }
+        (Some(code), _) => Refusal::new(
             code,
             format!("the other server does not send the file: {code}"),
         ),
-        None => unavailable(format!("the other server answered {status}")),
+        (None, StatusCode::TOO_MANY_REQUESTS) => cannot_now(status),
+        (None, _) if status.is_server_error() => cannot_now(status),
+        (None, _) => Refusal::new(
+            RefusalCode::Unavailable,
+            format!(
+                "the other server does not send the file ({status}): ask its sender to send it again, and tell your \
+                 administrator if that does not help"
+            ),
+        ),
     }
+}
+
+fn cannot_now(status: StatusCode) -> Refusal {
+    Refusal::new(
+        RefusalCode::Unavailable,
+        format!("the other server can't send the file just now ({status}): try again later"),
+    )
 }
 
 fn refusal_of(error: NotTaken) -> Refusal {
@@ -212,6 +230,44 @@ fn refusal_of(error: NotTaken) -> Refusal {
 fn unavailable(problem: impl std::fmt::Display) -> Refusal {
     Refusal::new(
         RefusalCode::Unavailable,
-        format!("the other server could not be asked for the file ({problem}): try again later"),
+        format!("the file could not be fetched from the other server ({problem}): try again later"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Full;
+
+    use super::*;
+
+    /// Goal: whoever waits for a file is told to come again only when that may help. Method: answers that send none,
+    /// with a code and without.
+    #[tokio::test]
+    async fn what_to_do_without_a_file() {
+        let told = async |status: u16, body: &'static str| {
+            let body = Full::new(Bytes::from_static(body.as_bytes()));
+            let body = body.map_err(|never| match never {}).boxed_unsync();
+            refused(StatusCode::from_u16(status).unwrap(), body).await
+        };
+        let coded = r#"{"type": "expired", "title": "", "status": 404, "detail": ""}"#;
+        for body in ["", "not found", coded] {
+            assert_eq!(told(404, body).await, files::expired());
+        }
+        assert_eq!(told(410, "").await, files::expired());
+        for (status, again) in [
+            (429, true),
+            (500, true),
+            (503, true),
+            (400, false),
+            (301, false),
+        ] {
+            let refusal = told(status, "").await;
+            assert_eq!(refusal.code, RefusalCode::Unavailable);
+            assert_eq!(
+                refusal.reason.ends_with("try again later"),
+                again,
+                "{refusal}"
+            );
+        }
+    }
 }

@@ -128,6 +128,15 @@ impl Connection {
         !self.requests.sender.is_closed()
     }
 
+    /// Closes it once `over` resolves, whatever is still under way on it.
+    pub fn end_when(&self, over: impl Future<Output = ()> + Send + 'static) {
+        let tasks = self.tasks.clone();
+        self.tasks.execute(async move {
+            over.await;
+            tasks.end();
+        });
+    }
+
     /// A handle that sends requests over this connection.
     pub fn requests(&self) -> Requests {
         self.requests.clone()

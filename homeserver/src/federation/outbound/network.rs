@@ -24,6 +24,9 @@ use crate::http_client::{Connection, ConnectionError, Requests};
 use crate::organisation::Keys;
 use crate::tls::{self, PeerRoots};
 
+/// How often it is looked whether the certificate that a peer has shown is still valid.
+const CERTIFICATE_LOOK_INTERVAL: Duration = Duration::from_secs(30);
+
 /// An answer's body as it comes in.
 pub type ResponseBody = UnsyncBoxBody<Bytes, ConnectionError>;
 
@@ -93,10 +96,51 @@ struct Open {
     connection: Connection,
     /// Our certificate.
     ours: CertificateDer<'static>,
+    rests_on: RestsOn,
+}
+
+/// What a connection that we have opened rests on: it must not outlive it (NET-007).
+#[derive(Clone)]
+struct RestsOn {
+    server: ServerName,
     /// The roots that were pinned for the peer.
     roots: Vec<CertificateDer<'static>>,
     /// The peer's key.
     pin: [u8; 32],
+    /// The end of the validity of the peer's certificate.
+    not_after_ms: u64,
+}
+
+impl RestsOn {
+    /// Why a new connection like this one would be refused, if so.
+    fn gone(&self, roots: &PeerRoots, now_ms: u64) -> Option<&'static str> {
+        if !roots.still_call(&self.server, &self.roots, &self.pin) {
+            return Some("the agreement or the peer's keys have changed");
+        }
+        (now_ms >= self.not_after_ms).then_some("the peer's certificate has expired")
+    }
+
+    /// Resolves when it is gone.
+    async fn ends(self, peers: Arc<PeerRoots>, clock: Arc<dyn Clock>) {
+        #[cfg(feature = "faults")]
+        if crate::faults::is_on("keep-calling") {
+            return std::future::pending().await;
+        }
+        let mut replaced = peers.replaced();
+        loop {
+            // Looked at first: they may have changed since the handshake.
+            if let Some(reason) = self.gone(&peers, clock.now_ms()) {
+                tracing::info!(peer = %self.server, reason, "connection cut");
+                return;
+            }
+            tokio::select! {
+                changed = replaced.changed() => if changed.is_err() {
+                    return;
+                },
+                () = tokio::time::sleep(CERTIFICATE_LOOK_INTERVAL) => {}
+            }
+        }
+    }
 }
 
 impl TlsNetwork {
@@ -167,7 +211,7 @@ impl TlsNetwork {
         // Held while connecting: whoever comes meanwhile waits for this connection, not his own.
         // Not held afterwards: the connection must end when it is cut.
         let mut kept = slot.lock().await;
-        self.tidy(server, &mut kept);
+        self.tidy(&mut kept);
         if let Some(open) = &kept.open {
             return Ok((open.connection.requests(), false));
         }
@@ -190,26 +234,33 @@ impl TlsNetwork {
             .await
             .map_err(|error| error.unwrap_or(ConnectionError::NoAddress))?;
         let requests = connection.requests();
-        let pin = tls::of_leaf(connection.leaf()).map(|shown| shown.pin);
+        let shown = tls::of_leaf(connection.leaf());
         // A connection lasts as long as it is kept: without it the request would end before it is sent.
-        let (Some(anchor), Some(pin)) = (anchor, pin) else {
+        let (Some(anchor), Some(shown)) = (anchor, shown) else {
             return Err(ConnectionError::NoAgreement);
         };
+        let rests_on = RestsOn {
+            server: server.clone(),
+            roots: anchor.roots,
+            pin: shown.pin,
+            not_after_ms: shown.not_after_ms,
+        };
+        let (peers, clock) = (Arc::clone(&self.roots), Arc::clone(&self.clock));
+        connection.end_when(rests_on.clone().ends(peers, clock));
         kept.open = Some(Open {
             connection,
             ours,
-            roots: anchor.roots,
-            pin,
+            rests_on,
         });
         Ok((requests, true))
     }
 
-    /// Gives up what can't be used any more: broken connections, those with a key that the peer no longer
-    /// lists, and those that show our former certificate.
-    fn tidy(&self, server: &ServerName, kept: &mut Kept) {
+    /// Gives up what can't be used any more: broken connections, those that rest on what is gone, and those that show
+    /// our former certificate.
+    fn tidy(&self, kept: &mut Kept) {
+        let now_ms = self.clock.now_ms();
         let welcome = |open: &Open| {
-            let is_called = self.roots.still_call(server, &open.roots, &open.pin);
-            is_called && open.connection.is_open()
+            open.rests_on.gone(&self.roots, now_ms).is_none() && open.connection.is_open()
         };
         kept.open = kept.open.take().filter(welcome);
         kept.finishing = kept.finishing.take().filter(welcome);
@@ -289,5 +340,58 @@ impl Network for TlsNetwork {
         if let Ok(mut kept) = slot.try_lock() {
             *kept = Kept::default();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::node::testing;
+    use crate::tls::PeerAnchor;
+
+    /// Goal: a connection that we have opened ends at once when its key is pinned no longer, when its root is another,
+    /// when the agreement ends, and when the peer's certificate has expired; not before, and not for a key that is
+    /// added (NET-007). Method: change what is pinned, take the peer away, move the clock.
+    #[tokio::test(start_paused = true)]
+    async fn connections_end_with_what_they_rest_on() {
+        let (node, clock) = testing::node("a.example");
+        let rests_on = RestsOn {
+            server: "b.example".parse().unwrap(),
+            roots: vec![vec![1].into()],
+            pin: [1; 32],
+            not_after_ms: node.clock.now_ms() + 60_000,
+        };
+        let pinned = |root: u8, pins: &[u8]| {
+            let anchor = PeerAnchor {
+                roots: vec![vec![root].into()],
+                pins: pins.iter().map(|pin| [*pin; 32]).collect(),
+            };
+            HashMap::from([(rests_on.server.clone(), anchor)])
+        };
+        let ends = || {
+            let (peers, clock) = (Arc::clone(&node.peer_roots), Arc::clone(&node.clock));
+            Box::pin(rests_on.clone().ends(peers, clock))
+        };
+        for after in [pinned(1, &[2]), pinned(2, &[1]), HashMap::new()] {
+            node.peer_roots.replace(pinned(1, &[1, 2]));
+            let mut ended = ends();
+            assert_eq!(ended.as_mut().now_or_never(), None);
+            node.peer_roots.replace(pinned(1, &[1, 2, 3]));
+            assert_eq!(ended.as_mut().now_or_never(), None, "a key was added");
+            node.peer_roots.replace(after);
+            assert_eq!(ended.now_or_never(), Some(()));
+        }
+        node.peer_roots.replace(pinned(1, &[1]));
+        let mut ended = ends();
+        clock.advance_ms(59_999);
+        tokio::time::timeout(2 * CERTIFICATE_LOOK_INTERVAL, ended.as_mut())
+            .await
+            .unwrap_err();
+        clock.advance_ms(1);
+        tokio::time::timeout(CERTIFICATE_LOOK_INTERVAL, ended)
+            .await
+            .unwrap();
     }
 }

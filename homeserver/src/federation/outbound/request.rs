@@ -25,7 +25,7 @@ pub(super) enum RequestError {
     #[error("{0}")]
     Unreachable(#[from] ConnectionError),
     /// The peer answered that it does not do this, now or ever.
-    #[error("{server} answered: {detail}")]
+    #[error("{server} answered: {detail:?}")]
     Refused {
         /// The peer.
         server: String,

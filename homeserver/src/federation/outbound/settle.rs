@@ -13,7 +13,7 @@ use federation_proto::payload::Tombstone;
 use federation_proto::refusal::{Refusal, RefusalCode};
 
 use crate::delivery::batch::Batch;
-use crate::delivery::dead_letters::{self, said_by};
+use crate::delivery::dead_letters::{self, Why};
 use crate::delivery::limits::CONFLICT_ATTEMPTS_MAX;
 use crate::federation::peers::PeerView;
 use crate::node::Node;
@@ -62,12 +62,8 @@ pub(super) async fn settle(
             };
             outbox::require(&mut batch.part, destination, waits.lane, waits.number);
             outbox::delete(&mut batch.part, destination, waits.lane, waits.number);
-            // Who asked for keys is told the reason alone, and not whose it is.
-            let told = match waits.row.kind {
-                Kind::KeyRequest => said_by(destination, refusal),
-                _ => refusal.clone(),
-            };
-            dead_letters::give_up(&mut batch, destination, waits.lane, &waits.row, &told).await?;
+            let why = Why::Theirs(refusal);
+            dead_letters::give_up(&mut batch, destination, waits.lane, &waits.row, why).await?;
         }
         if batch.commit().await? == PartOutcome::Committed {
             return Ok(true);
@@ -91,7 +87,8 @@ pub(super) async fn bury(
         for (waits, refusal) in rows {
             let row = tombstone(waits.row.created_ms, refusal);
             outbox::replace(&mut batch.part, destination, waits.lane, waits.number, &row)?;
-            dead_letters::give_up(&mut batch, destination, waits.lane, &waits.row, refusal).await?;
+            let why = Why::Ours(refusal);
+            dead_letters::give_up(&mut batch, destination, waits.lane, &waits.row, why).await?;
             buried.push(WaitingRow {
                 lane: waits.lane,
                 number: waits.number,
@@ -150,7 +147,8 @@ pub(in crate::federation) async fn clear(
         for waits in &rows {
             outbox::require(&mut batch.part, destination, waits.lane, waits.number);
             outbox::delete(&mut batch.part, destination, waits.lane, waits.number);
-            dead_letters::give_up(&mut batch, destination, waits.lane, &waits.row, refusal).await?;
+            let why = Why::Ours(refusal);
+            dead_letters::give_up(&mut batch, destination, waits.lane, &waits.row, why).await?;
         }
         if rows.is_empty() {
             for tail in &tails {

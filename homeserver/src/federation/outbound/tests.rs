@@ -71,6 +71,7 @@ mod roots;
 mod shares;
 mod silent_peers;
 mod waiting;
+mod words;
 
 const ROOM: RoomId = RoomId::from_bytes([7; 16]);
 

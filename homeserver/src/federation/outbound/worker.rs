@@ -164,12 +164,8 @@ impl Worker {
 
     /// Waits for `delay` (`None`: for ever), for an administrator and, when `for_mail`, for mail.
     async fn wait(&mut self, delay: Option<Duration>, for_mail: bool) {
-        let mut until = delay.map(|delay| Instant::now() + delay);
-        if for_mail && self.link.stale_manifest.load(Ordering::Acquire) {
-            // It was asked for a moment ago, and is missed again.
-            let again = Instant::now() + Duration::from_millis(RING_EVERY_MS);
-            until = Some(until.map_or(again, |until| until.min(again)));
-        }
+        let until = delay.map(|delay| Instant::now() + delay);
+        let ask_again_at = self.ask_again_at().filter(|_| for_mail);
         let link = Arc::clone(&self.link);
         loop {
             tokio::select! {
@@ -183,6 +179,7 @@ impl Worker {
                     self.fetch_stale_manifest().await;
                 }
                 () = reached(until) => return,
+                () = reached(ask_again_at) => return,
                 () = reached(self.next_expiry) => {
                     if let Err(error) = self.expire().await {
                         tracing::error!(server = %self.server, %error, "expiry of waiting mail failed");
@@ -190,6 +187,12 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// When a manifest is asked for again that was asked for a moment ago, and is missed again.
+    fn ask_again_at(&self) -> Option<Instant> {
+        let is_stale = self.link.stale_manifest.load(Ordering::Acquire);
+        is_stale.then(|| Instant::now() + Duration::from_millis(RING_EVERY_MS))
     }
 
     pub(super) fn retry_now(&mut self) {

@@ -189,6 +189,36 @@ impl Person {
             .captured()
     }
 
+    /// Goes on line until the client has said of so many that they can't be read, or for as long as it is patient; of how
+    /// many it did.
+    pub(super) fn hear_unreadable(&self, count: u64) -> Result<u64> {
+        let mut child = self
+            .chat()
+            .args(["follow", "--seconds", PATIENCE_SECONDS])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|source| Failure::Start {
+                program: "chat".to_owned(),
+                source,
+            })?;
+        let mut heard = 0_u64;
+        if let Some(output) = child.stdout.take() {
+            let lines = BufReader::new(output).lines();
+            for line in lines.map_while(std::result::Result::ok) {
+                heard = heard.saturating_add(u64::from(tells_of_unreadable(&line)));
+                if heard >= count {
+                    break;
+                }
+            }
+        }
+        // It may have ended by itself.
+        let _ = child.kill();
+        let _ = child.wait();
+        Ok(heard)
+    }
+
     /// Goes on line in one conversation and puts on record what happens there.
     pub(super) fn talk(&self, with: &str, record: &Arc<Record>) -> Result<Talking> {
         let errors =
@@ -265,6 +295,12 @@ impl Drop for Talking {
             let _ = listener.join();
         }
     }
+}
+
+/// Whether a client says that it can't read something.
+fn tells_of_unreadable(line: &str) -> bool {
+    serde_json::from_str::<Value>(line)
+        .is_ok_and(|event| event.get("type").and_then(Value::as_str) == Some("unreadable"))
 }
 
 /// Puts one line of a client's output on record.

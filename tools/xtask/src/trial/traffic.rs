@@ -11,26 +11,64 @@ use crate::failure::{Failure, Result};
 /// After the last fault everything must be shown within; a control has as long as its check.
 pub(super) const DRAIN_MAX: Duration = Duration::from_secs(40);
 
+/// What was written in how long, really: a client that takes no more for a while holds its writer up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Written {
+    texts: usize,
+    time: Duration,
+}
+
+impl Written {
+    /// Texts a second.
+    pub(super) fn per_second(&self) -> f64 {
+        let texts = u32::try_from(self.texts).unwrap_or(u32::MAX);
+        f64::from(texts) / self.time.as_secs_f64().max(f64::EPSILON)
+    }
+}
+
+impl std::ops::AddAssign for Written {
+    fn add_assign(&mut self, other: Self) {
+        self.texts = self.texts.saturating_add(other.texts);
+        self.time = self.time.saturating_add(other.time);
+    }
+}
+
+impl std::fmt::Display for Written {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "written at {:.1}/s for {:.1} s",
+            self.per_second(),
+            self.time.as_secs_f64()
+        )
+    }
+}
+
 /// Both of each pair write, one text each in every `pace`, for a while. Numbers go on from `number`.
 pub(super) fn write_for(
     time: Duration,
     pace: Duration,
     pairs: &mut [(Talking, Talking)],
     number: &mut u32,
-) -> Result {
+) -> Result<Written> {
     let begun = Instant::now();
     let mut next = Duration::ZERO;
+    let mut texts = 0_usize;
     while next < time {
         *number = number.saturating_add(1);
         for pair in pairs.iter_mut() {
             pair.0.say(*number)?;
             pair.1.say(*number)?;
+            texts = texts.saturating_add(2);
         }
         next = next.saturating_add(pace);
         // Late is made up for: the pace holds on average.
         thread::sleep(next.saturating_sub(begun.elapsed()));
     }
-    Ok(())
+    Ok(Written {
+        texts,
+        time: begun.elapsed(),
+    })
 }
 
 /// What traffic under faults came to.
@@ -97,6 +135,21 @@ mod tests {
             },
             drained: true,
         }
+    }
+
+    /// Goal: a rate is that of the time that writing took, not of what was planned. Method: two times, one of which
+    /// took twice as long.
+    #[test]
+    fn the_rate_is_what_was_written() {
+        let half = |seconds| Written {
+            texts: 300,
+            time: Duration::from_secs(seconds),
+        };
+        let mut both = half(1);
+        assert!((both.per_second() - 300.0).abs() < 1e-6);
+        both += half(2);
+        assert!((both.per_second() - 200.0).abs() < 1e-6);
+        assert_eq!(both.to_string(), "written at 200.0/s for 3.0 s");
     }
 
     /// Goal: traffic that never came back, was never accepted or was too little does not pass, though

@@ -8,11 +8,14 @@ use super::ground::Ground;
 use super::namespaces::{Hosts, Trouble};
 use super::record::Record;
 use super::stage::Stage;
-use super::traffic::{DRAIN_MAX, Traffic, write_for};
+use super::traffic::{DRAIN_MAX, Traffic, Written, write_for};
 use crate::failure::Result;
 
 /// How long traffic runs before and after the trouble.
 const AROUND: Duration = Duration::from_secs(2);
+
+/// Trouble lasts at most so much longer than it should: beyond that it is another trial than the one that is told.
+const LONGER_MAX: Duration = Duration::from_secs(2);
 
 /// Two hosts with their homeservers and people.
 pub(super) struct Scene {
@@ -28,6 +31,11 @@ pub(super) struct Scene {
 /// What came of it.
 pub(super) struct Suffered {
     pub(super) traffic: Traffic,
+    /// How long the trouble was to last, and how long it did.
+    planned: Duration,
+    lasted: Duration,
+    /// What was written in all that time.
+    pub(super) during: Written,
     /// From the network's mending to the next message shown.
     first: Duration,
 }
@@ -68,8 +76,10 @@ impl Scene {
         write_for(AROUND, pace, &mut pairs, number)?;
         record.wait_shown(1, DRAIN_MAX)?;
         self.hosts.trouble(trouble)?;
-        write_for(time, pace, &mut pairs, number)?;
+        let begun = Instant::now();
+        let during = write_for(time, pace, &mut pairs, number)?;
         let before = record.entries().shown.len();
+        let lasted = begun.elapsed();
         self.hosts.heal()?;
         let healed = Instant::now();
         record.wait_shown(before.saturating_add(1), DRAIN_MAX)?;
@@ -77,6 +87,9 @@ impl Scene {
         write_for(AROUND, pace, &mut pairs, number)?;
         Ok(Suffered {
             traffic: Traffic::drained(&record),
+            planned: time,
+            lasted,
+            during,
             first,
         })
     }
@@ -84,7 +97,12 @@ impl Scene {
 
 impl Suffered {
     pub(super) fn holds(&self, written_min: usize, first_max: Duration) -> bool {
-        self.traffic.holds(written_min) && self.first <= first_max
+        self.traffic.holds(written_min) && self.lasted_as_planned() && self.first <= first_max
+    }
+
+    fn lasted_as_planned(&self) -> bool {
+        let longest = self.planned.saturating_add(LONGER_MAX);
+        (self.planned..=longest).contains(&self.lasted)
     }
 }
 
@@ -92,9 +110,46 @@ impl fmt::Display for Suffered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}; first delivery {:.1} s after the network was mended",
+            "{}; in trouble for {:.1} s, in which was {}; first delivery {:.1} s after the network was mended",
             self.traffic,
+            self.lasted.as_secs_f64(),
+            self.during,
             self.first.as_secs_f64()
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trial::record::Tally;
+
+    /// Goal: trouble that was shorter or much longer than it should be, and a first delivery that came late, don't
+    /// pass. Method: at each bound and beyond.
+    #[test]
+    fn trouble_lasts_as_long_as_it_says() {
+        const FIRST_MAX: Duration = Duration::from_secs(5);
+        let holds = |lasted_ms, first_ms| {
+            let suffered = Suffered {
+                traffic: Traffic {
+                    tally: Tally {
+                        written: 10,
+                        accepted: 10,
+                        ..Tally::default()
+                    },
+                    drained: true,
+                },
+                planned: Duration::from_secs(30),
+                lasted: Duration::from_millis(lasted_ms),
+                during: Written::default(),
+                first: Duration::from_millis(first_ms),
+            };
+            suffered.holds(10, FIRST_MAX)
+        };
+        assert!(holds(30_000, 5_000));
+        assert!(holds(32_000, 0));
+        assert!(!holds(29_999, 0), "too short");
+        assert!(!holds(32_001, 0), "too long");
+        assert!(!holds(30_000, 5_001), "too late");
     }
 }

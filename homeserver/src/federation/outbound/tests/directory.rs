@@ -362,7 +362,7 @@ async fn look_ups_are_rationed() {
         .unwrap_err();
     assert_eq!(refusal.code, RefusalCode::RateLimited);
     assert!(
-        refusal.reason.ends_with("in 1 day"),
+        refusal.reason.starts_with("b.example says: ") && refusal.reason.ends_with("in 1 day\""),
         "rounded up: {refusal}"
     );
     assert_eq!(audited(&b, "directory.limited").await, 1);

@@ -64,9 +64,9 @@ async fn pass_on(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, way: Way, seen
     }
 }
 
-/// Alice of a invites `others` of b into a room and says `texts` there, one after the other: how many
-/// bytes each of these steps sent either way.
-async fn steps(others: &[&str], texts: &[&[u8]]) -> Vec<(usize, usize)> {
+/// Alice of a invites `others` of b into a room and says `texts` there, one after the other: the records that each of
+/// these steps sent, in their order.
+async fn steps(others: &[&str], texts: &[&[u8]]) -> Vec<Vec<(Way, usize)>> {
     let [a, b] = sides(["a.example", "b.example"]);
     peered(&a, &b).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -96,18 +96,8 @@ async fn steps(others: &[&str], texts: &[&[u8]]) -> Vec<(usize, usize)> {
     }
     let people: Vec<&Person> = people.iter().collect();
     drain(&mut worker).await;
-    let mut sizes = Vec::new();
-    let mut note = || {
-        let mut seen = seen.lock().unwrap();
-        let sum = |way| {
-            seen.iter()
-                .filter(|(of, _)| *of == way)
-                .map(|(_, n)| n)
-                .sum()
-        };
-        sizes.push((sum(Way::Out), sum(Way::Back)));
-        seen.clear();
-    };
+    let mut records = Vec::new();
+    let mut note = || records.push(std::mem::take(&mut *seen.lock().unwrap()));
     note();
     assert!(matches!(
         alice.create_room(&a, ROOM, &people).await,
@@ -126,11 +116,11 @@ async fn steps(others: &[&str], texts: &[&[u8]]) -> Vec<(usize, usize)> {
     serving.abort();
     watching.abort();
     // The handshake holds signatures whose lengths differ by themselves, and a welcome the room's tree.
-    sizes.split_off(2)
+    records.split_off(2)
 }
 
 /// Goal: once a room stands, who watches does not see how long a message is, nor how many people get it, while the steps of
-/// padding are the same; by two conversations, and as a control one with a message of the next step.
+/// padding are the same: each record is as long, goes the same way and has the same place among the others; by two conversations, and as a control one with a message of the next step.
 #[tokio::test]
 async fn conversations_look_alike() {
     let short = steps(&["bob"], &[b"x", b"yes"]).await;

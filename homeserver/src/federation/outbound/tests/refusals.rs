@@ -40,7 +40,7 @@ async fn user_types_stay_at_home() {
     assert_eq!(told.code, RefusalCode::ExternalScope);
     assert_eq!(
         told.reason,
-        "the recipient may not communicate with your organisation"
+        r#"b.example says: "the recipient may not communicate with your organisation""#
     );
     let log = audit::page(&b.node.store, 0, 1000).await.unwrap();
     let mut entries = log.entries.iter();

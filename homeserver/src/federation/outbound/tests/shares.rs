@@ -143,6 +143,47 @@ async fn several_transactions_are_under_way() {
     assert_eq!(dead_letters::newest(&a.node.store, 10).await.unwrap(), []);
 }
 
+/// Goal: while a transaction is not answered, our changed keys are announced and the peer's are fetched at once, and asked
+/// for again a second later when they are missed again (NET-025). Method: a network that keeps the transaction.
+#[tokio::test(start_paused = true)]
+async fn keys_wait_for_no_answer() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    let (mut alice, _bob) = acquainted(&a, &b).await;
+    let network = Holding::new(&a, &b);
+    let mut to_b = holding(&a, &b, &network);
+    alice.say(&a, ROOM, b"held", 3600).await;
+    until_answer(&mut to_b).await;
+    assert_eq!(network.lanes().len(), 1);
+    let asked = |path: &str| {
+        let sent = a.network.sent.lock().unwrap();
+        sent.iter().filter(|(to, _)| to == path).count()
+    };
+    let (links, server) = (&a.node.links, &b.node.server);
+    let heard = async |to_b: &mut Worker, within_ms| {
+        let within = Duration::from_millis(within_ms);
+        let answer = tokio::time::timeout(within, to_b.answer()).await;
+        answer.expect("it hears of keys");
+        until_answer(to_b).await;
+    };
+    let probes = asked(paths::PROBE);
+    links.announce(server);
+    heard(&mut to_b, 1).await;
+    assert_eq!(asked(paths::PROBE), probes + 1);
+
+    a.clock.advance_ms(1000);
+    let manifests = asked(paths::MANIFEST);
+    links.fetch_manifest(server);
+    heard(&mut to_b, 1).await;
+    assert_eq!(asked(paths::MANIFEST), manifests + 1);
+    links.fetch_manifest(server);
+    heard(&mut to_b, 1).await;
+    assert_eq!(asked(paths::MANIFEST), manifests + 1, "too soon");
+    a.clock.advance_ms(1000);
+    heard(&mut to_b, 1100).await;
+    assert_eq!(asked(paths::MANIFEST), manifests + 2);
+    assert_eq!(network.lanes().len(), 1, "it is still under way");
+}
+
 /// Goal: a peer that takes transactions and never answers is kept no more of than the protocol says,
 /// however much waits for it, and mail to others passes; by one of three peers.
 #[tokio::test(start_paused = true)]

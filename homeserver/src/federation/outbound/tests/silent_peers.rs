@@ -1,5 +1,6 @@
-//! A peer that takes a request and says nothing, and whose agreement ends meanwhile: over mutual TLS.
+//! A peer that takes a request and says nothing, and whose agreement, key or certificate ends meanwhile: over mutual TLS.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use homeserver_api::admin::AmendRequest;
@@ -13,6 +14,7 @@ use tower::ServiceExt as _;
 use super::bad_peers::To;
 use super::*;
 use crate::federation::outbound::{Network, run};
+use crate::tls::PeerAnchor;
 
 /// Longest time from the end of an agreement until nothing is left of it (PEER-023, PEER-032).
 const CUT_TIME_MAX: Duration = Duration::from_secs(1);
@@ -136,4 +138,66 @@ async fn revocation_cuts_a_document() {
 #[tokio::test]
 async fn revocation_cuts_a_transaction() {
     is_cut(paths::TRANSACTIONS).await;
+}
+
+/// A request of a's is under way at b, which says nothing, when this happens to what a has pinned for b: the
+/// connection is cut within [`CUT_TIME_MAX`], and the request with it.
+async fn is_cut_when(happens: impl FnOnce(&Side, PeerAnchor) -> PeerAnchor) {
+    let [a, b] = sides(["a.example", "b.example"]);
+    peered(&a, &b).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoints = [listener.local_addr().unwrap().to_string()];
+    let (tell, heard) = oneshot::channel();
+    let serving = serve_silently(b.node.clone(), listener, paths::PROBE, tell);
+    let serving = tokio::spawn(serving);
+    let network = TlsNetwork::new(
+        Arc::clone(&a.node.keys),
+        Arc::clone(&a.node.peer_roots),
+        Arc::clone(&a.node.clock),
+        Arc::clone(&a.node.random),
+        &a.node.config.discovery,
+        Arc::clone(&a.node.links),
+    );
+    let server = b.node.server.clone();
+    let asking = tokio::spawn({
+        let server = server.clone();
+        async move {
+            let request = Request::get(format!("https://{server}{}", paths::PROBE));
+            let request = request.body(Bytes::new()).unwrap();
+            let within = Duration::from_secs(30);
+            let answer = network.send(&server, &endpoints, request, within).await;
+            answer.map(|answer| answer.status())
+        }
+    });
+    heard.await.unwrap();
+    let anchor = a.node.peer_roots.get(&server).unwrap();
+    let anchor = happens(&a, anchor);
+    a.node.peer_roots.replace(HashMap::from([(server, anchor)]));
+    let over = tokio::time::timeout(CUT_TIME_MAX, async {
+        serving.await.unwrap();
+        asking.await.unwrap()
+    });
+    let answer = over.await.expect("the connection is cut");
+    assert!(answer.is_err(), "{answer:?}");
+}
+
+/// Goal: a request does not go on over a connection whose key the peer has revoked (NET-007); by one that is not
+/// answered while the peer's newest manifest pins another.
+#[tokio::test]
+async fn an_unpinned_key_ends_what_is_under_way() {
+    is_cut_when(|_, anchor| PeerAnchor {
+        pins: vec![[9; 32]],
+        ..anchor
+    })
+    .await;
+}
+
+/// Goal: as [`an_unpinned_key_ends_what_is_under_way`], for a certificate that expires meanwhile; by moving the clock.
+#[tokio::test]
+async fn an_expired_certificate_ends_what_is_under_way() {
+    is_cut_when(|a, anchor| {
+        a.clock.advance_ms(400 * 24 * 60 * 60 * 1000);
+        anchor
+    })
+    .await;
 }

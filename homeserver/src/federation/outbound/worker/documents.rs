@@ -22,8 +22,8 @@ const AGAIN_AFTER_MIN: Duration = Duration::from_secs(5);
 const FAREWELL_MS_MAX: u64 = 30 * DAY_MS;
 /// After this time it is called only
 const FAREWELL_SOON_MS: u64 = DAY_MS;
-/// so often, and when it shows that it is there.
-const FAREWELL_EVERY: Duration = Duration::from_secs(300);
+/// so often, and when it shows that it is there: spread, that is five minutes and more (PEER-051).
+const FAREWELL_EVERY: Duration = Duration::from_secs(375);
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// Whether the same document will not fare better (PEER-049): whatever else is answered may pass.
@@ -79,7 +79,9 @@ impl Worker {
         let refusal = match sent {
             Ok(_) => None,
             // It does not fit how things stand there, or can't be read, and never will.
-            Err(RequestError::Refused { status, detail, .. }) if is_final(status) => Some(detail),
+            Err(error @ RequestError::Refused { status, .. }) if is_final(status) => {
+                Some(error.to_string())
+            }
             Err(error @ RequestError::Unreachable(_)) => {
                 let step = self.failed(&error).await?;
                 let slow = jittered(FAREWELL_EVERY, self.random());

@@ -131,7 +131,8 @@ impl Worker {
         Some(under_way.begun.filter(|_| may)? + ANOTHER_AFTER)
     }
 
-    /// Waits for an answer, for mail, for an administrator, or until another transaction may be begun.
+    /// Waits for an answer, for mail, for an administrator, for keys that change on either side, or until another
+    /// transaction may be begun.
     pub(in crate::federation::outbound) async fn answer(&mut self) {
         let link = Arc::clone(&self.link);
         let ready_at = if self.queue.ready_items(1) > 0 {
@@ -144,11 +145,17 @@ impl Worker {
         };
         let another_at = self.another_at();
         let begin_at = another_at.and_then(|another_at| Some(ready_at?.max(another_at)));
+        let ask_again_at = self.ask_again_at().filter(|_| self.pause.is_none());
         tokio::select! {
             () = self.under_way.next() => {}
             () = link.mail.notified() => self.mail(),
             // The agreement may have ended: what waits must not wait for this answer.
             () = link.now.notified() => self.retry_now(),
+            // Nor do keys: the next step fetches the peer's, or announces ours; in a pause there is none.
+            () = link.manifest.notified() => if self.pause.is_some() {
+                self.fetch_stale_manifest().await;
+            },
+            () = reached(ask_again_at) => {}
             () = reached(begin_at) => {}
             () = reached(self.next_expiry) => {}
         }

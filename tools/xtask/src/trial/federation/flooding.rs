@@ -36,9 +36,8 @@ const UNDER_WAY: u64 = 4 * 1024;
 const ENTRIES_PER_MINUTE: u64 = 5 * 20;
 /// How long the audit log may take to be read.
 const READ_MAX: Duration = Duration::from_secs(5);
-/// The other peer's 99th percentile in bad times is at most this many hundredths of that in good ones: what the flood
-/// is let do takes its share of the machine.
-const RATIO_MAX_PERCENT: u32 = 300;
+/// The other peer's 99th percentile in bad times is at most this many hundredths of that in good ones.
+const RATIO_MAX_PERCENT: u32 = 120;
 
 /// What one way of flooding came to.
 #[derive(Debug, Clone, Copy, Deserialize)]

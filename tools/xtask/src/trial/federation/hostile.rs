@@ -152,28 +152,99 @@ struct Replays {
     ways: BTreeMap<String, Way>,
 }
 
-#[derive(Debug, Deserialize)]
+/// What became of the envelopes that were sent again in one way.
+#[derive(Debug, Default, Clone, Copy, Deserialize)]
 struct Way {
-    replayed: u64,
     accepted: u64,
+    /// Known, each by its position.
+    duplicate: u64,
+    refused: u64,
+    /// Refused with their whole transaction.
+    refused_whole: u64,
+    /// Put off, each alone.
+    deferred: u64,
+    /// Put off with their whole transaction, or not answered: nobody has looked at them.
+    not_judged: u64,
 }
 
+impl Way {
+    fn sent(&self) -> u64 {
+        let all = [
+            self.accepted,
+            self.duplicate,
+            self.refused,
+            self.refused_whole,
+            self.deferred,
+            self.not_judged,
+        ];
+        all.into_iter().fold(0, u64::saturating_add)
+    }
+}
+
+/// How a way to send again must end for every envelope.
+#[derive(Clone, Copy)]
+enum End {
+    /// It is known.
+    Known,
+    /// Its whole transaction is refused.
+    Refused,
+    /// It is not taken; the server may wait for a key that no manifest lists.
+    NotTaken,
+}
+
+/// Every way, as the hostile peer calls it.
+const WAYS: [(&str, End); 9] = [
+    ("same link", End::Known),
+    ("same link, last first", End::Known),
+    ("another connection", End::Known),
+    ("another peer's link", End::Refused),
+    ("another peer's link, signed by that peer", End::Refused),
+    ("after a restart", End::Known),
+    ("after a new key", End::Known),
+    ("signed anew with the new key", End::Known),
+    ("after the old key has ended", End::NotTaken),
+];
+
 impl Replays {
+    /// All were judged in every way, and none was accepted.
     fn holds(&self) -> bool {
         self.captured == u64::from(CAPTURED)
-            && !self.ways.is_empty()
-            && self
-                .ways
-                .values()
-                .all(|way| way.replayed == self.captured && way.accepted == 0)
+            && self.ways.len() == WAYS.len()
+            && WAYS.iter().all(|(name, end)| {
+                self.ways.get(*name).is_some_and(|way| match end {
+                    End::Known => way.duplicate == self.captured && way.sent() == self.captured,
+                    End::Refused => {
+                        way.refused_whole == self.captured && way.sent() == self.captured
+                    }
+                    End::NotTaken => way.accepted == 0 && way.sent() == self.captured,
+                })
+            })
+    }
+
+    /// Something that had been accepted was accepted again.
+    fn accepts_again(&self) -> bool {
+        self.ways.values().any(|way| way.accepted > 0)
     }
 }
 
 impl std::fmt::Display for Replays {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} captured; accepted again:", self.captured)?;
-        for (way, found) in &self.ways {
-            write!(f, " {way} {}/{};", found.accepted, found.replayed)?;
+        write!(f, "{} captured; sent again:", self.captured)?;
+        for (name, way) in &self.ways {
+            write!(f, " {name}:")?;
+            for (count, what) in [
+                (way.accepted, "accepted"),
+                (way.duplicate, "known"),
+                (way.refused, "refused"),
+                (way.refused_whole, "refused whole"),
+                (way.deferred, "put off"),
+                (way.not_judged, "not judged"),
+            ] {
+                if count > 0 || what == "accepted" {
+                    write!(f, " {count} {what}")?;
+                }
+            }
+            f.write_str(";")?;
         }
         Ok(())
     }
@@ -196,14 +267,16 @@ pub(super) fn replay(ground: &Ground<'_>) -> Result<Check> {
         id: "replays-are-not-accepted",
         must: format!(
             "{CAPTURED} envelopes that were accepted are sent again over the same link in order and backwards, another \
-             connection, another peer's link, after SIGKILL and restart, and after the keys have changed: accepted 0"
+             connection, another peer's link, after SIGKILL and restart, and after the keys have changed: accepted 0, and every one \
+             was looked at, on its own link as one that is known"
         ),
         got: with.to_string(),
         ok: Some(with.holds()),
         control: Some(Control {
             without: FAULT,
             got: without.to_string(),
-            ok: without.holds(),
+            // It counts as noticed for its own reason alone.
+            ok: !without.accepts_again(),
         }),
     })
 }
@@ -216,12 +289,16 @@ struct Poison {
     refused: u64,
     not_taken: u64,
     took_ms: u64,
+    /// How many of them the device's client got out of its inbox, afterwards.
+    #[serde(default)]
+    in_inbox: u64,
 }
 
 impl Poison {
     fn holds(&self) -> bool {
         self.sent == u64::from(WITH_POISON)
             && self.accepted == self.sent.saturating_sub(1)
+            && self.in_inbox == self.accepted
             && self.refused == 1
             && self.took_ms <= POISON_MAX_MS
     }
@@ -231,8 +308,8 @@ impl std::fmt::Display for Poison {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "of {} sent {} delivered, {} refused, {} not taken, in {} ms",
-            self.sent, self.accepted, self.refused, self.not_taken, self.took_ms
+            "of {} sent {} accepted, {} refused, {} not taken, in {} ms; {} were in the inbox then",
+            self.sent, self.accepted, self.refused, self.not_taken, self.took_ms, self.in_inbox
         )
     }
 }
@@ -241,17 +318,22 @@ impl std::fmt::Display for Poison {
 pub(super) fn poison(ground: &Ground<'_>) -> Result<Check> {
     const FAULT: &str = "poison-blocks";
     let run = |name: &str, fault: Option<&'static str>| -> Result<Poison> {
-        Victim::of(ground, name, fault, "poison", WITH_POISON)?
-            .peer
-            .figures()
+        let mut victim = Victim::of(ground, name, fault, "poison", WITH_POISON)?;
+        let mut found: Poison = victim.peer.figures()?;
+        // Not a message of these can be read: the client says so of each, and of the welcome to their room.
+        let welcome = 1;
+        let count = found.accepted.saturating_add(welcome);
+        let heard = victim.bob.hear_unreadable(count)?;
+        found.in_inbox = heard.saturating_sub(welcome);
+        Ok(found)
     };
     let with = run("o", None)?;
     let without = run("o0", Some(FAULT))?;
     Ok(Check {
         id: "poison-holds-up-nothing",
         must: format!(
-            "{WITH_POISON} envelopes of one lane, one of which can't be read: it is refused alone, and all others are in \
-             their device's inbox within {POISON_MAX_MS} ms"
+            "{WITH_POISON} envelopes of one lane, one of which can't be read: it is refused alone, and all others are \
+             accepted within {POISON_MAX_MS} ms and in their device's inbox then"
         ),
         got: with.to_string(),
         ok: Some(with.holds()),
@@ -262,4 +344,75 @@ pub(super) fn poison(ground: &Ground<'_>) -> Result<Check> {
             ok: without.not_taken == 0,
         }),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As it should be.
+    fn good() -> Replays {
+        let captured = u64::from(CAPTURED);
+        let ways = WAYS.map(|(name, end)| {
+            let mut way = Way::default();
+            match end {
+                End::Known => way.duplicate = captured,
+                End::Refused => way.refused_whole = captured,
+                End::NotTaken => way.not_judged = captured,
+            }
+            (name.to_owned(), way)
+        });
+        Replays {
+            captured,
+            ways: ways.into(),
+        }
+    }
+
+    /// Goal: what nobody has looked at does not count as a replay that was not accepted. Method: one envelope of each
+    /// way with another end, ways that are missing, and a control that was only slow.
+    #[test]
+    fn every_replay_is_looked_at() {
+        assert!(good().holds());
+        for (name, end) in WAYS {
+            let mut accepted = good();
+            let mut put_off = good();
+            if let (Some(accepted), Some(put_off)) =
+                (accepted.ways.get_mut(name), put_off.ways.get_mut(name))
+            {
+                accepted.accepted = 1;
+                *put_off = Way {
+                    not_judged: u64::from(CAPTURED),
+                    ..Way::default()
+                };
+            }
+            assert!(!accepted.holds(), "{name}");
+            assert!(accepted.accepts_again(), "{name}");
+            assert_eq!(put_off.holds(), matches!(end, End::NotTaken), "{name}");
+            assert!(!put_off.accepts_again(), "{name}");
+            let mut missing = good();
+            missing.ways.remove(name);
+            assert!(!missing.holds(), "{name}");
+        }
+        assert!(
+            good()
+                .to_string()
+                .contains("same link: 0 accepted 10000 known;")
+        );
+    }
+
+    /// Goal: all that was accepted has to be in the inbox. Method: one that is missing there.
+    #[test]
+    fn receipts_alone_are_no_delivery() {
+        let mut found = Poison {
+            sent: 10_000,
+            accepted: 9_999,
+            refused: 1,
+            not_taken: 0,
+            took_ms: 1_000,
+            in_inbox: 9_999,
+        };
+        assert!(found.holds());
+        found.in_inbox = 9_998;
+        assert!(!found.holds());
+    }
 }

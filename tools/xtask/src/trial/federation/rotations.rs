@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::checks::Check;
 use super::super::ground::Ground;
 use super::super::record::Record;
-use super::super::traffic::{Traffic, write_for};
+use super::super::traffic::{Traffic, Written, write_for};
 use crate::failure::Result;
 
 /// Rotations, of envelope keys and of TLS keys, at either homeserver.
@@ -15,16 +15,17 @@ const ROTATIONS: usize = 20;
 const BETWEEN: Duration = Duration::from_millis(700);
 /// How often each of two people writes.
 const PACE: Duration = Duration::from_millis(20);
-/// Fewer messages than this are no traffic.
+/// Fewer messages than this, or fewer a second between the rotations, are no traffic.
 const WRITTEN_MIN: usize = 1_000;
+const PER_SECOND_MIN: f64 = 95.0;
 
-fn run(ground: &Ground<'_>, name: &str, fault: Option<&'static str>) -> Result<Traffic> {
+fn run(ground: &Ground<'_>, name: &str, fault: Option<&'static str>) -> Result<(Traffic, Written)> {
     let stage = ground.stage(name, fault, None)?;
     let (alice, bob) = stage.people()?;
     let record = Arc::new(Record::default());
     let mut pairs = [stage.talk(&alice, &bob, &record)?];
     let mut number = 0;
-    write_for(BETWEEN, PACE, &mut pairs, &mut number)?;
+    let mut written = write_for(BETWEEN, PACE, &mut pairs, &mut number)?;
     // Each kind at each homeserver in turn.
     let turns = [
         (&stage.a, "envelope"),
@@ -34,24 +35,24 @@ fn run(ground: &Ground<'_>, name: &str, fault: Option<&'static str>) -> Result<T
     ];
     for (server, kind) in turns.into_iter().cycle().take(ROTATIONS) {
         server.hsctl(&["keys", "rotate", kind])?;
-        write_for(BETWEEN, PACE, &mut pairs, &mut number)?;
+        written += write_for(BETWEEN, PACE, &mut pairs, &mut number)?;
     }
-    Ok(Traffic::drained(&record))
+    Ok((Traffic::drained(&record), written))
 }
 
 /// Twenty rotations under traffic.
 pub(super) fn check(ground: &Ground<'_>) -> Result<Check> {
     const FAULT: &str = "stale-manifest";
-    let with = run(ground, "k", None)?;
-    let without = run(ground, "k0", Some(FAULT))?;
+    let (with, written) = run(ground, "k", None)?;
+    let (without, _) = run(ground, "k0", Some(FAULT))?;
     Ok(Check {
         id: "rotations-fail-no-send",
         must: format!(
-            "{ROTATIONS} rotations of envelope and TLS keys at two homeservers under traffic both ways: all of at least \
-             {WRITTEN_MIN} messages accepted and shown; lost, shown twice, out of order and returned 0"
+            "{ROTATIONS} rotations of envelope and TLS keys at two homeservers under traffic both ways, {PER_SECOND_MIN} \
+             messages/s at least: all of at least {WRITTEN_MIN} accepted and shown; lost, shown twice, out of order and returned 0"
         ),
-        got: with.to_string(),
-        ok: Some(with.holds(WRITTEN_MIN)),
+        got: format!("{with}; {written}"),
+        ok: Some(with.holds(WRITTEN_MIN) && written.per_second() >= PER_SECOND_MIN),
         control: Some(without.as_control(FAULT, WRITTEN_MIN)?),
     })
 }
