@@ -72,7 +72,17 @@ pub(crate) fn in_room(extension: &[u8]) -> Option<&[u8]> {
         return None;
     }
     let consents = input.vector(4)?;
-    input.is_empty().then_some(consents)
+    let continues = match input.u8()? {
+        0 => true,
+        // The former room, an epoch, the authenticator, a device and its signature.
+        1 => {
+            let _former: ([u8; 16], u64, [u8; 32]) = (input.fixed()?, input.u64()?, input.fixed()?);
+            let _by: (&[u8], [u8; 32]) = (input.vector(1)?, input.fixed()?);
+            input.fixed::<64>().is_some()
+        }
+        _ => false,
+    };
+    (continues && input.is_empty()).then_some(consents)
 }
 
 #[cfg(test)]

@@ -73,6 +73,8 @@ pub(crate) fn room_extension(
         [] => extension.u8(0),
         consents => extension.u8(1).vector(4, consents),
     }
+    // It continues no other room.
+    .u8(0)
     .finish()
 }
 

@@ -20,6 +20,7 @@ use std::io;
 use federation_proto::agreement::{
     Accepted, Amendment, Charter, Consent, Countersignature, Decided, Declaration, Draft,
 };
+use federation_proto::armor;
 use federation_proto::codec::Wire;
 use federation_proto::fingerprint::Fingerprint;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
@@ -45,6 +46,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         let signed = consent.sign(a.issuing.clone(), &a.issuing_key, &random())?;
         write("room-consent.bin", &signed.to_bytes()?)?;
     }
+    if !exists("evidence.bin") {
+        let evidence = support::evidence::of_alice(&a, &b);
+        let signed = evidence.sign(a.issuing.clone(), &a.issuing_key, &random())?;
+        write("evidence.bin", &signed.to_bytes()?)?;
+    }
+    let text = armor::write(armor::Kind::Evidence, &golden::read("evidence.bin"));
+    write("evidence.txt", text.as_bytes())?;
     for (name, bytes) in golden::reproducible(&a, &b) {
         write(&name, &bytes)?;
     }

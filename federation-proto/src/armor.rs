@@ -13,7 +13,8 @@ use bytes::Bytes;
 
 use crate::hash::Digest;
 use crate::limits::{
-    ARMORED_BYTES_MAX, CHARTER_FILE_BYTES_MAX, INTRODUCTION_BYTES_MAX, PEERING_DOCUMENT_BYTES_MAX,
+    ARMORED_BYTES_MAX, CHARTER_FILE_BYTES_MAX, EVIDENCE_BYTES_MAX, INTRODUCTION_BYTES_MAX,
+    PEERING_DOCUMENT_BYTES_MAX,
 };
 
 const LINE_CHARACTERS: usize = 64;
@@ -38,11 +39,13 @@ pub enum Kind {
     Introduction,
     /// A consortium's charter, with signatures.
     Charter,
+    /// A page of evidence of deprovisioning.
+    Evidence,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Offer,
         Self::Acceptance,
         Self::Countersignature,
@@ -51,6 +54,7 @@ impl Kind {
         Self::Declaration,
         Self::Introduction,
         Self::Charter,
+        Self::Evidence,
     ];
 
     /// As in `offer`.
@@ -65,6 +69,7 @@ impl Kind {
             Self::Declaration => "declaration",
             Self::Introduction => "introduction",
             Self::Charter => "charter",
+            Self::Evidence => "evidence",
         }
     }
 
@@ -78,6 +83,7 @@ impl Kind {
             Self::Declaration => "a declaration",
             Self::Introduction => "an introduction",
             Self::Charter => "a charter",
+            Self::Evidence => "evidence",
         }
     }
 
@@ -91,6 +97,7 @@ impl Kind {
             Self::Declaration => "ENTENTE DECLARATION",
             Self::Introduction => "ENTENTE INTRODUCTION",
             Self::Charter => "ENTENTE CHARTER",
+            Self::Evidence => "ENTENTE EVIDENCE",
         }
     }
 
@@ -105,6 +112,7 @@ impl Kind {
             | Self::Declaration => PEERING_DOCUMENT_BYTES_MAX,
             Self::Introduction => INTRODUCTION_BYTES_MAX,
             Self::Charter => CHARTER_FILE_BYTES_MAX,
+            Self::Evidence => EVIDENCE_BYTES_MAX,
         }
     }
 }
@@ -225,6 +233,28 @@ pub fn read(expected: Kind, text: &str) -> Result<Bytes, ArmorError> {
     }
 }
 
+/// The documents of the expected kind in this text, at least one, each as [`read`] takes it.
+///
+/// # Errors
+/// When one of them is not whole, or of another kind.
+pub fn read_all(expected: Kind, text: &str) -> Result<Vec<Bytes>, ArmorError> {
+    let end = format!("-----END {}-----", expected.label());
+    let (mut documents, mut piece) = (Vec::new(), String::new());
+    for line in text.lines() {
+        piece.push_str(line);
+        piece.push('\n');
+        if bare(line) == end {
+            documents.push(read(expected, &piece)?);
+            piece.clear();
+        }
+    }
+    let has_another = piece.lines().map(bare).any(|line| begins(line).is_some());
+    if has_another || documents.is_empty() {
+        documents.push(read(expected, &piece)?);
+    }
+    Ok(documents)
+}
+
 /// A line without what mail puts around it.
 fn bare(line: &str) -> &str {
     line.trim_start_matches(['>', ' ', '\t']).trim_end()
@@ -274,6 +304,17 @@ mod tests {
         assert_eq!(
             read(Kind::Acceptance, &format!("{text}{text}")),
             Err(ArmorError::Several)
+        );
+        let both = read_all(Kind::Acceptance, &format!("Two:\n{text}and\n{text}"));
+        assert_eq!(both, Ok(vec![document().into(), document().into()]));
+        let cut = read_all(
+            Kind::Acceptance,
+            &format!("{text}{}", &text[..text.len() / 2]),
+        );
+        assert_eq!(cut, Err(ArmorError::CutOff));
+        assert_eq!(
+            read_all(Kind::Acceptance, "nothing"),
+            Err(ArmorError::NotADocument)
         );
         let without_a_line: String = text
             .lines()

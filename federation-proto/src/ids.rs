@@ -283,6 +283,10 @@ macro_rules! opaque_id {
 }
 
 opaque_id!(
+    /// Evidence of deprovisioning.
+    EvidenceId
+);
+opaque_id!(
     /// An account, opaque and never reused; the handle is only its name.
     AccountId
 );

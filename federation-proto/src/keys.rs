@@ -43,6 +43,8 @@ pub(crate) const CHARTER_LABEL: &[u8] = b"entente charter";
 pub(crate) const DEVICE_LOG_LABEL: &[u8] = b"entente device log";
 /// Label of what an issuing key signs for a room consent.
 pub(crate) const ROOM_CONSENT_LABEL: &[u8] = b"entente room consent";
+/// Label of what an issuing key signs for evidence of deprovisioning.
+pub(crate) const EVIDENCE_LABEL: &[u8] = b"entente deprovisioning evidence";
 /// Label of what a device's key signs for another device of its account.
 pub(crate) const DEVICE_APPROVAL_LABEL: &[u8] = b"entente device approval";
 /// Label of what an issuing key signs for a declaration about an agreement.

@@ -24,6 +24,7 @@ extern crate self as federation_proto;
 pub mod agreement;
 pub mod armor;
 pub mod codec;
+pub mod deprovisioning;
 pub mod device_log;
 pub mod envelope;
 pub mod exchange;

@@ -140,6 +140,16 @@ pub const CONSORTIUM_NAME_BYTES_MAX: usize = 64;
 pub const INTRODUCTION_BYTES_MAX: usize = 18 * 1024;
 /// Largest charter with its members' introductions and signatures.
 pub const CHARTER_FILE_BYTES_MAX: usize = 1280 * 1024;
+/// Most rooms in one page of evidence of deprovisioning.
+pub const EVIDENCE_ROOMS_MAX: usize = 64;
+/// Most steps of one room in evidence: a device is asked for, accepted, ordered and removed once.
+pub const EVIDENCE_STEPS_MAX: usize = 4 * ACCOUNT_STATEMENTS_MAX;
+/// Most manifests in one page of evidence,
+pub const EVIDENCE_HUBS_MAX: usize = 64;
+/// and the largest envelope of a hub that is kept there: a commit of a large room is larger, and stands there unproved.
+pub const EVIDENCE_PROOF_BYTES_MAX: usize = 32 * 1024;
+/// Largest page of evidence.
+pub const EVIDENCE_BYTES_MAX: usize = 1408 * 1024;
 /// Largest document as armored text, with what mail programs put around it.
 pub const ARMORED_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// How long after an offer's last day its countersignature may still reach the accepter, in
@@ -205,6 +215,7 @@ const _: () = assert!(
         < CHARTER_FILE_BYTES_MAX
 );
 const _: () = assert!(CHARTER_FILE_BYTES_MAX / 3 * 4 < ARMORED_BYTES_MAX);
+const _: () = assert!(EVIDENCE_BYTES_MAX / 3 * 4 / 64 * 65 < ARMORED_BYTES_MAX);
 const _: () = assert!(2 * (1 + HANDLE_BYTES_MAX) + 3 * 16 < SMALL_FIELDS_BYTES_MAX);
 const _: () = assert!(REFUSAL_WIRE_BYTES_MAX < KEY_PACKAGE_BYTES_MAX);
 const _: () = assert!(

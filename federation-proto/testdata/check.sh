@@ -276,6 +276,8 @@ hashes=$((size - length - 1 - 8 - 64))
 equal "offer in the countersignature" "$(slice countersignature.bin "$hashes" 32 | hex)" "$(sha256 <offer.bin)"
 equal "acceptance in the countersignature" \
   "$(slice countersignature.bin $((hashes + 32)) 32 | hex)" "$(sha256 <acceptance.bin)"
+signed_document "evidence" evidence.bin "entente deprovisioning evidence" "$work/a-issuing.DER"
+armor evidence.txt EVIDENCE evidence.bin
 signed_document "room consent" room-consent.bin "entente room consent" "$work/a-issuing.DER"
 
 # What follows: an amendment of that agreement after that offer, the consent to it, a declaration.

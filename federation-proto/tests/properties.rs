@@ -23,6 +23,7 @@ use federation_proto::agreement::{
 };
 use federation_proto::armor;
 use federation_proto::codec::{Wire, Writer};
+use federation_proto::deprovisioning::SignedEvidence;
 use federation_proto::device_log::{DeviceHistory, DeviceStatement, Growth, How, SignedHead};
 use federation_proto::envelope::{HashedPayload, Header, Kind, Lane, Outgoing, Suite};
 use federation_proto::exchange::ExchangeProof;
@@ -93,6 +94,16 @@ proptest! {
     fn room_consents(consent in room_consent(), damage in damage()) {
         prop_assert!(consent.verify(&golden("a-root.der"), &[]).is_err());
         check_wire(&consent, damage);
+    }
+
+    /// Goal: evidence of deprovisioning has one encoding, and is judged without a panic; by writing, reading and damaging any.
+    #[test]
+    fn evidence_of_deprovisioning(signed in evidence(), damage in damage()) {
+        prop_assert!(signed.verify(&golden("a-root.der"), NOW_MS).is_err());
+        for room in &signed.claims().rooms {
+            prop_assert_eq!(room.is_done(), room.waiting().next().is_none());
+        }
+        check_wire(&signed, damage);
     }
 
     /// Goal: headers have one encoding; by round trip, damage and re-encoding.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use federation_proto::limits;
 use federation_proto::refusal::RefusalCode;
 
-const TEXT: [(&str, &str); 15] = [
+const TEXT: [(&str, &str); 16] = [
     ("README", include_str!("../../docs/protocol/README.md")),
     ("ENC", include_str!("../../docs/protocol/01-encoding.md")),
     ("ID", include_str!("../../docs/protocol/02-identity.md")),
@@ -30,6 +30,10 @@ const TEXT: [(&str, &str); 15] = [
         include_str!("../../docs/protocol/14-contacts.md"),
     ),
     ("DEV", include_str!("../../docs/protocol/15-devices.md")),
+    (
+        "DEPRO",
+        include_str!("../../docs/protocol/16-deprovisioning.md"),
+    ),
 ];
 const CODES: &str = include_str!("../../docs/protocol/08-codes.md");
 
@@ -66,6 +70,7 @@ fn the_table_of_limits() {
         CONTACT_ASK_MS_MAX CONTACT_BYTES_MAX CONTACT_TEXT_BYTES_MAX COUNTERSIGNATURE_DELIVERY_MS_MAX
         DEVICE_HISTORY_BYTES_MAX DEVICE_STATEMENT_BYTES_MAX
         DIRECTORY_HANDLES_MAX DIRECTORY_PREFIX_BYTES_MIN ENDPOINTS_MAX ENDPOINT_BYTES_MAX
+        EVIDENCE_BYTES_MAX EVIDENCE_HUBS_MAX EVIDENCE_PROOF_BYTES_MAX EVIDENCE_ROOMS_MAX EVIDENCE_STEPS_MAX
         ENVELOPE_KEYS_MAX FORMER_ROOTS_MAX FORMER_ROOT_BYTES_MAX FORMER_ROOT_MS_MAX GROUP_INFO_BYTES_MAX GRANT_USER_TYPES_MAX HANDLE_BYTES_MAX HANDSHAKE_BYTES_MAX IDLE_LANES_MAX
         INTRODUCTION_BYTES_MAX
         ISSUING_SIGNATURE_BYTES_MAX KEY_PACKAGE_BYTES_MAX LABEL_BYTES_MAX LANE_RECENT_MAX

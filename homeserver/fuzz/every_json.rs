@@ -1,6 +1,8 @@
 //! Every type that the HTTP interfaces carry as JSON, by name: a new request or answer is added here.
 
-use homeserver_api::{admin, client, consortium, contacts, keys, password, policy, problem};
+use homeserver_api::{
+    admin, client, consortium, contacts, evidence, keys, password, policy, problem,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -85,6 +87,9 @@ every_type! {
     contacts::ContactInfo,
     contacts::ContactRequest,
     contacts::Contacts,
+    evidence::EvidenceDetail,
+    evidence::EvidenceList,
+    evidence::EvidencePage,
     keys::AnnounceRootRequest,
     keys::KeysStatus,
     keys::RevokeEnvelopeKeyRequest,

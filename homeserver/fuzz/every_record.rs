@@ -9,13 +9,14 @@ use std::task::{Context, Poll, Waker};
 use federation_proto::envelope::Lane;
 use federation_proto::hash::Digest;
 use federation_proto::ids::{
-    AccountId, ConsortiumId, DeviceId, FileId, Handle, ReportId, RequestId, RoomId, ServerName,
+    AccountId, ConsortiumId, DeviceId, EvidenceId, FileId, Handle, ReportId, RequestId, RoomId,
+    ServerName,
 };
 use homeserver::store::{
     self, Engine, Key, Order, Part, PartOutcome, Store, StoreError, Value, Write, account,
     administrators, allowance, audit, consortium, contacts, dead_letters, departure, device,
-    device_log, enrolment, exchange, expiry, file, group_info, inbox, key_claims, key_package,
-    key_request, lane_base, link_position, log_heads, look_up, outbox, payload, peer,
+    device_log, enrolment, evidence, exchange, expiry, file, group_info, inbox, key_claims,
+    key_package, key_request, lane_base, link_position, log_heads, look_up, outbox, payload, peer,
     policy_serial, quarantine, relayed, report, room, schema, submit_state, tally, user_type,
 };
 
@@ -290,6 +291,19 @@ impl Records {
             |store| now(quarantine::get(store, &[9; 32])).ok()?,
             |part, record| quarantine::put(part, &[9; 32], record, None),
         ));
+        let evidence = EvidenceId::from_bytes([9; 16]);
+        count(self.round_trip(
+            |store| Some(now(evidence::get(store, evidence)).ok()??.0),
+            |part, record| evidence::open(part, evidence, record),
+        ));
+        count(self.round_trip(
+            |store| Some(now(evidence::room(store, evidence, room)).ok()??.0),
+            |part, row| evidence::put_room(part, evidence, room, row, None),
+        ));
+        count(self.round_trip(
+            |store| now(evidence::keys(store, evidence, &[9; 32])).ok()?,
+            |part, row| evidence::put_keys(part, evidence, &[9; 32], row),
+        ));
         let reported = ReportId::from_bytes([9; 16]);
         count(self.round_trip(
             |store| Some(now(report::get(store, reported)).ok()??.0),
@@ -392,6 +406,17 @@ impl Records {
         let _ = now(enrolment::of_account(store, of.account));
         again();
         let _ = now(departure::waiting(store, 10));
+        again();
+        let evidence = EvidenceId::from_bytes([9; 16]);
+        let _ = now(evidence::before(store, None, 10));
+        again();
+        let _ = now(evidence::old(store, None, u64::MAX, 10));
+        again();
+        let _ = now(evidence::open_ones(store, None, None, 10));
+        again();
+        let _ = now(evidence::rooms(store, evidence, None, 10));
+        again();
+        let _ = now(evidence::delete_some(store, &mut part, evidence, 10));
         again();
         let _ = now(expiry::due(store, u64::MAX - 1, 10));
         again();

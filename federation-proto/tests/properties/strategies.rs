@@ -284,6 +284,90 @@ pub fn room_consent() -> impl Strategy<Value = SignedRoomConsent> {
         )
 }
 
+/// Evidence with any signature, of few rooms.
+pub fn evidence() -> impl Strategy<Value = SignedEvidence> {
+    let device = || any::<[u8; 16]>();
+    (
+        (server_name(), server_name(), any::<[u8; 16]>(), 1..4_u8),
+        prop::collection::btree_map(device(), any::<[u8; 32]>(), 1..4),
+        prop::collection::btree_map(
+            any::<[u8; 16]>(),
+            prop::collection::vec((any::<(u64, u64, u64)>(), 0..6_u8), 0..4),
+            0..4,
+        ),
+        any::<(bool, bool, u64)>(),
+        (opaque(40), opaque(40), opaque(72)),
+    )
+        .prop_map(
+            |((server, hub, id, kind), devices, rooms, (some, more, at_ms), bytes)| {
+                let mut writer = Writer::new();
+                writer.u8(1);
+                writer.fixed(&id);
+                writer.server_name(&server);
+                writer.fixed(&id);
+                writer.opaque8("handle", 64, b"bob");
+                writer.u8(kind);
+                writer.u8(kind);
+                match kind {
+                    1 => writer.opaque8("by", 64, b"root"),
+                    2 => writer.u32(7),
+                    _ => writer.fixed(&id),
+                }
+                writer.u64(at_ms);
+                let devices: Vec<_> = devices.into_iter().collect();
+                writer.list("devices", 9, &devices, |writer, (device, key)| {
+                    writer.fixed(device);
+                    writer.fixed(key);
+                });
+                writer.optional(some.then_some(&at_ms), |writer, at| {
+                    writer.u32(3);
+                    writer.u64(*at);
+                });
+                for _ in 0..2 {
+                    writer.optional(some.then_some(&at_ms), |writer, at| writer.u64(*at));
+                }
+                writer.u64(at_ms);
+                writer.u8(0);
+                writer.u8(u8::from(more && !rooms.is_empty()));
+                writer.list("hubs", 9, &[&bytes.0], |writer, manifest| {
+                    writer.server_name(&hub);
+                    writer.opaque16("root", 4096, manifest);
+                    writer.opaque16("manifest", 4096, manifest);
+                });
+                let rooms: Vec<_> = rooms.into_iter().collect();
+                let manifest = Digest::of(&bytes.0);
+                let here: Vec<_> = devices.iter().map(|(device, _)| *device).collect();
+                let write_here = |writer: &mut Writer| {
+                    writer.list("devices", 9, &here, |writer, device| writer.fixed(device));
+                };
+                writer.list("rooms", 9, &rooms, |writer, (room, steps)| {
+                    writer.fixed(room);
+                    writer.server_name(&hub);
+                    write_here(writer);
+                    writer.list("steps", 9, steps, |writer, (numbers, what)| {
+                        writer.u64(numbers.0);
+                        write_here(writer);
+                        // Both kinds of words come with a proof and without one.
+                        let kind = [1, 2, 3, 3, 4, 5][usize::from(*what)];
+                        writer.u8(kind);
+                        if kind == 3 || kind == 4 {
+                            writer.u64(numbers.1);
+                            writer.u64(numbers.2);
+                            writer.optional((*what != 2).then_some(&manifest), |writer, digest| {
+                                writer.fixed(digest.as_bytes());
+                                writer.fixed(include_bytes!("../../testdata/proof.bin"));
+                                writer.opaque32("envelope", 4096, &bytes.1);
+                            });
+                        }
+                    });
+                });
+                writer.opaque16("issuing", 4096, &bytes.1);
+                writer.opaque8("signature", 72, &bytes.2);
+                SignedEvidence::from_bytes(writer.finish().unwrap()).unwrap()
+            },
+        )
+}
+
 pub fn device_history() -> impl Strategy<Value = DeviceHistory> {
     (
         prop::collection::vec(device_statement(), 0..4),

@@ -84,7 +84,7 @@ fn alice() -> Sender {
     }
 }
 
-fn member(name: &str, account: u8) -> Member {
+pub fn member(name: &str, account: u8) -> Member {
     Member {
         server: server(name),
         account: AccountId::from_bytes([account; 16]),

@@ -11,6 +11,7 @@
     reason = "helpers of tests, each used by some of them; a fixture that fails is a failed test"
 )]
 
+pub mod evidence;
 pub mod golden;
 pub mod worked_examples;
 

@@ -5,6 +5,7 @@
 //! - [`admin`]: HTTP + JSON of the admin API.
 //! - [`contacts`]: consent to people of other organisations, of the client API.
 //! - [`consortium`]: its part about consortia.
+//! - [`evidence`]: who was cut off, of the admin API.
 //! - [`keys`]: the organisation's keys, of the admin API.
 //! - [`password`]: passwords, in either.
 //! - [`policy`]: what a user type allows, as clients and administrators see it.
@@ -20,6 +21,7 @@ pub mod attributes;
 pub mod client;
 pub mod consortium;
 pub mod contacts;
+pub mod evidence;
 pub mod keys;
 pub mod password;
 pub mod policy;
@@ -29,7 +31,9 @@ pub mod session;
 mod base64_bytes;
 
 pub use base64_bytes::Base64;
+pub use federation_proto::armor;
 pub use federation_proto::codec;
+pub use federation_proto::deprovisioning;
 pub use federation_proto::device_log;
 pub use federation_proto::fingerprint;
 pub use federation_proto::hash::Digest;

@@ -3,6 +3,7 @@
 //!
 //! - [`certificate`]: whom a chain vouches for, and by whose authority.
 //! - [`settings`]: what every room's MLS group context carries: who takes part, with which role, and the hub.
+//! - [`continuation`]: that a room continues another one, whose hub is gone.
 //! - [`consents`]: what the organisations in a room let it do, and whether all have consented to each other.
 //! - [`Rules`]: which commits are valid, a pure function of the group, the commit and the hub's time.
 //! - [`removal`]: the one message from outside a group that is looked at, judged before MLS sees it.
@@ -15,6 +16,7 @@
 
 pub mod certificate;
 pub mod consents;
+pub mod continuation;
 mod error;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]

@@ -20,6 +20,7 @@ use mls_rs_core::identity::CredentialType;
 
 use crate::certificate;
 use crate::consents::Consents;
+use crate::continuation::Continuation;
 use crate::error::Error;
 use crate::identity::first;
 
@@ -139,6 +140,8 @@ pub struct RoomSettings {
     pub participants: BTreeMap<Account, Role>,
     /// What the organisations of those let it do: of each its consent, or none of any.
     pub consents: Consents,
+    /// The room that it continues; from its beginning on.
+    pub continues: Option<Continuation>,
 }
 
 impl RoomSettings {
@@ -151,6 +154,7 @@ impl RoomSettings {
             name: String::new(),
             participants: BTreeMap::from([(account(creator), Role::Owner)]),
             consents: Consents::new(),
+            continues: None,
         }
     }
 
@@ -190,6 +194,9 @@ impl RoomSettings {
         }
         if self.hub != next.hub {
             return Err(Error::refused("a room keeps its hub"));
+        }
+        if self.continues != next.continues {
+            return Err(Error::refused("a room keeps what it says to continue"));
         }
         if self.retained_epochs != next.retained_epochs && by != Role::Owner {
             return Err(Error::refused("only owners change the room's settings"));
@@ -273,7 +280,8 @@ impl Wire for RoomSettings {
         + ROOM_NAME_BYTES_MAX
         + DOMAINS_MAX * (SERVER_NAME_BYTES_MAX + 8)
         + PARTICIPANTS_MAX * PARTICIPANT_BYTES
-        + DOMAINS_MAX * SignedRoomConsent::BYTES_MAX;
+        + DOMAINS_MAX * SignedRoomConsent::BYTES_MAX
+        + Continuation::BYTES_MAX;
     const NAME: &'static str = "room extension";
 
     fn write(&self, writer: &mut Writer) {
@@ -307,15 +315,18 @@ impl Wire for RoomSettings {
         );
         if self.consents.is_empty() {
             writer.u8(NO_POLICY);
-            return;
+        } else {
+            if !fits(&self.consents, &self.domains()) {
+                writer.fail("consents", DOMAINS_MAX);
+            }
+            writer.u8(CONSENTS);
+            let consents: Vec<_> = self.consents.values().collect();
+            writer.list("consents", DOMAINS_MAX, &consents, |writer, consent| {
+                consent.write(writer);
+            });
         }
-        if !fits(&self.consents, &self.domains()) {
-            writer.fail("consents", DOMAINS_MAX);
-        }
-        writer.u8(CONSENTS);
-        let consents: Vec<_> = self.consents.values().collect();
-        writer.list("consents", DOMAINS_MAX, &consents, |writer, consent| {
-            consent.write(writer);
+        writer.optional(self.continues.as_ref(), |writer, former| {
+            former.write(writer)
         });
     }
 
@@ -368,6 +379,7 @@ impl Wire for RoomSettings {
         if !consents.is_sorted_by(|a, b| a.claims().server < b.claims().server) {
             return Err(DecodeError::NotAscending("consents"));
         }
+        let continues = reader.optional("continues", Continuation::read)?;
         let mut participants = BTreeMap::new();
         for (server, accounts) in domains {
             if !accounts.is_sorted_by(|a, b| a.0 < b.0) {
@@ -395,6 +407,7 @@ impl Wire for RoomSettings {
             name,
             participants,
             consents,
+            continues,
         };
         if !read.consents.is_empty() && !fits(&read.consents, &read.domains()) {
             return Err(DecodeError::Invalid("consents"));

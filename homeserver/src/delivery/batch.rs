@@ -7,6 +7,7 @@
 mod allowances;
 mod contacts;
 mod events;
+mod evidence;
 mod undo;
 
 use std::collections::hash_map::Entry;
@@ -17,7 +18,10 @@ use federation_proto::envelope::{Kind, Lane};
 use federation_proto::ids::{AccountId, DeviceId, RoomId, ServerName};
 use federation_proto::payload::Payload;
 use federation_proto::refusal::{Refusal, RefusalCode};
+use federation_proto::transaction::VerifiedEnvelope;
 
+pub use self::evidence::Happened;
+pub(super) use self::evidence::RoomEvent;
 use self::undo::Undo;
 use super::inbox;
 use super::limits::{PEER_KEY_PACKAGES_MAX, PEER_KEY_PACKAGES_MS};
@@ -27,7 +31,7 @@ use super::waiting::{self, Waiting};
 use crate::audit::{Actor, PeerEvent};
 use crate::federation::peers::PeerView;
 use crate::identity::LocalAccount;
-use crate::node::Node;
+use crate::node::{Hint, Node};
 use crate::policy::Link;
 use crate::store::allowance::{self, Purpose, Used, Whose};
 use crate::store::contacts::{self as stored_contacts, Contacts};
@@ -120,6 +124,10 @@ pub struct Batch<'n> {
     /// counted either.
     events: Vec<PeerEvent>,
     refused_answers: usize,
+    /// What has happened to devices of this homeserver in rooms.
+    room_events: Vec<RoomEvent>,
+    /// The envelope whose effect is written at present.
+    bringing: Option<VerifiedEnvelope>,
     /// What the present item has changed beside the part.
     undo: Vec<Undo>,
     /// So many writes of the part have so many bytes.
@@ -152,6 +160,8 @@ impl<'n> Batch<'n> {
             waiting: Waiting::default(),
             events: Vec::new(),
             refused_answers: 0,
+            room_events: Vec::new(),
+            bringing: None,
             undo: Vec::new(),
             weighed: (0, 0),
         })
@@ -493,6 +503,9 @@ impl<'n> Batch<'n> {
             expiry::put(&mut self.part, *at_ms, Place::Inbox(*device));
         }
         let node = self.node;
+        let events = std::mem::take(&mut self.room_events);
+        let told = super::evidence::write(node, &mut self.part, self.now_ms, events).await?;
+        let evidence = told.then(|| node.hinting(Hint::Departed));
         let from_peers = &node.from_peers;
         let events = std::mem::take(&mut self.events).into_iter();
         let noted: Vec<_> = events
@@ -510,6 +523,9 @@ impl<'n> Batch<'n> {
             mailboxes.ring(filled.iter().map(|(device, _)| *device), Ring::Mail);
             for (server, lanes) in woken_peers {
                 links.mail(&server, lanes);
+            }
+            if let Some(hint) = evidence {
+                hint();
             }
         };
         let outcome = node.store.commit_then(self.part, wake).await?;

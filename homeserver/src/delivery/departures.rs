@@ -10,6 +10,7 @@ use std::time::Duration;
 use federation_proto::ids::RoomId;
 
 use super::batch::{Batch, settle};
+use super::evidence;
 use super::limits::{
     CONFLICT_ATTEMPTS_MAX, DEPARTURE_ROOMS_PAGE, DEPARTURES_AGAIN_MS, DEPARTURES_PAGE,
 };
@@ -33,7 +34,11 @@ pub async fn run(node: Arc<Node>) {
             tokio::select! {
                 () = &mut again => break,
                 hint = hints.recv() => match hint {
-                    Ok(Hint::Departed) | Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => break,
+                    Ok(Hint::Departed) | Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {
+                        // One look for all of them.
+                        while hints.try_recv().is_ok() {}
+                        break;
+                    }
                     Ok(_) => {}
                     Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
                 },
@@ -42,8 +47,10 @@ pub async fn run(node: Arc<Node>) {
     }
 }
 
-/// Asks for everybody who is to leave.
+/// Asks for everybody who is to leave, and sees to the evidence of it.
 pub(crate) async fn ask_all(node: &Node) -> Result<(), StoreError> {
+    // Before anybody leaves a room: evidence says who was in it.
+    evidence::list_rooms(node).await?;
     for departure in departure::waiting(&node.store, DEPARTURES_PAGE).await? {
         if ask_everywhere(node, departure).await? {
             let mut part = Part::default();
@@ -51,7 +58,7 @@ pub(crate) async fn ask_all(node: &Node) -> Result<(), StoreError> {
             node.store.commit(part).await?;
         }
     }
-    Ok(())
+    evidence::finish(node).await
 }
 
 /// Asks the hub of each room; whether all were asked.

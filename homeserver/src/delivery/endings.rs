@@ -12,7 +12,7 @@ use std::time::Duration;
 use federation_proto::ids::{RoomId, ServerName};
 use homeserver_api::admin::PeerState;
 
-use super::batch::{Batch, NotTaken, settle};
+use super::batch::{Batch, Happened, NotTaken, settle};
 use super::inbox;
 use super::limits::{CONFLICT_ATTEMPTS_MAX, DEPARTURE_ROOMS_PAGE, DEPARTURES_AGAIN_MS};
 use crate::audit::Actor;
@@ -132,6 +132,7 @@ async fn end_in(batch: &mut Batch<'_>, id: RoomId, server: &ServerName) -> Resul
     }
     let detail = format!("the agreement with {server}, which orders it, has ended");
     batch.audit(Actor::System, "room.closed", id, detail);
+    batch.note_own((id, server), &room.members, Happened::Ended);
     batch.set_room(id, None);
     Ok(())
 }

@@ -111,6 +111,16 @@ pub const LOG_FAULT_NOTED_MS: u64 = 60 * 60 * 1000;
 
 /// How often rooms are left again that could not be left before.
 pub const DEPARTURES_AGAIN_MS: u64 = 60 * 1000;
+/// How long an act that cuts devices off waits for their sessions to end.
+pub const SESSIONS_CUT_MS_MAX: u64 = 1000;
+/// Evidence read at once.
+pub const EVIDENCE_PAGE: usize = 64;
+/// Words of a hub that evidence keeps with their signatures, for each room: its devices mostly go together.
+pub const EVIDENCE_ROOM_PROOFS_MAX: usize = 8;
+/// How large a page of evidence grows before the next one begins: one room more fits in any case.
+pub const EVIDENCE_PAGE_BYTES: usize = 768 * 1024;
+/// Records of old evidence that one part deletes.
+pub const EVIDENCE_DELETED_AT_ONCE: usize = 256;
 /// Most of those who are to leave that are read at once,
 pub const DEPARTURES_PAGE: usize = 256;
 /// and most rooms.

@@ -5,7 +5,7 @@
 //! and a lost count is taken again from the store.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use federation_proto::ids::{DeviceId, ServerName};
@@ -64,6 +64,8 @@ impl Rings {
 pub struct Bell {
     waiting: AtomicU8,
     notify: Notify,
+    /// The session does nothing more for its device.
+    ended: AtomicBool,
 }
 
 impl Bell {
@@ -71,6 +73,11 @@ impl Bell {
     pub fn ring(&self, ring: Ring) {
         self.waiting.fetch_or(ring.bit(), Ordering::AcqRel);
         self.notify.notify_one();
+    }
+
+    /// What it has rung for so far, without waiting.
+    pub fn heard(&self) -> Rings {
+        Rings(self.waiting.swap(0, Ordering::AcqRel))
     }
 
     /// Waits until it rings, and says what for.
@@ -232,6 +239,8 @@ const fn count_of([messages, handshakes]: &mut [Count; 2], class: Class) -> &mut
 pub struct Mailboxes {
     bells: Mutex<HashMap<DeviceId, Arc<Bell>>>,
     fills: Mutex<HashMap<DeviceId, Fill>>,
+    /// Rung when a session has ended.
+    ended: Notify,
 }
 
 impl Mailboxes {
@@ -244,7 +253,36 @@ impl Mailboxes {
         bell
     }
 
-    /// A session has ended.
+    /// A session does nothing more for its device; it may still say why.
+    pub fn end(&self, bell: &Bell) {
+        bell.ended.store(true, Ordering::Release);
+        self.ended.notify_waiters();
+    }
+
+    /// How many of these devices have a session that serves them.
+    pub fn serving(&self, devices: &[DeviceId]) -> usize {
+        let bells = lock(&self.bells);
+        let serving = |device: &&DeviceId| {
+            let bell = bells.get(*device);
+            bell.is_some_and(|bell| !bell.ended.load(Ordering::Acquire))
+        };
+        devices.iter().filter(serving).count()
+    }
+
+    /// Waits until none of these devices has a session that serves it.
+    pub async fn ended(&self, devices: &[DeviceId]) {
+        loop {
+            let mut ended = std::pin::pin!(self.ended.notified());
+            // Before looking: what ends in between is not missed.
+            ended.as_mut().enable();
+            if self.serving(devices) == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    /// A session is gone.
     pub fn close(&self, device: DeviceId, bell: &Arc<Bell>) {
         let mut bells = lock(&self.bells);
         if bells.get(&device).is_some_and(|now| Arc::ptr_eq(now, bell)) {

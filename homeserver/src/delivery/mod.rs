@@ -10,6 +10,7 @@ pub mod departures;
 mod directory;
 pub mod endings;
 mod envelope;
+pub mod evidence;
 pub mod expiry;
 pub mod fan_out;
 pub mod fetches;

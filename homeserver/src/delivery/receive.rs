@@ -210,6 +210,7 @@ impl<'p> Lanes<'p> {
         }
         self.judged_bytes = self.judged_bytes.saturating_add(bytes);
         let mark = batch.mark();
+        batch.bring(Some(envelope));
         let (consumed, result) = match envelope::apply(batch, self.peer, envelope).await {
             Ok(()) => (next.accept(), ItemResult::Accepted),
             #[cfg(feature = "faults")]

@@ -14,11 +14,13 @@ use homeserver_api::password::{ChangePasswordRequest, Password};
 use super::user_types::{self, ATTEMPTS_MAX, STANDARD, record};
 use super::{IdentityError, devices, passwords};
 use crate::audit::Actor;
+use crate::delivery::evidence::{self, Cut};
 use crate::delivery::mailboxes::Ring;
 use crate::node::{Hint, Node, to_its_end};
 use crate::store::account::{self, AccountRecord};
 use crate::store::departure::{self, Departure};
-use crate::store::device::{self, DeviceOf};
+use crate::store::device::{self, DeviceOf, DeviceRecord};
+use crate::store::evidence::Reason;
 use crate::store::{
     Part, PartOutcome, Precondition, StoreError, Value, allowance, contacts, enrolment,
     policy_serial, user_type,
@@ -148,13 +150,16 @@ pub async fn change(
             detail.push(format!("user type {} to {user_type}", account.user_type));
             account.user_type.clone_from(user_type);
         }
+        let mut opened = None;
         if let Some(suspended) = request.suspended {
             detail.push(if suspended { "suspended" } else { "resumed" }.to_owned());
+            let newly = suspended && !account.suspended;
             account.suspended = suspended;
             if suspended {
                 // Cut off, in its rooms too; the account stays in their lists.
-                for (device, _) in device::of_account(&node.store, id).await? {
-                    let device = Some(device);
+                let devices = keys_of(&device::of_account(&node.store, id).await?);
+                for (device, _) in &devices {
+                    let device = Some(*device);
                     departure::put(
                         &mut part,
                         Departure {
@@ -162,6 +167,17 @@ pub async fn change(
                             device,
                         },
                     );
+                }
+                if newly {
+                    let cut = Cut {
+                        account: id,
+                        handle,
+                        reason: Reason::UserSuspended,
+                        actor,
+                        devices: devices.clone(),
+                    };
+                    let devices: Vec<_> = devices.iter().map(|(device, _)| *device).collect();
+                    opened = Some((evidence::open(node, &mut part, cut)?, devices));
                 }
             }
         }
@@ -182,7 +198,12 @@ pub async fn change(
         let act = async move {
             let outcome = acting.store.commit(part).await?;
             if outcome == PartOutcome::Committed {
-                ring(&acting, id).await?;
+                match opened {
+                    Some((evidence, devices)) => {
+                        evidence::cut_sessions(&acting, evidence, &devices).await?;
+                    }
+                    None => ring(&acting, id).await?,
+                }
                 acting.hint(Hint::Departed);
             }
             Ok::<_, StoreError>(outcome)
@@ -225,11 +246,19 @@ pub async fn delete(node: &Arc<Node>, actor: &Actor, handle: &Handle) -> Result<
                 device: None,
             },
         );
+        let cut = Cut {
+            account: id,
+            handle,
+            reason: Reason::UserDeleted,
+            actor,
+            devices: keys_of(&devices),
+        };
+        let evidence = evidence::open(node, &mut part, cut)?;
         let subject = address(node, handle);
         let detail = format!("{} devices", devices.len());
         record(node, &mut part, actor, "user.deleted", subject, detail);
         let devices = devices.into_iter().map(|(device, _)| device).collect();
-        let act = devices::commit_removal(Arc::clone(node), part, devices);
+        let act = devices::commit_removal(Arc::clone(node), part, devices, evidence);
         if to_its_end(act).await? == PartOutcome::Committed {
             return Ok(());
         }
@@ -396,6 +425,12 @@ pub(super) async fn find(
         .ok_or_else(unknown)?;
     let (account, read) = account::get(&node.store, id).await?.ok_or_else(unknown)?;
     Ok((id, account, read))
+}
+
+/// Devices with their keys.
+fn keys_of(devices: &[(DeviceId, DeviceRecord)]) -> Vec<(DeviceId, [u8; 32])> {
+    let key = |(device, record): &(DeviceId, DeviceRecord)| (*device, record.public_key);
+    devices.iter().map(key).collect()
 }
 
 /// Lets the account's sessions look at its rules again.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use federation_proto::device_log::{DeviceChain, How};
-use federation_proto::ids::{DeviceId, Handle};
+use federation_proto::ids::{DeviceId, EvidenceId, Handle};
 use homeserver_api::client::{DEVICE_NAME_BYTES_MAX, RenewRequest, RenewResponse};
 use ring::digest::{SHA256, digest};
 
@@ -13,6 +13,7 @@ use super::device_log::append;
 use super::user_types::{ATTEMPTS_MAX, record};
 use super::{IdentityError, accounts};
 use crate::audit::{Actor, Event};
+use crate::delivery::evidence::{self, Cut};
 use crate::delivery::inbox;
 use crate::delivery::mailboxes::Ring;
 use crate::node::{Hint, Node, to_its_end};
@@ -20,6 +21,7 @@ use crate::organisation::{DeviceCertificate, DeviceRequest};
 use crate::store::account::{self, AccountRecord};
 use crate::store::departure::{self, Departure};
 use crate::store::device::{self, DeviceOf, DeviceRecord};
+use crate::store::evidence::Reason;
 use crate::store::{
     Part, PartOutcome, Precondition, StoreError, key_claims, key_package, policy_serial,
     submit_state,
@@ -120,10 +122,18 @@ pub async fn remove(node: &Arc<Node>, actor: &Actor, of: DeviceOf) -> Result<(),
                 device: Some(of.device),
             },
         );
+        let cut = Cut {
+            account: of.account,
+            handle: &account.handle,
+            reason: Reason::DeviceRemoved,
+            actor,
+            devices: vec![(of.device, device.public_key)],
+        };
+        let evidence = evidence::open(node, &mut part, cut)?;
         let subject = accounts::address(node, &account.handle);
         let detail = format!("device {} ({})", of.device, device.name);
         record(node, &mut part, actor, "device.removed", subject, detail);
-        let act = commit_removal(Arc::clone(node), part, vec![of.device]);
+        let act = commit_removal(Arc::clone(node), part, vec![of.device], evidence);
         if to_its_end(act).await? == PartOutcome::Committed {
             let others = chain.devices().iter().map(|known| known.device);
             node.mailboxes.ring(others, Ring::Devices);
@@ -176,10 +186,11 @@ pub(super) async fn commit_removal(
     node: Arc<Node>,
     part: Part,
     devices: Vec<DeviceId>,
+    opened: EvidenceId,
 ) -> Result<PartOutcome, StoreError> {
     let outcome = node.store.commit(part).await?;
     if outcome == PartOutcome::Committed {
-        node.mailboxes.ring(devices.iter().copied(), Ring::Rules);
+        evidence::cut_sessions(&node, opened, &devices).await?;
         node.hint(Hint::Departed);
         for device in devices {
             inbox::delete(&node, device).await?;

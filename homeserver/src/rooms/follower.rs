@@ -12,7 +12,7 @@ use federation_proto::refusal::{Refusal, RefusalCode};
 use homeserver_api::attributes::MessageAttributes;
 use room_rules::settings::RETAINED_EPOCHS;
 
-use super::hub::audit_membership;
+use super::hub::{audit_membership, note_removed};
 use super::membership::{
     check_commit, check_framing, check_group_info, check_invite, may_be_added,
 };
@@ -131,6 +131,7 @@ pub async fn apply_commit(
     after.going = going;
     deliver_commit(batch, commit, &before, stamp_ms).await?;
     audit_membership(batch, commit, after.epoch);
+    note_removed(batch, commit, &after);
     let any_here = after.members_of(&batch.node.server).next().is_some();
     batch.set_room(commit.room, any_here.then_some(after));
     Ok(())

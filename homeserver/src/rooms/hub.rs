@@ -17,7 +17,7 @@ use super::{
 };
 use crate::audit::Actor;
 use crate::ciphertext::Ciphertext;
-use crate::delivery::batch::{Batch, Times};
+use crate::delivery::batch::{Batch, Happened, Times};
 use crate::delivery::fan_out::{self, Class};
 use crate::delivery::{NotTaken, settle};
 use crate::policy::Direction;
@@ -315,12 +315,22 @@ async fn write_commit(
         sent.await?;
     }
     audit_membership(batch, commit, after.epoch);
+    note_removed(batch, commit, &after);
     let epoch = after.epoch;
     batch.set_room(commit.room, Some(after));
     if let Some(group_info) = commit.group_info.clone() {
         batch.set_group_info(commit.room, GroupInfoRecord { epoch, group_info });
     }
     Ok(())
+}
+
+/// Notes those of this homeserver's devices that an ordered commit takes out.
+pub(super) fn note_removed(batch: &mut Batch<'_>, commit: &RoomCommit, after: &RoomRecord) {
+    let happened = Happened::Removed {
+        epoch: after.epoch,
+        stamp_ms: after.stamp_ms,
+    };
+    batch.note_own((commit.room, &after.hub), &commit.removes, happened);
 }
 
 /// Records who came and went, in the part that makes it so.

@@ -14,7 +14,7 @@ use room_rules::{Observed, removal};
 use super::follower::followed_room;
 use super::{RoomCommit, malformed, mls_framing, observed, pending_removes, wrong_epoch};
 use crate::audit::Actor;
-use crate::delivery::batch::{Batch, Times};
+use crate::delivery::batch::{Batch, Happened, Times};
 use crate::delivery::fan_out::{self, Class};
 use crate::delivery::outbox::SenderRef;
 use crate::delivery::{NotTaken, inbox, settle};
@@ -38,7 +38,7 @@ pub struct Leaver<'a> {
 
 impl Leaver<'_> {
     /// Whether this device goes.
-    fn is(&self, member: &Member) -> bool {
+    pub fn is(&self, member: &Member) -> bool {
         member.server == *self.server
             && member.account == self.account
             && self.device.is_none_or(|device| member.device == device)
@@ -62,6 +62,11 @@ pub async fn ask(
     let Some(room) = batch.room(id).await?.filter(|room| leaver.is_in(room)) else {
         return Ok(());
     };
+    let asked = room
+        .members
+        .iter()
+        .filter(|member| leaver.is(member) && !room.is_going(member));
+    batch.note_own((id, &room.hub), asked, Happened::Asked);
     if room.hub == batch.node.server {
         return order(batch, id, leaver).await;
     }
@@ -207,8 +212,17 @@ async fn announce(
 fn take_in(batch: &mut Batch<'_>, id: RoomId, mut after: RoomRecord, going: Vec<Going>) {
     let named = |known: &Going| going.iter().any(|new| new.member == known.member);
     after.going.retain(|known| !named(known));
+    let happened = Happened::Ordered {
+        epoch: after.epoch,
+        stamp_ms: after.stamp_ms,
+    };
+    let members = going.iter().map(|going| &going.member);
+    batch.note_own((id, &after.hub), members, happened);
     after.going.extend(going);
     let anybody = after.members.iter().any(|member| !after.is_going(member));
+    if !anybody {
+        batch.note_own((id, &after.hub), &after.members, Happened::Ended);
+    }
     batch.set_room(id, anybody.then_some(after));
 }
 

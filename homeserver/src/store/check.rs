@@ -47,6 +47,7 @@ const FAMILIES: &[(u8, &str)] = &[
     (b'm', "versions of the store and of its policy"),
     (b'n', "rooms to leave"),
     (b'o', "ends of the outbox"),
+    (b'p', "evidence of deprovisioning"),
     (b'q', "requests to peers under way"),
     (b'r', "serial of the quarantine"),
     (b's', "earlier results of submissions"),

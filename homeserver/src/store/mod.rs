@@ -20,6 +20,7 @@ pub mod device;
 pub mod device_log;
 pub mod engine;
 pub mod enrolment;
+pub mod evidence;
 pub mod exchange;
 pub mod expiry;
 pub mod file;

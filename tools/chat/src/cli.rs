@@ -81,6 +81,12 @@ pub(crate) enum Command {
     Members(OneRoom),
     /// Give a conversation a name, or none.
     Rename(Rename),
+    /// Continue a conversation in a new one that your own homeserver orders.
+    ///
+    /// For when the homeserver that orders it is gone for good. Owners and moderators may. Its people are added to the new
+    /// conversation, but for those of the organisation whose homeserver is gone, and those who don't let you: they can be
+    /// added later. The old conversation stays as it is, and both show where the other one is.
+    Successor(OneRoom),
     /// Leave a conversation with all of your devices. What you have read stays until it expires.
     Leave(OneRoom),
     /// Report somebody of a conversation to the administrators.

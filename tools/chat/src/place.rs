@@ -160,6 +160,8 @@ mod tests {
             roles: std::collections::BTreeMap::new(),
             out_of_step: false,
             gap: None,
+            continues: None,
+            continued_by: Vec::new(),
         }
     }
 

@@ -7,7 +7,7 @@ use homeserver_api::ids::{Address, DeviceId, RoomId, ServerName};
 use homeserver_api::refusal::Refusal;
 use tokio::sync::mpsc;
 
-use crate::message::{Message, MessageId, RoomMember};
+use crate::message::{Continues, Message, MessageId, RoomMember};
 
 /// Most events that wait for one reader; a reader that falls further behind is cut off.
 pub const EVENTS_WAITING_MAX: usize = 65_536;
@@ -63,6 +63,22 @@ pub enum Event {
     RoomJoined {
         /// The room.
         room: RoomId,
+    },
+    /// A room that this device has come into says that it continues another one.
+    RoomContinues {
+        /// The room.
+        room: RoomId,
+        /// Which one, and whether that is to be believed.
+        continues: Continues,
+    },
+    /// Somebody could not be brought over into a room that continues another one; he can be added later.
+    NotInvited {
+        /// The new room.
+        room: RoomId,
+        /// Who.
+        address: Address,
+        /// Why, in words.
+        reason: String,
     },
     /// Devices came or went.
     MembersChanged {

@@ -45,7 +45,7 @@ pub use homeserver_api::policy::{Bounds, OutsideContacts, UserTypePolicy};
 pub use homeserver_api::refusal;
 pub use homeserver_api::session as frames;
 pub use message::{
-    AbuseReport, Body, Gap, Message, MessageId, Progress, Room, RoomMember, SendOptions,
+    AbuseReport, Body, Continues, Gap, Message, MessageId, Progress, Room, RoomMember, SendOptions,
 };
 use room_rules::certificate;
 pub use room_rules::settings::Role;

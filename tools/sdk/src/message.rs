@@ -125,6 +125,19 @@ pub struct Room {
     pub out_of_step: bool,
     /// When this device was out of its step the last time.
     pub gap: Option<Gap>,
+    /// The room that it says to continue.
+    pub continues: Option<Continues>,
+    /// Rooms that continue it, as far as this device believes them.
+    pub continued_by: Vec<RoomId>,
+}
+
+/// What a room says to continue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Continues {
+    /// The former room.
+    pub room: RoomId,
+    /// Why that is not believed, in words; `None`: an owner or moderator of that room has said so.
+    pub doubt: Option<String>,
 }
 
 /// A time of which messages may be missing.

@@ -24,6 +24,7 @@ fn settings(roles: &[(&str, u8, Role)]) -> RoomSettings {
         name: "Lunch".to_owned(),
         participants: participants.collect(),
         consents: Consents::new(),
+        continues: None,
     }
 }
 
@@ -50,7 +51,7 @@ fn one_encoding() {
     }
     let longer = [&bytes[..], &[0]].concat();
     assert!(RoomSettings::from_bytes(longer).is_err());
-    // The version, the retained epochs, a role and the place of the policy.
+    // The version, the retained epochs, a role, the place of the policy and that of a former room.
     let changed = |at: usize, to: u8| {
         let mut changed = bytes.to_vec();
         changed[at] = to;
@@ -58,8 +59,10 @@ fn one_encoding() {
     };
     assert!(changed(0, 2).is_err());
     assert!(changed(12, 0).is_err() && changed(12, 33).is_err());
-    assert!(changed(bytes.len() - 2, 4).is_err());
-    assert!(changed(bytes.len() - 1, 1).is_err() && changed(bytes.len() - 1, 2).is_err());
+    assert!(changed(bytes.len() - 3, 4).is_err());
+    for at in [bytes.len() - 2, bytes.len() - 1] {
+        assert!(changed(at, 1).is_err() && changed(at, 2).is_err());
+    }
     // The name: its length, and what it may not begin with, nor hold.
     assert!(changed(13, 4).is_err() && changed(13, 129).is_err());
     for wrong in [b' ', b'\n', 0x80] {
@@ -120,11 +123,12 @@ fn policies() {
     let plain = context().settings.to_bytes().unwrap();
     let by_hand = |consents: &[usize]| {
         let mut writer = Writer::new();
-        writer.fixed(&plain[..plain.len() - 1]);
+        writer.fixed(&plain[..plain.len() - 2]);
         writer.u8(1);
         writer.list("consents", 9, consents, |writer, at| {
             consent(*at).write(writer)
         });
+        writer.u8(0);
         RoomSettings::from_bytes(writer.finish().unwrap())
     };
     assert!(by_hand(&[0, 1]).is_ok());
@@ -276,4 +280,34 @@ proptest! {
             prop_assert_eq!(&read.to_bytes().unwrap()[..], &bytes[..]);
         }
     }
+}
+
+/// Goal: that a room continues another one is in its one encoding, and nobody changes it afterwards, an owner neither. Method: settings
+/// with and without it, each made of the other.
+#[test]
+fn what_it_continues_stays() {
+    let plain = context().settings;
+    let continuing = RoomSettings {
+        continues: Some(Continuation {
+            room: federation_proto::ids::RoomId::from_bytes([7; 16]),
+            epoch: 4,
+            authenticator: [1; 32],
+            by: member("a.example", 1),
+            signature: [2; 64],
+        }),
+        ..plain.clone()
+    };
+    let bytes = continuing.to_bytes().unwrap();
+    assert_eq!(RoomSettings::from_bytes(bytes.clone()).unwrap(), continuing);
+    for end in 0..bytes.len() {
+        assert!(RoomSettings::from_bytes(bytes.slice(..end)).is_err());
+    }
+    for (present, next) in [(&plain, &continuing), (&continuing, &plain)] {
+        assert!(present.check_change(Role::Owner, next).is_err());
+    }
+    let renamed = RoomSettings {
+        name: "Dinner".to_owned(),
+        ..continuing.clone()
+    };
+    assert!(continuing.check_change(Role::Owner, &renamed).is_ok());
 }

@@ -9,6 +9,7 @@
 mod authentication;
 mod consortia;
 mod error;
+mod evidence;
 mod extract;
 mod keys;
 mod password;
@@ -119,6 +120,9 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/admin/v1/reports", get(reports::list::handle))
         .route("/admin/v1/reports/{report}", get(reports::show::handle))
         .route("/admin/v1/reports/{report}/close", post(reports::close::handle))
+        .route("/admin/v1/evidence", get(evidence::list::handle))
+        .route("/admin/v1/evidence/{evidence}", get(evidence::show::handle))
+        .route("/admin/v1/evidence/{evidence}/document", get(evidence::document::handle))
         .route("/admin/v1/audit", get(records::audit::handle))
         .route_layer(from_fn_with_state(Arc::clone(&node), authentication::require_administrator));
     without_token

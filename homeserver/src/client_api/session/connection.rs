@@ -105,6 +105,7 @@ pub(super) async fn run(node: Arc<Node>, device: DeviceOf, socket: WebSocket) {
         Ok(never) => match never {},
         Err(end) => end,
     };
+    node.mailboxes.end(&bell);
     if let End::Store(error) = &end {
         tracing::error!(%error, "a session ended because the store failed");
     }
@@ -164,6 +165,8 @@ impl Session<'_> {
         let mut mail = true;
         let mut caught_up = false;
         loop {
+            // Also while the device never stops sending.
+            self.rings = self.rings.and(self.bell.heard());
             if self.rings.has(Ring::Mail) {
                 mail = true;
             }

@@ -24,6 +24,7 @@ use tokio_tungstenite::tungstenite::{self, Message};
 
 use crate::audit::Actor;
 use crate::client_api::router;
+use crate::delivery::evidence;
 use crate::delivery::mailboxes::Ring;
 use crate::delivery::submit::submit;
 use crate::identity::testing::{device_with_token, member};
@@ -392,4 +393,48 @@ async fn a_remote_sign_out_takes_no_time() {
     let _ = blocking.await;
     let refused = connect(&node, &lost_token, SUBPROTOCOL).await;
     assert!(refused.is_err(), "its token is void");
+}
+
+/// Goal: a user who is deleted is cut off on every device at once, before whoever deleted him is answered, and evidence says how
+/// many sessions that were; one who has none leaves evidence too. Method: two sessions, and virtual time that stands still.
+#[tokio::test]
+async fn a_deleted_user_is_cut_off_at_once() {
+    let (node, _) = node("a.example");
+    let mut sessions = Vec::new();
+    for _ in 0..2 {
+        let (_, token) = device_with_token(&node, "alice").await;
+        sessions.push(session(&node, &token).await.0);
+    }
+    let (_, _) = device_with_token(&node, "alice").await;
+    let (_, _) = device_with_token(&node, "bob").await;
+    tokio::time::pause();
+    // While a blocking task is at work the paused clock does not run ahead to the next timer.
+    let (work, wait) = std::sync::mpsc::channel::<()>();
+    let blocking = tokio::task::spawn_blocking(move || wait.recv());
+    let before = tokio::time::Instant::now();
+    for handle in ["alice", "bob"] {
+        accounts::delete(&node, &Actor::Local(0), &handle.parse().unwrap())
+            .await
+            .unwrap();
+    }
+    let found = evidence::list(&node, None, None, 9).await.unwrap();
+    let of = |handle: &str| {
+        let mut found = found.iter().map(|(_, record, _)| record);
+        let record = found.find(|record| record.handle.as_str() == handle);
+        let record = record.unwrap();
+        (
+            record.devices.len(),
+            record.sessions,
+            record.sessions_ended_ms,
+        )
+    };
+    let now_ms = Some(node.clock.now_ms());
+    assert_eq!(of("alice"), (3, Some(2), now_ms));
+    assert_eq!(of("bob"), (1, Some(0), now_ms));
+    for session in &mut sessions {
+        assert_eq!(closed(session).await, CLOSE_DEVICE_REMOVED);
+    }
+    assert_eq!(before.elapsed(), std::time::Duration::ZERO);
+    drop(work);
+    let _ = blocking.await;
 }

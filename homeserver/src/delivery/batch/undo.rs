@@ -52,6 +52,7 @@ pub(in crate::delivery) struct Mark {
     filled: usize,
     events: usize,
     refused_answers: usize,
+    room_events: usize,
     bytes: usize,
     waiting: waiting::Mark,
 }
@@ -66,6 +67,7 @@ impl Batch<'_> {
             filled: self.filled.len(),
             events: self.events.len(),
             refused_answers: self.refused_answers,
+            room_events: self.room_events.len(),
             waiting: self.waiting.mark(),
         }
     }
@@ -78,6 +80,7 @@ impl Batch<'_> {
         self.filled.truncate(mark.filled);
         self.events.truncate(mark.events);
         self.refused_answers = mark.refused_answers;
+        self.room_events.truncate(mark.room_events);
         self.waiting.roll_back(mark.waiting);
         // The newest first: what is there at the end was there before.
         while let Some(undo) = self.undo.pop() {

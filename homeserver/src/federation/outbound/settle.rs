@@ -14,6 +14,7 @@ use federation_proto::refusal::{Refusal, RefusalCode};
 
 use crate::delivery::batch::Batch;
 use crate::delivery::dead_letters::{self, Why};
+use crate::delivery::evidence;
 use crate::delivery::limits::CONFLICT_ATTEMPTS_MAX;
 use crate::federation::peers::PeerView;
 use crate::node::Node;
@@ -34,7 +35,10 @@ pub(super) async fn settle(
     #[cfg(feature = "faults")]
     crate::faults::answered();
     let destination = &peer.server;
-    if settled.refused.is_empty() {
+    let asks = rows
+        .iter()
+        .any(|waits| waits.row.kind == Kind::RemovalRequest);
+    if settled.refused.is_empty() && !asks {
         let mut part = Part::default();
         // The lanes of another agreement have the same numbers again.
         part.require(peer.unchanged());
@@ -55,6 +59,9 @@ pub(super) async fn settle(
         exchange::put(part, Direction::Outbound, destination, root, &proof)?;
         for item in &settled.done {
             outbox::delete(&mut batch.part, destination, item.lane, item.item.sequence);
+            if let Some(waits) = by_place.get(&(item.lane, item.item.sequence)) {
+                evidence::accepted(&mut batch, &waits.row).await?;
+            }
         }
         for (item, refusal) in &settled.refused {
             let Some(waits) = by_place.get(&(item.lane, item.item.sequence)) else {

@@ -45,6 +45,7 @@ mod bounds;
 mod claims;
 mod consortium;
 mod contacts;
+mod dead_hub;
 mod declarations;
 mod device_logs;
 mod device_logs_and_roots;

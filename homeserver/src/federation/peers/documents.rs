@@ -20,6 +20,8 @@ use crate::audit::Actor;
 use crate::node::Node;
 use crate::store::peer;
 
+const EVIDENCE: &str = "this is evidence of deprovisioning: `hsctl evidence verify` reads it";
+
 /// A document in plain language; changes nothing.
 pub async fn inspect(node: &Node, text: &str) -> Result<DocumentSummary, PeeringError> {
     let now_ms = node.clock.now_ms();
@@ -69,6 +71,7 @@ pub async fn inspect(node: &Node, text: &str) -> Result<DocumentSummary, Peering
             let known = known_fingerprint(node, &body.from);
             (body.from, body.to, known, vec![line])
         }
+        Kind::Evidence => return Err(PeeringError::Document(EVIDENCE.to_owned())),
         Kind::Introduction | Kind::Charter => {
             return Err(PeeringError::Document(format!(
                 "this is of a consortium ({kind}): `hsctl consortium show` reads charters"
@@ -245,6 +248,7 @@ pub async fn take(node: &Arc<Node>, actor: &Actor, text: &str) -> Result<ServerN
         Kind::Acceptance => Err(PeeringError::Document(
             "this is an acceptance: countersign it with `hsctl peer countersign`".to_owned(),
         )),
+        Kind::Evidence => Err(PeeringError::Document(EVIDENCE.to_owned())),
         Kind::Introduction | Kind::Charter => Err(PeeringError::Document(format!(
             "this is of a consortium ({kind}): `hsctl consortium` takes it"
         ))),

@@ -1,6 +1,7 @@
 //! The command line: every command, its flags and its help.
 
 mod consortium;
+mod evidence;
 mod keys;
 mod peer;
 mod policy;
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use homeserver_api::ids::{DeviceId, Handle, ServerName};
 
 pub(crate) use self::consortium::ConsortiumCommand;
+pub(crate) use self::evidence::EvidenceCommand;
 pub(crate) use self::keys::{KeyKind, KeysCommand, RevokeKeyArguments, RootCommand};
 pub(crate) use self::peer::{
     ConfirmArguments, DocumentOutput, PeerCommand, QuarantineCommand, StatementArguments,
@@ -134,6 +136,9 @@ pub(crate) enum Command {
     /// What people report to you about others: spam, harassment and the like.
     #[command(subcommand)]
     Reports(ReportsCommand),
+    /// Who was cut off, with proof for every room: deleted and suspended users, removed devices.
+    #[command(subcommand)]
+    Evidence(EvidenceCommand),
     /// What was given up, newest first; the senders were told.
     DeadLetters {
         /// How many at most.

@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use homeserver_api::admin::PeeringDocument;
+use serde::Serialize;
 
 use crate::cli::DocumentOutput;
 use crate::failure::Failure;
@@ -23,7 +24,12 @@ pub(super) enum Destination {
 impl Destination {
     /// As the flags say. An existing file keeps what it holds until there is a document.
     pub(super) fn open(output: &DocumentOutput) -> Result<Self, Failure> {
-        match output.file.as_deref() {
+        Self::at(output.file.as_deref())
+    }
+
+    /// As the file's name says; none is standard output.
+    pub(super) fn at(file: Option<&Path>) -> Result<Self, Failure> {
+        match file {
             None => Ok(Self::Output),
             Some(file) if file == Path::new("-") => Ok(Self::Output),
             Some(file) => OpenedFile::open(file).map(Self::File).map_err(|error| {
@@ -42,10 +48,21 @@ impl Destination {
         format: Format,
         next: &str,
     ) -> Result<(), Failure> {
-        let text = document.document.trim_end();
         if format == Format::Human {
             warn(&document.warnings);
         }
+        self.write_text(&document.document, document, format, next)
+    }
+
+    /// Writes the text of the document that `answer` is about, and says what to do with it.
+    pub(super) fn write_text<T: Serialize>(
+        self,
+        text: &str,
+        answer: &T,
+        format: Format,
+        next: &str,
+    ) -> Result<(), Failure> {
+        let text = text.trim_end();
         match self {
             Self::File(file) => {
                 let name = file.path.display().to_string();
@@ -63,7 +80,7 @@ impl Destination {
             }
             Self::Output => {}
         }
-        format.show(document, |_| String::new())
+        format.show(answer, |_| String::new())
     }
 }
 

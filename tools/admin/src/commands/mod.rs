@@ -3,6 +3,7 @@
 mod audit;
 mod consortium;
 mod document_file;
+mod evidence;
 mod keys;
 mod keys_root;
 mod outbox;
@@ -49,6 +50,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Keys(command) => keys::run(&admin()?, command, format).await,
         Command::Outbox(command) => outbox::run(&admin()?, command, format).await,
         Command::Reports(command) => reports::run(&admin()?, command, format).await,
+        Command::Evidence(command) => evidence::run(connection, command, format).await,
         Command::DeadLetters { limit } => outbox::dead_letters(&admin()?, limit, format).await,
         Command::Audit(audit) => audit::run(&admin()?, audit, format).await,
         Command::Completions { shell } => {

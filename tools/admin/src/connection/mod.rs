@@ -29,7 +29,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 pub(crate) use self::deliver::Delivery;
-pub(crate) use self::pinned_root::RootPin;
+pub(crate) use self::pinned_root::{RootPin, root_from_file};
 pub(crate) use self::server_url::ServerUrl;
 pub(crate) use self::session_file::SessionFile;
 pub(crate) use self::sessions::SavedSession;

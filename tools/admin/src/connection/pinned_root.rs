@@ -45,18 +45,7 @@ impl RootPin {
 
     /// Of the root certificate in this file, PEM or DER.
     pub(crate) fn from_file(file: &Path) -> Result<Self, Failure> {
-        let name = file.display();
-        let bytes = std::fs::read(file).map_err(|error| {
-            Failure::Configuration(format!("the root {name} can't be read: {error}"))
-        })?;
-        let der = CertificateDer::from_pem_slice(&bytes)
-            .map_or(bytes, |certificate| certificate.to_vec());
-        RootCertStore::empty()
-            .add(CertificateDer::from(der.as_slice()))
-            .map_err(|error| {
-                Failure::Configuration(format!("{name} is not a certificate: {error}"))
-            })?;
-        Ok(Self::of(&der))
+        Ok(Self::of(&root_from_file(file)?))
     }
 
     /// The pin as 64 lower-case hexadecimal digits.
@@ -71,6 +60,20 @@ impl RootPin {
         }
         Self(hash)
     }
+}
+
+/// The root certificate in this file, PEM or DER, as DER.
+pub(crate) fn root_from_file(file: &Path) -> Result<Vec<u8>, Failure> {
+    let name = file.display();
+    let bytes = std::fs::read(file).map_err(|error| {
+        Failure::Configuration(format!("the root {name} can't be read: {error}"))
+    })?;
+    let der =
+        CertificateDer::from_pem_slice(&bytes).map_or(bytes, |certificate| certificate.to_vec());
+    RootCertStore::empty()
+        .add(CertificateDer::from(der.as_slice()))
+        .map_err(|error| Failure::Configuration(format!("{name} is not a certificate: {error}")))?;
+    Ok(der)
 }
 
 /// A TLS 1.3 client that trusts the pinned root alone.

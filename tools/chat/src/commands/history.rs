@@ -93,7 +93,17 @@ async fn show(client: &Client, arguments: &History, output: &Output) -> Result {
             let label = rooms::label(&reader, &room);
             output.line(&output.paint.strong(&format!("━━ {label} ({})", room.room)))?;
         }
+        let (continues, continued): (Vec<_>, Vec<_>) = rooms::places(&room)
+            .into_iter()
+            .enumerate()
+            .partition(|(at, _)| *at == 0 && room.continues.is_some());
+        for (_, told) in continues {
+            output.line(&output.paint.faint(&format!("This conversation {told}.")))?;
+        }
         messages(client, room.room, room.gap, arguments.limit, output).await?;
+        for (_, told) in continued {
+            output.line(&output.paint.faint(&format!("This conversation {told}.")))?;
+        }
         if room.out_of_step {
             let told = "This device has fallen out of step here and is coming back by itself.";
             output.line(&output.paint.faint(told))?;

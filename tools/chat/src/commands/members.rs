@@ -1,11 +1,13 @@
-//! `chat add`, `chat remove`, `chat role`, `chat members`, `chat rename` and `chat leave`.
+//! `chat add`, `chat remove`, `chat role`, `chat members`, `chat rename`, `chat successor` and `chat leave`.
 
+use entente_sdk::Event;
 use serde_json::json;
 
 use crate::cli::{Common, Members, OneRoom, Rename, RoleOf};
 use crate::commands::{in_time, with_session};
 use crate::failure::{Failure, Result};
 use crate::place;
+use crate::show::event;
 use crate::show::output::Output;
 use crate::show::safe;
 
@@ -93,6 +95,26 @@ pub(super) async fn rename(common: &Common, arguments: &Rename, output: &Output)
             "" => "The conversation has no name now.".to_owned(),
             name => format!("The conversation is called “{}” now.", safe::one_line(name)),
         })
+    })
+    .await
+}
+
+pub(super) async fn succeed(common: &Common, arguments: &OneRoom, output: &Output) -> Result {
+    with_session(common, output, async |client| {
+        let former = place::require(client, &arguments.room).await?;
+        let mut events = client.events();
+        let what = "Continuing the conversation";
+        let room = in_time(common, what, client.continue_elsewhere(former)).await?;
+        output.object(&json!({"type": "successor", "room": room, "continues": former}))?;
+        while let Some(event) = events.try_next() {
+            if matches!(&event, Event::NotInvited { room: of, .. } if *of == room) {
+                output.object(&event::object(&event))?;
+                if let Some(news) = event::news(&event, output.clock) {
+                    output.note(&news);
+                }
+            }
+        }
+        output.line(&room.to_string())
     })
     .await
 }

@@ -60,6 +60,7 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result {
         Command::Role(arguments) => members::role(common, &arguments, output).await,
         Command::Members(arguments) => members::list(common, &arguments, output).await,
         Command::Rename(arguments) => members::rename(common, &arguments, output).await,
+        Command::Successor(arguments) => members::succeed(common, &arguments, output).await,
         Command::Leave(arguments) => members::leave(common, &arguments, output).await,
         Command::Report(arguments) => report::run(common, &arguments, output).await,
         Command::Contact(what) => contact::run(common, &what, output).await,

@@ -1,6 +1,6 @@
 //! `chat rooms`.
 
-use entente_sdk::ids::Address;
+use entente_sdk::ids::{Address, RoomId};
 use entente_sdk::{Client, Message, Room};
 use serde_json::json;
 
@@ -45,6 +45,8 @@ async fn list(client: &Client, output: &Output) -> Result {
             "messages": messages,
             "out_of_step": room.out_of_step,
             "gap": room.gap,
+            "continues": room.continues,
+            "continued_by": room.continued_by,
             "last": last,
         }))?;
         output.line(&line(&reader, room, last.as_ref(), output))?;
@@ -90,7 +92,26 @@ fn line(reader: &Reader, room: &Room, last: Option<&Message>, output: &Output) -
             format!("last message {}", output.clock.date_and_time(at_ms))
         },
     );
-    format!("{id}  {names}  {last}  {hub}")
+    let place = places(room).into_iter();
+    let place: String = place
+        .map(|told| format!("  {}", output.paint.faint(&told)))
+        .collect();
+    format!("{id}  {names}  {last}  {hub}{place}")
+}
+
+/// Which conversation this one continues, and which continue it.
+pub(crate) fn places(room: &Room) -> Vec<String> {
+    let short = |room: &RoomId| room.to_string().chars().take(ID_DIGITS).collect::<String>();
+    let continues = room.continues.iter().map(|former| match &former.doubt {
+        None => format!("continues {}", short(&former.room)),
+        Some(doubt) => format!(
+            "says that it continues {}; don't believe it: {doubt}",
+            short(&former.room)
+        ),
+    });
+    let continued = room.continued_by.iter();
+    let continued = continued.map(|room| format!("goes on in {}", short(room)));
+    continues.chain(continued).collect()
 }
 
 /// A room by the names of everybody else in it.
@@ -109,5 +130,48 @@ pub(crate) fn names(reader: &Reader, addresses: &[Address]) -> String {
         "only you".to_owned()
     } else {
         others.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use entente_sdk::Continues;
+
+    use super::*;
+
+    /// Goal: a conversation shows which one it continues and where it goes on, and what is not to be believed as such. Method:
+    /// a room with each.
+    #[test]
+    fn where_it_goes_on() {
+        let [former, here, next] = [1, 2, 3].map(|id| RoomId::from_bytes([id; 16]));
+        let mut room = Room {
+            room: here,
+            hub: "b.example".parse().unwrap(),
+            epoch: 1,
+            name: String::new(),
+            acting_owner: None,
+            addresses: Vec::new(),
+            members: Vec::new(),
+            roles: BTreeMap::new(),
+            out_of_step: false,
+            gap: None,
+            continues: None,
+            continued_by: Vec::new(),
+        };
+        assert!(places(&room).is_empty());
+        room.continues = Some(Continues {
+            room: former,
+            doubt: None,
+        });
+        room.continued_by = vec![next];
+        assert_eq!(places(&room), ["continues 01010101", "goes on in 03030303"]);
+        room.continues = Some(Continues {
+            room: former,
+            doubt: Some("nobody has signed it".to_owned()),
+        });
+        let told = &places(&room)[0];
+        assert!(told.starts_with("says that it continues 01010101; don't believe it"));
     }
 }

@@ -38,6 +38,14 @@ pub(crate) fn object(event: &Event) -> Value {
             refusal,
         } => json!({"type": "report-returned", "room": room, "server": server, "refusal": refusal}),
         Event::RoomJoined { room } => json!({"type": "room-joined", "room": room}),
+        Event::RoomContinues { room, continues } => {
+            json!({"type": "room-continues", "room": room, "continues": continues.room, "doubt": continues.doubt})
+        }
+        Event::NotInvited {
+            room,
+            address,
+            reason,
+        } => json!({"type": "not-invited", "room": room, "address": address, "reason": reason}),
         Event::MembersChanged {
             room,
             added,
@@ -130,6 +138,19 @@ pub(crate) fn news(event: &Event, clock: LocalClock) -> Option<String> {
             retry_in.as_secs().max(1)
         )),
         Event::RoomJoined { .. } => Some("You are in a new conversation.".to_owned()),
+        Event::RoomContinues { continues, .. } => Some(match &continues.doubt {
+            None => format!("It continues conversation {}.", continues.room),
+            Some(doubt) => format!(
+                "It says that it continues conversation {}. Don't believe it: {doubt}.",
+                continues.room
+            ),
+        }),
+        Event::NotInvited {
+            address, reason, ..
+        } => Some(format!(
+            "{address} could not be brought over: {}",
+            safe::one_line(reason)
+        )),
         Event::RoomLeft { .. } => Some("You are out of the conversation.".to_owned()),
         Event::MembersChanged {
             added,

@@ -283,6 +283,7 @@ impl Talk<'_> {
             Event::MembersChanged { room, .. }
             | Event::RoomLeft { room }
             | Event::RoomRenamed { room, .. }
+            | Event::RoomContinues { room, .. }
             | Event::RoomOutOfStep { room, .. }
             | Event::RoomResynced { room, .. }
             | Event::Unreadable { room, .. }

@@ -19,6 +19,19 @@ impl Client {
             .await
     }
 
+    /// Continues a room in a new one that the own homeserver orders, with its people but those of the organisation that orders it now:
+    /// for when that one's homeserver is gone for good. Nothing of the former room changes. Resolves when the new room stands;
+    /// [`crate::Event::NotInvited`] tells who could not be brought over.
+    ///
+    /// # Errors
+    /// When the own role does not allow it, when the own homeserver orders the room anyway, when another room continues it already,
+    /// or when nobody can be brought over.
+    pub async fn continue_elsewhere(&self, room: RoomId) -> Result<RoomId, Error> {
+        self.shared
+            .run_operation(move |core| core.start_successor(room))
+            .await
+    }
+
     /// Adds accounts to a room; resolves when its hub has ordered it.
     ///
     /// # Errors

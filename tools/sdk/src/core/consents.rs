@@ -20,6 +20,7 @@ use super::records::{
     ConsentAsk, EpochBounds, Operation, OperationKind, PolicyRecord, Purpose, RoomRecord, Standing,
 };
 use super::rooms::{leaves, settings};
+use super::successors::lineage_of;
 use crate::error::Error;
 use crate::mls::Group;
 
@@ -194,7 +195,7 @@ impl Core {
             }
             let listed = settings(self.group(room)?)?;
             let domains = listed.domains().into_iter().cloned().collect();
-            let number = self.new_operation(room, OperationKind::Consent, BTreeSet::new())?;
+            let number = self.new_operation(room, OperationKind::Consent, BTreeSet::new(), None)?;
             let Some(mut operation) = self.operations.get(&number).cloned() else {
                 continue;
             };
@@ -269,7 +270,11 @@ pub(super) fn policy_of(
     group: &Group,
     own: &Member,
 ) -> Result<PolicyRecord, Error> {
-    let PolicyRecord { mut bounds, .. } = before;
+    let PolicyRecord {
+        mut bounds,
+        lineage,
+        ..
+    } = before;
     let settings = settings(group)?;
     let epoch = group.current_epoch();
     let now = Bounds::of(&settings.consents)?;
@@ -302,6 +307,7 @@ pub(super) fn policy_of(
         bounds,
         ends: settings.consents.iter().map(end).min(),
         renew_at_ms: settings.consents.get(&own.server).map(renew_at),
+        lineage: lineage_of(lineage, group, &settings)?,
     })
 }
 

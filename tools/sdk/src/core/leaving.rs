@@ -188,7 +188,7 @@ impl Core {
                 .is_empty())
         };
         if due || has_commit || has_message()? {
-            self.new_operation(room, OperationKind::TakeUp, BTreeSet::new())?;
+            self.new_operation(room, OperationKind::TakeUp, BTreeSet::new(), None)?;
         }
         Ok(())
     }

@@ -25,6 +25,7 @@ mod reports;
 mod results;
 mod resync;
 mod rooms;
+mod successors;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;

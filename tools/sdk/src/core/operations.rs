@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use homeserver_api::ids::{Address, RequestId, RoomId};
+use homeserver_api::ids::{Address, Member, RequestId, RoomId};
 use homeserver_api::refusal::{Refusal, RefusalCode};
 use homeserver_api::session::{Commit, KeyMaterial, SubmissionBody};
 use mls_rs::MlsMessage;
@@ -15,7 +15,7 @@ use room_rules::settings::{Context, Role, check_name};
 use super::Core;
 use super::plan::no_key_packages;
 use super::records::{
-    Claim, ClaimedKeys, CommitInFlight, Operation, OperationKind, Purpose, Standing,
+    Claim, ClaimedKeys, CommitInFlight, Operation, OperationKind, Purpose, Standing, Succession,
 };
 use super::resync::own_group_info;
 use super::rooms::{context, leaves};
@@ -158,7 +158,7 @@ impl Core {
         kind: OperationKind,
         addresses: BTreeSet<Address>,
     ) -> Result<u64, Error> {
-        let number = self.new_operation(room, kind, addresses)?;
+        let number = self.new_operation(room, kind, addresses, None)?;
         self.advance_room(room)?;
         Ok(number)
     }
@@ -168,6 +168,7 @@ impl Core {
         room: RoomId,
         kind: OperationKind,
         addresses: BTreeSet<Address>,
+        succession: Option<Succession>,
     ) -> Result<u64, Error> {
         if addresses.len() > ACCOUNTS_MAX {
             return Err(Error::InvalidArgument(format!(
@@ -208,6 +209,7 @@ impl Core {
             lost: 0,
             not_before_epoch: 0,
             waits_in_epoch: None,
+            succession,
         };
         self.ask_foreseen(&mut operation)?;
         self.put_operation(operation)?;
@@ -286,12 +288,14 @@ impl Core {
             }));
         }
         let own = self.own_address().clone();
+        // Who can't be brought over stays behind, and keeps nobody else.
+        let alone = operation.succession.is_some();
         let refused = operation
             .claims
             .iter()
             .find_map(|claim| match &claim.answer {
                 // An account with a single device has no keys left to claim of its own.
-                Some(Err(refusal)) if claim.address != own => Some(refusal.clone()),
+                Some(Err(refusal)) if claim.address != own && !alone => Some(refusal.clone()),
                 _ => None,
             });
         let (number, room) = (operation.number, operation.room);
@@ -372,7 +376,12 @@ impl Core {
             let leaves = self.admit_members(room, now)?;
             (leaves, context(self.group(room)?)?)
         } else if operation.kind == OperationKind::Create {
-            (Vec::new(), self.new_context()?)
+            let mut context = self.new_context()?;
+            if let Some(former) = &operation.succession {
+                context.settings.name.clone_from(&former.name);
+                context.settings.continues = Some(self.continuation(former.room, room)?);
+            }
+            (Vec::new(), context)
         } else {
             return Err(Error::UnknownRoom(room));
         };
@@ -470,7 +479,9 @@ impl Core {
         let purpose = Purpose::Commit {
             operation: operation.number,
         };
+        let invited: BTreeSet<Member> = commit.adds.iter().cloned().collect();
         let counter = self.enqueue(SubmissionBody::Commit(commit), purpose)?;
+        self.tell_not_invited(operation, &invited);
         let mut operation = operation.clone();
         operation.commit = Some(CommitInFlight {
             counter,

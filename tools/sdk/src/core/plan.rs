@@ -140,7 +140,8 @@ impl Core {
                     Err(error) => refused = Some(error),
                 }
             }
-            if usable == 0 && claim.address != *self.own_address() {
+            let alone = operation.succession.is_some();
+            if usable == 0 && claim.address != *self.own_address() && !alone {
                 return Err(refused.unwrap_or_else(no_key_packages));
             }
         }
@@ -149,7 +150,11 @@ impl Core {
         }
         for (member, _) in &plan.adds {
             let account = (member.server.clone(), member.account);
-            next.participants.entry(account).or_insert(Role::Member);
+            let role = match &operation.succession {
+                Some(former) => former.role(&account.0, account.1),
+                None => Role::Member,
+            };
+            next.participants.entry(account).or_insert(role);
         }
         self.succeed(leaves, settings, &mut next);
         put_in(operation, &mut next);

@@ -348,6 +348,7 @@ impl Core {
         self.put_room(record)?;
         if created {
             self.effects.events.push(Event::RoomJoined { room });
+            self.tell_continuation(room)?;
         } else {
             let left = who_left(&removals, before, &after);
             self.tell_changes(room, (before, &after), left);
@@ -422,6 +423,7 @@ impl Core {
         }
         self.set_group(room, group, true);
         self.effects.events.push(Event::RoomJoined { room });
+        self.tell_continuation(room)?;
         self.meet(room)
     }
 

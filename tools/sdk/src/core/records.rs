@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use homeserver_api::Digest;
-use homeserver_api::ids::{Address, Member, RequestId, RoomId, ServerName};
+use homeserver_api::ids::{AccountId, Address, Member, RequestId, RoomId, ServerName};
 use homeserver_api::policy::UserTypePolicy;
 use homeserver_api::refusal::Refusal;
 use homeserver_api::session::Submission;
@@ -12,6 +12,7 @@ use room_rules::consents::Bounds;
 use room_rules::settings::Role;
 use serde::{Deserialize, Serialize};
 
+use super::successors::LineageRecord;
 use crate::message::{Gap, MessageId, Progress};
 use crate::mls::DeviceKey;
 
@@ -133,6 +134,8 @@ pub(crate) struct PolicyRecord {
     pub(crate) ends: Option<(u64, ServerName)>,
     /// When this device renews its organisation's, milliseconds since the Unix epoch.
     pub(crate) renew_at_ms: Option<u64>,
+    /// By what this device judges which room continues this one, and what this one says to continue.
+    pub(crate) lineage: LineageRecord,
 }
 
 /// What messages may be from an epoch on.
@@ -263,6 +266,28 @@ pub(crate) struct Operation {
     pub(crate) not_before_epoch: u64,
     /// Not in this epoch before the hub's removals are here that its commit has left out.
     pub(crate) waits_in_epoch: Option<u64>,
+    /// The room that a new one is to continue.
+    pub(crate) succession: Option<Succession>,
+}
+
+/// What a new room takes over from the one that it continues.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Succession {
+    /// The former room.
+    pub(crate) room: RoomId,
+    /// What its members called it.
+    pub(crate) name: String,
+    /// Who had which role.
+    pub(crate) roles: Vec<(ServerName, AccountId, Role)>,
+}
+
+impl Succession {
+    /// The role that an account had.
+    pub(crate) fn role(&self, server: &ServerName, account: AccountId) -> Role {
+        let mut roles = self.roles.iter();
+        let known = roles.find(|(of, id, _)| (of, *id) == (server, account));
+        known.map_or(Role::Member, |(_, _, role)| *role)
+    }
 }
 
 /// What an operation is for.

@@ -37,6 +37,8 @@ impl Core {
         joined
             .into_iter()
             .map(|record| {
+                let continues = self.continues(&record);
+                let continued_by = self.continued_by(record.room);
                 let group = self.group(record.room)?;
                 let epoch = group.current_epoch();
                 let settings = settings(group)?;
@@ -66,6 +68,8 @@ impl Core {
                     roles,
                     out_of_step: matches!(record.standing, Standing::Resyncing(_)),
                     gap: record.gap,
+                    continues,
+                    continued_by,
                 })
             })
             .collect()

@@ -524,6 +524,11 @@ impl Network {
         device.inbox.push(Delivery { number, body });
     }
 
+    /// What waits for a device never comes.
+    pub(crate) fn drop_deliveries(&mut self, member: &Member) {
+        self.devices.get_mut(member).unwrap().inbox.clear();
+    }
+
     /// What waits for a device.
     pub(crate) fn inbox(&self, member: &Member) -> Vec<Delivery> {
         self.devices[member].inbox.clone()

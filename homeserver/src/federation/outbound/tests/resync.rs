@@ -19,6 +19,7 @@ use crate::federation::testing::{create_account, enrol};
 use crate::organisation::DeviceRequest;
 use crate::store::group_info;
 
+mod evidence;
 mod leaving;
 mod lying;
 

@@ -11,6 +11,7 @@ mod membership;
 mod outsiders;
 mod policy;
 mod resync;
+mod successors;
 
 use homeserver_api::client::Anchor;
 

@@ -20,7 +20,7 @@ impl Scene {
     }
 
     /// A commit by Alice in her group's epoch, with whoever goes in its lists.
-    fn takes_up(&mut self, removes: Vec<Member>, strike: &[&Member]) -> SubmissionBody {
+    pub(super) fn takes_up(&mut self, removes: Vec<Member>, strike: &[&Member]) -> SubmissionBody {
         self.group.clear_pending_commit();
         let epoch = self.group.current_epoch();
         let mut context = Context::read(&self.group.context().extensions).unwrap();
@@ -42,7 +42,7 @@ impl Scene {
     }
 
     /// Alice takes in the removals that wait for her: how many, and of which epoch.
-    async fn alice_hears(&mut self) -> (usize, u64) {
+    pub(super) async fn alice_hears(&mut self) -> (usize, u64) {
         let inbox = self.alice.person.inbox(&self.a).await;
         let (epoch, proposals) = newest_removals(&inbox);
         for proposal in &proposals {
