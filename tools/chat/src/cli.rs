@@ -79,6 +79,8 @@ pub(crate) enum Command {
     Role(RoleOf),
     /// Show who takes part in a conversation, with which role and how many devices.
     Members(OneRoom),
+    /// Show the number to compare with others in a conversation, to be sure that all of you are in the same one.
+    Number(OneRoom),
     /// Give a conversation a name, or none.
     Rename(Rename),
     /// Leave a conversation with all of your devices. What you have read stays until it expires.
