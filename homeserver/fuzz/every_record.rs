@@ -313,9 +313,10 @@ impl Records {
             |store| Some(now(relayed::get(store, room, &server)).ok()??.0),
             |part, last| relayed::put(part, room, &server, None, *last),
         ));
+        let claimer = key_claims::Claimer::Peer(server.clone());
         count(self.round_trip(
-            |store| Some(now(key_claims::get(store, device, &server)).ok()??.0),
-            |part, claims| key_claims::put(part, device, &server, *claims, None),
+            |store| Some(now(key_claims::get(store, device, &claimer)).ok()??.0),
+            |part, claims| key_claims::put(part, device, &claimer, *claims, None),
         ));
         let request = RequestId::from_bytes([8; 16]);
         count(self.round_trip(

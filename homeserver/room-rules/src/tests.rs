@@ -16,6 +16,7 @@ use mls_rs_crypto_rustcrypto::RustCryptoProvider;
 mod beginnings;
 mod leaving;
 mod policy;
+mod rfc9420;
 
 use super::*;
 use crate::certificate::AnchorSet;

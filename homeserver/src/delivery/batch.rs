@@ -24,7 +24,7 @@ pub use self::evidence::Happened;
 pub(super) use self::evidence::RoomEvent;
 use self::undo::Undo;
 use super::inbox;
-use super::limits::{PEER_KEY_PACKAGES_MAX, PEER_KEY_PACKAGES_MS};
+use super::limits::{KEY_PACKAGES_SHARE_MAX, KEY_PACKAGES_SHARE_MS};
 use super::mailboxes::{Fill, Item, Ring};
 use super::outbox::{OriginRef, OutboxItem, SenderRef};
 use super::waiting::{self, Waiting};
@@ -37,7 +37,7 @@ use crate::store::allowance::{self, Purpose, Used, Whose};
 use crate::store::contacts::{self as stored_contacts, Contacts};
 use crate::store::expiry::{self, Place};
 use crate::store::group_info::{self, GroupInfoRecord};
-use crate::store::key_claims::{self, KeyClaims};
+use crate::store::key_claims::{self, Claimer, KeyClaims};
 use crate::store::relayed;
 use crate::store::room::{self, RoomRecord};
 use crate::store::{
@@ -112,7 +112,7 @@ pub struct Batch<'n> {
     rooms: HashMap<RoomId, Tracked>,
     peers: HashMap<ServerName, Option<Arc<PeerView>>>,
     relayed: HashMap<(RoomId, ServerName), (Option<Value>, Option<relayed::Last>)>,
-    claims: HashMap<(DeviceId, ServerName), (Option<Value>, KeyClaims, bool)>,
+    claims: HashMap<(DeviceId, Claimer), (Option<Value>, KeyClaims, bool)>,
     allowances: HashMap<(Purpose, Whose), (Option<Value>, Used, bool)>,
     contacts: HashMap<AccountId, TrackedContacts>,
     fills: HashMap<DeviceId, Fill>,
@@ -313,17 +313,14 @@ impl<'n> Batch<'n> {
         }
     }
 
-    /// Whether `peer` may be given another single-use key package of `device`.
-    pub async fn may_claim(
-        &mut self,
-        device: DeviceId,
-        peer: &ServerName,
-    ) -> Result<bool, StoreError> {
-        let place = (device, peer.clone());
+    /// Whether somebody may be given another single-use key package of `device`.
+    pub async fn may_claim(&mut self, device: DeviceId, by: &Claimer) -> Result<bool, StoreError> {
+        let place = (device, by.clone());
         if !self.claims.contains_key(&place) {
-            let stored = key_claims::get(&self.node.store, device, peer).await?;
+            let stored = key_claims::get(&self.node.store, device, by).await?;
             let (claims, read) = stored.unzip();
-            let ends_ms = |claims: &KeyClaims| claims.since_ms.saturating_add(PEER_KEY_PACKAGES_MS);
+            let ends_ms =
+                |claims: &KeyClaims| claims.since_ms.saturating_add(KEY_PACKAGES_SHARE_MS);
             let counting = claims.filter(|claims| self.now_ms < ends_ms(claims));
             let claims = counting.unwrap_or(KeyClaims {
                 since_ms: self.now_ms,
@@ -332,12 +329,12 @@ impl<'n> Batch<'n> {
             self.claims.insert(place.clone(), (read, claims, false));
         }
         let claims = self.claims.get(&place);
-        Ok(claims.is_some_and(|(_, claims, _)| claims.count < PEER_KEY_PACKAGES_MAX))
+        Ok(claims.is_some_and(|(_, claims, _)| claims.count < KEY_PACKAGES_SHARE_MAX))
     }
 
-    /// `peer` is given one. Ask [`Batch::may_claim`] before.
-    pub fn note_claim(&mut self, device: DeviceId, peer: &ServerName) {
-        let place = (device, peer.clone());
+    /// They are given one. Ask [`Batch::may_claim`] before.
+    pub fn note_claim(&mut self, device: DeviceId, by: &Claimer) {
+        let place = (device, by.clone());
         if let Some((_, claims, changed)) = self.claims.get_mut(&place) {
             self.undo.push(Undo::Claims {
                 place,
@@ -346,11 +343,18 @@ impl<'n> Batch<'n> {
             });
             *changed = true;
             claims.count = claims.count.saturating_add(1);
-            if claims.count == PEER_KEY_PACKAGES_MAX {
-                let detail = format!(
-                    "{PEER_KEY_PACKAGES_MAX} key packages within a day: until then it gets the last-resort one"
+            if claims.count == KEY_PACKAGES_SHARE_MAX {
+                let mut detail = format!(
+                    "{KEY_PACKAGES_SHARE_MAX} key packages within a day: until then the last-resort one is handed out"
                 );
-                self.audit(Actor::Peer(peer.clone()), "keys.limited", device, detail);
+                let actor = match by {
+                    Claimer::Peer(peer) => Actor::Peer(peer.clone()),
+                    Claimer::Own(account) => {
+                        detail = format!("account {account} was given {detail}");
+                        Actor::System
+                    }
+                };
+                self.audit(actor, "keys.limited", device, detail);
             }
         }
     }
@@ -482,9 +486,9 @@ impl<'n> Batch<'n> {
                 relayed::put(&mut self.part, room, &origin, read, last)?;
             }
         }
-        for ((device, peer), (read, claims, changed)) in std::mem::take(&mut self.claims) {
+        for ((device, by), (read, claims, changed)) in std::mem::take(&mut self.claims) {
             if changed {
-                key_claims::put(&mut self.part, device, &peer, claims, read)?;
+                key_claims::put(&mut self.part, device, &by, claims, read)?;
             }
         }
         for ((purpose, whose), (read, used, changed)) in std::mem::take(&mut self.allowances) {

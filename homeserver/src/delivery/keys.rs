@@ -36,7 +36,7 @@ pub(super) async fn claim(
     check_sizes(known)?;
     submitter.evaluate(batch, [&address.server], &Input::Invite)?;
     if address.server == batch.node.server {
-        let claimant = Claimant::Own(submitter.device.device);
+        let claimant = Claimant::Own(submitter.device.account, submitter.device.device);
         let claimed = key_packages::claim(batch, claimant, &address.handle).await;
         let result = match settle(claimed)? {
             Ok((account, devices)) => {

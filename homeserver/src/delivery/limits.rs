@@ -15,11 +15,11 @@ pub const INBOX_HANDSHAKE_SHARE: u64 = 2;
 pub const INBOX_CONTROL_TTL_MS: u64 = 90 * 24 * 60 * 60 * 1000;
 /// How long a request for keys waits for a peer.
 pub const KEY_REQUEST_TTL_MS: u64 = 24 * 60 * 60 * 1000;
-/// Single-use key packages of one device that one peer is given within [`PEER_KEY_PACKAGES_MS`]; what it
-/// asks for beyond them is answered with the last-resort one.
-pub const PEER_KEY_PACKAGES_MAX: u32 = 25;
+/// Single-use key packages of one device that one peer, or one own account, is given within
+/// [`KEY_PACKAGES_SHARE_MS`]; what it asks for beyond them is answered with the last-resort one.
+pub const KEY_PACKAGES_SHARE_MAX: u32 = 25;
 /// How long they are counted.
-pub const PEER_KEY_PACKAGES_MS: u64 = 24 * 60 * 60 * 1000;
+pub const KEY_PACKAGES_SHARE_MS: u64 = 24 * 60 * 60 * 1000;
 /// How long a look-up waits for a peer, and its answer on the way back: whoever asked has long looked away.
 pub const LOOK_UP_TTL_MS: u64 = 60 * 60 * 1000;
 /// What one account may use up of the directory within [`LOOK_UPS_MS`]: a unit for each question, and one for

@@ -1,8 +1,8 @@
 //! Key packages: what others need to add a device to a room while it is away.
 //!
 //! Each single-use one is handed out once: whoever takes it deletes it in the same part. When none is
-//! left, or a peer has had its share of the device's, the last-resort one is handed out, again and again:
-//! a peer that asks and asks leaves the others theirs.
+//! left, or a peer or an own account has had its share of the device's, the last-resort one is handed out, again and again:
+//! whoever asks and asks leaves the others theirs.
 
 use bytes::Bytes;
 use federation_proto::ids::{AccountId, DeviceId, Handle, Member};
@@ -16,13 +16,14 @@ use crate::delivery::contacts;
 use crate::node::Node;
 use crate::policy::{self, Approach, Input, Rules};
 use crate::store::contacts::Outsider;
+use crate::store::key_claims::Claimer;
 use crate::store::{Part, StoreError, account, device, key_package};
 
 /// Who asks for keys.
 #[derive(Debug, Clone, Copy)]
 pub enum Claimant<'a> {
-    /// A device of this homeserver; its own key packages are left out.
-    Own(DeviceId),
+    /// A device of an account of this homeserver; its own key packages are left out.
+    Own(AccountId, DeviceId),
     /// A device of a peer: whose it is.
     Peer(Outsider<'a>),
 }
@@ -90,7 +91,7 @@ async fn take(
     let store = batch.node.store.clone();
     let mut claimed = Vec::new();
     for (device, record) in device::of_account(&store, account).await? {
-        if matches!(claimant, Claimant::Own(asking) if asking == device) {
+        if matches!(claimant, Claimant::Own(_, asking) if asking == device) {
             continue;
         }
         // Nobody could add it: its key packages end with its certificate.
@@ -100,9 +101,15 @@ async fn take(
         if claimed.len() == CLAIMED_DEVICES_MAX {
             break;
         }
-        let may = match claimant {
-            Claimant::Own(_) => true,
-            Claimant::Peer(outsider) => batch.may_claim(device, outsider.server).await?,
+        let by = match claimant {
+            // Nobody uses up anything but his own.
+            Claimant::Own(own, _) if own == account => None,
+            Claimant::Own(own, _) => Some(Claimer::Own(own)),
+            Claimant::Peer(outsider) => Some(Claimer::Peer(outsider.server.clone())),
+        };
+        let may = match &by {
+            Some(by) => batch.may_claim(device, by).await?,
+            None => true,
         };
         // Items before this one in the batch may have taken some already.
         let some = batch.taken_count().saturating_add(1).min(KEY_PACKAGES_MAX);
@@ -116,8 +123,8 @@ async fn take(
             Some((key, bytes)) => {
                 batch.take(key.clone());
                 key_package::consume(&mut batch.part, key);
-                if let Claimant::Peer(outsider) = claimant {
-                    batch.note_claim(device, outsider.server);
+                if let Some(by) = &by {
+                    batch.note_claim(device, by);
                 }
                 bytes
             }

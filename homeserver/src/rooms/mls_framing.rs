@@ -4,6 +4,8 @@
 //! which group, which epoch, what kind and what authenticated data; never what is inside.
 
 mod outside;
+#[cfg(test)]
+mod rfc9420;
 
 use federation_proto::ids::RoomId;
 use homeserver_api::attributes::MessageAttributes;

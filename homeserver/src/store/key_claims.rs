@@ -1,6 +1,6 @@
-//! `j`: how many single-use key packages of a device each peer has been given lately.
+//! `j`: how many single-use key packages of a device each peer, and each own account, has been given lately.
 
-use federation_proto::ids::{DeviceId, ServerName};
+use federation_proto::ids::{AccountId, DeviceId, ServerName};
 use serde::{Deserialize, Serialize};
 
 use super::record::{decode, encode, prefix_end};
@@ -12,7 +12,16 @@ const CLAIMS: u8 = b'j';
 /// Records read at a time.
 const PAGE: usize = 256;
 
-/// What a peer has been given of a device.
+/// Who is given key packages.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Claimer {
+    /// All people of a peer together.
+    Peer(ServerName),
+    /// An account of this homeserver.
+    Own(AccountId),
+}
+
+/// What somebody has been given of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct KeyClaims {
     /// When counting began, milliseconds since the Unix epoch.
@@ -21,13 +30,13 @@ pub struct KeyClaims {
     pub count: u32,
 }
 
-/// What `peer` has been given of `device`, and its stored bytes (for [`put`]).
+/// What somebody has been given of `device`, and its stored bytes (for [`put`]).
 pub async fn get(
     store: &Store,
     device: DeviceId,
-    peer: &ServerName,
+    by: &Claimer,
 ) -> Result<Option<(KeyClaims, Value)>, StoreError> {
-    match store.get(&key(device, peer)).await? {
+    match store.get(&key(device, by)).await? {
         Some(value) => Ok(Some((decode(FAMILY, VERSION, &value)?, value))),
         None => Ok(None),
     }
@@ -37,11 +46,11 @@ pub async fn get(
 pub fn put(
     part: &mut Part,
     device: DeviceId,
-    peer: &ServerName,
+    by: &Claimer,
     claims: KeyClaims,
     read: Option<Value>,
 ) -> Result<(), StoreError> {
-    let key = key(device, peer);
+    let key = key(device, by);
     part.require(Precondition::unchanged(key.clone(), read));
     part.put(key, encode(FAMILY, VERSION, &claims)?);
     Ok(())
@@ -74,8 +83,11 @@ fn prefix(device: DeviceId) -> Key {
     [&[CLAIMS][..], device.as_bytes()].concat().into()
 }
 
-fn key(device: DeviceId, peer: &ServerName) -> Key {
-    [prefix(device).as_ref(), peer.as_str().as_bytes()]
-        .concat()
-        .into()
+fn key(device: DeviceId, by: &Claimer) -> Key {
+    let of = match by {
+        Claimer::Peer(peer) => peer.as_str().as_bytes().to_vec(),
+        // No server's name begins with a zero.
+        Claimer::Own(account) => [&[0][..], account.as_bytes()].concat(),
+    };
+    [prefix(device).as_ref(), &of].concat().into()
 }

@@ -72,6 +72,7 @@ pub const EDGES: &[(&str, &[&str])] = &[
         "federation/inbound",
         &[
             "audit",
+            "clock",
             "delivery",
             "faults",
             "federation/paths",

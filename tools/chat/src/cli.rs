@@ -79,6 +79,8 @@ pub(crate) enum Command {
     Role(RoleOf),
     /// Show who takes part in a conversation, with which role and how many devices.
     Members(OneRoom),
+    /// Show the number to compare with others in a conversation, to be sure that all of you are in the same one.
+    Number(OneRoom),
     /// Give a conversation a name, or none.
     Rename(Rename),
     /// Continue a conversation in a new one that your own homeserver orders.

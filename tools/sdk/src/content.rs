@@ -1,7 +1,8 @@
 //! What is inside an application message, and how long it looks from outside.
 //!
 //! ```text
-//! version (1) · id (16) · sent ms (u64) · TTL (u32) · burn (u32) · label (u8) · kind (u8) ·
+//! version (1) · id (16) · sent ms (u64) · TTL (u32) · burn (u32) · label (u8) ·
+//! number (u64) · in epoch (u32) · recent<u8> of (u32) · older (u32) · kind (u8) ·
 //!   text (1): opaque<u16>
 //!   file (2): server<u8> · id (16) · name<u8> · bytes (u64) · key (32) · SHA-256 (32)
 //!   history (3): opaque<u16>, see [`crate::history`]
@@ -23,6 +24,8 @@ const VERSION: u8 = 1;
 const TEXT: u8 = 1;
 const FILE: u8 = 2;
 const HISTORY: u8 = 3;
+/// Messages of which each one tells when they expire.
+pub(crate) const RECENT_MAX: usize = 16;
 /// Longest text of a message.
 pub const TEXT_BYTES_MAX: usize = 48 * 1024;
 /// Longest name of a file.
@@ -32,7 +35,7 @@ const CONTENT_BYTES_MAX: usize = 60 * 1024;
 
 const _: () = assert!(TEXT_BYTES_MAX + 1024 < CONTENT_BYTES_MAX);
 // With what stands before it and Padmé's share, at most a sixteenth of such a length.
-const _: () = assert!((HISTORY_PART_BYTES_MAX + 64) / 16 * 17 <= CONTENT_BYTES_MAX);
+const _: () = assert!((HISTORY_PART_BYTES_MAX + 128) / 16 * 17 <= CONTENT_BYTES_MAX);
 const _: () = assert!(CONTENT_BYTES_MAX + 2048 <= 64 * 1024);
 
 /// An application message's content.
@@ -44,7 +47,31 @@ pub(crate) struct Content {
     pub(crate) ttl_seconds: u32,
     pub(crate) burn_seconds: u32,
     pub(crate) label: u8,
+    pub(crate) order: Order,
     pub(crate) part: Part,
+}
+
+/// Where a message stands among those that its device has sent to the room: what is missing shows by it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Order {
+    /// Which of the device's messages in the room it is, from 1; 0 before it is encrypted.
+    pub(crate) number: u64,
+    /// How many of those before it were encrypted in the same epoch.
+    pub(crate) in_epoch: u32,
+    /// Of those before it, the newest first: the second since the Unix epoch by which each has expired, 0 when it came
+    /// to nothing.
+    pub(crate) recent: Vec<u32>,
+    /// By when everything before these has expired; 0 when there is nothing.
+    pub(crate) older: u32,
+}
+
+impl Order {
+    /// Whether it can be any message's at all.
+    pub(crate) fn is_possible(&self) -> bool {
+        let before = self.number.saturating_sub(1);
+        let recent = u64::try_from(self.recent.len()).unwrap_or(u64::MAX);
+        self.number > 0 && u64::from(self.in_epoch) <= before && recent <= before
+    }
 }
 
 /// What a content carries.
@@ -102,6 +129,15 @@ impl Content {
         bytes.extend_from_slice(&self.ttl_seconds.to_be_bytes());
         bytes.extend_from_slice(&self.burn_seconds.to_be_bytes());
         bytes.push(self.label);
+        let order = &self.order;
+        bytes.extend_from_slice(&order.number.to_be_bytes());
+        bytes.extend_from_slice(&order.in_epoch.to_be_bytes());
+        let recent = order.recent.get(..RECENT_MAX).unwrap_or(&order.recent);
+        bytes.push(u8::try_from(recent.len()).map_err(|_| too_long())?);
+        for ends in recent {
+            bytes.extend_from_slice(&ends.to_be_bytes());
+        }
+        bytes.extend_from_slice(&order.older.to_be_bytes());
         match &self.part {
             Part::Text(text) => {
                 let length = u16::try_from(text.len()).map_err(|_| too_long())?;
@@ -164,6 +200,7 @@ impl Content {
             ttl_seconds: u32::from_be_bytes(reader.array()?),
             burn_seconds: u32::from_be_bytes(reader.array()?),
             label: u8::from_be_bytes(reader.array()?),
+            order: reader.order()?,
             part: reader.part()?,
         })
     }
@@ -208,6 +245,25 @@ impl<'a> Reader<'a> {
     pub(crate) fn short(&mut self) -> Result<&'a str, Error> {
         let [length] = self.array()?;
         self.text(usize::from(length))
+    }
+
+    fn order(&mut self) -> Result<Order, Error> {
+        let number = u64::from_be_bytes(self.array()?);
+        let in_epoch = u32::from_be_bytes(self.array()?);
+        let [count] = self.array()?;
+        if usize::from(count) > RECENT_MAX {
+            return Err(wrong("tells of too many messages before it"));
+        }
+        let recent = (0..count)
+            .map(|_| self.array().map(u32::from_be_bytes))
+            .collect::<Result<_, _>>()?;
+        let older = u32::from_be_bytes(self.array()?);
+        Ok(Order {
+            number,
+            in_epoch,
+            recent,
+            older,
+        })
     }
 
     fn part(&mut self) -> Result<Part, Error> {
@@ -296,6 +352,12 @@ mod tests {
             ttl_seconds: 3600,
             burn_seconds: 0,
             label: 0,
+            order: Order {
+                number: 3,
+                in_epoch: 1,
+                recent: vec![1_790_003_600, 0],
+                older: 0,
+            },
             part,
         }
     }
@@ -310,8 +372,8 @@ mod tests {
         };
         assert_eq!(length(0), Ok(256));
         assert_eq!(length(1), Ok(256));
-        assert_eq!(length(200), Ok(256));
-        assert_eq!(length(300), Ok(352));
+        assert_eq!(length(190), Ok(256));
+        assert_eq!(length(300), Ok(368));
         assert_eq!(length(1024), Ok(1088));
         assert!(length(TEXT_BYTES_MAX).unwrap() <= CONTENT_BYTES_MAX);
         let history = content(Part::History(vec![1; HISTORY_PART_BYTES_MAX]));
@@ -331,13 +393,17 @@ mod tests {
             "00000e10",
             "00000000",
             "03",
+            "0000000000000003",
+            "00000001",
+            "026ab1499000000000",
+            "00000000",
             "01",
             "0002",
             "6869",
         ]
         .concat();
         let bytes = text.encode().unwrap();
-        assert_eq!(hex::encode(&bytes[..39]), expected);
+        assert_eq!(hex::encode(&bytes[..64]), expected);
         assert_eq!(bytes.len(), 256);
         let file = content(Part::File(FileReference {
             server: "a.example".parse().unwrap(),
@@ -358,11 +424,11 @@ mod tests {
         ]
         .concat();
         let bytes = file.encode().unwrap();
-        assert_eq!(hex::encode(&bytes[34..34 + expected.len() / 2]), expected);
+        assert_eq!(hex::encode(&bytes[59..59 + expected.len() / 2]), expected);
         assert_eq!(Content::decode(&bytes).unwrap(), file);
         let history = content(Part::History(vec![5, 6]));
         let bytes = history.encode().unwrap();
-        assert_eq!(hex::encode(&bytes[34..40]), "0300020506".to_owned() + "00");
+        assert_eq!(hex::encode(&bytes[59..65]), "0300020506".to_owned() + "00");
         assert_eq!(Content::decode(&bytes).unwrap(), history);
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use homeserver_api::contacts::ContactChange;
-use homeserver_api::ids::{Address, DeviceId, RoomId, ServerName};
+use homeserver_api::ids::{Address, DeviceId, Member, RoomId, ServerName};
 use homeserver_api::refusal::Refusal;
 use tokio::sync::mpsc;
 
@@ -129,6 +129,36 @@ pub enum Event {
         room: RoomId,
         /// The message.
         message: MessageId,
+    },
+    /// Messages of a device are missing here, which has sent later ones: they were kept back or lost on their way, or could not be
+    /// read.
+    MessagesMissing {
+        /// The room.
+        room: RoomId,
+        /// Whose they are.
+        sender: Address,
+        /// The device that sent them.
+        device: Member,
+        /// How many.
+        count: u64,
+        /// Whether they have expired before they came: as after a long time without a connection.
+        expired: bool,
+    },
+    /// A message came after later ones of the same device.
+    OutOfOrder {
+        /// The room.
+        room: RoomId,
+        /// The message.
+        message: MessageId,
+        /// Whose it is.
+        sender: Address,
+    },
+    /// The room's hub has ordered two commits for one epoch: there are two rooms of this name, and this device is in one.
+    RoomForked {
+        /// The room.
+        room: RoomId,
+        /// The epoch that both commits end.
+        epoch: u64,
     },
     /// A delivery could not be read; it is put aside, and nothing else waits for it.
     Unreadable {

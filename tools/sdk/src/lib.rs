@@ -29,7 +29,7 @@ mod store;
 mod testing;
 mod tls;
 
-pub use crate::core::{DetachedRoom, PastRoom, SafetyNumber};
+pub use crate::core::{DetachedRoom, PastRoom, RoomNumber, SafetyNumber};
 pub use backup::{BackupOf, RecoveryCode};
 pub use client::{Backup, Client, Enrolment, HistorySent, Restored, Waiting, read_backup};
 pub use clock::{Clock, SystemClock};

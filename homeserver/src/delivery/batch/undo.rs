@@ -11,7 +11,7 @@ use crate::store::Key;
 use crate::store::allowance::{Purpose, Used, Whose};
 use crate::store::contacts::Contacts;
 use crate::store::group_info::GroupInfoRecord;
-use crate::store::key_claims::KeyClaims;
+use crate::store::key_claims::{Claimer, KeyClaims};
 use crate::store::relayed;
 use crate::store::room::RoomRecord;
 
@@ -28,7 +28,7 @@ pub(super) enum Undo {
         last: Option<relayed::Last>,
     },
     Claims {
-        place: (DeviceId, ServerName),
+        place: (DeviceId, Claimer),
         claims: KeyClaims,
         changed: bool,
     },
@@ -173,13 +173,14 @@ mod tests {
         let item = || Item::new(Class::Message, Some(peer.clone()), 10);
         batch.fill(DEVICE).await.unwrap();
         batch.relayed(ROOM, &peer).await.unwrap();
-        assert!(batch.may_claim(DEVICE, &peer).await.unwrap());
+        let by = Claimer::Peer(peer.clone());
+        assert!(batch.may_claim(DEVICE, &by).await.unwrap());
         let allows = batch.allows(Purpose::LookUp, &whose, 9, DAY_MS).await;
         allows.unwrap().unwrap();
         let change = |batch: &mut Batch<'_>, n: u8| {
             batch.note_filled(DEVICE, item(), 10, 1);
             batch.set_relayed(ROOM, &peer, last(u64::from(n)));
-            batch.note_claim(DEVICE, &peer);
+            batch.note_claim(DEVICE, &by);
             batch.use_up(Purpose::LookUp, &whose, 1, 9);
             assert!(batch.take(key(n)));
         };
@@ -196,7 +197,7 @@ mod tests {
         let (all, brought) = fill.of(Class::Message, Some(&peer));
         assert_eq!((all.items, brought.items), (1, 1));
         assert_eq!(batch.relayed(ROOM, &peer).await.unwrap(), Some(last(1)));
-        let claims = batch.claims[&(DEVICE, peer.clone())].1;
+        let claims = batch.claims[&(DEVICE, by.clone())].1;
         assert_eq!(claims.count, 1);
         let place = (Purpose::LookUp, whose.clone());
         assert_eq!(batch.allowances[&place].1.units, 1);

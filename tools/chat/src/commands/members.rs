@@ -1,4 +1,4 @@
-//! `chat add`, `chat remove`, `chat role`, `chat members`, `chat rename`, `chat successor` and `chat leave`.
+//! `chat add`, `chat remove`, `chat role`, `chat members`, `chat number`, `chat rename`, `chat successor` and `chat leave`.
 
 use entente_sdk::Event;
 use serde_json::json;
@@ -79,6 +79,35 @@ pub(super) async fn list(common: &Common, arguments: &OneRoom, output: &Output) 
             };
             let of = if devices == 1 { "device" } else { "devices" };
             output.line(&format!("{address}{role}{acts}  {devices} {of}"))?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Words or groups of a number in a line.
+const IN_A_LINE: usize = 6;
+
+pub(super) async fn number(common: &Common, arguments: &OneRoom, output: &Output) -> Result {
+    with_session(common, output, async |client| {
+        let room = place::require(client, &arguments.room).await?;
+        let number = client.room_number(room).await?;
+        output.object(&json!({
+            "type": "room-number",
+            "room": room,
+            "epoch": number.epoch,
+            "digits": number.digits,
+            "words": number.words,
+        }))?;
+        output.line(&format!(
+            "Compare this with others in the conversation by another way, such as the telephone, while both of you are \
+             connected. It is of state {}: whoever is in the same state of the conversation must see the same; if it \
+             differs, you are not in the same conversation.",
+            number.epoch
+        ))?;
+        let groups: Vec<&str> = number.digits.split(' ').collect();
+        for line in groups.chunks(IN_A_LINE).chain(number.words.chunks(IN_A_LINE)) {
+            output.line(&format!("  {}", line.join(" ")))?;
         }
         Ok(())
     })

@@ -58,6 +58,7 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result {
         Command::Add(arguments) => members::add(common, &arguments, output).await,
         Command::Remove(arguments) => members::remove(common, &arguments, output).await,
         Command::Role(arguments) => members::role(common, &arguments, output).await,
+        Command::Number(arguments) => members::number(common, &arguments, output).await,
         Command::Members(arguments) => members::list(common, &arguments, output).await,
         Command::Rename(arguments) => members::rename(common, &arguments, output).await,
         Command::Successor(arguments) => members::succeed(common, &arguments, output).await,
@@ -86,7 +87,7 @@ pub(crate) fn reader(client: &Client, output: &Output) -> Reader {
 }
 
 /// Runs `work` with an open session, and ends the session in order whatever came of it. What the session told of
-/// people's devices is said at the end: no other command may ever say it again.
+/// people's devices and of what is missing is said at the end: no other command may ever say it again.
 async fn with_session<T>(
     common: &Common,
     output: &Output,
@@ -98,7 +99,11 @@ async fn with_session<T>(
     let mut collect = |event: Event| {
         if matches!(
             event,
-            Event::DevicesChanged { .. } | Event::DevicesRefused { .. } | Event::Held { .. }
+            Event::DevicesChanged { .. }
+                | Event::DevicesRefused { .. }
+                | Event::Held { .. }
+                | Event::MessagesMissing { .. }
+                | Event::RoomForked { .. }
         ) {
             warnings.extend(show::event::news(&event, output.clock));
         }

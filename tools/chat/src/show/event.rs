@@ -64,6 +64,30 @@ pub(crate) fn object(event: &Event) -> Value {
         Event::Unreadable { room, reason } => {
             json!({"type": "unreadable", "room": room, "reason": reason})
         }
+        Event::MessagesMissing {
+            room,
+            sender,
+            device,
+            count,
+            expired,
+        } => json!({
+            "type": "messages-missing",
+            "room": room,
+            "sender": sender,
+            "device": device,
+            "count": count,
+            "expired": expired,
+        }),
+        Event::OutOfOrder {
+            room,
+            message,
+            sender,
+        } => {
+            json!({"type": "out-of-order", "room": room, "message": message, "sender": sender})
+        }
+        Event::RoomForked { room, epoch } => {
+            json!({"type": "room-forked", "room": room, "epoch": epoch})
+        }
         Event::RoomOutOfStep { room, reason, by } => {
             json!({"type": "room-out-of-step", "room": room, "reason": reason, "by": by})
         }
@@ -175,6 +199,19 @@ pub(crate) fn news(event: &Event, clock: LocalClock) -> Option<String> {
         Event::Unreadable { reason, .. } => Some(format!(
             "A message could not be read and was put aside: {}.",
             safe::one_line(reason)
+        )),
+        Event::MessagesMissing {
+            sender,
+            count,
+            expired,
+            ..
+        } => Some(missing(sender, *count, *expired)),
+        Event::OutOfOrder { sender, .. } => Some(format!(
+            "The last message of {sender} came after later ones of the same device."
+        )),
+        Event::RoomForked { room, .. } => Some(format!(
+            "There are two conversations of this name: the homeserver that orders it shows one to some of you and another one to the \
+             others. Compare with each other, by another way: chat number {room}"
         )),
         Event::RoomRenamed { name, .. } if name.is_empty() => {
             Some("The conversation has no name any more.".to_owned())
@@ -288,6 +325,22 @@ fn devices(
     told
 }
 
+/// Messages that did not come, though later ones did.
+fn missing(sender: &Address, count: u64, expired: bool) -> String {
+    let (what, is, has) = match count {
+        1 => ("A message".to_owned(), "is", "has"),
+        count => (format!("{count} messages"), "are", "have"),
+    };
+    if expired {
+        let they = if count == 1 { "it" } else { "they" };
+        format!("{what} of {sender} {has} expired before {they} could be shown here.")
+    } else {
+        format!(
+            "{what} of {sender} {is} missing here, though later ones came: kept back or lost on the way. Ask {sender} by another way."
+        )
+    }
+}
+
 /// A time of which messages may be missing.
 pub(crate) fn gap(from_ms: u64, until_ms: u64, clock: LocalClock) -> String {
     format!(
@@ -383,6 +436,46 @@ mod tests {
         let told = news(&broken, LocalClock::utc()).unwrap();
         assert!(told.contains("made by mallory@b.example"), "{told}");
         assert_eq!(object(&broken)["by"], "mallory@b.example");
+    }
+
+    /// Goal: who misses messages is told whose and how many, and what has only expired is told apart; whoever is in a forked room reads
+    /// what to type. Method: the news and the objects of each.
+    #[test]
+    fn news_of_what_is_missing() {
+        let room = entente_sdk::ids::RoomId::from_bytes([1; 16]);
+        let missing = |count, expired| Event::MessagesMissing {
+            room,
+            sender: "bob@b.example".parse().unwrap(),
+            device: entente_sdk::ids::Member {
+                server: "b.example".parse().unwrap(),
+                account: entente_sdk::ids::AccountId::from_bytes([1; 16]),
+                device: entente_sdk::ids::DeviceId::from_bytes([2; 16]),
+            },
+            count,
+            expired,
+        };
+        let told = |event: &Event| news(event, LocalClock::utc()).unwrap();
+        let one = told(&missing(1, false));
+        assert!(
+            one.starts_with("A message of bob@b.example is missing"),
+            "{one}"
+        );
+        let over = told(&missing(3, true));
+        assert_eq!(
+            over,
+            "3 messages of bob@b.example have expired before they could be shown here."
+        );
+        assert_eq!(object(&missing(3, true))["count"], 3);
+        let forked = Event::RoomForked { room, epoch: 4 };
+        assert!(told(&forked).contains(&format!("chat number {room}")));
+        assert_eq!(object(&forked)["epoch"], 4);
+        let late = Event::OutOfOrder {
+            room,
+            message: entente_sdk::MessageId::from_bytes([3; 16]),
+            sender: "bob@b.example".parse().unwrap(),
+        };
+        assert!(told(&late).contains("after later ones"));
+        assert_eq!(object(&late)["type"], "out-of-order");
     }
 
     /// Goal: whoever is asked reads what to type, and words of the other side can't break out of their line; by the

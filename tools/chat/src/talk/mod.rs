@@ -287,6 +287,10 @@ impl Talk<'_> {
             | Event::RoomOutOfStep { room, .. }
             | Event::RoomResynced { room, .. }
             | Event::Unreadable { room, .. }
+            | Event::MessagesMissing { room, .. }
+            | Event::OutOfOrder { room, .. }
+            | Event::RoomForked { room, .. }
+            | Event::Held { room, .. }
                 if self.rooms.contains(room) =>
             {
                 if let Some(news) = event::news(event, self.output.clock) {
@@ -296,7 +300,7 @@ impl Talk<'_> {
             Event::RoomJoined { .. } if self.find_rooms().await? => {
                 self.faint("You have both begun a conversation: what you send now goes into one of the two.")?;
             }
-            Event::Contact { .. } => {
+            Event::Contact { .. } | Event::DevicesChanged { .. } | Event::DevicesRefused { .. } => {
                 if let Some(news) = event::news(event, self.output.clock) {
                     self.faint(&news)?;
                 }

@@ -4,6 +4,7 @@ use homeserver_api::ids::{Address, RoomId};
 use room_rules::settings::Role;
 
 use super::Client;
+use crate::core::RoomNumber;
 use crate::error::Error;
 
 impl Client {
@@ -79,6 +80,14 @@ impl Client {
             .run_operation(move |core| core.leave_room(room))
             .await
             .map(|_| ())
+    }
+
+    /// The number of a room's present epoch: members who read the same one to each other are in the same room.
+    ///
+    /// # Errors
+    /// When this device is not in the room.
+    pub async fn room_number(&self, room: RoomId) -> Result<RoomNumber, Error> {
+        self.shared.run(move |core| core.room_number(room)).await
     }
 
     /// Removes all devices of accounts from a room; resolves when its hub has ordered it.

@@ -8,7 +8,8 @@ use homeserver_api::ids::RoomId;
 
 use super::Core;
 use super::messages::encrypt;
-use super::receive::decrypt;
+use super::opening::decrypt;
+use super::records::SentRecord;
 use crate::content::{Content, Part};
 use crate::error::Error;
 use crate::message::SendOptions;
@@ -18,6 +19,9 @@ use crate::mls::Group;
 pub struct DetachedRoom {
     room: RoomId,
     group: Group,
+    /// What was sent, and how much of that in this epoch.
+    sent: SentRecord,
+    in_epoch: u32,
     /// What every text is put in.
     content: Content,
 }
@@ -37,8 +41,14 @@ impl Core {
     ) -> Result<DetachedRoom, Error> {
         self.open_room(room)?;
         let content = self.content(Part::Text(String::new()), options, self.bounds(room)?)?;
+        let mut sent = self.room(room)?.sent.clone();
+        let in_epoch = self.room(room)?.sent_in_epoch;
+        // Nothing of it is told to whoever goes on reading: it is one's own other end.
+        sent.recent.clear();
         Ok(DetachedRoom {
             room,
+            sent,
+            in_epoch,
             group: self.take_group(room)?,
             content,
         })
@@ -59,9 +69,11 @@ impl DetachedRoom {
     pub fn encrypt(&mut self, text: &str) -> Result<Bytes, Error> {
         let content = Content {
             part: Part::Text(text.to_owned()),
+            order: self.sent.next(self.in_epoch, u32::MAX),
             ..self.content.clone()
         };
-        encrypt(&mut self.group, &content.encode()?, &content)
+        self.in_epoch = self.in_epoch.saturating_add(1);
+        encrypt(&mut self.group, &content)
     }
 
     /// Decrypts an MLS PrivateMessage that holds text; each only once.

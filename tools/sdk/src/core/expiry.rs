@@ -21,12 +21,14 @@ impl Core {
             .chain(self.resync_at.values().copied())
             .chain(self.take_up_at.values().copied())
             .chain(self.renew_at.values().copied())
+            .chain(self.missing_at.values().copied())
             .min()
     }
 
     /// Deletes what is due, and tries again what was put off until now.
     pub(crate) fn do_due(&mut self) -> Result<(), Error> {
         self.delete_due()?;
+        self.tell_missing_due()?;
         self.retry_refreshes()?;
         self.take_up_due()?;
         self.renew_consents_due()?;

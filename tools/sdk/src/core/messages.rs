@@ -10,7 +10,7 @@ use room_rules::consents::Bounds;
 
 use super::Core;
 use super::records::{MessageContent, MessageMeta, Place, ProgressRecord, Purpose, Standing};
-use crate::content::{Content, FileReference, Part, TEXT_BYTES_MAX};
+use crate::content::{Content, FileReference, Order, Part, TEXT_BYTES_MAX};
 use crate::error::Error;
 use crate::event::Event;
 use crate::message::{Body, Message, MessageId, SendOptions};
@@ -63,6 +63,7 @@ impl Core {
                 expires_ms: None,
                 burns_ms: None,
                 counter: None,
+                order: None,
                 attempts: 0,
             },
         )?;
@@ -112,6 +113,8 @@ impl Core {
             ttl_seconds,
             burn_seconds,
             label: options.label,
+            // It has its place when it is encrypted.
+            order: Order::default(),
             part,
         })
     }
@@ -154,9 +157,6 @@ impl Core {
             }
             self.store.delete(Family::Queue, room.as_bytes(), number);
             self.encrypt_and_enqueue(Place { room, number })?;
-            let mut record = record;
-            record.sent_in_epoch += 1;
-            self.put_room(record)?;
         }
         Ok(())
     }
@@ -167,7 +167,7 @@ impl Core {
             // Deleted while it waited.
             return Ok(());
         };
-        let content = Content::decode(&stored.content)?;
+        let mut content = Content::decode(&stored.content)?;
         // The room may have become stricter since it was written.
         let (ttl, burn) = (content.ttl_seconds, content.burn_seconds);
         if let Err(error) = self.bounds(place.room)?.check(ttl, burn, content.label) {
@@ -175,7 +175,9 @@ impl Core {
             let progress = ProgressRecord::Refused(refusal);
             return self.answer_message(place.room, place.number, progress);
         }
-        let message = self.encrypt(place.room, &stored.content, &content)?;
+        content.order = self.next_order(place.room, content.ttl_seconds)?;
+        meta.order = Some(content.order.number);
+        let message = encrypt(self.group_mut(place.room)?, &content)?;
         let counter = self.enqueue(
             SubmissionBody::Message {
                 room: place.room,
@@ -194,10 +196,6 @@ impl Core {
         self.put_meta(place, &meta)
     }
 
-    fn encrypt(&mut self, room: RoomId, bytes: &[u8], content: &Content) -> Result<Bytes, Error> {
-        encrypt(self.group_mut(room)?, bytes, content)
-    }
-
     /// Encrypts again what was refused because its epoch is over; whether it was done.
     pub(super) fn encrypt_again(&mut self, place: Place) -> Result<bool, Error> {
         let Some(meta) = self.meta(place)? else {
@@ -209,6 +207,7 @@ impl Core {
         if meta.attempts >= ATTEMPTS_MAX || !open {
             return Ok(false);
         }
+        self.came_to_nothing(place.room, meta.order)?;
         self.store
             .put(Family::Queue, place.room.as_bytes(), place.number, &meta.id)?;
         self.send_or_take_up(place.room)?;
@@ -226,6 +225,12 @@ impl Core {
         let Some(mut meta) = self.meta(place)? else {
             return Ok(());
         };
+        if matches!(
+            progress,
+            ProgressRecord::Refused(_) | ProgressRecord::Returned(..)
+        ) {
+            self.came_to_nothing(room, meta.order)?;
+        }
         let lifetime_ms = u64::from(meta.ttl_seconds).saturating_mul(1000);
         match &progress {
             ProgressRecord::Refused(refusal) => {
@@ -415,11 +420,11 @@ impl Core {
     }
 }
 
-/// Encrypts a content that is encoded already.
-pub(super) fn encrypt(group: &mut Group, bytes: &[u8], content: &Content) -> Result<Bytes, Error> {
+/// Encrypts a content, which has its place.
+pub(super) fn encrypt(group: &mut Group, content: &Content) -> Result<Bytes, Error> {
     let attributes = content.attributes().encode().to_vec();
     let message = group
-        .encrypt_application_message(bytes, attributes)
+        .encrypt_application_message(&content.encode()?, attributes)
         .and_then(|message| message.to_bytes())
         .map_err(mls::error)?;
     if message.len() > MESSAGE_BYTES_MAX {

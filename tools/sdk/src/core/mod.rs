@@ -12,11 +12,13 @@ mod consents;
 mod detached;
 mod devices;
 mod expiry;
+mod forks;
 mod history;
 mod keys;
 mod leaving;
 mod look_ups;
 mod messages;
+mod opening;
 mod operations;
 mod plan;
 mod receive;
@@ -25,6 +27,7 @@ mod reports;
 mod results;
 mod resync;
 mod rooms;
+mod sequence;
 mod successors;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -42,6 +45,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 pub use detached::DetachedRoom;
 pub use devices::safety::SafetyNumber;
 pub(crate) use devices::safety::{device_code, read_code};
+pub use forks::RoomNumber;
 pub use history::PastRoom;
 pub(crate) use history::{Bounds as HistoryBounds, Taken};
 pub(crate) use records::Identity;
@@ -126,6 +130,8 @@ pub(crate) struct Core {
     history: history::Histories,
     /// Rooms in which removals wait, and when it is this device's turn to take them up.
     take_up_at: BTreeMap<RoomId, u64>,
+    /// Devices of rooms of whose messages some are missing, and when that is told.
+    missing_at: BTreeMap<u64, u64>,
     /// Rooms to which the own organisation's consent is to be renewed, and when.
     renew_at: BTreeMap<RoomId, u64>,
     effects: Effects,
@@ -197,6 +203,7 @@ impl Core {
             resync_at: BTreeMap::new(),
             take_up_at: BTreeMap::new(),
             renew_at: BTreeMap::new(),
+            missing_at: BTreeMap::new(),
             known: devices::Known::default(),
             history: history::Histories::default(),
             effects: Effects::default(),
@@ -247,6 +254,7 @@ impl Core {
         self.groups.clear();
         self.known = devices::Known::load(&self.store)?;
         self.history = history::Histories::load(&self.store)?;
+        self.load_missing()?;
         let identity: Option<Identity> = self.store.get(Family::Identity, b"", 0)?;
         if let Some(identity) = identity.filter(|found| found.chain != self.identity.chain) {
             let now = self.clock.now_ms();

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use homeserver_api::Digest;
-use homeserver_api::attributes::MessageAttributes;
 use homeserver_api::ids::{Address, RoomId, ServerName};
 use homeserver_api::refusal::{Refusal, RefusalCode};
 use homeserver_api::session::{Delivery, DeliveryBody};
@@ -13,6 +12,7 @@ use mls_rs::{MlsMessage, MlsMessageDescription};
 use super::Core;
 use super::consents::policy_of;
 use super::leaving::who_left;
+use super::opening::{decrypt, epoch_of};
 use super::records::{
     MessageContent, MessageMeta, Place, PolicyRecord, ProgressRecord, RoomRecord, Standing,
 };
@@ -191,6 +191,7 @@ impl Core {
         let epoch = epoch_of(bytes).unwrap_or_default();
         let bounds = self.room(room)?.policy.bounds_in(epoch);
         bounds.check(content.ttl_seconds, content.burn_seconds, content.label)?;
+        let is_late = self.note_order(room, &leaf, &content.order)?;
         if let Part::History(part) = &content.part {
             return self.take_history(room, &leaf, part);
         }
@@ -217,6 +218,14 @@ impl Core {
             .min(times.accepted_ms.saturating_add(lifetime_ms))
             .min(now.saturating_add(lifetime_ms));
         if expires_ms <= now {
+            // That a server says so is no reason to say nothing.
+            self.effects.events.push(Event::MessagesMissing {
+                room,
+                sender: leaf.device.address,
+                device: leaf.device.member,
+                count: 1,
+                expired: true,
+            });
             return Ok(());
         }
         let number = self.state.last_number + 1;
@@ -244,11 +253,20 @@ impl Core {
                 expires_ms: Some(expires_ms),
                 burns_ms: None,
                 counter: None,
+                order: None,
                 attempts: 0,
             },
         )?;
         if let Some(message) = self.read_message(place)? {
+            let (id, sender) = (message.id, message.sender.clone());
             self.effects.events.push(Event::Message(message));
+            if is_late {
+                self.effects.events.push(Event::OutOfOrder {
+                    room,
+                    message: id,
+                    sender,
+                });
+            }
         }
         Ok(())
     }
@@ -265,6 +283,7 @@ impl Core {
         bytes: &[u8],
         accepted_ms: u64,
     ) -> Result<(), Error> {
+        self.check_ordered(room, epoch, bytes)?;
         match &self.room(room)?.standing {
             Standing::Joined | Standing::Creating => {}
             Standing::Resyncing(_) => {
@@ -287,7 +306,10 @@ impl Core {
         let by = author(self.group(room)?, &message);
         let before = self.admit_members(room, accepted_ms)?;
         match self.apply_commit(room, message, accepted_ms) {
-            Ok(applied) => self.commit_applied(room, epoch, &before, &applied),
+            Ok(applied) => {
+                self.note_ordered(room, epoch, bytes)?;
+                self.commit_applied(room, epoch, &before, &applied)
+            }
             Err(error) if error.wants_roots() && !self.roots_are_fresh => Err(error),
             Err(error @ Error::Store(_)) => Err(error),
             // Nobody's way back in, and no reason to leave this epoch: a hub that has ordered it nevertheless
@@ -400,16 +422,20 @@ impl Core {
                 self.state.last_room
             }
         };
-        let resyncs = known.map(|record| record.resyncs).unwrap_or_default();
+        let (resyncs, sent) = known
+            .map(|record| (record.resyncs, record.sent))
+            .unwrap_or_default();
         self.put_room(RoomRecord {
             number,
             room,
             hub,
             standing: Standing::Joined,
             sent_in_epoch: 0,
+            sent,
             ended_epoch: ended,
             epoch_began_ms: self.now_ms(),
-            readable_from: 0,
+            // What was encrypted before is for those who were here.
+            readable_from: group.current_epoch(),
             gap: None,
             resyncs,
             name: settings(&group)?.name,
@@ -420,6 +446,8 @@ impl Core {
         if out_of_step {
             // A member was quicker to add this device again.
             self.delete_group(room)?;
+            self.end_sequences(room)?;
+            self.forget_ordered(room)?;
         }
         self.set_group(room, group, true);
         self.effects.events.push(Event::RoomJoined { room });
@@ -471,46 +499,6 @@ impl Core {
         }
         let progress = ProgressRecord::Returned(server, refusal);
         self.answer_message(place.room, place.number, progress)
-    }
-}
-
-/// Decrypts an application message of a room, and says which leaf sent it.
-pub(super) fn decrypt(
-    group: &mut Group,
-    room: RoomId,
-    bytes: &[u8],
-) -> Result<(Content, Leaf), Error> {
-    let message = mls::parse(bytes)?;
-    match message.description() {
-        MlsMessageDescription::PrivateProtocolMessage {
-            group_id,
-            content_type: ContentType::Application,
-            ..
-        } if group_id == room.as_bytes() => {}
-        _ => return Err(Error::Mls("it is no message of this room".to_owned())),
-    }
-    let received = group
-        .process_incoming_message(message)
-        .map_err(mls::error)?;
-    let ReceivedMessage::ApplicationMessage(received) = received else {
-        return Err(Error::Mls("it is no application message".to_owned()));
-    };
-    let attributes = MessageAttributes::decode(&received.authenticated_data)
-        .map_err(|error| Error::Mls(error.to_string()))?;
-    let content = Content::decode(received.data())?;
-    if attributes != content.attributes() {
-        return Err(Error::Mls(
-            "what it says to the servers is not what its content says".to_owned(),
-        ));
-    }
-    Ok((content, leaf_at(group, received.sender_index)?))
-}
-
-/// The epoch that an application message was encrypted in.
-fn epoch_of(bytes: &[u8]) -> Option<u64> {
-    match mls::parse(bytes).ok()?.description() {
-        MlsMessageDescription::PrivateProtocolMessage { epoch_id, .. } => Some(epoch_id),
-        _ => None,
     }
 }
 

@@ -105,11 +105,13 @@ pub(crate) struct RoomRecord {
     pub(crate) standing: Standing,
     /// Messages that this device has encrypted in the present epoch.
     pub(crate) sent_in_epoch: u32,
+    /// What this device has sent there.
+    pub(crate) sent: SentRecord,
     /// The last epoch that this device was in when the room ended for it.
     pub(crate) ended_epoch: Option<u64>,
     /// When the present epoch began here, milliseconds since the Unix epoch.
     pub(crate) epoch_began_ms: u64,
-    /// The first epoch that this device can read, since it last came back into the room.
+    /// The first epoch that this device can read, since it last came into the room.
     pub(crate) readable_from: u64,
     /// When it was out of the room's step the last time.
     pub(crate) gap: Option<Gap>,
@@ -123,6 +125,55 @@ pub(crate) struct RoomRecord {
     pub(crate) take_up_at_ms: Option<u64>,
     /// What the organisations in it let it do.
     pub(crate) policy: PolicyRecord,
+}
+
+/// What this device has sent to a room, for whoever reads it to see what is missing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SentRecord {
+    /// The number of the last message that it has encrypted there.
+    pub(crate) number: u64,
+    /// By when the last ones have expired, in seconds since the Unix epoch, the newest first; 0 for one that came to nothing.
+    pub(crate) recent: Vec<u32>,
+    /// By when all before those have.
+    pub(crate) older: u32,
+}
+
+/// How far the messages of a device in a room have come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SequenceRecord {
+    pub(crate) device: Member,
+    /// The room's `readable_from` at the time: with another one it says nothing.
+    pub(crate) since_epoch: u64,
+    /// The highest number that came.
+    pub(crate) highest: u64,
+}
+
+/// Messages of a device in a room that are missing here, and of which nothing was told yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MissingRecord {
+    pub(crate) room: RoomId,
+    pub(crate) address: Address,
+    pub(crate) device: Member,
+    pub(crate) ranges: Vec<MissingRange>,
+}
+
+/// Messages in a row that are missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MissingRange {
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+    /// By when all of them have expired, in seconds since the Unix epoch; 0: unknown.
+    pub(crate) ends: u32,
+    /// When one of the device's that comes after them came, milliseconds since the Unix epoch.
+    pub(crate) noticed_ms: u64,
+}
+
+/// Which commit ended an epoch here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OrderedRecord {
+    pub(crate) sha256: Digest,
+    /// Whether another one for the same epoch came, and was told.
+    pub(crate) forked: bool,
 }
 
 /// What follows from the consents in a room's group, so that nobody has to read them for each message.
@@ -193,6 +244,8 @@ pub(crate) struct MessageMeta {
     pub(crate) burns_ms: Option<u64>,
     /// The submission that carries it now.
     pub(crate) counter: Option<u64>,
+    /// Which of this device's messages in the room it is now.
+    pub(crate) order: Option<u64>,
     /// How often it was encrypted.
     pub(crate) attempts: u32,
 }
@@ -360,6 +413,9 @@ pub(crate) fn read_any(bytes: &[u8]) {
     survives_writing::<Operation>(bytes);
     survives_writing::<MessageId>(bytes);
     survives_writing::<crate::certificate::AnchorSet>(bytes);
+    survives_writing::<SequenceRecord>(bytes);
+    survives_writing::<MissingRecord>(bytes);
+    survives_writing::<OrderedRecord>(bytes);
     super::devices::read_any(bytes);
     super::history::read_any(bytes);
     crate::mls::read_any(bytes);

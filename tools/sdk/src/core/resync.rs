@@ -288,6 +288,8 @@ impl Core {
         record.sent_in_epoch = 0;
         record.epoch_began_ms = self.now_ms();
         record.readable_from = readable_from;
+        self.end_sequences(room)?;
+        self.note_ordered(room, epoch, bytes)?;
         // What the hub has ordered for the epoch that begins comes after this.
         record.removals.clear();
         record.take_up_at_ms = None;

@@ -7,7 +7,7 @@ use homeserver_api::refusal::{Refusal, RefusalCode};
 use room_rules::settings::{Context, RoomSettings, account, successor};
 
 use super::consents::policy_of;
-use super::records::{PolicyRecord, ProgressRecord, RoomRecord, Standing};
+use super::records::{PolicyRecord, ProgressRecord, RoomRecord, SentRecord, Standing};
 use super::{CachedGroup, Core};
 use crate::certificate::{self, CertificateHash, DeviceCertificate};
 use crate::error::Error;
@@ -123,6 +123,7 @@ impl Core {
             hub: self.identity.member.server.clone(),
             standing: Standing::Creating,
             sent_in_epoch: 0,
+            sent: SentRecord::default(),
             ended_epoch: None,
             epoch_began_ms: now,
             readable_from: 0,
@@ -231,6 +232,8 @@ impl Core {
             },
         );
         let epoch = self.group(room).ok().map(|group| group.current_epoch());
+        self.end_sequences(room)?;
+        self.forget_ordered(room)?;
         let mut record = self.room(room)?.clone();
         record.standing = standing;
         record.removals.clear();

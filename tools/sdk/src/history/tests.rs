@@ -1,4 +1,5 @@
 use super::*;
+use crate::content::Order;
 use crate::message::MessageId;
 
 pub(crate) fn message(text: &str, label: u8, sha256: Option<Digest>) -> PastMessage {
@@ -20,6 +21,12 @@ pub(crate) fn message(text: &str, label: u8, sha256: Option<Digest>) -> PastMess
             ttl_seconds: 6,
             burn_seconds: 7,
             label,
+            order: Order {
+                number: 9,
+                in_epoch: 2,
+                recent: vec![8],
+                older: 7,
+            },
             part: Part::Text(text.to_owned()),
         },
     }
@@ -68,13 +75,19 @@ fn known_bytes() {
         "0000000000000002",
         "0000000000000003",
         "00",
-        "0027",
+        // Its order stays in it: a number, one in the epoch before, when that one and the older ones end.
+        "003c",
         "01",
         &"04".repeat(16),
         "0000000000000005",
         "00000006",
         "00000007",
         "00",
+        "0000000000000009",
+        "00000002",
+        "01",
+        "00000008",
+        "00000007",
         "01",
         "0002",
         "6869",

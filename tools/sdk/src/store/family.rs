@@ -50,6 +50,12 @@ pub(crate) enum Family {
     PastRoom,
     /// A message that burnt here and would not have expired yet.
     Burnt,
+    /// How far the messages of a device in a room have come.
+    Sequence,
+    /// Messages of a device in a room that are missing here.
+    Missing,
+    /// Which commit began an epoch.
+    Ordered,
 }
 
 impl Family {
@@ -77,6 +83,9 @@ impl Family {
             Self::Imported => 20,
             Self::PastRoom => 21,
             Self::Burnt => 22,
+            Self::Sequence => 23,
+            Self::Missing => 24,
+            Self::Ordered => 25,
         }
     }
 

@@ -22,6 +22,8 @@ pub(crate) struct Log {
     issuing_key: Vec<u8>,
     pub(crate) leaves: Vec<Digest>,
     pub(crate) statements: Vec<DeviceStatement>,
+    /// Statements that are shown though they do not fit.
+    unchecked: Vec<DeviceStatement>,
     pub(crate) accounts: BTreeMap<AccountId, DeviceChain>,
     pub(crate) at_ms: u64,
     /// Devices that can approve others.
@@ -37,6 +39,7 @@ impl Log {
             issuing_key,
             leaves: Vec::new(),
             statements: Vec::new(),
+            unchecked: Vec::new(),
             accounts: BTreeMap::new(),
             at_ms,
             signers: BTreeMap::new(),
@@ -65,6 +68,13 @@ impl Log {
         self.statements.push(statement);
         self.leaves.push(chain.last_hash());
         self.accounts.insert(chain.account(), chain);
+    }
+
+    /// Writes a statement whether it fits or not, and stands by it.
+    pub(crate) fn write_unchecked(&mut self, statement: DeviceStatement) {
+        self.leaves.push(statement.hash().unwrap());
+        self.unchecked.push(statement.clone());
+        self.statements.push(statement);
     }
 
     /// A device comes: the account's first one, approved by one that can, or by a reset. Of one that is certified again
@@ -124,13 +134,20 @@ impl Log {
     pub(crate) fn history(&self, account: AccountId, known: &[u64]) -> DeviceHistory {
         let tree = Tree::new(self.leaves.clone());
         let chain = self.chain(account);
+        let mut statements = chain.statements().to_vec();
+        let of_it = self.unchecked.iter().filter(|s| s.account == account);
+        statements.extend(of_it.cloned());
+        let newest = match statements.last() {
+            Some(last) => last.hash().unwrap(),
+            None => chain.last_hash(),
+        };
         let index = self
             .leaves
             .iter()
-            .position(|leaf| *leaf == chain.last_hash())
+            .position(|leaf| *leaf == newest)
             .unwrap_or(0);
         DeviceHistory {
-            statements: chain.statements().to_vec(),
+            statements,
             index: u64::try_from(index).unwrap(),
             path: tree.path(index),
             head: self.head(),

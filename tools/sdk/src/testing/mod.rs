@@ -6,6 +6,6 @@ pub(crate) mod loopback;
 mod network;
 
 pub(crate) use device::{TestDevice, settle};
-pub(crate) use device_log::Log;
+pub(crate) use device_log::{Log, approved};
 pub(crate) use network::Network;
 pub(crate) use room_rules::testing::Organisation;

@@ -14,6 +14,7 @@ use homeserver_api::session::{
 };
 
 mod consents;
+mod evil;
 mod leaving;
 mod people;
 
@@ -74,6 +75,8 @@ pub(crate) struct Network {
     pub(crate) refuse_messages: Vec<Refusal>,
     /// What every commit is answered instead of being ordered.
     pub(crate) refuse_commits: Option<Refusal>,
+    /// Keeps what is committed from now on instead of ordering it.
+    pub(crate) kept_commits: Option<Vec<Commit>>,
     /// What every request for a group info is answered.
     pub(crate) refuse_group_infos: Option<Refusal>,
     /// How many group infos were asked for.
@@ -114,6 +117,7 @@ impl Network {
             refuse_claims: BTreeMap::new(),
             refuse_messages: Vec::new(),
             refuse_commits: None,
+            kept_commits: None,
             refuse_group_infos: None,
             group_infos_asked: 0,
             defer_next: None,
@@ -338,7 +342,10 @@ impl Network {
                 let refusal = self.refuse_commits.clone();
                 return refusal.map_or(Outcome::Accepted { accepted_ms }, Outcome::Refused);
             }
-            SubmissionBody::Commit(commit) => self.order(from, submission.counter, commit),
+            SubmissionBody::Commit(commit) => match &mut self.kept_commits {
+                Some(kept) => kept.push(commit.clone()),
+                None => self.order(from, submission.counter, commit),
+            },
             SubmissionBody::Message { room, message } => {
                 if !self.refuse_messages.is_empty() {
                     return Outcome::Refused(self.refuse_messages.remove(0));

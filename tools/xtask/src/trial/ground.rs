@@ -1,6 +1,7 @@
 //! What every trial stands on: the binaries, a folder for all it makes, and the report.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::checks::Report;
 use super::namespaces::Hosts;
@@ -27,6 +28,25 @@ impl Ground<'_> {
         checks: impl FnOnce(&Ground<'_>, &mut Report) -> Result,
     ) -> Result<Report> {
         let with_faults = workspace.build_with_faults()?;
+        Self::on(workspace, with_faults, prefix, checks)
+    }
+
+    /// As [`Ground::lay`], for a trial that switches nothing off.
+    pub(super) fn lay_without_faults(
+        workspace: &Workspace,
+        prefix: &str,
+        checks: impl FnOnce(&Ground<'_>, &mut Report) -> Result,
+    ) -> Result<Report> {
+        let homeserver = workspace.binaries().join("homeserver");
+        Self::on(workspace, homeserver, prefix, checks)
+    }
+
+    fn on(
+        workspace: &Workspace,
+        with_faults: PathBuf,
+        prefix: &str,
+        checks: impl FnOnce(&Ground<'_>, &mut Report) -> Result,
+    ) -> Result<Report> {
         let parent = workspace::folder(&workspace.target.join("trial"))?;
         let folder = tempfile::Builder::new()
             .prefix(prefix)
@@ -57,6 +77,16 @@ impl Ground<'_> {
             Some(_) => self.with_faults.clone(),
             None => self.workspace.binaries().join("homeserver"),
         }
+    }
+
+    /// The workspace's root folder.
+    pub(super) fn root(&self) -> &Path {
+        &self.workspace.root
+    }
+
+    /// A cargo command in it.
+    pub(super) fn cargo<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Command {
+        self.workspace.cargo(arguments)
     }
 
     /// A folder of this name.

@@ -17,6 +17,7 @@ mod namespaces;
 mod network;
 mod person;
 mod record;
+mod rooms;
 mod stage;
 mod terminal;
 mod traffic;
@@ -38,9 +39,12 @@ pub(crate) struct Options {
     /// Its name.
     #[arg(value_enum)]
     name: Name,
-    /// Only this check of the trial `federation`; may be repeated.
-    #[arg(long, value_enum, value_name = "CHECK")]
-    only: Vec<federation::Wanted>,
+    /// Only this check of the trial `federation` or `rooms`; may be repeated. A wrong name lists the right ones.
+    #[arg(long, value_name = "CHECK")]
+    only: Vec<String>,
+    /// Devices in the crowd of the trial `rooms`, at least 30.
+    #[arg(long, default_value_t = DEVICES, value_parser = devices)]
+    devices: usize,
     /// Print one JSON object with all checks as the last line.
     #[arg(long)]
     json: bool,
@@ -54,18 +58,56 @@ enum Name {
     Terminal,
     /// Hostile and broken peers: revoked while sending, replays, poison, one bad of ten, a long partition.
     Federation,
+    /// Rooms that no server can bend: a crowd through a partition, an evil server, the vectors of RFC 9420.
+    Rooms,
+}
+
+/// Devices in the crowd of the trial `rooms`.
+const DEVICES: usize = 500;
+/// Fewer make no crowd: some join from the beginning, some before the partition and some after it.
+const DEVICES_MIN: usize = 30;
+
+fn devices(typed: &str) -> std::result::Result<usize, String> {
+    let count = typed.parse().map_err(|_| "is no number".to_owned())?;
+    if count < DEVICES_MIN {
+        return Err(format!("at least {DEVICES_MIN} make a crowd"));
+    }
+    Ok(count)
+}
+
+/// The checks of a trial by their names.
+fn wanted<W: ValueEnum>(names: &[String]) -> Result<Vec<W>> {
+    let one = |name: &String| {
+        W::from_str(name, false).map_err(|_| {
+            let possible = W::value_variants().iter().filter_map(W::to_possible_value);
+            let possible: Vec<String> = possible.map(|value| value.get_name().to_owned()).collect();
+            Failure::Missing(format!(
+                "this trial has no check `{name}`: it has {}",
+                possible.join(", ")
+            ))
+        })
+    };
+    names.iter().map(one).collect()
 }
 
 /// Runs it.
 pub(crate) fn run(options: &Options) -> Result {
-    if !options.only.is_empty() && !matches!(options.name, Name::Federation) {
-        return Err(Failure::Missing(
-            "--only names checks of the trial `federation`: this one runs whole".to_owned(),
-        ));
+    // Before anything is built.
+    let (mut of_federation, mut of_rooms) = (Vec::new(), Vec::new());
+    match options.name {
+        Name::Federation => of_federation = wanted::<federation::Wanted>(&options.only)?,
+        Name::Rooms => of_rooms = wanted::<rooms::Wanted>(&options.only)?,
+        Name::Network | Name::Terminal if options.only.is_empty() => {}
+        Name::Network | Name::Terminal => {
+            return Err(Failure::Missing(
+                "--only names checks of the trials `federation` and `rooms`: this one runs whole"
+                    .to_owned(),
+            ));
+        }
     }
     let mut workspace = Workspace::find()?;
-    if matches!(options.name, Name::Federation) {
-        // Its checks are held to seconds.
+    if matches!(options.name, Name::Federation | Name::Rooms) {
+        // What is held to seconds, and what hundreds of clients do.
         workspace = workspace.measured();
     }
     let network_can_be_cut = match machine::prepare(machine::FOR_TRIALS)? {
@@ -82,7 +124,8 @@ pub(crate) fn run(options: &Options) -> Result {
     let report = match options.name {
         Name::Network => network::run(&workspace, network_can_be_cut)?,
         Name::Terminal => terminal::run(&workspace)?,
-        Name::Federation => federation::run(&workspace, network_can_be_cut, &options.only)?,
+        Name::Federation => federation::run(&workspace, network_can_be_cut, &of_federation)?,
+        Name::Rooms => rooms::run(&workspace, &of_rooms, options.devices)?,
     };
     finish(&report, options.json)
 }

@@ -87,6 +87,17 @@ impl Stage {
 /// Makes an agreement with the steps that administrators take: `a` offers, `b` accepts and says where it is reached,
 /// if that is not as configured.
 pub(super) fn agree(a: &Homeserver, b: &Homeserver, folder: &Path, b_at: Option<&str>) -> Result {
+    agree_at(a, b, folder, None, b_at)
+}
+
+/// As [`agree`]; both say where they are reached, if that is not as configured.
+pub(super) fn agree_at(
+    a: &Homeserver,
+    b: &Homeserver,
+    folder: &Path,
+    a_at: Option<&str>,
+    b_at: Option<&str>,
+) -> Result {
     let paper = |name: &str| {
         let name = format!("{name}-{}-{}", a.name, b.name);
         folder.join(name).display().to_string()
@@ -96,7 +107,11 @@ pub(super) fn agree(a: &Homeserver, b: &Homeserver, folder: &Path, b_at: Option<
         paper("acceptance"),
         paper("countersignature"),
     );
-    a.hsctl(&["peer", "offer", b.name, "--out", &offer])?;
+    let mut make_offer = vec!["peer", "offer", b.name, "--out", &offer];
+    if let Some(endpoint) = a_at {
+        make_offer.extend(["--endpoint", endpoint]);
+    }
+    a.hsctl(&make_offer)?;
     let mut accept = vec![
         "peer",
         "accept",

@@ -177,6 +177,7 @@ impl Trial<'_> {
             &["add", &room, &carol.address],
             &["remove", &room, &carol.address],
             &["members", &room],
+            &["number", &room],
             &["rename", &room, "Lunch"],
         ] {
             printed += &bob.run(words)?;

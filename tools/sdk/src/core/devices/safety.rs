@@ -115,6 +115,17 @@ fn safety_number(one: Digest, other: Digest, unconfirmed: usize) -> SafetyNumber
     let (first, second) = (one.min(other), one.max(other));
     let length = [u8::try_from(SAFETY_LABEL.len()).unwrap_or(u8::MAX)];
     let number = Digest::of_parts(&[&length, SAFETY_LABEL, first.as_bytes(), second.as_bytes()]);
+    let (digits, words) = read_aloud(number);
+    SafetyNumber {
+        digits,
+        words,
+        unconfirmed,
+        newest: false,
+    }
+}
+
+/// A number as people read it to each other: digits and words.
+pub(in crate::core) fn read_aloud(number: Digest) -> (String, Vec<&'static str>) {
     let expanded = digest(&SHA512, number.as_bytes());
     let groups: Vec<String> = expanded
         .as_ref()
@@ -127,12 +138,8 @@ fn safety_number(one: Digest, other: Digest, unconfirmed: usize) -> SafetyNumber
             format!("{:05}", value % 100_000)
         })
         .collect();
-    SafetyNumber {
-        digits: groups.join(" "),
-        words: Fingerprint::of_document(number).words(),
-        unconfirmed,
-        newest: false,
-    }
+    let words = Fingerprint::of_document(number).words();
+    (groups.join(" "), words)
 }
 
 /// The code of a new device, for a person to carry to a device of the account.

@@ -143,6 +143,7 @@ impl Core {
                 expires_ms: Some(expires_ms),
                 burns_ms: None,
                 counter: None,
+                order: None,
                 attempts: 0,
             },
         )?;

@@ -9,7 +9,7 @@ use homeserver_api::refusal::Refusal;
 use homeserver_api::session::SubmissionBody;
 
 use super::{Bounds, TransferRecord, Way};
-use crate::content::{Content, Part};
+use crate::content::{Content, Order, Part};
 use crate::core::Core;
 use crate::core::messages::encrypt;
 use crate::core::records::{OperationKind, Purpose};
@@ -134,9 +134,15 @@ impl Core {
                 ttl_seconds,
                 burn_seconds: policy.burn.min_seconds,
                 label,
+                // All of them go out in one epoch, and nothing else.
+                order: Order {
+                    number: u64::from(number) + 1,
+                    in_epoch: number,
+                    ..Order::default()
+                },
                 part: Part::History(encode_part(transfer, number, of, &entries)),
             };
-            let message = encrypt(self.group_mut(room)?, &content.encode()?, &content)?;
+            let message = encrypt(self.group_mut(room)?, &content)?;
             let body = SubmissionBody::Message { room, message };
             self.enqueue(body, Purpose::History { room })?;
         }

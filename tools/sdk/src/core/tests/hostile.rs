@@ -1,7 +1,7 @@
 use homeserver_api::attributes::MessageAttributes;
 
 use super::*;
-use crate::content::{Content, Part};
+use crate::content::{Content, Order, Part};
 use crate::frames::DeliveryBody;
 use crate::message::MessageId;
 
@@ -12,6 +12,10 @@ fn content(id: u8) -> Content {
         ttl_seconds: 600,
         burn_seconds: 0,
         label: 0,
+        order: Order {
+            number: u64::from(id),
+            ..Order::default()
+        },
         part: Part::Text("hello".to_owned()),
     }
 }

@@ -3,6 +3,7 @@
 mod conversation;
 mod crashes;
 mod devices;
+mod evil_server;
 mod expiry;
 mod history;
 mod hostile;

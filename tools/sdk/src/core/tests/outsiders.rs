@@ -25,11 +25,12 @@ use crate::certificate::AnchorSet;
 use crate::clock::Clock as _;
 use crate::core::Core;
 use crate::event::Event;
+use crate::ids::Address;
 use crate::mls::{CIPHER_SUITE, Identities, identities, signer, signing_identity, time};
 
 /// Takes everybody.
 #[derive(Debug, Clone)]
-struct Anyone(Identities);
+pub(super) struct Anyone(pub(super) Identities);
 
 impl IdentityProvider for Anyone {
     type Error = Error;
@@ -72,7 +73,7 @@ impl IdentityProvider for Anyone {
 
 /// Allows everything.
 #[derive(Debug, Clone, Default)]
-struct Lawless {
+pub(super) struct Lawless {
     encrypts_handshakes: Arc<AtomicBool>,
 }
 
@@ -111,12 +112,12 @@ impl MlsRules for Lawless {
     }
 }
 
-type Config = WithMlsRules<
+pub(super) type Config = WithMlsRules<
     Lawless,
     WithIdentityProvider<Anyone, WithCryptoProvider<RustCryptoProvider, BaseConfig>>,
 >;
 
-fn raw(device: &mut TestDevice, rules: &Lawless) -> mls_rs::Client<Config> {
+pub(super) fn raw(device: &mut TestDevice, rules: &Lawless) -> mls_rs::Client<Config> {
     let identity = device.core().identity().clone();
     let provider = Anyone(identities(AnchorSet::default()));
     mls_rs::Client::builder()
@@ -134,23 +135,28 @@ fn raw(device: &mut TestDevice, rules: &Lawless) -> mls_rs::Client<Config> {
         .build()
 }
 
-fn none() -> ExtensionList {
+pub(super) fn none() -> ExtensionList {
     ExtensionList::default()
 }
 
 /// Alice, Bob and Mallory in a room, and a certified ghost outside.
-struct Scene {
-    world: World,
-    room: RoomId,
-    rules: Lawless,
+pub(super) struct Scene {
+    pub(super) world: World,
+    pub(super) room: RoomId,
+    pub(super) rules: Lawless,
     client: mls_rs::Client<Config>,
-    mallory: mls_rs::Group<Config>,
-    ghost: mls_rs::Client<Config>,
+    pub(super) mallory: mls_rs::Group<Config>,
+    /// Her address.
+    pub(super) address: Address,
+    pub(super) ghost: mls_rs::Client<Config>,
 }
 
 impl Scene {
-    fn new() -> Self {
-        let mut world = World::new();
+    pub(super) fn new() -> Self {
+        Self::in_world(World::new())
+    }
+
+    pub(super) fn in_world(mut world: World) -> Self {
         let room = world.conversation();
         let rules = Lawless::default();
         let now = time(world.clock.now_ms());
@@ -188,25 +194,26 @@ impl Scene {
             rules,
             client,
             mallory,
+            address: device.address.clone(),
             ghost,
         }
     }
 
-    fn now(&self) -> MlsTime {
+    pub(super) fn now(&self) -> MlsTime {
         time(self.world.clock.now_ms())
     }
 
-    fn epoch(&mut self) -> u64 {
+    pub(super) fn epoch(&mut self) -> u64 {
         self.world.bob.run(Core::rooms)[0].epoch
     }
 
-    fn deliver(&mut self, body: DeliveryBody) {
+    pub(super) fn deliver(&mut self, body: DeliveryBody) {
         let World { network, bob, .. } = &mut self.world;
         network.deliver(&bob.member, body);
         bob.receive(network).unwrap();
     }
 
-    fn as_commit(&mut self, bytes: &[u8]) -> DeliveryBody {
+    pub(super) fn as_commit(&mut self, bytes: &[u8]) -> DeliveryBody {
         DeliveryBody::Commit {
             room: self.room,
             epoch: self.epoch(),
@@ -215,7 +222,7 @@ impl Scene {
         }
     }
 
-    fn as_message(&self, bytes: &[u8]) -> DeliveryBody {
+    pub(super) fn as_message(&self, bytes: &[u8]) -> DeliveryBody {
         DeliveryBody::Message {
             room: self.room,
             message: bytes.to_vec().into(),
@@ -225,12 +232,12 @@ impl Scene {
     }
 
     /// Bob refuses the bytes as a commit and as a message, and the room is as before.
-    fn refuses(&mut self, what: &str, bytes: &[u8]) {
+    pub(super) fn refuses(&mut self, what: &str, bytes: &[u8]) {
         self.refuses_because(what, bytes, "it is no commit of a member");
     }
 
     /// As [`Self::refuses`], the commit for this reason.
-    fn refuses_because(&mut self, what: &str, bytes: &[u8], why: &str) {
+    pub(super) fn refuses_because(&mut self, what: &str, bytes: &[u8], why: &str) {
         let (commit, message) = (self.as_commit(bytes), self.as_message(bytes));
         let before = self.epoch();
         for (body, reason) in [(commit, why), (message, "it is no message of this room")] {
@@ -249,7 +256,7 @@ impl Scene {
         assert_eq!(rooms[0].members.len(), 3, "{what}");
     }
 
-    fn goes_on(&mut self) {
+    pub(super) fn goes_on(&mut self) {
         let room = self.room;
         self.world.alice.send(room, "and on");
         self.world.alice.run(|core| core.refresh(room));
@@ -499,13 +506,13 @@ fn commits_that_let_outsiders_in_are_not_followed() {
     assert!(bob.run(Core::rooms).is_empty());
 }
 
-fn info_of(group: &mls_rs::Group<Config>) -> bytes::Bytes {
+pub(super) fn info_of(group: &mls_rs::Group<Config>) -> bytes::Bytes {
     let info = group.group_info_message_allowing_ext_commit(true).unwrap();
     info.to_bytes().unwrap().into()
 }
 
 /// Where a member's leaf is.
-fn leaf_of(group: &mls_rs::Group<Config>, who: &SigningIdentity) -> u32 {
+pub(super) fn leaf_of(group: &mls_rs::Group<Config>, who: &SigningIdentity) -> u32 {
     let mut members = group.roster().members_iter();
     let member = members.find(|member| member.signing_identity.signature_key == who.signature_key);
     member.unwrap().index
