@@ -37,7 +37,7 @@ fn changed(evidence: &Evidence, step: usize, change: impl FnOnce(&mut What)) -> 
 fn hub_error(a: &Organisation, evidence: Evidence) -> HubError {
     match signed(a, evidence).verify(&a.root, NOW_MS).unwrap_err() {
         EvidenceError::Hub { room, reason, .. } if room == FOREIGN => reason,
-        other => panic!("{other}"),
+        other => unreachable!("{other}"),
     }
 }
 
@@ -49,7 +49,7 @@ fn whose_word_counts() {
     let bytes = read("evidence.bin");
     let text = String::from_utf8(read("evidence.txt").to_vec()).unwrap();
     let armored = armor::read_all(armor::Kind::Evidence, &text).unwrap();
-    assert_eq!(armored, [bytes.clone()]);
+    assert_eq!(armored, std::slice::from_ref(&bytes));
     let golden = SignedEvidence::from_bytes(bytes.clone()).unwrap();
     assert_eq!(golden.claims(), &of_alice(&a, &b));
     let judged = Judged {

@@ -1,6 +1,6 @@
 //! What a part's changes of rooms mean for open evidence: written in the same part.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, btree_map, hash_map};
 
 use bytes::Bytes;
 use federation_proto::codec::Wire as _;
@@ -46,15 +46,15 @@ pub(in crate::delivery) async fn write(
     for event in events {
         let accounts: BTreeSet<_> = event.members.iter().map(|member| member.account).collect();
         for account in accounts {
-            if !open.contains_key(&account) {
-                open.insert(account, open_about(node, account).await?);
+            if let hash_map::Entry::Vacant(new) = open.entry(account) {
+                new.insert(open_about(node, account).await?);
             }
             for about in open.get(&account).into_iter().flatten() {
                 let place = (about.id, event.room);
-                if !rows.contains_key(&place) {
+                if let btree_map::Entry::Vacant(new) = rows.entry(place) {
                     let found = evidence::room(&node.store, about.id, event.room).await?;
                     let (row, read) = found.unzip();
-                    rows.insert(place, Tracked { row, read });
+                    new.insert(Tracked { row, read });
                 }
                 let Some(tracked) = rows.get_mut(&place) else {
                     continue;

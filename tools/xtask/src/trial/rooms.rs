@@ -4,7 +4,7 @@
 //! of the vectors of RFC 9420.
 
 mod crowd;
-mod tests;
+mod suites;
 
 use clap::ValueEnum;
 
@@ -37,8 +37,8 @@ impl Wanted {
     fn check(self, ground: &Ground<'_>, devices: usize) -> Result<Check> {
         match self {
             Self::Crowd => crowd::check(ground, devices),
-            Self::EvilServer => tests::evil_server(ground),
-            Self::Rfc9420 => tests::rfc9420(ground),
+            Self::EvilServer => suites::evil_server(ground),
+            Self::Rfc9420 => suites::rfc9420(ground),
         }
     }
 }
