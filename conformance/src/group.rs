@@ -491,7 +491,8 @@ mod tests {
         expected.extend([1; 16]);
         expected.push(1);
         expected.extend([2; 16]);
-        expected.extend([3, 0]);
+        // Its name, and that it continues no other.
+        expected.extend([3, 0, 0]);
         assert_eq!(written, expected);
     }
 

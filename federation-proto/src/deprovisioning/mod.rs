@@ -214,15 +214,6 @@ impl RoomEvidence {
     pub fn is_done(&self) -> bool {
         self.waiting().next().is_none()
     }
-
-    /// Whether all of its devices have had a step of this kind.
-    #[must_use]
-    pub fn has_all(&self, is: impl Fn(&What) -> bool) -> bool {
-        self.devices.iter().all(|device| {
-            let mut steps = self.steps.iter().filter(|step| is(&step.what));
-            steps.any(|step| step.devices.contains(device))
-        })
-    }
 }
 
 impl Evidence {

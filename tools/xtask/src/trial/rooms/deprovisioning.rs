@@ -282,7 +282,10 @@ fn cut_off(server: &Homeserver, mut talk: Running, folder: &Path) -> Result<Foun
         while Instant::now() < until {
             number = number.saturating_add(1);
             // Her client may have ended by then.
-            if writeln!(input, "{number:06}").and_then(|()| input.flush()).is_err() {
+            if writeln!(input, "{number:06}")
+                .and_then(|()| input.flush())
+                .is_err()
+            {
                 return;
             }
             thread::sleep(WRITES_EVERY);
@@ -313,7 +316,14 @@ fn cut_off(server: &Homeserver, mut talk: Running, folder: &Path) -> Result<Foun
     server.hsctl(&["evidence", "export", &summary.evidence, "--file", &document])?;
     let root = server.folder.join("data").join("keys").join("root.pem");
     let root = root.display().to_string();
-    let verified = server.hsctl(&["--root", &root, "evidence", "verify", &document, "--complete"])?;
+    let verified = server.hsctl(&[
+        "--root",
+        &root,
+        "evidence",
+        "verify",
+        &document,
+        "--complete",
+    ])?;
     let since = |ms: u64| ms.saturating_sub(summary.cut_ms);
     Ok(Found {
         sessions: summary.sessions.unwrap_or_default(),
