@@ -49,7 +49,7 @@
 //! | `GET /admin/v1/reports` | `?state=&before=&limit=` | [`Reports`], newest first |
 //! | `GET /admin/v1/reports/{report}` | – | [`ReportDetail`]; that it was read is audited |
 //! | `POST /admin/v1/reports/{report}/close` | [`CloseReportRequest`] | [`ReportSummary`] |
-//! | `GET /admin/v1/evidence`, `/evidence/{evidence}`, `/evidence/{evidence}/document` | | see [`evidence`](crate::evidence) |
+//! | `GET /admin/v1/evidence`, `/evidence/{evidence}`, `/evidence/{evidence}/document` | | see [`crate::evidence`] |
 //! | `GET /admin/v1/audit` | `?after=&limit=` | [`AuditPage`], oldest first |
 //!
 //! [`KeysStatus`]: crate::keys::KeysStatus
