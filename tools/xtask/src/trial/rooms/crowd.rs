@@ -23,7 +23,7 @@ const MESSAGES: u64 = 1_000;
 /// Rounds for which an organisation is cut off; each has one commit. Fewer than the epochs that rooms retain.
 const CUT_ROUNDS: u64 = 20;
 /// Seconds that a round, or the end, may take: hundreds of clients share the machine.
-const PATIENCE_SECONDS: u64 = 3_600;
+const PATIENCE_SECONDS: u64 = 7_200;
 /// Open files of the one process with all the clients: a store and a connection each.
 const FILES: usize = 16_384;
 /// Where stores are kept when it is there: a file system in memory.
