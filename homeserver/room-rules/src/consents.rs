@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use federation_proto::ids::ServerName;
+use federation_proto::refusal::RefusalCode;
 use federation_proto::room_consent::{SignedRoomConsent, Span};
 use serde::{Deserialize, Serialize};
 
@@ -84,19 +85,21 @@ impl Bounds {
         };
         let ttl = span(self.ttl_min_seconds, self.ttl_max_seconds);
         let burn = span(self.burn_min_seconds, self.burn_max_seconds);
-        let refused = |what: String| {
-            Err(Error::OutOfBounds(format!(
-                "the organisations in this room let {what}"
-            )))
+        let refused = |code, what: String| {
+            let reason = format!("the organisations in this room let {what}");
+            Err(Error::OutOfBounds { code, reason })
         };
         if !ttl.contains(ttl_seconds) {
-            return refused(format!("messages live {}", words(ttl)));
+            let what = format!("messages live {}", words(ttl));
+            return refused(RefusalCode::TtlOutOfBounds, what);
         }
         if !burn.contains(burn_seconds) {
-            return refused(format!("read messages live {}", words(burn)));
+            let what = format!("read messages live {}", words(burn));
+            return refused(RefusalCode::BurnOutOfBounds, what);
         }
         if label > self.label_max {
-            return refused(format!("messages have labels up to {}", self.label_max));
+            let what = format!("messages have labels up to {}", self.label_max);
+            return refused(RefusalCode::OutOfScope, what);
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Why something may not happen in a room.
 
 use federation_proto::ids::ServerName;
+use federation_proto::refusal::RefusalCode;
 use mls_rs::error::{IntoAnyError, MlsError};
 
 /// Why a certificate, a message or a change is not acceptable.
@@ -49,8 +50,13 @@ pub enum Error {
     #[error("the organisations' rules can't be kept together: {0}")]
     NoCommonBounds(String),
     /// A message is outside of what all organisations in its room allow.
-    #[error("{0}")]
-    OutOfBounds(String),
+    #[error("{reason}")]
+    OutOfBounds {
+        /// The code that a homeserver refuses it with too.
+        code: RefusalCode,
+        /// What it may be.
+        reason: String,
+    },
     /// A room's rules forbid it.
     #[error("the commit is refused: {0}")]
     Refused(String),

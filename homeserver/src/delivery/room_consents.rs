@@ -226,6 +226,14 @@ async fn sign(
         consent.label_max = consent.label_max.min(agreement.label_max);
         consent.expires_ms = consent.expires_ms.min(agreement.expires_ms);
     }
+    // Clients hold themselves to it: where no bound holds, they must not either.
+    #[cfg(feature = "faults")]
+    if crate::faults::is_on("accept-any-ttl") {
+        consent.ttl = Span {
+            min_seconds: 0,
+            max_seconds: u32::MAX,
+        };
+    }
     if consent.ttl.min_seconds > consent.ttl.max_seconds {
         return Err(NotTaken::refused(
             RefusalCode::TtlOutOfBounds,

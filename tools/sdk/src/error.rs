@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use homeserver_api::ids::{Address, RoomId, ServerName};
 use homeserver_api::problem::Problem;
-use homeserver_api::refusal::Refusal;
+use homeserver_api::refusal::{Refusal, RefusalCode};
 
 use crate::message::MessageId;
 
@@ -108,6 +108,14 @@ pub enum Error {
     /// The organisations in a room don't let it happen.
     #[error("{0}")]
     Policy(String),
+    /// A message is outside of what all organisations in its room allow.
+    #[error("{reason}")]
+    OutOfBounds {
+        /// The code that a homeserver refuses it with too.
+        code: RefusalCode,
+        /// What it may be.
+        reason: String,
+    },
     /// There is no such message here, or it has expired or burnt.
     #[error("there is no message {0} here: it never was, has expired or is burnt")]
     UnknownMessage(MessageId),
@@ -131,8 +139,8 @@ impl From<room_rules::Error> for Error {
             Rules::Consent(_)
             | Rules::ConsentEnded(_)
             | Rules::NotFullMesh { .. }
-            | Rules::NoCommonBounds(_)
-            | Rules::OutOfBounds(_) => Self::Policy(error.to_string()),
+            | Rules::NoCommonBounds(_) => Self::Policy(error.to_string()),
+            Rules::OutOfBounds { code, reason } => Self::OutOfBounds { code, reason },
             Rules::Settings(_) | Rules::Refused(_) | Rules::PendingRemoves => {
                 Self::Mls(error.to_string())
             }
@@ -153,6 +161,7 @@ impl Error {
             Self::Protocol(_) => "protocol",
             Self::Mls(_) => "mls",
             Self::Policy(_) => "room-policy",
+            Self::OutOfBounds { code, .. } => code.as_str(),
             Self::Certificate(_) | Self::UnknownRoot(_) => "certificate",
             Self::UnknownOrganisation(_) => "unknown-organisation",
             Self::Devices(_) => "devices",

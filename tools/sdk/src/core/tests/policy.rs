@@ -71,7 +71,10 @@ fn messages_keep_to_what_all_allow() {
     ] {
         for device in [&mut world.alice, &mut world.bob] {
             let refused = device.try_run(|core| core.send(room, text(), wrong));
-            assert!(matches!(refused, Err(Error::Policy(_))), "{refused:?}");
+            assert!(
+                matches!(refused, Err(Error::OutOfBounds { .. })),
+                "{refused:?}"
+            );
         }
     }
     for right in [burning(3600, 120, 3), SendOptions::default()] {
