@@ -230,7 +230,7 @@ async fn sign(
     #[cfg(feature = "faults")]
     if crate::faults::is_on("accept-any-ttl") {
         consent.ttl = Span {
-            min_seconds: 0,
+            min_seconds: 1,
             max_seconds: u32::MAX,
         };
     }
