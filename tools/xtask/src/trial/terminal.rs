@@ -193,6 +193,10 @@ impl Trial<'_> {
         printed += &self.devices(alice, bob, &mut faults)?;
         printed += &self.history(&mut faults)?;
         printed += &self.report(alice, bob, &room, &mut faults)?;
+        // Somebody who is not of the hub's organisation can be brought over.
+        let sara = Person::enrol(&self.stage.b, "sara", &self.ground.binaries)?;
+        printed += &bob.run(&["add", &room, &sara.address])?;
+        printed += &bob.run(&["successor", &room])?;
         printed += &alice.run(&["leave", &with_carol])?;
 
         let mut seen = BTreeSet::new();
@@ -207,8 +211,13 @@ impl Trial<'_> {
                     .map(str::to_owned),
             );
         }
-        // The last one only a homeserver that keeps a device back makes it print.
-        let later = ["password-changed", "signed-out", "device-unlisted"];
+        // The third only a homeserver that keeps a device back makes it print, the last one somebody who can't be reached.
+        let later = [
+            "password-changed",
+            "signed-out",
+            "device-unlisted",
+            "not-invited",
+        ];
         for (kind, fields) in &self.documented.0 {
             if !fields.event && !seen.contains(kind) && !later.contains(&kind.as_str()) {
                 faults.push(format!("no command printed `{kind}`"));
