@@ -19,6 +19,8 @@ use crate::ports::free_address;
 pub(super) const PEER: &str = "hostile.example";
 /// Envelopes that are captured and sent again.
 const CAPTURED: u32 = 10_000;
+/// And in the control, where all that is accepted again is to find room in the peer's share of an inbox.
+const CAPTURED_IN_CONTROL: u32 = 1_000;
 /// Envelopes of which one can't be read, and how long the others may take.
 const WITH_POISON: u32 = 10_000;
 const POISON_MAX_MS: u64 = 1_000;
@@ -254,7 +256,12 @@ impl std::fmt::Display for Replays {
 pub(super) fn replay(ground: &Ground<'_>) -> Result<Check> {
     const FAULT: &str = "accept-again";
     let run = |name: &str, fault: Option<&'static str>| -> Result<Replays> {
-        let mut victim = Victim::of(ground, name, fault, "replay", CAPTURED)?;
+        let count = if fault.is_some() {
+            CAPTURED_IN_CONTROL
+        } else {
+            CAPTURED
+        };
+        let mut victim = Victim::of(ground, name, fault, "replay", count)?;
         victim.peer.hears("restart")?;
         victim.server.kill()?;
         victim.server.start()?;
