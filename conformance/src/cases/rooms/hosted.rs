@@ -176,6 +176,10 @@ fn text(content: &[u8]) -> Option<String> {
     }
     let (_id, _sent_ms) = (input.fixed::<16>()?, input.u64()?);
     let (_ttl_seconds, _burn_seconds, _label) = (input.u32()?, input.u32()?, input.u8()?);
+    let (_number, _in_epoch, count) = (input.u64()?, input.u32()?, input.u8()?);
+    for _recent_and_older in 0..=count {
+        input.u32()?;
+    }
     let text = (input.u8()? == 1).then(|| input.text(2))??;
     input.rest().iter().all(|byte| *byte == 0).then_some(text)
 }
