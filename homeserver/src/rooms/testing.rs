@@ -8,14 +8,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use federation_proto::ids::{DeviceId, Member, RoomId, ServerName};
-use federation_proto::limits::{ROOM_CONSENT_MS_MAX, ROOM_EPOCHS_MAX};
-use federation_proto::room_consent::{RoomConsent, Span};
 use homeserver_api::session::{Commit, Outcome, SubmissionBody};
 use mls_rs::MlsMessage;
 use room_rules::settings::{Context, Role, RoomSettings};
 use room_rules::testing::mls::{
     Client, Group, bytes, client, context, create, group_info, key_package, next_group_info,
 };
+use room_rules::testing::widest_consent;
 
 use crate::node::Node;
 use crate::organisation::Keys;
@@ -67,31 +66,15 @@ pub(crate) fn consent(
     organisations: &[Arc<Keys>],
     node: &Node,
 ) {
-    let names: BTreeSet<_> = organisations.iter().map(|keys| keys.server()).collect();
+    let names = organisations.iter().map(|keys| keys.server().clone());
+    let names: BTreeSet<ServerName> = names.collect();
     let latest = settings.consents.values().map(|c| c.claims().serial).max();
     let now_ms = node
         .clock
         .now_ms()
         .max(latest.map_or(0, |latest| latest + 1));
     for keys in organisations {
-        let consent = RoomConsent {
-            room,
-            server: keys.server().clone(),
-            domains: names.iter().map(|name| (*name).clone()).collect(),
-            ttl: Span {
-                min_seconds: 1,
-                max_seconds: u32::MAX,
-            },
-            burn: Span {
-                min_seconds: 0,
-                max_seconds: u32::MAX,
-            },
-            label_max: u8::MAX,
-            retained_epochs: ROOM_EPOCHS_MAX,
-            recorder: None,
-            serial: now_ms,
-            expires_ms: now_ms + ROOM_CONSENT_MS_MAX,
-        };
+        let consent = widest_consent(room, keys.server(), names.clone(), now_ms);
         let signed = keys.sign_room_consent(consent, node.random.as_ref());
         let consents = &mut settings.consents;
         consents.insert(keys.server().clone(), signed.unwrap());

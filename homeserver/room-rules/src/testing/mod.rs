@@ -24,6 +24,33 @@ pub struct Dates {
     pub not_after: u64,
 }
 
+/// What an organisation without any rules of its own consents to.
+pub fn widest_consent(
+    room: RoomId,
+    server: &ServerName,
+    domains: BTreeSet<ServerName>,
+    now_ms: u64,
+) -> RoomConsent {
+    RoomConsent {
+        room,
+        server: server.clone(),
+        domains,
+        ttl: Span {
+            min_seconds: 1,
+            max_seconds: u32::MAX,
+        },
+        burn: Span {
+            min_seconds: 0,
+            max_seconds: u32::MAX,
+        },
+        label_max: u8::MAX,
+        retained_epochs: ROOM_EPOCHS_MAX,
+        recorder: None,
+        serial: now_ms,
+        expires_ms: now_ms + ROOM_CONSENT_MS_MAX,
+    }
+}
+
 pub struct Organisation {
     pub server: ServerName,
     pub root: Vec<u8>,
@@ -123,24 +150,7 @@ impl Organisation {
         let mut domains: BTreeSet<ServerName> =
             domains.iter().map(|name| name.parse().unwrap()).collect();
         domains.insert(self.server.clone());
-        RoomConsent {
-            room,
-            server: self.server.clone(),
-            domains,
-            ttl: Span {
-                min_seconds: 1,
-                max_seconds: u32::MAX,
-            },
-            burn: Span {
-                min_seconds: 0,
-                max_seconds: u32::MAX,
-            },
-            label_max: u8::MAX,
-            retained_epochs: ROOM_EPOCHS_MAX,
-            recorder: None,
-            serial: now_ms,
-            expires_ms: now_ms + ROOM_CONSENT_MS_MAX,
-        }
+        widest_consent(room, &self.server, domains, now_ms)
     }
 
     /// Its signature over a consent, whosever that is.

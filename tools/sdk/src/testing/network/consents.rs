@@ -1,16 +1,14 @@
 //! Consents to rooms, as each organisation's rules and agreements have them.
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
 use homeserver_api::IssuingKey;
 use homeserver_api::codec::Wire as _;
 use homeserver_api::ids::{RoomId, ServerName};
-use homeserver_api::limits::{ROOM_CONSENT_MS_MAX, ROOM_EPOCHS_MAX};
 use homeserver_api::refusal::{Refusal, RefusalCode};
-use homeserver_api::room_consent::{RoomConsent, SignedRoomConsent, Span};
+use homeserver_api::room_consent::SignedRoomConsent;
 use ring::rand::SystemRandom;
 use room_rules::consents::Consents;
+use room_rules::testing::widest_consent;
 
 use super::Network;
 use crate::clock::Clock as _;
@@ -59,24 +57,8 @@ impl Network {
         domains: &[ServerName],
     ) -> Bytes {
         let now_ms = self.clock.now_ms();
-        let mut consent = RoomConsent {
-            room,
-            server: server.clone(),
-            domains: domains.iter().cloned().collect::<BTreeSet<_>>(),
-            ttl: Span {
-                min_seconds: 1,
-                max_seconds: u32::MAX,
-            },
-            burn: Span {
-                min_seconds: 0,
-                max_seconds: u32::MAX,
-            },
-            label_max: u8::MAX,
-            retained_epochs: ROOM_EPOCHS_MAX,
-            recorder: None,
-            serial: now_ms,
-            expires_ms: now_ms + ROOM_CONSENT_MS_MAX,
-        };
+        let domains = domains.iter().cloned().collect();
+        let mut consent = widest_consent(room, server, domains, now_ms);
         if let Some(rules) = self.rules.get(server) {
             rules(&mut consent);
         }
