@@ -1,7 +1,7 @@
 //! Every reader of the store, given bytes that this homeserver may never have written: a new record family
 //! is added here.
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -13,9 +13,9 @@ use federation_proto::ids::{
     ServerName,
 };
 use homeserver::store::{
-    self, Engine, Key, Order, Part, PartOutcome, Store, StoreError, Value, Write, account,
+    self, Engine, Key, Part, PartOutcome, Range, Read, Store, StoreError, Value, Write, account,
     administrators, allowance, audit, consortium, contacts, dead_letters, departure, device,
-    device_log, enrolment, evidence, exchange, expiry, file, group_info, inbox, key_claims,
+    device_log, engine, enrolment, evidence, exchange, expiry, file, group_info, inbox, key_claims,
     key_package, key_request, lane_base, link_position, log_heads, look_up, outbox, payload, peer,
     policy_serial, quarantine, relayed, report, room, schema, submit_state, tally, user_type,
 };
@@ -23,7 +23,7 @@ use homeserver::store::{
 /// Entries that one reader finds: more would let a reader that follows the keys go on for ever.
 const FOUND_MAX: u32 = 3;
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Answer {
     /// What follows the start of the range in each key that is found.
     suffix: Vec<u8>,
@@ -36,29 +36,31 @@ struct Answer {
 struct Everywhere(Mutex<Answer>);
 
 impl Engine for Everywhere {
-    fn apply(&self, parts: &[Part]) -> Result<Vec<PartOutcome>, StoreError> {
-        Ok(vec![PartOutcome::Committed; parts.len()])
+    fn apply<'a>(&'a self, parts: &'a [Part]) -> engine::Answer<'a, Vec<PartOutcome>> {
+        Box::pin(ready(Ok(vec![PartOutcome::Committed; parts.len()])))
     }
 
-    fn get(&self, _: &[u8]) -> Result<Option<Value>, StoreError> {
-        Ok(Some(self.0.lock().unwrap().value.clone()))
+    fn snapshot(&self) -> engine::Answer<'_, Box<dyn Read>> {
+        let moment = self.0.lock().unwrap().clone();
+        Box::pin(ready(Ok(
+            Box::new(Self(Mutex::new(moment))) as Box<dyn Read>
+        )))
+    }
+}
+
+impl Read for Everywhere {
+    fn get<'a>(&'a self, _: &'a [u8]) -> engine::Answer<'a, Option<Value>> {
+        Box::pin(ready(Ok(Some(self.0.lock().unwrap().value.clone()))))
     }
 
-    fn range(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        limit: usize,
-        _: usize,
-        _: Order,
-    ) -> Result<Vec<(Key, Value)>, StoreError> {
+    fn range<'a>(&'a self, range: Range<'a>) -> engine::Answer<'a, Vec<(Key, Value)>> {
         let mut answer = self.0.lock().unwrap();
-        let key = [from, &answer.suffix].concat();
-        if limit == 0 || key.as_slice() >= to || answer.found == FOUND_MAX {
-            return Ok(Vec::new());
+        let key = [range.from, &answer.suffix].concat();
+        if range.limit == 0 || key.as_slice() >= range.to || answer.found == FOUND_MAX {
+            return Box::pin(ready(Ok(Vec::new())));
         }
         answer.found += 1;
-        Ok(vec![(key.into(), answer.value.clone())])
+        Box::pin(ready(Ok(vec![(key.into(), answer.value.clone())])))
     }
 }
 

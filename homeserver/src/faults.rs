@@ -21,14 +21,17 @@
 //! | `one-peer-at-a-time` | a request to one peer waits for the answers of all others | a peer that stalls |
 
 use std::collections::BTreeSet;
+use std::future::ready;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use crate::store::engine::Answer;
 use crate::store::engine::memory::MemoryEngine;
-use crate::store::{Engine, Key, Order, Part, PartOutcome, StoreError, Value};
+use crate::store::{Engine, Key, Order, Part, PartOutcome, Range, Read, StoreError, Value};
 
 /// Where the names come from.
 const VARIABLE: &str = "ENTENTE_FAULT";
@@ -100,20 +103,25 @@ pub struct BufferedEngine {
 
 impl BufferedEngine {
     /// In front of `engine`, whose whole content it takes into memory.
-    pub fn over(engine: impl Engine) -> Result<Self, StoreError> {
+    pub async fn over(engine: Arc<dyn Engine>) -> Result<Self, StoreError> {
         let front = MemoryEngine::default();
         let mut all = Part::default();
-        for (key, value) in
-            engine.range(b"\0~", b"\xff", usize::MAX, usize::MAX, Order::Ascending)?
-        {
+        let everything = Range {
+            from: b"\0~",
+            to: b"\xff",
+            limit: usize::MAX,
+            bytes_max: usize::MAX,
+            order: Order::Ascending,
+        };
+        for (key, value) in engine.range(everything).await? {
             all.put(key, value);
         }
-        front.apply(&[all])?;
+        front.apply(&[all]).await?;
         let (back, held) = channel();
-        let engine: Arc<dyn Engine> = Arc::new(engine);
+        let runtime = Handle::current();
         std::thread::Builder::new()
             .name("store-held-back".to_owned())
-            .spawn(move || write_late(engine.as_ref(), &held))
+            .spawn(move || write_late(engine.as_ref(), &runtime, &held))
             .map_err(|error| StoreError::Engine(error.to_string()))?;
         Ok(Self {
             front,
@@ -123,11 +131,11 @@ impl BufferedEngine {
 }
 
 #[expect(clippy::disallowed_methods, reason = "being late is the fault")]
-fn write_late(engine: &dyn Engine, held: &Receiver<Vec<Part>>) {
+fn write_late(engine: &dyn Engine, runtime: &Handle, held: &Receiver<Vec<Part>>) {
     while let Ok(parts) = held.recv() {
         std::thread::sleep(HELD_BACK);
         let waiting: Vec<Part> = parts.into_iter().chain(held.try_iter().flatten()).collect();
-        if let Err(error) = engine.apply(&waiting) {
+        if let Err(error) = runtime.block_on(engine.apply(&waiting)) {
             tracing::error!(%error, "a held-back write failed");
             return;
         }
@@ -135,25 +143,25 @@ fn write_late(engine: &dyn Engine, held: &Receiver<Vec<Part>>) {
 }
 
 impl Engine for BufferedEngine {
-    fn apply(&self, parts: &[Part]) -> Result<Vec<PartOutcome>, StoreError> {
-        let outcomes = self.front.apply(parts)?;
+    fn apply<'a>(&'a self, parts: &'a [Part]) -> Answer<'a, Vec<PartOutcome>> {
         let back = self.back.lock().unwrap_or_else(PoisonError::into_inner);
-        back.send(parts.to_vec()).map_err(|_| StoreError::Stopped)?;
-        Ok(outcomes)
+        match back.send(parts.to_vec()) {
+            Ok(()) => self.front.apply(parts),
+            Err(_) => Box::pin(ready(Err(StoreError::Stopped))),
+        }
     }
 
-    fn get(&self, key: &[u8]) -> Result<Option<Value>, StoreError> {
+    fn snapshot(&self) -> Answer<'_, Box<dyn Read>> {
+        self.front.snapshot()
+    }
+}
+
+impl Read for BufferedEngine {
+    fn get<'a>(&'a self, key: &'a [u8]) -> Answer<'a, Option<Value>> {
         self.front.get(key)
     }
 
-    fn range(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        limit: usize,
-        bytes_max: usize,
-        order: Order,
-    ) -> Result<Vec<(Key, Value)>, StoreError> {
-        self.front.range(from, to, limit, bytes_max, order)
+    fn range<'a>(&'a self, range: Range<'a>) -> Answer<'a, Vec<(Key, Value)>> {
+        self.front.range(range)
     }
 }

@@ -118,7 +118,7 @@ impl ListenerTls {
 /// Runs the homeserver until a signal ends it.
 pub async fn run(config: Config) -> Result<(), ServerError> {
     let mut signals = Signals::listen()?;
-    let node = open_node(config)?;
+    let node = open_node(config).await?;
     tasks::prepare(&node).await?;
     open_files::look(&node.config.limits);
     let tls = Arc::new(ListenerTls::new(&node)?);
@@ -210,14 +210,14 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
 }
 
 /// Opens the store and loads the keys.
-fn open_node(config: Config) -> Result<Arc<Node>, ServerError> {
+async fn open_node(config: Config) -> Result<Arc<Node>, ServerError> {
     #[expect(clippy::disallowed_methods, reason = "the process's own randomness")]
     let random = Arc::new(SystemRandom::new());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let keys = KeyFolder::at(config.server.keys_dir())
         .load(&config.server.name, clock.now_ms(), random.as_ref())
         .map_err(ServerError::Keys)?;
-    let engine = open_engine(&config)?;
+    let engine = open_engine(&config).await?;
     let store = Store::new(engine)?;
     Ok(Arc::new(Node::new(
         config,
@@ -228,13 +228,13 @@ fn open_node(config: Config) -> Result<Arc<Node>, ServerError> {
     )))
 }
 
-fn open_engine(config: &Config) -> Result<Arc<dyn crate::store::Engine>, StoreError> {
-    let engine = EmbeddedEngine::open(&config.server.store_dir())?;
+async fn open_engine(config: &Config) -> Result<Arc<dyn crate::store::Engine>, StoreError> {
+    let engine = Arc::new(EmbeddedEngine::open(&config.server.store_dir())?);
     #[cfg(feature = "faults")]
     if crate::faults::is_on("answer-before-sync") {
-        return Ok(Arc::new(crate::faults::BufferedEngine::over(engine)?));
+        return Ok(Arc::new(crate::faults::BufferedEngine::over(engine).await?));
     }
-    Ok(Arc::new(engine))
+    Ok(engine)
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, ServerError> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Order, Store, StoreError, schema};
+use super::{Order, Range, Store, StoreError, schema};
 
 /// What the records are whose keys begin with a letter. No letter is two families' own.
 const FAMILIES: &[(u8, &str)] = &[
@@ -70,6 +70,8 @@ fn family_of(letter: u8) -> &'static str {
 
 /// Entries read at once.
 const CHUNK: usize = 1000;
+/// Bytes of values read at once, but for the last entry.
+const CHUNK_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// What a store holds: entries and bytes by what they are.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -81,10 +83,19 @@ pub struct Contents {
 /// Reads every entry of `store`; damage makes the engine's checksums fail.
 pub async fn check(store: &Store) -> Result<Contents, StoreError> {
     schema::check(store).await?;
+    // Of one moment: other nodes may write meanwhile.
+    let moment = store.snapshot().await?;
     let mut contents = Contents::default();
     let mut from = vec![1];
     loop {
-        let chunk = store.range(&from, b"\xff", CHUNK, Order::Ascending).await?;
+        let range = Range {
+            from: &from,
+            to: b"\xff",
+            limit: CHUNK,
+            bytes_max: CHUNK_BYTES_MAX,
+            order: Order::Ascending,
+        };
+        let chunk = moment.range(range).await?;
         let Some((last, _)) = chunk.last() else {
             return Ok(contents);
         };

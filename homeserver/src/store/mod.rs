@@ -53,7 +53,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::{Mutex, MutexGuard, oneshot};
 
-pub use engine::Engine;
+pub use engine::{Engine, Range, Read};
 
 /// A key; families are told apart by its first byte.
 pub type Key = Bytes;
@@ -278,7 +278,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// A store over an opened engine; starts the writer's thread.
+    /// A store over an opened engine; starts the writer's thread. An engine that waits for a server has
+    /// to be given inside the runtime that it was opened in, and works as long as that does.
     pub fn new(engine: Arc<dyn Engine>) -> Result<Self, StoreError> {
         let writer = writer::spawn(Arc::clone(&engine))?;
         Ok(Self {
@@ -307,7 +308,7 @@ impl Store {
 
     /// The value at `key`.
     pub async fn get(&self, key: &[u8]) -> Result<Option<Value>, StoreError> {
-        self.engine.get(key)
+        self.engine.get(key).await
     }
 
     /// Up to `limit` entries with `from <= key < to`, as of one moment.
@@ -318,7 +319,7 @@ impl Store {
         limit: usize,
         order: Order,
     ) -> Result<Vec<(Key, Value)>, StoreError> {
-        self.engine.range(from, to, limit, usize::MAX, order)
+        self.range_within(from, to, limit, usize::MAX, order).await
     }
 
     /// As [`Store::range`], and no further entry once the values have this many bytes together; at
@@ -331,7 +332,19 @@ impl Store {
         bytes_max: usize,
         order: Order,
     ) -> Result<Vec<(Key, Value)>, StoreError> {
-        self.engine.range(from, to, limit, bytes_max, order)
+        let range = Range {
+            from,
+            to,
+            limit,
+            bytes_max,
+            order,
+        };
+        self.engine.range(range).await
+    }
+
+    /// This moment of all keys; see [`Engine::snapshot`].
+    pub async fn snapshot(&self) -> Result<Box<dyn Read>, StoreError> {
+        self.engine.snapshot().await
     }
 
     /// Writes `part` durably, or refuses it alone.

@@ -11,8 +11,10 @@ use std::time::Duration;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::engine::Answer;
 use super::{Engine, Part, PartOutcome, StoreError};
 use crate::telemetry::Stopwatch;
 
@@ -27,7 +29,7 @@ const BATCH_TIME_MAX: Duration = Duration::from_secs(30);
 
 const _: () = assert!(BATCH_PARTS_MAX <= QUEUE_PARTS_MAX);
 
-type Answer = oneshot::Sender<Result<PartOutcome, StoreError>>;
+type Outcome = oneshot::Sender<Result<PartOutcome, StoreError>>;
 type Stopped = watch::Sender<Option<StoreError>>;
 
 /// What the writer counts.
@@ -71,7 +73,7 @@ impl Metrics {
 /// Queues parts for the writer's thread.
 #[derive(Clone)]
 pub(super) struct WriterHandle {
-    queue: mpsc::Sender<(Part, Answer)>,
+    queue: mpsc::Sender<(Part, Outcome)>,
     stopped: watch::Receiver<Option<StoreError>>,
     metrics: Metrics,
 }
@@ -111,6 +113,7 @@ pub(super) fn spawn(engine: Arc<dyn Engine>) -> Result<WriterHandle, StoreError>
     let watched = watch_over(stopped.clone())?;
     let writer = Writer {
         engine,
+        driver: Driver::of_this_thread()?,
         watched,
         stopped,
         metrics: metrics.clone(),
@@ -123,20 +126,48 @@ pub(super) fn spawn(engine: Arc<dyn Engine>) -> Result<WriterHandle, StoreError>
     })
 }
 
+/// What an engine's answer is waited for with, on the writer's own thread.
+enum Driver {
+    /// The runtime that the store was made in, whose other threads look after the sockets.
+    Shared(Handle),
+    /// The store was made outside of a runtime: then its engine answers at once.
+    Own(Runtime),
+}
+
+impl Driver {
+    fn of_this_thread() -> Result<Self, StoreError> {
+        match Handle::try_current() {
+            Ok(handle) => Ok(Self::Shared(handle)),
+            Err(_) => Builder::new_current_thread()
+                .build()
+                .map(Self::Own)
+                .map_err(|error| StoreError::Engine(error.to_string())),
+        }
+    }
+
+    fn wait_for<T>(&self, answer: Answer<'_, T>) -> Result<T, StoreError> {
+        match self {
+            Self::Shared(handle) => handle.block_on(answer),
+            Self::Own(runtime) => runtime.block_on(answer),
+        }
+    }
+}
+
 struct Writer {
     engine: Arc<dyn Engine>,
+    driver: Driver,
     watched: Watched,
     stopped: Stopped,
     metrics: Metrics,
 }
 
 impl Writer {
-    fn run(&self, mut waiting: mpsc::Receiver<(Part, Answer)>) {
+    fn run(&self, mut waiting: mpsc::Receiver<(Part, Outcome)>) {
         while let Some(first) = waiting.blocking_recv() {
             let (parts, answers) = gather(first, &mut waiting);
             let stopwatch = Stopwatch::start();
             self.watched.step();
-            let result = self.engine.apply(&parts);
+            let result = self.driver.wait_for(self.engine.apply(&parts));
             self.watched.step();
             // One that came back too late counts as failed: the end has been announced already.
             let given_up = self.stopped.borrow().clone();
@@ -178,9 +209,9 @@ impl Writer {
 
 /// `first` and what waits behind it, up to the bounds of a batch.
 fn gather(
-    first: (Part, Answer),
-    waiting: &mut mpsc::Receiver<(Part, Answer)>,
-) -> (Vec<Part>, Vec<Answer>) {
+    first: (Part, Outcome),
+    waiting: &mut mpsc::Receiver<(Part, Outcome)>,
+) -> (Vec<Part>, Vec<Outcome>) {
     let mut bytes = first.0.bytes_behind(0);
     let (mut parts, mut answers) = (vec![first.0], vec![first.1]);
     while parts.len() < BATCH_PARTS_MAX && bytes < BATCH_BYTES_MAX {
@@ -249,7 +280,7 @@ mod tests {
 
     use super::*;
     use crate::store::engine::memory::MemoryEngine;
-    use crate::store::{Key, Order, Precondition, Store, Value};
+    use crate::store::{Key, Precondition, Range, Read, Store, Value};
 
     fn put(name: &'static str) -> Part {
         let mut part = Part::default();
@@ -265,29 +296,30 @@ mod tests {
     }
 
     impl Engine for Failing {
-        fn apply(&self, parts: &[Part]) -> Result<Vec<PartOutcome>, StoreError> {
+        fn apply<'a>(&'a self, parts: &'a [Part]) -> Answer<'a, Vec<PartOutcome>> {
             let mut batches = self.batches.lock().unwrap();
             *batches += 1;
             match *batches {
                 1 => self.memory.apply(parts),
-                2 => Err(StoreError::Engine("input/output error".to_owned())),
+                2 => Box::pin(std::future::ready(Err(StoreError::Engine(
+                    "input/output error".to_owned(),
+                )))),
                 _ => panic!("written to after a failure"),
             }
         }
 
-        fn get(&self, key: &[u8]) -> Result<Option<Value>, StoreError> {
+        fn snapshot(&self) -> Answer<'_, Box<dyn Read>> {
+            self.memory.snapshot()
+        }
+    }
+
+    impl Read for Failing {
+        fn get<'a>(&'a self, key: &'a [u8]) -> Answer<'a, Option<Value>> {
             self.memory.get(key)
         }
 
-        fn range(
-            &self,
-            from: &[u8],
-            to: &[u8],
-            limit: usize,
-            bytes_max: usize,
-            order: Order,
-        ) -> Result<Vec<(Key, Value)>, StoreError> {
-            self.memory.range(from, to, limit, bytes_max, order)
+        fn range<'a>(&'a self, range: Range<'a>) -> Answer<'a, Vec<(Key, Value)>> {
+            self.memory.range(range)
         }
     }
 
@@ -319,24 +351,23 @@ mod tests {
     }
 
     impl Engine for HeldUp {
-        fn apply(&self, parts: &[Part]) -> Result<Vec<PartOutcome>, StoreError> {
+        fn apply<'a>(&'a self, parts: &'a [Part]) -> Answer<'a, Vec<PartOutcome>> {
             let _ = self.gate.lock().unwrap().recv();
             self.memory.apply(parts)
         }
 
-        fn get(&self, key: &[u8]) -> Result<Option<Value>, StoreError> {
+        fn snapshot(&self) -> Answer<'_, Box<dyn Read>> {
+            self.memory.snapshot()
+        }
+    }
+
+    impl Read for HeldUp {
+        fn get<'a>(&'a self, key: &'a [u8]) -> Answer<'a, Option<Value>> {
             self.memory.get(key)
         }
 
-        fn range(
-            &self,
-            from: &[u8],
-            to: &[u8],
-            limit: usize,
-            bytes_max: usize,
-            order: Order,
-        ) -> Result<Vec<(Key, Value)>, StoreError> {
-            self.memory.range(from, to, limit, bytes_max, order)
+        fn range<'a>(&'a self, range: Range<'a>) -> Answer<'a, Vec<(Key, Value)>> {
+            self.memory.range(range)
         }
     }
 
@@ -386,6 +417,59 @@ mod tests {
             waits.await.wait().await,
             Ok(PartOutcome::Committed)
         ));
+    }
+
+    /// An engine that answers only when the runtime that the store was made in has come round to it.
+    #[derive(Default)]
+    struct Elsewhere(MemoryEngine);
+
+    impl Engine for Elsewhere {
+        fn apply<'a>(&'a self, parts: &'a [Part]) -> Answer<'a, Vec<PartOutcome>> {
+            Box::pin(async move {
+                tokio::spawn(std::future::ready(()))
+                    .await
+                    .map_err(|error| StoreError::Engine(error.to_string()))?;
+                self.0.apply(parts).await
+            })
+        }
+
+        fn snapshot(&self) -> Answer<'_, Box<dyn Read>> {
+            self.0.snapshot()
+        }
+    }
+
+    impl Read for Elsewhere {
+        fn get<'a>(&'a self, key: &'a [u8]) -> Answer<'a, Option<Value>> {
+            self.0.get(key)
+        }
+
+        fn range<'a>(&'a self, range: Range<'a>) -> Answer<'a, Vec<(Key, Value)>> {
+            self.0.range(range)
+        }
+    }
+
+    /// Goal: an engine may wait for tasks of the runtime that the store was made in. Method: one whose
+    /// every batch is such a task, on a runtime of one thread.
+    #[tokio::test]
+    async fn an_engine_may_wait_for_the_runtime() {
+        let store = Store::new(Arc::new(Elsewhere::default())).unwrap();
+        for name in ["a", "b"] {
+            assert_eq!(
+                store.commit(put(name)).await.unwrap(),
+                PartOutcome::Committed
+            );
+        }
+        assert!(store.get(b"b").await.unwrap().is_some());
+    }
+
+    /// Goal: a store made outside of a runtime writes too. Method: one that is filled and read by a
+    /// runtime that came after it.
+    #[test]
+    fn a_store_needs_no_runtime() {
+        let store = Store::new(Arc::new(MemoryEngine::default())).unwrap();
+        let later = Builder::new_current_thread().build().unwrap();
+        let outcome = later.block_on(store.commit(put("a"))).unwrap();
+        assert_eq!(outcome, PartOutcome::Committed);
     }
 
     /// Goal: every part of a crowd gets its own outcome, in order; by parts that race for one key.

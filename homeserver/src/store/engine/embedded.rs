@@ -13,7 +13,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -25,7 +25,7 @@ use fjall::{
 };
 
 use super::changes::Changes;
-use super::{Engine, up_to};
+use super::{Answer, Engine, Range, Read, at_once};
 use crate::store::{Key, Order, Part, PartOutcome, StoreError, Value};
 
 const KEYSPACE: &str = "entente";
@@ -107,6 +107,16 @@ impl EmbeddedEngine {
         })
     }
 
+    fn write_unless_failed(&self, parts: &[Part]) -> Result<Vec<PartOutcome>, StoreError> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if writer.failed {
+            return Err(StoreError::Stopped);
+        }
+        let result = self.write(&mut writer, parts);
+        writer.failed = result.is_err();
+        result
+    }
+
     fn write(&self, writer: &mut Writer, parts: &[Part]) -> Result<Vec<PartOutcome>, StoreError> {
         let snapshot = self.database.snapshot();
         let read = RefCell::new(HashMap::new());
@@ -184,48 +194,68 @@ impl Writer {
     }
 }
 
+impl Read for EmbeddedEngine {
+    fn get<'a>(&'a self, key: &'a [u8]) -> Answer<'a, Option<Value>> {
+        at_once(get(&self.database.snapshot(), &self.keyspace, key))
+    }
+
+    fn range<'a>(&'a self, wanted: Range<'a>) -> Answer<'a, Vec<(Key, Value)>> {
+        at_once(range(&self.database.snapshot(), &self.keyspace, wanted))
+    }
+}
+
 impl Engine for EmbeddedEngine {
-    fn apply(&self, parts: &[Part]) -> Result<Vec<PartOutcome>, StoreError> {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        if writer.failed {
-            return Err(StoreError::Stopped);
-        }
-        let result = self.write(&mut writer, parts);
-        writer.failed = result.is_err();
-        result
+    fn apply<'a>(&'a self, parts: &'a [Part]) -> Answer<'a, Vec<PartOutcome>> {
+        at_once(self.write_unless_failed(parts))
     }
 
-    fn get(&self, key: &[u8]) -> Result<Option<Value>, StoreError> {
-        get(&self.database.snapshot(), &self.keyspace, key)
+    fn snapshot(&self) -> Answer<'_, Box<dyn Read>> {
+        at_once(Ok(Box::new(Moment {
+            snapshot: self.database.snapshot(),
+            keyspace: self.keyspace.clone(),
+        })))
+    }
+}
+
+/// One moment of all keys.
+struct Moment {
+    snapshot: Snapshot,
+    keyspace: Keyspace,
+}
+
+impl Read for Moment {
+    fn get<'a>(&'a self, key: &'a [u8]) -> Answer<'a, Option<Value>> {
+        at_once(get(&self.snapshot, &self.keyspace, key))
     }
 
-    fn range(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        limit: usize,
-        bytes_max: usize,
-        order: Order,
-    ) -> Result<Vec<(Key, Value)>, StoreError> {
-        // The engine panics on a range that ends before it starts.
-        if from >= to {
-            return Ok(Vec::new());
-        }
-        let entries = self.database.snapshot().range(&self.keyspace, from..to);
-        let pair = |guard: Guard| {
-            let (key, value) = guard.into_inner().map_err(failed)?;
-            Ok((Key::from(key), Value::from(value)))
-        };
-        match order {
-            Order::Ascending => up_to(entries.map(pair), limit, bytes_max),
-            Order::Descending => up_to(entries.rev().map(pair), limit, bytes_max),
-        }
+    fn range<'a>(&'a self, wanted: Range<'a>) -> Answer<'a, Vec<(Key, Value)>> {
+        at_once(range(&self.snapshot, &self.keyspace, wanted))
     }
 }
 
 fn get(snapshot: &Snapshot, keyspace: &Keyspace, key: &[u8]) -> Result<Option<Value>, StoreError> {
     let value = snapshot.get(keyspace, key).map_err(failed)?;
     Ok(value.map(Value::from))
+}
+
+fn range(
+    snapshot: &Snapshot,
+    keyspace: &Keyspace,
+    wanted: Range<'_>,
+) -> Result<Vec<(Key, Value)>, StoreError> {
+    // The engine panics on a range that ends before it starts.
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let entries = snapshot.range(keyspace, wanted.from..wanted.to);
+    let pair = |guard: Guard| {
+        let (key, value) = guard.into_inner().map_err(failed)?;
+        Ok((Key::from(key), Value::from(value)))
+    };
+    match wanted.order {
+        Order::Ascending => wanted.take_from(entries.map(pair)),
+        Order::Descending => wanted.take_from(entries.rev().map(pair)),
+    }
 }
 
 /// Opens the note: the last batch's number, twice, so that a torn note is told from a number.
