@@ -33,7 +33,7 @@ use crate::config::Config;
 use crate::delivery::mailboxes::Ring;
 use crate::node::Node;
 use crate::organisation::{KeyFolder, OrganisationError};
-use crate::store::engine::embedded::EmbeddedEngine;
+use crate::store::engine::open_embedded;
 use crate::store::{Store, StoreError};
 use crate::tls::{self, TlsError};
 use connections::Ending;
@@ -229,7 +229,7 @@ async fn open_node(config: Config) -> Result<Arc<Node>, ServerError> {
 }
 
 async fn open_engine(config: &Config) -> Result<Arc<dyn crate::store::Engine>, StoreError> {
-    let engine = Arc::new(EmbeddedEngine::open(&config.server.store_dir())?);
+    let engine = open_embedded(&config.server.store_dir(), config.store.commit_log)?;
     #[cfg(feature = "faults")]
     if crate::faults::is_on("answer-before-sync") {
         return Ok(Arc::new(crate::faults::BufferedEngine::over(engine).await?));

@@ -9,12 +9,11 @@ mod root;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use homeserver::clock::{Clock as _, SystemClock};
 use homeserver::config::{Config, Mistake, exposed};
-use homeserver::store::engine::embedded::EmbeddedEngine;
+use homeserver::store::engine::open_embedded;
 use homeserver::store::{Store, StoreError, check};
 use homeserver::{audit, server, telemetry};
 use ring::rand::SystemRandom;
@@ -263,8 +262,8 @@ fn open_root_key(
 
 fn check_store(path: &std::path::Path, output: Output) -> Result<(), Failure> {
     let config = load_config(path).map_err(|mistakes| wrong_config(&mistakes))?;
-    let engine = EmbeddedEngine::open(&config.server.store_dir()).map_err(Failure::new)?;
-    let store = Store::new(Arc::new(engine)).map_err(Failure::new)?;
+    let engine = open_embedded(&config.server.store_dir(), config.store.commit_log);
+    let store = Store::new(engine.map_err(Failure::new)?).map_err(Failure::new)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .map_err(Failure::new)?;

@@ -12,6 +12,7 @@ mod listen;
 mod runtime;
 mod server;
 mod settings;
+mod store;
 mod telemetry;
 
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ pub use runtime::RuntimeConfig;
 pub use server::ServerConfig;
 pub use settings::Mistake;
 use settings::Settings;
+pub use store::StoreConfig;
 pub use telemetry::{LogFormat, TelemetryConfig};
 
 /// Where the configuration lies unless `--config` or `ENTENTE_CONFIG` says otherwise.
@@ -45,6 +47,8 @@ pub struct Config {
     pub discovery: DiscoveryConfig,
     /// `[limits]`
     pub limits: LimitsConfig,
+    /// `[store]`
+    pub store: StoreConfig,
     /// `[telemetry]`
     pub telemetry: TelemetryConfig,
     /// `[runtime]`
@@ -60,6 +64,7 @@ impl Config {
             federation: FederationConfig::default(),
             discovery: DiscoveryConfig::default(),
             limits: LimitsConfig::default(),
+            store: StoreConfig::default(),
             telemetry: TelemetryConfig::default(),
             runtime: RuntimeConfig::default(),
         }
@@ -91,6 +96,7 @@ impl Config {
         let federation = FederationConfig::read(&mut settings.section("federation"));
         let discovery = DiscoveryConfig::read(&mut settings.section("discovery"));
         let limits = LimitsConfig::read(&mut settings.section("limits"));
+        let store = StoreConfig::read(&mut settings.section("store"));
         let telemetry = TelemetryConfig::read(&mut settings.section("telemetry"));
         let runtime = RuntimeConfig::read(&mut settings.section("runtime"));
         let mistakes = settings.into_mistakes();
@@ -101,6 +107,7 @@ impl Config {
                 federation,
                 discovery,
                 limits,
+                store,
                 telemetry,
                 runtime,
             }),

@@ -46,6 +46,8 @@ fn every_key() {
         peer_outbox_bytes_max = 11
         handshake_seconds_max = 7
         head_seconds_max = 8
+        [store]
+        commit_log = false
         [telemetry]
         format = "text"
         filter = "debug"
@@ -82,6 +84,7 @@ fn every_key() {
     assert_eq!(config.limits.peer_outbox_bytes_max, 11);
     assert_eq!(config.limits.handshake_time_max.as_secs(), 7);
     assert_eq!(config.limits.head_time_max.as_secs(), 8);
+    assert!(!config.store.commit_log);
     assert_eq!(config.telemetry.format, LogFormat::Text);
     assert_eq!(config.telemetry.filter, "debug");
     assert_eq!(config.runtime.workers, 2);

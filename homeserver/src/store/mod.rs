@@ -244,6 +244,9 @@ pub enum StoreError {
         /// The last batch noted.
         noted: u64,
     },
+    /// The commit log has lost batches that were durable once.
+    #[error("the commit log is not whole: {0}; restore a backup")]
+    Log(String),
     /// The store was written by another version.
     #[error(
         "the store has records of version {found}, this homeserver knows version {known}: run the \

@@ -7,12 +7,18 @@
 
 mod changes;
 pub mod embedded;
+mod index;
+pub mod log;
 pub mod memory;
+mod note;
+mod remembered;
 #[cfg(test)]
 mod tests;
 
 use std::future::{Future, ready};
+use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use super::{Key, Order, Part, PartOutcome, StoreError, Value};
 
@@ -56,6 +62,17 @@ pub trait Engine: Read + 'static {
     /// This moment of all keys, for as long as it is held. To be held for short: what is overwritten
     /// and deleted meanwhile keeps its space.
     fn snapshot(&self) -> Answer<'_, Box<dyn Read>>;
+}
+
+/// Opens the embedded store in `folder`, or makes a new one there: with a commit log before its index,
+/// or without one. Either opens what the other has left; without, all that the log holds is taken to the
+/// index first.
+pub fn open_embedded(folder: &Path, commit_log: bool) -> Result<Arc<dyn Engine>, StoreError> {
+    if commit_log {
+        return Ok(Arc::new(log::LoggedEngine::open(folder)?));
+    }
+    log::remove(folder)?;
+    Ok(Arc::new(embedded::EmbeddedEngine::open(folder)?))
 }
 
 /// The answer of an engine that need not wait.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::embedded::EmbeddedEngine;
+use super::log::tests::small;
 use super::memory::{MemoryEngine, PowerLoss};
 use super::*;
 use crate::store::{Precondition, Write};
@@ -22,6 +23,18 @@ impl Place for InMemory {
     fn open(&self) -> Answer<'_, Arc<dyn Engine>> {
         at_once(Ok(self.0.clone()))
     }
+}
+
+struct InLog(tempfile::TempDir);
+
+impl Place for InLog {
+    fn open(&self) -> Answer<'_, Arc<dyn Engine>> {
+        at_once(Ok(Arc::new(small(self.0.path()).unwrap())))
+    }
+}
+
+fn in_log() -> InLog {
+    InLog(tempfile::tempdir().unwrap())
 }
 
 struct InFolder(tempfile::TempDir);
@@ -47,6 +60,9 @@ macro_rules! on_every_engine {
         }
         mod on_embedded {
             $($(#[$doc])* #[tokio::test] async fn $name() { super::$name(&super::in_folder()).await; })*
+        }
+        mod on_logged {
+            $($(#[$doc])* #[tokio::test] async fn $name() { super::$name(&super::in_log()).await; })*
         }
     };
 }
@@ -459,7 +475,7 @@ fn tally(value: Option<&Value>) -> (u64, u64) {
     (number(0), number(8))
 }
 
-fn any_part() -> impl Strategy<Value = Part> {
+pub(super) fn any_part() -> impl Strategy<Value = Part> {
     // Few keys and values, so that parts meet.
     let name = || (0_u8..6).prop_map(|n| Key::copy_from_slice(&[b'k', n]));
     let value = || (0_u8..3).prop_map(|n| Value::copy_from_slice(&[n]));
@@ -500,7 +516,8 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let places: [Box<dyn Place>; 2] = [Box::new(in_memory()), Box::new(in_folder())];
+            let places: [Box<dyn Place>; 3] =
+                [Box::new(in_memory()), Box::new(in_folder()), Box::new(in_log())];
             for place in places {
                 agrees_with_the_reference(&*place, &batches).await?;
             }
