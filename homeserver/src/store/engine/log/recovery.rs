@@ -13,6 +13,8 @@
 //!   unless the power was cut since.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -21,6 +23,10 @@ use super::pool::Pool;
 use super::record::{ALIGNMENT, Body, Change, Frame, Head, Header, LogId, RECORDS_AT};
 use super::segment::{Segment, Slot};
 use crate::store::StoreError;
+
+/// What is looked at together for heads.
+const PAGE_BYTES: usize = 4096;
+static ZEROS: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
 
 /// Where a log goes on behind what the index holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +84,7 @@ pub(super) fn make(
     segment_bytes: usize,
     drained: u64,
 ) -> Result<Recovered, StoreError> {
-    std::fs::create_dir_all(folder)
+    make_folder(folder)
         .map_err(|error| StoreError::Engine(format!("{}: {error}", folder.display())))?;
     let slots = Slot::open_all(folder)?;
     for (_, slot) in &slots {
@@ -107,6 +113,15 @@ pub(super) fn make(
         current,
         sequence: drained,
     })
+}
+
+/// Makes `folder` durably.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    match folder.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 /// Opens the log in `folder` and hands every batch behind `drained` to `replay`.
@@ -302,10 +317,21 @@ fn refuse_hole(
 
 /// The number of the first batch, from `least` on, of which a head lies at `from` or behind.
 fn later_head(bytes: &[u8], from: usize, seed: u32, least: u64) -> Option<u64> {
-    (from..bytes.len()).step_by(ALIGNMENT).find_map(|at| {
-        let head = Head::read(bytes.get(at..)?, seed)?;
-        (head.sequence >= least).then_some(head.sequence)
-    })
+    let mut at = from;
+    while at < bytes.len() {
+        let end = at.saturating_add(PAGE_BYTES).min(bytes.len());
+        // Most of it is zeros, and no head begins with them.
+        if bytes.get(at..end) != ZEROS.get(..end - at) {
+            let mut heads = (at..end)
+                .step_by(ALIGNMENT)
+                .filter_map(|at| Head::read(bytes.get(at..)?, seed));
+            if let Some(head) = heads.find(|head| head.sequence >= least) {
+                return Some(head.sequence);
+            }
+        }
+        at = end;
+    }
+    None
 }
 
 fn missing(segment: u64) -> StoreError {
