@@ -1,4 +1,4 @@
-//! The embedded engine against SIGKILL: what was answered is there, in order, nothing twice.
+//! The embedded engine, with its commit log and without, against SIGKILL: what was answered is there, in order, nothing twice.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,10 +10,9 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 
-use homeserver::store::engine::embedded::EmbeddedEngine;
-use homeserver::store::{Key, Order, Part, Store, Value};
+use homeserver::store::engine::open_embedded;
+use homeserver::store::{Key, Order, Part, Range, Store, Value};
 
 /// Where the child's store lies; set in the child alone.
 const FOLDER: &str = "ENTENTE_TEST_STORE";
@@ -24,14 +23,24 @@ const KILLED_AFTER: [usize; 4] = [1, 50, 200, 400];
 /// child that reports each answered commit, several times over one store.
 #[test]
 fn answered_commits_survive_sigkill() {
+    survive_sigkill("answered_commits_survive_sigkill", false);
+}
+
+/// Goal: the same with a commit log before the index; by the same way.
+#[test]
+fn answered_commits_in_the_log_survive_sigkill() {
+    survive_sigkill("answered_commits_in_the_log_survive_sigkill", true);
+}
+
+fn survive_sigkill(test: &str, log: bool) {
     if let Some(folder) = std::env::var_os(FOLDER) {
-        write_for_ever(Path::new(&folder));
+        write_for_ever(Path::new(&folder), log);
     }
     let folder = tempfile::tempdir().unwrap();
     let mut answered: u64 = 0;
     for kill_after in KILLED_AFTER {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["answered_commits_survive_sigkill", "--exact", "--nocapture"])
+            .args([test, "--exact", "--nocapture"])
             .env(FOLDER, folder.path())
             .stdout(Stdio::piped())
             .spawn()
@@ -47,7 +56,7 @@ fn answered_commits_survive_sigkill() {
         child.kill().unwrap();
         child.wait().unwrap();
 
-        let numbers = stored(folder.path());
+        let numbers = stored(folder.path(), log);
         let expected: Vec<u64> = (1..=u64::try_from(numbers.len()).unwrap()).collect();
         assert_eq!(numbers, expected, "a hole");
         assert!(numbers.len() >= usize::try_from(answered).unwrap(), "lost");
@@ -64,8 +73,8 @@ fn entry(number: u64) -> Part {
 }
 
 /// The child: commits one entry after the other and reports each once it is answered.
-fn write_for_ever(folder: &Path) -> ! {
-    let store = Store::new(Arc::new(EmbeddedEngine::open(folder).unwrap())).unwrap();
+fn write_for_ever(folder: &Path, log: bool) -> ! {
+    let store = Store::new(open_embedded(folder, log).unwrap()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
@@ -87,16 +96,27 @@ fn write_for_ever(folder: &Path) -> ! {
     })
 }
 
-fn stored(folder: &Path) -> Vec<u64> {
-    let store = Store::new(Arc::new(EmbeddedEngine::open(folder).unwrap())).unwrap();
+/// What a child has left, read without a writer: the folder is free again when this returns.
+fn stored(folder: &Path, log: bool) -> Vec<u64> {
+    let engine = open_embedded(folder, log).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
-    runtime.block_on(stored_in(&store))
+    let entries = runtime.block_on(engine.range(Range {
+        from: b"entry",
+        to: b"entrz",
+        limit: usize::MAX,
+        bytes_max: usize::MAX,
+        order: Order::Ascending,
+    }));
+    entries.unwrap().iter().map(number).collect()
 }
 
 async fn stored_in(store: &Store) -> Vec<u64> {
     let entries = store.range(b"entry", b"entrz", usize::MAX, Order::Ascending);
-    let number = |(_, value): &(Key, Value)| u64::from_be_bytes(value.as_ref().try_into().unwrap());
     entries.await.unwrap().iter().map(number).collect()
+}
+
+fn number((_, value): &(Key, Value)) -> u64 {
+    u64::from_be_bytes(value.as_ref().try_into().unwrap())
 }

@@ -344,6 +344,22 @@ fn switching_off_may_end_half_way() {
     }
 }
 
+/// Goal: a process that ends while it makes a log leaves nothing that is in the way. Method: a log that
+/// the index does not note, over a store that has batches.
+#[test]
+fn making_a_log_may_end_half_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = EmbeddedEngine::open(folder.path()).unwrap();
+    done(engine.apply(&[put("a", "1")])).unwrap();
+    drop(engine);
+    let log = folder.path().join(FOLDER);
+    drop(recovery::make(&log, new_log_id(), few().segment_bytes, 1).unwrap());
+    let shared = Shared::open(folder.path(), few()).unwrap();
+    shared.apply(&[put("b", "1")]).unwrap();
+    drop(shared);
+    assert_eq!(found_in(folder.path()).len(), 2);
+}
+
 /// Goal: a log of batches that the store knows nothing of is refused, not written over. Method: the
 /// index is told that it has no log.
 #[test]
