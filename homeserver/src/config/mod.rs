@@ -12,6 +12,7 @@ mod listen;
 mod runtime;
 mod server;
 mod settings;
+mod store;
 mod telemetry;
 
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ pub use runtime::RuntimeConfig;
 pub use server::ServerConfig;
 pub use settings::Mistake;
 use settings::Settings;
+pub use store::{PostgresqlConfig, PostgresqlHost, StoreConfig};
 pub use telemetry::{LogFormat, TelemetryConfig};
 
 /// Where the configuration lies unless `--config` or `ENTENTE_CONFIG` says otherwise.
@@ -37,6 +39,8 @@ pub const DEFAULT_PATH: &str = "/etc/entente/entente.toml";
 pub struct Config {
     /// `[server]`
     pub server: ServerConfig,
+    /// `[store]` and `[postgresql]`
+    pub store: StoreConfig,
     /// `[listen]`
     pub listen: ListenConfig,
     /// `[federation]`
@@ -56,6 +60,7 @@ impl Config {
     pub fn minimal(name: ServerName, data_dir: PathBuf) -> Self {
         Self {
             server: ServerConfig { name, data_dir },
+            store: StoreConfig::default(),
             listen: ListenConfig::default(),
             federation: FederationConfig::default(),
             discovery: DiscoveryConfig::default(),
@@ -87,6 +92,8 @@ impl Config {
     fn read(mut settings: Settings) -> Result<Self, Vec<Mistake>> {
         // Every section is read, whatever the others hold: all mistakes at once.
         let server = ServerConfig::read(&mut settings.section("server"));
+        let engine = StoreConfig::read_engine(&mut settings.section("store"));
+        let store = StoreConfig::read(engine, &mut settings.section("postgresql"));
         let listen = ListenConfig::read(&mut settings.section("listen"));
         let federation = FederationConfig::read(&mut settings.section("federation"));
         let discovery = DiscoveryConfig::read(&mut settings.section("discovery"));
@@ -97,6 +104,7 @@ impl Config {
         match server {
             Some(server) if mistakes.is_empty() => Ok(Self {
                 server,
+                store,
                 listen,
                 federation,
                 discovery,

@@ -8,6 +8,7 @@
 mod changes;
 pub mod embedded;
 pub mod memory;
+pub mod postgresql;
 #[cfg(test)]
 mod tests;
 

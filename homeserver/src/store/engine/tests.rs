@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::embedded::EmbeddedEngine;
 use super::memory::{MemoryEngine, PowerLoss};
+use super::postgresql::tests::InDatabase;
 use super::*;
 use crate::store::{Precondition, Write};
 
@@ -32,6 +33,15 @@ impl Place for InFolder {
     }
 }
 
+impl Place for InDatabase {
+    fn open(&self) -> Answer<'_, Arc<dyn Engine>> {
+        Box::pin(async {
+            let engine: Arc<dyn Engine> = Arc::new(Self::open(self).await?);
+            Ok(engine)
+        })
+    }
+}
+
 fn in_memory() -> InMemory {
     InMemory(Arc::default())
 }
@@ -47,6 +57,9 @@ macro_rules! on_every_engine {
         }
         mod on_embedded {
             $($(#[$doc])* #[tokio::test] async fn $name() { super::$name(&super::in_folder()).await; })*
+        }
+        mod on_postgresql {
+            $($(#[$doc])* #[tokio::test] async fn $name() { super::$name(&super::InDatabase::new()).await; })*
         }
     };
 }
