@@ -8,6 +8,7 @@
 mod admin_socket;
 mod client;
 mod connections;
+pub mod engines;
 mod federation;
 mod heads;
 mod health;
@@ -33,7 +34,6 @@ use crate::config::Config;
 use crate::delivery::mailboxes::Ring;
 use crate::node::Node;
 use crate::organisation::{KeyFolder, OrganisationError};
-use crate::store::engine::open_embedded;
 use crate::store::{Store, StoreError};
 use crate::tls::{self, TlsError};
 use connections::Ending;
@@ -217,7 +217,7 @@ async fn open_node(config: Config) -> Result<Arc<Node>, ServerError> {
     let keys = KeyFolder::at(config.server.keys_dir())
         .load(&config.server.name, clock.now_ms(), random.as_ref())
         .map_err(ServerError::Keys)?;
-    let engine = open_engine(&config).await?;
+    let engine = engines::open(&config).await?;
     let store = Store::new(engine)?;
     Ok(Arc::new(Node::new(
         config,
@@ -226,15 +226,6 @@ async fn open_node(config: Config) -> Result<Arc<Node>, ServerError> {
         clock,
         random,
     )))
-}
-
-async fn open_engine(config: &Config) -> Result<Arc<dyn crate::store::Engine>, StoreError> {
-    let engine = open_embedded(&config.server.store_dir(), config.store.commit_log)?;
-    #[cfg(feature = "faults")]
-    if crate::faults::is_on("answer-before-sync") {
-        return Ok(Arc::new(crate::faults::BufferedEngine::over(engine).await?));
-    }
-    Ok(engine)
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, ServerError> {

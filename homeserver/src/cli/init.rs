@@ -10,12 +10,12 @@ use federation_proto::ids::{Handle, ServerName};
 use homeserver::clock::{Clock, SystemClock};
 use homeserver::config::socket_address;
 use homeserver::identity::passwords::PASSWORD_BYTES_MIN;
-use homeserver::organisation::init::{self, Answers, InitError, Made, Reached};
+use homeserver::organisation::init::{self, Answers, InitError, Made, Reached, StoreAnswers};
 use homeserver::organisation::root_key::PASSPHRASE_BYTES_MIN;
 use ring::rand::SystemRandom;
 use zeroize::Zeroizing;
 
-use super::{EXIT_NOT_UNDERSTOOD, Failure, Output, say};
+use super::{EXIT_NOT_UNDERSTOOD, Failure, Output, engines, runtime, say};
 
 /// Largest file that a secret is read from.
 const SECRET_BYTES_MAX: u64 = 4096;
@@ -56,6 +56,44 @@ pub(super) struct InitArguments {
     /// A file that holds the passphrase that seals the root key.
     #[arg(long, alias = "root-passphrase-file")]
     root_key_passphrase_file: Option<PathBuf>,
+    #[command(flatten)]
+    store: StoreArguments,
+}
+
+/// What the store stands on; nobody is asked for it.
+#[derive(Args)]
+struct StoreArguments {
+    /// What the store stands on: fjall (the default), or postgresql with the flags below.
+    #[arg(long)]
+    store_engine: Option<String>,
+    /// Server of the database, host:port, or the folder of its socket; may be given again.
+    #[arg(long)]
+    postgresql_host: Vec<String>,
+    /// The database, which the role owns.
+    #[arg(long)]
+    postgresql_database: Option<String>,
+    /// The role.
+    #[arg(long)]
+    postgresql_user: Option<String>,
+    /// A file that holds the role's password, and stays where it is.
+    #[arg(long)]
+    postgresql_password_file: Option<PathBuf>,
+    /// A file of the root certificates (PEM) that the server's certificate stands under.
+    #[arg(long)]
+    postgresql_root_certificates: Option<PathBuf>,
+}
+
+impl StoreArguments {
+    fn answers(&self) -> StoreAnswers {
+        StoreAnswers {
+            engine: self.store_engine.clone(),
+            hosts: self.postgresql_host.clone(),
+            database: self.postgresql_database.clone(),
+            user: self.postgresql_user.clone(),
+            password_file: self.postgresql_password_file.clone(),
+            root_certificates: self.postgresql_root_certificates.clone(),
+        }
+    }
 }
 
 /// What the flags say, understood as far as it can be.
@@ -69,6 +107,7 @@ struct Given {
     admin_password: Option<Zeroizing<String>>,
     root_key: Option<PathBuf>,
     root_passphrase: Option<Zeroizing<String>>,
+    store: StoreAnswers,
     /// What is wrong with the flags, and the flags that are missing.
     problems: Vec<String>,
     missing: Vec<&'static str>,
@@ -106,6 +145,7 @@ impl Given {
             admin_password: secret(arguments.admin_password_file.as_deref(), &mut problems),
             root_key: arguments.root_key.clone(),
             root_passphrase: secret(arguments.root_key_passphrase_file.as_deref(), &mut problems),
+            store: arguments.store.answers(),
             problems: Vec::new(),
             missing: Vec::new(),
         };
@@ -140,7 +180,7 @@ impl Given {
     fn unfit(&self, arguments: &InitArguments, config: &Path) -> Vec<String> {
         let data_dir = self.data_dir.as_deref();
         let root_key = self.root_key.as_deref();
-        let mut problems = self.reached(arguments).problems();
+        let mut problems = self.reached(arguments, &self.store).problems();
         problems.extend(init::occupied(config));
         problems.extend(data_dir.into_iter().flat_map(data_dir_problems));
         problems.extend(
@@ -155,13 +195,14 @@ impl Given {
         problems
     }
 
-    fn reached<'a>(&self, arguments: &'a InitArguments) -> Reached<'a> {
+    fn reached<'a>(&self, arguments: &'a InitArguments, store: &'a StoreAnswers) -> Reached<'a> {
         Reached {
             client: self.client,
             federation: self.federation,
             endpoints: &arguments.federation_endpoint,
             admin_socket: arguments.admin_socket.as_deref(),
             metrics: self.metrics,
+            store: Some(store),
         }
     }
 }
@@ -218,11 +259,13 @@ pub(super) fn run(
     let answers = answers(arguments, config)?;
     #[expect(clippy::disallowed_methods, reason = "the process's own randomness")]
     let random = SystemRandom::new();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .map_err(Failure::new)?;
-    let made = runtime
-        .block_on(init::init(&answers, SystemClock.now_ms(), &random))
+    let made = runtime()?
+        .block_on(init::init(
+            &answers,
+            SystemClock.now_ms(),
+            &random,
+            engines::open,
+        ))
         .map_err(|error| match error {
             InitError::Answers(problems) => wrong_answers(&problems),
             error => Failure::new(error),
@@ -268,7 +311,8 @@ fn ask(given: Given, arguments: InitArguments, config: PathBuf) -> Result<Answer
     if !given.missing.is_empty() {
         show("This makes a new organisation; nothing that exists is overwritten.\n")?;
     }
-    let reached = given.reached(&arguments);
+    let store = given.store.clone();
+    let reached = given.reached(&arguments, &store);
     let server = match given.server {
         Some(server) => server,
         None => ask_for("Server name of the organisation", None, parsed)?,
@@ -349,6 +393,7 @@ fn ask(given: Given, arguments: InitArguments, config: PathBuf) -> Result<Answer
         admin_socket: arguments.admin_socket,
         metrics: given.metrics,
         data_dir,
+        store: given.store,
         admin_name,
         admin_password,
         root_key,

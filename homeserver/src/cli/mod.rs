@@ -13,9 +13,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use homeserver::clock::{Clock as _, SystemClock};
 use homeserver::config::{Config, Mistake, exposed};
-use homeserver::store::engine::open_embedded;
+use homeserver::server::{self, engines};
 use homeserver::store::{Store, StoreError, check};
-use homeserver::{audit, server, telemetry};
+use homeserver::{audit, telemetry};
 use ring::rand::SystemRandom;
 use zeroize::Zeroizing;
 
@@ -175,7 +175,7 @@ fn load_whole(path: &std::path::Path) -> Result<Config, Vec<Mistake>> {
     let config = load_config(path)?;
     #[expect(clippy::disallowed_methods, reason = "the process's own randomness")]
     let random = SystemRandom::new();
-    let mistakes = homeserver::organisation::look(&config.server, SystemClock.now_ms(), &random);
+    let mistakes = homeserver::organisation::look(&config, SystemClock.now_ms(), &random);
     if mistakes.is_empty() {
         return Ok(config);
     }
@@ -188,7 +188,19 @@ fn load_whole(path: &std::path::Path) -> Result<Config, Vec<Mistake>> {
 }
 
 fn check_config(path: &std::path::Path, output: Output) -> Result<(), Failure> {
-    let loaded = load_whole(path);
+    let loaded = load_whole(path).and_then(|config| {
+        let looked = runtime().and_then(|runtime| {
+            let looked = runtime.block_on(engines::look(&config));
+            looked.map_err(Failure::new)
+        });
+        let mistake = |failure: Failure| Mistake {
+            at: path.display().to_string(),
+            key: Some("store.engine".to_owned()),
+            problem: failure.message,
+        };
+        looked.map_err(|failure| vec![mistake(failure)])?;
+        Ok(config)
+    });
     let warnings = loaded
         .as_ref()
         .map_or_else(|_| Vec::new(), |config| exposed(path, config));
@@ -262,13 +274,11 @@ fn open_root_key(
 
 fn check_store(path: &std::path::Path, output: Output) -> Result<(), Failure> {
     let config = load_config(path).map_err(|mistakes| wrong_config(&mistakes))?;
-    let engine = open_embedded(&config.server.store_dir(), config.store.commit_log);
-    let store = Store::new(engine.map_err(Failure::new)?).map_err(Failure::new)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .map_err(Failure::new)?;
-    let (contents, audited) = runtime
-        .block_on(async { Ok((check::check(&store).await?, audit::check(&store).await?)) })
+    let (contents, audited) = runtime()?
+        .block_on(async {
+            let store = Store::new(engines::open(&config).await?)?;
+            Ok((check::check(&store).await?, audit::check(&store).await?))
+        })
         .map_err(|error: StoreError| Failure::new(error))?;
     match output {
         Output::Text => {
@@ -290,6 +300,14 @@ fn check_store(path: &std::path::Path, output: Output) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// What a command that does one thing waits with.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::new)
 }
 
 fn serve(path: &std::path::Path) -> Result<(), Failure> {

@@ -3,13 +3,16 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::Config;
+use super::{Config, StoreConfig};
 
 /// The permission of everybody to write.
 const OTHERS_WRITE: u32 = 0o002;
+/// The permission of everybody to read.
+const OTHERS_READ: u32 = 0o004;
 
-/// A warning for each file and folder that everybody may change: the configuration's files, their folder `conf.d/`, and
-/// the data folder.
+/// A warning for each file and folder that everybody may change: the configuration's files, their folder `conf.d/`,
+/// the data folder, and what proves the database and this homeserver to each other; and for a password that everybody
+/// may read.
 pub fn exposed(path: &Path, config: &Config) -> Vec<String> {
     let folder = path.with_file_name("conf.d");
     let mut places = vec![path.to_owned()];
@@ -23,15 +26,29 @@ pub fn exposed(path: &Path, config: &Config) -> Vec<String> {
         places.extend(files);
     }
     places.push(config.server.data_dir.clone());
-    places
+    let mut secret = None;
+    if let StoreConfig::Postgresql(database) = &config.store {
+        secret = database.password_file.as_deref();
+        places.extend(database.password_file.clone());
+        places.extend(database.root_certificates.clone());
+    }
+    let changed = places
         .iter()
-        .filter(|place| {
-            std::fs::metadata(place)
-                .is_ok_and(|about| about.permissions().mode() & OTHERS_WRITE != 0)
-        })
+        .filter(|place| allows(place, OTHERS_WRITE))
         .map(|place| {
             let place = place.display();
             format!("{place}: every user of this machine can change it: chmod o-w {place}")
-        })
-        .collect()
+        });
+    let read = secret
+        .into_iter()
+        .filter(|place| allows(place, OTHERS_READ))
+        .map(|place| {
+            let place = place.display();
+            format!("{place}: every user of this machine can read it: chmod o-r {place}")
+        });
+    changed.chain(read).collect()
+}
+
+fn allows(place: &Path, permission: u32) -> bool {
+    std::fs::metadata(place).is_ok_and(|about| about.permissions().mode() & permission != 0)
 }

@@ -28,7 +28,7 @@ pub use runtime::RuntimeConfig;
 pub use server::ServerConfig;
 pub use settings::Mistake;
 use settings::Settings;
-pub use store::StoreConfig;
+pub use store::{PostgresqlConfig, PostgresqlHost, StoreConfig};
 pub use telemetry::{LogFormat, TelemetryConfig};
 
 /// Where the configuration lies unless `--config` or `ENTENTE_CONFIG` says otherwise.
@@ -39,6 +39,8 @@ pub const DEFAULT_PATH: &str = "/etc/entente/entente.toml";
 pub struct Config {
     /// `[server]`
     pub server: ServerConfig,
+    /// `[store]` and `[postgresql]`
+    pub store: StoreConfig,
     /// `[listen]`
     pub listen: ListenConfig,
     /// `[federation]`
@@ -47,8 +49,6 @@ pub struct Config {
     pub discovery: DiscoveryConfig,
     /// `[limits]`
     pub limits: LimitsConfig,
-    /// `[store]`
-    pub store: StoreConfig,
     /// `[telemetry]`
     pub telemetry: TelemetryConfig,
     /// `[runtime]`
@@ -60,11 +60,11 @@ impl Config {
     pub fn minimal(name: ServerName, data_dir: PathBuf) -> Self {
         Self {
             server: ServerConfig { name, data_dir },
+            store: StoreConfig::default(),
             listen: ListenConfig::default(),
             federation: FederationConfig::default(),
             discovery: DiscoveryConfig::default(),
             limits: LimitsConfig::default(),
-            store: StoreConfig::default(),
             telemetry: TelemetryConfig::default(),
             runtime: RuntimeConfig::default(),
         }
@@ -92,22 +92,23 @@ impl Config {
     fn read(mut settings: Settings) -> Result<Self, Vec<Mistake>> {
         // Every section is read, whatever the others hold: all mistakes at once.
         let server = ServerConfig::read(&mut settings.section("server"));
+        let engine = StoreConfig::read_engine(&mut settings.section("store"));
+        let store = StoreConfig::read(engine, &mut settings.section("postgresql"));
         let listen = ListenConfig::read(&mut settings.section("listen"));
         let federation = FederationConfig::read(&mut settings.section("federation"));
         let discovery = DiscoveryConfig::read(&mut settings.section("discovery"));
         let limits = LimitsConfig::read(&mut settings.section("limits"));
-        let store = StoreConfig::read(&mut settings.section("store"));
         let telemetry = TelemetryConfig::read(&mut settings.section("telemetry"));
         let runtime = RuntimeConfig::read(&mut settings.section("runtime"));
         let mistakes = settings.into_mistakes();
         match server {
             Some(server) if mistakes.is_empty() => Ok(Self {
                 server,
+                store,
                 listen,
                 federation,
                 discovery,
                 limits,
-                store,
                 telemetry,
                 runtime,
             }),

@@ -323,16 +323,26 @@ impl Section<'_> {
         let name = (self.name.to_owned(), key.to_owned());
         if !self.settings.settings.contains_key(&name) {
             self.asked.push(key);
-            if !self.settings.incomplete {
-                self.settings.mistakes.push(Mistake {
-                    at: self.settings.main.clone(),
-                    key: Some(format!("{}.{key}", self.name)),
-                    problem: "it is missing and has no default".to_owned(),
-                });
-            }
+            self.blame_missing(key);
             return None;
         }
         self.optional(key, parse)
+    }
+
+    /// Whether somebody set `key`, which was read, rightly or not.
+    pub(super) fn is_set(&self, key: &str) -> bool {
+        self.places.contains_key(key)
+    }
+
+    /// Blames a key that has no default for being missing.
+    pub(super) fn blame_missing(&mut self, key: &'static str) {
+        if !self.settings.incomplete {
+            self.settings.mistakes.push(Mistake {
+                at: self.settings.main.clone(),
+                key: Some(format!("{}.{key}", self.name)),
+                problem: "it is missing and has no default".to_owned(),
+            });
+        }
     }
 
     /// Blames the first of `keys` that somebody set, where it was set, for what they decide together.

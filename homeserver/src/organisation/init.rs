@@ -2,7 +2,10 @@
 //!
 //! Refuses to overwrite anything, and makes all or nothing: what was written is removed when a later step fails. The
 //! sealed root key is written first, for without it the rest is worth nothing and can't be made again; the
-//! configuration, which `homeserver run` looks for, last.
+//! configuration, which `homeserver run` looks for, after the keys. The store is filled last: it may be a database,
+//! where nothing is undone, and without it nothing runs either.
+
+mod store_answers;
 
 use std::fmt::Write as _;
 use std::fs::DirBuilder;
@@ -20,11 +23,12 @@ use zeroize::Zeroizing;
 
 use super::{KeyFolder, OrganisationError, create, root_key, sync_folder, write_private};
 use crate::audit::{self, Actor, Event};
-use crate::config::{Config, ServerConfig};
+use crate::config::{Config, StoreConfig};
 use crate::identity::{IdentityError, passwords};
 use crate::store::administrators::{self, Administrator};
-use crate::store::engine::embedded::EmbeddedEngine;
-use crate::store::{Part, PartOutcome, Precondition, Store, StoreError, schema, user_type};
+use crate::store::{Engine, Part, PartOutcome, Precondition, Store, StoreError, schema, user_type};
+
+pub use store_answers::StoreAnswers;
 
 /// The user type that an account gets unless its administrator says otherwise.
 pub const DEFAULT_USER_TYPE: &str = "standard";
@@ -45,6 +49,8 @@ pub struct Answers {
     pub metrics: Option<SocketAddr>,
     /// Where keys and store lie.
     pub data_dir: PathBuf,
+    /// What the store stands on.
+    pub store: StoreAnswers,
     /// The first administrator.
     pub admin_name: Handle,
     /// The first administrator's password.
@@ -111,24 +117,23 @@ pub struct Made {
     pub admin_socket: Option<PathBuf>,
 }
 
-/// Makes an organisation and writes everything that `homeserver run` needs.
+/// Makes an organisation and writes everything that `homeserver run` needs. `open` opens the store's engine as
+/// `homeserver run` does.
 pub async fn init(
     answers: &Answers,
     now_ms: u64,
     random: &(dyn SecureRandom + Send + Sync),
+    open: impl AsyncFnOnce(&Config) -> Result<Arc<dyn Engine>, StoreError>,
 ) -> Result<Made, InitError> {
     let configuration = configuration(answers);
-    check(answers, &configuration)?;
+    let config = check(answers, &configuration)?;
     let organisation = create(&answers.server, now_ms, random)?;
     let sealed = root_key::seal(&organisation.root_key, &answers.root_passphrase, random)?;
     let password_hash = passwords::SignInGuard::default()
         .hash(&answers.admin_password, random)
         .await?;
 
-    let server = ServerConfig {
-        name: answers.server.clone(),
-        data_dir: answers.data_dir.clone(),
-    };
+    let server = &config.server;
     let mut traces = Traces::default();
     let written = async {
         traces.file(&answers.root_key, &sealed)?;
@@ -137,14 +142,16 @@ pub async fn init(
         KeyFolder::at(server.keys_dir())
             .create(&organisation.keys)
             .map_err(at(&server.keys_dir()))?;
-        traces.whole(&server.store_dir());
-        DirBuilder::new()
-            .mode(0o700)
-            .create(server.store_dir())
-            .map_err(at(&server.store_dir()))?;
-        fill_store(answers, &server, password_hash, now_ms).await?;
+        if !matches!(config.store, StoreConfig::Postgresql(_)) {
+            traces.whole(&server.store_dir());
+            DirBuilder::new()
+                .mode(0o700)
+                .create(server.store_dir())
+                .map_err(at(&server.store_dir()))?;
+        }
         traces.folder(folder_of(&answers.config))?;
-        traces.file(&answers.config, &configuration)
+        traces.file(&answers.config, &configuration)?;
+        fill_store(answers, open(&config).await?, password_hash, now_ms).await
     };
     if let Err(error) = written.await {
         return Err(traces.undo(error));
@@ -173,9 +180,10 @@ pub fn write_root_key(path: &Path, sealed: &str) -> Result<(), InitError> {
     written
 }
 
-/// Everything that stands in the way, at once.
-fn check(answers: &Answers, configuration: &str) -> Result<(), InitError> {
+/// Everything that stands in the way, at once; or what the configuration comes to.
+fn check(answers: &Answers, configuration: &str) -> Result<Config, InitError> {
     // What `homeserver run` would not take is not written.
+    let config = Config::read_text("", configuration);
     let mut problems = mistakes(configuration, |_| true);
     problems.extend(answers.admin_socket.as_deref().and_then(not_text));
     problems.extend(occupied(&answers.config));
@@ -186,10 +194,9 @@ fn check(answers: &Answers, configuration: &str) -> Result<(), InitError> {
     ));
     problems.extend(admin_password_problem(&answers.admin_password));
     problems.extend(root_passphrase_problem(&answers.root_passphrase));
-    if problems.is_empty() {
-        Ok(())
-    } else {
-        Err(InitError::Answers(problems))
+    match config {
+        Ok(config) if problems.is_empty() => Ok(config),
+        _ => Err(InitError::Answers(problems)),
     }
 }
 
@@ -206,6 +213,8 @@ pub struct Reached<'a> {
     pub admin_socket: Option<&'a Path>,
     /// Metrics and health.
     pub metrics: Option<SocketAddr>,
+    /// What the store stands on.
+    pub store: Option<&'a StoreAnswers>,
 }
 
 impl Reached<'_> {
@@ -216,7 +225,7 @@ impl Reached<'_> {
         problems
     }
 
-    /// `[listen]` and `[federation]`.
+    /// `[listen]`, `[federation]` and what the store stands on.
     fn sections(&self) -> String {
         // An address that is not known yet is nobody else's.
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
@@ -241,7 +250,7 @@ impl Reached<'_> {
              endpoints = [{}]",
             endpoints.join(", ")
         );
-        text
+        text + &self.store.map(StoreAnswers::sections).unwrap_or_default()
     }
 }
 
@@ -363,12 +372,11 @@ fn not_text(path: &Path) -> Option<String> {
 
 async fn fill_store(
     answers: &Answers,
-    server: &ServerConfig,
+    engine: Arc<dyn Engine>,
     password_hash: String,
     now_ms: u64,
 ) -> Result<(), InitError> {
-    let engine = EmbeddedEngine::open(&server.store_dir())?;
-    let store = Store::new(Arc::new(engine))?;
+    let store = Store::new(engine)?;
     let mut part = Part::default();
     schema::put(&mut part);
     user_type::put(&mut part, DEFAULT_USER_TYPE, &UserTypePolicy::default())?;
@@ -388,9 +396,10 @@ async fn fill_store(
     part.require(Precondition::Absent(schema::key()));
     match store.commit(part).await? {
         PartOutcome::Committed => Ok(()),
-        PartOutcome::Conflict => {
-            Err(StoreError::Engine("the new store is not empty".to_owned()).into())
-        }
+        PartOutcome::Conflict => Err(StoreError::Engine(
+            "it holds an organisation already: give the new one a database of its own".to_owned(),
+        )
+        .into()),
     }
 }
 
@@ -412,6 +421,7 @@ fn configuration(answers: &Answers) -> String {
         endpoints: &answers.endpoints,
         admin_socket: answers.admin_socket.as_deref(),
         metrics: answers.metrics,
+        store: Some(&answers.store),
     };
     text + &reached.sections()
 }

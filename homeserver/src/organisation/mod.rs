@@ -33,7 +33,7 @@ pub use renewal::{Asked, Renewal};
 
 use ring::rand::SecureRandom;
 
-use crate::config::ServerConfig;
+use crate::config::{Config, StoreConfig};
 
 /// Why keys or certificates could not be made or used.
 #[derive(Debug, thiserror::Error)]
@@ -62,20 +62,20 @@ pub enum OrganisationError {
 
 /// What is wrong with the folder that a configuration names, as place and problem: its keys, and whether it has a
 /// store. Nothing is touched, so it may be asked while a homeserver runs.
-pub fn look(
-    config: &ServerConfig,
-    now_ms: u64,
-    random: &dyn SecureRandom,
-) -> Vec<(String, String)> {
-    let keys = KeyFolder::at(config.keys_dir()).look(&config.name, now_ms, random);
+pub fn look(config: &Config, now_ms: u64, random: &dyn SecureRandom) -> Vec<(String, String)> {
+    let server = &config.server;
+    let keys = KeyFolder::at(server.keys_dir()).look(&server.name, now_ms, random);
     let mut problems: Vec<_> = keys
         .into_iter()
         .map(|error| match error {
             OrganisationError::Unusable { what, problem } => (what, problem),
-            other => (config.keys_dir().display().to_string(), other.to_string()),
+            other => (server.keys_dir().display().to_string(), other.to_string()),
         })
         .collect();
-    let store = config.store_dir();
+    if matches!(config.store, StoreConfig::Postgresql(_)) {
+        return problems;
+    }
+    let store = server.store_dir();
     if let Err(error) = std::fs::read_dir(&store) {
         let missing = "there is no store here: put it back from the same backup as the keys, or make an \
                        organisation with `homeserver init`";

@@ -25,7 +25,7 @@ const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Most parts that wait; whoever adds one more waits too.
 const QUEUE_PARTS_MAX: usize = 8 * 1024;
 /// A batch that takes longer than this, and is noticed at the next look, has failed.
-const BATCH_TIME_MAX: Duration = Duration::from_secs(30);
+pub(super) const BATCH_TIME_MAX: Duration = Duration::from_secs(30);
 
 const _: () = assert!(BATCH_PARTS_MAX <= QUEUE_PARTS_MAX);
 

@@ -20,8 +20,9 @@ use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring as provider;
 use rustls::server::NoServerSessionStorage;
 use rustls::time_provider::TimeProvider;
-use rustls::{ClientConfig, ServerConfig};
-use rustls_pki_types::{PrivateKeyDer, UnixTime};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 pub use peer::{Peer, PeerAnchor, PeerRefusal, PeerRoots};
@@ -87,6 +88,27 @@ pub fn federation_client(
     config.enable_early_data = false;
     config.alpn_protocols = vec![ALPN_HTTP_2.to_vec()];
     Ok(Arc::new(config))
+}
+
+/// Towards the store's database: its certificate has to name the host that was called and to stand under one
+/// of the certificates in `roots`, a text of PEM blocks. No other root is trusted.
+pub fn database_client(roots: &str, clock: Arc<dyn Clock>) -> Result<ClientConfig, TlsError> {
+    let mut trusted = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(roots.as_bytes()) {
+        let certificate = certificate
+            .map_err(|error| TlsError(format!("a root certificate can't be read: {error}")))?;
+        trusted.add(certificate)?;
+    }
+    if trusted.is_empty() {
+        return Err(TlsError("there is no root certificate".to_owned()));
+    }
+    let mut config = ClientConfig::builder_with_details(ring(), time(clock))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(trusted)
+        .with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    config.enable_early_data = false;
+    Ok(config)
 }
 
 /// Who is at the other end of a connection, and until when that is proven.

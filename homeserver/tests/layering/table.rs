@@ -213,7 +213,14 @@ pub const SPLIT: &[&str] = &["federation"];
 /// Crates that only some rooms may name, and why.
 pub const CRATES: &[(&[&str], &[&str], &str)] = &[
     (
-        &["fjall"],
+        &[
+            "fjall",
+            "sled",
+            "tokio_postgres",
+            "deadpool_postgres",
+            "refinery",
+            "tokio_postgres_rustls",
+        ],
         &["store/engine"],
         "only an engine names a database",
     ),
@@ -247,13 +254,14 @@ pub const CONFIGURATIONS: &[&str] = &["ServerConfig", "ClientConfig"];
 /// Which of our crates may depend on which others of ours.
 pub const CRATE_EDGES: &[(&str, &[&str])] = &[
     ("federation-proto", &[]),
-    // `faultproxy` for tests alone.
+    // `faultproxy` and `postgresql-server` for tests alone.
     (
         "homeserver",
         &[
             "faultproxy",
             "federation-proto",
             "homeserver-api",
+            "postgresql-server",
             "room-rules",
         ],
     ),
@@ -268,6 +276,8 @@ pub const CRATE_EDGES: &[(&str, &[&str])] = &[
     // May use `faultproxy`, which knows nothing of what it carries.
     ("conformance", &[]),
     ("faultproxy", &[]),
+    // Starts a database of the machine; knows nothing of what lies in it.
+    ("postgresql-server", &[]),
     ("xtask", &[]),
 ];
 

@@ -8,6 +8,21 @@ use crate::store::{Key, Part, PartOutcome, Precondition, StoreError, Value, Writ
 /// Reads what was committed before the batch.
 pub(super) type Stored<'a> = dyn Fn(&[u8]) -> Result<Option<Value>, StoreError> + 'a;
 
+/// Every key whose stored value [`Changes`] may ask for to judge and take up `part`, some more than once.
+pub(super) fn keys_read(part: &Part) -> impl Iterator<Item = &Key> {
+    let judged = part.preconditions.iter().map(Precondition::key);
+    let counted = part.writes.iter().flat_map(|write| {
+        let (one, other) = match write {
+            Write::Put(..) | Write::Delete(_) => (None, None),
+            Write::Append { tail, .. } => (Some(tail), None),
+            Write::Count { tally, .. } => (Some(tally), None),
+            Write::Uncount { tally, entry } => (Some(tally), Some(entry)),
+        };
+        one.into_iter().chain(other)
+    });
+    judged.chain(counted)
+}
+
 /// What a batch of parts changes, each key once: the last word on it.
 pub(super) struct Changes<'a> {
     stored: &'a Stored<'a>,

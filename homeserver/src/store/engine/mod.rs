@@ -11,6 +11,7 @@ mod index;
 pub mod log;
 pub mod memory;
 mod note;
+pub mod postgresql;
 mod remembered;
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::embedded::EmbeddedEngine;
 use super::log::tests::small;
 use super::memory::{MemoryEngine, PowerLoss};
+use super::postgresql::tests::InDatabase;
 use super::*;
 use crate::store::{Precondition, Write};
 
@@ -45,6 +46,15 @@ impl Place for InFolder {
     }
 }
 
+impl Place for InDatabase {
+    fn open(&self) -> Answer<'_, Arc<dyn Engine>> {
+        Box::pin(async {
+            let engine: Arc<dyn Engine> = Arc::new(Self::open(self).await?);
+            Ok(engine)
+        })
+    }
+}
+
 fn in_memory() -> InMemory {
     InMemory(Arc::default())
 }
@@ -63,6 +73,9 @@ macro_rules! on_every_engine {
         }
         mod on_logged {
             $($(#[$doc])* #[tokio::test] async fn $name() { super::$name(&super::in_log()).await; })*
+        }
+        mod on_postgresql {
+            $($(#[$doc])* #[tokio::test] async fn $name() { super::$name(&super::InDatabase::new()).await; })*
         }
     };
 }
