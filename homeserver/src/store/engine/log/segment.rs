@@ -31,11 +31,15 @@ impl Slot {
     /// Makes the `number`th file of `folder`, of `bytes` zeros.
     pub(super) fn make(folder: &Path, number: u64, bytes: usize) -> Result<Self, StoreError> {
         let path = folder.join(format!("{number:08}.{ENDING}"));
-        let file = make_file(folder, &path, bytes).map_err(|error| {
-            // Half of a file is of no use to anybody.
-            let _ = std::fs::remove_file(&path);
-            failed(&path, &error)
-        })?;
+        let file = make_file(&path).map_err(|error| failed(&path, &error))?;
+        fill(&file, 0, bytes)
+            .and_then(|()| file.sync_all())
+            .and_then(|()| File::open(folder)?.sync_all())
+            .map_err(|error| {
+                // Half of a file is of no use to anybody.
+                let _ = std::fs::remove_file(&path);
+                failed(&path, &error)
+            })?;
         Ok(Self {
             file,
             path,
@@ -244,16 +248,12 @@ fn number_of(path: &Path) -> Option<u64> {
     path.file_stem()?.to_str()?.parse().ok()
 }
 
-fn make_file(folder: &Path, path: &Path, bytes: usize) -> io::Result<File> {
-    let file = OpenOptions::new()
+fn make_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
         .read(true)
         .write(true)
         .create_new(true)
-        .open(path)?;
-    fill(&file, 0, bytes)?;
-    file.sync_all()?;
-    File::open(folder)?.sync_all()?;
-    Ok(file)
+        .open(path)
 }
 
 fn fill(file: &File, mut from: usize, to: usize) -> io::Result<()> {
