@@ -9,6 +9,8 @@ mod changes;
 pub mod embedded;
 pub mod memory;
 pub mod postgresql;
+#[cfg(feature = "sled")]
+pub mod sled;
 #[cfg(test)]
 mod tests;
 
