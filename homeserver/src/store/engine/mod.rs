@@ -13,6 +13,8 @@ pub mod memory;
 mod note;
 pub mod postgresql;
 mod remembered;
+#[cfg(feature = "sled")]
+pub mod sled;
 #[cfg(test)]
 mod tests;
 

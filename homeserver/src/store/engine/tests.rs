@@ -10,6 +10,8 @@ use super::embedded::EmbeddedEngine;
 use super::log::tests::small;
 use super::memory::{MemoryEngine, PowerLoss};
 use super::postgresql::tests::InDatabase;
+#[cfg(feature = "sled")]
+use super::sled::SledEngine;
 use super::*;
 use crate::store::{Precondition, Write};
 
@@ -46,6 +48,21 @@ impl Place for InFolder {
     }
 }
 
+#[cfg(feature = "sled")]
+struct InSled(tempfile::TempDir);
+
+#[cfg(feature = "sled")]
+impl Place for InSled {
+    fn open(&self) -> Answer<'_, Arc<dyn Engine>> {
+        at_once(Ok(Arc::new(SledEngine::open(self.0.path()).unwrap())))
+    }
+}
+
+#[cfg(feature = "sled")]
+fn in_sled() -> InSled {
+    InSled(tempfile::tempdir().unwrap())
+}
+
 impl Place for InDatabase {
     fn open(&self) -> Answer<'_, Arc<dyn Engine>> {
         Box::pin(async {
@@ -74,6 +91,10 @@ macro_rules! on_every_engine {
         mod on_logged {
             $($(#[$doc])* #[tokio::test] async fn $name() { super::$name(&super::in_log()).await; })*
         }
+        #[cfg(feature = "sled")]
+        mod on_sled {
+            $($(#[$doc])* #[tokio::test] async fn $name() { super::$name(&super::in_sled()).await; })*
+        }
         mod on_postgresql {
             $($(#[$doc])* #[tokio::test] async fn $name() { super::$name(&super::InDatabase::new()).await; })*
         }
@@ -95,6 +116,9 @@ on_every_engine! {
     ranges_stop_at_their_bytes;
     /// Goal: a snapshot shows the moment it was taken at, however often it is asked; by writing on.
     snapshots_stand_still;
+    /// Goal: a snapshot is one moment in ranges of either order, whatever came, went and changed since, with
+    /// large values too; by comparing it with what was read before.
+    snapshots_have_ranges;
     /// Goal: the last write to a key in a batch wins, over parts and within one.
     the_last_write_wins;
     /// Goal: everything answered is there after reopening, large values too.
@@ -343,6 +367,33 @@ async fn snapshots_stand_still(place: &dyn Place) {
     }
 }
 
+async fn snapshots_have_ranges(place: &dyn Place) {
+    let engine = place.open().await.unwrap();
+    let large = "x".repeat(300 << 10);
+    let parts = [("b", "1"), ("d", &large), ("f", "1"), ("h", &large)];
+    engine
+        .apply(&parts.map(|(name, value)| put(name, value)))
+        .await
+        .unwrap();
+    let ranges = [Order::Ascending, Order::Descending].map(|order| between("a", "z", order));
+    let mut expected = Vec::new();
+    for range in ranges {
+        expected.push(engine.range(range).await.unwrap());
+    }
+    let moment = engine.snapshot().await.unwrap();
+    let mut deletions = Part::default();
+    deletions.delete(key("b")).delete(key("h"));
+    let changes = ["a", "c", "d", "i"].map(|name| put(name, "2"));
+    engine.apply(&changes).await.unwrap();
+    engine.apply(&[deletions]).await.unwrap();
+    for (range, expected) in ranges.into_iter().zip(&expected) {
+        assert_eq!(moment.range(range).await.unwrap(), *expected, "{range:?}");
+        let fewer = Range { limit: 3, ..range };
+        assert_eq!(moment.range(fewer).await.unwrap(), expected[..3]);
+    }
+    assert_eq!(names(&*engine, ranges[0]).await, ["a", "c", "d", "f", "i"]);
+}
+
 async fn the_last_write_wins(place: &dyn Place) {
     let engine = place.open().await.unwrap();
     let mut both = put("a", "1");
@@ -527,16 +578,35 @@ proptest! {
     fn engines_agree_with_the_reference(
         batches in proptest::collection::vec(proptest::collection::vec(any_part(), 0..8), 1..6)
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let places: [Box<dyn Place>; 3] =
-                [Box::new(in_memory()), Box::new(in_folder()), Box::new(in_log())];
-            for place in places {
-                agrees_with_the_reference(&*place, &batches).await?;
-            }
-            Ok::<(), TestCaseError>(())
-        })?;
+        agree_with_the_reference(&[&in_memory(), &in_folder(), &in_log()], &batches)?;
+        #[cfg(feature = "sled")]
+        agree_with_the_reference(&[&in_sled()], &batches)?;
     }
+}
+
+proptest! {
+    // A database is made for each case.
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// Goal: as above, for the engine that has to say beforehand which keys it reads.
+    #[test]
+    fn postgresql_agrees_with_the_reference(
+        batches in proptest::collection::vec(proptest::collection::vec(any_part(), 0..8), 1..6)
+    ) {
+        agree_with_the_reference(&[&InDatabase::new()], &batches)?;
+    }
+}
+
+fn agree_with_the_reference(
+    places: &[&dyn Place],
+    batches: &[Vec<Part>],
+) -> Result<(), TestCaseError> {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().unwrap();
+    for place in places {
+        runtime.block_on(agrees_with_the_reference(*place, batches))?;
+    }
+    Ok(())
 }
 
 async fn agrees_with_the_reference(
