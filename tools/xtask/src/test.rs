@@ -71,7 +71,9 @@ const WITH_SLED: &[&str] = &[
     "--features",
     "sled",
     "--",
-    "sled",
+    "on_sled",
+    "engines_agree",
+    "an_engine_has_what_it_needs",
 ];
 
 /// Runs them all; a part that fails does not keep the others from running.
