@@ -5,6 +5,7 @@
 //! skip with its reason.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -47,6 +48,20 @@ pub(crate) const FOR_DISCOVERY: &[Tool] = &[
         program: "kzonesign",
         package: "knot-dnssecutils",
         purpose: "signs the zones",
+    },
+];
+
+/// A database, on which a store may stand.
+pub(crate) const FOR_DATABASES: &[Tool] = &[
+    Tool {
+        program: "initdb",
+        package: "postgresql",
+        purpose: "makes the databases of the store's tests",
+    },
+    Tool {
+        program: "setpriv",
+        package: "util-linux",
+        purpose: "runs the database as a user that is not root",
     },
 ];
 
@@ -188,11 +203,13 @@ pub(crate) fn is_root() -> bool {
         .is_ok_and(|printed| printed.trim() == "0")
 }
 
-/// Where a program is: on the path, or in a folder for administrators.
+/// Where a program is: on the path, in a folder for administrators, or in that of a version of PostgreSQL.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
     env::split_paths(&path)
         .chain(["/usr/sbin", "/sbin", "/usr/lib/podman"].map(PathBuf::from))
+        .chain(versions.flatten().map(|version| version.path().join("bin")))
         .map(|folder| folder.join(name))
         .find(|candidate| candidate.is_file())
 }

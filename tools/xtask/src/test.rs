@@ -63,16 +63,33 @@ const NEED_KNOT: &[&str] = &[
     "a_changed_zone",
 ];
 
+/// The engine that no build has by itself.
+const WITH_SLED: &[&str] = &[
+    "--package",
+    "homeserver",
+    "--lib",
+    "--features",
+    "sled",
+    "--",
+    "on_sled",
+    "engines_agree",
+    "an_engine_has_what_it_needs",
+];
+
 /// Runs them all; a part that fails does not keep the others from running.
 pub(crate) fn run(options: &Options) -> Result {
     let workspace = Workspace::find()?;
-    let (golden, discovery, network) = process::step("what the tests need", || {
+    let (databases, golden, discovery, network) = process::step("what the tests need", || {
         Ok((
+            machine::prepare(machine::FOR_DATABASES)?,
             machine::prepare(machine::FOR_GOLDEN_VECTORS)?,
             machine::prepare(machine::FOR_DISCOVERY)?,
             machine::prepare(machine::FOR_TRIALS)?,
         ))
     })?;
+    if let Ready::No(reason) = databases {
+        return Err(Failure::Missing(reason));
+    }
     let may_cut_the_network = match network {
         Ready::Yes if machine::is_root() => Ok(()),
         Ready::Yes => Err("network namespaces need root".to_owned()),
@@ -93,7 +110,12 @@ pub(crate) fn run(options: &Options) -> Result {
     }
     workspace.build()?;
     total.add(process::step("cargo test --workspace", || {
-        cargo_tests(&workspace, &skipped_by_name)
+        let mut arguments = vec!["--workspace", "--no-fail-fast"];
+        arguments.extend(&skipped_by_name);
+        cargo_tests(&workspace, &arguments)
+    })?);
+    total.add(process::step("cargo test with sled", || {
+        cargo_tests(&workspace, WITH_SLED)
     })?);
     if !options.quick {
         total.add(end_to_end("demonstration", || demonstration(&workspace)));
@@ -151,9 +173,9 @@ fn demonstration(workspace: &Workspace) -> Result<Counts> {
 }
 
 /// Runs cargo's tests, documentation tests too, and sums their result lines.
-fn cargo_tests(workspace: &Workspace, skipped: &[&str]) -> Result<Counts> {
-    let mut command = workspace.cargo(["test", "--workspace", "--no-fail-fast"]);
-    command.args(skipped);
+fn cargo_tests(workspace: &Workspace, arguments: &[&str]) -> Result<Counts> {
+    let mut command = workspace.cargo(["test"]);
+    command.args(arguments);
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
