@@ -329,7 +329,8 @@ impl Writer {
         now: Instant,
     ) -> Result<(), StoreError> {
         if !self.current.holds(record.len()) {
-            self.go_on(pool, record.len(), now)?;
+            // The rest that is wiped is smaller than the record.
+            self.go_on(pool, record.len(), true, now)?;
         }
         self.current.append(record)?;
         self.sequence = sequence;
@@ -337,10 +338,16 @@ impl Writer {
     }
 
     /// Goes on in another segment, in which a record of so many bytes fits.
-    fn go_on(&mut self, pool: &Pool, bytes: usize, now: Instant) -> Result<(), StoreError> {
+    fn go_on(
+        &mut self,
+        pool: &Pool,
+        bytes: usize,
+        wipe: bool,
+        now: Instant,
+    ) -> Result<(), StoreError> {
         let next = pool.take(bytes)?;
         self.current
-            .end(self.sequence.saturating_add(1), next.number())?;
+            .end(self.sequence.saturating_add(1), next.number(), wipe)?;
         pool.put_full(std::mem::replace(&mut self.current, next));
         self.current_since = now;
         self.asked = false;
@@ -357,7 +364,8 @@ impl Writer {
         if !self.is_old(limits, now) {
             return Ok(());
         }
-        let result = self.go_on(pool, 0, now);
+        // What is left of a former life is overwritten once the segment is free: that is soon.
+        let result = self.go_on(pool, 0, false, now);
         self.failed = result.is_err();
         result
     }

@@ -135,12 +135,12 @@ impl Pool {
 
     /// Makes a file of at least `bytes` the next segment.
     fn begin(&self, segments: &mut Segments, bytes: usize) -> Result<Segment, StoreError> {
-        // What is dirty is overwritten by use, before it has to be overwritten by zeros.
+        // A clean one if there is any: what nothing is written over for long shall be wiped first.
         let fitting = |slot: &Slot| slot.bytes() >= bytes;
         let place = segments
             .free
             .iter()
-            .position(|slot| fitting(slot) && slot.is_dirty())
+            .position(|slot| fitting(slot) && !slot.is_dirty())
             .or_else(|| segments.free.iter().position(fitting));
         let slot = match place.and_then(|place| segments.free.remove(place)) {
             Some(slot) => slot,

@@ -217,16 +217,21 @@ impl Segment {
 
     /// Writes a record behind the others; it is durable when this returns.
     pub(super) fn append(&mut self, record: &mut [u8]) -> Result<(), StoreError> {
-        debug_assert!(record.len().is_multiple_of(ALIGNMENT));
         seal(record, self.seed);
         self.slot.write(self.at, record)?;
-        self.at += record.len();
+        self.at = (self.at + record.len()).next_multiple_of(ALIGNMENT);
         Ok(())
     }
 
-    /// Says durably that the log goes on in the segment `next`, with the batch `sequence`.
-    pub(super) fn end(&mut self, sequence: u64, next: u64) -> Result<(), StoreError> {
-        self.append(&mut end(sequence, next)?)
+    /// Says durably that the log goes on in the segment `next`, with the batch `sequence`. With `wipe`
+    /// the rest of the file, which no record will reach, keeps nothing of a former life.
+    pub(super) fn end(&mut self, sequence: u64, next: u64, wipe: bool) -> Result<(), StoreError> {
+        let mut record = end(sequence, next)?;
+        if wipe && self.stale {
+            let rest = self.slot.bytes.saturating_sub(self.at);
+            record.resize(record.len().max(rest), 0);
+        }
+        self.append(&mut record)
     }
 
     /// Gives the file back.

@@ -216,6 +216,26 @@ fn fresh() -> (Bare, u64, u64) {
     (bare, 0, 1)
 }
 
+/// Goal: a full segment keeps nothing of a former life, not even behind its last record. Method: what
+/// follows the end in a recycled one.
+#[test]
+fn a_full_segment_is_wiped_to_its_end() {
+    let (bare, _, segment) = recycled();
+    let full: Vec<Vec<u8>> = files(&bare.log_folder())
+        .into_iter()
+        .map(|(_, bytes)| bytes)
+        .filter(|bytes| {
+            let header = record::Header::read(bytes).unwrap();
+            header.is_some_and(|header| header.segment == segment)
+        })
+        .collect();
+    assert_eq!(full.len(), 1);
+    let end = record::RECORDS_AT + 3 * 64 + record::END_BYTES;
+    assert!(end < full[0].len());
+    assert!(full[0][end..].iter().all(|byte| *byte == 0));
+    assert!(full[0][..end].iter().any(|byte| *byte != 0));
+}
+
 /// Goal: a batch that the power cut off, at any byte, is no obstacle: all before it is there, and the log
 /// goes on. Method: the new bytes up to each byte, and from each byte on, and what the file had before
 /// elsewhere, of a former life too.
@@ -383,7 +403,9 @@ fn a_large_batch_has_a_segment_of_its_own() {
     })
     .unwrap();
     assert_eq!(found, [batch(1), batch(2), large, batch(4)]);
-    bare.writer.go_on(&bare.pool, 0, Instant::now()).unwrap();
+    bare.writer
+        .go_on(&bare.pool, 0, false, Instant::now())
+        .unwrap();
     bare.pool.free_below(bare.writer.current.number());
     bare.pool.overwrite_free().unwrap();
     for (path, bytes) in files(&folder) {
