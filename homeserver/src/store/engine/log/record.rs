@@ -80,7 +80,7 @@ impl Header {
         else {
             return Ok(None);
         };
-        if sum.get(..4) != Some(&crc32c(fields).to_be_bytes()) {
+        if sum.get(..4) != Some(crc32c(fields).to_be_bytes().as_slice()) {
             return Ok(None);
         }
         let mut rest = fields;
