@@ -69,7 +69,7 @@ impl Pool {
             // Too short for this one, and numbers grow: it begins anew under a higher one.
             segments.free.push_back(segment.into_slot());
         }
-        self.begin(&mut segments, bytes_for(bytes).max(self.segment_bytes))
+        self.begin(&mut segments, bytes_for(bytes, self.segment_bytes))
     }
 
     /// Makes segments ready until there are `wanted`.

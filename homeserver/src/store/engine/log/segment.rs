@@ -240,10 +240,13 @@ impl Segment {
     }
 }
 
-/// How long a file is in which a record of so many bytes fits.
-pub(super) fn bytes_for(record: usize) -> usize {
+/// How long a file is in which a record of so many bytes fits, `usual` if that will do.
+pub(super) fn bytes_for(record: usize, usual: usize) -> usize {
     let needed = RECORDS_AT.saturating_add(record).saturating_add(END_BYTES);
-    needed.next_multiple_of(RECORDS_AT)
+    match needed <= usual {
+        true => usual,
+        false => needed.next_multiple_of(RECORDS_AT),
+    }
 }
 
 fn number_of(path: &Path) -> Option<u64> {
