@@ -232,7 +232,7 @@ fn the_writer_waits_for_the_index() {
     }
     let expected = everything(&engine);
     drop(engine);
-    // A batch has a segment to itself here; as many are in use as the backlog has batches, and a few.
+    // Far fewer than were written to.
     let segments = files(&folder.path().join(FOLDER)).len();
     assert!(segments < 100, "{segments} segments");
     assert_eq!(found_in(folder.path()), expected);
