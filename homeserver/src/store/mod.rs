@@ -259,7 +259,10 @@ pub enum StoreError {
     #[error("the store is empty: make the organisation with `homeserver init`")]
     Empty,
     /// An earlier write failed, or the store is shutting down.
-    #[error("the store takes no more writes: restart the homeserver after mending its disk")]
+    #[error(
+        "the store takes no more writes: restart the homeserver after mending its disk or its \
+         database"
+    )]
     Stopped,
     /// A stored value does not decode.
     #[error("the store holds a {family} record that does not decode: run `homeserver store check`")]
