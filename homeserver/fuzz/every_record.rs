@@ -42,9 +42,8 @@ impl Engine for Everywhere {
 
     fn snapshot(&self) -> engine::Answer<'_, Box<dyn Read>> {
         let moment = self.0.lock().unwrap().clone();
-        Box::pin(ready(Ok(
-            Box::new(Self(Mutex::new(moment))) as Box<dyn Read>
-        )))
+        let moment: Box<dyn Read> = Box::new(Self(Mutex::new(moment)));
+        Box::pin(ready(Ok(moment)))
     }
 }
 

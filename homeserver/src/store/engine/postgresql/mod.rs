@@ -135,7 +135,10 @@ impl Engine for PostgresqlEngine {
             let patience = Patience::new();
             loop {
                 match read::Moment::take(&self.readers, patience.attempt_ends()).await {
-                    Ok(moment) => return Ok(Box::new(moment) as Box<dyn Read>),
+                    Ok(moment) => {
+                        let moment: Box<dyn Read> = Box::new(moment);
+                        return Ok(moment);
+                    }
                     Err(failure) => patience.after(failure).await?,
                 }
             }

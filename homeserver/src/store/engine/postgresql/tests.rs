@@ -228,7 +228,7 @@ async fn a_batch_outlives_its_connection() {
     let place = InDatabase::new();
     let engine = place.open().await.unwrap();
     let session = place.session().await;
-    let lock = [&batch::LOCK as &(dyn tokio_postgres::types::ToSql + Sync)];
+    let lock: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&batch::LOCK];
     session
         .query("SELECT pg_advisory_lock($1)", &lock)
         .await
@@ -313,7 +313,7 @@ async fn a_crash_of_the_server_is_an_interruption() {
     let server: &'static Server = Box::leak(Box::new(Server::start().unwrap()));
     let place = InDatabase::of(server);
     let engine = place.open().await.unwrap();
-    let crash = tokio::task::spawn_blocking(|| server.crash_and_start());
+    let crash = tokio::task::spawn_blocking(|| server.crash().and_then(|()| server.start_again()));
     let mut answered = 0;
     while !crash.is_finished() {
         engine.apply(&[append("a")]).await.unwrap();
