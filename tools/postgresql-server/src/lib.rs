@@ -3,6 +3,8 @@
 //!
 //! Deliberately absent: skipping. Where PostgreSQL is not installed, [`Server::start`] says what to do.
 
+#![warn(missing_docs)]
+
 mod keeper;
 mod program;
 
