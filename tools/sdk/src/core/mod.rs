@@ -94,6 +94,9 @@ pub(crate) struct Effects {
 struct CachedGroup {
     group: Group,
     dirty: bool,
+    /// The epoch whose tree is stored, if any is: a tree changes with its epoch only, and is by far the largest part
+    /// of a group in a large room.
+    stored_tree: Option<u64>,
 }
 
 /// One device's knowledge.

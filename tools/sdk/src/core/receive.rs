@@ -449,7 +449,7 @@ impl Core {
             self.end_sequences(room)?;
             self.forget_ordered(room)?;
         }
-        self.set_group(room, group, true);
+        self.set_group(room, group);
         self.effects.events.push(Event::RoomJoined { room });
         self.tell_continuation(room)?;
         self.meet(room)

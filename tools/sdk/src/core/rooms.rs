@@ -13,7 +13,7 @@ use crate::certificate::{self, CertificateHash, DeviceCertificate};
 use crate::error::Error;
 use crate::event::Event;
 use crate::message::{Room, RoomMember};
-use crate::mls::{self, Group};
+use crate::mls::{self, Group, MlsStorage};
 use crate::store::Family;
 
 /// One leaf of a group.
@@ -134,7 +134,7 @@ impl Core {
             take_up_at_ms: None,
             policy: policy_of(PolicyRecord::default(), &group, &self.identity.member)?,
         })?;
-        self.set_group(room, group, true);
+        self.set_group(room, group);
         Ok(())
     }
 
@@ -170,30 +170,47 @@ impl Core {
 
     fn cached(&mut self, room: RoomId) -> Result<&mut CachedGroup, Error> {
         if !self.groups.contains_key(&room) {
-            let group = self.mls.load_group(room.as_bytes()).map_err(mls::error)?;
-            self.set_group(room, group, false);
+            let id = room.as_bytes();
+            let tree = self.storage.tree(id)?;
+            let stored = tree.is_some();
+            let group = match tree {
+                Some(tree) => self.mls.load_group_with_ratchet_tree(id, tree),
+                None => self.mls.load_group(id),
+            }
+            .map_err(mls::error)?;
+            let stored_tree = stored.then(|| group.current_epoch());
+            let cached = CachedGroup {
+                group,
+                dirty: false,
+                stored_tree,
+            };
+            self.groups.insert(room, cached);
         }
         self.groups.get_mut(&room).ok_or(Error::UnknownRoom(room))
     }
 
-    pub(super) fn set_group(&mut self, room: RoomId, group: Group, dirty: bool) {
-        self.groups.insert(room, CachedGroup { group, dirty });
+    /// Keeps a group that this device made or joined; it is written when the job ends.
+    pub(super) fn set_group(&mut self, room: RoomId, group: Group) {
+        let cached = CachedGroup {
+            group,
+            dirty: true,
+            stored_tree: None,
+        };
+        self.groups.insert(room, cached);
     }
 
     /// Writes the group into the batch, as the state to come back to.
     pub(super) fn save_group(&mut self, room: RoomId) -> Result<(), Error> {
         if let Some(cached) = self.groups.get_mut(&room).filter(|cached| cached.dirty) {
-            cached.group.write_to_storage().map_err(mls::error)?;
-            cached.dirty = false;
+            cached.save(room, &self.storage)?;
         }
         Ok(())
     }
 
     /// Writes every changed group into the batch, as the state to come back to.
     pub(super) fn save_groups(&mut self) -> Result<(), Error> {
-        for cached in self.groups.values_mut().filter(|cached| cached.dirty) {
-            cached.group.write_to_storage().map_err(mls::error)?;
-            cached.dirty = false;
+        for (room, cached) in self.groups.iter_mut().filter(|(_, cached)| cached.dirty) {
+            cached.save(*room, &self.storage)?;
         }
         Ok(())
     }
@@ -299,6 +316,22 @@ impl Core {
                 left,
             });
         }
+    }
+}
+
+impl CachedGroup {
+    /// Writes the group into the batch; its tree only when that is a new one.
+    fn save(&mut self, room: RoomId, storage: &MlsStorage) -> Result<(), Error> {
+        let epoch = self.group.current_epoch();
+        if self.stored_tree != Some(epoch) {
+            storage.put_tree(room.as_bytes(), &self.group.export_tree())?;
+            self.stored_tree = Some(epoch);
+        }
+        self.group
+            .write_to_storage_without_ratchet_tree()
+            .map_err(mls::error)?;
+        self.dirty = false;
+        Ok(())
     }
 }
 
