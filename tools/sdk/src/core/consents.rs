@@ -19,7 +19,7 @@ use super::plan::Plan;
 use super::records::{
     ConsentAsk, EpochBounds, Operation, OperationKind, PolicyRecord, Purpose, RoomRecord, Standing,
 };
-use super::rooms::{leaves, settings};
+use super::rooms::{Leaf, settings};
 use super::successors::lineage_of;
 use crate::error::Error;
 use crate::mls::Group;
@@ -268,6 +268,7 @@ pub(super) fn put_in(operation: &Operation, next: &mut RoomSettings) {
 pub(super) fn policy_of(
     before: PolicyRecord,
     group: &Group,
+    leaves: &[Leaf],
     own: &Member,
 ) -> Result<PolicyRecord, Error> {
     let PolicyRecord {
@@ -289,7 +290,7 @@ pub(super) fn policy_of(
         (consent.claims().expires_ms, server.clone())
     };
     let index = group.current_member_index();
-    let before_us = leaves(group)?
+    let before_us = leaves
         .iter()
         .filter(|leaf| leaf.device.member.server == own.server && leaf.index < index)
         .count();

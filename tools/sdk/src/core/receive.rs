@@ -352,11 +352,11 @@ impl Core {
         let name = self.room(room)?.name.clone();
         let policy = self.room(room)?.policy.clone();
         let own_member = self.identity.member.clone();
+        let after = self.leaves(room)?;
         let group = self.group_mut(room)?;
         let own = applied.committer == group.current_member_index();
-        let after = leaves(group)?;
         let new_name = settings(group)?.name;
-        let policy = policy_of(policy, group, &own_member)?;
+        let policy = policy_of(policy, group, &after, &own_member)?;
         self.save_group(room)?;
         let mut record = self.room(room)?.clone();
         let removals = std::mem::take(&mut record.removals);
@@ -441,7 +441,12 @@ impl Core {
             name: settings(&group)?.name,
             removals: Vec::new(),
             take_up_at_ms: None,
-            policy: policy_of(PolicyRecord::default(), &group, &self.identity.member)?,
+            policy: policy_of(
+                PolicyRecord::default(),
+                &group,
+                &leaves(&group)?,
+                &self.identity.member,
+            )?,
         })?;
         if out_of_step {
             // A member was quicker to add this device again.
@@ -449,7 +454,7 @@ impl Core {
             self.end_sequences(room)?;
             self.forget_ordered(room)?;
         }
-        self.set_group(room, group);
+        self.set_group(room, group)?;
         self.effects.events.push(Event::RoomJoined { room });
         self.tell_continuation(room)?;
         self.meet(room)

@@ -18,7 +18,7 @@ use room_rules::settings::Context;
 
 use super::consents::policy_of;
 use super::records::{Purpose, Resync, ResyncCommit, RoomRecord, Standing};
-use super::rooms::{Leaf, leaf, leaves};
+use super::rooms::{Leaf, leaf};
 use super::{Core, mls_client};
 use crate::certificate::hash;
 use crate::error::Error;
@@ -151,7 +151,7 @@ impl Core {
             ));
         }
         let message = mls::parse(&info.group_info)?;
-        let known = leaves(self.group(room)?)?;
+        let known = self.leaves(room)?;
         let own_leaf = self.check_group_info(room, info.epoch, &message, &known)?;
         let now = self.now_ms();
         let storage = self.storage.pending();
@@ -270,15 +270,15 @@ impl Core {
         if own.is_none_or(|own| own.epoch != epoch || own.sha256 != hash(bytes)) {
             return Ok(());
         }
-        let before = leaves(self.group(room)?)?;
+        let before = self.leaves(room)?;
         self.drop_group(room);
         self.storage.install_pending(room.as_bytes())?;
         let group = self.group(room)?;
         let readable_from = group.current_epoch();
-        let after = leaves(group)?;
+        let after = self.leaves(room)?;
         let own_member = self.identity.member.clone();
         let policy = self.room(room)?.policy.clone();
-        let policy = policy_of(policy, self.group(room)?, &own_member)?;
+        let policy = policy_of(policy, self.group(room)?, &after, &own_member)?;
         let mut record = self.room(room)?.clone();
         record.policy = policy;
         let since_ms = self

@@ -1,6 +1,7 @@
 //! Rooms and their groups: loading, listing, ending.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use homeserver_api::ids::{Address, Member, RoomId};
 use homeserver_api::refusal::{Refusal, RefusalCode};
@@ -132,9 +133,14 @@ impl Core {
             name: context.settings.name.clone(),
             removals: Vec::new(),
             take_up_at_ms: None,
-            policy: policy_of(PolicyRecord::default(), &group, &self.identity.member)?,
+            policy: policy_of(
+                PolicyRecord::default(),
+                &group,
+                &leaves(&group)?,
+                &self.identity.member,
+            )?,
         })?;
-        self.set_group(room, group);
+        self.set_group(room, group)?;
         Ok(())
     }
 
@@ -180,9 +186,9 @@ impl Core {
             .map_err(mls::error)?;
             let stored_tree = stored.then(|| group.current_epoch());
             let cached = CachedGroup {
-                group,
                 dirty: false,
                 stored_tree,
+                ..CachedGroup::new(group)?
             };
             self.groups.insert(room, cached);
         }
@@ -190,13 +196,14 @@ impl Core {
     }
 
     /// Keeps a group that this device made or joined; it is written when the job ends.
-    pub(super) fn set_group(&mut self, room: RoomId, group: Group) {
-        let cached = CachedGroup {
-            group,
-            dirty: true,
-            stored_tree: None,
-        };
-        self.groups.insert(room, cached);
+    pub(super) fn set_group(&mut self, room: RoomId, group: Group) -> Result<(), Error> {
+        self.groups.insert(room, CachedGroup::new(group)?);
+        Ok(())
+    }
+
+    /// Who is in the room's group.
+    pub(super) fn leaves(&mut self, room: RoomId) -> Result<Arc<[Leaf]>, Error> {
+        self.cached(room)?.leaves()
     }
 
     /// Writes the group into the batch, as the state to come back to.
@@ -276,8 +283,8 @@ impl Core {
 
     /// Before a commit of this time is made or applied: the certificates of the group's present members, which are not
     /// judged by date again; and by which of the hub's removals whole accounts go.
-    pub(super) fn admit_members(&mut self, room: RoomId, at_ms: u64) -> Result<Vec<Leaf>, Error> {
-        let leaves = leaves(self.group(room)?)?;
+    pub(super) fn admit_members(&mut self, room: RoomId, at_ms: u64) -> Result<Arc<[Leaf]>, Error> {
+        let leaves = self.leaves(room)?;
         self.identities
             .set_admitted(leaves.iter().map(|leaf| leaf.mark).collect());
         let removals = self.room(room)?.removals.iter();
@@ -320,6 +327,36 @@ impl Core {
 }
 
 impl CachedGroup {
+    /// A group that is nowhere stored yet.
+    fn new(group: Group) -> Result<Self, Error> {
+        let leaves = leaves(&group)?.into();
+        Ok(Self {
+            dirty: true,
+            stored_tree: None,
+            leaves: (group.current_epoch(), leaves),
+            group,
+        })
+    }
+
+    /// Who is in the group. Only what an epoch has changed is read from its certificate: in a large room reading all of
+    /// them takes longer than everything else that a commit asks for.
+    fn leaves(&mut self) -> Result<Arc<[Leaf]>, Error> {
+        let (epoch, known) = &self.leaves;
+        if *epoch != self.group.current_epoch() {
+            let by_index: HashMap<u32, &Leaf> = known.iter().map(|l| (l.index, l)).collect();
+            let now = self.group.roster().members_iter().map(|member| {
+                let mark = room_rules::mark(member.signing_identity())?;
+                match by_index.get(&member.index()) {
+                    Some(known) if known.mark == mark => Ok(Leaf::clone(known)),
+                    _ => leaf(&member),
+                }
+            });
+            let now = now.collect::<Result<_, Error>>()?;
+            self.leaves = (self.group.current_epoch(), now);
+        }
+        Ok(Arc::clone(&self.leaves.1))
+    }
+
     /// Writes the group into the batch; its tree only when that is a new one.
     fn save(&mut self, room: RoomId, storage: &MlsStorage) -> Result<(), Error> {
         let epoch = self.group.current_epoch();
