@@ -253,6 +253,10 @@ impl Records {
             |part, count| link_position::put_lane_count(part, &server, &Default::default(), count),
         ));
         count(self.round_trip(
+            |store| now(link_position::lane_pass(store, &server)).ok()?,
+            |part, pass| link_position::put_lane_pass(part, &server, pass),
+        ));
+        count(self.round_trip(
             |store| now(link_position::recent(store, &server, lane, 1)).ok()?,
             |part, recent| link_position::put_recent(part, &server, lane, recent),
         ));

@@ -96,6 +96,13 @@ pub const FILE_CHUNK_BYTES: usize = 64 * 1024;
 pub const SWEEP_INTERVAL_MAX_MS: u64 = 60_000;
 /// Most places swept before others get a turn.
 pub const SWEEP_PLACES_MAX: usize = 256;
+/// When a place is swept again in which a record does not decode: it stays damaged, and each time is told in the log.
+pub const SWEEP_DAMAGED_RETRY_MS: u64 = 60 * 60 * 1000;
+/// Pages of [`INBOX_PAGE_ITEMS`] rows of one peer's lanes that are looked through in one turn of the sweeper. How many
+/// there are is up to the peer, and nobody else's expiry waits for them.
+pub const LANE_PAGES_AT_ONCE_MAX: usize = 16;
+/// When the sweeper goes on with what it left of a peer's lanes.
+pub const LANES_AGAIN_MS: u64 = 1_000;
 
 const _: () = assert!(CONSENT_DEVICE_REQUESTS_MAX < CONSENT_PEER_REQUESTS_MAX);
 const _: () = assert!(GROUP_INFO_DEVICE_REQUESTS_MAX < GROUP_INFO_PEER_REQUESTS_MAX);

@@ -2,12 +2,14 @@
 
 use federation_proto::ids::{DeviceId, Member};
 use federation_proto::limits::LINK_LANES_MAX;
+use federation_proto::link::{BatchItem, BatchLimits, Item, LanePosition, Sender};
 use federation_proto::payload::{Payload, Welcome};
 
 use super::*;
 use crate::federation::outbound::round;
 use crate::rooms::MEMBERS_MAX;
 use crate::rooms::mls_framing::testing::welcome_message;
+use crate::store::expiry::{self, Place};
 use crate::store::link_position::{self, LaneCount};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -65,7 +67,8 @@ async fn keys_never_go_back() {
 }
 
 /// Goal: a peer can't fill the store with lanes: beyond the limit a new one is put off and nothing of
-/// it is stored, and lanes that are there go on; by a count that is one below the limit.
+/// it is stored, and lanes that are there go on, for the origin finds the receipt whole (LINK-040). By a count that is one
+/// below the limit, and an origin's own reading of the receipt.
 #[tokio::test]
 async fn lanes_are_limited() {
     let [a, b] = sides(["a.example", "b.example"]);
@@ -101,6 +104,31 @@ async fn lanes_are_limited() {
     assert_eq!(stored.unwrap().record, None);
     let count = link_position::lane_count(store, server).await.unwrap();
     assert_eq!(count.record.unwrap().lanes, LINK_LANES_MAX);
+
+    let mut sender = Sender::new(almost.link_epoch);
+    for (lane, sequence) in [(first, 4), (second, 1)] {
+        let item = Item {
+            sequence,
+            count: 1,
+            tombstone: true,
+            bytes: 100,
+        };
+        sender.enqueue(lane, item).unwrap();
+    }
+    let sent = sender.poll_batch(0, BatchLimits::default()).unwrap();
+    let envelopes = sent.items().iter();
+    let envelopes: Vec<_> = envelopes
+        .map(|sent| outgoing(sent.lane, sent.item.sequence))
+        .collect();
+    let (signed, receipt) = answered(&a, &b, &envelopes).await;
+    let start = LanePosition::start(almost.link_epoch).head();
+    assert_eq!(receipt.body().lanes.get(&second), Some(&start));
+    let settled = sender.handle_receipt(sent, &signed, &receipt, 0, 0);
+    let settled = settled.unwrap();
+    let lanes = |items: &[BatchItem]| items.iter().map(|item| item.lane).collect::<Vec<_>>();
+    assert_eq!(lanes(&settled.done), [first]);
+    let deferred: Vec<_> = settled.deferred.into_iter().map(|(item, _)| item).collect();
+    assert_eq!(lanes(&deferred), [second]);
 }
 
 /// Goal: a peer that raises its link epoch begins no second set of lanes beside the first (LINK-026): those of
@@ -134,6 +162,32 @@ async fn lanes_of_former_epochs_are_limited_too() {
     let count = count.record.unwrap();
     assert_eq!((count.lanes, count.former), (1, 0));
     assert!(count.link_epoch > full.link_epoch);
+}
+
+/// Goal: however often a peer raises its link epoch, one entry of the sweeper stands for what is left of all former ones;
+/// by ten rises, each at a time of its own, and a sweep.
+#[tokio::test]
+async fn rising_link_epochs_leave_one_entry() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    peered(&a, &b).await;
+    let (store, server) = (&b.node.store, &a.node.server);
+    for n in 0..10 {
+        exchange(&a, &b, vec![outgoing(Lane::from_bytes([n; 16]), 1)]).await;
+        a.clock.advance_ms(1_000);
+        b.clock.advance_ms(1_000);
+        peers::begin_link_epoch(&a.node, &admin(), &b.node.server)
+            .await
+            .unwrap();
+    }
+    exchange(&a, &b, vec![outgoing(Lane::from_bytes([1; 16]), 1)]).await;
+    let due = expiry::due(store, u64::MAX, 100).await.unwrap();
+    let place = Place::Lanes(server.clone());
+    let lanes = due.entries.iter().filter(|(_, of)| *of == place);
+    assert_eq!(lanes.count(), 1);
+    crate::delivery::expiry::sweep(&b.node).await.unwrap();
+    let count = link_position::lane_count(store, server).await.unwrap();
+    let count = count.record.unwrap();
+    assert_eq!((count.lanes, count.former), (1, 0));
 }
 
 /// Goal: a lane of which nothing was taken counts for nothing, however often it comes; by an envelope that
