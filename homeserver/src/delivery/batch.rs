@@ -386,6 +386,18 @@ impl<'n> Batch<'n> {
         })
     }
 
+    /// How full the device's inbox is when it is counted again, with what the batch puts there; `None`: that was done
+    /// lately.
+    pub(super) async fn recount(&mut self, device: DeviceId) -> Result<Option<&Fill>, StoreError> {
+        let Some(mut fill) = inbox::recount(self.node, device).await? else {
+            return Ok(None);
+        };
+        let own = self.filled.iter().filter(|(of, _)| *of == device);
+        own.for_each(|(_, item)| fill.add(item));
+        self.fills.insert(device, fill);
+        Ok(self.fills.get(&device))
+    }
+
     /// Notes an item that the part puts into an inbox.
     pub(super) fn note_filled(
         &mut self,

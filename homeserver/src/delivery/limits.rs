@@ -10,6 +10,9 @@ pub const INBOX_HANDSHAKE_FACTOR: u64 = 4;
 pub const INBOX_SHARE: u64 = 4;
 /// and with handshakes and answers: they come from the hubs of a device's rooms alone, of which there are few.
 pub const INBOX_HANDSHAKE_SHARE: u64 = 2;
+/// Before anything is refused because an inbox is full its items are counted again, but not sooner than this after the
+/// last time: a count reads the whole inbox, as its sweeps do, which come no more often either.
+pub const INBOX_RECOUNT_MS: u64 = 10 * 60 * 1000;
 /// How long handshakes, answers and returned messages wait for a device: beyond it its certificate
 /// has long run out and it must enrol anew.
 pub const INBOX_CONTROL_TTL_MS: u64 = 90 * 24 * 60 * 60 * 1000;

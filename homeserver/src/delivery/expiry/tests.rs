@@ -217,7 +217,7 @@ async fn lanes_are_swept_part_by_part() {
 
     sweep(&node).await.unwrap();
     assert_eq!(former(&node).await, 3);
-    let again = vec![(now_ms + LANES_AGAIN_MS, Place::Lanes(peer()))];
+    let again = [(now_ms + LANES_AGAIN_MS, Place::Lanes(peer()))];
     let due = expiry::due(&node.store, u64::MAX, 10).await.unwrap();
     assert_eq!(due.entries, again);
 
