@@ -285,7 +285,7 @@ impl Records {
         ));
         count(self.round_trip(
             |store| Some(now(room::get(store, room)).ok()??.0),
-            |part, record| room::put(part, room, record),
+            |part, record| room::put(part, room, None, record),
         ));
         count(self.round_trip(
             |store| now(group_info::get(store, room)).ok()?,
@@ -388,6 +388,7 @@ impl Records {
         let _ = now(lane_base::delete_some(store, &mut part, server, 10));
         again();
         let _ = now(tally::get(store, &tally::inbound(server)));
+        let _ = now(tally::get(store, &tally::rooms(server)));
         let _ = now(account::by_handle(store, handle));
         again();
         let _ = now(account::handles(store, None, 10));

@@ -1,5 +1,7 @@
 //! What delivery bears.
 
+use federation_proto::limits::LINK_LANES_MAX;
+
 /// Most messages that wait for one device.
 pub const INBOX_ITEMS_MAX: u64 = 50_000;
 /// Most bytes of messages that wait for one device.
@@ -63,6 +65,12 @@ pub const ACCOUNT_CONTACT_ASKS_MAX: u32 = 50;
 pub const PEER_CONTACT_ASKS_MAX: u32 = 1000;
 /// and how long they are counted.
 pub const CONTACT_ASKS_MS: u64 = 24 * 60 * 60 * 1000;
+/// Most rooms kept here that one other homeserver orders: as many as its link has lanes, for each has one of its own. A
+/// partner of ten thousand people has perhaps a tenth of that.
+pub const ROOMS_OF_PEER_MAX: u64 = LINK_LANES_MAX;
+/// Most bytes of their records when a further one comes in: a hundred thousand rooms of two hundred devices each, or
+/// ten thousand of as many as one may have.
+pub const ROOM_BYTES_OF_PEER_MAX: u64 = 1024 * 1024 * 1024;
 /// How often a part that met a conflict is tried anew before its sender is asked to wait.
 pub const CONFLICT_ATTEMPTS_MAX: usize = 16;
 /// How long a sender waits after that.

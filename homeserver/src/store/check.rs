@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Order, Store, StoreError, schema};
+use federation_proto::ids::ServerName;
+
+use super::tally::Tally;
+use super::{Order, Store, StoreError, room, schema, tally};
 
 /// What the records are whose keys begin with a letter. No letter is two families' own.
 const FAMILIES: &[(u8, &str)] = &[
@@ -54,7 +57,7 @@ const FAMILIES: &[(u8, &str)] = &[
     (b't', "tokens of devices that wait"),
     (b'u', "file space in use"),
     (b'v', "end of the audit log"),
-    (b'w', "how much waits"),
+    (b'w', "how much waits, and of rooms"),
     (b'x', "proofs of exchanges"),
     (b'y', "relays by hubs"),
     (b'z', "consortia"),
@@ -78,14 +81,16 @@ pub struct Contents {
     pub families: BTreeMap<&'static str, (u64, u64)>,
 }
 
-/// Reads every entry of `store`; damage makes the engine's checksums fail.
+/// Reads every entry of `store`; damage makes the engine's checksums fail. Rooms are held to what is counted of them.
 pub async fn check(store: &Store) -> Result<Contents, StoreError> {
     schema::check(store).await?;
     let mut contents = Contents::default();
+    let mut rooms = BTreeMap::new();
     let mut from = vec![1];
     loop {
         let chunk = store.range(&from, b"\xff", CHUNK, Order::Ascending).await?;
         let Some((last, _)) = chunk.last() else {
+            compare(&tally::all_rooms(store).await?, &rooms)?;
             return Ok(contents);
         };
         from = [last.as_ref(), &[0]].concat();
@@ -94,8 +99,34 @@ pub async fn check(store: &Store) -> Result<Contents, StoreError> {
             let (entries, bytes) = contents.families.entry(family).or_default();
             *entries += 1;
             *bytes += u64::try_from(key.len() + value.len()).unwrap_or(u64::MAX);
+            if room::is_room(key) {
+                let of_hub: &mut Tally = rooms.entry(room::hub_of(value)?).or_default();
+                *of_hub = of_hub.with(u64::try_from(value.len()).unwrap_or(u64::MAX));
+            }
         }
     }
+}
+
+/// Holds what is counted of each hub's rooms to what is there.
+fn compare(
+    counted: &BTreeMap<ServerName, Tally>,
+    found: &BTreeMap<ServerName, Tally>,
+) -> Result<(), StoreError> {
+    let of =
+        |tallies: &BTreeMap<ServerName, Tally>, hub| tallies.get(hub).copied().unwrap_or_default();
+    for hub in counted.keys().chain(found.keys()) {
+        let (counted, found) = (of(counted, hub), of(found, hub));
+        if counted != found {
+            return Err(StoreError::Miscounted {
+                hub: hub.clone(),
+                counted: counted.entries,
+                counted_bytes: counted.bytes,
+                found: found.entries,
+                found_bytes: found.bytes,
+            });
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
