@@ -46,14 +46,12 @@ async fn sweep_lanes(node: &Node, peer: &ServerName, at_ms: u64) -> Result<(), S
     let store = &node.store;
     let count = link_position::lane_count(store, peer).await?.record;
     let count = count.unwrap_or_default();
-    let mut pass = match link_position::lane_pass(store, peer).await? {
-        Some(pass) => pass,
-        None => LanePass {
-            link_epoch: count.link_epoch,
-            from: None,
-            is_whole: true,
-        },
-    };
+    let pass = link_position::lane_pass(store, peer).await?;
+    let mut pass = pass.unwrap_or(LanePass {
+        link_epoch: count.link_epoch,
+        from: None,
+        is_whole: true,
+    });
     // Nothing may be left of them.
     let mut is_over = count.former == 0;
     let mut pages = 0;

@@ -2,8 +2,7 @@
 //! are.
 //!
 //! Nothing here decides correctness: a session that misses a ring reads the store at its next one,
-//! and a count that is lost, or that would have something refused, is taken again from the store
-//! ([`super::inbox::fill`] and its siblings).
+//! and a count that is lost, or that would have something refused, is taken again from the store.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};

@@ -83,10 +83,9 @@ pub async fn next_ms(store: &Store) -> Result<Option<u64>, StoreError> {
         .range(&[EXPIRY], &prefix_end(&[EXPIRY]), 1, Order::Ascending)
         .await?;
     // One that says no time is looked at at once.
-    Ok(found.first().map(|(key, _)| match split(key) {
-        Some((at_ms, _)) => at_ms,
-        None => 0,
-    }))
+    Ok(found
+        .first()
+        .map(|(key, _)| split(key).map_or(0, |(at_ms, _)| at_ms)))
 }
 
 fn key(at_ms: u64, place: &Place) -> Key {
