@@ -86,10 +86,9 @@ pub fn rooms(hub: &ServerName) -> Key {
 /// Every tally of rooms, by hub.
 pub(super) async fn all_rooms(store: &Store) -> Result<BTreeMap<ServerName, Tally>, StoreError> {
     let mut all = BTreeMap::new();
-    let mut from = Key::from_static(ROOMS);
+    let (mut from, end) = (Key::from_static(ROOMS), prefix_end(ROOMS));
     loop {
-        let range = store.range(&from, &prefix_end(ROOMS), PAGE, Order::Ascending);
-        let page = range.await?;
+        let page = store.range(&from, &end, PAGE, Order::Ascending).await?;
         let Some((last, _)) = page.last() else {
             return Ok(all);
         };

@@ -81,8 +81,8 @@ async fn former(node: &Node) -> u64 {
 
 /// Whether a row of a former link epoch is stored.
 async fn any_former(node: &Node) -> bool {
-    let mut part = Part::default();
-    let found = link_position::delete_former(&node.store, &mut part, &peer(), None, 100_000);
+    let (mut part, peer) = (Part::default(), peer());
+    let found = link_position::delete_former(&node.store, &mut part, &peer, None, 100_000);
     found.await.unwrap();
     !part.writes.is_empty()
 }
