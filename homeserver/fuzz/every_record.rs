@@ -253,6 +253,10 @@ impl Records {
             |part, count| link_position::put_lane_count(part, &server, &Default::default(), count),
         ));
         count(self.round_trip(
+            |store| now(link_position::lane_pass(store, &server)).ok()?,
+            |part, pass| link_position::put_lane_pass(part, &server, pass),
+        ));
+        count(self.round_trip(
             |store| now(link_position::recent(store, &server, lane, 1)).ok()?,
             |part, recent| link_position::put_recent(part, &server, lane, recent),
         ));
@@ -281,7 +285,7 @@ impl Records {
         ));
         count(self.round_trip(
             |store| Some(now(room::get(store, room)).ok()??.0),
-            |part, record| room::put(part, room, record),
+            |part, record| room::put(part, room, None, record),
         ));
         count(self.round_trip(
             |store| now(group_info::get(store, room)).ok()?,
@@ -384,6 +388,7 @@ impl Records {
         let _ = now(lane_base::delete_some(store, &mut part, server, 10));
         again();
         let _ = now(tally::get(store, &tally::inbound(server)));
+        let _ = now(tally::get(store, &tally::rooms(server)));
         let _ = now(account::by_handle(store, handle));
         again();
         let _ = now(account::handles(store, None, 10));

@@ -8,6 +8,7 @@ mod allowances;
 mod contacts;
 mod events;
 mod evidence;
+mod followed;
 mod undo;
 
 use std::collections::hash_map::Entry;
@@ -22,6 +23,7 @@ use federation_proto::transaction::VerifiedEnvelope;
 
 pub use self::evidence::Happened;
 pub(super) use self::evidence::RoomEvent;
+use self::followed::Followed;
 use self::undo::Undo;
 use super::inbox;
 use super::limits::{KEY_PACKAGES_SHARE_MAX, KEY_PACKAGES_SHARE_MS};
@@ -85,6 +87,8 @@ pub fn settle<T>(result: Result<T, NotTaken>) -> Result<Result<T, Refusal>, Stor
 /// A room as read, and as the batch has changed it.
 struct Tracked {
     read: Option<Value>,
+    /// Who orders it by what was read.
+    hub: Option<ServerName>,
     now: Option<Arc<RoomRecord>>,
     changed: bool,
     /// The group info of the epoch that a commit of the batch has begun.
@@ -120,6 +124,7 @@ pub struct Batch<'n> {
     sweeps: BTreeSet<(u64, DeviceId)>,
     woken_peers: BTreeMap<ServerName, BTreeSet<Lane>>,
     waiting: Waiting,
+    followed: Followed,
     /// What peers have brought about. Whether each is written is decided last: what is taken back is not
     /// counted either.
     events: Vec<PeerEvent>,
@@ -158,6 +163,7 @@ impl<'n> Batch<'n> {
             sweeps: BTreeSet::new(),
             woken_peers: BTreeMap::new(),
             waiting: Waiting::default(),
+            followed: Followed::default(),
             events: Vec::new(),
             refused_answers: 0,
             room_events: Vec::new(),
@@ -220,6 +226,7 @@ impl<'n> Batch<'n> {
             let (now, read) = room::get(&self.node.store, id).await?.unzip();
             let tracked = Tracked {
                 read,
+                hub: now.as_ref().map(|room| room.hub.clone()),
                 now: now.map(Arc::new),
                 changed: false,
                 group_info: None,
@@ -386,6 +393,18 @@ impl<'n> Batch<'n> {
         })
     }
 
+    /// How full the device's inbox is when it is counted again, with what the batch puts there; `None`: that was done
+    /// lately.
+    pub(super) async fn recount(&mut self, device: DeviceId) -> Result<Option<&Fill>, StoreError> {
+        let Some(mut fill) = inbox::recount(self.node, device).await? else {
+            return Ok(None);
+        };
+        let own = self.filled.iter().filter(|(of, _)| *of == device);
+        own.for_each(|(_, item)| fill.add(item));
+        self.fills.insert(device, fill);
+        Ok(self.fills.get(&device))
+    }
+
     /// Notes an item that the part puts into an inbox.
     pub(super) fn note_filled(
         &mut self,
@@ -462,13 +481,12 @@ impl<'n> Batch<'n> {
     /// open a new batch and decide anew.
     pub async fn commit(mut self) -> Result<PartOutcome, StoreError> {
         for (id, tracked) in std::mem::take(&mut self.rooms) {
-            let key = room::key(id);
-            self.part
-                .require(Precondition::unchanged(key.clone(), tracked.read));
+            let unchanged = Precondition::unchanged(room::key(id), tracked.read);
+            self.part.require(unchanged);
             if tracked.changed {
                 match &tracked.now {
                     Some(record) => {
-                        room::put(&mut self.part, id, record)?;
+                        room::put(&mut self.part, id, tracked.hub.as_ref(), record)?;
                         if let Some(newest) = &tracked.group_info {
                             group_info::put(&mut self.part, id, newest)?;
                         }
@@ -476,7 +494,9 @@ impl<'n> Batch<'n> {
                     None => {
                         group_info::delete(&mut self.part, id);
                         relayed::delete_room(&self.node.store, &mut self.part, id).await?;
-                        self.part.delete(key);
+                        if let Some(hub) = &tracked.hub {
+                            room::delete(&mut self.part, id, hub);
+                        }
                     }
                 }
             }
@@ -503,6 +523,7 @@ impl<'n> Batch<'n> {
             }
         }
         self.waiting.require(&mut self.part);
+        self.followed.require(&mut self.part);
         for (at_ms, device) in &self.sweeps {
             expiry::put(&mut self.part, *at_ms, Place::Inbox(*device));
         }

@@ -330,13 +330,14 @@ pub(super) fn not_asked() -> NotTaken {
     malformed("nobody here waits for an answer to this request")
 }
 
-/// As [`inbox::append`], as far as the inbox has room: answers and notices must not fill it without end.
+/// As [`inbox::append`], as far as the inbox has room for the whole item: answers and notices must not fill it without
+/// end.
 pub(super) async fn append_if_room(
     batch: &mut Batch<'_>,
     device: DeviceId,
     body: InboxBody,
-    bytes: usize,
 ) -> Result<(), NotTaken> {
+    let bytes = inbox::appended_bytes(batch, &body)?;
     let (_, full) = fan_out::room_for(batch, &[device], bytes, Class::Handshake).await?;
     if full > 0 {
         return Err(fan_out::full_refusal().into());
@@ -383,7 +384,7 @@ async fn take_notice(
             refusal,
         },
     };
-    append_if_room(batch, notice.device, body, 0).await
+    append_if_room(batch, notice.device, body).await
 }
 
 /// The agreement lets the peer's people do this to ours.

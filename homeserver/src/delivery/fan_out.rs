@@ -9,7 +9,7 @@ use super::limits::{
     INBOX_BYTES_MAX, INBOX_HANDSHAKE_FACTOR, INBOX_HANDSHAKE_SHARE, INBOX_ITEMS_MAX, INBOX_SHARE,
 };
 pub use super::mailboxes::Class;
-use super::mailboxes::Count;
+use super::mailboxes::{Count, Fill};
 use crate::ciphertext::Ciphertext;
 use crate::store::StoreError;
 use crate::store::expiry::{self, Place};
@@ -47,8 +47,13 @@ pub async fn room_for(
         if batch.account_of(*device).await?.is_none() {
             continue;
         }
-        let (all, brought) = batch.fill(*device).await?.of(class, source.as_ref());
-        if fits(all, most) && fits(brought, most_of_one) {
+        let has_room = |fill: &Fill| {
+            let (all, brought) = fill.of(class, source.as_ref());
+            fits(all, most) && fits(brought, most_of_one)
+        };
+        let has_room = has_room(batch.fill(*device).await?)
+            || batch.recount(*device).await?.is_some_and(has_room);
+        if has_room {
             ready.push(*device);
         } else {
             full += 1;

@@ -268,13 +268,12 @@ async fn hand_over(
     room: RoomId,
     result: Result<GroupInfo, Refusal>,
 ) -> Result<(), NotTaken> {
-    let bytes = result.as_ref().map_or(0, |info| info.group_info.len());
     let body = InboxBody::GroupInfo {
         request,
         room,
         result,
     };
-    append_if_room(batch, device, body, bytes).await
+    append_if_room(batch, device, body).await
 }
 
 #[cfg(test)]

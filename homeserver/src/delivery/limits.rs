@@ -1,5 +1,7 @@
 //! What delivery bears.
 
+use federation_proto::limits::LINK_LANES_MAX;
+
 /// Most messages that wait for one device.
 pub const INBOX_ITEMS_MAX: u64 = 50_000;
 /// Most bytes of messages that wait for one device.
@@ -10,6 +12,9 @@ pub const INBOX_HANDSHAKE_FACTOR: u64 = 4;
 pub const INBOX_SHARE: u64 = 4;
 /// and with handshakes and answers: they come from the hubs of a device's rooms alone, of which there are few.
 pub const INBOX_HANDSHAKE_SHARE: u64 = 2;
+/// Before anything is refused because an inbox is full its items are counted again, but not sooner than this after the
+/// last time: a count reads the whole inbox, as its sweeps do, which come no more often either.
+pub const INBOX_RECOUNT_MS: u64 = 10 * 60 * 1000;
 /// How long handshakes, answers and returned messages wait for a device: beyond it its certificate
 /// has long run out and it must enrol anew.
 pub const INBOX_CONTROL_TTL_MS: u64 = 90 * 24 * 60 * 60 * 1000;
@@ -60,6 +65,12 @@ pub const ACCOUNT_CONTACT_ASKS_MAX: u32 = 50;
 pub const PEER_CONTACT_ASKS_MAX: u32 = 1000;
 /// and how long they are counted.
 pub const CONTACT_ASKS_MS: u64 = 24 * 60 * 60 * 1000;
+/// Most rooms kept here that one other homeserver orders: as many as its link has lanes, for each has one of its own. A
+/// partner of ten thousand people has perhaps a tenth of that.
+pub const ROOMS_OF_PEER_MAX: u64 = LINK_LANES_MAX;
+/// Most bytes of their records when a further one comes in: a hundred thousand rooms of two hundred devices each, or
+/// ten thousand of as many as one may have.
+pub const ROOM_BYTES_OF_PEER_MAX: u64 = 1024 * 1024 * 1024;
 /// How often a part that met a conflict is tried anew before its sender is asked to wait.
 pub const CONFLICT_ATTEMPTS_MAX: usize = 16;
 /// How long a sender waits after that.
@@ -96,6 +107,13 @@ pub const FILE_CHUNK_BYTES: usize = 64 * 1024;
 pub const SWEEP_INTERVAL_MAX_MS: u64 = 60_000;
 /// Most places swept before others get a turn.
 pub const SWEEP_PLACES_MAX: usize = 256;
+/// When a place is swept again in which a record does not decode: it stays damaged, and each time is told in the log.
+pub const SWEEP_DAMAGED_RETRY_MS: u64 = 60 * 60 * 1000;
+/// Pages of [`INBOX_PAGE_ITEMS`] rows of one peer's lanes that are looked through in one turn of the sweeper. How many
+/// there are is up to the peer, and nobody else's expiry waits for them.
+pub const LANE_PAGES_AT_ONCE_MAX: usize = 16;
+/// When the sweeper goes on with what it left of a peer's lanes.
+pub const LANES_AGAIN_MS: u64 = 1_000;
 
 const _: () = assert!(CONSENT_DEVICE_REQUESTS_MAX < CONSENT_PEER_REQUESTS_MAX);
 const _: () = assert!(GROUP_INFO_DEVICE_REQUESTS_MAX < GROUP_INFO_PEER_REQUESTS_MAX);

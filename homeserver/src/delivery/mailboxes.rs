@@ -2,7 +2,7 @@
 //! are.
 //!
 //! Nothing here decides correctness: a session that misses a ring reads the store at its next one,
-//! and a lost count is taken again from the store.
+//! and a count that is lost, or that would have something refused, is taken again from the store.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -234,11 +234,18 @@ const fn count_of([messages, handshakes]: &mut [Count; 2], class: Class) -> &mut
     }
 }
 
+/// How full an inbox is, and when all of it was counted, milliseconds since the Unix epoch.
+#[derive(Debug)]
+struct Counted {
+    fill: Fill,
+    at_ms: u64,
+}
+
 /// All devices of this process.
 #[derive(Debug, Default)]
 pub struct Mailboxes {
     bells: Mutex<HashMap<DeviceId, Arc<Bell>>>,
-    fills: Mutex<HashMap<DeviceId, Fill>>,
+    fills: Mutex<HashMap<DeviceId, Counted>>,
     /// Rung when a session has ended.
     ended: Notify,
 }
@@ -313,22 +320,30 @@ impl Mailboxes {
     }
 
     pub(crate) fn fill(&self, device: DeviceId) -> Option<Fill> {
-        lock(&self.fills).get(&device).cloned()
+        let fills = lock(&self.fills);
+        fills.get(&device).map(|counted| counted.fill.clone())
     }
 
-    pub(crate) fn set_fill(&self, device: DeviceId, fill: Fill) {
-        lock(&self.fills).insert(device, fill);
+    /// When the inbox was counted last.
+    pub(super) fn counted_ms(&self, device: DeviceId) -> Option<u64> {
+        lock(&self.fills).get(&device).map(|counted| counted.at_ms)
+    }
+
+    /// All of the inbox was counted just now.
+    pub(crate) fn set_fill(&self, device: DeviceId, fill: Fill, now_ms: u64) {
+        let at_ms = now_ms;
+        lock(&self.fills).insert(device, Counted { fill, at_ms });
     }
 
     pub(super) fn filled(&self, device: DeviceId, item: &Item) {
-        if let Some(fill) = lock(&self.fills).get_mut(&device) {
-            fill.add(item);
+        if let Some(counted) = lock(&self.fills).get_mut(&device) {
+            counted.fill.add(item);
         }
     }
 
     pub(super) fn emptied<'a>(&self, device: DeviceId, items: impl Iterator<Item = &'a Item>) {
-        if let Some(fill) = lock(&self.fills).get_mut(&device) {
-            items.for_each(|item| fill.subtract(item));
+        if let Some(counted) = lock(&self.fills).get_mut(&device) {
+            items.for_each(|item| counted.fill.subtract(item));
         }
     }
 

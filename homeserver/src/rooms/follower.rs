@@ -252,6 +252,9 @@ pub async fn apply_welcome(
     after.stamp_ms = before
         .as_ref()
         .map_or(welcome.stamp_ms, |room| room.stamp_ms.max(welcome.stamp_ms));
+    if before.is_none() {
+        batch.follow(&after).await?;
+    }
     let addition = Added {
         room: welcome.room,
         hub: from,

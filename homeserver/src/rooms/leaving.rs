@@ -5,6 +5,7 @@
 //! nothing of that device, and every commit has to take the removal up. A server asks for its own people
 //! alone.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use federation_proto::ids::{AccountId, DeviceId, Member, RoomId, ServerName};
@@ -209,7 +210,7 @@ async fn announce(
 }
 
 /// Notes who goes. A room that everybody leaves ends.
-fn take_in(batch: &mut Batch<'_>, id: RoomId, mut after: RoomRecord, going: Vec<Going>) {
+fn take_in(batch: &mut Batch<'_>, id: RoomId, mut after: RoomRecord, mut going: Vec<Going>) {
     let named = |known: &Going| going.iter().any(|new| new.member == known.member);
     after.going.retain(|known| !named(known));
     let happened = Happened::Ordered {
@@ -218,6 +219,9 @@ fn take_in(batch: &mut Batch<'_>, id: RoomId, mut after: RoomRecord, going: Vec<
     };
     let members = going.iter().map(|going| &going.member);
     batch.note_own((id, &after.hub), members, happened);
+    // A hub may name whom it likes, as often as it likes: what is kept is of those who are there, once.
+    let mut kept = BTreeSet::new();
+    going.retain(|going| after.has(&going.member) && kept.insert(going.member.clone()));
     after.going.extend(going);
     let anybody = after.members.iter().any(|member| !after.is_going(member));
     if !anybody {

@@ -7,7 +7,7 @@ use federation_proto::ids::{DeviceId, Member, RoomId, ServerName};
 use serde::{Deserialize, Serialize};
 
 use super::record::{decode, encode, prefix_end};
-use super::{Key, Order, Part, Store, StoreError, Value};
+use super::{Key, Order, Part, Store, StoreError, Value, tally};
 
 const FAMILY: &str = "room";
 const VERSION: u8 = 1;
@@ -140,8 +140,40 @@ pub async fn page(
         .collect()
 }
 
-/// Writes the room.
-pub fn put(part: &mut Part, room: RoomId, record: &RoomRecord) -> Result<(), StoreError> {
-    part.put(key(room), encode(FAMILY, VERSION, record)?);
+/// Writes the room, in place of the one that `before` orders, and counts it among its hub's ([`tally::rooms`]).
+pub fn put(
+    part: &mut Part,
+    room: RoomId,
+    before: Option<&ServerName>,
+    record: &RoomRecord,
+) -> Result<(), StoreError> {
+    let (key, value) = (key(room), encode(FAMILY, VERSION, record)?);
+    if let Some(before) = before {
+        part.uncount(tally::rooms(before), key.clone());
+    }
+    part.count(tally::rooms(&record.hub), value.len());
+    part.put(key, value);
     Ok(())
+}
+
+/// Deletes the room, which `hub` orders.
+pub fn delete(part: &mut Part, room: RoomId, hub: &ServerName) {
+    part.uncount(tally::rooms(hub), key(room));
+    part.delete(key(room));
+}
+
+/// The bytes that the room takes in the store, as it is counted.
+pub fn stored_bytes(record: &RoomRecord) -> Result<u64, StoreError> {
+    let value = encode(FAMILY, VERSION, record)?;
+    Ok(u64::try_from(value.len()).unwrap_or(u64::MAX))
+}
+
+/// Whose tally is to count the room in `value`.
+pub(super) fn hub_of(value: &Value) -> Result<ServerName, StoreError> {
+    Ok(decode::<RoomRecord>(FAMILY, VERSION, value)?.hub)
+}
+
+/// Whether a record with this key is a room.
+pub(super) fn is_room(key: &Key) -> bool {
+    key.first() == Some(&ROOM)
 }

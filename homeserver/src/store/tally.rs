@@ -1,16 +1,23 @@
-//! `w`: how much waits here, by peer: in the outbox for it, and in inboxes from it. Dead letters that nobody
-//! here wrote are counted the same way, under their own keys.
+//! `w`: how much waits here, by peer: in the outbox for it, and in inboxes from it; and the rooms that are kept
+//! here, by the homeserver that orders them. Dead letters that nobody here wrote are counted the same way, under their own
+//! keys.
 //!
 //! A tally is changed in the part that adds or removes what it counts, by the writer alone
 //! ([`super::Write::Count`], [`super::Write::Uncount`]): parts that count at the same time don't
 //! contend for it, and it is exact whenever the store is read.
 
+use std::collections::BTreeMap;
+
 use federation_proto::ids::ServerName;
 
-use super::{Key, Store, StoreError, Value};
+use super::record::prefix_end;
+use super::{Key, Order, Store, StoreError, Value};
 
 const FAMILY: &str = "tally";
 const TALLY: u8 = b'w';
+const ROOMS: &[u8] = b"wr";
+/// Tallies read at once.
+const PAGE: usize = 1000;
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,7 +50,8 @@ impl Tally {
     }
 
     /// With one more entry.
-    pub(super) const fn with(self, bytes: u64) -> Self {
+    #[must_use]
+    pub const fn with(self, bytes: u64) -> Self {
         Self {
             entries: self.entries.saturating_add(1),
             bytes: self.bytes.saturating_add(bytes),
@@ -51,7 +59,8 @@ impl Tally {
     }
 
     /// With one entry less.
-    pub(super) const fn without(self, bytes: u64) -> Self {
+    #[must_use]
+    pub const fn without(self, bytes: u64) -> Self {
         Self {
             entries: self.entries.saturating_sub(1),
             bytes: self.bytes.saturating_sub(bytes),
@@ -67,6 +76,30 @@ pub fn outbound(peer: &ServerName) -> Key {
 /// Where lies what waits in inboxes here, brought by `peer`.
 pub fn inbound(peer: &ServerName) -> Key {
     [&[TALLY, b'i'], peer.as_str().as_bytes()].concat().into()
+}
+
+/// Where lies what the rooms are and take that `hub` orders.
+pub fn rooms(hub: &ServerName) -> Key {
+    [ROOMS, hub.as_str().as_bytes()].concat().into()
+}
+
+/// Every tally of rooms, by hub.
+pub(super) async fn all_rooms(store: &Store) -> Result<BTreeMap<ServerName, Tally>, StoreError> {
+    let mut all = BTreeMap::new();
+    let (mut from, end) = (Key::from_static(ROOMS), prefix_end(ROOMS));
+    loop {
+        let page = store.range(&from, &end, PAGE, Order::Ascending).await?;
+        let Some((last, _)) = page.last() else {
+            return Ok(all);
+        };
+        from = [last.as_ref(), &[0]].concat().into();
+        for (key, value) in &page {
+            let hub = key.strip_prefix(ROOMS);
+            let hub = hub.and_then(|hub| std::str::from_utf8(hub).ok()?.parse().ok());
+            let hub = hub.ok_or(StoreError::Corrupt { family: FAMILY })?;
+            all.insert(hub, Tally::read(Some(value))?);
+        }
+    }
 }
 
 /// The tally at `key`.

@@ -9,9 +9,9 @@ use federation_proto::envelope::{HashedPayload, Kind, Lane, Outgoing};
 use federation_proto::ids::{FileId, RequestId, RoomId};
 use federation_proto::limits::RECEIPT_BYTES_MAX;
 use federation_proto::padding;
-use federation_proto::receipt::{self, ItemResult};
+use federation_proto::receipt::{self, ItemResult, Receipt};
 use federation_proto::refusal::RefusalCode;
-use federation_proto::transaction::{self, Link};
+use federation_proto::transaction::{self, Link, SignedTransaction};
 use federation_proto::version::Version;
 use homeserver_api::admin::PeerState;
 use homeserver_api::session::{Outcome, SubmissionBody};
@@ -562,15 +562,21 @@ fn outgoing(lane: Lane, sequence: u64) -> Outgoing {
 }
 
 async fn exchange(from: &Side, to: &Side, envelopes: Vec<Outgoing>) -> Vec<ItemResult> {
+    let (_, receipt) = answered(from, to, &envelopes).await;
+    receipt.body().results.clone()
+}
+
+/// A transaction of these envelopes, and the receipt for it.
+async fn answered(from: &Side, to: &Side, envelopes: &[Outgoing]) -> (SignedTransaction, Receipt) {
     let link = link(from, to);
     let key = from.node.keys.envelope_key();
-    let signed = transaction::sign(&key, &link, &envelopes).unwrap();
-    let (status, answer) = post(from, to, paths::TRANSACTIONS, signed.bytes).await;
+    let signed = transaction::sign(&key, &link, envelopes).unwrap();
+    let (status, answer) = post(from, to, paths::TRANSACTIONS, signed.bytes.clone()).await;
     assert_eq!(status, StatusCode::OK);
     let receipt = receipt::decode(answer).unwrap();
     let manifest = to.node.keys.manifest();
     let receipt = receipt.verify(&manifest, &link, now(from)).unwrap();
-    receipt.body().results.clone()
+    (signed, receipt)
 }
 
 async fn post(from: &Side, to: &Side, path: &str, body: Bytes) -> (StatusCode, Bytes) {

@@ -320,7 +320,7 @@ async fn one_peer_fills_its_share_of_an_inbox() {
         let item = Item::new(class, Some(c.node.server.clone()), 1);
         (1..share(class)).for_each(|_| full.add(&item));
     }
-    boxes.set_fill(device, full);
+    boxes.set_fill(device, full, now(&a));
 
     let said = async |who: &mut Person, side: &Side, room| {
         who.say(side, room, b"more", 3600).await;

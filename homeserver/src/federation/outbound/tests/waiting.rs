@@ -327,7 +327,7 @@ async fn a_hub_puts_commits_off_for_a_full_inbox() {
     let [a, b] = sides(["a.example", "b.example"]);
     let (alice, mut bob) = acquainted(&a, &b).await;
     let full = || Fill::full_of(Class::Handshake);
-    a.node.mailboxes.set_fill(alice.of.device, full());
+    a.node.mailboxes.set_fill(alice.of.device, full(), now(&a));
     let commit = |removes: Vec<Member>| {
         SubmissionBody::Commit(Commit {
             room: ROOM,
@@ -346,13 +346,15 @@ async fn a_hub_puts_commits_off_for_a_full_inbox() {
     assert!(matches!(drain(&mut to_a).await, Step::Mail(_)));
     assert_eq!(waiting(&b, &a).await, 1);
     assert_eq!(dead_letters::newest(&b.node.store, 10).await.unwrap(), []);
-    a.node.mailboxes.set_fill(alice.of.device, Fill::default());
+    a.node
+        .mailboxes
+        .set_fill(alice.of.device, Fill::default(), now(&a));
     b.clock.advance_ms(400_000);
     assert_eq!(drain(&mut to_a).await, Step::Idle);
     assert_eq!(waiting(&b, &a).await, 0);
 
     drain(&mut worker(&a, &b)).await;
-    a.node.mailboxes.set_fill(alice.of.device, full());
+    a.node.mailboxes.set_fill(alice.of.device, full(), now(&a));
     let SubmissionBody::Commit(removal) = commit(vec![alice.member.clone()]) else {
         unreachable!();
     };

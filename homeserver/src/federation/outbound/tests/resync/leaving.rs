@@ -190,6 +190,39 @@ async fn nobody_removes_strangers() {
     assert_eq!(removal::read(&proposal[0]).unwrap().epoch, 2);
 }
 
+/// Goal: whom a hub names in removals, and how often, does not grow what is kept of a room: of those who are in it each is
+/// noted once. Method: removals of Alice, twice, and of somebody who is not there.
+#[tokio::test]
+async fn removals_note_who_is_there_once() {
+    let scene = Scene::new().await;
+    let alice = scene.alice.person.member.clone();
+    let stranger = Member {
+        device: scene.carol.person.member.device,
+        ..alice.clone()
+    };
+    let kept = scene.kept().await;
+    let key = scene.a.node.keys.room_key();
+    let observed = room_rules::Observed::open(&kept.group_info, Default::default(), Some(key));
+    let proposal = observed.unwrap().propose_removals(&[(0, true)]).unwrap();
+    let named = [stranger.clone(), alice.clone(), alice.clone(), stranger];
+    let removals = named.map(|member| Removal {
+        member,
+        proposal: proposal[0].clone(),
+    });
+    let said = Payload::Removals(Removals {
+        room: ROOM,
+        epoch: 2,
+        stamp_ms: 1,
+        removals: removals.into(),
+    });
+    let sent = bad_peers::envelope(&scene.a, ROOM.into(), 3, &said);
+    let results = exchange(&scene.a, &scene.b, vec![sent]).await;
+    assert_eq!(bad_peers::code(&results[0]), None);
+    let room = Scene::room_at(&scene.b).await.unwrap();
+    let going: Vec<_> = room.going.into_iter().map(|going| going.member).collect();
+    assert_eq!(going, [alice]);
+}
+
 /// Goal: a device that its account has removed leaves its rooms, whenever the hub can be reached; while that waits, a
 /// commit from outside is refused for 10 seconds, and then taken, with the removal ordered again for the epoch that it
 /// begins. Method: Bob's second device is removed while the network is down, and his first one comes back.
