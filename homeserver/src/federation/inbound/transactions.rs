@@ -43,7 +43,12 @@ pub(super) async fn handle(
         .peers
         .get(&peer)
         .ok_or_else(|| Refusal::new(RefusalCode::NoAgreement, "there is no agreement with you"))?;
-    if let Err(refusal) = view.in_force(node.clock.now_ms()) {
+    let now_ms = node.clock.now_ms();
+    if let Err(refusal) = view.in_force(now_ms) {
+        // What is refused is bounded too, and not only what of it is audited.
+        gates
+            .ask(&peer, now_ms)
+            .map_err(|wait_s| FederationError::too_fast(wait_s, "more requests in a second"))?;
         refuse(&node, &gates, &peer, &refusal.to_string()).await?;
         return Err(told(refusal, &node.server, &view).into());
     }

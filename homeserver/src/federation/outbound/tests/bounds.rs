@@ -5,7 +5,6 @@ use federation_proto::limits::LINK_LANES_MAX;
 use federation_proto::payload::{Payload, Welcome};
 
 use super::*;
-use crate::federation::outbound::round;
 use crate::rooms::MEMBERS_MAX;
 use crate::rooms::mls_framing::testing::welcome_message;
 use crate::store::link_position::{self, LaneCount};

@@ -15,7 +15,7 @@ use super::{Step, Worker};
 use crate::federation::outbound::network::Network;
 use crate::federation::outbound::request::{self, RequestError};
 use crate::federation::paths;
-use crate::federation::peers::{self, PeerState, PeerView};
+use crate::federation::peers::{self, PeerView};
 use crate::node::Node;
 use crate::store::StoreError;
 
@@ -78,7 +78,7 @@ impl Worker {
 
     pub(super) async fn fetch_stale_manifest(&mut self) {
         let peer = self.node.peers.get(&self.server);
-        let Some(peer) = peer.filter(|peer| peer.agreed == Some(PeerState::Active)) else {
+        let Some(peer) = peer.filter(|peer| peer.is_signed()) else {
             return;
         };
         if let Err(error) = self.renew_manifest(&peer).await {
