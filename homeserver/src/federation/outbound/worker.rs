@@ -10,6 +10,7 @@ mod documents;
 mod exchange;
 mod expiry;
 mod greeting;
+mod pace;
 mod splitting;
 
 use std::collections::BTreeSet;
@@ -26,6 +27,7 @@ use tokio::time::Instant;
 
 use self::exchange::UnderWay;
 use self::expiry::EXPIRY_INTERVAL;
+use self::pace::Pace;
 use self::splitting::Suspicion;
 use super::backoff::Backoff;
 use super::cut_if_ended;
@@ -64,6 +66,7 @@ pub(super) struct Worker {
     next_expiry: Option<Instant>,
     expiry_cursor: Option<(Lane, u64)>,
     suspicion: Option<Suspicion>,
+    pace: Pace,
     /// When documents are tried again that the peer did not take.
     documents_at: Option<Instant>,
     /// A hub is being asked for the peer's manifest.
@@ -107,6 +110,7 @@ impl Worker {
             next_expiry: None,
             expiry_cursor: None,
             suspicion: None,
+            pace: Pace::default(),
             documents_at: None,
             hub_asked: JoinSet::new(),
         }

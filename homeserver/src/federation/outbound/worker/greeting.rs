@@ -25,6 +25,7 @@ impl Worker {
     pub(super) async fn greet(&mut self, peer: &PeerView) -> Result<(), RequestError> {
         let answer = request::send(
             self.network.as_ref(),
+            self.node.config.federation.patience,
             peer,
             Method::GET,
             paths::PROBE,
@@ -59,6 +60,7 @@ impl Worker {
     ) -> Result<Step, StoreError> {
         let sent = request::send(
             self.network.as_ref(),
+            self.node.config.federation.patience,
             peer,
             Method::POST,
             paths::COUNTERSIGNATURE,
@@ -155,6 +157,7 @@ async fn fetch_manifest_of(
 ) -> Result<Arc<Manifest>, RequestError> {
     let bytes = request::send(
         network,
+        node.config.federation.patience,
         keeper,
         Method::GET,
         path,
