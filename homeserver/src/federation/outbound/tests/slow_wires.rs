@@ -1,7 +1,7 @@
 //! A wire between two homeservers that carries little: what waits arrives nevertheless, in smaller pieces.
 
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use faultproxy::{Direction, Fault};
 use federation_proto::ids::ServerName;
@@ -68,9 +68,11 @@ async fn a_slow_wire_delivers_its_backlog() {
     for _ in 0..MESSAGES {
         alice.say(&a, ROOM, &[b'm'; TEXT_BYTES], 3600).await;
     }
-    let begun = Instant::now();
+    // It may have to learn that a little more passes, and no more than that.
+    let mut failures = 0;
     while drain(&mut worker).await != Step::Idle {
-        assert!(begun.elapsed() < Duration::from_secs(30), "it stays slow");
+        failures += 1;
+        assert!(failures < TRIES_MAX, "it stays slow");
     }
     assert_eq!(bob.heard(&b).await, 2 * MESSAGES);
 }
