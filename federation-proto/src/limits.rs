@@ -22,6 +22,10 @@ pub const TRANSACTION_BYTES_MAX: usize = 8 * 1024 * 1024 - 4;
 pub const TRANSACTIONS_UNDER_WAY_MAX: usize = 4;
 /// and most bytes of them, as padded, unless it is one alone.
 pub const TRANSACTIONS_UNDER_WAY_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// A body has so long on its way, in milliseconds,
+pub const BODY_TIME_MS_MIN: u64 = 30 * 1000;
+/// and a second longer for each so many bytes of it.
+pub const BODY_BYTES_PER_SECOND_MIN: u64 = 64 * 1024;
 /// Shortest padded body; longer ones are powers of two.
 pub const PADDED_BYTES_MIN: usize = 2048;
 /// Longest reason text in a refusal.

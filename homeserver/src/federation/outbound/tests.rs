@@ -34,7 +34,7 @@ use crate::federation::testing::{
 use crate::federation::{inbound, paths, peers};
 use crate::node::Node;
 use crate::store::inbox::InboxBody;
-use crate::store::{Part, dead_letters};
+use crate::store::{Part, StoreError, dead_letters};
 use crate::tls;
 
 mod amendments;
@@ -45,6 +45,7 @@ mod bounds;
 mod claims;
 mod consortium;
 mod contacts;
+mod damaged_store;
 mod dead_hub;
 mod declarations;
 mod device_logs;
@@ -71,6 +72,8 @@ mod root_gate;
 mod roots;
 mod shares;
 mod silent_peers;
+mod slow_wires;
+mod suspended;
 mod waiting;
 mod words;
 
@@ -82,6 +85,11 @@ fn worker(from: &Side, to: &Side) -> Worker {
         from.network.clone(),
         to.node.server.clone(),
     )
+}
+
+/// What is due by the clock; nothing of the store is damaged.
+async fn round(node: &Arc<Node>) -> Result<(), StoreError> {
+    super::round(node, &mut super::damage::Damage::default()).await
 }
 
 /// Steps until the worker waits for something: what for.

@@ -256,6 +256,9 @@ impl Directory {
 
     /// Takes the snapshot anew from the store, and with it who may connect. Call it at start, after
     /// every change, and whenever a part failed because an agreement had changed.
+    ///
+    /// A peer whose record does not decode is left out, so that nobody connects under what can't be read. That is an
+    /// error, and what has changed of all others holds nevertheless.
     pub async fn refresh(&self, node: &Node) -> Result<(), StoreError> {
         let mut known = self.anchors.lock().await;
         let now_ms = node.clock.now_ms();
@@ -263,13 +266,21 @@ impl Directory {
         let mut views = BTreeMap::new();
         let mut anchors = HashMap::new();
         let mut farewells = HashMap::new();
-        for (server, record) in peer::all(&node.store).await? {
+        let (records, mut damaged) = peer::readable(&node.store).await?;
+        for (server, record) in records {
             let serial = Some(agreement_serial::value(record.serial));
             // Signatures are checked when a record has changed, not each time it is read.
             let same = before.get(&server).filter(|view| view.serial.1 == serial);
             let view = match same {
                 Some(view) => Arc::clone(view),
-                None => Arc::new(view::of(&server, &record)?),
+                None => match view::of(&server, &record) {
+                    Ok(view) => Arc::new(view),
+                    Err(StoreError::Corrupt { .. }) => {
+                        damaged = damaged.saturating_add(1);
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                },
             };
             #[cfg(feature = "faults")]
             let view = keep_revoked(before.get(&server), view);
@@ -287,7 +298,10 @@ impl Directory {
             node.peer_roots.replace(anchors.clone());
             *known = anchors;
         }
-        Ok(())
+        match damaged {
+            0 => Ok(()),
+            _ => Err(StoreError::Corrupt { family: "peer" }),
+        }
     }
 }
 

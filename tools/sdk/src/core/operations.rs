@@ -381,7 +381,7 @@ impl Core {
                 context.settings.name.clone_from(&former.name);
                 context.settings.continues = Some(self.continuation(former.room, room)?);
             }
-            (Vec::new(), context)
+            (Arc::from([]), context)
         } else {
             return Err(Error::UnknownRoom(room));
         };

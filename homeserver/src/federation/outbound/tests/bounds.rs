@@ -8,7 +8,6 @@ use federation_proto::payload::{Handshake, Payload, Welcome};
 use super::bad_peers::{code, envelope};
 use super::*;
 use crate::delivery::limits::ROOMS_OF_PEER_MAX;
-use crate::federation::outbound::round;
 use crate::rooms::MEMBERS_MAX;
 use crate::rooms::mls_framing::testing::{commit_message, welcome_message};
 use crate::store::expiry::{self, Place};
