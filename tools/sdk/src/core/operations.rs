@@ -453,7 +453,8 @@ impl Core {
                 .set_group_context_ext(extensions)
                 .map_err(mls::error)?;
         }
-        let output = builder.build().map_err(mls::error)?;
+        // The tree and the key packages are others'.
+        let output = mls::guarded(|| builder.build().map_err(mls::error))?;
         let bytes = |message: &MlsMessage| {
             message
                 .to_bytes()
