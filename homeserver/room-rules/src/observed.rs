@@ -170,6 +170,9 @@ impl Observed {
                  certificate again",
             ));
         }
+        if !context.settings.former.is_empty() {
+            return Err(wrong("nobody is gone from a room that begins"));
+        }
         observed
             .identities
             .check_consents(&context.settings, observed.group_id(), Some(now_ms))?;
