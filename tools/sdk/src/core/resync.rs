@@ -8,6 +8,7 @@
 //! never gives the room up for that: a member who commits what nobody can apply could end the room for everybody
 //! else before anybody removes him.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use homeserver_api::ids::{Address, RequestId, RoomId};
@@ -286,12 +287,13 @@ impl Core {
         let Some(own) = self.resync(room).and_then(|resync| resync.commit) else {
             return Ok(());
         };
-        if epoch > own.epoch {
-            return self.way_back_lost(room);
-        }
-        // Another one was first, or an older one comes late: the hub's answer to our own says so.
-        if own.epoch != epoch || own.sha256 != hash(bytes) {
-            return Ok(());
+        match epoch.cmp(&own.epoch) {
+            // It comes late.
+            Ordering::Less => return Ok(()),
+            Ordering::Greater => return self.way_back_lost(room),
+            // Another one was first, which the hub's answer to our own will say too.
+            Ordering::Equal if own.sha256 != hash(bytes) => return self.resync_overtaken(room),
+            Ordering::Equal => {}
         }
         let before = leaves(self.group(room)?)?;
         self.drop_group(room);
@@ -332,8 +334,8 @@ impl Core {
         self.advance_room(room)
     }
 
-    /// The room has gone on beyond the epoch that this device has committed in, and what it committed was neither
-    /// ordered, as far as it has been told, nor refused: that was lost on its way, or is kept back.
+    /// The room has gone on beyond the epoch that this device has committed in, and of what ended that epoch nothing has been
+    /// delivered, nor that its own commit was refused: that was lost on its way, or is kept back.
     fn way_back_lost(&mut self, room: RoomId) -> Result<(), Error> {
         let reason = "the room goes on, and whether this device's way back was taken has not been delivered: it was \
                       lost, or its homeserver or the room's hub keeps it back";
