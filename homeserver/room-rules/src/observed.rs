@@ -17,7 +17,7 @@ use mls_rs::external_client::builder::{
 };
 use mls_rs::external_client::{ExternalClient, ExternalGroup, ExternalReceivedMessage};
 use mls_rs::group::proposal::Proposal;
-use mls_rs::group::{CommitEffect, CommitMessageDescription, GroupInfo, Sender};
+use mls_rs::group::{CommitEffect, CommitMessageDescription, GroupInfo, LeafIndex, Sender};
 use mls_rs::time::MlsTime;
 use mls_rs_core::crypto::SignatureSecretKey;
 use mls_rs_crypto_rustcrypto::RustCryptoProvider;
@@ -28,7 +28,7 @@ use crate::error::Error;
 use crate::identity::{Identities, Imports, device_in, mark};
 use crate::rules::Rules;
 use crate::settings::{Context, Role};
-use crate::{CIPHER_SUITE, parse, removal};
+use crate::{CIPHER_SUITE, guarded, parse, removal};
 
 /// Bytes of a public key of the one suite.
 const EXTERNAL_PUB_BYTES: usize = 32;
@@ -109,6 +109,8 @@ pub struct Judged {
     pub removes: Vec<Member>,
     /// How many of the hub's removals that wait it leaves out.
     pub left_out: usize,
+    /// How many nodes an update path of its author's leaf has in the tree that it leads to.
+    pub path_nodes: usize,
     /// The room in the epoch that it begins.
     pub next: Observed,
 }
@@ -168,6 +170,9 @@ impl Observed {
                  certificate again",
             ));
         }
+        if !context.settings.former.is_empty() {
+            return Err(wrong("nobody is gone from a room that begins"));
+        }
         observed
             .identities
             .check_consents(&context.settings, observed.group_id(), Some(now_ms))?;
@@ -199,7 +204,12 @@ impl Observed {
         if let Some(key) = key.filter(|key| context.hub.signature_key.as_ref() == key.public()) {
             builder = builder.signer(key.secret.clone(), context.hub.clone());
         }
-        let group = builder.build().observe_group(message, None, None)?;
+        let client = builder.build();
+        let group = guarded(|| {
+            client
+                .observe_group(message, None, None)
+                .map_err(Error::from)
+        })?;
         Ok(Self {
             group,
             identities,
@@ -266,6 +276,16 @@ impl Observed {
     /// # Errors
     /// When it is not valid, or leaves out a removal that it could take up; the reason is for people.
     pub fn judge(
+        &self,
+        removals: &[Bytes],
+        commit: &[u8],
+        group_info: &[u8],
+        now_ms: u64,
+    ) -> Result<Judged, Error> {
+        guarded(|| self.judge_unguarded(removals, commit, group_info, now_ms))
+    }
+
+    fn judge_unguarded(
         &self,
         removals: &[Bytes],
         commit: &[u8],
@@ -366,12 +386,18 @@ impl Observed {
             }
         }
         let committer = group.roster().member_with_index(applied.committer)?;
+        // A path changes no copath, so that this is what it has to be in the tree in which it was made, too.
+        let path = group
+            .exported_tree()
+            .filtered_direct_path(LeafIndex::try_from(applied.committer)?)?
+            .len();
         Ok(Judged {
             committer: device_in(committer.signing_identity())?.member,
             outside,
             adds,
             removes,
             left_out: epoch.unused_proposals().len(),
+            path_nodes: path,
             next: Self {
                 context: Context::read(group.group_context().extensions())?,
                 identities: self.identities.clone(),

@@ -1,5 +1,6 @@
 //! An organisation's root and issuing CA, as a homeserver keeps them, for tests.
 
+pub mod hostile;
 pub mod mls;
 
 use std::collections::BTreeSet;

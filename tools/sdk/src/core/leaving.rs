@@ -129,10 +129,11 @@ impl Core {
             return Ok(());
         }
         let message = mls::parse(bytes)?;
-        let received = self
-            .group_mut(room)?
-            .process_incoming_message(message)
-            .map_err(mls::error)?;
+        let group = self.group_mut(room)?;
+        let received = mls::guarded(|| {
+            let received = group.process_incoming_message(message);
+            received.map_err(mls::error)
+        })?;
         let ReceivedMessage::Proposal(proposal) = received else {
             return Err(Error::Mls("it is no removal by the room's hub".to_owned()));
         };

@@ -5,6 +5,7 @@
 //! when another commit was first, ours is dropped and made again on top of it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use homeserver_api::ids::{Address, Member, RequestId, RoomId};
 use homeserver_api::refusal::{Refusal, RefusalCode};
@@ -453,7 +454,8 @@ impl Core {
                 .set_group_context_ext(extensions)
                 .map_err(mls::error)?;
         }
-        let output = builder.build().map_err(mls::error)?;
+        // The tree and the key packages are others'.
+        let output = mls::guarded(|| builder.build().map_err(mls::error))?;
         let bytes = |message: &MlsMessage| {
             message
                 .to_bytes()

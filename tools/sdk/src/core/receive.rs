@@ -328,10 +328,12 @@ impl Core {
         message: MlsMessage,
         accepted_ms: u64,
     ) -> Result<CommitMessageDescription, Error> {
-        let received = self
-            .group_mut(room)?
-            .process_incoming_message_with_time(message, mls::time(accepted_ms))
-            .map_err(mls::error)?;
+        let group = self.group_mut(room)?;
+        let time = mls::time(accepted_ms);
+        let received = mls::guarded(|| {
+            let received = group.process_incoming_message_with_time(message, time);
+            received.map_err(mls::error)
+        })?;
         match received {
             ReceivedMessage::Commit(commit) => Ok(commit),
             _ => Err(Error::Mls("it is no commit".to_owned())),
@@ -394,10 +396,11 @@ impl Core {
         }
         self.key_packages_used += 1;
         let message = mls::parse(bytes)?;
-        let (group, _) = self
-            .mls
-            .join_group(None, &message, None)
-            .map_err(mls::error)?;
+        let client = &self.mls;
+        let (group, _) = mls::guarded(|| {
+            let joined = client.join_group(None, &message, None);
+            joined.map_err(mls::error)
+        })?;
         self.check_joined(room, &group)?;
         if settings(&group)?.hub != hub {
             return Err(Error::Mls("the room has another hub".to_owned()));
