@@ -338,7 +338,7 @@ pub(super) async fn append_if_room(
     bytes: usize,
 ) -> Result<(), NotTaken> {
     let (_, full) = fan_out::room_for(batch, &[device], bytes, Class::Handshake).await?;
-    if full > 0 {
+    if !full.is_empty() {
         return Err(fan_out::full_refusal().into());
     }
     Ok(inbox::append(batch, device, body).await?)

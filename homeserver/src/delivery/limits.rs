@@ -68,8 +68,6 @@ pub const CONFLICT_RETRY_MS: u64 = 500;
 pub const DAMAGED_RETRY_MS: u32 = 60_000;
 /// How long a peer keeps back a message that waits for the newer manifest of whoever wrote it.
 pub const UNKNOWN_KEY_RETRY_MS: u32 = 2_000;
-/// How long a peer keeps back a handshake for an inbox without room.
-pub const INBOX_FULL_RETRY_MS: u32 = 60_000;
 /// What rooms need may wait for a peer up to this many times what we bear of its mail, whatever was agreed; and
 /// here, having come from it, with all answers, up to this many times the agreed bytes: without it rooms break.
 pub const WAITING_HANDSHAKE_FACTOR: u64 = 4;
