@@ -96,14 +96,12 @@ pub async fn order(batch: &mut Batch<'_>, id: RoomId, leaver: &Leaver<'_>) -> Re
     let leaving: Vec<_> = leaving
         .map(|member| (member.clone(), leaver.device.is_none()))
         .collect();
-    let observed = observed::kept(batch, id).await?;
-    let going = observed::propose(&observed, leaving, batch.now_ms)?;
     let actor = if *leaver.server == own {
         Actor::System
     } else {
         Actor::Peer(leaver.server.clone())
     };
-    announce(batch, id, &room, going, actor).await
+    order_each(batch, id, &room, leaving, actor).await
 }
 
 /// The hub's part: orders the removal of everybody of an organisation with which there is no agreement any more.
@@ -120,9 +118,38 @@ pub async fn order_all(
     let leaving = room.members_of(server);
     let leaving = leaving.filter(|member| !room.is_going(member));
     let leaving: Vec<_> = leaving.map(|member| (member.clone(), true)).collect();
+    order_each(batch, id, &room, leaving, Actor::System).await
+}
+
+/// The hub's part: orders the removal of devices whose certificates ended too long ago by the tree of this epoch.
+pub async fn order_lapsed(
+    batch: &mut Batch<'_>,
+    id: RoomId,
+    epoch: u64,
+    lapsed: &[Member],
+) -> Result<(), NotTaken> {
+    let own = batch.node.server.clone();
+    let room = batch.room(id).await?;
+    // In a later epoch they may have another certificate.
+    let Some(room) = room.filter(|room| room.hub == own && room.epoch == epoch) else {
+        return Ok(());
+    };
+    let leaving = lapsed.iter().filter(|member| room.may_act(member));
+    let leaving = leaving.map(|member| (member.clone(), false)).collect();
+    order_each(batch, id, &room, leaving, Actor::System).await
+}
+
+/// Orders the removal of these devices, each with whether its account goes too.
+async fn order_each(
+    batch: &mut Batch<'_>,
+    id: RoomId,
+    room: &Arc<RoomRecord>,
+    leaving: Vec<(Member, bool)>,
+    actor: Actor,
+) -> Result<(), NotTaken> {
     let observed = observed::kept(batch, id).await?;
     let going = observed::propose(&observed, leaving, batch.now_ms)?;
-    announce(batch, id, &room, going, Actor::System).await
+    announce(batch, id, room, going, actor).await
 }
 
 /// Orders again what a commit from outside has left out, for the epoch that it began.

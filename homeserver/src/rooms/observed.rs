@@ -148,8 +148,7 @@ pub(super) fn propose(
 
 /// Who is in the room that a group info describes, by the word of whoever has sent it.
 pub(super) fn members(group_info: &[u8]) -> Result<Vec<Member>, NotTaken> {
-    let room = Observed::open(group_info, AnchorSet::default(), None).map_err(refused)?;
-    let leaves = room.leaves().map_err(refused)?;
+    let leaves = room_rules::leaves_in(group_info).map_err(refused)?;
     Ok(leaves.into_iter().map(|leaf| leaf.member).collect())
 }
 

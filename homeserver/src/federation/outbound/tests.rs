@@ -40,6 +40,7 @@ use crate::tls;
 mod amendments;
 mod bad_input;
 mod bad_peers;
+mod behind;
 mod both_roots;
 mod bounds;
 mod claims;
