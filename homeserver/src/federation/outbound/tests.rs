@@ -44,6 +44,7 @@ mod behind;
 mod both_roots;
 mod bounds;
 mod claims;
+mod clocks;
 mod consortium;
 mod contacts;
 mod dead_hub;
