@@ -256,7 +256,7 @@ pub(super) async fn take_response(
             if (frame.room, frame.epoch) != (room, epoch) {
                 return Err(malformed("the group info is of another room or epoch"));
             }
-            step::catch_up(batch, peer, room, (epoch, &group_info)).await?;
+            step::catch_up(batch, peer, room, (epoch, group_info.as_ref())).await?;
             Ok(GroupInfo { epoch, group_info })
         }
         Err(refusal) => {

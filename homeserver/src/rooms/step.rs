@@ -51,8 +51,10 @@ async fn tell(
         return Ok(());
     }
     // Whom the room's newest commit has removed learns it in the same way, and is not noted any more.
-    let mut here = room.members_of(&batch.node.server);
-    if here.any(|member| member.device == device) {
+    let is_in = room
+        .members_of(&batch.node.server)
+        .any(|member| member.device == device);
+    if is_in {
         room.note_behind(device);
     }
     let body = InboxBody::OutOfStep {

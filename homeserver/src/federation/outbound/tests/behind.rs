@@ -94,7 +94,7 @@ async fn left_behind() -> ([Side; 3], [Person; 3], u64) {
 /// ordered beside another one.
 #[tokio::test]
 async fn a_follower_with_a_full_outbox_comes_back() {
-    let ([a, _b, c], [mut alice, bob, mut carol], epoch) = left_behind().await;
+    let ([a, _b, c], [mut alice, _bob, mut carol], epoch) = left_behind().await;
     let refused = async |alice: &mut Person| {
         let before = alice.inbox(&a).await.len();
         let attributes = homeserver_api::attributes::MessageAttributes {
@@ -146,7 +146,6 @@ async fn a_follower_with_a_full_outbox_comes_back() {
         inbox[inbox.len() - 2..],
         [InboxBody::Commit { .. }, InboxBody::Message { .. }]
     ));
-    drop(bob);
 }
 
 /// Goal: who is removed while his homeserver takes nothing is out at once, and learns it when that takes its mail again;
@@ -191,7 +190,7 @@ async fn a_full_inbox_at_a_follower_stops_nobody() {
     };
     assert_eq!((commits(&bob).await, commits(&bert).await), (0, 3));
     assert_eq!(told(&bob, &b).await, [2]);
-    assert_eq!(told(&bert, &b).await, []);
+    assert!(told(&bert, &b).await.is_empty());
 
     ordered(&mut alice, &a, 4, &[&bob]).await;
     assert_eq!(drain(&mut to_b).await, Step::Idle);

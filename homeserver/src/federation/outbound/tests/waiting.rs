@@ -1,7 +1,6 @@
 //! `waiting_bytes_max` of an agreement: what waits for a peer, and what waits here from one, is counted and
 //! bounded, and nothing that was accepted is lost by it.
 
-use federation_proto::ids::Member;
 use homeserver_api::admin::Terms;
 use homeserver_api::session::Commit;
 
