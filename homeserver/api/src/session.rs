@@ -380,6 +380,14 @@ pub enum DeliveryBody {
         /// The hub's stamp, milliseconds since the Unix epoch.
         accepted_ms: u64,
     },
+    /// A commit or removals of this room did not come, for want of room: ask for the group info
+    /// ([`SubmissionBody::RequestGroupInfo`]), unless this device is in a later epoch.
+    OutOfStep {
+        /// The room.
+        room: RoomId,
+        /// The epoch that the commit led to, or that the removals are for.
+        epoch: u64,
+    },
 }
 
 /// Who was found. Nobody who is not there, who is hidden, and whom the asker may not find are the same.

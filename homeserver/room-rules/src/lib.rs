@@ -44,7 +44,7 @@ use mls_rs::{CipherSuite, MlsMessage};
 
 pub use error::Error;
 pub use identity::{Identities, Imports, device_in, hub_identity, mark};
-pub use observed::{Judged, Leaf, Observed, RoomKey};
+pub use observed::{Judged, Leaf, Observed, RoomKey, leaves_in};
 pub use rules::Rules;
 
 /// MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519.

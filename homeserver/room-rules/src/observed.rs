@@ -11,7 +11,7 @@ use bytes::Bytes;
 use federation_proto::ids::Member;
 use mls_rs::MlsMessage;
 use mls_rs::extension::ExtensionType;
-use mls_rs::extension::built_in::ExternalPubExt;
+use mls_rs::extension::built_in::{ExternalPubExt, RatchetTreeExt};
 use mls_rs::external_client::builder::{
     ExternalBaseConfig, WithCryptoProvider, WithIdentityProvider, WithMlsRules,
 };
@@ -80,6 +80,8 @@ pub struct Leaf {
     pub index: u32,
     /// Whose it is.
     pub member: Member,
+    /// The end of its certificate's validity, seconds since the Unix epoch.
+    pub not_after: u64,
 }
 
 /// A room's public state in one epoch.
@@ -245,13 +247,8 @@ impl Observed {
     /// # Errors
     /// When a leaf is no device's.
     pub fn leaves(&self) -> Result<Vec<Leaf>, Error> {
-        let leaf = |member: mls_rs::group::Member| {
-            Ok(Leaf {
-                index: member.index(),
-                member: device_in(member.signing_identity())?.member,
-            })
-        };
-        self.group.roster().members_iter().map(leaf).collect()
+        let roster = self.group.roster();
+        roster.members_iter().map(|leaf| leaf_of(&leaf)).collect()
     }
 
     /// Makes the hub's proposals to remove these leaves, each with whether its account goes too, for this epoch.
@@ -405,6 +402,32 @@ impl Observed {
             },
         })
     }
+}
+
+/// Who is in the room that a group info describes, as it says: nothing is judged.
+///
+/// # Errors
+/// When it is no group info with a tree, or a leaf is no device's.
+pub fn leaves_in(group_info: &[u8]) -> Result<Vec<Leaf>, Error> {
+    let wrong = |what: &str| Error::Mls(format!("the group info {what}"));
+    let message = parse(group_info)?;
+    let info = message.as_group_info().ok_or_else(|| wrong("is none"))?;
+    let tree: RatchetTreeExt = info
+        .extensions()
+        .get_as()
+        .map_err(|_| wrong("has no readable tree"))?
+        .ok_or_else(|| wrong("has no tree"))?;
+    let roster = tree.tree_data.roster();
+    roster.members_iter().map(|leaf| leaf_of(&leaf)).collect()
+}
+
+fn leaf_of(leaf: &mls_rs::group::Member) -> Result<Leaf, Error> {
+    let device = device_in(leaf.signing_identity())?;
+    Ok(Leaf {
+        index: leaf.index(),
+        member: device.member,
+        not_after: device.not_after,
+    })
 }
 
 fn mark_of(leaf: &mls_rs::group::Member) -> Result<certificate::CertificateHash, Error> {

@@ -444,7 +444,31 @@ impl<'n> Batch<'n> {
         room: Option<RoomId>,
         payload: &Payload,
         times: Times,
+        senders: (Option<SenderRef>, Option<OriginRef>),
+    ) -> Result<(), NotTaken> {
+        let place = (destination, room);
+        self.queue(place, payload, times, senders, true).await
+    }
+
+    /// As [`Batch::send`], however much waits there: for what says that something else won't come.
+    pub async fn send_unbounded(
+        &mut self,
+        destination: &ServerName,
+        room: Option<RoomId>,
+        payload: &Payload,
+        times: Times,
+    ) -> Result<(), NotTaken> {
+        let (place, senders) = ((destination, room), (None, None));
+        self.queue(place, payload, times, senders, false).await
+    }
+
+    async fn queue(
+        &mut self,
+        (destination, room): (&ServerName, Option<RoomId>),
+        payload: &Payload,
+        times: Times,
         (sender, origin): (Option<SenderRef>, Option<OriginRef>),
+        bounded: bool,
     ) -> Result<(), NotTaken> {
         let encoded = payload.encode().map_err(|error| {
             NotTaken::refused(RefusalCode::TooLarge, format!("{error}: send less at once"))
@@ -467,7 +491,10 @@ impl<'n> Batch<'n> {
         if let Some(bounds) = self.peer(destination).and_then(|view| view.waiting) {
             // The peer states how much waits for it; how much it costs us is not for it to say.
             let own_max = self.node.config.limits.peer_outbox_bytes_max;
-            let bound = waiting::outbound_bound(item.kind, bounds.outbound_bytes_max, own_max);
+            let bound = match bounded {
+                true => waiting::outbound_bound(item.kind, bounds.outbound_bytes_max, own_max),
+                false => u64::MAX,
+            };
             let (store, bytes) = (&self.node.store, value.len());
             self.waiting.send(store, destination, bytes, bound).await?;
         }

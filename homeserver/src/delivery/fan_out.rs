@@ -16,14 +16,14 @@ use crate::store::expiry::{self, Place};
 use crate::store::inbox::{Content, InboxBody};
 use crate::store::payload::{self, PayloadId};
 
-/// Of `devices` those that exist and have room for `bytes` more of this class from whoever brings it; and how many
-/// have none. One peer fills a part of an inbox only, so that what others send finds room beside it.
+/// Of `devices` those that exist and have room for `bytes` more of this class from whoever brings it; and those that
+/// have none, in their order. One peer fills a part of an inbox only, so that what others send finds room beside it.
 pub async fn room_for(
     batch: &mut Batch<'_>,
     devices: &[DeviceId],
     bytes: usize,
     class: Class,
-) -> Result<(Vec<DeviceId>, usize), StoreError> {
+) -> Result<(Vec<DeviceId>, Vec<DeviceId>), StoreError> {
     let (factor, share) = match class {
         Class::Message => (1, INBOX_SHARE),
         Class::Handshake => (INBOX_HANDSHAKE_FACTOR, INBOX_HANDSHAKE_SHARE),
@@ -42,7 +42,7 @@ pub async fn room_for(
     };
     let source = batch.source().cloned();
     let mut ready = Vec::with_capacity(devices.len());
-    let mut full = 0;
+    let mut full = Vec::new();
     for device in devices {
         if batch.account_of(*device).await?.is_none() {
             continue;
@@ -56,7 +56,7 @@ pub async fn room_for(
         if has_room {
             ready.push(*device);
         } else {
-            full += 1;
+            full.push(*device);
         }
     }
     Ok((ready, full))

@@ -300,6 +300,10 @@ async fn body(
             let body = DeliveryBody::RoomClosed { room, server };
             Some((body, 8 * FRAME_BYTES))
         }
+        InboxBody::OutOfStep { room, epoch } => {
+            let body = DeliveryBody::OutOfStep { room, epoch };
+            Some((body, FRAME_BYTES))
+        }
         InboxBody::RoomConsent {
             request,
             room,

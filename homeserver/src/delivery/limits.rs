@@ -79,8 +79,6 @@ pub const CONFLICT_RETRY_MS: u64 = 500;
 pub const DAMAGED_RETRY_MS: u32 = 60_000;
 /// How long a peer keeps back a message that waits for the newer manifest of whoever wrote it.
 pub const UNKNOWN_KEY_RETRY_MS: u32 = 2_000;
-/// How long a peer keeps back a handshake for an inbox without room.
-pub const INBOX_FULL_RETRY_MS: u32 = 60_000;
 /// What rooms need may wait for a peer up to this many times what we bear of its mail, whatever was agreed; and
 /// here, having come from it, with all answers, up to this many times the agreed bytes: without it rooms break.
 pub const WAITING_HANDSHAKE_FACTOR: u64 = 4;
@@ -143,3 +141,13 @@ pub const EVIDENCE_DELETED_AT_ONCE: usize = 256;
 pub const DEPARTURES_PAGE: usize = 256;
 /// and most rooms.
 pub const DEPARTURE_ROOMS_PAGE: usize = 256;
+
+/// How long after its certificate has ended a device leaves every room. A certificate lasts 30 days: who comes back within
+/// six weeks finds his rooms.
+pub const LAPSED_MS: u64 = 14 * 24 * 60 * 60 * 1000;
+/// How long it rests between two walks through the rooms that look for such devices,
+pub const LAPSED_WALK_MS: u64 = 6 * 60 * 60 * 1000;
+/// how many rooms are looked at together,
+pub const LAPSED_ROOMS_PAGE: usize = 64;
+/// and how long others have their turn in between.
+pub const LAPSED_PAUSE_MS: u64 = 1000;

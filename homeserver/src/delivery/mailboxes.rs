@@ -114,7 +114,8 @@ impl Class {
             | InboxBody::ReportReturned { .. }
             | InboxBody::GroupInfo { .. }
             | InboxBody::RoomConsent { .. }
-            | InboxBody::RoomClosed { .. } => Self::Handshake,
+            | InboxBody::RoomClosed { .. }
+            | InboxBody::OutOfStep { .. } => Self::Handshake,
         }
     }
 }

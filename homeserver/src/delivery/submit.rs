@@ -285,7 +285,7 @@ impl Submitter<'_> {
             accepted_ms: batch.now_ms,
             expires_ms: 0,
         };
-        let attributes = rooms::read_message(&message, &room)?;
+        let attributes = rooms::read_message(&message, &room, batch.now_ms)?;
         self.evaluate(batch, room.servers(), &Input::Send(attributes))?;
         let ttl_ms = u64::from(attributes.ttl_seconds).saturating_mul(1000);
         message.expires_ms = batch.now_ms.saturating_add(ttl_ms);

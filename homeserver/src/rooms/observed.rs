@@ -147,6 +147,12 @@ pub(super) fn propose(
         .collect())
 }
 
+/// Who is in the room that a group info describes, by the word of whoever has sent it.
+pub(super) fn members(group_info: &[u8]) -> Result<Vec<Member>, NotTaken> {
+    let leaves = room_rules::leaves_in(group_info).map_err(refused)?;
+    Ok(leaves.into_iter().map(|leaf| leaf.member).collect())
+}
+
 /// The faults `order-unjudged`, and `fork-rooms`, whose second commit nothing is left to judge by.
 #[cfg(feature = "faults")]
 async fn is_unjudged(batch: &mut Batch<'_>, commit: &RoomCommit) -> Result<bool, NotTaken> {

@@ -160,6 +160,13 @@ pub enum InboxBody {
         /// The MLS proposals.
         proposals: Vec<Bytes>,
     },
+    /// There was no room for something that a room's hub has ordered.
+    OutOfStep {
+        /// The room.
+        room: RoomId,
+        /// The epoch that it led to, or was ordered in.
+        epoch: u64,
+    },
 }
 
 impl InboxBody {
@@ -181,6 +188,7 @@ impl InboxBody {
             | Self::RoomConsent { .. }
             | Self::RoomClosed { .. }
             | Self::Removals { .. }
+            | Self::OutOfStep { .. }
             | Self::ReportReturned { .. } => None,
         }
     }

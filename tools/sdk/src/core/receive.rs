@@ -141,6 +141,7 @@ impl Core {
                 result,
             } => self.take_group_info(room, request, result),
             DeliveryBody::RoomClosed { room, server } => self.take_closed(room, &server),
+            DeliveryBody::OutOfStep { room, epoch } => self.take_out_of_step(room, epoch),
             DeliveryBody::RoomConsent {
                 request, result, ..
             } => self.take_room_consent(request, result),
@@ -555,6 +556,7 @@ const fn room_of(body: &DeliveryBody) -> Option<RoomId> {
         | DeliveryBody::Removals { room, .. }
         | DeliveryBody::RoomConsent { room, .. }
         | DeliveryBody::RoomClosed { room, .. }
+        | DeliveryBody::OutOfStep { room, .. }
         | DeliveryBody::Returned { room, .. }
         | DeliveryBody::ReportReturned { room, .. } => Some(*room),
         DeliveryBody::KeyMaterial { .. }

@@ -117,6 +117,22 @@ impl Core {
         Ok(())
     }
 
+    /// Takes in that something did not come which led to `epoch`, or was ordered in it: nothing else may ever show that.
+    pub(super) fn take_out_of_step(&mut self, room: RoomId, epoch: u64) -> Result<(), Error> {
+        let joined = self.rooms.get(&room);
+        if joined.is_none_or(|record| record.standing != Standing::Joined) {
+            // It asks already, or has no part in the room.
+            return Ok(());
+        }
+        if self.group(room)?.current_epoch() > epoch {
+            return Ok(());
+        }
+        let since_ms = self.room(room)?.epoch_began_ms;
+        let reason =
+            "something that was ordered found no room in this device's inbox, or on its way there";
+        self.begin_resync(room, since_ms, None, reason)
+    }
+
     fn ask_group_info(&mut self, room: RoomId) -> Result<(), Error> {
         let request = RequestId::from_bytes(self.random_bytes()?);
         self.enqueue(

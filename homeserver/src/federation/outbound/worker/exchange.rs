@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use federation_proto::codec::Wire;
 use federation_proto::exchange::ExchangeProof;
+use federation_proto::ids::ServerName;
 use federation_proto::limits::{
-    RECEIPT_BYTES_MAX, TRANSACTIONS_UNDER_WAY_BYTES_MAX, TRANSACTIONS_UNDER_WAY_MAX,
+    CLOCK_SKEW_MS_MAX, RECEIPT_BYTES_MAX, TRANSACTIONS_UNDER_WAY_BYTES_MAX,
+    TRANSACTIONS_UNDER_WAY_MAX,
 };
 use federation_proto::manifest::Manifest;
 use federation_proto::padding::padded_length;
@@ -312,7 +314,8 @@ impl Worker {
         let problem = settled
             .deferred
             .first()
-            .map(|(_, code)| format!("{} put off a part of the mail: {code}", self.server));
+            .map(|(_, code)| format!("{} put off a part of the mail: {code}", self.server))
+            .or_else(|| clocks_apart(&self.server, receipt.body().at_ms, now_ms));
         let held_lanes = self.held_lanes();
         self.link.update(|status| {
             status.reachable = Some(Ok(()));
@@ -323,6 +326,23 @@ impl Worker {
         });
         Ok(Step::Again)
     }
+}
+
+/// What both administrators are told when the clocks of two homeservers lie too far apart: each sees it by the other's
+/// receipts.
+fn clocks_apart(server: &ServerName, theirs_ms: u64, ours_ms: u64) -> Option<String> {
+    if theirs_ms.abs_diff(ours_ms) <= CLOCK_SKEW_MS_MAX {
+        return None;
+    }
+    let seconds = theirs_ms.abs_diff(ours_ms) / 1000;
+    let side = if theirs_ms > ours_ms {
+        "ahead of"
+    } else {
+        "behind"
+    };
+    Some(format!(
+        "the clock of {server} is {seconds} seconds {side} ours: see which of the two is wrong"
+    ))
 }
 
 /// Sends a transaction and checks the answer's signature.

@@ -116,6 +116,28 @@ fn a_lost_commit_heals() {
     assert_eq!(world.bob.unreadable().len(), told);
 }
 
+/// Goal: a device whose inbox had no room for a commit comes back although nothing more is ever sent in its room; to be told
+/// of what it has had long since changes nothing. Method: lose the last commit, and tell so.
+#[test]
+fn a_full_inbox_heals() {
+    let mut world = World::new();
+    let room = world.conversation();
+    let told = |epoch| crate::frames::DeliveryBody::OutOfStep { room, epoch };
+    world.network.deliver(&world.bob.member, told(0));
+    world.settle();
+    assert_eq!(out_of_step(&world.bob), 0);
+    world.alice.run(|core| core.refresh(room));
+    world.alice.submit(&mut world.network).unwrap();
+    world.network.lose_commit(&world.bob.member);
+    world.settle();
+    assert_eq!(out_of_step(&world.bob), 0, "nothing shows it");
+    world.network.deliver(&world.bob.member, told(u64::MAX));
+    world.settle();
+    assert_eq!(out_of_step(&world.bob), 1);
+    assert_eq!(gaps(&world.bob).len(), 1);
+    world.talks(room);
+}
+
 /// Goal: a commit that one device alone can't apply costs that device nothing but the messages of the moment;
 /// what it wrote and what it wanted to change while it was out comes about afterwards. Method: spoil the commit
 /// for Bob, who has a message waiting and is about to add Carol.

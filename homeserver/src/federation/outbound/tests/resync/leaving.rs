@@ -7,7 +7,7 @@ use room_rules::settings::{Context, account};
 
 use super::*;
 use crate::audit::Actor;
-use crate::delivery::departures;
+use crate::delivery::{departures, lapsed};
 use crate::identity::{accounts, devices};
 use crate::rooms::leaving::OUTSIDE_HELD_MS;
 use crate::store::departure;
@@ -311,4 +311,78 @@ async fn a_room_that_everybody_leaves_ends() {
     }
     let kept = group_info::get(&scene.a.node.store, ROOM).await;
     assert!(kept.unwrap().is_none(), "its group info goes with it");
+}
+
+impl Scene {
+    async fn days_pass(&self, days: u64) {
+        for side in [&self.a, &self.b] {
+            side.clock.advance_ms(days * 24 * 60 * 60 * 1000);
+        }
+    }
+
+    /// What a homeserver does by itself about devices that have lapsed.
+    async fn looks(&self, side: &Side) {
+        let mut after = None;
+        loop {
+            after = lapsed::page(&side.node, after).await.unwrap();
+            if after.is_none() {
+                break;
+            }
+        }
+        departures::ask_all(&side.node).await.unwrap();
+        self.settle().await;
+    }
+
+    async fn going(&self) -> Vec<Member> {
+        let room = Self::room_at(&self.a).await.unwrap();
+        room.going.into_iter().map(|going| going.member).collect()
+    }
+}
+
+/// The device's certificate ends then, as its homeserver knows it; when it ended before.
+async fn renewed(side: &Side, device: &Device, not_after_ms: u64) -> u64 {
+    let (store, of) = (&side.node.store, device.person.of);
+    let (mut record, _) = crate::store::device::get(store, of).await.unwrap().unwrap();
+    let before = std::mem::replace(&mut record.not_after_ms, not_after_ms);
+    let mut part = crate::store::Part::default();
+    crate::store::device::put(&mut part, of, &record).unwrap();
+    store.commit(part).await.unwrap();
+    before
+}
+
+/// Goal: a device whose certificate ended two weeks ago leaves every room by its own homeserver's doing, those of others'
+/// hubs too; one that comes back after six weeks finds its rooms. Method: the clocks go on to day 43 and to day 45
+/// after all were enrolled, and only the followers' homeserver looks.
+#[tokio::test]
+async fn lapsed_devices_leave_their_rooms() {
+    let scene = Scene::new().await;
+    scene.days_pass(43).await;
+    scene.looks(&scene.b).await;
+    assert_eq!(scene.going().await, []);
+    renewed(&scene.b, &scene.second, u64::MAX).await;
+    scene.days_pass(2).await;
+    scene.looks(&scene.b).await;
+    assert_eq!(scene.going().await, [scene.bob.person.member.clone()]);
+}
+
+/// Goal: a hub removes its partners' devices two weeks after the end of the certificates in its room's tree, and its own
+/// ones by what it knows of them. Method: the same days, and only the hub looks; Alice has another certificate, and
+/// then has not.
+#[tokio::test]
+async fn a_hub_removes_lapsed_devices() {
+    let scene = Scene::new().await;
+    let ends_ms = renewed(&scene.a, &scene.alice, u64::MAX).await;
+    scene.days_pass(43).await;
+    scene.looks(&scene.a).await;
+    assert_eq!(scene.going().await, []);
+    scene.days_pass(2).await;
+    scene.looks(&scene.a).await;
+    let mut going = scene.going().await;
+    going.sort_unstable();
+    let mut partners = [&scene.bob, &scene.second].map(|device| device.person.member.clone());
+    partners.sort_unstable();
+    assert_eq!(going, partners);
+    renewed(&scene.a, &scene.alice, ends_ms).await;
+    scene.looks(&scene.a).await;
+    assert!(Scene::room_at(&scene.a).await.is_none(), "nobody is left");
 }
