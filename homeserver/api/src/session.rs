@@ -352,11 +352,12 @@ pub enum DeliveryBody {
         /// ([`federation_proto::room_consent::SignedRoomConsent`]), or why there is none.
         result: Result<Bytes, Refusal>,
     },
-    /// A room is over for everybody of this homeserver: the agreement with the organisation that orders it has ended.
+    /// A room is over for everybody of this homeserver: the agreement with the organisation that orders it has ended, or
+    /// this side has ended the one with another organisation in it.
     RoomClosed {
         /// The room.
         room: RoomId,
-        /// The room's hub.
+        /// With whom the agreement has ended.
         server: ServerName,
     },
     /// Something was asked or decided between the account and somebody of another organisation.
