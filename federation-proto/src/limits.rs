@@ -8,12 +8,15 @@ pub const LABEL_BYTES_MAX: usize = 63;
 pub const HANDLE_BYTES_MAX: usize = 64;
 /// Largest application message (an MLS PrivateMessage).
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
-/// Largest commit or welcome.
+/// Largest commit.
 pub const HANDSHAKE_BYTES_MAX: usize = 1024 * 1024;
-/// Largest group info: it holds the ratchet tree of every room whose welcomes are within their limit.
+/// Largest group info: it holds the ratchet tree of the largest room. A device takes about a kilobyte there, and up to half
+/// a kilobyte more where names are long.
 pub const GROUP_INFO_BYTES_MAX: usize = HANDSHAKE_BYTES_MAX / 2 * 3;
+/// Largest welcome: the largest group info, and keys for each device that is added.
+pub const WELCOME_BYTES_MAX: usize = GROUP_INFO_BYTES_MAX + HANDSHAKE_BYTES_MAX / 4;
 /// Largest payload of an envelope: a handshake with its welcome and lists of members.
-pub const PAYLOAD_BYTES_MAX: usize = 3 * HANDSHAKE_BYTES_MAX;
+pub const PAYLOAD_BYTES_MAX: usize = 5 * HANDSHAKE_BYTES_MAX;
 /// Most envelopes in a transaction.
 pub const TRANSACTION_ENVELOPES_MAX: usize = 1024;
 /// Largest transaction: with its length it fills the largest padded body.
@@ -62,7 +65,8 @@ pub const REPORT_NOTE_BYTES_MAX: usize = 2 * 1024;
 
 const _: () = assert!(MESSAGE_BYTES_MAX < HANDSHAKE_BYTES_MAX);
 const _: () = assert!(PAYLOAD_BYTES_MAX < TRANSACTION_BYTES_MAX);
-const _: () = assert!(HANDSHAKE_BYTES_MAX + GROUP_INFO_BYTES_MAX < PAYLOAD_BYTES_MAX);
+const _: () =
+    assert!(HANDSHAKE_BYTES_MAX + WELCOME_BYTES_MAX + GROUP_INFO_BYTES_MAX < PAYLOAD_BYTES_MAX);
 
 /// Most protocol versions that a side names.
 pub const VERSIONS_MAX: usize = 8;
@@ -231,7 +235,7 @@ const _: () = assert!(
 // A welcome to the largest room, with its members, its recipients and an MLS Welcome of any size.
 const _: () = assert!(
     ROOM_DEVICES_MAX * (1 + LARGEST_ROOM_NAME_BYTES + 2 * 16 + 16)
-        + HANDSHAKE_BYTES_MAX
+        + WELCOME_BYTES_MAX
         + SMALL_FIELDS_BYTES_MAX
         + SERVER_NAME_WIRE_BYTES_MAX
         + MEMBER_WIRE_BYTES_MAX

@@ -22,7 +22,7 @@ use crate::contacts::ContactChange;
 /// WebSocket subprotocol of this version of the session.
 pub const SUBPROTOCOL: &str = "entente.v1";
 /// Largest frame either side sends.
-pub const FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub const FRAME_BYTES_MAX: usize = 6 * 1024 * 1024;
 /// Most submissions in a frame.
 pub const FRAME_SUBMISSIONS_MAX: usize = 1024;
 /// Most deliveries sent and not yet acknowledged.
@@ -352,11 +352,12 @@ pub enum DeliveryBody {
         /// ([`federation_proto::room_consent::SignedRoomConsent`]), or why there is none.
         result: Result<Bytes, Refusal>,
     },
-    /// A room is over for everybody of this homeserver: the agreement with the organisation that orders it has ended.
+    /// A room is over for everybody of this homeserver: the agreement with the organisation that orders it has ended, or
+    /// this side has ended the one with another organisation in it.
     RoomClosed {
         /// The room.
         room: RoomId,
-        /// The room's hub.
+        /// With whom the agreement has ended.
         server: ServerName,
     },
     /// Something was asked or decided between the account and somebody of another organisation.

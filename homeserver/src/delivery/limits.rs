@@ -85,7 +85,7 @@ pub const WAITING_HANDSHAKE_FACTOR: u64 = 4;
 /// Answers may wait for a peer up to this many times the agreed bytes: they never take up what rooms need.
 pub const WAITING_ANSWERS_FACTOR: u64 = 2;
 /// So many bytes may wait of what is not mail however little was agreed.
-pub const WAITING_HANDSHAKE_BYTES_MIN: u64 = 4 * 1024 * 1024;
+pub const WAITING_HANDSHAKE_BYTES_MIN: u64 = 6 * 1024 * 1024;
 /// What one transaction of a peer may make this homeserver write at once beyond its own envelopes: answers,
 /// copies for others, entries of inboxes. So what a few bytes ask for does not fill the memory.
 pub const PART_GROWTH_BYTES_MAX: usize = 16 * 1024 * 1024;

@@ -473,7 +473,10 @@ async fn a_full_inbox_stops_no_room() {
             bodies.iter().filter_map(epoch).collect::<Vec<_>>(),
         )
     };
-    world.node.mailboxes.set_fill(bob.device, full());
+    world
+        .node
+        .mailboxes
+        .set_fill(bob.device, full(), world.node.clock.now_ms());
     for (counter, epoch) in [(2, 1), (3, 2)] {
         let outcome = world
             .submit(alice, counter, commit(epoch, vec![], vec![]))
@@ -487,7 +490,10 @@ async fn a_full_inbox_stops_no_room() {
     assert_eq!(bodies.len(), 2, "both of her own commits");
 
     // He has read, and asks.
-    world.node.mailboxes.set_fill(bob.device, Fill::default());
+    world
+        .node
+        .mailboxes
+        .set_fill(bob.device, Fill::default(), world.node.clock.now_ms());
     let request = RequestId::from_bytes([1; 16]);
     let ask = SubmissionBody::RequestGroupInfo {
         request,
@@ -499,7 +505,10 @@ async fn a_full_inbox_stops_no_room() {
         |body| matches!(body, DeliveryBody::GroupInfo { result: Ok(info), .. } if info.epoch == 3),
     );
     assert!(answered, "{bodies:?}");
-    world.node.mailboxes.set_fill(bob.device, full());
+    world
+        .node
+        .mailboxes
+        .set_fill(bob.device, full(), world.node.clock.now_ms());
     for (counter, epoch) in [(4, 3), (5, 4)] {
         let outcome = world
             .submit(alice, counter, commit(epoch, vec![], vec![]))
@@ -509,7 +518,10 @@ async fn a_full_inbox_stops_no_room() {
     assert_eq!(told().await, (0, vec![2, 4]));
     let removed = commit(5, vec![], vec![member(&world.node, bob)]);
     assert_eq!(code(&world.submit(alice, 6, removed).await), None);
-    world.node.mailboxes.set_fill(bob.device, Fill::default());
+    world
+        .node
+        .mailboxes
+        .set_fill(bob.device, Fill::default(), world.node.clock.now_ms());
     let ask = SubmissionBody::RequestGroupInfo {
         request,
         room: ROOM,
@@ -529,11 +541,17 @@ async fn who_is_added_has_to_hear_of_it() {
     );
     world.room(&[alice]).await;
     let full = Fill::full_of(Class::Handshake);
-    world.node.mailboxes.set_fill(bob.device, full);
+    world
+        .node
+        .mailboxes
+        .set_fill(bob.device, full, world.node.clock.now_ms());
     let add = || commit(1, vec![member(&world.node, bob)], vec![]);
     let outcome = world.submit(alice, 2, add()).await;
     assert_eq!(code(&outcome), Some(RefusalCode::Quota));
-    world.node.mailboxes.set_fill(bob.device, Fill::default());
+    world
+        .node
+        .mailboxes
+        .set_fill(bob.device, Fill::default(), world.node.clock.now_ms());
     assert_eq!(code(&world.submit(alice, 3, add()).await), None);
 }
 

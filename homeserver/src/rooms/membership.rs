@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use federation_proto::ids::{Member, ServerName};
-use federation_proto::limits::{GROUP_INFO_BYTES_MAX, HANDSHAKE_BYTES_MAX};
+use federation_proto::limits::{GROUP_INFO_BYTES_MAX, HANDSHAKE_BYTES_MAX, WELCOME_BYTES_MAX};
 use federation_proto::refusal::{Refusal, RefusalCode};
 
 use super::{MEMBERS_MAX, RoomCommit, external, malformed, mls_framing};
@@ -20,11 +20,11 @@ use homeserver_api::admin::Operation;
 /// passes only when its sender replaces its own leaf.
 pub(super) fn check_framing(commit: &RoomCommit) -> Result<(), NotTaken> {
     let welcome_bytes = commit.welcome.as_ref().map_or(0, |welcome| welcome.len());
-    if commit.commit.len().max(welcome_bytes) > HANDSHAKE_BYTES_MAX {
+    if commit.commit.len() > HANDSHAKE_BYTES_MAX || welcome_bytes > WELCOME_BYTES_MAX {
         return Err(NotTaken::refused(
             RefusalCode::TooLarge,
             format!(
-                "a commit and its welcome have at most {HANDSHAKE_BYTES_MAX} bytes each: add fewer devices at once"
+                "a commit has at most {HANDSHAKE_BYTES_MAX} bytes, and its welcome {WELCOME_BYTES_MAX}: add fewer devices at once"
             ),
         ));
     }

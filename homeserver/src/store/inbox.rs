@@ -124,11 +124,12 @@ pub enum InboxBody {
         /// The group info, or why not.
         result: Result<GroupInfo, Refusal>,
     },
-    /// A room is over for everybody here: there is no agreement any more with whoever orders it.
+    /// A room is over for everybody here: there is no agreement any more with whoever orders it, or this side has ended
+    /// the one with another organisation in it.
     RoomClosed {
         /// The room.
         room: RoomId,
-        /// Whose room it is.
+        /// With whom the agreement has ended.
         server: ServerName,
     },
     /// An answer to a request for a consent to a room.

@@ -69,6 +69,8 @@ pub struct PeerView {
     pub(super) proposed: bool,
     /// When the agreement was revoked; `None`: it was not.
     pub ended: Option<Ended>,
+    /// What remains of an agreement that both had signed and that was revoked or has expired.
+    pub parted: Option<Parted>,
     /// The last warning of the agreement's end.
     pub(super) warned: Option<(u64, u16)>,
     /// The charter that the agreement follows from; `None`: the two have made it themselves.
@@ -100,6 +102,19 @@ pub struct Ended {
     pub at_ms: u64,
     /// When it would have ended by itself, milliseconds since the Unix epoch.
     pub last_day_ms: u64,
+}
+
+/// Who a former partner was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parted {
+    /// When the agreement ended, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// Whether this side has ended it: it has not run out, nor has the partner ended it first.
+    pub by_us: bool,
+    /// The root that the partner had (DER),
+    pub root: Vec<u8>,
+    /// and those before it, as its newest manifest says.
+    pub former_roots: Vec<FormerRoot>,
 }
 
 /// How many bytes of mail an agreement lets wait.

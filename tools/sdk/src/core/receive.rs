@@ -20,7 +20,7 @@ use super::rooms::{Leaf, leaf_at, leaves, settings};
 use crate::content::{Content, Part};
 use crate::error::Error;
 use crate::event::Event;
-use crate::mls::{self, Group};
+use crate::mls::{self, Group, Identities};
 use crate::store::Family;
 
 /// When a delivered message was accepted by its sender's homeserver, and when it goes.
@@ -402,7 +402,7 @@ impl Core {
             let joined = client.join_group(None, &message, None);
             joined.map_err(mls::error)
         })?;
-        self.check_joined(room, &group)?;
+        check_joined(&self.identities, room, &group)?;
         if settings(&group)?.hub != hub {
             return Err(Error::Mls("the room has another hub".to_owned()));
         }
@@ -464,31 +464,6 @@ impl Core {
         self.meet(room)
     }
 
-    pub(super) fn check_joined(&self, room: RoomId, group: &Group) -> Result<(), Error> {
-        if group.group_id() != room.as_bytes() {
-            return Err(Error::Mls("the welcome is to another room".to_owned()));
-        }
-        if group.cipher_suite() != mls::CIPHER_SUITE {
-            return Err(Error::Mls("the room's cipher suite is another".to_owned()));
-        }
-        let settings = settings(group)?;
-        self.identities
-            .check_consents(&settings, room.as_bytes(), None)?;
-        let mut seen = BTreeSet::new();
-        let leaves = leaves(group)?;
-        let stranger = |leaf: &&Leaf| settings.role(&leaf.device.member).is_none();
-        if let Some(stranger) = leaves.iter().find(stranger) {
-            return Err(Error::Mls(format!(
-                "a device of {} is in the room, who takes no part in it",
-                stranger.device.address
-            )));
-        }
-        if !leaves.iter().all(|leaf| seen.insert(&leaf.device.member)) {
-            return Err(Error::Mls("a device is in the room twice".to_owned()));
-        }
-        Ok(())
-    }
-
     fn take_returned(
         &mut self,
         counter: u64,
@@ -509,6 +484,35 @@ impl Core {
         let progress = ProgressRecord::Returned(server, refusal);
         self.answer_message(place.room, place.number, progress)
     }
+}
+
+/// Holds a group that this device comes into to what a room is.
+pub(super) fn check_joined(
+    identities: &Identities,
+    room: RoomId,
+    group: &Group,
+) -> Result<(), Error> {
+    if group.group_id() != room.as_bytes() {
+        return Err(Error::Mls("the welcome is to another room".to_owned()));
+    }
+    if group.cipher_suite() != mls::CIPHER_SUITE {
+        return Err(Error::Mls("the room's cipher suite is another".to_owned()));
+    }
+    let settings = settings(group)?;
+    identities.check_consents(&settings, room.as_bytes(), None)?;
+    let mut seen = BTreeSet::new();
+    let leaves = leaves(group)?;
+    let stranger = |leaf: &&Leaf| settings.role(&leaf.device.member).is_none();
+    if let Some(stranger) = leaves.iter().find(stranger) {
+        return Err(Error::Mls(format!(
+            "a device of {} is in the room, who takes no part in it",
+            stranger.device.address
+        )));
+    }
+    if !leaves.iter().all(|leaf| seen.insert(&leaf.device.member)) {
+        return Err(Error::Mls("a device is in the room twice".to_owned()));
+    }
+    Ok(())
 }
 
 /// Who made a member's commit.

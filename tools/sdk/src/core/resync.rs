@@ -19,6 +19,7 @@ use mls_rs::extension::built_in::RatchetTreeExt;
 use room_rules::settings::Context;
 
 use super::consents::policy_of;
+use super::receive::check_joined;
 use super::records::{Purpose, Resync, ResyncCommit, RoomRecord, Standing};
 use super::rooms::{Leaf, leaf};
 use super::{Core, mls_client};
@@ -188,7 +189,9 @@ impl Core {
         let own_leaf = self.check_group_info(room, info.epoch, &message, &known)?;
         let now = self.now_ms();
         let storage = self.storage.pending();
-        let client = mls_client(&self.identity, &storage, &self.identities, now)?;
+        // This device is in the room: a former partner's people may be, too.
+        let identities = self.identities.again();
+        let client = mls_client(&self.identity, &storage, &identities, now)?;
         self.identities.set_admitted(BTreeSet::new());
         let (mut group, commit) = mls::guarded(|| {
             client
@@ -199,7 +202,7 @@ impl Core {
                 .build(message)
                 .map_err(mls::error)
         })?;
-        self.check_joined(room, &group)?;
+        check_joined(&identities, room, &group)?;
         group.write_to_storage().map_err(mls::error)?;
         let commit = Commit {
             room,

@@ -177,7 +177,7 @@ async fn a_full_inbox_at_a_follower_stops_nobody() {
     let mut to_b = worker(&a, &b);
     drain(&mut to_b).await;
     let full = Fill::full_of(Class::Handshake);
-    b.node.mailboxes.set_fill(bob.of.device, full);
+    b.node.mailboxes.set_fill(bob.of.device, full, now(&b));
     for epoch in 1..4 {
         ordered(&mut alice, &a, epoch, &[]).await;
         assert_eq!(drain(&mut to_b).await, Step::Idle);
@@ -219,11 +219,13 @@ async fn missed_removals_come_with_the_answer() {
     alice.create_room(&a, ROOM, &[&bob, &bert]).await;
     drain(&mut worker(&a, &b)).await;
     let full = Fill::full_of(Class::Handshake);
-    a.node.mailboxes.set_fill(alice.of.device, full);
+    a.node.mailboxes.set_fill(alice.of.device, full, now(&a));
     bert.submit(&b, SubmissionBody::Leave { room: ROOM }).await;
     drain(&mut worker(&b, &a)).await;
     assert_eq!(told(&alice, &a).await, [1]);
-    a.node.mailboxes.set_fill(alice.of.device, Fill::default());
+    a.node
+        .mailboxes
+        .set_fill(alice.of.device, Fill::default(), now(&a));
     let info = asks(&mut alice, &a, &b).await.unwrap();
     assert_eq!(info.epoch, 1);
     let inbox = alice.inbox(&a).await;

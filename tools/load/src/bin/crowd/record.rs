@@ -74,6 +74,9 @@ impl Verdict {
             && self.from_before_joining == 0
             && self.told_missing == 0
             && self.told_forked == 0
+            && self.told_out_of_step == 0
+            && self.told_unreadable == 0
+            && self.told_not_sent == 0
     }
 }
 

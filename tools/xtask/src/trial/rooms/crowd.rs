@@ -62,6 +62,9 @@ impl Printed {
             self.from_before_joining,
             self.told_missing,
             self.told_forked,
+            self.told_out_of_step,
+            self.told_unreadable,
+            self.told_not_sent,
         ];
         (self.devices, self.joined, self.organisations) == (devices, devices, 3)
             && self.epochs >= COMMITS
@@ -295,6 +298,9 @@ mod tests {
             ("from_before_joining", 1),
             ("told_missing", 1),
             ("told_forked", 1),
+            ("told_out_of_step", 1),
+            ("told_unreadable", 1),
+            ("told_not_sent", 1),
         ] {
             let mut spoilt = good.clone();
             spoilt[field] = bad.into();

@@ -310,7 +310,8 @@ fn cut_off(server: &Homeserver, mut talk: Running, folder: &Path) -> Result<Foun
     let ended_ms = summary.sessions_ended_ms;
     let accepted = talk.printed("accepted")?;
     let at_ms = |object: &Value| object.get("accepted_ms").and_then(Value::as_u64);
-    let late = |object: &&Value| at_ms(object) > ended_ms;
+    // By the homeserver's own clock, as the cut.
+    let late = |object: &&Value| at_ms(object) > Some(summary.cut_ms);
     let after = accepted.iter().filter(late).count();
     let document = folder.join("evidence.txt").display().to_string();
     server.hsctl(&["evidence", "export", &summary.evidence, "--file", &document])?;
