@@ -134,7 +134,9 @@ pub async fn delete_old(store: &Store, now_ms: u64) -> Result<(), StoreError> {
                     is_last = true;
                     break;
                 }
-                Ok(_) => part.delete(key.clone()),
+                Ok(_) => {
+                    part.delete(key.clone());
+                }
                 Err(_) => damaged = true,
             }
             // What was deleted is not passed over again.

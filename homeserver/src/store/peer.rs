@@ -151,7 +151,7 @@ pub async fn readable(store: &Store) -> Result<(Vec<(ServerName, PeerRecord)>, u
             .range(&from, &prefix_end(&[PEER]), PAGE, Order::Ascending)
             .await?;
         for (key, value) in &page {
-            let name = key
+            let name: Option<ServerName> = key
                 .get(1..)
                 .and_then(|name| std::str::from_utf8(name).ok()?.parse().ok());
             match (name, decode(FAMILY, VERSION, value)) {

@@ -70,14 +70,14 @@ pub async fn run(node: Arc<Node>, network: Arc<dyn Network>) -> Result<(), Store
         while tasks.try_join_next().is_some() {
             respawn_at.get_or_insert_with(|| Instant::now() + RESPAWN_DELAY);
         }
-        let stays_away = |task: &AbortHandle| !task.is_finished() || respawn_at.is_some();
+        let may_start = |task: &AbortHandle| task.is_finished() && respawn_at.is_none();
         // Files that are asked for are fetched beside the mail, and must not wait for it.
-        if !fetching.as_ref().is_some_and(stays_away) {
+        if fetching.as_ref().is_none_or(may_start) {
             let fetches = files::run(Arc::clone(&node), Arc::clone(&network));
             fetching = Some(tasks.spawn(fetches));
         }
         for peer in node.peers.all() {
-            if !workers.get(&peer.server).is_some_and(stays_away) {
+            if workers.get(&peer.server).is_none_or(may_start) {
                 let worker =
                     Worker::new(Arc::clone(&node), Arc::clone(&network), peer.server.clone());
                 workers.insert(peer.server.clone(), tasks.spawn(worker.run()));

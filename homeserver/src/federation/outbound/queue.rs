@@ -74,7 +74,7 @@ impl Load {
     /// How large it is, as [`BatchLimits::bytes_max`] counts.
     pub(super) fn bytes(&self) -> usize {
         let items = self.batch.items().iter();
-        items.fold(0, |sum, item| sum.saturating_add(item.item.bytes))
+        items.fold(0_usize, |sum, item| sum.saturating_add(item.item.bytes))
     }
 
     /// The envelopes, in the batch's order.
