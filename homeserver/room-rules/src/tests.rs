@@ -539,3 +539,15 @@ fn removals_have_to_be_taken_up() {
     assert!(judged.outside && judged.adds.is_empty() && judged.removes.is_empty());
     assert_eq!((judged.left_out, judged.committer), (1, device.member));
 }
+
+/// Goal: a panic in MLS's library is an error like any other, and leaves nothing locked. Method: one in the middle of a judgement.
+#[test]
+fn panics_are_errors() {
+    let identities = Identities::new(AnchorSet::default(), Imports::Verified);
+    let judged: Result<(), Error> = guarded(|| {
+        let _turn = identities.turn();
+        panic!("as an index that is out of bounds")
+    });
+    assert!(matches!(judged, Err(Error::Mls(_))), "{judged:?}");
+    drop(identities.turn());
+}
