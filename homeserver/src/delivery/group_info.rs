@@ -113,7 +113,7 @@ pub(super) async fn request(
         Some(_) | None => return Err(unknown_room()),
     };
     if let Some(missed) = step::asked(batch, room, member.device).await? {
-        append_if_room(batch, member.device, missed, 0).await?;
+        append_if_room(batch, member.device, missed).await?;
     }
     if hub == batch.node.server {
         let answer = answer(batch, room, member).await;
