@@ -173,8 +173,12 @@ async fn leave_in(
     }
     leaving::ask(batch, id, &leaver, None).await?;
     // It is over for him from now on, however long the hub takes.
-    let devices = room.devices_of(&batch.node.server, None);
-    for device in devices.into_iter().filter(|(of, _)| *of == account) {
+    let own = room.members_of(&batch.node.server);
+    let devices: Vec<_> = own
+        .filter(|member| leaver.is(member))
+        .map(|member| member.device)
+        .collect();
+    for device in devices {
         let body = InboxBody::RoomClosed {
             room: id,
             server: from.clone(),
