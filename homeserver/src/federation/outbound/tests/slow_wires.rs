@@ -32,9 +32,8 @@ const TEXT_BYTES: usize = 1000;
 const TRIES_MAX: usize = 40;
 
 /// Goal: a backlog that the wire does not carry in the time of its body is delivered whole, each message once, and none
-/// is given up; then the link is what it was, and several messages go out in one transaction again. Method: a fault
-/// proxy with a rate between two homeservers over mutual TLS, with times that are short; and without the fault
-/// afterwards.
+/// is given up; and as much again when the wire is wide. Method: a fault proxy with a rate between two homeservers over
+/// mutual TLS, with times that are short; and without the fault afterwards.
 #[tokio::test]
 async fn a_slow_wire_delivers_its_backlog() {
     let [a, b] = sides_with(["a.example", "b.example"], |config| {
