@@ -165,6 +165,9 @@ mod tests {
             stamp_ms: 5,
             retained_epochs: 6,
             members: Vec::new(),
+            epoch_ends: Vec::new(),
+            behind: Vec::new(),
+            servers_behind: Vec::new(),
         };
         let (a, b) = (hub("a.example"), hub("b.example"));
         let id = |n| RoomId::from_bytes([n; 16]);

@@ -244,9 +244,8 @@ mod tests {
         }
         node.store.commit(part).await.unwrap();
         let all = async || {
-            let all = node
-                .store
-                .range(ENTRY, &prefix_end(ENTRY), 9, Order::Ascending);
+            let to = prefix_end(ENTRY);
+            let all = node.store.range(ENTRY, &to, 9, Order::Ascending);
             all.await.unwrap()
         };
         let (first, _) = all().await.remove(0);

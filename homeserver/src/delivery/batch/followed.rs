@@ -95,6 +95,9 @@ mod tests {
                 device: DeviceId::from_bytes([1; 16]),
             }],
             going: Vec::new(),
+            epoch_ends: Vec::new(),
+            behind: Vec::new(),
+            servers_behind: Vec::new(),
         }
     }
 

@@ -44,7 +44,9 @@ fn messages_do_not_write_the_tree() {
     let kept = |device: &mut TestDevice, family| {
         let bytes = device.core().store.get_bytes(family, room.as_bytes(), 0);
         let bytes = bytes.unwrap().unwrap();
-        bytes.windows(certificate.len()).any(|part| part == certificate)
+        bytes
+            .windows(certificate.len())
+            .any(|part| part == certificate)
     };
     assert!(kept(&mut world.alice, Family::GroupTree));
     assert!(!kept(&mut world.alice, Family::GroupState));

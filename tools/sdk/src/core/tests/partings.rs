@@ -133,10 +133,7 @@ fn members_of_former_partners_are_judged_by_the_roots_they_had() {
         &[&triangle.world.b, &triangle.world.a],
     );
     let add = [carl.address.clone()];
-    let number = triangle
-        .world
-        .bob
-        .run(|core| core.add_members(room, &add));
+    let number = triangle.world.bob.run(|core| core.add_members(room, &add));
     triangle
         .world
         .settle_with(&mut [&mut triangle.carol, &mut carl]);
