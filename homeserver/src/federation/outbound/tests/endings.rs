@@ -86,8 +86,9 @@ async fn a_third_ones_room_is_left_by_who_ends_it() {
     let (mut carol, alice, bob) = three_acquainted(&c, &a, &b).await;
     drain(&mut worker(&c, &a)).await;
     drain(&mut worker(&c, &b)).await;
-    let to_b = peers::suspend(&a.node, &admin(), &b.node.server, "");
-    to_b.await.unwrap();
+    peers::suspend(&a.node, &admin(), &b.node.server, "")
+        .await
+        .unwrap();
     drain(&mut worker(&a, &b)).await;
     for side in [&a, &b, &c] {
         end(side).await;
@@ -95,8 +96,9 @@ async fn a_third_ones_room_is_left_by_who_ends_it() {
         assert_eq!((room.members.len(), room.going.len()), (3, 0));
     }
     assert_eq!(waiting(&a, &c).await, 0);
-    let to_b = peers::revoke(&a.node, &admin(), &b.node.server, "");
-    to_b.await.unwrap();
+    peers::revoke(&a.node, &admin(), &b.node.server, "")
+        .await
+        .unwrap();
     drain(&mut worker(&a, &b)).await;
     let at_b = b.node.peers.get(&a.node.server).unwrap();
     assert!(!at_b.parted.as_ref().unwrap().by_us);
@@ -139,8 +141,9 @@ async fn a_third_ones_room_is_left_by_both_who_end_it() {
     drain(&mut worker(&c, &a)).await;
     drain(&mut worker(&c, &b)).await;
     for (one, other) in [(&a, &b), (&b, &a)] {
-        let revoked = peers::revoke(&one.node, &admin(), &other.node.server, "");
-        revoked.await.unwrap();
+        peers::revoke(&one.node, &admin(), &other.node.server, "")
+            .await
+            .unwrap();
     }
     drain(&mut worker(&a, &b)).await;
     drain(&mut worker(&b, &a)).await;
