@@ -168,6 +168,7 @@ async fn a_peer_that_takes_nothing_stops_no_room() {
     while !room().await.is_server_behind(&c.node.server) {
         let ordered = alice.submit(&a, commit(&a, epoch, &[])).await;
         assert!(matches!(ordered, Outcome::Accepted { .. }), "{ordered:?}");
+        drain(&mut worker(&a, &b)).await;
         epoch += 1;
     }
     assert!(epoch > 3, "answers took all the room");
