@@ -76,6 +76,11 @@ fn now<T>(read: impl Future<Output = T>) -> T {
     }
 }
 
+/// Runs something that reads and then writes as far as its first write, which is not waited for.
+fn up_to_a_write<T>(job: impl Future<Output = T>) {
+    let _ = pin!(job).poll(&mut Context::from_waker(Waker::noop()));
+}
+
 /// The value that a part writes last.
 fn written(write: impl FnOnce(&mut Part) -> Result<(), StoreError>) -> Value {
     let mut part = Part::default();
@@ -402,7 +407,7 @@ impl Records {
         again();
         let _ = now(consortium::all(store));
         again();
-        let _ = now(dead_letters::delete_old(store, 1));
+        up_to_a_write(dead_letters::delete_old(store, 1));
         let _ = now(device::account_of(store, of.device));
         let _ = now(device::by_token(store, &[6; 32]));
         again();

@@ -9,6 +9,7 @@ mod contacts;
 mod events;
 mod evidence;
 mod followed;
+mod sending;
 mod undo;
 
 use std::collections::hash_map::Entry;
@@ -17,7 +18,6 @@ use std::sync::Arc;
 
 use federation_proto::envelope::{Kind, Lane};
 use federation_proto::ids::{AccountId, DeviceId, RoomId, ServerName};
-use federation_proto::payload::Payload;
 use federation_proto::refusal::{Refusal, RefusalCode};
 use federation_proto::transaction::VerifiedEnvelope;
 
@@ -28,8 +28,7 @@ use self::undo::Undo;
 use super::inbox;
 use super::limits::{KEY_PACKAGES_SHARE_MAX, KEY_PACKAGES_SHARE_MS};
 use super::mailboxes::{Fill, Item, Ring};
-use super::outbox::{OriginRef, OutboxItem, SenderRef};
-use super::waiting::{self, Waiting};
+use super::waiting::Waiting;
 use crate::audit::{Actor, PeerEvent};
 use crate::federation::peers::PeerView;
 use crate::identity::LocalAccount;
@@ -43,8 +42,7 @@ use crate::store::key_claims::{self, Claimer, KeyClaims};
 use crate::store::relayed;
 use crate::store::room::{self, RoomRecord};
 use crate::store::{
-    Key, Part, PartOutcome, Precondition, StoreError, Value, agreement_serial, outbox,
-    policy_serial,
+    Key, Part, PartOutcome, Precondition, StoreError, Value, agreement_serial, policy_serial,
 };
 
 /// Why an item was not taken.
@@ -421,87 +419,6 @@ impl<'n> Batch<'n> {
         self.waiting.brought(bytes);
         self.sweeps
             .insert((expiry::sweep_ms(self.now_ms, expires_ms), device));
-    }
-
-    /// Queues an envelope for another server, in the room's lane or (`None`) the control lane, unless as
-    /// much waits for that as the agreement allows.
-    pub async fn send(
-        &mut self,
-        destination: &ServerName,
-        room: Option<RoomId>,
-        payload: &Payload,
-        times: Times,
-        sender: Option<SenderRef>,
-    ) -> Result<(), NotTaken> {
-        self.send_for(destination, room, payload, times, (sender, None))
-            .await
-    }
-
-    /// As [`Batch::send`], also for a device of another server.
-    pub async fn send_for(
-        &mut self,
-        destination: &ServerName,
-        room: Option<RoomId>,
-        payload: &Payload,
-        times: Times,
-        senders: (Option<SenderRef>, Option<OriginRef>),
-    ) -> Result<(), NotTaken> {
-        let place = (destination, room);
-        self.queue(place, payload, times, senders, true).await
-    }
-
-    /// As [`Batch::send`], however much waits there: for what says that something else won't come.
-    pub async fn send_unbounded(
-        &mut self,
-        destination: &ServerName,
-        room: Option<RoomId>,
-        payload: &Payload,
-        times: Times,
-    ) -> Result<(), NotTaken> {
-        let (place, senders) = ((destination, room), (None, None));
-        self.queue(place, payload, times, senders, false).await
-    }
-
-    async fn queue(
-        &mut self,
-        (destination, room): (&ServerName, Option<RoomId>),
-        payload: &Payload,
-        times: Times,
-        (sender, origin): (Option<SenderRef>, Option<OriginRef>),
-        bounded: bool,
-    ) -> Result<(), NotTaken> {
-        let encoded = payload.encode().map_err(|error| {
-            NotTaken::refused(RefusalCode::TooLarge, format!("{error}: send less at once"))
-        })?;
-        let item = OutboxItem {
-            kind: payload.kind(),
-            payload: encoded,
-            created_ms: times.accepted_ms,
-            expires_ms: times.expires_ms,
-            sender,
-            origin,
-        };
-        #[cfg(feature = "faults")]
-        if crate::faults::forgets_mail() {
-            return Ok(());
-        }
-        let lane = room.map_or(Lane::CONTROL, Lane::from);
-        let value = outbox::value(&item)?;
-        // Before there is an agreement, and after it, nothing is sent; then nothing is bounded.
-        if let Some(bounds) = self.peer(destination).and_then(|view| view.waiting) {
-            // The peer states how much waits for it; how much it costs us is not for it to say.
-            let own_max = self.node.config.limits.peer_outbox_bytes_max;
-            let bound = match bounded {
-                true => waiting::outbound_bound(item.kind, bounds.outbound_bytes_max, own_max),
-                false => u64::MAX,
-            };
-            let (store, bytes) = (&self.node.store, value.len());
-            self.waiting.send(store, destination, bytes, bound).await?;
-        }
-        outbox::append(&mut self.part, destination, lane, value);
-        let woken = self.woken_peers.entry(destination.clone());
-        woken.or_default().insert(lane);
-        Ok(())
     }
 
     /// Writes the part durably, then wakes whom it concerns. On a conflict nothing has happened:
