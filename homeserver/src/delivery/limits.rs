@@ -1,5 +1,7 @@
 //! What delivery bears.
 
+use federation_proto::limits::PAYLOAD_BYTES_MAX;
+
 /// Most messages that wait for one device.
 pub const INBOX_ITEMS_MAX: u64 = 50_000;
 /// Most bytes of messages that wait for one device.
@@ -75,8 +77,8 @@ pub const INBOX_FULL_RETRY_MS: u32 = 60_000;
 pub const WAITING_HANDSHAKE_FACTOR: u64 = 4;
 /// Answers may wait for a peer up to this many times the agreed bytes: they never take up what rooms need.
 pub const WAITING_ANSWERS_FACTOR: u64 = 2;
-/// So many bytes may wait of what is not mail however little was agreed.
-pub const WAITING_HANDSHAKE_BYTES_MIN: u64 = 4 * 1024 * 1024;
+/// So many bytes may wait of what is not mail however little was agreed: the largest payload can pass in any case.
+pub const WAITING_HANDSHAKE_BYTES_MIN: u64 = 8 * 1024 * 1024;
 /// What one transaction of a peer may make this homeserver write at once beyond its own envelopes: answers,
 /// copies for others, entries of inboxes. So what a few bytes ask for does not fill the memory.
 pub const PART_GROWTH_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -101,6 +103,7 @@ const _: () = assert!(CONSENT_DEVICE_REQUESTS_MAX < CONSENT_PEER_REQUESTS_MAX);
 const _: () = assert!(GROUP_INFO_DEVICE_REQUESTS_MAX < GROUP_INFO_PEER_REQUESTS_MAX);
 const _: () = assert!(WAITING_ANSWERS_FACTOR < WAITING_HANDSHAKE_FACTOR);
 const _: () = assert!(INBOX_BYTES_MAX / INBOX_ITEMS_MAX > 1024);
+const _: () = assert!(2 * PAYLOAD_BYTES_MAX < PART_GROWTH_BYTES_MAX);
 
 /// A peer is told of our device log's growth no more often than this,
 pub const LOG_HEADS_PAUSE_MS: u64 = 60 * 1000;
@@ -125,3 +128,17 @@ pub const EVIDENCE_DELETED_AT_ONCE: usize = 256;
 pub const DEPARTURES_PAGE: usize = 256;
 /// and most rooms.
 pub const DEPARTURE_ROOMS_PAGE: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: the largest payload can wait for a peer and for a device, whatever was agreed. Method: compare the bounds.
+    #[test]
+    fn the_largest_payload_passes() {
+        let payload = u64::try_from(PAYLOAD_BYTES_MAX).unwrap();
+        assert!(payload < WAITING_HANDSHAKE_BYTES_MIN);
+        let of_one_peer = INBOX_BYTES_MAX * INBOX_HANDSHAKE_FACTOR / INBOX_HANDSHAKE_SHARE;
+        assert!(16 * payload < of_one_peer);
+    }
+}
