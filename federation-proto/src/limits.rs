@@ -10,13 +10,14 @@ pub const HANDLE_BYTES_MAX: usize = 64;
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 /// Largest commit.
 pub const HANDSHAKE_BYTES_MAX: usize = 1024 * 1024;
-/// Largest group info: it holds the ratchet tree of the largest room. A device takes about a kilobyte there, and up to half
-/// a kilobyte more where names are long.
-pub const GROUP_INFO_BYTES_MAX: usize = HANDSHAKE_BYTES_MAX / 2 * 3;
-/// Largest welcome: the largest group info, and keys for each device that is added.
-pub const WELCOME_BYTES_MAX: usize = GROUP_INFO_BYTES_MAX + HANDSHAKE_BYTES_MAX / 4;
-/// Largest payload of an envelope: a handshake with its welcome and lists of members.
-pub const PAYLOAD_BYTES_MAX: usize = 5 * HANDSHAKE_BYTES_MAX;
+/// Largest welcome: it holds the ratchet tree, which in a room of a thousand devices of organisations with long names
+/// has about 1.5 MiB, and with everybody's consents, when there are as many as can be, 1.8.
+pub const WELCOME_BYTES_MAX: usize = 2 * HANDSHAKE_BYTES_MAX;
+/// Largest group info. It has room for what the tree of a room still grows by when nobody can be added any more, because
+/// a welcome would be too large: as its members renew their leaves each fills the nodes above its own.
+pub const GROUP_INFO_BYTES_MAX: usize = WELCOME_BYTES_MAX / 4 * 5;
+/// Largest payload of an envelope: a commit with its welcome, its group info and lists of members.
+pub const PAYLOAD_BYTES_MAX: usize = 6 * HANDSHAKE_BYTES_MAX;
 /// Most envelopes in a transaction.
 pub const TRANSACTION_ENVELOPES_MAX: usize = 1024;
 /// Largest transaction: with its length it fills the largest padded body.
@@ -65,8 +66,15 @@ pub const REPORT_NOTE_BYTES_MAX: usize = 2 * 1024;
 
 const _: () = assert!(MESSAGE_BYTES_MAX < HANDSHAKE_BYTES_MAX);
 const _: () = assert!(PAYLOAD_BYTES_MAX < TRANSACTION_BYTES_MAX);
-const _: () =
-    assert!(HANDSHAKE_BYTES_MAX + WELCOME_BYTES_MAX + GROUP_INFO_BYTES_MAX < PAYLOAD_BYTES_MAX);
+// All three at their largest, with lists of more than a thousand devices with long names.
+const _: () = assert!(
+    HANDSHAKE_BYTES_MAX
+        + WELCOME_BYTES_MAX
+        + GROUP_INFO_BYTES_MAX
+        + 1_024 * MEMBER_WIRE_BYTES_MAX
+        + SMALL_FIELDS_BYTES_MAX
+        < PAYLOAD_BYTES_MAX
+);
 
 /// Most protocol versions that a side names.
 pub const VERSIONS_MAX: usize = 8;

@@ -13,6 +13,7 @@
 
 use bytes::Bytes;
 use federation_proto::ids::{AccountId, Address, Member, RequestId, RoomId, ServerName};
+use federation_proto::limits::{GROUP_INFO_BYTES_MAX, HANDSHAKE_BYTES_MAX, WELCOME_BYTES_MAX};
 pub use federation_proto::payload::{AbuseReason, ReportedMessage, Sought, is_reportable};
 use federation_proto::refusal::Refusal;
 use serde::{Deserialize, Serialize};
@@ -21,7 +22,7 @@ use crate::contacts::ContactChange;
 
 /// WebSocket subprotocol of this version of the session.
 pub const SUBPROTOCOL: &str = "entente.v1";
-/// Largest frame either side sends.
+/// Largest frame either side sends: the largest commit with its welcome and its group info fits into one.
 pub const FRAME_BYTES_MAX: usize = 6 * 1024 * 1024;
 /// Most submissions in a frame.
 pub const FRAME_SUBMISSIONS_MAX: usize = 1024;
@@ -29,6 +30,11 @@ pub const FRAME_SUBMISSIONS_MAX: usize = 1024;
 pub const UNACKNOWLEDGED_DELIVERIES_MAX: usize = 1024;
 /// How many of the last results a homeserver keeps for each device.
 pub const RESULTS_KEPT_MAX: usize = 1024;
+
+// Half a mebibyte is left for the lists of devices, and for the group info of epoch 0 that a room's first commit brings.
+const _: () = assert!(
+    HANDSHAKE_BYTES_MAX + WELCOME_BYTES_MAX + GROUP_INFO_BYTES_MAX + 512 * 1024 <= FRAME_BYTES_MAX
+);
 
 /// Close code: another session of the same device took this one's place.
 pub const CLOSE_REPLACED: u16 = 4409;
@@ -432,7 +438,7 @@ pub struct ClaimedDevice {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// Longer than [`FRAME_BYTES_MAX`].
-    #[error("a frame has at most 4 MiB: send fewer items in one frame")]
+    #[error("a frame has at most 6 MiB: send fewer items in one frame")]
     TooLong,
     /// Not a frame.
     #[error("the bytes are not a frame of the subprotocol entente.v1")]

@@ -14,6 +14,7 @@ use mls_rs::{Extension, ExtensionList, MlsMessage, ProtocolVersion};
 use mls_rs_crypto_rustcrypto::RustCryptoProvider;
 
 mod beginnings;
+mod large;
 mod leaving;
 mod policy;
 mod rfc9420;

@@ -1,6 +1,8 @@
 //! What delivery bears.
 
 use federation_proto::limits::LINK_LANES_MAX;
+#[cfg(test)]
+use federation_proto::limits::PAYLOAD_BYTES_MAX;
 
 /// Most messages that wait for one device.
 pub const INBOX_ITEMS_MAX: u64 = 50_000;
@@ -84,8 +86,8 @@ pub const UNKNOWN_KEY_RETRY_MS: u32 = 2_000;
 pub const WAITING_HANDSHAKE_FACTOR: u64 = 4;
 /// Answers may wait for a peer up to this many times the agreed bytes: they never take up what rooms need.
 pub const WAITING_ANSWERS_FACTOR: u64 = 2;
-/// So many bytes may wait of what is not mail however little was agreed.
-pub const WAITING_HANDSHAKE_BYTES_MIN: u64 = 6 * 1024 * 1024;
+/// So many bytes may wait of what is not mail however little was agreed: the largest payload can pass in any case.
+pub const WAITING_HANDSHAKE_BYTES_MIN: u64 = 8 * 1024 * 1024;
 /// What one transaction of a peer may make this homeserver write at once beyond its own envelopes: answers,
 /// copies for others, entries of inboxes. So what a few bytes ask for does not fill the memory.
 pub const PART_GROWTH_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -117,6 +119,7 @@ const _: () = assert!(CONSENT_DEVICE_REQUESTS_MAX < CONSENT_PEER_REQUESTS_MAX);
 const _: () = assert!(GROUP_INFO_DEVICE_REQUESTS_MAX < GROUP_INFO_PEER_REQUESTS_MAX);
 const _: () = assert!(WAITING_ANSWERS_FACTOR < WAITING_HANDSHAKE_FACTOR);
 const _: () = assert!(INBOX_BYTES_MAX / INBOX_ITEMS_MAX > 1024);
+const _: () = assert!(2 * PAYLOAD_BYTES_MAX < PART_GROWTH_BYTES_MAX);
 
 /// A peer is told of our device log's growth no more often than this,
 pub const LOG_HEADS_PAUSE_MS: u64 = 60 * 1000;
@@ -151,3 +154,17 @@ pub const LAPSED_WALK_MS: u64 = 6 * 60 * 60 * 1000;
 pub const LAPSED_ROOMS_PAGE: usize = 64;
 /// and how long others have their turn in between.
 pub const LAPSED_PAUSE_MS: u64 = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: the largest payload can wait for a peer and for a device, whatever was agreed. Method: compare the bounds.
+    #[test]
+    fn the_largest_payload_passes() {
+        let payload = u64::try_from(PAYLOAD_BYTES_MAX).unwrap();
+        assert!(payload < WAITING_HANDSHAKE_BYTES_MIN);
+        let of_one_peer = INBOX_BYTES_MAX * INBOX_HANDSHAKE_FACTOR / INBOX_HANDSHAKE_SHARE;
+        assert!(16 * payload < of_one_peer);
+    }
+}

@@ -69,6 +69,10 @@ async fn attempt(
     submissions: &[Submission],
 ) -> Result<Option<Vec<SubmissionResult>>, StoreError> {
     let mut batch = Batch::open(node).await?;
+    if node.mailboxes.is_held(device.device) {
+        // It is being cut off. If that fails, it submits again.
+        return Ok(Some(defer_all(submissions)));
+    }
     let (mut state, read) = submit_state::get(&node.store, device.device).await?;
     let account = match batch.account_of(device.device).await? {
         Some(account) => batch.account(account).await?,
