@@ -1,8 +1,6 @@
 //! What delivery bears.
 
-use federation_proto::limits::LINK_LANES_MAX;
-#[cfg(test)]
-use federation_proto::limits::PAYLOAD_BYTES_MAX;
+use federation_proto::limits::{LINK_LANES_MAX, PAYLOAD_BYTES_MAX};
 
 /// Most messages that wait for one device.
 pub const INBOX_ITEMS_MAX: u64 = 50_000;
