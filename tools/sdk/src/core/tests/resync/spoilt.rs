@@ -40,11 +40,11 @@ impl World {
     /// Lets everybody come back, with pauses.
     fn come_back(&mut self, carol: &mut TestDevice) {
         for _ in 0..4 {
-            self.settle_with(&mut [carol]);
+            self.settle_with(&mut [&mut *carol]);
             self.wait();
             carol.run(Core::do_due);
         }
-        self.settle_with(&mut [carol]);
+        self.settle_with(&mut [&mut *carol]);
     }
 }
 
