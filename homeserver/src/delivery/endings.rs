@@ -85,12 +85,12 @@ pub(crate) async fn end_all(node: &Node, asked: &mut Asked) -> Result<bool, Stor
                     all &= end(node, id, &peer.server).await?;
                 } else if is_left(node, &record, peer) {
                     for account in accounts_here(node, &record) {
-                        let done = asked.contains(&(id, account))
-                            || still_asked.contains(&(id, account))
-                            || leave(node, id, account, &peer.server).await?;
+                        let who = (id, account);
+                        let done =
+                            asked.contains(&who) || leave(node, id, account, &peer.server).await?;
                         if done {
-                            still_asked.insert((id, account));
-                            asked.insert((id, account));
+                            asked.insert(who);
+                            still_asked.insert(who);
                         }
                         all &= done;
                     }

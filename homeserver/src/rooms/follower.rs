@@ -10,7 +10,6 @@ use std::sync::Arc;
 use federation_proto::ids::{AccountId, DeviceId, Member, RoomId, ServerName};
 use federation_proto::refusal::{Refusal, RefusalCode};
 use homeserver_api::attributes::MessageAttributes;
-use room_rules::settings::RETAINED_EPOCHS;
 
 use super::hub::{audit_membership, note_removed};
 use super::membership::{
@@ -133,7 +132,7 @@ pub async fn apply_commit(
     after.going = going;
     deliver_commit(batch, commit, &before, &mut after).await?;
     audit_membership(batch, commit, after.epoch);
-    note_removed(batch, commit, &after);
+    note_removed(batch, commit.room, &after, &commit.removes);
     let any_here = after.members_of(&batch.node.server).next().is_some();
     batch.set_room(commit.room, any_here.then_some(after));
     Ok(())
@@ -188,17 +187,8 @@ pub async fn apply_welcome(
     let mut members = welcome.members.clone();
     members.sort_unstable();
     members.dedup();
-    let mut after = RoomRecord {
-        hub: from.clone(),
-        epoch: welcome.epoch,
-        stamp_ms: welcome.stamp_ms,
-        retained_epochs: RETAINED_EPOCHS,
-        members,
-        going: Vec::new(),
-        epoch_ends: Vec::new(),
-        behind: Vec::new(),
-        servers_behind: Vec::new(),
-    };
+    let (epoch, stamp_ms) = (welcome.epoch, welcome.stamp_ms);
+    let mut after = RoomRecord::new(from.clone(), epoch, stamp_ms, members);
     let before = match batch.room(welcome.room).await? {
         // Devices of this homeserver were in it: the ordered commit before has added the new ones.
         Some(room) if room.hub == *from && room.epoch == welcome.epoch => Some(room),

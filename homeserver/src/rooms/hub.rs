@@ -7,7 +7,6 @@ use bytes::Bytes;
 use federation_proto::ids::{DeviceId, Member, RoomId, ServerName};
 use federation_proto::payload::{Handshake, Message, Payload, Relay, Sender, Welcome};
 use federation_proto::refusal::{Refusal, RefusalCode};
-use room_rules::settings::RETAINED_EPOCHS;
 
 use super::follower::{self, Added};
 use super::membership::{check_adds, check_commit, check_group_info, check_invite};
@@ -139,17 +138,10 @@ pub async fn order_commit(
                 "a room with this id exists: start one with another random id",
             ));
         }
-        None if commit.epoch == 0 && own && commit.hub == here => Arc::new(RoomRecord {
-            hub: here,
-            epoch: 0,
-            stamp_ms: 0,
-            retained_epochs: RETAINED_EPOCHS,
-            members: vec![commit.sender.clone()],
-            going: Vec::new(),
-            epoch_ends: Vec::new(),
-            behind: Vec::new(),
-            servers_behind: Vec::new(),
-        }),
+        None if commit.epoch == 0 && own && commit.hub == here => {
+            let founder = vec![commit.sender.clone()];
+            Arc::new(RoomRecord::new(here, 0, 0, founder))
+        }
         Some(_) | None => return Err(unknown_room()),
     };
     #[cfg(feature = "faults")]
@@ -316,7 +308,7 @@ async fn write_commit(
         sent.await?;
     }
     audit_membership(batch, commit, after.epoch);
-    note_removed(batch, commit, &after);
+    note_removed(batch, commit.room, &after, &commit.removes);
     let epoch = after.epoch;
     batch.set_room(commit.room, Some(after));
     if let Some(group_info) = commit.group_info.clone() {
@@ -325,13 +317,18 @@ async fn write_commit(
     Ok(())
 }
 
-/// Notes those of this homeserver's devices that an ordered commit takes out.
-pub(super) fn note_removed(batch: &mut Batch<'_>, commit: &RoomCommit, after: &RoomRecord) {
+/// Notes those of this homeserver's devices that the hub has taken out of a room, which is `after` then.
+pub(super) fn note_removed(
+    batch: &mut Batch<'_>,
+    room: RoomId,
+    after: &RoomRecord,
+    removed: &[Member],
+) {
     let happened = Happened::Removed {
         epoch: after.epoch,
         stamp_ms: after.stamp_ms,
     };
-    batch.note_own((commit.room, &after.hub), &commit.removes, happened);
+    batch.note_own((room, &after.hub), removed, happened);
 }
 
 /// Records who came and went, in the part that makes it so.

@@ -13,10 +13,10 @@ use federation_proto::ids::{DeviceId, Member, RoomId, ServerName};
 use federation_proto::payload::{Payload, Removal, Removals};
 use federation_proto::refusal::{Refusal, RefusalCode};
 
-use super::hub::audit_changes;
+use super::hub::{audit_changes, note_removed};
 use super::{MEMBERS_MAX, malformed, observed};
 use crate::audit::Actor;
-use crate::delivery::batch::{Batch, Happened, Times};
+use crate::delivery::batch::{Batch, Times};
 use crate::delivery::fan_out::{self, Class};
 use crate::delivery::{NotTaken, inbox, settle};
 use crate::store::StoreError;
@@ -245,17 +245,7 @@ pub async fn catch_up(
     let comes = |member: &&Member| !room.has(member);
     let added: Vec<Member> = after.members.iter().filter(comes).cloned().collect();
     after.change(&removed, &[]);
-    note_removed(batch, id, &after, &removed);
-    audit_changes(
-        batch,
-        Actor::Peer(from.clone()),
-        id,
-        epoch,
-        &added,
-        &removed,
-    );
-    let any_here = after.members_of(&own).next().is_some();
-    batch.set_room(id, any_here.then_some(after));
+    changed_meanwhile(batch, id, after, (&added, &removed));
     Ok(())
 }
 
@@ -280,25 +270,22 @@ pub async fn not_listed(
     let mut after = RoomRecord::clone(&room);
     let removed = [member];
     after.change(&removed, &[]);
-    note_removed(batch, id, &after, &removed);
-    audit_changes(
-        batch,
-        Actor::Peer(from.clone()),
-        id,
-        after.epoch,
-        &[],
-        &removed,
-    );
-    let any_here = after.members_of(&own).next().is_some();
-    batch.set_room(id, any_here.then_some(after));
+    changed_meanwhile(batch, id, after, (&[], &removed));
     Ok(())
 }
 
-/// Notes those of this homeserver's devices that the hub has taken out.
-fn note_removed(batch: &mut Batch<'_>, id: RoomId, after: &RoomRecord, removed: &[Member]) {
-    let happened = Happened::Removed {
-        epoch: after.epoch,
-        stamp_ms: after.stamp_ms,
-    };
-    batch.note_own((id, &after.hub), removed, happened);
+/// Writes a followed room that is known to have changed by something that has not come here: who came and went, and that
+/// it is over here when nobody is left.
+fn changed_meanwhile(
+    batch: &mut Batch<'_>,
+    id: RoomId,
+    after: RoomRecord,
+    (added, removed): (&[Member], &[Member]),
+) {
+    note_removed(batch, id, &after, removed);
+    let hub = Actor::Peer(after.hub.clone());
+    audit_changes(batch, hub, id, after.epoch, added, removed);
+    let own = &batch.node.server;
+    let any_here = after.members_of(own).next().is_some();
+    batch.set_room(id, any_here.then_some(after));
 }

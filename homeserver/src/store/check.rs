@@ -160,14 +160,7 @@ mod tests {
                 since_ms: 3,
                 proposal: Bytes::from_static(proposal),
             }],
-            hub,
-            epoch: 4,
-            stamp_ms: 5,
-            retained_epochs: 6,
-            members: Vec::new(),
-            epoch_ends: Vec::new(),
-            behind: Vec::new(),
-            servers_behind: Vec::new(),
+            ..RoomRecord::new(hub, 4, 5, Vec::new())
         };
         let (a, b) = (hub("a.example"), hub("b.example"));
         let id = |n| RoomId::from_bytes([n; 16]);

@@ -52,6 +52,21 @@ pub struct Going {
 }
 
 impl RoomRecord {
+    /// A room as it comes in: in this epoch, with these members, and nothing that waits.
+    pub fn new(hub: ServerName, epoch: u64, stamp_ms: u64, members: Vec<Member>) -> Self {
+        Self {
+            hub,
+            epoch,
+            stamp_ms,
+            retained_epochs: RETAINED_EPOCHS,
+            members,
+            going: Vec::new(),
+            epoch_ends: Vec::new(),
+            behind: Vec::new(),
+            servers_behind: Vec::new(),
+        }
+    }
+
     /// Whether this device is in the room.
     pub fn has(&self, member: &Member) -> bool {
         self.members.binary_search(member).is_ok()
@@ -262,17 +277,7 @@ mod tests {
 
     fn room() -> RoomRecord {
         let hub: ServerName = "a.example".parse().unwrap();
-        RoomRecord {
-            hub,
-            epoch: 0,
-            stamp_ms: 0,
-            retained_epochs: RETAINED_EPOCHS,
-            members: Vec::new(),
-            going: Vec::new(),
-            epoch_ends: Vec::new(),
-            behind: Vec::new(),
-            servers_behind: Vec::new(),
-        }
+        RoomRecord::new(hub, 0, 0, Vec::new())
     }
 
     /// Goal: it is known when each epoch ended that messages may still come from, and of no other. Method: 40 epochs, each

@@ -84,21 +84,12 @@ mod tests {
     }
 
     fn room() -> RoomRecord {
-        RoomRecord {
-            hub: hub(),
-            epoch: 1,
-            stamp_ms: 1,
-            retained_epochs: 1,
-            members: vec![Member {
-                server: "a.example".parse().unwrap(),
-                account: AccountId::from_bytes([1; 16]),
-                device: DeviceId::from_bytes([1; 16]),
-            }],
-            going: Vec::new(),
-            epoch_ends: Vec::new(),
-            behind: Vec::new(),
-            servers_behind: Vec::new(),
-        }
+        let member = Member {
+            server: "a.example".parse().unwrap(),
+            account: AccountId::from_bytes([1; 16]),
+            device: DeviceId::from_bytes([1; 16]),
+        };
+        RoomRecord::new(hub(), 1, 1, vec![member])
     }
 
     async fn count(node: &Node, entries: u64, bytes: u64) {

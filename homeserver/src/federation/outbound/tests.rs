@@ -496,6 +496,28 @@ async fn serve(node: Arc<Node>, listener: TcpListener) {
     }
 }
 
+/// A commit in [`ROOM`], which `hub` orders.
+fn commit(hub: &Side, epoch: u64, removes: &[&Person]) -> SubmissionBody {
+    use crate::rooms::mls_framing::testing;
+    SubmissionBody::Commit(homeserver_api::session::Commit {
+        room: ROOM,
+        hub: hub.node.server.clone(),
+        epoch,
+        commit: testing::commit_message(ROOM, epoch, &[2; 40]).into(),
+        adds: Vec::new(),
+        removes: removes.iter().map(|who| who.member.clone()).collect(),
+        welcome: None,
+        group_info: testing::group_info_message(ROOM, epoch + 1).into(),
+        founding: None,
+    })
+}
+
+/// The room as a homeserver knows it.
+async fn room_at(side: &Side) -> Option<crate::store::room::RoomRecord> {
+    let found = crate::store::room::get(&side.node.store, ROOM).await;
+    found.unwrap().map(|(record, _)| record)
+}
+
 async fn returned(person: &Person, side: &Side, counter: u64, code: RefusalCode) -> bool {
     person.inbox(side).await.into_iter().any(|body| {
         matches!(body, InboxBody::Returned { counter: of, refusal, .. }

@@ -97,8 +97,8 @@ struct CachedGroup {
     /// The epoch whose tree is stored, if any is: a tree changes with its epoch only, and is by far the largest part
     /// of a group in a large room.
     stored_tree: Option<u64>,
-    /// Who is in the group, as read from its certificates, and in which epoch.
-    leaves: (u64, Arc<[rooms::Leaf]>),
+    /// In which epoch it was read who is in the group, and who was in it then.
+    leaves: Option<(u64, Arc<[rooms::Leaf]>)>,
 }
 
 /// One device's knowledge.

@@ -402,7 +402,7 @@ impl Core {
             let joined = client.join_group(None, &message, None);
             joined.map_err(mls::error)
         })?;
-        check_joined(&self.identities, room, &group)?;
+        let leaves = check_joined(&self.identities, room, &group)?;
         if settings(&group)?.hub != hub {
             return Err(Error::Mls("the room has another hub".to_owned()));
         }
@@ -448,7 +448,7 @@ impl Core {
             policy: policy_of(
                 PolicyRecord::default(),
                 &group,
-                &leaves(&group)?,
+                &leaves,
                 &self.identity.member,
             )?,
         })?;
@@ -458,7 +458,7 @@ impl Core {
             self.end_sequences(room)?;
             self.forget_ordered(room)?;
         }
-        self.set_group(room, group)?;
+        self.set_group(room, group, leaves);
         self.effects.events.push(Event::RoomJoined { room });
         self.tell_continuation(room)?;
         self.meet(room)
@@ -486,12 +486,12 @@ impl Core {
     }
 }
 
-/// Holds a group that this device comes into to what a room is.
+/// Holds a group that this device comes into to what a room is: who is in it.
 pub(super) fn check_joined(
     identities: &Identities,
     room: RoomId,
     group: &Group,
-) -> Result<(), Error> {
+) -> Result<Vec<Leaf>, Error> {
     if group.group_id() != room.as_bytes() {
         return Err(Error::Mls("the welcome is to another room".to_owned()));
     }
@@ -512,7 +512,7 @@ pub(super) fn check_joined(
     if !leaves.iter().all(|leaf| seen.insert(&leaf.device.member)) {
         return Err(Error::Mls("a device is in the room twice".to_owned()));
     }
-    Ok(())
+    Ok(leaves)
 }
 
 /// Who made a member's commit.

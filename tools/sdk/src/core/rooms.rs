@@ -116,6 +116,7 @@ impl Core {
                 Some(mls::time(now)),
             )
             .map_err(mls::error)?;
+        let leaves = leaves(&group)?;
         let number = self.state.last_room + 1;
         self.state.last_room = number;
         self.put_room(RoomRecord {
@@ -136,11 +137,11 @@ impl Core {
             policy: policy_of(
                 PolicyRecord::default(),
                 &group,
-                &leaves(&group)?,
+                &leaves,
                 &self.identity.member,
             )?,
         })?;
-        self.set_group(room, group)?;
+        self.set_group(room, group, leaves);
         Ok(())
     }
 
@@ -186,9 +187,10 @@ impl Core {
             .map_err(mls::error)?;
             let stored_tree = stored.then(|| group.current_epoch());
             let cached = CachedGroup {
+                group,
                 dirty: false,
                 stored_tree,
-                ..CachedGroup::new(group)?
+                leaves: None,
             };
             self.groups.insert(room, cached);
         }
@@ -196,9 +198,14 @@ impl Core {
     }
 
     /// Keeps a group that this device made or joined; it is written when the job ends.
-    pub(super) fn set_group(&mut self, room: RoomId, group: Group) -> Result<(), Error> {
-        self.groups.insert(room, CachedGroup::new(group)?);
-        Ok(())
+    pub(super) fn set_group(&mut self, room: RoomId, group: Group, leaves: Vec<Leaf>) {
+        let cached = CachedGroup {
+            leaves: Some((group.current_epoch(), leaves.into())),
+            group,
+            dirty: true,
+            stored_tree: None,
+        };
+        self.groups.insert(room, cached);
     }
 
     /// Who is in the room's group.
@@ -327,34 +334,26 @@ impl Core {
 }
 
 impl CachedGroup {
-    /// A group that is nowhere stored yet.
-    fn new(group: Group) -> Result<Self, Error> {
-        let leaves = leaves(&group)?.into();
-        Ok(Self {
-            dirty: true,
-            stored_tree: None,
-            leaves: (group.current_epoch(), leaves),
-            group,
-        })
-    }
-
     /// Who is in the group. Only what an epoch has changed is read from its certificate: in a large room reading all of
     /// them takes longer than everything else that a commit asks for.
     fn leaves(&mut self) -> Result<Arc<[Leaf]>, Error> {
-        let (epoch, known) = &self.leaves;
-        if *epoch != self.group.current_epoch() {
-            let by_index: HashMap<u32, &Leaf> = known.iter().map(|l| (l.index, l)).collect();
-            let now = self.group.roster().members_iter().map(|member| {
-                let mark = room_rules::mark(member.signing_identity())?;
-                match by_index.get(&member.index()) {
-                    Some(known) if known.mark == mark => Ok(Leaf::clone(known)),
-                    _ => leaf(&member),
-                }
-            });
-            let now = now.collect::<Result<_, Error>>()?;
-            self.leaves = (self.group.current_epoch(), now);
-        }
-        Ok(Arc::clone(&self.leaves.1))
+        let now = self.group.current_epoch();
+        let known = match &self.leaves {
+            Some((epoch, leaves)) if *epoch == now => return Ok(Arc::clone(leaves)),
+            Some((_, leaves)) => leaves.as_ref(),
+            None => &[],
+        };
+        let known: HashMap<u32, &Leaf> = known.iter().map(|leaf| (leaf.index, leaf)).collect();
+        let members = self.group.roster().members_iter();
+        let leaves = members.map(|member| match known.get(&member.index()) {
+            Some(known) if known.mark == room_rules::mark(member.signing_identity())? => {
+                Ok(Leaf::clone(known))
+            }
+            _ => leaf(&member),
+        });
+        let leaves: Arc<[Leaf]> = leaves.collect::<Result<_, Error>>()?;
+        self.leaves = Some((now, Arc::clone(&leaves)));
+        Ok(leaves)
     }
 
     /// Writes the group into the batch; its tree only when that is a new one.

@@ -3,40 +3,19 @@
 
 use federation_proto::payload::{Handshake, Payload, Removals};
 use federation_proto::refusal::Refusal;
-use homeserver_api::session::{Commit, GroupInfo};
+use homeserver_api::session::GroupInfo;
 
 use super::*;
 use crate::config::Config;
 use crate::delivery::mailboxes::{Class, Fill};
 use crate::federation::testing::sides_with;
-use crate::rooms::mls_framing::testing::{commit_message, group_info_message};
-use crate::store::room::RoomRecord;
+use crate::rooms::mls_framing::testing::commit_message;
 
 const REQUEST: RequestId = RequestId::from_bytes([1; 16]);
-
-/// A commit in [`ROOM`], which `hub` orders.
-fn commit(hub: &Side, epoch: u64, removes: &[&Person]) -> SubmissionBody {
-    SubmissionBody::Commit(Commit {
-        room: ROOM,
-        hub: hub.node.server.clone(),
-        epoch,
-        commit: commit_message(ROOM, epoch, &[2; 40]).into(),
-        adds: Vec::new(),
-        removes: removes.iter().map(|who| who.member.clone()).collect(),
-        welcome: None,
-        group_info: group_info_message(ROOM, epoch + 1).into(),
-        founding: None,
-    })
-}
 
 async fn ordered(author: &mut Person, hub: &Side, epoch: u64, removes: &[&Person]) {
     let outcome = author.submit(hub, commit(hub, epoch, removes)).await;
     assert!(matches!(outcome, Outcome::Accepted { .. }), "{outcome:?}");
-}
-
-async fn room_at(side: &Side) -> Option<RoomRecord> {
-    let found = crate::store::room::get(&side.node.store, ROOM).await;
-    found.unwrap().map(|(record, _)| record)
 }
 
 /// The epochs that a device was told to have fallen out of step before.

@@ -2,12 +2,7 @@
 
 use super::*;
 use crate::delivery::endings;
-use crate::store::room::{self, RoomRecord};
-
-async fn room_at(side: &Side) -> Option<RoomRecord> {
-    let found = room::get(&side.node.store, ROOM).await.unwrap();
-    found.map(|(record, _)| record)
-}
+use crate::store::room::RoomRecord;
 
 /// As a process does it that has just started.
 async fn end(side: &Side) {

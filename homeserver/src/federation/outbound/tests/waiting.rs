@@ -2,14 +2,12 @@
 //! bounded, and nothing that was accepted is lost by it.
 
 use homeserver_api::admin::Terms;
-use homeserver_api::session::Commit;
 
 use super::*;
 use crate::config::Config;
 use crate::delivery::inbox;
 use crate::delivery::mailboxes::{Class, Fill};
 use crate::federation::testing::sides_with;
-use crate::rooms::mls_framing::testing::{commit_message, group_info_message};
 use crate::store::tally::{self, Tally};
 
 const MESSAGE: [u8; 1000] = [b'm'; 1000];
@@ -112,21 +110,6 @@ async fn refused_commits_leave_nothing() {
         "{unknown:?}"
     );
     assert_eq!(refusals().await, noted + 1);
-}
-
-/// A commit of `person` in [`ROOM`], which `hub` orders.
-fn commit(hub: &Side, epoch: u64, removes: &[&Person]) -> SubmissionBody {
-    SubmissionBody::Commit(Commit {
-        room: ROOM,
-        hub: hub.node.server.clone(),
-        epoch,
-        commit: commit_message(ROOM, epoch, &[2; 40]).into(),
-        adds: Vec::new(),
-        removes: removes.iter().map(|who| who.member.clone()).collect(),
-        welcome: None,
-        group_info: group_info_message(ROOM, epoch + 1).into(),
-        founding: None,
-    })
 }
 
 /// Goal: a peer that asks without end and takes nothing stops no room that it shares with others: what it asks for takes

@@ -11,14 +11,8 @@ use crate::delivery::{departures, lapsed};
 use crate::identity::{accounts, devices};
 use crate::rooms::leaving::OUTSIDE_HELD_MS;
 use crate::store::departure;
-use crate::store::room::RoomRecord;
 
 impl Scene {
-    async fn room_at(side: &Side) -> Option<RoomRecord> {
-        let record = crate::store::room::get(&side.node.store, ROOM).await;
-        record.unwrap().map(|(record, _)| record)
-    }
-
     /// A commit by Alice in her group's epoch, with whoever goes in its lists.
     pub(super) fn takes_up(&mut self, removes: Vec<Member>, strike: &[&Member]) -> SubmissionBody {
         self.group.clear_pending_commit();
@@ -87,7 +81,7 @@ async fn who_leaves_is_out() {
     accepted_by(scene.bob.person.submit(&scene.b, alone.clone()).await);
     scene.settle().await;
     for side in [&scene.a, &scene.b] {
-        let room = Scene::room_at(side).await.unwrap();
+        let room = room_at(side).await.unwrap();
         assert_eq!(room.going.len(), 2);
         assert!(room.going.iter().all(|going| going.account));
         assert!(!room.may_act(&bob) && !room.may_act(&second));
@@ -124,11 +118,11 @@ async fn who_leaves_is_out() {
     scene.a.node.observed_rooms.forget();
     let good = scene.takes_up(gone, &[&bob]);
     accepted_by(scene.alice.person.submit(&scene.a, good).await);
-    let room = Scene::room_at(&scene.a).await.unwrap();
+    let room = room_at(&scene.a).await.unwrap();
     assert_eq!(room.members, [scene.alice.person.member.clone()]);
     assert!(room.going.is_empty());
     scene.settle().await;
-    assert!(Scene::room_at(&scene.b).await.is_none());
+    assert!(room_at(&scene.b).await.is_none());
     // The leaver's devices got what shows them that they are out.
     let inbox = scene.bob.person.inbox(&scene.b).await;
     assert_eq!(newest_removals(&inbox).1.len(), 2);
@@ -164,7 +158,7 @@ async fn nobody_removes_strangers() {
         let results = exchange(&scene.b, &scene.a, vec![sent]).await;
         assert_eq!(bad_peers::code(&results[0]), None, "one answer for all");
     }
-    assert!(Scene::room_at(&scene.a).await.unwrap().going.is_empty());
+    assert!(room_at(&scene.a).await.unwrap().going.is_empty());
     let kept = scene.kept().await;
     let key = scene.a.node.keys.room_key();
     let observed = room_rules::Observed::open(&kept.group_info, Default::default(), Some(key));
@@ -183,7 +177,7 @@ async fn nobody_removes_strangers() {
     let sent = bad_peers::envelope(&scene.b, ROOM.into(), 4, &said(2));
     let results = exchange(&scene.b, &scene.a, vec![sent]).await;
     assert_eq!(bad_peers::code(&results[0]), Some(RefusalCode::UnknownRoom));
-    assert!(Scene::room_at(&scene.a).await.unwrap().going.is_empty());
+    assert!(room_at(&scene.a).await.unwrap().going.is_empty());
     let sent = bad_peers::envelope(&scene.a, ROOM.into(), 3, &said(1));
     let results = exchange(&scene.a, &scene.b, vec![sent]).await;
     assert_eq!(bad_peers::code(&results[0]), Some(RefusalCode::WrongEpoch));
@@ -218,7 +212,7 @@ async fn removals_note_who_is_there_once() {
     let sent = bad_peers::envelope(&scene.a, ROOM.into(), 3, &said);
     let results = exchange(&scene.a, &scene.b, vec![sent]).await;
     assert_eq!(bad_peers::code(&results[0]), None);
-    let room = Scene::room_at(&scene.b).await.unwrap();
+    let room = room_at(&scene.b).await.unwrap();
     let going: Vec<_> = room.going.into_iter().map(|going| going.member).collect();
     assert_eq!(going, [alice]);
 }
@@ -241,12 +235,12 @@ async fn a_removed_device_leaves_its_rooms() {
     let waiting = departure::waiting(&scene.b.node.store, 9).await.unwrap();
     assert!(waiting.is_empty());
     drain(&mut worker(&scene.b, &scene.a)).await;
-    assert!(Scene::room_at(&scene.a).await.unwrap().going.is_empty());
+    assert!(room_at(&scene.a).await.unwrap().going.is_empty());
     scene.b.network.set_down(false);
     scene.b.clock.advance_ms(400_000);
     scene.a.clock.advance_ms(400_000);
     scene.settle().await;
-    let room = Scene::room_at(&scene.a).await.unwrap();
+    let room = room_at(&scene.a).await.unwrap();
     assert_eq!(room.going.len(), 1);
     assert!(room.is_going(&second) && !room.going[0].account);
 
@@ -265,7 +259,7 @@ async fn a_removed_device_leaves_its_rooms() {
     scene.settle().await;
     assert_eq!(scene.epoch().await, 3);
     for side in [&scene.a, &scene.b] {
-        let room = Scene::room_at(side).await.unwrap();
+        let room = room_at(side).await.unwrap();
         let read = removal::read(&room.going[0].proposal).unwrap();
         assert_eq!((room.going.len(), read.epoch), (1, 3));
     }
@@ -277,7 +271,7 @@ async fn a_removed_device_leaves_its_rooms() {
     accepted_by(scene.alice.person.submit(&scene.a, good).await);
     scene.settle().await;
     for side in [&scene.a, &scene.b] {
-        let room = Scene::room_at(side).await.unwrap();
+        let room = room_at(side).await.unwrap();
         assert!(!room.has(&second) && room.going.is_empty());
         assert!(room.may_act(&scene.bob.person.member));
     }
@@ -298,7 +292,7 @@ async fn a_room_that_everybody_leaves_ends() {
         .unwrap();
     departures::ask_all(&scene.b.node).await.unwrap();
     scene.settle().await;
-    let room = Scene::room_at(&scene.a).await.unwrap();
+    let room = room_at(&scene.a).await.unwrap();
     assert_eq!(room.going.len(), 2);
     assert!(room.going.iter().all(|going| !going.account));
     accounts::delete(&scene.a.node, &Actor::Local(0), &alice)
@@ -307,7 +301,7 @@ async fn a_room_that_everybody_leaves_ends() {
     departures::ask_all(&scene.a.node).await.unwrap();
     scene.settle().await;
     for side in [&scene.a, &scene.b] {
-        assert!(Scene::room_at(side).await.is_none());
+        assert!(room_at(side).await.is_none());
     }
     let kept = group_info::get(&scene.a.node.store, ROOM).await;
     assert!(kept.unwrap().is_none(), "its group info goes with it");
@@ -334,7 +328,7 @@ impl Scene {
     }
 
     async fn going(&self) -> Vec<Member> {
-        let room = Self::room_at(&self.a).await.unwrap();
+        let room = room_at(&self.a).await.unwrap();
         room.going.into_iter().map(|going| going.member).collect()
     }
 }
@@ -385,5 +379,5 @@ async fn a_hub_removes_lapsed_devices() {
     assert_eq!(going, partners);
     renewed(&scene.a, &scene.alice, ends_ms).await;
     scene.looks(&scene.a).await;
-    assert!(Scene::room_at(&scene.a).await.is_none(), "nobody is left");
+    assert!(room_at(&scene.a).await.is_none(), "nobody is left");
 }
