@@ -248,9 +248,9 @@ impl Core {
 
     /// The room can't go on for this device.
     pub(super) fn break_room(&mut self, room: RoomId, reason: &str) -> Result<(), Error> {
-        let reason = format!("the room can't go on for this device: {reason}");
+        let reason = reason.to_owned();
         self.end_room(room, Standing::Broken(reason.clone()))?;
-        self.effects.events.push(Event::Unreadable { room, reason });
+        self.effects.events.push(Event::RoomOver { room, reason });
         Ok(())
     }
 
@@ -258,10 +258,13 @@ impl Core {
         let refusal = Refusal::new(
             RefusalCode::UnknownRoom,
             match &standing {
-                Standing::Broken(reason) => reason.clone(),
+                Standing::Broken(reason) => {
+                    format!("the room can't go on for this device: {reason}")
+                }
                 _ => "this device is out of the room".to_owned(),
             },
         );
+        self.keep_as_past(room)?;
         let epoch = self.group(room).ok().map(|group| group.current_epoch());
         self.end_sequences(room)?;
         self.forget_ordered(room)?;

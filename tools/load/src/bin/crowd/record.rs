@@ -289,9 +289,10 @@ impl State {
             Event::MessagesMissing { .. } | Event::OutOfOrder { .. } => &mut self.told.told_missing,
             Event::RoomForked { .. } => &mut self.told.told_forked,
             Event::RoomOutOfStep { .. } => &mut self.told.told_out_of_step,
-            Event::Unreadable { .. } | Event::Held { .. } | Event::DevicesRefused { .. } => {
-                &mut self.told.told_unreadable
-            }
+            Event::Unreadable { .. }
+            | Event::RoomOver { .. }
+            | Event::Held { .. }
+            | Event::DevicesRefused { .. } => &mut self.told.told_unreadable,
             Event::Refused { .. } | Event::Returned { .. } => &mut self.told.told_not_sent,
             _ => return,
         };

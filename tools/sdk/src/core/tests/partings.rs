@@ -233,6 +233,10 @@ fn whoever_ends_it_is_out_and_the_others_go_on() {
     assert!(refused.contains("c.example"), "{refused}");
     let kept = triangle.world.alice.texts(room);
     assert_eq!(kept.last().unwrap(), "bob: still with her");
+    let past = triangle.world.alice.run(|core| core.past_rooms());
+    assert_eq!((past[0].room, past[0].addresses.len()), (room, 3));
+    let over = past[0].over.as_ref().unwrap();
+    assert!(over.contains("c.example"), "{over}");
     // The hub has not heard of it yet.
     triangle.carol_renews();
     triangle.settle();
