@@ -77,6 +77,11 @@ fn now<T>(read: impl Future<Output = T>) -> T {
     }
 }
 
+/// Runs something that reads and then writes as far as its first write, which is not waited for.
+fn up_to_a_write<T>(job: impl Future<Output = T>) {
+    let _ = pin!(job).poll(&mut Context::from_waker(Waker::noop()));
+}
+
 /// The value that a part writes last.
 fn written(write: impl FnOnce(&mut Part) -> Result<(), StoreError>) -> Value {
     let mut part = Part::default();
@@ -254,6 +259,10 @@ impl Records {
             |part, count| link_position::put_lane_count(part, &server, &Default::default(), count),
         ));
         count(self.round_trip(
+            |store| now(link_position::lane_pass(store, &server)).ok()?,
+            |part, pass| link_position::put_lane_pass(part, &server, pass),
+        ));
+        count(self.round_trip(
             |store| now(link_position::recent(store, &server, lane, 1)).ok()?,
             |part, recent| link_position::put_recent(part, &server, lane, recent),
         ));
@@ -282,7 +291,7 @@ impl Records {
         ));
         count(self.round_trip(
             |store| Some(now(room::get(store, room)).ok()??.0),
-            |part, record| room::put(part, room, record),
+            |part, record| room::put(part, room, None, record),
         ));
         count(self.round_trip(
             |store| now(group_info::get(store, room)).ok()?,
@@ -385,6 +394,7 @@ impl Records {
         let _ = now(lane_base::delete_some(store, &mut part, server, 10));
         again();
         let _ = now(tally::get(store, &tally::inbound(server)));
+        let _ = now(tally::get(store, &tally::rooms(server)));
         let _ = now(account::by_handle(store, handle));
         again();
         let _ = now(account::handles(store, None, 10));
@@ -398,7 +408,7 @@ impl Records {
         again();
         let _ = now(consortium::all(store));
         again();
-        let _ = now(dead_letters::delete_old(store, 1));
+        up_to_a_write(dead_letters::delete_old(store, 1));
         let _ = now(device::account_of(store, of.device));
         let _ = now(device::by_token(store, &[6; 32]));
         again();
