@@ -68,10 +68,15 @@ pub(crate) fn in_room(extension: &[u8]) -> Option<&[u8]> {
     let mut input = Decoder::new(extension);
     let (_version, _hub) = (input.u8()?, input.vector(1)?);
     let (_epochs, _name, _domains) = (input.u16()?, input.vector(1)?, input.vector(4)?);
-    if input.u8()? != 1 {
+    let policy = input.u8()?;
+    if !matches!(policy, 1 | 2) {
         return None;
     }
     let consents = input.vector(4)?;
+    if policy == 2 {
+        // Whose organisations are gone, with their last serials.
+        input.vector(4)?;
+    }
     let continues = match input.u8()? {
         0 => true,
         // The former room, an epoch, the authenticator, a device and its signature.

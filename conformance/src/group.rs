@@ -434,7 +434,7 @@ fn join_config() -> MlsGroupJoinConfig {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::organisation::Organisation;
     use crate::usurper;
@@ -443,7 +443,7 @@ mod tests {
     const ACCOUNT: [u8; 16] = [2; 16];
 
     /// A room of two devices of one account.
-    fn room() -> (Organisation, Seat, Seat) {
+    pub(crate) fn room() -> (Organisation, Seat, Seat) {
         let organisation = Organisation::new("a.example").unwrap();
         let seat = |device| {
             Seat::new(

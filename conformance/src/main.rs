@@ -26,6 +26,7 @@ mod report;
 mod room;
 mod served;
 mod session;
+mod short_path;
 mod transaction;
 mod trials;
 mod usurper;

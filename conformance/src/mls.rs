@@ -6,7 +6,7 @@ use crate::organisation::DeviceIdentity;
 use crate::wire::Encoder;
 
 /// `mls10` with the wire formats of a public message, a private message and a welcome.
-const PUBLIC_MESSAGE: [u8; 4] = [0, 1, 0, 1];
+pub(crate) const PUBLIC_MESSAGE: [u8; 4] = [0, 1, 0, 1];
 const PRIVATE_MESSAGE: [u8; 4] = [0, 1, 0, 2];
 const WELCOME: [u8; 4] = [0, 1, 0, 3];
 const MLS_10: u16 = 1;
@@ -30,7 +30,7 @@ const COMMIT: u8 = 3;
 const SENDER_DATA_BYTES: usize = 28;
 
 /// A variable-size vector: the shortest length that fits.
-fn vector(encoder: Encoder, bytes: &[u8]) -> Encoder {
+pub(crate) fn vector(encoder: Encoder, bytes: &[u8]) -> Encoder {
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     let [_, _, high, low] = length.to_be_bytes();
     match length {

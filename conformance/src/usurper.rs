@@ -20,11 +20,11 @@ use crate::group::Made;
 use crate::mls::ROOM_EXTENSION;
 use crate::organisation::DeviceIdentity;
 
-const SUITE: CipherSuite = CipherSuite::CURVE25519_AES128;
+pub(crate) const SUITE: CipherSuite = CipherSuite::CURVE25519_AES128;
 
 /// Takes every certificate, and each for somebody else's.
 #[derive(Debug, Clone, Copy)]
-struct Anybody;
+pub(crate) struct Anybody;
 
 impl IdentityProvider for Anybody {
     type Error = Infallible;

@@ -8,12 +8,16 @@ pub const LABEL_BYTES_MAX: usize = 63;
 pub const HANDLE_BYTES_MAX: usize = 64;
 /// Largest application message (an MLS PrivateMessage).
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
-/// Largest commit or welcome.
+/// Largest commit.
 pub const HANDSHAKE_BYTES_MAX: usize = 1024 * 1024;
-/// Largest group info: it holds the ratchet tree of every room whose welcomes are within their limit.
-pub const GROUP_INFO_BYTES_MAX: usize = HANDSHAKE_BYTES_MAX / 2 * 3;
-/// Largest payload of an envelope: a handshake with its welcome and lists of members.
-pub const PAYLOAD_BYTES_MAX: usize = 3 * HANDSHAKE_BYTES_MAX;
+/// Largest welcome: it holds the ratchet tree, which in a room of a thousand devices of organisations with long names
+/// has about 1.5 MiB, and with everybody's consents, when there are as many as can be, 1.8.
+pub const WELCOME_BYTES_MAX: usize = 2 * HANDSHAKE_BYTES_MAX;
+/// Largest group info. It has room for what the tree of a room still grows by when nobody can be added any more, because
+/// a welcome would be too large: as its members renew their leaves each fills the nodes above its own.
+pub const GROUP_INFO_BYTES_MAX: usize = WELCOME_BYTES_MAX / 4 * 5;
+/// Largest payload of an envelope: a commit with its welcome, its group info and lists of members.
+pub const PAYLOAD_BYTES_MAX: usize = 6 * HANDSHAKE_BYTES_MAX;
 /// Most envelopes in a transaction.
 pub const TRANSACTION_ENVELOPES_MAX: usize = 1024;
 /// Largest transaction: with its length it fills the largest padded body.
@@ -22,6 +26,10 @@ pub const TRANSACTION_BYTES_MAX: usize = 8 * 1024 * 1024 - 4;
 pub const TRANSACTIONS_UNDER_WAY_MAX: usize = 4;
 /// and most bytes of them, as padded, unless it is one alone.
 pub const TRANSACTIONS_UNDER_WAY_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// A body has so long on its way, in milliseconds,
+pub const BODY_TIME_MS_MIN: u64 = 30 * 1000;
+/// and a second longer for each so many bytes of it.
+pub const BODY_BYTES_PER_SECOND_MIN: u64 = 64 * 1024;
 /// Shortest padded body; longer ones are powers of two.
 pub const PADDED_BYTES_MIN: usize = 2048;
 /// Longest reason text in a refusal.
@@ -58,7 +66,15 @@ pub const REPORT_NOTE_BYTES_MAX: usize = 2 * 1024;
 
 const _: () = assert!(MESSAGE_BYTES_MAX < HANDSHAKE_BYTES_MAX);
 const _: () = assert!(PAYLOAD_BYTES_MAX < TRANSACTION_BYTES_MAX);
-const _: () = assert!(HANDSHAKE_BYTES_MAX + GROUP_INFO_BYTES_MAX < PAYLOAD_BYTES_MAX);
+// All three at their largest, with lists of more than a thousand devices with long names.
+const _: () = assert!(
+    HANDSHAKE_BYTES_MAX
+        + WELCOME_BYTES_MAX
+        + GROUP_INFO_BYTES_MAX
+        + 1_024 * MEMBER_WIRE_BYTES_MAX
+        + SMALL_FIELDS_BYTES_MAX
+        < PAYLOAD_BYTES_MAX
+);
 
 /// Most protocol versions that a side names.
 pub const VERSIONS_MAX: usize = 8;
@@ -227,7 +243,7 @@ const _: () = assert!(
 // A welcome to the largest room, with its members, its recipients and an MLS Welcome of any size.
 const _: () = assert!(
     ROOM_DEVICES_MAX * (1 + LARGEST_ROOM_NAME_BYTES + 2 * 16 + 16)
-        + HANDSHAKE_BYTES_MAX
+        + WELCOME_BYTES_MAX
         + SMALL_FIELDS_BYTES_MAX
         + SERVER_NAME_WIRE_BYTES_MAX
         + MEMBER_WIRE_BYTES_MAX

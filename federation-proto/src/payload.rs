@@ -22,7 +22,7 @@ use crate::ids::{AccountId, DeviceId, Handle, Member, RoomId, ServerName};
 use crate::limits::{
     GROUP_INFO_BYTES_MAX, HANDLE_BYTES_MAX, HANDSHAKE_BYTES_MAX, MESSAGE_BYTES_MAX,
     PAYLOAD_BYTES_MAX, REFUSAL_WIRE_BYTES_MAX, RELAYED_ENVELOPE_BYTES_MAX, ROOM_DEVICES_MAX,
-    SERVER_NAME_WIRE_BYTES_MAX, SMALL_FIELDS_BYTES_MAX,
+    SERVER_NAME_WIRE_BYTES_MAX, SMALL_FIELDS_BYTES_MAX, WELCOME_BYTES_MAX,
 };
 use crate::refusal::Refusal;
 use crate::transaction::EnvelopeProof;
@@ -314,7 +314,7 @@ impl Wire for Handshake {
         writer.list("adds", ROOM_DEVICES_MAX, &self.adds, write_member);
         writer.list("removes", ROOM_DEVICES_MAX, &self.removes, write_member);
         writer.optional(self.welcome.as_ref(), |writer, welcome| {
-            writer.opaque32("welcome", HANDSHAKE_BYTES_MAX, welcome);
+            writer.opaque32("welcome", WELCOME_BYTES_MAX, welcome);
         });
         writer.optional(self.group_info.as_ref(), |writer, group_info| {
             writer.opaque32("group info", GROUP_INFO_BYTES_MAX, group_info);
@@ -333,7 +333,7 @@ impl Wire for Handshake {
             adds: reader.list("adds", ROOM_DEVICES_MAX, read_member)?,
             removes: reader.list("removes", ROOM_DEVICES_MAX, read_member)?,
             welcome: reader.optional("welcome", |reader| {
-                reader.opaque32("welcome", HANDSHAKE_BYTES_MAX)
+                reader.opaque32("welcome", WELCOME_BYTES_MAX)
             })?,
             group_info: reader.optional("group info", |reader| {
                 reader.opaque32("group info", GROUP_INFO_BYTES_MAX)
@@ -359,7 +359,7 @@ impl Wire for Welcome {
             &self.recipients,
             |writer, device| writer.fixed(device.as_bytes()),
         );
-        writer.opaque32("welcome", HANDSHAKE_BYTES_MAX, &self.welcome);
+        writer.opaque32("welcome", WELCOME_BYTES_MAX, &self.welcome);
         writer.u64(self.stamp_ms);
     }
 
@@ -373,7 +373,7 @@ impl Wire for Welcome {
             recipients: reader.list("recipients", ROOM_DEVICES_MAX, |reader| {
                 reader.fixed("recipients").map(DeviceId::from_bytes)
             })?,
-            welcome: reader.opaque32("welcome", HANDSHAKE_BYTES_MAX)?,
+            welcome: reader.opaque32("welcome", WELCOME_BYTES_MAX)?,
             stamp_ms: reader.u64("stamp")?,
         })
     }

@@ -34,7 +34,10 @@ use federation_proto::ids::{
     RoomId, ServerName,
 };
 use federation_proto::keys::{EnvelopeKey, KeyId};
-use federation_proto::limits::ROOM_CONSENT_MS_MAX;
+use federation_proto::limits::{
+    GROUP_INFO_BYTES_MAX, HANDSHAKE_BYTES_MAX, PAYLOAD_BYTES_MAX, ROOM_CONSENT_MS_MAX,
+    WELCOME_BYTES_MAX,
+};
 use federation_proto::manifest;
 use federation_proto::organisation::{OrganisationIdentity, tls_pin};
 use federation_proto::payload::{
@@ -583,6 +586,37 @@ proptest! {
             }
         }
     }
+}
+
+/// Goal: the largest commit, with the largest welcome and group info and a thousand devices in its lists, is one payload; a welcome that
+/// is larger is refused. Method: one of each length, and one byte more.
+#[test]
+fn the_largest_commit_is_a_payload() {
+    let name = [&"a".repeat(63)[..]; 3].join(".");
+    let of = |number: u64| Member {
+        server: name.parse().unwrap(),
+        account: AccountId::from_bytes([1; 16]),
+        device: DeviceId::from_bytes(u128::from(number).to_be_bytes()),
+    };
+    let commit = |welcome: usize| Handshake {
+        room: RoomId::from_bytes([0; 16]),
+        hub: name.parse().unwrap(),
+        epoch: 1,
+        sender: of(0),
+        reference: 0,
+        commit: vec![1; HANDSHAKE_BYTES_MAX].into(),
+        adds: (1..=900).map(of).collect(),
+        removes: (901..=1_000).map(of).collect(),
+        welcome: Some(vec![2; welcome].into()),
+        group_info: Some(vec![3; GROUP_INFO_BYTES_MAX].into()),
+        stamp_ms: 0,
+    };
+    let largest = commit(WELCOME_BYTES_MAX);
+    let bytes = largest.to_bytes().unwrap();
+    assert!(bytes.len() <= PAYLOAD_BYTES_MAX);
+    assert_eq!(Handshake::from_bytes(bytes).unwrap(), largest);
+    let too_large = commit(WELCOME_BYTES_MAX + 1).to_bytes();
+    assert_eq!(too_large.unwrap_err().what, "welcome");
 }
 
 /// Goal: encoders refuse what decoders refuse, so that nothing is sent that can't be read; by

@@ -42,9 +42,8 @@ impl Engine for Everywhere {
 
     fn snapshot(&self) -> engine::Answer<'_, Box<dyn Read>> {
         let moment = self.0.lock().unwrap().clone();
-        Box::pin(ready(Ok(
-            Box::new(Self(Mutex::new(moment))) as Box<dyn Read>
-        )))
+        let moment: Box<dyn Read> = Box::new(Self(Mutex::new(moment)));
+        Box::pin(ready(Ok(moment)))
     }
 }
 
@@ -76,6 +75,11 @@ fn now<T>(read: impl Future<Output = T>) -> T {
         Poll::Ready(answer) => answer,
         Poll::Pending => panic!("a reader waits for something other than the engine"),
     }
+}
+
+/// Runs something that reads and then writes as far as its first write, which is not waited for.
+fn up_to_a_write<T>(job: impl Future<Output = T>) {
+    let _ = pin!(job).poll(&mut Context::from_waker(Waker::noop()));
 }
 
 /// The value that a part writes last.
@@ -255,6 +259,10 @@ impl Records {
             |part, count| link_position::put_lane_count(part, &server, &Default::default(), count),
         ));
         count(self.round_trip(
+            |store| now(link_position::lane_pass(store, &server)).ok()?,
+            |part, pass| link_position::put_lane_pass(part, &server, pass),
+        ));
+        count(self.round_trip(
             |store| now(link_position::recent(store, &server, lane, 1)).ok()?,
             |part, recent| link_position::put_recent(part, &server, lane, recent),
         ));
@@ -283,7 +291,7 @@ impl Records {
         ));
         count(self.round_trip(
             |store| Some(now(room::get(store, room)).ok()??.0),
-            |part, record| room::put(part, room, record),
+            |part, record| room::put(part, room, None, record),
         ));
         count(self.round_trip(
             |store| now(group_info::get(store, room)).ok()?,
@@ -386,6 +394,7 @@ impl Records {
         let _ = now(lane_base::delete_some(store, &mut part, server, 10));
         again();
         let _ = now(tally::get(store, &tally::inbound(server)));
+        let _ = now(tally::get(store, &tally::rooms(server)));
         let _ = now(account::by_handle(store, handle));
         again();
         let _ = now(account::handles(store, None, 10));
@@ -399,7 +408,7 @@ impl Records {
         again();
         let _ = now(consortium::all(store));
         again();
-        let _ = now(dead_letters::delete_old(store, 1));
+        up_to_a_write(dead_letters::delete_old(store, 1));
         let _ = now(device::account_of(store, of.device));
         let _ = now(device::by_token(store, &[6; 32]));
         again();

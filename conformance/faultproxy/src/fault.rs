@@ -16,6 +16,9 @@ pub enum Fault {
     Pass,
     /// Everything arrives this much later, in order and as fast.
     Delay(Duration),
+    /// So many bytes pass in a second, on each connection, in order: a narrow line, which reads no faster than it
+    /// writes.
+    Rate(u64),
     /// Nothing is read any more: the sender's buffers fill up, and nobody is told anything.
     Stall,
     /// So many bytes pass, then the connection ends in both directions.
@@ -33,7 +36,7 @@ pub enum Fault {
 /// A fault that nobody knows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no fault: say pass, delay MILLISECONDS (at most {DELAY_MS_MAX}), stall, truncate BYTES, reorder, duplicate, \
+    "`{0}` is no fault: say pass, delay MILLISECONDS (at most {DELAY_MS_MAX}), rate BYTES-PER-SECOND (at least 1), stall, truncate BYTES, reorder, duplicate, \
      half-close BYTES or garbage BYTES"
 )]
 pub struct FaultError(String);
@@ -53,6 +56,7 @@ impl FromStr for Fault {
         match (name, number) {
             ("pass", None) => Ok(Self::Pass),
             ("delay", Some(ms)) if ms <= DELAY_MS_MAX => Ok(Self::Delay(Duration::from_millis(ms))),
+            ("rate", Some(bytes)) if bytes > 0 => Ok(Self::Rate(bytes)),
             ("stall", None) => Ok(Self::Stall),
             ("truncate", Some(bytes)) => Ok(Self::Truncate(bytes)),
             ("reorder", None) => Ok(Self::Reorder),
@@ -69,6 +73,7 @@ impl fmt::Display for Fault {
         match self {
             Self::Pass => f.write_str("pass"),
             Self::Delay(delay) => write!(f, "delay {}", delay.as_millis()),
+            Self::Rate(bytes) => write!(f, "rate {bytes}"),
             Self::Stall => f.write_str("stall"),
             Self::Truncate(bytes) => write!(f, "truncate {bytes}"),
             Self::Reorder => f.write_str("reorder"),
@@ -91,6 +96,7 @@ mod tests {
         let faults = [
             Fault::Pass,
             Fault::Delay(Duration::from_millis(200)),
+            Fault::Rate(1),
             Fault::Stall,
             Fault::Truncate(0),
             Fault::Reorder,
@@ -108,6 +114,8 @@ mod tests {
             "delay",
             "delay -1",
             "delay 600001",
+            "rate",
+            "rate 0",
             "stall 1",
             "truncate x",
             "garbage 1 2",
@@ -121,7 +129,7 @@ mod tests {
         /// Goal: any text is a fault, which is written and read back as the same, or none. Method: words that faults have
         /// and any others.
         #[test]
-        fn any_text(text in "(pass|delay|stall|truncate|reorder|duplicate|half-close|garbage|.{0,9})( [0-9]{0,21}){0,2}") {
+        fn any_text(text in "(pass|delay|rate|stall|truncate|reorder|duplicate|half-close|garbage|.{0,9})( [0-9]{0,21}){0,2}") {
             if let Ok(fault) = text.parse::<Fault>() {
                 prop_assert_eq!(fault.to_string().parse(), Ok(fault));
             }

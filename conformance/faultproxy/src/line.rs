@@ -8,6 +8,10 @@ use crate::fault::Fault;
 /// What is held back for later at most; beyond it nothing more is read.
 const HELD_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// What a narrow line holds back at most: more would be a buffer that hides how narrow it is.
+const NARROW_BYTES_MAX: usize = 64 * 1024;
+const SECOND_NANOS: u64 = 1_000_000_000;
+
 /// What to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
@@ -29,6 +33,8 @@ pub struct Line {
     taken: u64,
     held: VecDeque<(Duration, Vec<u8>)>,
     held_bytes: usize,
+    /// When a narrow line has written all that was taken in.
+    free_at: Duration,
     end: End,
 }
 
@@ -58,7 +64,12 @@ impl Line {
     /// Whether to read more.
     #[must_use]
     pub fn wants_more(&self) -> bool {
-        self.fault != Fault::Stall && self.held_bytes < HELD_BYTES_MAX && self.end != End::Whole
+        let most = match self.fault {
+            Fault::Stall => 0,
+            Fault::Rate(_) => NARROW_BYTES_MAX,
+            _ => HELD_BYTES_MAX,
+        };
+        self.held_bytes < most && self.end != End::Whole
     }
 
     /// Takes bytes in.
@@ -72,6 +83,12 @@ impl Line {
             // What was read before the stall was set passes.
             Fault::Pass | Fault::Stall => self.hold(now, bytes),
             Fault::Delay(delay) => self.hold(now.saturating_add(delay), bytes),
+            Fault::Rate(per_second) => {
+                let nanos = length(&bytes).saturating_mul(SECOND_NANOS) / per_second.max(1);
+                let begun = self.free_at.max(now);
+                self.free_at = begun.saturating_add(Duration::from_nanos(nanos));
+                self.hold(self.free_at, bytes);
+            }
             Fault::Truncate(after) | Fault::HalfClose(after) => {
                 let left = usize::try_from(after.saturating_sub(before)).unwrap_or(usize::MAX);
                 bytes.truncate(left);
@@ -207,6 +224,28 @@ mod tests {
             drain(&mut line, at(200)),
             (b"firstsecond".to_vec(), Next::Wait(None))
         );
+    }
+
+    /// Goal: a narrow line writes so many bytes a second and no more, in order, after a rest too, and reads no more than a
+    /// little ahead. Method: pieces at once and later, and more than the bound.
+    #[test]
+    fn a_narrow_line_has_its_rate() {
+        let mut line = line(Fault::Rate(1_000));
+        line.take(vec![1; 100], at(0));
+        line.take(vec![2; 200], at(0));
+        assert_eq!(line.next(at(99)), Next::Wait(Some(at(100))));
+        assert_eq!(line.next(at(100)), Next::Write(vec![1; 100]));
+        assert_eq!(line.next(at(299)), Next::Wait(Some(at(300))));
+        assert_eq!(line.next(at(300)), Next::Write(vec![2; 200]));
+        line.take(vec![3; 50], at(1_000));
+        assert_eq!(line.next(at(1_049)), Next::Wait(Some(at(1_050))));
+        assert_eq!(line.next(at(1_050)), Next::Write(vec![3; 50]));
+        let mut taken = 0;
+        while line.wants_more() {
+            line.take(vec![0; 16 * 1024], at(1_050));
+            taken += 16 * 1024;
+        }
+        assert_eq!(taken, NARROW_BYTES_MAX);
     }
 
     /// Goal: a stalled line reads nothing and loses nothing, and goes on when it is released. Method: set and unset.

@@ -27,7 +27,7 @@ pub struct Removals {
     pub epoch: u64,
     /// The hub's stamp, milliseconds since the Unix epoch.
     pub stamp_ms: u64,
-    /// At least one.
+    /// None: the room has gone on, and something that was ordered won't come.
     pub removals: Vec<Removal>,
 }
 
@@ -71,9 +71,6 @@ impl Wire for Removals {
         writer.fixed(self.room.as_bytes());
         writer.u64(self.epoch);
         writer.u64(self.stamp_ms);
-        if self.removals.is_empty() {
-            writer.fail("removals", ROOM_DEVICES_MAX);
-        }
         let max = ROOM_DEVICES_MAX;
         writer.list("removals", max, &self.removals, |writer, removal| {
             write_member(writer, &removal.member);
@@ -82,7 +79,7 @@ impl Wire for Removals {
     }
 
     fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
-        let read = Self {
+        Ok(Self {
             room: read_room(reader)?,
             epoch: reader.u64("epoch")?,
             stamp_ms: reader.u64("stamp")?,
@@ -92,10 +89,6 @@ impl Wire for Removals {
                     proposal: reader.opaque16("proposal", REMOVAL_BYTES_MAX)?,
                 })
             })?,
-        };
-        if read.removals.is_empty() {
-            return Err(DecodeError::Empty("removals"));
-        }
-        Ok(read)
+        })
     }
 }

@@ -514,7 +514,7 @@ fn removals() -> impl Strategy<Value = Removals> {
         prop::collection::vec(any::<u8>(), 0..200).prop_map(Bytes::from),
     )
         .prop_map(|(member, proposal)| Removal { member, proposal });
-    let removals = prop::collection::vec(removal, 1..4);
+    let removals = prop::collection::vec(removal, 0..4);
     (room(), any::<[u64; 2]>(), removals).prop_map(|(room, [epoch, stamp_ms], removals)| Removals {
         room,
         epoch,

@@ -261,6 +261,10 @@ pub struct KeyPackageCount {
 pub struct Anchors {
     /// The own organisation's, and each peer's with an active or suspended agreement.
     pub anchors: Vec<Anchor>,
+    /// Those of organisations with which the agreement has ended, for 90 days from then, without a head of their
+    /// logs: by them members are judged in rooms that the device is in, and nobody anywhere else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ended: Vec<Anchor>,
 }
 
 /// One organisation's root.

@@ -13,6 +13,7 @@
 
 use bytes::Bytes;
 use federation_proto::ids::{AccountId, Address, Member, RequestId, RoomId, ServerName};
+use federation_proto::limits::{GROUP_INFO_BYTES_MAX, HANDSHAKE_BYTES_MAX, WELCOME_BYTES_MAX};
 pub use federation_proto::payload::{AbuseReason, ReportedMessage, Sought, is_reportable};
 use federation_proto::refusal::Refusal;
 use serde::{Deserialize, Serialize};
@@ -21,14 +22,19 @@ use crate::contacts::ContactChange;
 
 /// WebSocket subprotocol of this version of the session.
 pub const SUBPROTOCOL: &str = "entente.v1";
-/// Largest frame either side sends.
-pub const FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Largest frame either side sends: the largest commit with its welcome and its group info fits into one.
+pub const FRAME_BYTES_MAX: usize = 6 * 1024 * 1024;
 /// Most submissions in a frame.
 pub const FRAME_SUBMISSIONS_MAX: usize = 1024;
 /// Most deliveries sent and not yet acknowledged.
 pub const UNACKNOWLEDGED_DELIVERIES_MAX: usize = 1024;
 /// How many of the last results a homeserver keeps for each device.
 pub const RESULTS_KEPT_MAX: usize = 1024;
+
+// Half a mebibyte is left for the lists of devices, and for the group info of epoch 0 that a room's first commit brings.
+const _: () = assert!(
+    HANDSHAKE_BYTES_MAX + WELCOME_BYTES_MAX + GROUP_INFO_BYTES_MAX + 512 * 1024 <= FRAME_BYTES_MAX
+);
 
 /// Close code: another session of the same device took this one's place.
 pub const CLOSE_REPLACED: u16 = 4409;
@@ -352,11 +358,12 @@ pub enum DeliveryBody {
         /// ([`federation_proto::room_consent::SignedRoomConsent`]), or why there is none.
         result: Result<Bytes, Refusal>,
     },
-    /// A room is over for everybody of this homeserver: the agreement with the organisation that orders it has ended.
+    /// A room is over for everybody of this homeserver: the agreement with the organisation that orders it has ended, or
+    /// this side has ended the one with another organisation in it.
     RoomClosed {
         /// The room.
         room: RoomId,
-        /// The room's hub.
+        /// With whom the agreement has ended.
         server: ServerName,
     },
     /// Something was asked or decided between the account and somebody of another organisation.
@@ -379,6 +386,14 @@ pub enum DeliveryBody {
         proposals: Vec<Bytes>,
         /// The hub's stamp, milliseconds since the Unix epoch.
         accepted_ms: u64,
+    },
+    /// A commit or removals of this room did not come, for want of room: ask for the group info
+    /// ([`SubmissionBody::RequestGroupInfo`]), unless this device is in a later epoch.
+    OutOfStep {
+        /// The room.
+        room: RoomId,
+        /// The epoch that the commit led to, or that the removals are for.
+        epoch: u64,
     },
 }
 
@@ -423,7 +438,7 @@ pub struct ClaimedDevice {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// Longer than [`FRAME_BYTES_MAX`].
-    #[error("a frame has at most 4 MiB: send fewer items in one frame")]
+    #[error("a frame has at most 6 MiB: send fewer items in one frame")]
     TooLong,
     /// Not a frame.
     #[error("the bytes are not a frame of the subprotocol entente.v1")]

@@ -268,6 +268,7 @@ fn delivery() -> impl Strategy<Value = Delivery> {
                 result,
             }),
         (room(), server()).prop_map(|(room, server)| DeliveryBody::RoomClosed { room, server }),
+        (room(), any::<u64>()).prop_map(|(room, epoch)| DeliveryBody::OutOfStep { room, epoch }),
         (
             room(),
             any::<[u64; 2]>(),

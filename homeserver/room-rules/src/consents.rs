@@ -2,7 +2,7 @@
 //!
 //! The room's settings carry one consent for each organisation that takes part. A message is held to what all of
 //! them allow; nobody comes in whose organisation has not consented to be with every other one there. A consent
-//! gives way to a later one of the same organisation alone. Once one has ended, the room goes on with removals and
+//! gives way to a later one of the same organisation alone, also when that was away meanwhile. Once one has ended, the room goes on with removals and
 //! with a newer consent, and with nothing else.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::certificate::AnchorSet;
 use crate::error::Error;
-use crate::settings::{Account, RETAINED_EPOCHS, Role, RoomSettings};
+use crate::settings::{
+    Account, ORGANISATIONS_EVER_MAX, RETAINED_EPOCHS, Role, RoomSettings, former_serials,
+};
 
 /// The consents in a room, by whose they are.
 pub type Consents = BTreeMap<ServerName, SignedRoomConsent>;
@@ -193,7 +195,14 @@ pub(crate) fn check_commit(
             // Judged when it came: what has become of its organisation's roots since does not count.
             continue;
         }
-        if former.is_some_and(|former| consent.claims().serial <= former.claims().serial) {
+        let serial = consent.claims().serial;
+        // Of one that comes back, the last one that it had here may stand there again.
+        let is_older = former.is_some_and(|former| serial <= former.claims().serial)
+            || current
+                .former
+                .get(server)
+                .is_some_and(|last| serial < *last);
+        if is_older {
             return Err(Error::Consent(format!(
                 "the room consent of {server} gives way to a later one alone"
             )));
@@ -204,10 +213,20 @@ pub(crate) fn check_commit(
         }
         renews = true;
     }
+    if next.former != former_serials(&current.former, &current.consents, &next.consents) {
+        return Err(Error::refused(
+            "a room keeps the serials of the consents of organisations that are gone, and makes none up",
+        ));
+    }
     let grows = next
         .consents
         .keys()
         .any(|server| !current.consents.contains_key(server));
+    if grows && next.consents.len() + next.former.len() > ORGANISATIONS_EVER_MAX {
+        return Err(Error::refused(format!(
+            "a room has had at most {ORGANISATIONS_EVER_MAX} organisations: begin another one"
+        )));
+    }
     if renews || grows {
         check_mesh(&next.consents)?;
         Bounds::of(&next.consents)?;

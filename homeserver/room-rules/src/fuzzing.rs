@@ -5,7 +5,7 @@ use federation_proto::codec::Wire as _;
 
 use crate::certificate::{self, AnchorSet, Validity};
 use crate::settings::RoomSettings;
-use crate::{Observed, parse, removal};
+use crate::{Observed, leaves_in, parse, removal};
 
 /// The room's own extension has one encoding.
 #[expect(clippy::expect_used, reason = "fuzzing stops at the first surprise")]
@@ -43,6 +43,6 @@ pub fn certificates(bytes: &[u8]) {
 
 /// Group infos and commits, as a hub reads them.
 pub fn mls_message(bytes: &[u8]) {
-    let _ = parse(bytes);
+    let _ = (parse(bytes), leaves_in(bytes));
     assert!(Observed::open(bytes, AnchorSet::default(), None).is_err());
 }

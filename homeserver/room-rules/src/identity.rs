@@ -24,6 +24,9 @@ use crate::settings::RoomSettings;
 pub enum Imports {
     /// Somebody's: every chain in it is verified.
     Verified,
+    /// Somebody's, of a room that we are in: every chain in it is verified, those of former partners' people
+    /// too.
+    Again,
     /// Ours: what we have kept after judging every leaf when it came.
     OurOwn,
 }
@@ -32,6 +35,8 @@ pub enum Imports {
 #[derive(Debug, Clone)]
 pub struct Identities {
     anchors: Arc<RwLock<AnchorSet>>,
+    /// The same with the roots of former partners: for rooms that we are in.
+    with_ended: Arc<RwLock<AnchorSet>>,
     /// Certificates that are members of the group whose commit is being processed: their validity
     /// was judged when they were admitted and is not judged again.
     admitted: Arc<RwLock<BTreeSet<CertificateHash>>>,
@@ -45,13 +50,23 @@ impl Identities {
     /// Judges by these roots.
     #[must_use]
     pub fn new(anchors: AnchorSet, imports: Imports) -> Self {
-        let anchors = Arc::new(RwLock::new(anchors));
+        let with_ended = Arc::new(RwLock::new(anchors.with_ended()));
         Self {
-            rules: Rules::new(Arc::clone(&anchors)),
-            anchors,
+            rules: Rules::new(Arc::clone(&with_ended)),
+            anchors: Arc::new(RwLock::new(anchors)),
+            with_ended,
             admitted: Arc::default(),
             judging: Arc::default(),
             imports,
+        }
+    }
+
+    /// The same, for the tree of a room that we are in and come back into.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self {
+            imports: Imports::Again,
+            ..self.clone()
         }
     }
 
@@ -63,6 +78,10 @@ impl Identities {
 
     /// Replaces the roots.
     pub fn set_anchors(&self, anchors: AnchorSet) {
+        *self
+            .with_ended
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = anchors.with_ended();
         *self.anchors.write().unwrap_or_else(PoisonError::into_inner) = anchors;
     }
 
@@ -88,18 +107,15 @@ impl Identities {
         identity: &SigningIdentity,
         validity: Validity,
     ) -> Result<DeviceCertificate, Error> {
-        let chain = chain(identity)?;
-        let device = self
-            .anchors
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .verify(chain, validity)?;
-        if device.public_key != identity.signature_key.as_ref() {
-            return Err(Error::Certificate(
-                "it certifies another key than the member's signature key".to_owned(),
-            ));
+        verify_by(&self.anchors, identity, validity)
+    }
+
+    /// The roots that count for a room: in one that we are in, those of former partners too.
+    const fn anchors_for(&self, is_ours: bool) -> &Arc<RwLock<AnchorSet>> {
+        match is_ours {
+            true => &self.with_ended,
+            false => &self.anchors,
         }
-        Ok(device)
     }
 
     /// What the credential of an external sender says, once it is checked: a hub's own organisation vouches for
@@ -132,7 +148,8 @@ impl Identities {
         room: &[u8],
         now_ms: Option<u64>,
     ) -> Result<(), Error> {
-        let anchors = self.anchors.read().unwrap_or_else(PoisonError::into_inner);
+        let anchors = self.anchors_for(self.imports == Imports::Again);
+        let anchors = anchors.read().unwrap_or_else(PoisonError::into_inner);
         consents::check_all(settings, room, &anchors, now_ms)
     }
 
@@ -190,13 +207,16 @@ impl IdentityProvider for Identities {
         if imported && self.imports == Imports::OurOwn {
             return Ok(());
         }
+        // Whoever processes a commit is in the room.
+        let is_ours = self.imports == Imports::Again
+            || matches!(context, MemberValidationContext::ForCommit { .. });
         let validity = self.validity(signing_identity, timestamp, context)?;
         // Whoever is a member already, with this very certificate and key, was judged when he came; and his organisation
         // may be no partner any more, which is no reason not to let him commit. Hub and clients see that alike.
         if !imported && validity == Validity::NotJudged && timestamp.is_some() {
             return Ok(());
         }
-        self.verify(signing_identity, validity).map(|_| ())
+        verify_by(self.anchors_for(is_ours), signing_identity, validity).map(|_| ())
     }
 
     fn validate_external_sender(
@@ -233,6 +253,23 @@ impl IdentityProvider for Identities {
     fn supported_types(&self) -> Vec<CredentialType> {
         vec![CredentialType::X509]
     }
+}
+
+fn verify_by(
+    anchors: &RwLock<AnchorSet>,
+    identity: &SigningIdentity,
+    validity: Validity,
+) -> Result<DeviceCertificate, Error> {
+    let device = anchors
+        .read()
+        .unwrap_or_else(PoisonError::into_inner)
+        .verify(chain(identity)?, validity)?;
+    if device.public_key != identity.signature_key.as_ref() {
+        return Err(Error::Certificate(
+            "it certifies another key than the member's signature key".to_owned(),
+        ));
+    }
+    Ok(device)
 }
 
 pub(crate) fn chain(identity: &SigningIdentity) -> Result<&[DerCertificate], Error> {

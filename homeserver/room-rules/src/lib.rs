@@ -38,11 +38,13 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use mls_rs::{CipherSuite, MlsMessage};
 
 pub use error::Error;
 pub use identity::{Identities, Imports, device_in, hub_identity, mark};
-pub use observed::{Judged, Leaf, Observed, RoomKey};
+pub use observed::{Judged, Leaf, Observed, RoomKey, leaves_in};
 pub use rules::Rules;
 
 /// MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519.
@@ -53,6 +55,24 @@ pub const CIPHER_SUITE: CipherSuite = CipherSuite::CURVE25519_AES128;
 /// # Errors
 /// When the bytes are anything else.
 pub fn parse(bytes: &[u8]) -> Result<MlsMessage, Error> {
-    MlsMessage::from_bytes(bytes)
-        .map_err(|_| Error::Mls("the bytes are not one MLS message".to_owned()))
+    guarded(|| {
+        MlsMessage::from_bytes(bytes)
+            .map_err(|_| Error::Mls("the bytes are not one MLS message".to_owned()))
+    })
+}
+
+/// Runs the MLS library over what others have made, and takes a panic of it for an error.
+///
+/// mls-rs indexes without looking in places that a member's bytes lead to: a commit with an update path of too few nodes
+/// is one, which no signature or tag stops. Without this, whoever is sent such bytes would stop, be sent them again
+/// when he starts, and stop again. What `work` has changed may be half done: the caller drops the group that it
+/// worked on, as after every other error.
+///
+/// # Errors
+/// Those of `work`, and [`Error::Mls`] for a panic.
+pub fn guarded<T, E: From<Error>>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    // Sound: see above for the group; what else is shared is behind locks that take no notice of a panic.
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(Error::Mls("it is made so that the MLS library can't go on".to_owned()).into())
+    })
 }

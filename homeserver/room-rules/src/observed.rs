@@ -11,13 +11,13 @@ use bytes::Bytes;
 use federation_proto::ids::Member;
 use mls_rs::MlsMessage;
 use mls_rs::extension::ExtensionType;
-use mls_rs::extension::built_in::ExternalPubExt;
+use mls_rs::extension::built_in::{ExternalPubExt, RatchetTreeExt};
 use mls_rs::external_client::builder::{
     ExternalBaseConfig, WithCryptoProvider, WithIdentityProvider, WithMlsRules,
 };
 use mls_rs::external_client::{ExternalClient, ExternalGroup, ExternalReceivedMessage};
 use mls_rs::group::proposal::Proposal;
-use mls_rs::group::{CommitEffect, CommitMessageDescription, GroupInfo, Sender};
+use mls_rs::group::{CommitEffect, CommitMessageDescription, GroupInfo, LeafIndex, Sender};
 use mls_rs::time::MlsTime;
 use mls_rs_core::crypto::SignatureSecretKey;
 use mls_rs_crypto_rustcrypto::RustCryptoProvider;
@@ -28,7 +28,7 @@ use crate::error::Error;
 use crate::identity::{Identities, Imports, device_in, mark};
 use crate::rules::Rules;
 use crate::settings::{Context, Role};
-use crate::{CIPHER_SUITE, parse, removal};
+use crate::{CIPHER_SUITE, guarded, parse, removal};
 
 /// Bytes of a public key of the one suite.
 const EXTERNAL_PUB_BYTES: usize = 32;
@@ -80,6 +80,8 @@ pub struct Leaf {
     pub index: u32,
     /// Whose it is.
     pub member: Member,
+    /// The end of its certificate's validity, seconds since the Unix epoch.
+    pub not_after: u64,
 }
 
 /// A room's public state in one epoch.
@@ -109,6 +111,8 @@ pub struct Judged {
     pub removes: Vec<Member>,
     /// How many of the hub's removals that wait it leaves out.
     pub left_out: usize,
+    /// How many nodes an update path of its author's leaf has in the tree that it leads to.
+    pub path_nodes: usize,
     /// The room in the epoch that it begins.
     pub next: Observed,
 }
@@ -168,6 +172,9 @@ impl Observed {
                  certificate again",
             ));
         }
+        if !context.settings.former.is_empty() {
+            return Err(wrong("nobody is gone from a room that begins"));
+        }
         observed
             .identities
             .check_consents(&context.settings, observed.group_id(), Some(now_ms))?;
@@ -199,7 +206,12 @@ impl Observed {
         if let Some(key) = key.filter(|key| context.hub.signature_key.as_ref() == key.public()) {
             builder = builder.signer(key.secret.clone(), context.hub.clone());
         }
-        let group = builder.build().observe_group(message, None, None)?;
+        let client = builder.build();
+        let group = guarded(|| {
+            client
+                .observe_group(message, None, None)
+                .map_err(Error::from)
+        })?;
         Ok(Self {
             group,
             identities,
@@ -235,13 +247,8 @@ impl Observed {
     /// # Errors
     /// When a leaf is no device's.
     pub fn leaves(&self) -> Result<Vec<Leaf>, Error> {
-        let leaf = |member: mls_rs::group::Member| {
-            Ok(Leaf {
-                index: member.index(),
-                member: device_in(member.signing_identity())?.member,
-            })
-        };
-        self.group.roster().members_iter().map(leaf).collect()
+        let roster = self.group.roster();
+        roster.members_iter().map(|leaf| leaf_of(&leaf)).collect()
     }
 
     /// Makes the hub's proposals to remove these leaves, each with whether its account goes too, for this epoch.
@@ -266,6 +273,16 @@ impl Observed {
     /// # Errors
     /// When it is not valid, or leaves out a removal that it could take up; the reason is for people.
     pub fn judge(
+        &self,
+        removals: &[Bytes],
+        commit: &[u8],
+        group_info: &[u8],
+        now_ms: u64,
+    ) -> Result<Judged, Error> {
+        guarded(|| self.judge_unguarded(removals, commit, group_info, now_ms))
+    }
+
+    fn judge_unguarded(
         &self,
         removals: &[Bytes],
         commit: &[u8],
@@ -366,12 +383,18 @@ impl Observed {
             }
         }
         let committer = group.roster().member_with_index(applied.committer)?;
+        // A path changes no copath, so that this is what it has to be in the tree in which it was made, too.
+        let path = group
+            .exported_tree()
+            .filtered_direct_path(LeafIndex::try_from(applied.committer)?)?
+            .len();
         Ok(Judged {
             committer: device_in(committer.signing_identity())?.member,
             outside,
             adds,
             removes,
             left_out: epoch.unused_proposals().len(),
+            path_nodes: path,
             next: Self {
                 context: Context::read(group.group_context().extensions())?,
                 identities: self.identities.clone(),
@@ -379,6 +402,32 @@ impl Observed {
             },
         })
     }
+}
+
+/// Who is in the room that a group info describes, as it says: nothing is judged.
+///
+/// # Errors
+/// When it is no group info with a tree, or a leaf is no device's.
+pub fn leaves_in(group_info: &[u8]) -> Result<Vec<Leaf>, Error> {
+    let wrong = |what: &str| Error::Mls(format!("the group info {what}"));
+    let message = parse(group_info)?;
+    let info = message.as_group_info().ok_or_else(|| wrong("is none"))?;
+    let tree: RatchetTreeExt = info
+        .extensions()
+        .get_as()
+        .map_err(|_| wrong("has no readable tree"))?
+        .ok_or_else(|| wrong("has no tree"))?;
+    let roster = tree.tree_data.roster();
+    roster.members_iter().map(|leaf| leaf_of(&leaf)).collect()
+}
+
+fn leaf_of(leaf: &mls_rs::group::Member) -> Result<Leaf, Error> {
+    let device = device_in(leaf.signing_identity())?;
+    Ok(Leaf {
+        index: leaf.index(),
+        member: device.member,
+        not_after: device.not_after,
+    })
 }
 
 fn mark_of(leaf: &mls_rs::group::Member) -> Result<certificate::CertificateHash, Error> {

@@ -42,7 +42,8 @@ pub struct Rules {
     leaving: Arc<RwLock<BTreeSet<Vec<u8>>>>,
     /// The hub's time, milliseconds since the Unix epoch. mls-rs does not show the rules the time of a commit.
     now_ms: Arc<AtomicU64>,
-    /// The roots that room consents lead to.
+    /// The roots that room consents lead to; those of former partners too, because whoever judges a commit is in
+    /// the room.
     anchors: Arc<RwLock<AnchorSet>>,
 }
 

@@ -30,6 +30,9 @@ pub const ROOM_EXTENSION: ExtensionType = ExtensionType::new(0xF0E1);
 pub const PARTICIPANTS_MAX: usize = 2_000;
 /// Most organisations in a room.
 pub const DOMAINS_MAX: usize = ROOM_DOMAINS_MAX;
+/// Most organisations that a room has had in its life, those that are there included: of each the last consent's serial is
+/// kept. Who wants to have more begins another room.
+pub const ORGANISATIONS_EVER_MAX: usize = 256;
 /// Most bytes of a room's name.
 pub const ROOM_NAME_BYTES_MAX: usize = 128;
 /// Epochs that a room keeps when nobody has said otherwise, and at most.
@@ -40,10 +43,12 @@ const VERSION: u8 = 1;
 const NO_POLICY: u8 = 0;
 /// Its policy is what all the consents that follow allow.
 const CONSENTS: u8 = 1;
+/// The same, and organisations that are gone had given theirs.
+const CONSENTS_AND_FORMER: u8 = 2;
 /// Bytes of a participant: the account and the role.
 const PARTICIPANT_BYTES: usize = 17;
 
-const _: () = assert!(DOMAINS_MAX <= PARTICIPANTS_MAX);
+const _: () = assert!(DOMAINS_MAX <= PARTICIPANTS_MAX && DOMAINS_MAX <= ORGANISATIONS_EVER_MAX);
 
 /// What an account may do in a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -140,6 +145,9 @@ pub struct RoomSettings {
     pub participants: BTreeMap<Account, Role>,
     /// What the organisations of those let it do: of each its consent, or none of any.
     pub consents: Consents,
+    /// The serials of the last consents of organisations that have taken part and don't any more: should they come back, no
+    /// older one counts.
+    pub former: BTreeMap<ServerName, u64>,
     /// The room that it continues; from its beginning on.
     pub continues: Option<Continuation>,
 }
@@ -154,6 +162,7 @@ impl RoomSettings {
             name: String::new(),
             participants: BTreeMap::from([(account(creator), Role::Owner)]),
             consents: Consents::new(),
+            former: BTreeMap::new(),
             continues: None,
         }
     }
@@ -164,10 +173,16 @@ impl RoomSettings {
         self.participants.keys().map(|(server, _)| server).collect()
     }
 
-    /// Forgets the consents of organisations of which nobody takes part any more.
+    /// Forgets the consents of organisations of which nobody takes part any more, but for their serials; and the serials of
+    /// those that have come back.
     pub fn drop_unlisted(&mut self) {
         let domains: BTreeSet<ServerName> = self.domains().into_iter().cloned().collect();
-        self.consents.retain(|server, _| domains.contains(server));
+        let before = std::mem::take(&mut self.consents);
+        let (listed, gone) = before
+            .into_iter()
+            .partition(|(server, _)| domains.contains(server));
+        self.former = former_serials(&self.former, &gone, &listed);
+        self.consents = listed;
     }
 
     /// The role of a device's account; `None` when it takes no part.
@@ -231,6 +246,21 @@ impl RoomSettings {
     }
 }
 
+/// What is kept of organisations that are gone once the consents `before` have given way to `next`.
+pub(crate) fn former_serials(
+    kept: &BTreeMap<ServerName, u64>,
+    before: &Consents,
+    next: &Consents,
+) -> BTreeMap<ServerName, u64> {
+    let mut former = kept.clone();
+    let serials = before
+        .iter()
+        .map(|(server, consent)| (server.clone(), consent.claims().serial));
+    former.extend(serials);
+    former.retain(|server, _| !next.contains_key(server));
+    former
+}
+
 /// A device's account.
 #[must_use]
 pub fn account(member: &Member) -> Account {
@@ -281,6 +311,7 @@ impl Wire for RoomSettings {
         + DOMAINS_MAX * (SERVER_NAME_BYTES_MAX + 8)
         + PARTICIPANTS_MAX * PARTICIPANT_BYTES
         + DOMAINS_MAX * SignedRoomConsent::BYTES_MAX
+        + ORGANISATIONS_EVER_MAX * (SERVER_NAME_BYTES_MAX + 9)
         + Continuation::BYTES_MAX;
     const NAME: &'static str = "room extension";
 
@@ -313,18 +344,7 @@ impl Wire for RoomSettings {
                 });
             },
         );
-        if self.consents.is_empty() {
-            writer.u8(NO_POLICY);
-        } else {
-            if !fits(&self.consents, &self.domains()) {
-                writer.fail("consents", DOMAINS_MAX);
-            }
-            writer.u8(CONSENTS);
-            let consents: Vec<_> = self.consents.values().collect();
-            writer.list("consents", DOMAINS_MAX, &consents, |writer, consent| {
-                consent.write(writer);
-            });
-        }
+        self.write_policy(writer);
         writer.optional(self.continues.as_ref(), |writer, former| {
             former.write(writer)
         });
@@ -365,20 +385,7 @@ impl Wire for RoomSettings {
         if !domains.is_sorted_by(|a, b| a.0 < b.0) {
             return Err(DecodeError::NotAscending("domains"));
         }
-        let consents = match reader.u8("policy")? {
-            NO_POLICY => Vec::new(),
-            CONSENTS => {
-                let read = reader.list("consents", DOMAINS_MAX, SignedRoomConsent::read)?;
-                if read.is_empty() {
-                    return Err(DecodeError::Empty("consents"));
-                }
-                read
-            }
-            policy => return Err(DecodeError::UnsupportedVersion(policy.into())),
-        };
-        if !consents.is_sorted_by(|a, b| a.claims().server < b.claims().server) {
-            return Err(DecodeError::NotAscending("consents"));
-        }
+        let (consents, former) = read_policy(reader)?;
         let continues = reader.optional("continues", Continuation::read)?;
         let mut participants = BTreeMap::new();
         for (server, accounts) in domains {
@@ -397,16 +404,13 @@ impl Wire for RoomSettings {
                 max: PARTICIPANTS_MAX,
             });
         }
-        let consents: Consents = consents
-            .into_iter()
-            .map(|consent| (consent.claims().server.clone(), consent))
-            .collect();
         let read = Self {
             hub,
             retained_epochs,
             name,
             participants,
             consents,
+            former,
             continues,
         };
         if !read.consents.is_empty() && !fits(&read.consents, &read.domains()) {
@@ -414,6 +418,89 @@ impl Wire for RoomSettings {
         }
         Ok(read)
     }
+}
+
+impl RoomSettings {
+    fn write_policy(&self, writer: &mut Writer) {
+        let consents: Vec<_> = self.consents.values().collect();
+        let former: Vec<_> = self.former.iter().collect();
+        if !is_apart(&self.former, &self.consents) {
+            writer.fail("former consents", ORGANISATIONS_EVER_MAX);
+        }
+        if consents.is_empty() {
+            writer.u8(NO_POLICY);
+            return;
+        }
+        if !fits(&self.consents, &self.domains()) {
+            writer.fail("consents", DOMAINS_MAX);
+        }
+        let policy = match former.is_empty() {
+            true => CONSENTS,
+            false => CONSENTS_AND_FORMER,
+        };
+        writer.u8(policy);
+        writer.list("consents", DOMAINS_MAX, &consents, |writer, consent| {
+            consent.write(writer);
+        });
+        if former.is_empty() {
+            return;
+        }
+        let max = ORGANISATIONS_EVER_MAX;
+        writer.list(
+            "former consents",
+            max,
+            &former,
+            |writer, (server, serial)| {
+                writer.server_name(server);
+                writer.u64(**serial);
+            },
+        );
+    }
+}
+
+fn read_policy(reader: &mut Reader) -> Result<(Consents, BTreeMap<ServerName, u64>), DecodeError> {
+    let policy = reader.u8("policy")?;
+    let (consents, former) = match policy {
+        NO_POLICY => return Ok((Consents::new(), BTreeMap::new())),
+        CONSENTS | CONSENTS_AND_FORMER => {
+            let consents = reader.list("consents", DOMAINS_MAX, SignedRoomConsent::read)?;
+            let former = match policy {
+                CONSENTS => Vec::new(),
+                _ => reader.list("former consents", ORGANISATIONS_EVER_MAX, |reader| {
+                    Ok((reader.server_name("server")?, reader.u64("serial")?))
+                })?,
+            };
+            (consents, former)
+        }
+        policy => return Err(DecodeError::UnsupportedVersion(policy.into())),
+    };
+    if consents.is_empty() {
+        return Err(DecodeError::Empty("consents"));
+    }
+    if policy == CONSENTS_AND_FORMER && former.is_empty() {
+        return Err(DecodeError::Empty("former consents"));
+    }
+    if !consents.is_sorted_by(|a, b| a.claims().server < b.claims().server) {
+        return Err(DecodeError::NotAscending("consents"));
+    }
+    if !former.is_sorted_by(|a, b| a.0 < b.0) {
+        return Err(DecodeError::NotAscending("former consents"));
+    }
+    let consents: Consents = consents
+        .into_iter()
+        .map(|consent| (consent.claims().server.clone(), consent))
+        .collect();
+    let former = former.into_iter().collect();
+    if !is_apart(&former, &consents) {
+        return Err(DecodeError::Invalid("former consents"));
+    }
+    Ok((consents, former))
+}
+
+/// Whether no organisation that is gone is there, and a room without a policy has never had one.
+fn is_apart(former: &BTreeMap<ServerName, u64>, consents: &Consents) -> bool {
+    let mut gone = former.keys();
+    former.is_empty() || (!consents.is_empty() && gone.all(|server| !consents.contains_key(server)))
 }
 
 /// Whether there is a consent of each of these organisations, and of no other.

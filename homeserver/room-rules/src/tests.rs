@@ -14,6 +14,7 @@ use mls_rs::{Extension, ExtensionList, MlsMessage, ProtocolVersion};
 use mls_rs_crypto_rustcrypto::RustCryptoProvider;
 
 mod beginnings;
+mod large;
 mod leaving;
 mod policy;
 mod rfc9420;
@@ -538,4 +539,16 @@ fn removals_have_to_be_taken_up() {
         .unwrap();
     assert!(judged.outside && judged.adds.is_empty() && judged.removes.is_empty());
     assert_eq!((judged.left_out, judged.committer), (1, device.member));
+}
+
+/// Goal: a panic in MLS's library is an error like any other, and leaves nothing locked. Method: one in the middle of a judgement.
+#[test]
+fn panics_are_errors() {
+    let identities = Identities::new(AnchorSet::default(), Imports::Verified);
+    let judged: Result<(), Error> = guarded(|| {
+        let _turn = identities.turn();
+        panic!("as an index that is out of bounds")
+    });
+    assert!(matches!(judged, Err(Error::Mls(_))), "{judged:?}");
+    drop(identities.turn());
 }

@@ -16,8 +16,14 @@ use crate::identity::device_log::Reader;
 use crate::node::Node;
 use crate::store::log_heads;
 
+/// How long after an agreement's end devices are told its partner's roots: its people may be in rooms that a third
+/// organisation orders. Longer than a certificate lives and its leaf is left in a room (44 days), so that whoever was
+/// there then has gone or has shown a certificate that nobody here has to judge.
+const ENDED_NAMED_MS: u64 = 90 * 24 * 60 * 60 * 1000;
+
 /// `GET /v1/anchors`
 pub(super) async fn list(State(node): State<Arc<Node>>) -> Result<Json<Anchors>, ApiError> {
+    let now_ms = node.clock.now_ms();
     let (own_head, _) = node.device_log.head(&node, Reader::Own, 0).await?;
     let mut anchors = vec![Anchor {
         server: node.server.clone(),
@@ -26,6 +32,7 @@ pub(super) async fn list(State(node): State<Arc<Node>>) -> Result<Json<Anchors>,
         handover: node.keys.handover().map(|der| der.to_vec().into()),
         log_head: encoded(&own_head),
     }];
+    let mut ended = Vec::new();
     for peer in node.peers.all() {
         if matches!(peer.state, PeerState::Active | PeerState::Suspended) {
             let known = log_heads::known(&node.store, &peer.server).await?;
@@ -36,9 +43,19 @@ pub(super) async fn list(State(node): State<Arc<Node>>) -> Result<Json<Anchors>,
                 handover: None,
                 log_head: known.and_then(|(known, _)| encoded(known.newest())),
             });
+        } else if let Some(parted) = &peer.parted
+            && now_ms < parted.at_ms.saturating_add(ENDED_NAMED_MS)
+        {
+            ended.push(Anchor {
+                server: peer.server.clone(),
+                root: parted.root.clone().into(),
+                former: former(parted.former_roots.clone()),
+                handover: None,
+                log_head: None,
+            });
         }
     }
-    Ok(Json(Anchors { anchors }))
+    Ok(Json(Anchors { anchors, ended }))
 }
 
 fn encoded(head: &SignedHead) -> Option<Base64> {

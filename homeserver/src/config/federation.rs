@@ -2,12 +2,40 @@
 
 use std::time::Duration;
 
+use federation_proto::limits::{BODY_BYTES_PER_SECOND_MIN, BODY_TIME_MS_MIN};
+
 use super::settings::{Section, number};
 
 /// Unless the configuration says otherwise.
 const RECEIPT_DELAY_MAX: Duration = Duration::from_millis(5);
 /// Largest that it may say: peers wait for receipts before they send more.
 const RECEIPT_DELAY_MS_LIMIT: u64 = 1000;
+
+/// How long bodies may take on their way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// However short they are.
+    pub least: Duration,
+    /// At which rate the rest arrives.
+    pub bytes_per_second_min: u64,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            least: Duration::from_millis(BODY_TIME_MS_MIN),
+            bytes_per_second_min: BODY_BYTES_PER_SECOND_MIN,
+        }
+    }
+}
+
+impl Patience {
+    /// With a body of so many bytes.
+    pub fn with(self, bytes: u64) -> Duration {
+        let more_ms = bytes.saturating_mul(1000) / self.bytes_per_second_min.max(1);
+        self.least.saturating_add(Duration::from_millis(more_ms))
+    }
+}
 
 /// `[federation]`
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +45,8 @@ pub struct FederationConfig {
     /// A receipt is held back for a random time of at most this: how long the work behind it took is
     /// nobody's business.
     pub receipt_delay_max: Duration,
+    /// Not to be configured: peers count on it (NET-033). Tests have less.
+    pub patience: Patience,
 }
 
 impl Default for FederationConfig {
@@ -24,6 +54,7 @@ impl Default for FederationConfig {
         Self {
             endpoints: Vec::new(),
             receipt_delay_max: RECEIPT_DELAY_MAX,
+            patience: Patience::default(),
         }
     }
 }
@@ -35,6 +66,7 @@ impl FederationConfig {
             receipt_delay_max: section
                 .optional("receipt_delay_ms_max", number(0, RECEIPT_DELAY_MS_LIMIT))
                 .map_or(RECEIPT_DELAY_MAX, Duration::from_millis),
+            patience: Patience::default(),
         }
     }
 }

@@ -21,7 +21,7 @@ use federation_proto::ids::ServerName;
 
 pub use discovery::{DiscoveryConfig, Dnssec};
 pub use exposed::exposed;
-pub use federation::FederationConfig;
+pub use federation::{FederationConfig, Patience};
 pub use limits::LimitsConfig;
 pub use listen::{ListenConfig, socket_address};
 pub use runtime::RuntimeConfig;

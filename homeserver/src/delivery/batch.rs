@@ -8,6 +8,8 @@ mod allowances;
 mod contacts;
 mod events;
 mod evidence;
+mod followed;
+mod sending;
 mod undo;
 
 use std::collections::hash_map::Entry;
@@ -16,18 +18,17 @@ use std::sync::Arc;
 
 use federation_proto::envelope::{Kind, Lane};
 use federation_proto::ids::{AccountId, DeviceId, RoomId, ServerName};
-use federation_proto::payload::Payload;
 use federation_proto::refusal::{Refusal, RefusalCode};
 use federation_proto::transaction::VerifiedEnvelope;
 
 pub use self::evidence::Happened;
 pub(super) use self::evidence::RoomEvent;
+use self::followed::Followed;
 use self::undo::Undo;
 use super::inbox;
 use super::limits::{KEY_PACKAGES_SHARE_MAX, KEY_PACKAGES_SHARE_MS};
 use super::mailboxes::{Fill, Item, Ring};
-use super::outbox::{OriginRef, OutboxItem, SenderRef};
-use super::waiting::{self, Waiting};
+use super::waiting::Waiting;
 use crate::audit::{Actor, PeerEvent};
 use crate::federation::peers::PeerView;
 use crate::identity::LocalAccount;
@@ -41,8 +42,7 @@ use crate::store::key_claims::{self, Claimer, KeyClaims};
 use crate::store::relayed;
 use crate::store::room::{self, RoomRecord};
 use crate::store::{
-    Key, Part, PartOutcome, Precondition, StoreError, Value, agreement_serial, outbox,
-    policy_serial,
+    Key, Part, PartOutcome, Precondition, StoreError, Value, agreement_serial, policy_serial,
 };
 
 /// Why an item was not taken.
@@ -85,6 +85,8 @@ pub fn settle<T>(result: Result<T, NotTaken>) -> Result<Result<T, Refusal>, Stor
 /// A room as read, and as the batch has changed it.
 struct Tracked {
     read: Option<Value>,
+    /// Who orders it by what was read.
+    hub: Option<ServerName>,
     now: Option<Arc<RoomRecord>>,
     changed: bool,
     /// The group info of the epoch that a commit of the batch has begun.
@@ -120,6 +122,7 @@ pub struct Batch<'n> {
     sweeps: BTreeSet<(u64, DeviceId)>,
     woken_peers: BTreeMap<ServerName, BTreeSet<Lane>>,
     waiting: Waiting,
+    followed: Followed,
     /// What peers have brought about. Whether each is written is decided last: what is taken back is not
     /// counted either.
     events: Vec<PeerEvent>,
@@ -158,6 +161,7 @@ impl<'n> Batch<'n> {
             sweeps: BTreeSet::new(),
             woken_peers: BTreeMap::new(),
             waiting: Waiting::default(),
+            followed: Followed::default(),
             events: Vec::new(),
             refused_answers: 0,
             room_events: Vec::new(),
@@ -220,6 +224,7 @@ impl<'n> Batch<'n> {
             let (now, read) = room::get(&self.node.store, id).await?.unzip();
             let tracked = Tracked {
                 read,
+                hub: now.as_ref().map(|room| room.hub.clone()),
                 now: now.map(Arc::new),
                 changed: false,
                 group_info: None,
@@ -386,6 +391,18 @@ impl<'n> Batch<'n> {
         })
     }
 
+    /// How full the device's inbox is when it is counted again, with what the batch puts there; `None`: that was done
+    /// lately.
+    pub(super) async fn recount(&mut self, device: DeviceId) -> Result<Option<&Fill>, StoreError> {
+        let Some(mut fill) = inbox::recount(self.node, device).await? else {
+            return Ok(None);
+        };
+        let own = self.filled.iter().filter(|(of, _)| *of == device);
+        own.for_each(|(_, item)| fill.add(item));
+        self.fills.insert(device, fill);
+        Ok(self.fills.get(&device))
+    }
+
     /// Notes an item that the part puts into an inbox.
     pub(super) fn note_filled(
         &mut self,
@@ -404,71 +421,16 @@ impl<'n> Batch<'n> {
             .insert((expiry::sweep_ms(self.now_ms, expires_ms), device));
     }
 
-    /// Queues an envelope for another server, in the room's lane or (`None`) the control lane, unless as
-    /// much waits for that as the agreement allows.
-    pub async fn send(
-        &mut self,
-        destination: &ServerName,
-        room: Option<RoomId>,
-        payload: &Payload,
-        times: Times,
-        sender: Option<SenderRef>,
-    ) -> Result<(), NotTaken> {
-        self.send_for(destination, room, payload, times, (sender, None))
-            .await
-    }
-
-    /// As [`Batch::send`], also for a device of another server.
-    pub async fn send_for(
-        &mut self,
-        destination: &ServerName,
-        room: Option<RoomId>,
-        payload: &Payload,
-        times: Times,
-        (sender, origin): (Option<SenderRef>, Option<OriginRef>),
-    ) -> Result<(), NotTaken> {
-        let encoded = payload.encode().map_err(|error| {
-            NotTaken::refused(RefusalCode::TooLarge, format!("{error}: send less at once"))
-        })?;
-        let item = OutboxItem {
-            kind: payload.kind(),
-            payload: encoded,
-            created_ms: times.accepted_ms,
-            expires_ms: times.expires_ms,
-            sender,
-            origin,
-        };
-        #[cfg(feature = "faults")]
-        if crate::faults::forgets_mail() {
-            return Ok(());
-        }
-        let lane = room.map_or(Lane::CONTROL, Lane::from);
-        let value = outbox::value(&item)?;
-        // Before there is an agreement, and after it, nothing is sent; then nothing is bounded.
-        if let Some(bounds) = self.peer(destination).and_then(|view| view.waiting) {
-            // The peer states how much waits for it; how much it costs us is not for it to say.
-            let own_max = self.node.config.limits.peer_outbox_bytes_max;
-            let bound = waiting::outbound_bound(item.kind, bounds.outbound_bytes_max, own_max);
-            let (store, bytes) = (&self.node.store, value.len());
-            self.waiting.send(store, destination, bytes, bound).await?;
-        }
-        outbox::append(&mut self.part, destination, lane, value);
-        let woken = self.woken_peers.entry(destination.clone());
-        woken.or_default().insert(lane);
-        Ok(())
-    }
-
     /// Writes the part durably, then wakes whom it concerns. On a conflict nothing has happened:
     /// open a new batch and decide anew.
     pub async fn commit(mut self) -> Result<PartOutcome, StoreError> {
         for (id, tracked) in std::mem::take(&mut self.rooms) {
-            let key = room::key(id);
-            self.part
-                .require(Precondition::unchanged(key.clone(), tracked.read));
+            let unchanged = Precondition::unchanged(room::key(id), tracked.read);
+            self.part.require(unchanged);
             if tracked.changed {
                 match &tracked.now {
                     Some(record) => {
-                        room::put(&mut self.part, id, record)?;
+                        room::put(&mut self.part, id, tracked.hub.as_ref(), record)?;
                         if let Some(newest) = &tracked.group_info {
                             group_info::put(&mut self.part, id, newest)?;
                         }
@@ -476,7 +438,9 @@ impl<'n> Batch<'n> {
                     None => {
                         group_info::delete(&mut self.part, id);
                         relayed::delete_room(&self.node.store, &mut self.part, id).await?;
-                        self.part.delete(key);
+                        if let Some(hub) = &tracked.hub {
+                            room::delete(&mut self.part, id, hub);
+                        }
                     }
                 }
             }
@@ -503,6 +467,7 @@ impl<'n> Batch<'n> {
             }
         }
         self.waiting.require(&mut self.part);
+        self.followed.require(&mut self.part);
         for (at_ms, device) in &self.sweeps {
             expiry::put(&mut self.part, *at_ms, Place::Inbox(*device));
         }

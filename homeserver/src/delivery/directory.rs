@@ -145,7 +145,7 @@ pub(super) async fn take_answer(
         Err(refusal) => Err(said_by(peer, &refusal)),
     };
     let body = InboxBody::Directory { request, result };
-    append_if_room(batch, device, body, 0).await
+    append_if_room(batch, device, body).await
 }
 
 /// A question is given up before the peer has taken it: what its device is told.

@@ -22,6 +22,7 @@ use super::directory;
 use super::fan_out::{self, Class};
 use super::limits::UNKNOWN_KEY_RETRY_MS;
 use super::{group_info, inbox, keys, log_heads, reports, room_consents};
+use crate::audit::Actor;
 use crate::policy::{Direction, told_abroad};
 use crate::rooms::follower::{self, RoomWelcome};
 use crate::rooms::leaving::{self, Leaver};
@@ -31,6 +32,9 @@ use crate::store::relayed::Last;
 
 /// How far two servers' clocks may lie apart.
 const CLOCK_TOLERANCE_MS: u64 = 5 * 60 * 1000;
+/// How far ahead of the clock here a hub's stamp is handed on as it is. A clock that is wrong by more would keep the
+/// stamps of its rooms there, which never go back.
+const HUB_STAMP_AHEAD_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 
 /// Writes the effect of an envelope that `peer` has signed, or says why it has none.
 pub(super) async fn apply(
@@ -80,8 +84,7 @@ pub(super) async fn apply(
             leaving::order(batch, request.room, &leaver).await
         }
         Payload::Removals(removals) => {
-            let latest_ms = batch.now_ms.saturating_add(CLOCK_TOLERANCE_MS);
-            let stamp_ms = removals.stamp_ms.min(latest_ms);
+            let stamp_ms = hub_stamp(batch, peer, removals.room, removals.stamp_ms);
             leaving::apply(batch, peer, removals, stamp_ms).await
         }
     }
@@ -277,9 +280,7 @@ async fn take_handshake(
     peer: &ServerName,
     handshake: Handshake,
 ) -> Result<(), NotTaken> {
-    let stamp_ms = handshake
-        .stamp_ms
-        .min(batch.now_ms.saturating_add(CLOCK_TOLERANCE_MS));
+    let (room, said_ms) = (handshake.room, handshake.stamp_ms);
     let commit = RoomCommit {
         room: handshake.room,
         hub: handshake.hub,
@@ -295,6 +296,7 @@ async fn take_handshake(
         counter: handshake.reference,
     };
     if commit.hub == *peer {
+        let stamp_ms = hub_stamp(batch, peer, room, said_ms);
         return follower::apply_commit(batch, peer, &commit, stamp_ms).await;
     }
     if commit.sender.server != *peer {
@@ -305,14 +307,27 @@ async fn take_handshake(
     hub::order_commit(batch, &commit, false).await
 }
 
+/// The stamp that devices judge by what a hub has ordered: the hub's own, so that all members judge alike wherever they
+/// are. That its clock is ahead of ours is noted.
+fn hub_stamp(batch: &mut Batch<'_>, hub: &ServerName, room: RoomId, stamp_ms: u64) -> u64 {
+    let ahead_ms = stamp_ms.saturating_sub(batch.now_ms);
+    if ahead_ms > CLOCK_TOLERANCE_MS {
+        let detail = format!(
+            "the clock of {hub} is {} seconds ahead of ours: see which of the two is wrong",
+            ahead_ms / 1000
+        );
+        let what = (Actor::Peer(hub.clone()), "room.clock-ahead", None);
+        batch.audit_peer(hub, what, room, detail);
+    }
+    stamp_ms.min(batch.now_ms.saturating_add(HUB_STAMP_AHEAD_MS_MAX))
+}
+
 async fn take_welcome(
     batch: &mut Batch<'_>,
     peer: &ServerName,
     welcome: Welcome,
 ) -> Result<(), NotTaken> {
-    let stamp_ms = welcome
-        .stamp_ms
-        .min(batch.now_ms.saturating_add(CLOCK_TOLERANCE_MS));
+    let stamp_ms = hub_stamp(batch, peer, welcome.room, welcome.stamp_ms);
     let welcome = RoomWelcome {
         room: welcome.room,
         hub: welcome.hub,
@@ -330,15 +345,16 @@ pub(super) fn not_asked() -> NotTaken {
     malformed("nobody here waits for an answer to this request")
 }
 
-/// As [`inbox::append`], as far as the inbox has room: answers and notices must not fill it without end.
+/// As [`inbox::append`], as far as the inbox has room for the whole item: answers and notices must not fill it without
+/// end.
 pub(super) async fn append_if_room(
     batch: &mut Batch<'_>,
     device: DeviceId,
     body: InboxBody,
-    bytes: usize,
 ) -> Result<(), NotTaken> {
+    let bytes = inbox::appended_bytes(batch, &body)?;
     let (_, full) = fan_out::room_for(batch, &[device], bytes, Class::Handshake).await?;
-    if full > 0 {
+    if !full.is_empty() {
         return Err(fan_out::full_refusal().into());
     }
     Ok(inbox::append(batch, device, body).await?)
@@ -383,7 +399,7 @@ async fn take_notice(
             refusal,
         },
     };
-    append_if_room(batch, notice.device, body, 0).await
+    append_if_room(batch, notice.device, body).await
 }
 
 /// The agreement lets the peer's people do this to ours.

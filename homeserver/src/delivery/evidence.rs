@@ -17,7 +17,7 @@ use super::limits::{
     CONFLICT_ATTEMPTS_MAX, DEPARTURE_ROOMS_PAGE, EVIDENCE_DELETED_AT_ONCE, EVIDENCE_PAGE,
     SESSIONS_CUT_MS_MAX,
 };
-use super::mailboxes::Ring;
+use super::mailboxes::{Held, Ring};
 use crate::audit::{self, Actor, Event};
 use crate::node::Node;
 use crate::rooms::leaving::Leaver;
@@ -44,8 +44,20 @@ pub struct Cut<'a> {
     pub devices: Vec<(DeviceId, [u8; 32])>,
 }
 
+/// Evidence that was opened. As long as this is kept nothing is taken of the devices: keep it until the part is written.
+#[derive(Debug)]
+pub struct Opened {
+    id: EvidenceId,
+    _held: Held,
+}
+
 /// Opens evidence in the part that cuts devices off.
-pub fn open(node: &Node, part: &mut Part, cut: Cut<'_>) -> Result<EvidenceId, StoreError> {
+pub fn open(node: &Node, part: &mut Part, cut: Cut<'_>) -> Result<Opened, StoreError> {
+    // First the hold, then the clock: what was taken of them before has a stamp that is not after the cut, and between the cut's
+    // time and its being written nothing is taken.
+    let held = node
+        .mailboxes
+        .hold(cut.devices.iter().map(|(device, _)| *device).collect());
     let cut_ms = node.clock.now_ms();
     let id = evidence::id(cut_ms, node.random_id()?);
     let mut devices = cut.devices;
@@ -77,16 +89,17 @@ pub fn open(node: &Node, part: &mut Part, cut: Cut<'_>) -> Result<EvidenceId, St
         completed_ms: None,
     };
     evidence::open(part, id, &record)?;
-    Ok(id)
+    Ok(Opened { id, _held: held })
 }
 
 /// Cuts the sessions of devices whose end has just been written, and notes how many there were and when the last had
 /// ended. One that takes longer is noted later: it is served nothing meanwhile.
 pub async fn cut_sessions(
     node: &Node,
-    id: EvidenceId,
+    opened: &Opened,
     devices: &[DeviceId],
 ) -> Result<(), StoreError> {
+    let id = opened.id;
     let open = node.mailboxes.serving(devices);
     node.mailboxes.ring(devices.iter().copied(), Ring::Rules);
     let ended = node.mailboxes.ended(devices);

@@ -9,14 +9,15 @@ use federation_proto::refusal::{Refusal, RefusalCode};
 
 use super::batch::Batch;
 use super::limits::{
-    CONFLICT_ATTEMPTS_MAX, INBOX_PAGE_ITEMS, SWEEP_INTERVAL_MAX_MS, SWEEP_PLACES_MAX,
+    CONFLICT_ATTEMPTS_MAX, INBOX_PAGE_ITEMS, LANE_PAGES_AT_ONCE_MAX, LANES_AGAIN_MS,
+    SWEEP_DAMAGED_RETRY_MS, SWEEP_INTERVAL_MAX_MS, SWEEP_PLACES_MAX,
 };
 use super::{files, inbox};
 use crate::node::Node;
 use crate::store::expiry::{self, Place};
 use crate::store::inbox::InboxBody;
 use crate::store::key_request::Asked;
-use crate::store::link_position::LaneCount;
+use crate::store::link_position::{LaneCount, LanePass};
 use crate::store::{
     Part, PartOutcome, StoreError, contacts, key_request, link_position, look_up, payload,
 };
@@ -39,48 +40,95 @@ pub async fn run(node: Arc<Node>) {
     }
 }
 
-/// Deletes what is left of former link epochs of a peer, and counts it no longer.
-async fn sweep_lanes(node: &Node, peer: &ServerName) -> Result<(), StoreError> {
-    let before = link_position::lane_count(&node.store, peer).await?;
-    delete_lanes(node, peer).await?;
-    for _ in 0..CONFLICT_ATTEMPTS_MAX {
-        let now = link_position::lane_count(&node.store, peer).await?;
-        let (Some(before), Some(count)) = (before.record, now.record) else {
-            return Ok(());
-        };
-        if before.link_epoch != count.link_epoch {
-            // Then its lanes are former ones too, and an entry of their own stands for them.
-            return Ok(());
-        }
-        let mut part = Part::default();
-        let count = LaneCount { former: 0, ..count };
-        link_position::put_lane_count(&mut part, peer, &now, &count)?;
-        if node.store.commit(part).await? == PartOutcome::Committed {
-            return Ok(());
-        }
+/// Goes on with deleting what is left of former link epochs of a peer, a bounded part of it; at the end it is counted
+/// no longer. The entry that stands for it goes in the same part, or to a later time: one that is put meanwhile stays.
+async fn sweep_lanes(node: &Node, peer: &ServerName, at_ms: u64) -> Result<(), StoreError> {
+    let store = &node.store;
+    let count = link_position::lane_count(store, peer).await?.record;
+    let count = count.unwrap_or_default();
+    let pass = link_position::lane_pass(store, peer).await?;
+    let mut pass = pass.unwrap_or(LanePass {
+        link_epoch: count.link_epoch,
+        from: None,
+        is_whole: true,
+    });
+    // Nothing may be left of them.
+    let mut is_over = count.former == 0;
+    let mut pages = 0;
+    while !is_over && pages < LANE_PAGES_AT_ONCE_MAX {
+        pages += 1;
+        is_over = !sweep_lanes_page(node, peer, &mut pass).await?;
+        tokio::task::yield_now().await;
     }
-    // Lanes begin all the time. The others' turn; then once more.
     let mut part = Part::default();
-    let later_ms = node.clock.now_ms().saturating_add(SWEEP_INTERVAL_MIN_MS);
-    expiry::put(&mut part, later_ms, Place::Lanes(peer.clone()));
-    node.store.commit(part).await?;
+    let place = Place::Lanes(peer.clone());
+    expiry::delete(&mut part, at_ms, &place);
+    let later_ms = node.clock.now_ms().saturating_add(LANES_AGAIN_MS);
+    expiry::put(&mut part, later_ms, place);
+    match is_over {
+        true => match forget_former(node, peer, &pass, at_ms).await? {
+            Forgotten::Yes => return Ok(()),
+            Forgotten::NotYet => link_position::put_lane_pass(&mut part, peer, &pass)?,
+            Forgotten::No => link_position::delete_lane_pass(&mut part, peer),
+        },
+        false => link_position::put_lane_pass(&mut part, peer, &pass)?,
+    }
+    store.commit(part).await?;
     Ok(())
 }
 
-async fn delete_lanes(node: &Node, peer: &ServerName) -> Result<(), StoreError> {
-    let mut from = None;
-    loop {
-        let mut part = Part::default();
-        let page = INBOX_PAGE_ITEMS;
-        from = link_position::delete_former(&node.store, &mut part, peer, from, page).await?;
-        if !part.writes.is_empty() && node.store.commit(part).await? == PartOutcome::Conflict {
-            // A lane has begun anew meanwhile: look at all of them again.
-            from = None;
-        } else if from.is_none() {
-            return Ok(());
-        }
-        tokio::task::yield_now().await;
+/// Deletes what is left of former link epochs in the next page of a peer's rows; whether there was one.
+async fn sweep_lanes_page(
+    node: &Node,
+    peer: &ServerName,
+    pass: &mut LanePass,
+) -> Result<bool, StoreError> {
+    let (mut part, from) = (Part::default(), pass.from.clone());
+    let (store, rows) = (&node.store, INBOX_PAGE_ITEMS);
+    let next = link_position::delete_former(store, &mut part, peer, from, rows).await?;
+    if !part.writes.is_empty() && store.commit(part).await? == PartOutcome::Conflict {
+        // A lane of this page has begun anew meanwhile. The next pass comes by again: one that began again here would
+        // not end as long as lanes begin.
+        pass.is_whole = false;
     }
+    let more = next.is_some();
+    pass.from = next.or(pass.from.take());
+    Ok(more)
+}
+
+/// Whether former lanes are counted no longer.
+enum Forgotten {
+    Yes,
+    /// All of them are gone, but lanes begin all the time.
+    NotYet,
+    /// Some are left: the pass has left some out, or the link epoch has risen since it began.
+    No,
+}
+
+/// Counts former lanes no longer when a pass has deleted all of them.
+async fn forget_former(
+    node: &Node,
+    peer: &ServerName,
+    pass: &LanePass,
+    at_ms: u64,
+) -> Result<Forgotten, StoreError> {
+    for _ in 0..CONFLICT_ATTEMPTS_MAX {
+        let read = link_position::lane_count(&node.store, peer).await?;
+        let mut part = Part::default();
+        if let Some(count) = read.record {
+            if count.former > 0 && (!pass.is_whole || pass.link_epoch != count.link_epoch) {
+                return Ok(Forgotten::No);
+            }
+            let count = LaneCount { former: 0, ..count };
+            link_position::put_lane_count(&mut part, peer, &read, &count)?;
+        }
+        link_position::delete_lane_pass(&mut part, peer);
+        expiry::delete(&mut part, at_ms, &Place::Lanes(peer.clone()));
+        if node.store.commit(part).await? == PartOutcome::Committed {
+            return Ok(Forgotten::Yes);
+        }
+    }
+    Ok(Forgotten::NotYet)
 }
 
 /// Deletes a request for keys, a group info or a consent that nobody has answered, and tells the device that asked; a later one
@@ -169,30 +217,72 @@ pub async fn sweep(node: &Node) -> Result<u64, StoreError> {
     loop {
         let now_ms = node.clock.now_ms();
         let due = expiry::due(&node.store, now_ms, SWEEP_PLACES_MAX).await?;
-        if due.is_empty() {
+        if due.entries.is_empty() && due.damaged.is_empty() {
             let next_ms = expiry::next_ms(&node.store).await?;
             let wait = next_ms.map_or(u64::MAX, |next_ms| next_ms.saturating_sub(now_ms));
             return Ok(wait.clamp(SWEEP_INTERVAL_MIN_MS, SWEEP_INTERVAL_MAX_MS));
         }
         let mut part = Part::default();
-        for (at_ms, place) in due {
-            match &place {
-                Place::Inbox(device) => inbox::sweep(node, *device, Some(now_ms)).await?,
-                Place::Payload(id, source) => payload::delete(&mut part, *id, source.as_ref()),
-                Place::File(place) => files::sweep(node, *place, now_ms, at_ms).await?,
-                Place::Lanes(peer) => sweep_lanes(node, peer).await?,
-                Place::KeyRequest(device, request) => {
-                    sweep_key_request(node, *device, *request, now_ms).await?;
+        for key in due.damaged {
+            tracing::error!(
+                ?key,
+                "an entry of the sweeper names no place: it is deleted"
+            );
+            part.delete(key);
+        }
+        for (at_ms, place) in due.entries {
+            match sweep_place(node, &mut part, &place, (at_ms, now_ms)).await {
+                Ok(Entry::Done) => expiry::delete(&mut part, at_ms, &place),
+                Ok(Entry::SeenTo) => {}
+                // One damaged record holds up what expires beside it, and nothing else.
+                Err(error @ StoreError::Corrupt { .. }) => {
+                    tracing::error!(%error, ?place, "what has expired there can't be deleted yet");
+                    expiry::delete(&mut part, at_ms, &place);
+                    expiry::put(
+                        &mut part,
+                        now_ms.saturating_add(SWEEP_DAMAGED_RETRY_MS),
+                        place,
+                    );
                 }
-                Place::LookUp(device, request) => {
-                    sweep_look_up(node, *device, *request, now_ms).await?;
-                }
-                Place::Contacts(account) => sweep_contacts(node, *account, now_ms).await?,
+                Err(error) => return Err(error),
             }
-            expiry::delete(&mut part, at_ms, &place);
         }
         // The entries go after what they stand for: a crash in between sweeps again.
         node.store.commit(part).await?;
         tokio::task::yield_now().await;
     }
 }
+
+/// What becomes of the entry of a place that was swept.
+enum Entry {
+    /// It is of no use any more.
+    Done,
+    /// It is gone, or stands at a later time.
+    SeenTo,
+}
+
+async fn sweep_place(
+    node: &Node,
+    part: &mut Part,
+    place: &Place,
+    (at_ms, now_ms): (u64, u64),
+) -> Result<Entry, StoreError> {
+    match place {
+        Place::Inbox(device) => inbox::sweep(node, *device, Some(now_ms)).await?,
+        Place::Payload(id, source) => payload::delete(part, *id, source.as_ref()),
+        Place::File(place) => files::sweep(node, *place, now_ms, at_ms).await?,
+        Place::Lanes(peer) => {
+            sweep_lanes(node, peer, at_ms).await?;
+            return Ok(Entry::SeenTo);
+        }
+        Place::KeyRequest(device, request) => {
+            sweep_key_request(node, *device, *request, now_ms).await?;
+        }
+        Place::LookUp(device, request) => sweep_look_up(node, *device, *request, now_ms).await?,
+        Place::Contacts(account) => sweep_contacts(node, *account, now_ms).await?,
+    }
+    Ok(Entry::Done)
+}
+
+#[cfg(test)]
+mod tests;

@@ -9,21 +9,21 @@ use super::limits::{
     INBOX_BYTES_MAX, INBOX_HANDSHAKE_FACTOR, INBOX_HANDSHAKE_SHARE, INBOX_ITEMS_MAX, INBOX_SHARE,
 };
 pub use super::mailboxes::Class;
-use super::mailboxes::Count;
+use super::mailboxes::{Count, Fill};
 use crate::ciphertext::Ciphertext;
 use crate::store::StoreError;
 use crate::store::expiry::{self, Place};
 use crate::store::inbox::{Content, InboxBody};
 use crate::store::payload::{self, PayloadId};
 
-/// Of `devices` those that exist and have room for `bytes` more of this class from whoever brings it; and how many
-/// have none. One peer fills a part of an inbox only, so that what others send finds room beside it.
+/// Of `devices` those that exist and have room for `bytes` more of this class from whoever brings it; and those that
+/// have none, in their order. One peer fills a part of an inbox only, so that what others send finds room beside it.
 pub async fn room_for(
     batch: &mut Batch<'_>,
     devices: &[DeviceId],
     bytes: usize,
     class: Class,
-) -> Result<(Vec<DeviceId>, usize), StoreError> {
+) -> Result<(Vec<DeviceId>, Vec<DeviceId>), StoreError> {
     let (factor, share) = match class {
         Class::Message => (1, INBOX_SHARE),
         Class::Handshake => (INBOX_HANDSHAKE_FACTOR, INBOX_HANDSHAKE_SHARE),
@@ -42,16 +42,21 @@ pub async fn room_for(
     };
     let source = batch.source().cloned();
     let mut ready = Vec::with_capacity(devices.len());
-    let mut full = 0;
+    let mut full = Vec::new();
     for device in devices {
         if batch.account_of(*device).await?.is_none() {
             continue;
         }
-        let (all, brought) = batch.fill(*device).await?.of(class, source.as_ref());
-        if fits(all, most) && fits(brought, most_of_one) {
+        let has_room = |fill: &Fill| {
+            let (all, brought) = fill.of(class, source.as_ref());
+            fits(all, most) && fits(brought, most_of_one)
+        };
+        let has_room = has_room(batch.fill(*device).await?)
+            || batch.recount(*device).await?.is_some_and(has_room);
+        if has_room {
             ready.push(*device);
         } else {
-            full += 1;
+            full.push(*device);
         }
     }
     Ok((ready, full))

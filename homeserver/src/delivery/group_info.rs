@@ -21,7 +21,7 @@ use super::limits::{
 };
 use super::outbox::SenderRef;
 use super::settle;
-use crate::rooms::{hub, mls_framing, unknown_room};
+use crate::rooms::{hub, mls_framing, step, unknown_room};
 use crate::store::inbox::InboxBody;
 use crate::store::key_request::{self, Asked, KeyRequestRecord};
 
@@ -112,6 +112,9 @@ pub(super) async fn request(
         Some(record) if record.may_act(member) => record.hub.clone(),
         Some(_) | None => return Err(unknown_room()),
     };
+    if let Some(missed) = step::asked(batch, room, member.device).await? {
+        append_if_room(batch, member.device, missed).await?;
+    }
     if hub == batch.node.server {
         let answer = answer(batch, room, member).await;
         let result = settle(answer)?;
@@ -205,6 +208,7 @@ pub(super) async fn take_request(
         batch.audit_refusal(peer, "group-info.refused", request.room, code, detail);
         batch.note_refused_answer();
     }
+    let is_given = result.is_ok();
     let response = Payload::GroupInfo(GroupInfoResponse {
         request: request.request,
         room: request.room,
@@ -217,7 +221,11 @@ pub(super) async fn take_request(
     let times = times(batch);
     batch
         .send(peer, Some(request.room), &response, times, None)
-        .await
+        .await?;
+    match is_given {
+        true => step::server_asked(batch, request.room, peer).await,
+        false => Ok(()),
+    }
 }
 
 /// Hands a hub's answer to the device that has asked.
@@ -248,9 +256,15 @@ pub(super) async fn take_response(
             if (frame.room, frame.epoch) != (room, epoch) {
                 return Err(malformed("the group info is of another room or epoch"));
             }
+            step::catch_up(batch, peer, room, (epoch, group_info.as_ref())).await?;
             Ok(GroupInfo { epoch, group_info })
         }
-        Err(refusal) => Err(said_by(peer, &refusal)),
+        Err(refusal) => {
+            if refusal.code == RefusalCode::UnknownRoom {
+                step::not_listed(batch, peer, room, device).await?;
+            }
+            Err(said_by(peer, &refusal))
+        }
     };
     // An answer to the same request, earlier in this part?
     if !batch.take(key_request::key(device, request)) {
@@ -268,13 +282,12 @@ async fn hand_over(
     room: RoomId,
     result: Result<GroupInfo, Refusal>,
 ) -> Result<(), NotTaken> {
-    let bytes = result.as_ref().map_or(0, |info| info.group_info.len());
     let body = InboxBody::GroupInfo {
         request,
         room,
         result,
     };
-    append_if_room(batch, device, body, bytes).await
+    append_if_room(batch, device, body).await
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use federation_proto::ids::{DeviceId, ServerName};
 use homeserver_api::session::{Delivery, DeliveryBody};
 
 use super::batch::Batch;
-use super::limits::{INBOX_CONTROL_TTL_MS, INBOX_PAGE_ITEMS};
+use super::limits::{INBOX_CONTROL_TTL_MS, INBOX_PAGE_ITEMS, INBOX_RECOUNT_MS};
 use super::mailboxes::{Fill, Item};
 use crate::node::Node;
 use crate::store::inbox::{self, Content, InboxBody, InboxRecord};
@@ -21,8 +21,21 @@ pub async fn append(
     if batch.account_of(device).await?.is_none() {
         return Ok(());
     }
-    let expires_ms = batch.now_ms.saturating_add(INBOX_CONTROL_TTL_MS);
-    put(batch, device, expires_ms, body)
+    let record = appended(batch, body);
+    put_record(batch, device, &record)
+}
+
+/// What [`append`] makes an inbox grow by.
+pub(super) fn appended_bytes(batch: &Batch<'_>, body: &InboxBody) -> Result<usize, StoreError> {
+    Ok(inbox::value(&appended(batch, body.clone()))?.len())
+}
+
+fn appended(batch: &Batch<'_>, body: InboxBody) -> InboxRecord {
+    InboxRecord {
+        expires_ms: batch.now_ms.saturating_add(INBOX_CONTROL_TTL_MS),
+        source: batch.source().cloned(),
+        body,
+    }
 }
 
 /// Puts an item into the inbox of a device that exists.
@@ -37,18 +50,42 @@ pub(super) fn put(
         source: batch.source().cloned(),
         body,
     };
-    let value = inbox::value(&record)?;
-    let item = Item::of(&record, value.len());
-    batch.note_filled(device, item, value.len(), expires_ms);
+    put_record(batch, device, &record)
+}
+
+fn put_record(
+    batch: &mut Batch<'_>,
+    device: DeviceId,
+    record: &InboxRecord,
+) -> Result<(), StoreError> {
+    let value = inbox::value(record)?;
+    let item = Item::of(record, value.len());
+    batch.note_filled(device, item, value.len(), record.expires_ms);
     inbox::append(&mut batch.part, device, record.source.as_ref(), value);
     Ok(())
 }
 
 /// How full a device's inbox is, counted once and then kept up to date.
 pub(crate) async fn fill(node: &Node, device: DeviceId) -> Result<Fill, StoreError> {
-    if let Some(fill) = node.mailboxes.fill(device) {
-        return Ok(fill);
+    match node.mailboxes.fill(device) {
+        Some(fill) => Ok(fill),
+        None => count(node, device).await,
     }
+}
+
+/// How full a device's inbox is, counted again unless that was done lately: `None`. What is put in and taken out while
+/// somebody counts may be missed or counted twice, and before anything is refused for it that is put right.
+pub(super) async fn recount(node: &Node, device: DeviceId) -> Result<Option<Fill>, StoreError> {
+    let now_ms = node.clock.now_ms();
+    let counted_ms = node.mailboxes.counted_ms(device);
+    let again_ms = counted_ms.map_or(0, |ms| ms.saturating_add(INBOX_RECOUNT_MS));
+    if now_ms < again_ms {
+        return Ok(None);
+    }
+    Ok(Some(count(node, device).await?))
+}
+
+async fn count(node: &Node, device: DeviceId) -> Result<Fill, StoreError> {
     let mut fill = Fill::default();
     let mut from = 0;
     loop {
@@ -62,7 +99,8 @@ pub(crate) async fn fill(node: &Node, device: DeviceId) -> Result<Fill, StoreErr
         }
         tokio::task::yield_now().await;
     }
-    node.mailboxes.set_fill(device, fill.clone());
+    let now_ms = node.clock.now_ms();
+    node.mailboxes.set_fill(device, fill.clone(), now_ms);
     Ok(fill)
 }
 
@@ -261,6 +299,10 @@ async fn body(
         InboxBody::RoomClosed { room, server } => {
             let body = DeliveryBody::RoomClosed { room, server };
             Some((body, 8 * FRAME_BYTES))
+        }
+        InboxBody::OutOfStep { room, epoch } => {
+            let body = DeliveryBody::OutOfStep { room, epoch };
+            Some((body, FRAME_BYTES))
         }
         InboxBody::RoomConsent {
             request,

@@ -241,12 +241,11 @@ pub(super) async fn take_response(
         return Err(not_asked());
     }
     key_request::take(&mut batch.part, response.device, response.request, read);
-    let bytes = result.as_ref().map_or(0, |found| found.history.len());
     let body = InboxBody::KeyMaterial {
         request: response.request,
         result,
     };
-    append_if_room(batch, response.device, body, bytes).await
+    append_if_room(batch, response.device, body).await
 }
 
 async fn material(

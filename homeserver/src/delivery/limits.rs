@@ -1,5 +1,7 @@
 //! What delivery bears.
 
+use federation_proto::limits::{LINK_LANES_MAX, PAYLOAD_BYTES_MAX};
+
 /// Most messages that wait for one device.
 pub const INBOX_ITEMS_MAX: u64 = 50_000;
 /// Most bytes of messages that wait for one device.
@@ -10,6 +12,9 @@ pub const INBOX_HANDSHAKE_FACTOR: u64 = 4;
 pub const INBOX_SHARE: u64 = 4;
 /// and with handshakes and answers: they come from the hubs of a device's rooms alone, of which there are few.
 pub const INBOX_HANDSHAKE_SHARE: u64 = 2;
+/// Before anything is refused because an inbox is full its items are counted again, but not sooner than this after the
+/// last time: a count reads the whole inbox, as its sweeps do, which come no more often either.
+pub const INBOX_RECOUNT_MS: u64 = 10 * 60 * 1000;
 /// How long handshakes, answers and returned messages wait for a device: beyond it its certificate
 /// has long run out and it must enrol anew.
 pub const INBOX_CONTROL_TTL_MS: u64 = 90 * 24 * 60 * 60 * 1000;
@@ -60,6 +65,12 @@ pub const ACCOUNT_CONTACT_ASKS_MAX: u32 = 50;
 pub const PEER_CONTACT_ASKS_MAX: u32 = 1000;
 /// and how long they are counted.
 pub const CONTACT_ASKS_MS: u64 = 24 * 60 * 60 * 1000;
+/// Most rooms kept here that one other homeserver orders: as many as its link has lanes, for each has one of its own. A
+/// partner of ten thousand people has perhaps a tenth of that.
+pub const ROOMS_OF_PEER_MAX: u64 = LINK_LANES_MAX;
+/// Most bytes of their records when a further one comes in: a hundred thousand rooms of two hundred devices each, or
+/// ten thousand of as many as one may have.
+pub const ROOM_BYTES_OF_PEER_MAX: u64 = 1024 * 1024 * 1024;
 /// How often a part that met a conflict is tried anew before its sender is asked to wait.
 pub const CONFLICT_ATTEMPTS_MAX: usize = 16;
 /// How long a sender waits after that.
@@ -68,15 +79,13 @@ pub const CONFLICT_RETRY_MS: u64 = 500;
 pub const DAMAGED_RETRY_MS: u32 = 60_000;
 /// How long a peer keeps back a message that waits for the newer manifest of whoever wrote it.
 pub const UNKNOWN_KEY_RETRY_MS: u32 = 2_000;
-/// How long a peer keeps back a handshake for an inbox without room.
-pub const INBOX_FULL_RETRY_MS: u32 = 60_000;
 /// What rooms need may wait for a peer up to this many times what we bear of its mail, whatever was agreed; and
 /// here, having come from it, with all answers, up to this many times the agreed bytes: without it rooms break.
 pub const WAITING_HANDSHAKE_FACTOR: u64 = 4;
 /// Answers may wait for a peer up to this many times the agreed bytes: they never take up what rooms need.
 pub const WAITING_ANSWERS_FACTOR: u64 = 2;
-/// So many bytes may wait of what is not mail however little was agreed.
-pub const WAITING_HANDSHAKE_BYTES_MIN: u64 = 4 * 1024 * 1024;
+/// So many bytes may wait of what is not mail however little was agreed: the largest payload can pass in any case.
+pub const WAITING_HANDSHAKE_BYTES_MIN: u64 = 8 * 1024 * 1024;
 /// What one transaction of a peer may make this homeserver write at once beyond its own envelopes: answers,
 /// copies for others, entries of inboxes. So what a few bytes ask for does not fill the memory.
 pub const PART_GROWTH_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -96,11 +105,19 @@ pub const FILE_CHUNK_BYTES: usize = 64 * 1024;
 pub const SWEEP_INTERVAL_MAX_MS: u64 = 60_000;
 /// Most places swept before others get a turn.
 pub const SWEEP_PLACES_MAX: usize = 256;
+/// When a place is swept again in which a record does not decode: it stays damaged, and each time is told in the log.
+pub const SWEEP_DAMAGED_RETRY_MS: u64 = 60 * 60 * 1000;
+/// Pages of [`INBOX_PAGE_ITEMS`] rows of one peer's lanes that are looked through in one turn of the sweeper. How many
+/// there are is up to the peer, and nobody else's expiry waits for them.
+pub const LANE_PAGES_AT_ONCE_MAX: usize = 16;
+/// When the sweeper goes on with what it left of a peer's lanes.
+pub const LANES_AGAIN_MS: u64 = 1_000;
 
 const _: () = assert!(CONSENT_DEVICE_REQUESTS_MAX < CONSENT_PEER_REQUESTS_MAX);
 const _: () = assert!(GROUP_INFO_DEVICE_REQUESTS_MAX < GROUP_INFO_PEER_REQUESTS_MAX);
 const _: () = assert!(WAITING_ANSWERS_FACTOR < WAITING_HANDSHAKE_FACTOR);
 const _: () = assert!(INBOX_BYTES_MAX / INBOX_ITEMS_MAX > 1024);
+const _: () = assert!(2 * PAYLOAD_BYTES_MAX < PART_GROWTH_BYTES_MAX);
 
 /// A peer is told of our device log's growth no more often than this,
 pub const LOG_HEADS_PAUSE_MS: u64 = 60 * 1000;
@@ -125,3 +142,27 @@ pub const EVIDENCE_DELETED_AT_ONCE: usize = 256;
 pub const DEPARTURES_PAGE: usize = 256;
 /// and most rooms.
 pub const DEPARTURE_ROOMS_PAGE: usize = 256;
+
+/// How long after its certificate has ended a device leaves every room. A certificate lasts 30 days: who comes back within
+/// six weeks finds his rooms.
+pub const LAPSED_MS: u64 = 14 * 24 * 60 * 60 * 1000;
+/// How long it rests between two walks through the rooms that look for such devices,
+pub const LAPSED_WALK_MS: u64 = 6 * 60 * 60 * 1000;
+/// how many rooms are looked at together,
+pub const LAPSED_ROOMS_PAGE: usize = 64;
+/// and how long others have their turn in between.
+pub const LAPSED_PAUSE_MS: u64 = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: the largest payload can wait for a peer and for a device, whatever was agreed. Method: compare the bounds.
+    #[test]
+    fn the_largest_payload_passes() {
+        let payload = u64::try_from(PAYLOAD_BYTES_MAX).unwrap();
+        assert!(payload < WAITING_HANDSHAKE_BYTES_MIN);
+        let of_one_peer = INBOX_BYTES_MAX * INBOX_HANDSHAKE_FACTOR / INBOX_HANDSHAKE_SHARE;
+        assert!(16 * payload < of_one_peer);
+    }
+}

@@ -1,8 +1,9 @@
 //! What this process keeps in mind about devices: their open sessions, and how full their inboxes
 //! are.
 //!
-//! Nothing here decides correctness: a session that misses a ring reads the store at its next one,
-//! and a lost count is taken again from the store.
+//! Nothing here decides who may do what: a session that misses a ring reads the store at its next one,
+//! and a count that is lost, or that would have something refused, is taken again from the store. A hold only keeps acceptance
+//! stamps and the time of a cut in their order.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -114,7 +115,8 @@ impl Class {
             | InboxBody::ReportReturned { .. }
             | InboxBody::GroupInfo { .. }
             | InboxBody::RoomConsent { .. }
-            | InboxBody::RoomClosed { .. } => Self::Handshake,
+            | InboxBody::RoomClosed { .. }
+            | InboxBody::OutOfStep { .. } => Self::Handshake,
         }
     }
 }
@@ -234,11 +236,20 @@ const fn count_of([messages, handshakes]: &mut [Count; 2], class: Class) -> &mut
     }
 }
 
+/// How full an inbox is, and when all of it was counted, milliseconds since the Unix epoch.
+#[derive(Debug)]
+struct Counted {
+    fill: Fill,
+    at_ms: u64,
+}
+
 /// All devices of this process.
 #[derive(Debug, Default)]
 pub struct Mailboxes {
     bells: Mutex<HashMap<DeviceId, Arc<Bell>>>,
-    fills: Mutex<HashMap<DeviceId, Fill>>,
+    fills: Mutex<HashMap<DeviceId, Counted>>,
+    /// Devices of which nothing is taken at present, each with how many holds there are.
+    held: Mutex<HashMap<DeviceId, usize>>,
     /// Rung when a session has ended.
     ended: Notify,
 }
@@ -257,6 +268,24 @@ impl Mailboxes {
     pub fn end(&self, bell: &Bell) {
         bell.ended.store(true, Ordering::Release);
         self.ended.notify_waiters();
+    }
+
+    /// Nothing that is judged from now on is taken of these devices, until the hold is dropped.
+    pub fn hold(self: &Arc<Self>, devices: Vec<DeviceId>) -> Held {
+        let mut held = lock(&self.held);
+        for device in &devices {
+            *held.entry(*device).or_default() += 1;
+        }
+        drop(held);
+        Held {
+            mailboxes: Arc::clone(self),
+            devices,
+        }
+    }
+
+    /// Whether nothing is taken of a device at present. Whoever judges asks after he has looked at the clock.
+    pub fn is_held(&self, device: DeviceId) -> bool {
+        lock(&self.held).contains_key(&device)
     }
 
     /// How many of these devices have a session that serves them.
@@ -313,28 +342,62 @@ impl Mailboxes {
     }
 
     pub(crate) fn fill(&self, device: DeviceId) -> Option<Fill> {
-        lock(&self.fills).get(&device).cloned()
+        let fills = lock(&self.fills);
+        fills.get(&device).map(|counted| counted.fill.clone())
     }
 
-    pub(crate) fn set_fill(&self, device: DeviceId, fill: Fill) {
-        lock(&self.fills).insert(device, fill);
+    /// When the inbox was counted last.
+    pub(super) fn counted_ms(&self, device: DeviceId) -> Option<u64> {
+        lock(&self.fills).get(&device).map(|counted| counted.at_ms)
+    }
+
+    /// All of the inbox was counted just now.
+    pub(crate) fn set_fill(&self, device: DeviceId, fill: Fill, now_ms: u64) {
+        let at_ms = now_ms;
+        lock(&self.fills).insert(device, Counted { fill, at_ms });
     }
 
     pub(super) fn filled(&self, device: DeviceId, item: &Item) {
-        if let Some(fill) = lock(&self.fills).get_mut(&device) {
-            fill.add(item);
+        if let Some(counted) = lock(&self.fills).get_mut(&device) {
+            counted.fill.add(item);
         }
     }
 
     pub(super) fn emptied<'a>(&self, device: DeviceId, items: impl Iterator<Item = &'a Item>) {
-        if let Some(fill) = lock(&self.fills).get_mut(&device) {
-            items.for_each(|item| fill.subtract(item));
+        if let Some(counted) = lock(&self.fills).get_mut(&device) {
+            items.for_each(|item| counted.fill.subtract(item));
         }
     }
 
     /// Forgets a removed device's count.
     pub fn forget(&self, device: DeviceId) {
         lock(&self.fills).remove(&device);
+    }
+}
+
+/// Devices of which nothing is taken; see [`Mailboxes::hold`].
+pub struct Held {
+    mailboxes: Arc<Mailboxes>,
+    devices: Vec<DeviceId>,
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Held").field(&self.devices).finish()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut held = lock(&self.mailboxes.held);
+        for device in &self.devices {
+            if let Some(holds) = held.get_mut(device) {
+                *holds -= 1;
+                if *holds == 0 {
+                    held.remove(device);
+                }
+            }
+        }
     }
 }
 

@@ -18,6 +18,7 @@ pub mod files;
 pub mod group_info;
 pub mod inbox;
 mod keys;
+pub mod lapsed;
 pub mod limits;
 pub mod log_heads;
 pub mod mailboxes;

@@ -103,6 +103,8 @@ struct Lanes<'p> {
 struct OpenLane {
     read: Read<LanePosition>,
     receiver: Receiver,
+    /// There are as many lanes as are kept, and this is a further one: nothing of it is taken.
+    is_beyond: bool,
 }
 
 impl<'p> Lanes<'p> {
@@ -116,11 +118,7 @@ impl<'p> Lanes<'p> {
         match judge_link_epoch(known.record, link_epoch) {
             // Whoever raises it meanwhile makes this part fail: its numbering has ended.
             LinkEpoch::Current => link_position::require_epoch(&mut batch.part, peer, &known),
-            LinkEpoch::New => {
-                link_position::put_epoch(&mut batch.part, peer, &known, link_epoch)?;
-                // The former numbering's positions are of no use any more.
-                expiry::put(&mut batch.part, batch.now_ms, Place::Lanes(peer.clone()));
-            }
+            LinkEpoch::New => link_position::put_epoch(&mut batch.part, peer, &known, link_epoch)?,
             LinkEpoch::Stale => {
                 return Err(ReceiveError::Refused(Refusal::new(
                     RefusalCode::StaleLinkEpoch,
@@ -130,7 +128,13 @@ impl<'p> Lanes<'p> {
             }
         }
         let known = link_position::lane_count(store, peer).await?;
-        let counted = known.record.unwrap_or_default().at(link_epoch);
+        let before = known.record.unwrap_or_default();
+        let counted = before.at(link_epoch);
+        // The former numbering's positions are of no use any more. One entry stands for them as long as any are counted:
+        // how often the link epoch rises is up to the peer.
+        if before.former == 0 && counted.former > 0 {
+            expiry::put(&mut batch.part, batch.now_ms, Place::Lanes(peer.clone()));
+        }
         Ok(Self {
             peer,
             link_epoch,
@@ -155,22 +159,29 @@ impl<'p> Lanes<'p> {
             let is_known = read
                 .record
                 .is_some_and(|position| position.link_epoch == self.link_epoch);
-            if !is_known {
-                if self.count >= LINK_LANES_MAX && id != Lane::CONTROL {
-                    return Ok(ItemResult::Deferred {
-                        code: RefusalCode::Quota,
-                        retry_after_ms: RETRY_AFTER_MS_MAX,
-                    });
-                }
+            let is_beyond = !is_known && self.count >= LINK_LANES_MAX && id != Lane::CONTROL;
+            if !is_known && !is_beyond {
                 self.count = self.count.saturating_add(1);
             }
-            self.lanes.insert(id, OpenLane { read, receiver });
+            // One that is not taken has a head in the receipt too, at position 0 (LINK-040); nothing of it is stored.
+            let lane = OpenLane {
+                read,
+                receiver,
+                is_beyond,
+            };
+            self.lanes.insert(id, lane);
         }
         let Some(lane) = self.lanes.get_mut(&id) else {
             return Err(StoreError::Corrupt {
                 family: "link position",
             });
         };
+        if lane.is_beyond {
+            return Ok(ItemResult::Deferred {
+                code: RefusalCode::Quota,
+                retry_after_ms: RETRY_AFTER_MS_MAX,
+            });
+        }
         #[cfg(feature = "faults")]
         forget_consumed(&mut lane.receiver, self.link_epoch, sequence);
         let record = match self.recent.get(&(id, Recent::slot(sequence))) {

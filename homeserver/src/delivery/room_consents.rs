@@ -6,7 +6,6 @@
 
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
 use federation_proto::codec::Wire;
 use federation_proto::ids::{DeviceId, Member, RequestId, RoomId, ServerName};
 use federation_proto::limits::{ROOM_CONSENT_MS_MAX, ROOM_DOMAINS_MAX, ROOM_EPOCHS_MAX};
@@ -187,13 +186,12 @@ async fn hand_over(
             .to_bytes()
             .map_err(|error| Refusal::new(RefusalCode::TooLarge, format!("the consent: {error}")))
     });
-    let bytes = result.as_ref().map_or(0, Bytes::len);
     let body = InboxBody::RoomConsent {
         request,
         room,
         result,
     };
-    append_if_room(batch, device, body, bytes).await
+    append_if_room(batch, device, body).await
 }
 
 /// This organisation's consent to a room with these organisations, itself among them.

@@ -69,6 +69,10 @@ async fn attempt(
     submissions: &[Submission],
 ) -> Result<Option<Vec<SubmissionResult>>, StoreError> {
     let mut batch = Batch::open(node).await?;
+    if node.mailboxes.is_held(device.device) {
+        // It is being cut off. If that fails, it submits again.
+        return Ok(Some(defer_all(submissions)));
+    }
     let (mut state, read) = submit_state::get(&node.store, device.device).await?;
     let account = match batch.account_of(device.device).await? {
         Some(account) => batch.account(account).await?,
@@ -285,7 +289,7 @@ impl Submitter<'_> {
             accepted_ms: batch.now_ms,
             expires_ms: 0,
         };
-        let attributes = rooms::read_message(&message, &room)?;
+        let attributes = rooms::read_message(&message, &room, batch.now_ms)?;
         self.evaluate(batch, room.servers(), &Input::Send(attributes))?;
         let ttl_ms = u64::from(attributes.ttl_seconds).saturating_mul(1000);
         message.expires_ms = batch.now_ms.saturating_add(ttl_ms);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use federation_proto::ids::{DeviceId, Handle, Member, RequestId, RoomId};
-use federation_proto::refusal::RefusalCode;
+use federation_proto::refusal::{Refusal, RefusalCode};
 use homeserver_api::admin::ChangeUserRequest;
 use homeserver_api::attributes::MessageAttributes;
 use homeserver_api::policy::{Bounds, UserTypePolicy};
@@ -12,9 +12,12 @@ use homeserver_api::session::{
     Commit, DeliveryBody, Outcome, Submission, SubmissionBody, SubmissionResult,
 };
 
-use super::inbox;
-use super::mailboxes::{Class, Fill};
+use super::batch::Batch;
+use super::envelope::append_if_room;
+use super::limits::{INBOX_BYTES_MAX, INBOX_HANDSHAKE_FACTOR, INBOX_RECOUNT_MS};
+use super::mailboxes::{Class, Fill, Item};
 use super::submit::submit;
+use super::{evidence, inbox};
 use crate::audit::Actor;
 use crate::identity::testing::{device, member};
 use crate::identity::{accounts, devices, key_packages, user_types};
@@ -25,7 +28,11 @@ use crate::rooms::mls_framing::testing::{
 };
 use crate::rooms::testing;
 use crate::store::device::DeviceOf;
-use crate::store::payload;
+use crate::store::evidence::Reason;
+use crate::store::inbox::InboxBody;
+use crate::store::{Part, payload};
+
+mod behind;
 
 const ROOM: RoomId = RoomId::from_bytes([5; 16]);
 const HOUR: MessageAttributes = MessageAttributes {
@@ -115,6 +122,35 @@ fn code(outcome: &Outcome) -> Option<RefusalCode> {
         Outcome::Accepted { .. } => None,
         Outcome::Deferred { .. } => panic!("deferred"),
     }
+}
+
+/// Goal: no message has an acceptance stamp after its device's cut, although the cut's time is taken before it is written. Method:
+/// messages while one is being written, and once that has come to nothing.
+#[tokio::test]
+async fn nothing_is_taken_while_a_cut_is_written() {
+    let world = World::new();
+    let (alice, bob) = (
+        device(&world.node, "alice").await,
+        device(&world.node, "bob").await,
+    );
+    world.room(&[alice, bob]).await;
+    let handle: Handle = "alice".parse().unwrap();
+    let cut = evidence::Cut {
+        account: alice.account,
+        handle: &handle,
+        reason: Reason::DeviceRemoved,
+        actor: &Actor::System,
+        devices: vec![(alice.device, [1; 32])],
+    };
+    let opened = evidence::open(&world.node, &mut Part::default(), cut).unwrap();
+    let held = world.submit(alice, 2, message(1, HOUR, b"late")).await;
+    assert!(matches!(held, Outcome::Deferred { .. }), "{held:?}");
+    let others = world.submit(bob, 1, message(1, HOUR, b"bob's")).await;
+    assert!(matches!(others, Outcome::Accepted { .. }), "{others:?}");
+    drop(opened);
+    let taken = world.submit(alice, 2, message(1, HOUR, b"late")).await;
+    assert!(matches!(taken, Outcome::Accepted { .. }), "{taken:?}");
+    assert_eq!(world.messages(bob).await.len(), 1);
 }
 
 /// Goal: a message reaches every other device of the room once and never its sender; a repeated
@@ -376,7 +412,8 @@ async fn full_inboxes() {
     let carol = device(&world.node, "carol").await;
     world.room(&[alice, bob]).await;
     let full = Fill::full_of(Class::Message);
-    world.node.mailboxes.set_fill(bob.device, full);
+    let now_ms = world.node.clock.now_ms();
+    world.node.mailboxes.set_fill(bob.device, full, now_ms);
     let outcome = world.submit(alice, 2, message(1, HOUR, b"x")).await;
     assert_eq!(code(&outcome), Some(RefusalCode::Quota));
     let add = commit(1, vec![member(&world.node, carol)], vec![]);

@@ -26,9 +26,6 @@ use crate::node::{Hint, Node};
 const FETCHES_MAX: usize = 8;
 /// and those of one peer among them: one that is slow must not keep the others' waiting.
 const FETCHES_PER_PEER_MAX: usize = 2;
-/// A file arrives within this long and a second for each so many bytes.
-const FETCH_TIME_MIN: Duration = Duration::from_secs(30);
-const BYTES_PER_SECOND_MIN: u64 = 64 * 1024;
 /// Longest wait for the answer's head, and then for each piece of the body.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
@@ -134,7 +131,7 @@ async fn try_fetch(
     let mut incoming = files::begin_copy(node, server, file, bytes, expires_ms)
         .await
         .map_err(refusal_of)?;
-    let within = FETCH_TIME_MIN + Duration::from_secs(bytes / BYTES_PER_SECOND_MIN);
+    let within = node.config.federation.patience.with(bytes);
     let taken = tokio::time::timeout(within, take_in(&mut incoming, body));
     match taken.await.unwrap_or_else(|_| Err(too_slow())) {
         // Under the terms that it was asked for: what has ended meanwhile leaves nothing behind.

@@ -1,4 +1,4 @@
-//! Whether a peer has ended a connection with a TLS alert.
+//! Whether a peer has ended a connection with a TLS alert, and when it was heard last.
 //!
 //! Libraries above pass on a text at most, and not even that when writing failed before the alert was read.
 
@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::life::Life;
 
 /// What is read behind a write that failed, in pieces of this size,
 const LAST_PIECE_BYTES: usize = 1024;
@@ -21,15 +23,20 @@ pub(super) fn is_alert(error: &io::Error) -> bool {
     matches!(error, Some(rustls::Error::AlertReceived(_)))
 }
 
-/// A stream that notes an alert.
+/// A stream that notes an alert, and each sign of life.
 pub(super) struct Watched<S> {
     stream: S,
     alert: Arc<AtomicBool>,
+    life: Arc<Life>,
 }
 
 impl<S: AsyncRead + Unpin> Watched<S> {
-    pub(super) fn new(stream: S, alert: Arc<AtomicBool>) -> Self {
-        Self { stream, alert }
+    pub(super) fn new(stream: S, alert: Arc<AtomicBool>, life: Arc<Life>) -> Self {
+        Self {
+            stream,
+            alert,
+            life,
+        }
     }
 
     fn note<T>(&self, result: &Poll<io::Result<T>>) {
@@ -64,7 +71,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.life.heard();
+        }
         self.note(&read);
         read
     }

@@ -4,6 +4,7 @@
 //! answer could make this homeserver talk to somebody else.
 
 mod alert;
+mod life;
 mod tasks;
 
 use std::io;
@@ -26,14 +27,15 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use alert::Watched;
+use life::Life;
 use tasks::Tasks;
 
 /// Longest time for TCP, TLS and HTTP/2 to stand, per address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// An idle connection is probed this often,
+/// An idle connection is probed this often: well before [`life::SILENCE_MAX`], which says when it counts as dead.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
-/// and counts as dead after this long without an answer.
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// hyper takes a ping that is answered late for the end, though it waits behind a body: that is not left to it.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 /// Flow-control windows: files come in this way.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
@@ -149,6 +151,7 @@ pub struct Requests {
     sender: SendRequest<Full<Bytes>>,
     /// Whether the peer has turned us away.
     alert: Arc<AtomicBool>,
+    life: Arc<Life>,
 }
 
 impl Requests {
@@ -158,6 +161,8 @@ impl Requests {
         request: Request<Bytes>,
         within: Duration,
     ) -> Result<Response<Incoming>, ConnectionError> {
+        let life = Arc::clone(&self.life);
+        let _under_way = life.send(request.body().len());
         let exchange = async {
             self.sender.ready().await?;
             self.sender.send_request(request.map(Full::new)).await
@@ -193,7 +198,8 @@ async fn open_one(
     let leaf = shown.and_then(|chain| Some(chain.first()?.to_vec()));
     let alert = Arc::<AtomicBool>::default();
     // TLS 1.3: the peer judges our certificate when we think the handshake is over.
-    let stream = Watched::new(stream, Arc::clone(&alert));
+    let life = Arc::new(Life::begin());
+    let stream = Watched::new(stream, Arc::clone(&alert), Arc::clone(&life));
     let turned_away = Arc::clone(&alert);
     let tasks = Tasks::default();
     let (sender, connection) = http2::Builder::new(tasks.clone())
@@ -214,11 +220,17 @@ async fn open_one(
         // How it ended, every request on it has learnt.
         let _ = connection.await;
     });
-    Ok(Connection {
+    let connection = Connection {
         leaf: leaf.unwrap_or_default(),
-        requests: Requests { sender, alert },
+        requests: Requests {
+            sender,
+            alert,
+            life: Arc::clone(&life),
+        },
         tasks,
-    })
+    };
+    connection.end_when(async move { life.ends().await });
+    Ok(connection)
 }
 
 impl ConnectionError {

@@ -199,8 +199,8 @@ pub async fn change(
             let outcome = acting.store.commit(part).await?;
             if outcome == PartOutcome::Committed {
                 match opened {
-                    Some((evidence, devices)) => {
-                        evidence::cut_sessions(&acting, evidence, &devices).await?;
+                    Some((opened, devices)) => {
+                        evidence::cut_sessions(&acting, &opened, &devices).await?;
                     }
                     None => ring(&acting, id).await?,
                 }

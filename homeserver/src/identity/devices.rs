@@ -5,7 +5,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use federation_proto::device_log::{DeviceChain, How};
-use federation_proto::ids::{DeviceId, EvidenceId, Handle};
+use federation_proto::ids::{DeviceId, Handle};
 use homeserver_api::client::{DEVICE_NAME_BYTES_MAX, RenewRequest, RenewResponse};
 use ring::digest::{SHA256, digest};
 
@@ -13,7 +13,7 @@ use super::device_log::append;
 use super::user_types::{ATTEMPTS_MAX, record};
 use super::{IdentityError, accounts};
 use crate::audit::{Actor, Event};
-use crate::delivery::evidence::{self, Cut};
+use crate::delivery::evidence::{self, Cut, Opened};
 use crate::delivery::inbox;
 use crate::delivery::mailboxes::Ring;
 use crate::node::{Hint, Node, to_its_end};
@@ -186,11 +186,11 @@ pub(super) async fn commit_removal(
     node: Arc<Node>,
     part: Part,
     devices: Vec<DeviceId>,
-    opened: EvidenceId,
+    opened: Opened,
 ) -> Result<PartOutcome, StoreError> {
     let outcome = node.store.commit(part).await?;
     if outcome == PartOutcome::Committed {
-        evidence::cut_sessions(&node, opened, &devices).await?;
+        evidence::cut_sessions(&node, &opened, &devices).await?;
         node.hint(Hint::Departed);
         for device in devices {
             inbox::delete(&node, device).await?;

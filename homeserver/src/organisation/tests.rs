@@ -3,7 +3,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use federation_proto::hash::Digest;
-use federation_proto::ids::{AccountId, DeviceId, ServerName};
+use federation_proto::ids::{AccountId, DeviceId, Member, ServerName};
 use federation_proto::keys::KeyId;
 use federation_proto::manifest::EnvelopeKeyEntry;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519};
@@ -417,6 +417,29 @@ fn device_request(csr: Vec<u8>) -> DeviceRequest {
         account: AccountId::from_bytes([1; 16]),
         device: DeviceId::from_bytes([2; 16]),
     }
+}
+
+/// Goal: the certificates with which `room-rules` weighs a room of a thousand devices are as long as real ones. Method: one of each for
+/// the same device.
+#[test]
+fn certificates_of_tests_are_as_long_as_real_ones() {
+    let keys = organisation("a.example").keys;
+    let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
+    let csr = CertificateParams::default().serialize_request(&key);
+    let request = device_request(csr.unwrap().der().to_vec());
+    let real = keys
+        .issue_device_certificate(&request, NOW_MS, &random())
+        .unwrap();
+    let made_up = room_rules::testing::Organisation::new("a.example");
+    let member = Member {
+        server: request.address.server.clone(),
+        account: request.account,
+        device: request.device,
+    };
+    let chain = made_up.issue(&member, &request.address, &real.public_key, NOW_MS);
+    // Each signature has up to two bytes less, as it happens.
+    let length: usize = chain.iter().map(|certificate| certificate.len() + 4).sum();
+    assert!(length >= real.der.len() + real.issuing.len(), "{length}");
 }
 
 /// Goal: a device's certificate says what the homeserver says of it, whatever the request claims; by a

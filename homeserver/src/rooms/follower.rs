@@ -10,21 +10,20 @@ use std::sync::Arc;
 use federation_proto::ids::{AccountId, DeviceId, Member, RoomId, ServerName};
 use federation_proto::refusal::{Refusal, RefusalCode};
 use homeserver_api::attributes::MessageAttributes;
-use room_rules::settings::RETAINED_EPOCHS;
 
 use super::hub::{audit_membership, note_removed};
 use super::membership::{
     check_commit, check_framing, check_group_info, check_invite, may_be_added,
 };
 use super::{
-    RoomCommit, RoomMessage, Unreached, read_message, unknown_room, vanished, wrong_epoch,
+    RoomCommit, RoomMessage, Unreached, read_message, step, unknown_room, vanished, wrong_epoch,
 };
 use crate::audit::Actor;
 use crate::ciphertext::Ciphertext;
 use crate::delivery::NotTaken;
 use crate::delivery::batch::{Batch, policy_links};
 use crate::delivery::fan_out::{self, Class};
-use crate::delivery::limits::{INBOX_CONTROL_TTL_MS, INBOX_FULL_RETRY_MS};
+use crate::delivery::limits::INBOX_CONTROL_TTL_MS;
 use crate::policy::{self, Direction, Input, Rules};
 use crate::store::StoreError;
 use crate::store::inbox::InboxBody;
@@ -75,7 +74,7 @@ pub async fn deliver_message(
     if !room.has(&message.sender) {
         return Err(unknown_room());
     }
-    let attributes = read_message(message, &room)?;
+    let attributes = read_message(message, &room, batch.now_ms)?;
     let own = batch.node.server.clone();
     // What the hub passes on comes over the link with the hub as well as from its origin.
     let passed_on = message.sender.server != *from && message.sender.server != own;
@@ -87,7 +86,7 @@ pub async fn deliver_message(
         allowed_recipients(batch, &room, message, &attributes, recipients).await?;
     let (ready, full) =
         fan_out::room_for(batch, &allowed, message.message.len(), Class::Message).await?;
-    if full > 0 {
+    if !full.is_empty() {
         unreached.push((own, fan_out::full_refusal()));
     }
     if ready.is_empty() {
@@ -106,22 +105,24 @@ pub async fn apply_commit(
     stamp_ms: u64,
 ) -> Result<(), NotTaken> {
     let before = followed_room(batch, from, commit.room).await?;
-    if commit.epoch != before.epoch {
+    if commit.epoch < before.epoch {
         return Err(wrong_epoch(&before));
     }
     check_framing(commit)?;
+    if commit.epoch > before.epoch {
+        let begun = commit.epoch.checked_add(1).ok_or_else(vanished)?;
+        return step::gone_on(batch, commit.room, &before, begun).await;
+    }
     super::external::check_member(commit, &before)?;
     let mut after = RoomRecord::clone(&before);
     after.change(&commit.removes, &commit.adds);
     if after.members.len() > super::MEMBERS_MAX {
         return Err(too_large());
     }
-    after.epoch = after.epoch.checked_add(1).ok_or_else(vanished)?;
+    after.end_epoch(batch.now_ms).ok_or_else(vanished)?;
     // Stamps never go back.
     let stamp_ms = stamp_ms.max(before.stamp_ms);
     after.stamp_ms = stamp_ms;
-    let devices = before.devices_of(&batch.node.server, None);
-    make_room(batch, &devices, commit.commit.len()).await?;
     // The hub's list does not decide who of ours is in it.
     let barred = barred_additions(batch, commit, &before, &after).await?;
     after.change(&barred, &[]);
@@ -129,9 +130,9 @@ pub async fn apply_commit(
     let mut going = std::mem::take(&mut after.going);
     going.retain(|going| after.has(&going.member));
     after.going = going;
-    deliver_commit(batch, commit, &before, stamp_ms).await?;
+    deliver_commit(batch, commit, &before, &mut after).await?;
     audit_membership(batch, commit, after.epoch);
-    note_removed(batch, commit, &after);
+    note_removed(batch, commit.room, &after, &commit.removes);
     let any_here = after.members_of(&batch.node.server).next().is_some();
     batch.set_room(commit.room, any_here.then_some(after));
     Ok(())
@@ -169,22 +170,6 @@ async fn barred_additions(
     Ok(barred)
 }
 
-/// Handshakes wait for an inbox to have room for them: without them its device loses the room.
-pub(super) async fn make_room(
-    batch: &mut Batch<'_>,
-    devices: &[DeviceId],
-    bytes: usize,
-) -> Result<(), NotTaken> {
-    let (_, full) = fan_out::room_for(batch, devices, bytes, Class::Handshake).await?;
-    if full > 0 {
-        return Err(NotTaken::Deferred {
-            code: RefusalCode::Quota,
-            retry_after_ms: INBOX_FULL_RETRY_MS,
-        });
-    }
-    Ok(())
-}
-
 /// Lets devices here into a room that the hub `from` has added them to.
 pub async fn apply_welcome(
     batch: &mut Batch<'_>,
@@ -202,14 +187,8 @@ pub async fn apply_welcome(
     let mut members = welcome.members.clone();
     members.sort_unstable();
     members.dedup();
-    let mut after = RoomRecord {
-        hub: from.clone(),
-        epoch: welcome.epoch,
-        stamp_ms: welcome.stamp_ms,
-        retained_epochs: RETAINED_EPOCHS,
-        members,
-        going: Vec::new(),
-    };
+    let (epoch, stamp_ms) = (welcome.epoch, welcome.stamp_ms);
+    let mut after = RoomRecord::new(from.clone(), epoch, stamp_ms, members);
     let before = match batch.room(welcome.room).await? {
         // Devices of this homeserver were in it: the ordered commit before has added the new ones.
         Some(room) if room.hub == *from && room.epoch == welcome.epoch => Some(room),
@@ -242,16 +221,26 @@ pub async fn apply_welcome(
             "the welcome is of a commit by nobody in the room",
         ));
     }
-    let allowed = allowed_additions(batch, (from, by), &after, &added, welcome.room).await?;
-    make_room(batch, &allowed, welcome.welcome.len()).await?;
+    let allowed = allowed_additions(batch, (from, by), &after, welcome, &added).await?;
+    if let Some(room) = &before {
+        after.epoch_ends.clone_from(&room.epoch_ends);
+        after.behind.clone_from(&room.behind);
+        after.going.clone_from(&room.going);
+    }
     // Of our devices those are in it that were before or may be now, whatever the hub lists.
-    let here = |member: &Member| before.as_ref().is_some_and(|room| room.has(member));
+    let here = |member: &Member| {
+        before.as_ref().is_some_and(|room| room.has(member))
+            && !welcome.recipients.contains(&member.device)
+    };
     after
         .members
         .retain(|member| member.server != own || here(member) || allowed.contains(&member.device));
     after.stamp_ms = before
         .as_ref()
         .map_or(welcome.stamp_ms, |room| room.stamp_ms.max(welcome.stamp_ms));
+    if before.is_none() {
+        batch.follow(&after).await?;
+    }
     let addition = Added {
         room: welcome.room,
         hub: from,
@@ -267,20 +256,30 @@ pub async fn apply_welcome(
     Ok(())
 }
 
-/// Of the added devices here those that may be with everyone in the room. None at all: a refusal.
+/// Of the added devices here those that may be with everyone in the room and have room for the welcome. None at all: a
+/// refusal.
 async fn allowed_additions(
     batch: &mut Batch<'_>,
     (from, by): (&ServerName, &Member),
     after: &RoomRecord,
+    welcome: &RoomWelcome,
     added: &[Member],
-    room: RoomId,
 ) -> Result<Vec<DeviceId>, NotTaken> {
     let servers = after.servers();
+    let bytes = welcome.welcome.len();
     let mut allowed = Vec::with_capacity(added.len());
     let mut refused = Vec::new();
     for member in added {
         match may_be_added(batch, member, by, &servers).await? {
-            Ok(()) => allowed.push(member.device),
+            Ok(()) => {
+                let device = [member.device];
+                // Nothing else leads it into the room, and nobody waits for it.
+                let room_for = fan_out::room_for(batch, &device, bytes, Class::Handshake);
+                match room_for.await?.0.is_empty() {
+                    false => allowed.push(member.device),
+                    true => refused.push((member.device, fan_out::full_refusal())),
+                }
+            }
             Err(refusal) => refused.push((member.device, mesh(refusal, from))),
         }
     }
@@ -291,7 +290,8 @@ async fn allowed_additions(
     }
     for (device, refusal) in refused {
         let detail = format!("device {device}: {refusal}");
-        batch.audit_refusal(from, "welcome.refused", room, refusal.code, detail);
+        let (room, code) = (welcome.room, refusal.code);
+        batch.audit_refusal(from, "welcome.refused", room, code, detail);
     }
     Ok(allowed)
 }
@@ -403,16 +403,17 @@ pub(super) fn deliver_to(
 }
 
 /// Delivers a commit to every device here that was in the room before it, removed ones too: they
-/// learn by it that they are out.
+/// learn by it that they are out. Those without room for it are told that the room goes on without them.
 pub(super) async fn deliver_commit(
     batch: &mut Batch<'_>,
     commit: &RoomCommit,
     before: &RoomRecord,
-    stamp_ms: u64,
+    after: &mut RoomRecord,
 ) -> Result<(), NotTaken> {
     let devices = before.devices_of(&batch.node.server, None);
-    let devices = existing(batch, &devices).await?;
-    let (room, epoch) = (commit.room, commit.epoch);
+    let bytes = commit.commit.len();
+    let devices = step::keep_up(batch, commit.room, after, &devices, bytes).await?;
+    let (room, epoch, stamp_ms) = (commit.room, commit.epoch, after.stamp_ms);
     let expires_ms = stamp_ms
         .max(batch.now_ms)
         .saturating_add(INBOX_CONTROL_TTL_MS);
@@ -481,5 +482,6 @@ pub async fn check_proposal(batch: &mut Batch<'_>, commit: &RoomCommit) -> Resul
     let own = batch.node.server.clone();
     check_commit(commit, &room, Some(&own))?;
     check_group_info(commit)?;
+    step::may_hear(batch, &commit.sender, commit.commit.len()).await?;
     check_invite(batch, commit).await
 }

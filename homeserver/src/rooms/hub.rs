@@ -7,13 +7,12 @@ use bytes::Bytes;
 use federation_proto::ids::{DeviceId, Member, RoomId, ServerName};
 use federation_proto::payload::{Handshake, Message, Payload, Relay, Sender, Welcome};
 use federation_proto::refusal::{Refusal, RefusalCode};
-use room_rules::settings::RETAINED_EPOCHS;
 
 use super::follower::{self, Added};
 use super::membership::{check_adds, check_commit, check_group_info, check_invite};
 use super::{
-    RoomCommit, RoomMessage, Unreached, leaving, observed, read_message, sender_ref, unknown_room,
-    vanished, wrong_epoch,
+    RoomCommit, RoomMessage, Unreached, leaving, observed, read_message, sender_ref, step,
+    unknown_room, vanished, wrong_epoch,
 };
 use crate::audit::Actor;
 use crate::ciphertext::Ciphertext;
@@ -42,7 +41,7 @@ pub async fn order_message(
     origin: Origin<'_>,
 ) -> Result<Unreached, NotTaken> {
     let room = hubbed_room(batch, message.room, &message.sender).await?;
-    let attributes = read_message(message, &room)?;
+    let attributes = read_message(message, &room, batch.now_ms)?;
     let own = batch.node.server.clone();
 
     let recipients = room.devices_of(&own, Some(message.sender.device));
@@ -50,7 +49,7 @@ pub async fn order_message(
         follower::allowed_recipients(batch, &room, message, &attributes, recipients).await?;
     let (ready, full) =
         fan_out::room_for(batch, &allowed, message.message.len(), Class::Message).await?;
-    if full > 0 {
+    if !full.is_empty() {
         unreached.push((own.clone(), fan_out::full_refusal()));
     }
 
@@ -63,7 +62,7 @@ pub async fn order_message(
             }
             continue;
         }
-        match may_pass_on(batch, server, &attributes) {
+        match may_pass_on(batch, &room, server, &attributes) {
             Ok(()) => destinations.push(server),
             Err(refusal) => unreached.push((server.clone(), refusal)),
         }
@@ -139,14 +138,10 @@ pub async fn order_commit(
                 "a room with this id exists: start one with another random id",
             ));
         }
-        None if commit.epoch == 0 && own && commit.hub == here => Arc::new(RoomRecord {
-            hub: here,
-            epoch: 0,
-            stamp_ms: 0,
-            retained_epochs: RETAINED_EPOCHS,
-            members: vec![commit.sender.clone()],
-            going: Vec::new(),
-        }),
+        None if commit.epoch == 0 && own && commit.hub == here => {
+            let founder = vec![commit.sender.clone()];
+            Arc::new(RoomRecord::new(here, 0, 0, founder))
+        }
         Some(_) | None => return Err(unknown_room()),
     };
     #[cfg(feature = "faults")]
@@ -165,7 +160,7 @@ pub async fn order_commit(
     }
     let mut after = RoomRecord::clone(&before);
     after.change(&commit.removes, &commit.adds);
-    after.epoch = before.epoch.checked_add(1).ok_or_else(vanished)?;
+    after.end_epoch(batch.now_ms).ok_or_else(vanished)?;
     // Stamps never go back, whatever the clock does.
     after.stamp_ms = batch.now_ms.max(before.stamp_ms);
     check_adds(batch, commit, &after).await?;
@@ -175,7 +170,7 @@ pub async fn order_commit(
     let mut left = std::mem::take(&mut after.going);
     left.retain(|going| after.has(&going.member));
 
-    make_room(batch, commit, &before, own).await?;
+    check_room_for(batch, commit, &before, own).await?;
     write_commit(batch, commit, &before, after).await?;
     match checked.next {
         Some(next) if !left.is_empty() => {
@@ -198,48 +193,44 @@ fn forked(before: Arc<RoomRecord>, commit: &RoomCommit) -> Arc<RoomRecord> {
     before
 }
 
-/// A commit waits for every inbox here to have room for it: without it a device loses the room. Whom it
-/// removes need not have any, or nobody could remove a device that never comes.
-async fn make_room(
+/// Whom a commit adds has to get the welcome, for nothing else leads him into the room; and its author must be able to
+/// hear of it. Whoever else has no room for it stops nobody: he falls out of step.
+async fn check_room_for(
     batch: &mut Batch<'_>,
     commit: &RoomCommit,
     before: &RoomRecord,
     own: bool,
 ) -> Result<(), NotTaken> {
+    if own {
+        step::may_hear(batch, &commit.sender, commit.commit.len()).await?;
+    }
     let here = &batch.node.server;
     let added = commit.adds.iter().filter(|member| member.server == *here);
-    let stays = |member: &&Member| !commit.removes.contains(member);
-    let devices: Vec<DeviceId> = before
-        .members_of(here)
-        .filter(stays)
-        .chain(added)
-        .map(|member| member.device)
-        .collect();
-    let welcome_bytes = commit.welcome.as_ref().map_or(0, Ciphertext::len);
-    let bytes = commit.commit.len().max(welcome_bytes);
-    if own {
-        // A device submits in order: to put this off would hold up its other rooms too.
-        let (_, full) = fan_out::room_for(batch, &devices, bytes, Class::Handshake).await?;
-        return match full {
-            0 => Ok(()),
-            _ => Err(fan_out::full_refusal().into()),
-        };
+    let added: Vec<DeviceId> = added.map(|member| member.device).collect();
+    let bytes = commit.welcome.as_ref().map_or(0, Ciphertext::len);
+    let (_, full) = fan_out::room_for(batch, &added, bytes, Class::Handshake).await?;
+    if !full.is_empty() {
+        return Err(fan_out::full_refusal().into());
     }
-    follower::make_room(batch, &devices, bytes).await
+    let mut behind = commit.adds.iter().map(|member| &member.server);
+    match behind.find(|server| before.is_server_behind(server)) {
+        Some(server) => Err(step::behind_refusal(server).into()),
+        None => Ok(()),
+    }
 }
 
 async fn write_commit(
     batch: &mut Batch<'_>,
     commit: &RoomCommit,
     before: &RoomRecord,
-    after: RoomRecord,
+    mut after: RoomRecord,
 ) -> Result<(), NotTaken> {
     let own = batch.node.server.clone();
     let times = Times {
         accepted_ms: after.stamp_ms,
         expires_ms: 0,
     };
-    follower::deliver_commit(batch, commit, before, after.stamp_ms).await?;
+    follower::deliver_commit(batch, commit, before, &mut after).await?;
     let ordered = Payload::Handshake(Handshake {
         room: commit.room,
         hub: own.clone(),
@@ -258,6 +249,9 @@ async fn write_commit(
         .into_iter()
         .filter(|server| **server != own)
     {
+        if after.is_server_behind(server) {
+            continue;
+        }
         let sent = batch.send_for(
             server,
             Some(commit.room),
@@ -265,14 +259,13 @@ async fn write_commit(
             times,
             commit.to_tell(&own),
         );
-        let sent = settle(sent.await)?;
-        if let Err(refusal) = sent {
-            if after.members_of(server).next().is_some() {
-                return Err(refusal.into());
+        match settle(sent.await)? {
+            Ok(()) => {}
+            // A room does not wait for a homeserver that takes nothing.
+            Err(full) if full.code == RefusalCode::Quota => {
+                step::leave_behind(batch, commit.room, &mut after, server, &full).await?;
             }
-            // Nobody stays in a room because his homeserver takes nothing.
-            let (code, detail) = (refusal.code, refusal.to_string());
-            batch.audit_refusal(server, "room.removal-not-sent", commit.room, code, detail);
+            Err(refusal) => return Err(refusal.into()),
         }
     }
 
@@ -315,7 +308,7 @@ async fn write_commit(
         sent.await?;
     }
     audit_membership(batch, commit, after.epoch);
-    note_removed(batch, commit, &after);
+    note_removed(batch, commit.room, &after, &commit.removes);
     let epoch = after.epoch;
     batch.set_room(commit.room, Some(after));
     if let Some(group_info) = commit.group_info.clone() {
@@ -324,18 +317,47 @@ async fn write_commit(
     Ok(())
 }
 
-/// Notes those of this homeserver's devices that an ordered commit takes out.
-pub(super) fn note_removed(batch: &mut Batch<'_>, commit: &RoomCommit, after: &RoomRecord) {
+/// Notes those of this homeserver's devices that the hub has taken out of a room, which is `after` then.
+pub(super) fn note_removed(
+    batch: &mut Batch<'_>,
+    room: RoomId,
+    after: &RoomRecord,
+    removed: &[Member],
+) {
     let happened = Happened::Removed {
         epoch: after.epoch,
         stamp_ms: after.stamp_ms,
     };
-    batch.note_own((commit.room, &after.hub), &commit.removes, happened);
+    batch.note_own((room, &after.hub), removed, happened);
 }
 
 /// Records who came and went, in the part that makes it so.
 pub(super) fn audit_membership(batch: &mut Batch<'_>, commit: &RoomCommit, epoch: u64) {
-    if commit.adds.is_empty() && commit.removes.is_empty() {
+    let actor = if commit.sender.server == batch.node.server {
+        Actor::Device(commit.sender.device)
+    } else {
+        Actor::Peer(commit.sender.server.clone())
+    };
+    audit_changes(
+        batch,
+        actor,
+        commit.room,
+        epoch,
+        &commit.adds,
+        &commit.removes,
+    );
+}
+
+/// Records who came and went by an epoch's beginning.
+pub(super) fn audit_changes(
+    batch: &mut Batch<'_>,
+    actor: Actor,
+    room: RoomId,
+    epoch: u64,
+    adds: &[Member],
+    removes: &[Member],
+) {
+    if adds.is_empty() && removes.is_empty() {
         return;
     }
     let names = |members: &[Member]| {
@@ -345,21 +367,16 @@ pub(super) fn audit_membership(batch: &mut Batch<'_>, commit: &RoomCommit, epoch
             .collect();
         names.join(", ")
     };
-    let actor = if commit.sender.server == batch.node.server {
-        Actor::Device(commit.sender.device)
-    } else {
-        Actor::Peer(commit.sender.server.clone())
-    };
     let detail = format!(
         "epoch {epoch}; added: {}; removed: {}",
-        names(&commit.adds),
-        names(&commit.removes)
+        names(adds),
+        names(removes)
     );
     let action = "room.members-changed";
     // Whoever brought it may say that a device of ours has made it.
     match batch.source().cloned() {
-        Some(peer) => batch.audit_peer(&peer, (actor, action, None), commit.room, detail),
-        None => batch.audit(actor, action, commit.room, detail),
+        Some(peer) => batch.audit_peer(&peer, (actor, action, None), room, detail),
+        None => batch.audit(actor, action, room, detail),
     }
 }
 
@@ -388,9 +405,13 @@ async fn hubbed_room(
 /// Whether a message may go on from this hub to another homeserver in the room.
 fn may_pass_on(
     batch: &mut Batch<'_>,
+    room: &RoomRecord,
     server: &ServerName,
     attributes: &homeserver_api::attributes::MessageAttributes,
 ) -> Result<(), Refusal> {
+    if room.is_server_behind(server) {
+        return Err(step::behind_refusal(server));
+    }
     let view = batch.peer(server).ok_or_else(|| {
         Refusal::new(
             RefusalCode::NotFullMesh,

@@ -5,6 +5,7 @@
 //! nothing of that device, and every commit has to take the removal up. A server asks for its own people
 //! alone.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use federation_proto::ids::{AccountId, DeviceId, Member, RoomId, ServerName};
@@ -12,10 +13,9 @@ use federation_proto::payload::{Payload, Removal, RemovalRequest, Removals};
 use room_rules::{Observed, removal};
 
 use super::follower::followed_room;
-use super::{RoomCommit, malformed, mls_framing, observed, pending_removes, wrong_epoch};
+use super::{RoomCommit, malformed, mls_framing, observed, pending_removes, step, wrong_epoch};
 use crate::audit::Actor;
 use crate::delivery::batch::{Batch, Happened, Times};
-use crate::delivery::fan_out::{self, Class};
 use crate::delivery::outbox::SenderRef;
 use crate::delivery::{NotTaken, inbox, settle};
 use crate::store::inbox::InboxBody;
@@ -97,14 +97,12 @@ pub async fn order(batch: &mut Batch<'_>, id: RoomId, leaver: &Leaver<'_>) -> Re
     let leaving: Vec<_> = leaving
         .map(|member| (member.clone(), leaver.device.is_none()))
         .collect();
-    let observed = observed::kept(batch, id).await?;
-    let going = observed::propose(&observed, leaving, batch.now_ms)?;
     let actor = if *leaver.server == own {
         Actor::System
     } else {
         Actor::Peer(leaver.server.clone())
     };
-    announce(batch, id, &room, going, actor).await
+    order_each(batch, id, &room, leaving, actor).await
 }
 
 /// The hub's part: orders the removal of everybody of an organisation with which there is no agreement any more.
@@ -121,9 +119,38 @@ pub async fn order_all(
     let leaving = room.members_of(server);
     let leaving = leaving.filter(|member| !room.is_going(member));
     let leaving: Vec<_> = leaving.map(|member| (member.clone(), true)).collect();
+    order_each(batch, id, &room, leaving, Actor::System).await
+}
+
+/// The hub's part: orders the removal of devices whose certificates ended too long ago by the tree of this epoch.
+pub async fn order_lapsed(
+    batch: &mut Batch<'_>,
+    id: RoomId,
+    epoch: u64,
+    lapsed: &[Member],
+) -> Result<(), NotTaken> {
+    let own = batch.node.server.clone();
+    let room = batch.room(id).await?;
+    // In a later epoch they may have another certificate.
+    let Some(room) = room.filter(|room| room.hub == own && room.epoch == epoch) else {
+        return Ok(());
+    };
+    let leaving = lapsed.iter().filter(|member| room.may_act(member));
+    let leaving = leaving.map(|member| (member.clone(), false)).collect();
+    order_each(batch, id, &room, leaving, Actor::System).await
+}
+
+/// Orders the removal of these devices, each with whether its account goes too.
+async fn order_each(
+    batch: &mut Batch<'_>,
+    id: RoomId,
+    room: &Arc<RoomRecord>,
+    leaving: Vec<(Member, bool)>,
+    actor: Actor,
+) -> Result<(), NotTaken> {
     let observed = observed::kept(batch, id).await?;
     let going = observed::propose(&observed, leaving, batch.now_ms)?;
-    announce(batch, id, &room, going, Actor::System).await
+    announce(batch, id, room, going, actor).await
 }
 
 /// Orders again what a commit from outside has left out, for the epoch that it began.
@@ -182,17 +209,19 @@ async fn announce(
             })
             .collect(),
     });
-    deliver(batch, id, &after, &going).await?;
+    deliver(batch, id, &mut after, &going).await?;
     let times = Times {
         accepted_ms: after.stamp_ms,
         expires_ms: 0,
     };
     for server in room.servers().into_iter().filter(|s| **s != own) {
+        if after.is_server_behind(server) {
+            continue;
+        }
         let sent = batch.send(server, Some(id), &payload, times, None).await;
         if let Err(refusal) = settle(sent)? {
             // Nobody stays in a room because some peer takes nothing: its devices come back by the group info.
-            let (code, detail) = (refusal.code, refusal.to_string());
-            batch.audit_refusal(server, "room.removals-not-sent", id, code, detail);
+            step::leave_behind(batch, id, &mut after, server, &refusal).await?;
         }
     }
     let names: Vec<_> = going
@@ -209,7 +238,7 @@ async fn announce(
 }
 
 /// Notes who goes. A room that everybody leaves ends.
-fn take_in(batch: &mut Batch<'_>, id: RoomId, mut after: RoomRecord, going: Vec<Going>) {
+fn take_in(batch: &mut Batch<'_>, id: RoomId, mut after: RoomRecord, mut going: Vec<Going>) {
     let named = |known: &Going| going.iter().any(|new| new.member == known.member);
     after.going.retain(|known| !named(known));
     let happened = Happened::Ordered {
@@ -218,6 +247,9 @@ fn take_in(batch: &mut Batch<'_>, id: RoomId, mut after: RoomRecord, going: Vec<
     };
     let members = going.iter().map(|going| &going.member);
     batch.note_own((id, &after.hub), members, happened);
+    // A hub may name whom it likes, as often as it likes: what is kept is of those who are there, once.
+    let mut kept = BTreeSet::new();
+    going.retain(|going| after.has(&going.member) && kept.insert(going.member.clone()));
     after.going.extend(going);
     let anybody = after.members.iter().any(|member| !after.is_going(member));
     if !anybody {
@@ -227,16 +259,16 @@ fn take_in(batch: &mut Batch<'_>, id: RoomId, mut after: RoomRecord, going: Vec<
 }
 
 /// Into the inboxes of all devices here that are in the room, those too that go: they learn by it that they are
-/// out. One whose inbox is full falls out of the room's step, and comes back when it has read on.
+/// out. One whose inbox is full is told so, and gets them when it asks.
 async fn deliver(
     batch: &mut Batch<'_>,
     id: RoomId,
-    room: &RoomRecord,
+    room: &mut RoomRecord,
     going: &[Going],
 ) -> Result<(), NotTaken> {
     let devices = room.devices_of(&batch.node.server, None);
     let bytes = going.iter().map(|going| going.proposal.len()).sum();
-    let (ready, _) = fan_out::room_for(batch, &devices, bytes, Class::Handshake).await?;
+    let ready = step::keep_up(batch, id, room, &devices, bytes).await?;
     for device in ready {
         let body = InboxBody::Removals {
             room: id,
@@ -257,6 +289,9 @@ pub async fn apply(
     stamp_ms: u64,
 ) -> Result<(), NotTaken> {
     let room = followed_room(batch, from, said.room).await?;
+    if said.removals.is_empty() || said.epoch > room.epoch {
+        return step::gone_on(batch, said.room, &room, said.epoch).await;
+    }
     if said.epoch != room.epoch {
         return Err(wrong_epoch(&room));
     }
@@ -277,7 +312,7 @@ pub async fn apply(
     }
     let mut after = RoomRecord::clone(&room);
     after.stamp_ms = stamp_ms.max(room.stamp_ms);
-    deliver(batch, said.room, &after, &going).await?;
+    deliver(batch, said.room, &mut after, &going).await?;
     take_in(batch, said.room, after, going);
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use federation_proto::ids::{Member, ServerName};
-use federation_proto::limits::{GROUP_INFO_BYTES_MAX, HANDSHAKE_BYTES_MAX};
+use federation_proto::limits::{GROUP_INFO_BYTES_MAX, HANDSHAKE_BYTES_MAX, WELCOME_BYTES_MAX};
 use federation_proto::refusal::{Refusal, RefusalCode};
 
 use super::{MEMBERS_MAX, RoomCommit, external, malformed, mls_framing};
@@ -19,12 +19,18 @@ use homeserver_api::admin::Operation;
 /// Holds a commit's outside against its length and against what surrounds it. One from outside the group
 /// passes only when its sender replaces its own leaf.
 pub(super) fn check_framing(commit: &RoomCommit) -> Result<(), NotTaken> {
+    if commit.commit.len() > HANDSHAKE_BYTES_MAX {
+        return Err(NotTaken::refused(
+            RefusalCode::TooLarge,
+            format!("a commit has at most {HANDSHAKE_BYTES_MAX} bytes: add fewer devices at once"),
+        ));
+    }
     let welcome_bytes = commit.welcome.as_ref().map_or(0, |welcome| welcome.len());
-    if commit.commit.len().max(welcome_bytes) > HANDSHAKE_BYTES_MAX {
+    if welcome_bytes > WELCOME_BYTES_MAX {
         return Err(NotTaken::refused(
             RefusalCode::TooLarge,
             format!(
-                "a commit and its welcome have at most {HANDSHAKE_BYTES_MAX} bytes each: add fewer devices at once"
+                "a welcome, which holds the room's tree, has at most {WELCOME_BYTES_MAX} bytes: add fewer devices at once, or remove those that are no longer used"
             ),
         ));
     }

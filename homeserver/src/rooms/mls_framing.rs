@@ -76,6 +76,8 @@ pub struct CommitFrame {
     pub room: RoomId,
     /// The epoch that it ends.
     pub epoch: u64,
+    /// How many nodes its update path has; `None`: there is none.
+    pub path_nodes: Option<usize>,
 }
 
 /// Reads the outside of a PrivateMessage that carries an application message.
@@ -117,8 +119,20 @@ pub fn commit(bytes: &[u8]) -> Result<CommitFrame, FramingError> {
     if reader.u8()? != COMMIT {
         return Err(FramingError::Kind);
     }
-    commit_body(&mut reader)?;
-    Ok(CommitFrame { room, epoch })
+    let path_nodes = commit_body(&mut reader)?;
+    Ok(CommitFrame {
+        room,
+        epoch,
+        path_nodes,
+    })
+}
+
+/// How many nodes the update path of a commit has, by a member or from outside; `None`: there is none.
+pub fn path_nodes(bytes: &[u8]) -> Result<Option<usize>, FramingError> {
+    if comes_from_outside(bytes) {
+        return Ok(Some(external_commit(bytes)?.path_nodes));
+    }
+    Ok(commit(bytes)?.path_nodes)
 }
 
 /// Whether the bytes are a PublicMessage that comes from outside its group; [`external_commit`] reads it.
@@ -144,31 +158,43 @@ pub fn welcome(bytes: &[u8]) -> Result<(), FramingError> {
     reader.end()
 }
 
-/// `Commit`, `FramedContentAuthData` and the membership tag: to the message's end.
-fn commit_body(reader: &mut Reader<'_>) -> Result<(), FramingError> {
+/// `Commit`, `FramedContentAuthData` and the membership tag: to the message's end. How many nodes the path has.
+fn commit_body(reader: &mut Reader<'_>) -> Result<Option<usize>, FramingError> {
     // `proposals<V>`, each of them length-free inside.
     reader.opaque(usize::MAX)?;
-    match reader.u8()? {
+    let nodes = match reader.u8()? {
         // No path.
-        0 => {}
-        1 => {
-            update_path(reader)?;
-        }
+        0 => None,
+        1 => Some(update_path(reader)?.nodes),
         _ => return Err(FramingError::Kind),
-    }
+    };
     // Signature, confirmation tag (a commit has one), membership tag (a member's message has one).
     reader.opaque_non_empty(SIGNATURE_BYTES_MAX)?;
     reader.opaque_non_empty(SIGNATURE_BYTES_MAX)?;
     reader.opaque_non_empty(SIGNATURE_BYTES_MAX)?;
-    reader.end()
+    reader.end()?;
+    Ok(nodes)
+}
+
+/// What an update path shows.
+struct PathFrame<'a> {
+    leaf: LeafFrame<'a>,
+    /// How many nodes there are above the leaf.
+    nodes: usize,
 }
 
 /// `UpdatePath`: the committer's new leaf and the nodes above it.
-fn update_path<'a>(reader: &mut Reader<'a>) -> Result<LeafFrame<'a>, FramingError> {
+fn update_path<'a>(reader: &mut Reader<'a>) -> Result<PathFrame<'a>, FramingError> {
     let leaf = outside::leaf_node(reader)?;
-    // `nodes<V>`.
-    reader.opaque(usize::MAX)?;
-    Ok(leaf)
+    let mut inside = Reader(reader.opaque(usize::MAX)?);
+    let mut nodes = 0;
+    while !inside.0.is_empty() {
+        inside.opaque_non_empty(SIGNATURE_BYTES_MAX)?; // encryption_key
+        inside.opaque(usize::MAX)?; // encrypted_path_secret
+        // Each has some of the message's bytes, of which there are far fewer than this can count.
+        nodes += 1;
+    }
+    Ok(PathFrame { leaf, nodes })
 }
 
 /// What is left to read.
@@ -332,6 +358,11 @@ pub(crate) mod testing {
         .concat()
     }
 
+    /// The nodes of an update path.
+    pub(crate) fn path_nodes(count: usize) -> Vec<u8> {
+        vector(&[vector(&[6; 32]), vector(&[6; 200])].concat().repeat(count))
+    }
+
     /// A commit from outside with these proposals.
     pub(crate) fn external_commit_message(room: RoomId, epoch: u64, proposals: &[u8]) -> Vec<u8> {
         [
@@ -344,7 +375,7 @@ pub(crate) mod testing {
             &vector(proposals),
             &[1],
             &leaf(&[2; 32], b"certificate", &[3, 0]),
-            &vector(&[6; 200]),
+            &path_nodes(3),
             &vector(&[1; 64]),
             &vector(&[2; 32]),
         ]
@@ -384,8 +415,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::testing::{
-        application_message, commit_message, external_commit_message, group_info_message, vector,
-        welcome_message,
+        application_message, commit_message, external_commit_message, group_info_message,
+        path_nodes as nodes, vector, welcome_message,
     };
     use super::*;
 
@@ -416,7 +447,8 @@ mod tests {
             commit(&commit_bytes).unwrap(),
             CommitFrame {
                 room: room(),
-                epoch: 6
+                epoch: 6,
+                path_nodes: None,
             }
         );
         welcome(&welcome_bytes).unwrap();
@@ -441,7 +473,8 @@ mod tests {
         );
     }
 
-    /// Goal: a commit with an update path passes; by one built field by field.
+    /// Goal: a commit with an update path passes, and its path's nodes are counted, however many; what is cut off within one
+    /// is none. By commits built field by field.
     #[test]
     fn commit_with_path() {
         let leaf = [
@@ -460,23 +493,33 @@ mod tests {
             &vector(&[5; 64]),
         ]
         .concat();
-        let bytes = [
-            &[0, 1, 0, 1][..],
-            &vector(room().as_bytes()),
-            &8_u64.to_be_bytes(),
-            &[MEMBER, 0, 0, 0, 1],
-            &vector(&[]),
-            &[COMMIT],
-            &vector(&[]),
-            &[1],
-            &leaf,
-            &vector(&[6; 200]),
-            &vector(&[1; 64]),
-            &vector(&[2; 32]),
-            &vector(&[3; 32]),
-        ]
-        .concat();
-        assert_eq!(commit(&bytes).unwrap().epoch, 8);
+        let with = |nodes: &[u8]| {
+            [
+                &[0, 1, 0, 1][..],
+                &vector(room().as_bytes()),
+                &8_u64.to_be_bytes(),
+                &[MEMBER, 0, 0, 0, 1],
+                &vector(&[]),
+                &[COMMIT],
+                &vector(&[]),
+                &[1],
+                &leaf,
+                nodes,
+                &vector(&[1; 64]),
+                &vector(&[2; 32]),
+                &vector(&[3; 32]),
+            ]
+            .concat()
+        };
+        for count in [0, 1, 2, 10] {
+            let bytes = with(&nodes(count));
+            assert_eq!(commit(&bytes).unwrap().epoch, 8);
+            assert_eq!(path_nodes(&bytes), Ok(Some(count)));
+        }
+        // A node that ends before its secrets do, and one without a key.
+        for broken in [vector(&[32]), vector(&[0, 0])] {
+            assert!(commit(&with(&broken)).is_err());
+        }
     }
 
     const INIT: &[u8] = &[1, 0, 6, 2, 9, 9];
@@ -491,6 +534,7 @@ mod tests {
         assert_eq!(commit(&bytes), Err(FramingError::Kind));
         let read = external_commit(&bytes).unwrap();
         assert_eq!((read.room, read.epoch, read.removed), (room(), 8, 2));
+        assert_eq!(path_nodes(&bytes), Ok(Some(3)));
         assert_eq!(read.leaf.signature_key, [2; 32]);
         assert_eq!(read.leaf.certificate, b"certificate");
         for end in 0..bytes.len() {
@@ -569,7 +613,7 @@ mod tests {
             ] {
                 let bytes = [&honest[..start.min(honest.len())], &tail].concat();
                 let _ = (application(&bytes), commit(&bytes), welcome(&bytes));
-                let _ = (group_info(&bytes), external_commit(&bytes), comes_from_outside(&bytes));
+                let _ = (group_info(&bytes), external_commit(&bytes), path_nodes(&bytes));
             }
         }
     }

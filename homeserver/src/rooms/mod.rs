@@ -19,6 +19,7 @@ pub mod leaving;
 mod membership;
 pub mod mls_framing;
 mod observed;
+pub mod step;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -37,6 +38,10 @@ pub use observed::ObservedRooms;
 
 /// Most devices in a room that this homeserver takes part in (ROOM-029): each of its commits writes the whole list.
 pub const MEMBERS_MAX: usize = 2_000;
+
+/// How long after its end messages from an epoch are taken (ROOM-019): a day less than devices keep what they read them
+/// with, so that whoever gets one can still read it.
+pub const ENDED_EPOCH_MS_MAX: u64 = 6 * 24 * 60 * 60 * 1000;
 
 /// A message whose outside has been read.
 #[derive(Debug, Clone)]
@@ -149,6 +154,7 @@ fn wrong_epoch(room: &RoomRecord) -> NotTaken {
 pub fn read_message(
     message: &RoomMessage,
     room: &RoomRecord,
+    now_ms: u64,
 ) -> Result<MessageAttributes, NotTaken> {
     let frame = mls_framing::application(message.message.bytes()).map_err(malformed)?;
     if frame.room != message.room {
@@ -164,6 +170,17 @@ pub fn read_message(
             format!(
                 "the message is from epoch {}, the room is in epoch {} and keeps {kept}: encrypt it again and send",
                 frame.epoch, room.epoch
+            ),
+        ));
+    }
+    // By the clock here: no device behind this homeserver has heard of the epoch's end any earlier.
+    let ended_ms = room.epoch_ended_ms(frame.epoch);
+    if ended_ms.is_some_and(|ended_ms| now_ms > ended_ms.saturating_add(ENDED_EPOCH_MS_MAX)) {
+        return Err(NotTaken::refused(
+            RefusalCode::EpochTooOld,
+            format!(
+                "the message is from epoch {}, which ended too long ago: encrypt it again and send",
+                frame.epoch
             ),
         ));
     }

@@ -22,7 +22,7 @@ use room_rules::consents::Bounds;
 use room_rules::settings::RoomSettings;
 use room_rules::{Error, Judged, Observed};
 
-use super::{RoomCommit, malformed, pending_removes};
+use super::{RoomCommit, malformed, mls_framing, pending_removes};
 use crate::delivery::NotTaken;
 use crate::delivery::batch::Batch;
 use crate::store::room::{Going, RoomRecord};
@@ -100,6 +100,7 @@ pub(super) async fn check(
     let judged = room
         .judge(&removals, commit.commit.bytes(), group_info, at_ms)
         .map_err(refused)?;
+    check_path(commit, &judged)?;
     check_payload(commit, &judged)?;
     // Whether it is taken in the end or not: the key is of this very group info.
     let key = (commit.room, Digest::of(group_info));
@@ -144,6 +145,12 @@ pub(super) fn propose(
             proposal,
         })
         .collect())
+}
+
+/// Who is in the room that a group info describes, by the word of whoever has sent it.
+pub(super) fn members(group_info: &[u8]) -> Result<Vec<Member>, NotTaken> {
+    let leaves = room_rules::leaves_in(group_info).map_err(refused)?;
+    Ok(leaves.into_iter().map(|leaf| leaf.member).collect())
 }
 
 /// The faults `order-unjudged`, and `fork-rooms`, whose second commit nothing is left to judge by.
@@ -217,6 +224,18 @@ fn roots(root: &[u8], former: Vec<FormerRoot>) -> Roots {
         .into_iter()
         .map(|former| (former.root.to_vec(), former.until_ms));
     Roots::new(root.to_vec(), former)
+}
+
+/// Whether the update path has a node for each that it has to replace. MLS's public half takes a shorter one, by which no
+/// member can come into the next epoch.
+fn check_path(commit: &RoomCommit, judged: &Judged) -> Result<(), NotTaken> {
+    let nodes = mls_framing::path_nodes(commit.commit.bytes()).map_err(malformed)?;
+    if nodes.is_some_and(|nodes| nodes != judged.path_nodes) {
+        return Err(malformed(
+            "the commit's update path has not as many nodes as its author's place in the tree asks for",
+        ));
+    }
+    Ok(())
 }
 
 /// Holds what the payload says against what the commit does.

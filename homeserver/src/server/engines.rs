@@ -7,7 +7,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::clock::SystemClock;
-use crate::config::{Config, PostgresqlConfig, StoreConfig};
+use crate::config::{Config, PostgresqlConfig, PostgresqlHost, StoreConfig};
 use crate::store::engine::open_embedded;
 use crate::store::engine::postgresql::{Access, PostgresqlEngine};
 #[cfg(feature = "sled")]
@@ -29,7 +29,7 @@ pub async fn open(config: &Config) -> Result<Arc<dyn Engine>, StoreError> {
 }
 
 async fn open_named(config: &Config) -> Result<Arc<dyn Engine>, StoreError> {
-    Ok(match &config.store {
+    let engine: Arc<dyn Engine> = match &config.store {
         StoreConfig::Fjall { commit_log } => {
             open_embedded(&config.server.store_dir(), *commit_log)?
         }
@@ -44,7 +44,8 @@ async fn open_named(config: &Config) -> Result<Arc<dyn Engine>, StoreError> {
                 "this homeserver was built without sled".to_owned(),
             ));
         }
-    })
+    };
+    Ok(engine)
 }
 
 /// Tells whether the database that the configuration names, if it does, could hold the store; changes nothing, so it
@@ -68,18 +69,13 @@ fn access(config: &PostgresqlConfig) -> Result<Access, StoreError> {
         }
         None => None,
     };
-    let host = |host: &crate::config::PostgresqlHost| (host.name.clone(), host.port);
+    let host = |host: &PostgresqlHost| (host.name.clone(), host.port);
     Ok(Access {
         hosts: config.hosts.iter().map(host).collect(),
         database: config.database.clone(),
         user: config.user.clone(),
         password,
-        tls: tls.filter(|_| {
-            !config
-                .hosts
-                .iter()
-                .any(crate::config::PostgresqlHost::is_socket)
-        }),
+        tls: tls.filter(|_| !config.hosts.iter().any(PostgresqlHost::is_socket)),
         connections_max: config.connections_max,
     })
 }

@@ -38,9 +38,10 @@ const STREAM_BYTES_MAX: u32 = 1024 * 1024;
 const CONNECTION_BYTES_MAX: u32 = 4 * 1024 * 1024;
 /// Requests that the peer reset and that are still being given up.
 const RESETS_MAX: usize = 32;
-/// A silent peer is asked whether it is there, and cut when it does not answer.
+/// A silent peer is asked whether it is there, and cut when it does not answer. On a slow link its answer waits behind
+/// what it is sending, so it has as long as the shortest body.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
-const PING_TIME_MAX: Duration = Duration::from_secs(10);
+const PING_TIME_MAX: Duration = Duration::from_secs(30);
 /// A connection that is cut may finish answering within this time; nothing of it is accepted any more.
 const LAST_ANSWER_TIME_MAX: Duration = Duration::from_millis(300);
 /// How often it is looked whether the certificate that opened a connection is still valid.

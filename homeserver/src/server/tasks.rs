@@ -75,6 +75,7 @@ pub(super) fn start(tasks: &mut Tasks, node: &Arc<Node>, tls: &Arc<ListenerTls>)
     tasks.spawn("federation", federation(node.clone(), network));
     tasks.spawn("sweeper", delivery::expiry::run(node.clone()));
     tasks.spawn("departures", delivery::departures::run(node.clone()));
+    tasks.spawn("lapsed devices", delivery::lapsed::run(node.clone()));
     tasks.spawn("endings", delivery::endings::run(node.clone()));
     let sequencer = audit::run_sequencer(
         node.store.clone(),

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Order, Range, Store, StoreError, schema};
+use federation_proto::ids::ServerName;
+
+use super::tally::Tally;
+use super::{Order, Range, Store, StoreError, room, schema, tally};
 
 /// What the records are whose keys begin with a letter. No letter is two families' own.
 const FAMILIES: &[(u8, &str)] = &[
@@ -54,7 +57,7 @@ const FAMILIES: &[(u8, &str)] = &[
     (b't', "tokens of devices that wait"),
     (b'u', "file space in use"),
     (b'v', "end of the audit log"),
-    (b'w', "how much waits"),
+    (b'w', "how much waits, and of rooms"),
     (b'x', "proofs of exchanges"),
     (b'y', "relays by hubs"),
     (b'z', "consortia"),
@@ -80,12 +83,13 @@ pub struct Contents {
     pub families: BTreeMap<&'static str, (u64, u64)>,
 }
 
-/// Reads every entry of `store`; damage makes the engine's checksums fail.
+/// Reads every entry of `store`; damage makes the engine's checksums fail. Rooms are held to what is counted of them.
 pub async fn check(store: &Store) -> Result<Contents, StoreError> {
     schema::check(store).await?;
     // Of one moment: other nodes may write meanwhile.
     let moment = store.snapshot().await?;
     let mut contents = Contents::default();
+    let (mut counted, mut rooms) = (BTreeMap::new(), BTreeMap::new());
     let mut from = vec![1];
     loop {
         let range = Range {
@@ -97,6 +101,7 @@ pub async fn check(store: &Store) -> Result<Contents, StoreError> {
         };
         let chunk = moment.range(range).await?;
         let Some((last, _)) = chunk.last() else {
+            compare(&counted, &rooms)?;
             return Ok(contents);
         };
         from = [last.as_ref(), &[0]].concat();
@@ -105,16 +110,109 @@ pub async fn check(store: &Store) -> Result<Contents, StoreError> {
             let (entries, bytes) = contents.families.entry(family).or_default();
             *entries += 1;
             *bytes += u64::try_from(key.len() + value.len()).unwrap_or(u64::MAX);
+            if let Some(hub) = tally::hub_of_rooms(key)? {
+                counted.insert(hub, Tally::read(Some(value))?);
+            }
+            if room::is_room(key) {
+                let of_hub: &mut Tally = rooms.entry(room::hub_of(value)?).or_default();
+                *of_hub = of_hub.with(u64::try_from(value.len()).unwrap_or(u64::MAX));
+            }
         }
     }
+}
+
+/// Holds what is counted of each hub's rooms to what is there.
+fn compare(
+    counted: &BTreeMap<ServerName, Tally>,
+    found: &BTreeMap<ServerName, Tally>,
+) -> Result<(), StoreError> {
+    let of =
+        |tallies: &BTreeMap<ServerName, Tally>, hub| tallies.get(hub).copied().unwrap_or_default();
+    for hub in counted.keys().chain(found.keys()) {
+        let (counted, found) = (of(counted, hub), of(found, hub));
+        if counted != found {
+            return Err(StoreError::Miscounted {
+                hub: hub.clone(),
+                counted: counted.entries,
+                counted_bytes: counted.bytes,
+                found: found.entries,
+                found_bytes: found.bytes,
+            });
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
     use std::path::Path;
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use federation_proto::ids::{AccountId, DeviceId, Member, RoomId};
 
     use super::*;
+    use crate::store::Part;
+    use crate::store::engine::memory::MemoryEngine;
+    use crate::store::room::{Going, RoomRecord};
+
+    /// Goal: what is counted of a hub's rooms is what there is of them, whatever becomes of the rooms, and is told when it is not.
+    /// Method: rooms that are written, grow and are deleted; then one that is counted and not there.
+    #[tokio::test]
+    async fn rooms_are_what_is_counted() {
+        let store = Store::new(Arc::new(MemoryEngine::default())).unwrap();
+        let hub = |name: &str| -> ServerName { name.parse().unwrap() };
+        let room = |hub: ServerName, proposal: &'static [u8]| RoomRecord {
+            going: vec![Going {
+                member: Member {
+                    server: hub.clone(),
+                    account: AccountId::from_bytes([1; 16]),
+                    device: DeviceId::from_bytes([2; 16]),
+                },
+                account: false,
+                since_ms: 3,
+                proposal: Bytes::from_static(proposal),
+            }],
+            ..RoomRecord::new(hub, 4, 5, Vec::new())
+        };
+        let (a, b) = (hub("a.example"), hub("b.example"));
+        let id = |n| RoomId::from_bytes([n; 16]);
+        let mut part = Part::default();
+        schema::put(&mut part);
+        for (n, hub) in [(1, &a), (2, &a), (3, &b)] {
+            room::put(&mut part, id(n), None, &room(hub.clone(), b"short")).unwrap();
+        }
+        store.commit(part).await.unwrap();
+        check(&store).await.unwrap();
+        let mut part = Part::default();
+        room::put(
+            &mut part,
+            id(1),
+            Some(&a),
+            &room(a.clone(), b"longer by far"),
+        )
+        .unwrap();
+        // Another hub's, under the same name.
+        room::put(&mut part, id(2), Some(&a), &room(b.clone(), b"short")).unwrap();
+        room::delete(&mut part, id(3), &b);
+        store.commit(part).await.unwrap();
+        let contents = check(&store).await.unwrap();
+        assert_eq!(contents.families["rooms"].0, 2);
+        for hub in [&a, &b] {
+            let counted = tally::get(&store, &tally::rooms(hub)).await.unwrap();
+            assert_eq!(counted.entries, 1, "{hub}");
+        }
+
+        let mut part = Part::default();
+        part.count(tally::rooms(&b), 1);
+        store.commit(part).await.unwrap();
+        let error = check(&store).await.unwrap_err();
+        assert!(
+            error.to_string().contains("2 rooms of b.example"),
+            "{error}"
+        );
+    }
 
     /// Goal: every family has a name of its own, and no name is of a family that is gone. Method: the letters that the
     /// first line of each record's module explains.

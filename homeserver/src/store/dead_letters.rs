@@ -117,31 +117,43 @@ fn count_of(key: &Key) -> Option<(u64, u16, ServerName)> {
 }
 
 /// Deletes all dead letters, and counts of them, that are older than [`KEPT_MS`]: a part after the other, so
-/// that they go as fast as they came, and others get their turns between.
+/// that they go as fast as they came, and others get their turns between. One that does not decode stays, and is told
+/// when all others are gone.
 pub async fn delete_old(store: &Store, now_ms: u64) -> Result<(), StoreError> {
     let mut from = ENTRY.to_vec();
+    let mut damaged = false;
     loop {
         let entries = store
             .range(&from, &prefix_end(ENTRY), DELETED_MAX, Order::Ascending)
             .await?;
+        let mut is_last = entries.len() < DELETED_MAX;
         let mut part = Part::default();
         for (key, value) in &entries {
-            let record: DeadLetterRecord = decode(FAMILY, VERSION, value)?;
-            if record.at_ms.saturating_add(KEPT_MS) > now_ms {
-                break;
+            match decode::<DeadLetterRecord>(FAMILY, VERSION, value) {
+                Ok(record) if record.at_ms.saturating_add(KEPT_MS) > now_ms => {
+                    is_last = true;
+                    break;
+                }
+                Ok(_) => {
+                    part.delete(key.clone());
+                }
+                Err(_) => damaged = true,
             }
-            part.delete(key.clone());
             // What was deleted is not passed over again.
             from = [key.as_ref(), &[0]].concat();
         }
-        let deleted = part.writes.len();
-        if deleted > 0 {
+        if !part.writes.is_empty() {
             store.commit(part).await?;
         }
-        if deleted < DELETED_MAX {
-            return delete_old_counts(store, now_ms).await;
+        if is_last {
+            break;
         }
     }
+    delete_old_counts(store, now_ms).await?;
+    if damaged {
+        return Err(StoreError::Corrupt { family: FAMILY });
+    }
+    Ok(())
 }
 
 async fn delete_old_counts(store: &Store, now_ms: u64) -> Result<(), StoreError> {
@@ -165,6 +177,8 @@ async fn delete_old_counts(store: &Store, now_ms: u64) -> Result<(), StoreError>
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::node::testing;
 
@@ -209,5 +223,43 @@ mod tests {
             (&left[0].server, left[0].code),
             (&server, RefusalCode::Quota)
         );
+    }
+
+    /// Goal: one that does not decode keeps no other from going, and is told; by damaging the first of three.
+    #[tokio::test]
+    async fn damage_keeps_no_other() {
+        let (node, _) = testing::node("a.example");
+        let now_ms = 1_000 * DAY_MS;
+        let letter = DeadLetterRecord {
+            at_ms: now_ms,
+            server: "b.example".parse().unwrap(),
+            room: None,
+            device: None,
+            code: RefusalCode::Expired.number(),
+            reason: String::new(),
+        };
+        let mut part = Part::default();
+        for _ in 0..3 {
+            append(&mut part, &letter).unwrap();
+        }
+        node.store.commit(part).await.unwrap();
+        let all = async || {
+            let to = prefix_end(ENTRY);
+            let all = node.store.range(ENTRY, &to, 9, Order::Ascending);
+            all.await.unwrap()
+        };
+        let (first, _) = all().await.remove(0);
+        let mut part = Part::default();
+        part.put(first.clone(), Bytes::from_static(b"?"));
+        node.store.commit(part).await.unwrap();
+
+        let deleted = delete_old(&node.store, now_ms + KEPT_MS).await;
+        assert!(
+            matches!(deleted, Err(StoreError::Corrupt { family: FAMILY })),
+            "{deleted:?}"
+        );
+        let left = all().await;
+        assert_eq!(left.len(), 1);
+        assert_eq!(left[0].0, first);
     }
 }

@@ -10,7 +10,6 @@ use super::payload::PayloadId;
 use super::record::prefix_end;
 use super::{Key, Order, Part, Store, StoreError};
 
-const FAMILY: &str = "expiry";
 const EXPIRY: u8 = b'E';
 const SPAN_MS_MIN: u64 = 1_000;
 const SPAN_MS_MAX: u64 = 10 * 60 * 1_000;
@@ -55,19 +54,27 @@ pub fn delete(part: &mut Part, at_ms: u64, place: &Place) {
     part.delete(key(at_ms, place));
 }
 
+/// What is due.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Due {
+    /// Since when, and where.
+    pub entries: Vec<(u64, Place)>,
+    /// Keys of entries that name no place: nothing is found by them.
+    pub damaged: Vec<Key>,
+}
+
 /// Up to `limit` entries due at `now_ms`, earliest first.
-pub async fn due(
-    store: &Store,
-    now_ms: u64,
-    limit: usize,
-) -> Result<Vec<(u64, Place)>, StoreError> {
+pub async fn due(store: &Store, now_ms: u64, limit: usize) -> Result<Due, StoreError> {
     let end = [&[EXPIRY][..], &now_ms.saturating_add(1).to_be_bytes()].concat();
-    store
-        .range(&[EXPIRY], &end, limit, Order::Ascending)
-        .await?
-        .iter()
-        .map(|(key, _)| parse(key))
-        .collect()
+    let range = store.range(&[EXPIRY], &end, limit, Order::Ascending);
+    let mut due = Due::default();
+    for (key, _) in range.await? {
+        match parse(&key) {
+            Some(entry) => due.entries.push(entry),
+            None => due.damaged.push(key),
+        }
+    }
+    Ok(due)
 }
 
 /// When the earliest entry is due.
@@ -75,10 +82,10 @@ pub async fn next_ms(store: &Store) -> Result<Option<u64>, StoreError> {
     let found = store
         .range(&[EXPIRY], &prefix_end(&[EXPIRY]), 1, Order::Ascending)
         .await?;
-    found
+    // One that says no time is looked at at once.
+    Ok(found
         .first()
-        .map(|(key, _)| parse(key).map(|(at_ms, _)| at_ms))
-        .transpose()
+        .map(|(key, _)| split(key).map_or(0, |(at_ms, _)| at_ms)))
 }
 
 fn key(at_ms: u64, place: &Place) -> Key {
@@ -103,15 +110,16 @@ fn key(at_ms: u64, place: &Place) -> Key {
         .into()
 }
 
-fn parse(key: &Key) -> Result<(u64, Place), StoreError> {
-    let corrupt = || StoreError::Corrupt { family: FAMILY };
-    let (at, rest) = key
-        .get(1..)
-        .and_then(|rest| rest.split_first_chunk::<8>())
-        .ok_or_else(corrupt)?;
-    let (kind, id) = rest.split_first().ok_or_else(corrupt)?;
-    let place = place(*kind, id).ok_or_else(corrupt)?;
-    Ok((u64::from_be_bytes(*at), place))
+/// The time of an entry, and what follows it.
+fn split(key: &Key) -> Option<(u64, &[u8])> {
+    let (at, rest) = key.get(1..)?.split_first_chunk::<8>()?;
+    Some((u64::from_be_bytes(*at), rest))
+}
+
+fn parse(key: &Key) -> Option<(u64, Place)> {
+    let (at_ms, rest) = split(key)?;
+    let (kind, id) = rest.split_first()?;
+    Some((at_ms, place(*kind, id)?))
 }
 
 fn device_and_request(id: &[u8]) -> Option<(DeviceId, RequestId)> {
@@ -168,7 +176,7 @@ mod tests {
             ),
             Place::Contacts(AccountId::from_bytes([7; 16])),
         ] {
-            assert_eq!(parse(&key(5, &place)).unwrap(), (5, place));
+            assert_eq!(parse(&key(5, &place)), Some((5, place)));
         }
     }
 

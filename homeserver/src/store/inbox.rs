@@ -124,11 +124,12 @@ pub enum InboxBody {
         /// The group info, or why not.
         result: Result<GroupInfo, Refusal>,
     },
-    /// A room is over for everybody here: there is no agreement any more with whoever orders it.
+    /// A room is over for everybody here: there is no agreement any more with whoever orders it, or this side has ended
+    /// the one with another organisation in it.
     RoomClosed {
         /// The room.
         room: RoomId,
-        /// Whose room it is.
+        /// With whom the agreement has ended.
         server: ServerName,
     },
     /// An answer to a request for a consent to a room.
@@ -160,6 +161,13 @@ pub enum InboxBody {
         /// The MLS proposals.
         proposals: Vec<Bytes>,
     },
+    /// There was no room for something that a room's hub has ordered.
+    OutOfStep {
+        /// The room.
+        room: RoomId,
+        /// The epoch that it led to, or was ordered in.
+        epoch: u64,
+    },
 }
 
 impl InboxBody {
@@ -181,6 +189,7 @@ impl InboxBody {
             | Self::RoomConsent { .. }
             | Self::RoomClosed { .. }
             | Self::Removals { .. }
+            | Self::OutOfStep { .. }
             | Self::ReportReturned { .. } => None,
         }
     }

@@ -1,11 +1,11 @@
 //! `I`: how far each peer's lanes have come here, what their last positions held, and the highest
-//! link epoch that the peer has used; `i`: how many lanes it has begun in that, and how many of former ones may
-//! still be stored.
+//! link epoch that the peer has used; `i`: how many lanes it has begun in that, how many of former ones may
+//! still be stored, and how far their deletion has come.
 
+use bytes::Bytes;
 use federation_proto::envelope::Lane;
 use federation_proto::ids::ServerName;
 use federation_proto::link::{LanePosition, Recent};
-
 use serde::{Deserialize, Serialize};
 
 use super::record::{decode, encode, prefix_end};
@@ -103,6 +103,37 @@ pub fn put_lane_count(
     Ok(())
 }
 
+/// One pass over all rows of a peer, which deletes what is left of former link epochs. It takes many turns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LanePass {
+    /// The peer's link epoch when the pass began.
+    pub link_epoch: u64,
+    /// Where it goes on; `None`: at the first row.
+    pub from: Option<Bytes>,
+    /// Whether it has left out nothing so far.
+    pub is_whole: bool,
+}
+
+/// How far the pass over `origin`'s rows has come; `None`: none is under way.
+pub async fn lane_pass(store: &Store, origin: &ServerName) -> Result<Option<LanePass>, StoreError> {
+    Ok(read(store, &pass_key(origin)).await?.record)
+}
+
+/// Notes how far the pass over `origin`'s rows has come. The sweeper alone does, so that nothing is required.
+pub fn put_lane_pass(
+    part: &mut Part,
+    origin: &ServerName,
+    pass: &LanePass,
+) -> Result<(), StoreError> {
+    part.put(pass_key(origin), encode(FAMILY, VERSION, pass)?);
+    Ok(())
+}
+
+/// Ends the pass over `origin`'s rows.
+pub fn delete_lane_pass(part: &mut Part, origin: &ServerName) {
+    part.delete(pass_key(origin));
+}
+
 /// Adds the deletion of what is left of former link epochs of `origin`, as far as it stands among the
 /// `limit` rows from `from` on; where to go on, `None` at the end.
 pub async fn delete_former(
@@ -116,6 +147,8 @@ pub async fn delete_former(
         return Ok(None);
     };
     let prefix = epoch_key(origin);
+    // Nowhere but among the peer's own rows, whatever is noted.
+    let from = from.filter(|from| from.starts_with(&prefix));
     let from = from.unwrap_or_else(|| prefix.clone());
     let entries = store
         .range(&from, &prefix_end(&prefix), limit, Order::Ascending)
@@ -199,6 +232,11 @@ async fn read<T: serde::de::DeserializeOwned>(
 
 fn epoch_key(origin: &ServerName) -> Key {
     named(POSITION, origin)
+}
+
+/// Behind the count of lanes: the name's length comes first, so that no other name begins with this one.
+fn pass_key(origin: &ServerName) -> Key {
+    [named(LANES, origin).as_ref(), b"p"].concat().into()
 }
 
 fn named(family: u8, origin: &ServerName) -> Key {

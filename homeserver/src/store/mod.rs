@@ -51,6 +51,7 @@ mod writer;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use federation_proto::ids::ServerName;
 use tokio::sync::{Mutex, MutexGuard, oneshot};
 
 pub use engine::{Engine, Range, Read};
@@ -71,6 +72,8 @@ pub enum Precondition {
     Equals(Key, Value),
     /// The tally at the key (see [`tally`]) stands at no more than this many bytes.
     Within(Key, u64),
+    /// The tally at the key stands at no more than this many entries.
+    WithinEntries(Key, u64),
 }
 
 impl Precondition {
@@ -88,7 +91,8 @@ impl Precondition {
             Self::Absent(key)
             | Self::Present(key)
             | Self::Equals(key, _)
-            | Self::Within(key, _) => key,
+            | Self::Within(key, _)
+            | Self::WithinEntries(key, _) => key,
         }
     }
 }
@@ -262,8 +266,29 @@ pub enum StoreError {
     #[error("the store is empty: make the organisation with `homeserver init`")]
     Empty,
     /// An earlier write failed, or the store is shutting down.
-    #[error("the store takes no more writes: restart the homeserver after mending its disk")]
+    #[error(
+        "the store takes no more writes: restart the homeserver after mending its disk or its \
+         database"
+    )]
     Stopped,
+    /// A tally is not what the records make it.
+    #[error(
+        "the store counts {counted} rooms of {hub}, with {counted_bytes} bytes, and holds {found}, with {found_bytes}: \
+         nothing is lost, but the bound on that organisation's rooms is off by as much; report it as a defect of \
+         the homeserver"
+    )]
+    Miscounted {
+        /// Who orders the rooms.
+        hub: ServerName,
+        /// Rooms by the tally.
+        counted: u64,
+        /// Their bytes by the tally.
+        counted_bytes: u64,
+        /// Rooms that are there.
+        found: u64,
+        /// Their bytes.
+        found_bytes: u64,
+    },
     /// A stored value does not decode.
     #[error("the store holds a {family} record that does not decode: run `homeserver store check`")]
     Corrupt {

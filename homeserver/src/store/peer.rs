@@ -134,24 +134,36 @@ pub fn put(
 
 /// All peers, by name.
 pub async fn all(store: &Store) -> Result<Vec<(ServerName, PeerRecord)>, StoreError> {
+    let (peers, damaged) = readable(store).await?;
+    match damaged {
+        0 => Ok(peers),
+        _ => Err(StoreError::Corrupt { family: FAMILY }),
+    }
+}
+
+/// All peers whose records decode, by name, and how many others there are.
+pub async fn readable(store: &Store) -> Result<(Vec<(ServerName, PeerRecord)>, usize), StoreError> {
     let mut peers = Vec::new();
+    let mut damaged = 0_usize;
     let mut from = Key::from_static(&[PEER]);
     loop {
         let page = store
             .range(&from, &prefix_end(&[PEER]), PAGE, Order::Ascending)
             .await?;
         for (key, value) in &page {
-            let name = key
+            let name: Option<ServerName> = key
                 .get(1..)
-                .and_then(|name| std::str::from_utf8(name).ok()?.parse().ok())
-                .ok_or(StoreError::Corrupt { family: FAMILY })?;
-            peers.push((name, decode(FAMILY, VERSION, value)?));
+                .and_then(|name| std::str::from_utf8(name).ok()?.parse().ok());
+            match (name, decode(FAMILY, VERSION, value)) {
+                (Some(name), Ok(record)) => peers.push((name, record)),
+                (None, _) | (_, Err(_)) => damaged = damaged.saturating_add(1),
+            }
         }
         match page.last() {
             Some((last, _)) if page.len() == PAGE => {
                 from = [last.as_ref(), &[0]].concat().into();
             }
-            Some(_) | None => return Ok(peers),
+            Some(_) | None => return Ok((peers, damaged)),
         }
     }
 }

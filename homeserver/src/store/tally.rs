@@ -1,5 +1,6 @@
-//! `w`: how much waits here, by peer: in the outbox for it, and in inboxes from it. Dead letters that nobody
-//! here wrote are counted the same way, under their own keys.
+//! `w`: how much waits here, by peer: in the outbox for it, and in inboxes from it; and the rooms that are kept
+//! here, by the homeserver that orders them. Dead letters that nobody here wrote are counted the same way, under their own
+//! keys.
 //!
 //! A tally is changed in the part that adds or removes what it counts, by the writer alone
 //! ([`super::Write::Count`], [`super::Write::Uncount`]): parts that count at the same time don't
@@ -11,6 +12,7 @@ use super::{Key, Store, StoreError, Value};
 
 const FAMILY: &str = "tally";
 const TALLY: u8 = b'w';
+const ROOMS: &[u8] = b"wr";
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,7 +45,8 @@ impl Tally {
     }
 
     /// With one more entry.
-    pub(super) const fn with(self, bytes: u64) -> Self {
+    #[must_use]
+    pub const fn with(self, bytes: u64) -> Self {
         Self {
             entries: self.entries.saturating_add(1),
             bytes: self.bytes.saturating_add(bytes),
@@ -51,7 +54,8 @@ impl Tally {
     }
 
     /// With one entry less.
-    pub(super) const fn without(self, bytes: u64) -> Self {
+    #[must_use]
+    pub const fn without(self, bytes: u64) -> Self {
         Self {
             entries: self.entries.saturating_sub(1),
             bytes: self.bytes.saturating_sub(bytes),
@@ -67,6 +71,20 @@ pub fn outbound(peer: &ServerName) -> Key {
 /// Where lies what waits in inboxes here, brought by `peer`.
 pub fn inbound(peer: &ServerName) -> Key {
     [&[TALLY, b'i'], peer.as_str().as_bytes()].concat().into()
+}
+
+/// Where lies what the rooms are and take that `hub` orders.
+pub fn rooms(hub: &ServerName) -> Key {
+    [ROOMS, hub.as_str().as_bytes()].concat().into()
+}
+
+/// Whose rooms are counted at `key`, if rooms are.
+pub(super) fn hub_of_rooms(key: &[u8]) -> Result<Option<ServerName>, StoreError> {
+    let Some(hub) = key.strip_prefix(ROOMS) else {
+        return Ok(None);
+    };
+    let hub = std::str::from_utf8(hub).ok().and_then(|hub| hub.parse().ok());
+    hub.map(Some).ok_or(StoreError::Corrupt { family: FAMILY })
 }
 
 /// The tally at `key`.

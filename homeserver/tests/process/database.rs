@@ -62,7 +62,7 @@ fn an_organisation_in_a_database() {
     assert!(told.contains("chain unbroken"), "{told}");
 
     // Without the database, `config check` says so and nothing starts.
-    drop(server);
+    server.crash().unwrap();
     let checked = place.command(&["config", "check"]).output().unwrap();
     assert_eq!(code(&checked), Some(78), "{}", errors(&checked));
     assert!(errors(&checked).contains("store.engine: "));

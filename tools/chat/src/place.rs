@@ -9,6 +9,7 @@ use entente_sdk::{Client, Message, PastRoom, Room};
 
 use crate::cli::is_message_prefix;
 use crate::failure::{Failure, Result};
+use crate::show::safe;
 
 pub(crate) use written::Place;
 
@@ -19,9 +20,28 @@ pub(crate) use written::Place;
 pub(crate) async fn find(client: &Client, place: &Place) -> Result<Option<RoomId>> {
     let rooms = client.rooms().await?;
     match place {
-        Place::Room(digits) => among(&rooms, digits).map(Some),
+        Place::Room(digits) => match among(&rooms, digits) {
+            Ok(room) => Ok(Some(room)),
+            Err(unknown) => Err(over(client, digits).await?.unwrap_or(unknown)),
+        },
         Place::With(address) => Ok(among_two(&rooms, &client.address(), address)),
     }
+}
+
+/// What to say of the one conversation that begins with these digits and is over for this device.
+async fn over(client: &Client, digits: &str) -> Result<Option<Failure>> {
+    let past = client.past_rooms().await?;
+    let mut meant = past
+        .iter()
+        .filter(|r| r.room.to_string().starts_with(digits));
+    let (Some(room), None) = (meant.next(), meant.next()) else {
+        return Ok(None);
+    };
+    let reason = room.over.as_ref();
+    Ok(reason.map(|reason| {
+        let sentence = format!("That conversation is over: {}.", safe::one_line(reason));
+        Failure::new("unknown-room", sentence)
+    }))
 }
 
 /// The conversations of two with this account.

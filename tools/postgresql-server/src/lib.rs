@@ -3,6 +3,8 @@
 //!
 //! Deliberately absent: skipping. Where PostgreSQL is not installed, [`Server::start`] says what to do.
 
+#![warn(missing_docs)]
+
 mod keeper;
 mod program;
 
@@ -174,14 +176,20 @@ impl Server {
         )
     }
 
-    /// Ends the server at once, as if its machine had failed, and starts it again: it recovers from its
-    /// log.
+    /// Ends the server at once, as if its machine had failed.
     ///
     /// # Errors
-    /// When it does not come up again.
-    pub fn crash_and_start(&self) -> Result<(), Error> {
+    /// When it does not run.
+    pub fn crash(&self) -> Result<(), Error> {
         self.programs
-            .control(&self.folder, &["--mode=immediate", "stop"])?;
+            .control(&self.folder, &["--mode=immediate", "stop"])
+    }
+
+    /// Starts it again after a crash: it recovers from its log.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start_again(&self) -> Result<(), Error> {
         self.programs.control(&self.folder, &["start"])
     }
 
@@ -260,7 +268,9 @@ mod tests {
         server
             .query("one", "CREATE TABLE kept AS SELECT 7 AS number")
             .unwrap();
-        server.crash_and_start().unwrap();
+        server.crash().unwrap();
+        assert!(server.query("one", "SELECT 1").is_err());
+        server.start_again().unwrap();
         let kept = server.query("one", "SELECT number FROM kept").unwrap();
         assert_eq!(kept.trim(), "7");
         let folder = server.socket_folder().to_owned();

@@ -103,6 +103,13 @@ pub enum Event {
         /// The room.
         room: RoomId,
     },
+    /// A room is over for this device; its history stays until it expires.
+    RoomOver {
+        /// The room.
+        room: RoomId,
+        /// Why, in words.
+        reason: String,
+    },
     /// This device has fallen out of a room's step: it can't read or send there until it has come back, which
     /// it does by itself.
     RoomOutOfStep {

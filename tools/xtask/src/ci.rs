@@ -67,7 +67,7 @@ fn lints(workspace: &Workspace) -> Result {
         "--workspace",
         "--all-targets",
         "--features",
-        "homeserver/faults",
+        "homeserver/faults,homeserver/sled",
         "--",
         "--deny",
         "warnings",

@@ -41,6 +41,7 @@ const CONTROLS: [Control; 3] = [
             "hub.noise",
             "hub.signature",
             "hub.other-group-info",
+            "hub.short-path",
             "hub.removes-owner",
             "hub.hides-addition",
             "hub.lists-other",

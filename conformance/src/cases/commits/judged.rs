@@ -11,7 +11,7 @@ use crate::group::{Change, Made, Role, Seat, room_extension};
 use crate::mls::framed_commit;
 use crate::organisation::Organisation;
 use crate::report::{Finding, Level, Outcome};
-use crate::usurper;
+use crate::{short_path, usurper};
 
 /// A device of the person's that another organisation of the same name certifies.
 const IMPOSTOR: [u8; 16] = [0x87; 16];
@@ -58,6 +58,7 @@ impl Spares {
 
 pub(super) async fn cases(room: &mut Room<'_>, outcomes: &mut Vec<Outcome>) -> Result {
     frames(room, outcomes).await?;
+    short_path(room, outcomes).await?;
     deeds(room, outcomes).await?;
     from_outside(room, outcomes).await
 }
@@ -197,6 +198,34 @@ async fn frames(room: &mut Room<'_>, outcomes: &mut Vec<Outcome>) -> Result {
         )
     });
     try_all(room, all, outcomes).await
+}
+
+/// A commit whose update path has no nodes, and that is right in everything else.
+async fn short_path(room: &mut Room<'_>, outcomes: &mut Vec<Outcome>) -> Result {
+    let case = Case {
+        id: "hub.short-path",
+        requirement: "ROOM-033",
+        level: Level::Must,
+        must: "a commit whose update path has fewer nodes than its author's place in the tree asks for is refused as malformed",
+        hint: "count them: the public half of an MLS library may take the path, and the members' libraries may stop at it",
+    };
+    let epoch = room.first.epoch()?;
+    let before = room.first.group_info()?;
+    let short = room
+        .first
+        .commit(&Change::default())
+        .and_then(|made| short_path::of(&made, &before, &room.first.identity));
+    let short = match short {
+        Ok(short) => short,
+        Err(failure) => {
+            outcomes.push(untried(case, failure)?);
+            return room.first.decided(false);
+        }
+    };
+    let proposal = room.proposal(epoch, short);
+    let (outcome, ordered) = room.refused(case, &proposal, code::MALFORMED).await?;
+    outcomes.push(outcome);
+    room.first.decided(ordered)
 }
 
 /// What a commit does that it may not, or other things than its payload says.

@@ -69,6 +69,8 @@ impl Roots {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnchorSet {
     roots: BTreeMap<ServerName, Roots>,
+    /// Of organisations with which there is no agreement any more: they count in [`Self::with_ended`] alone.
+    ended: BTreeMap<ServerName, Roots>,
 }
 
 impl AnchorSet {
@@ -77,6 +79,7 @@ impl AnchorSet {
     pub fn own(server: ServerName, roots: impl Into<Roots>) -> Self {
         Self {
             roots: BTreeMap::from([(server, roots.into())]),
+            ended: BTreeMap::new(),
         }
     }
 
@@ -113,6 +116,23 @@ impl AnchorSet {
         for (server, roots) in others {
             self.roots.entry(server).or_insert(roots);
         }
+    }
+
+    /// Takes over the roots that the homeserver names for organisations with which the agreement has ended.
+    pub fn replace_ended(&mut self, ended: impl IntoIterator<Item = (ServerName, Roots)>) {
+        self.ended = ended.into_iter().collect();
+    }
+
+    /// These roots, and beside them those of former partners, for rooms that one is in already: an agreement's end
+    /// changes no room by itself, so who is there goes on being who he is. For nothing else: nobody is brought
+    /// into a room, claimed or looked up by the root of a former partner.
+    #[must_use]
+    pub fn with_ended(&self) -> Self {
+        let mut all = self.clone();
+        for (server, roots) in std::mem::take(&mut all.ended) {
+            all.roots.entry(server).or_insert(roots);
+        }
+        all
     }
 
     /// The root of an organisation, and the roots that it had before.

@@ -172,3 +172,48 @@ fn what_whoever_comes_finds() {
     assert!(check(stranger, ROOM, Some(NOW_MS)).is_err());
     assert_eq!(account(&creator).0, a.server);
 }
+
+/// Goal: a room has as many organisations in its life as it may and not one more, and lets those who are there go all the same.
+/// Method: B comes as the last one and as one too many; then B goes.
+#[test]
+fn a_room_has_so_many_organisations_in_its_life() {
+    let organisations = two();
+    let [a, b] = &organisations;
+    let creator = Member {
+        server: a.server.clone(),
+        account: AccountId::from_bytes([1; 16]),
+        device: DeviceId::from_bytes([1; 16]),
+    };
+    let mut anchors = AnchorSet::own(a.server.clone(), a.root.clone());
+    anchors.replace_others(&a.server, [(b.server.clone(), b.root.clone().into())]);
+    let both = signed(&organisations, |_, _| {});
+    let with = |gone: usize, there: &[&Organisation]| {
+        let mut settings = RoomSettings::new(a.server.clone(), &creator);
+        let there = there.iter().map(|of| of.server.clone());
+        settings.consents = there
+            .map(|server| (server.clone(), both[&server].clone()))
+            .collect();
+        let gone = (0..gone).map(|n| (format!("gone{n}.example").parse().unwrap(), 1));
+        settings.former = gone.collect();
+        settings
+    };
+    let check = |current: &RoomSettings, next: &RoomSettings| {
+        let acts = Acts {
+            adds: false,
+            removes: false,
+        };
+        let place = Place {
+            room: ROOM.as_bytes(),
+            now_ms: NOW_MS,
+            anchors: &anchors,
+        };
+        check_commit(current, next, acts, place)
+    };
+    let last = ORGANISATIONS_EVER_MAX - 2;
+    assert_eq!(check(&with(last, &[a]), &with(last, &[a, b])), Ok(()));
+    let too_many = check(&with(last + 1, &[a]), &with(last + 1, &[a, b]));
+    assert!(too_many.unwrap_err().to_string().contains("at most 256"));
+    let mut left = with(last, &[a]);
+    left.former.insert(b.server.clone(), NOW_MS);
+    assert_eq!(check(&with(last, &[a, b]), &left), Ok(()));
+}

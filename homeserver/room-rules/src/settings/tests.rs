@@ -24,6 +24,7 @@ fn settings(roles: &[(&str, u8, Role)]) -> RoomSettings {
         name: "Lunch".to_owned(),
         participants: participants.collect(),
         consents: Consents::new(),
+        former: BTreeMap::new(),
         continues: None,
     }
 }
@@ -141,6 +142,70 @@ fn policies() {
     left.drop_unlisted();
     assert_eq!(left.consents.len(), 1);
     assert!(left.to_bytes().is_ok());
+}
+
+/// Goal: the serials of organisations that are gone come back as they were, in one order, apart from those that are there; a room
+/// without any is written as before. Method: each prefix; lists mixed up, empty, and with somebody who is there.
+#[test]
+fn serials_of_who_is_gone() {
+    let organisation = Organisation::new("a.example");
+    let room = federation_proto::ids::RoomId::from_bytes([7; 16]);
+    let consent = organisation.consents(organisation.consent(room, &[], 1));
+    let former = |names: &[&str]| -> BTreeMap<ServerName, u64> {
+        let names = names.iter().zip(5..);
+        let names = names.map(|(name, serial)| (name.parse().unwrap(), serial));
+        names.collect()
+    };
+    let mut good = settings(&[("a.example", 1, Role::Owner)]);
+    good.consents
+        .insert(organisation.server.clone(), consent.clone());
+    let plain = good.to_bytes().unwrap();
+    let with = |names: &[&str]| RoomSettings {
+        former: former(names),
+        ..good.clone()
+    };
+    let gone = with(&["b.example", "c.example"]);
+    let bytes = gone.to_bytes().unwrap();
+    assert_eq!(RoomSettings::from_bytes(bytes.clone()).unwrap(), gone);
+    for end in 0..bytes.len() {
+        assert!(RoomSettings::from_bytes(bytes.slice(..end)).is_err());
+    }
+    assert!(with(&["a.example"]).to_bytes().is_err());
+    let never_any = RoomSettings {
+        consents: Consents::new(),
+        ..gone.clone()
+    };
+    assert!(never_any.to_bytes().is_err());
+    let consents_bytes = {
+        let mut writer = Writer::new();
+        writer.list("consents", 9, &[&consent], |writer, consent| {
+            consent.write(writer)
+        });
+        writer.finish().unwrap().len()
+    };
+    // Written by hand, behind the policy's number.
+    let head = plain.len() - consents_bytes - 2;
+    let by_hand = |names: &[&str]| {
+        let mut writer = Writer::new();
+        writer.fixed(&plain[..head]);
+        writer.u8(2);
+        writer.fixed(&plain[head + 1..plain.len() - 1]);
+        writer.list("former", 9, names, |writer, name| {
+            writer.server_name(&name.parse().unwrap());
+            writer.u64(5);
+        });
+        writer.u8(0);
+        RoomSettings::from_bytes(writer.finish().unwrap())
+    };
+    assert!(by_hand(&["b.example", "c.example"]).is_ok());
+    for wrong in [
+        &[][..],
+        &["c.example", "b.example"],
+        &["b.example", "b.example"],
+        &["a.example"],
+    ] {
+        assert!(by_hand(wrong).is_err(), "{wrong:?}");
+    }
 }
 
 /// Goal: a group context has the three extensions, as they are written here, and nothing else; by lists with

@@ -166,6 +166,11 @@ impl Device {
 
     /// The device of an account of its own.
     pub fn numbered(organisation: &Organisation, number: u32, now_ms: u64) -> Self {
+        Self::named(organisation, &format!("p{number}"), number, now_ms)
+    }
+
+    /// The same, with a handle.
+    pub fn named(organisation: &Organisation, handle: &str, number: u32, now_ms: u64) -> Self {
         let mut id = [1; 16];
         id[..4].copy_from_slice(&number.to_be_bytes());
         let mut seed = [1; 32];
@@ -175,7 +180,7 @@ impl Device {
             account: AccountId::from_bytes(id),
             device: DeviceId::from_bytes(id),
         };
-        Self::of(organisation, &format!("p{number}"), member, seed, now_ms)
+        Self::of(organisation, handle, member, seed, now_ms)
     }
 
     fn of(

@@ -1,5 +1,6 @@
 //! An organisation's root and issuing CA, as a homeserver keeps them, for tests.
 
+pub mod hostile;
 pub mod mls;
 
 use std::collections::BTreeSet;
@@ -208,6 +209,7 @@ pub fn leaf(uri: &str, name: &str, dates: Dates) -> Leaf {
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.is_ca = IsCa::ExplicitNoCa;
+    params.use_authority_key_identifier_extension = true;
     set_dates(&mut params, dates);
     Leaf { params }
 }
@@ -217,7 +219,12 @@ fn authority(name: &str, path_length: u8) -> CertificateParams {
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(path_length));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params.key_usages = vec![
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::CrlSign,
+        KeyUsagePurpose::DigitalSignature,
+    ];
+    params.use_authority_key_identifier_extension = path_length == 0;
     set_dates(&mut params, EPOCH);
     params
 }

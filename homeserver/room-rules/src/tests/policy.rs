@@ -250,6 +250,115 @@ fn once_a_consent_has_ended() {
     }
 }
 
+/// The person of C whom `list_of_c` lists.
+fn of_c(scene: &Scene) -> (federation_proto::ids::ServerName, AccountId) {
+    (scene.c.server.clone(), AccountId::from_bytes([0x50; 16]))
+}
+
+fn without_c(context: &mut Context, scene: &Scene) {
+    context.settings.participants.remove(&of_c(scene)).unwrap();
+}
+
+/// C's consent of this time, with its person.
+fn with_c(context: &mut Context, scene: &Scene, serial: u64) {
+    list_of_c(context, scene, &[]);
+    let mut consent = scene.c.consent(ROOM, &["a.example", "b.example"], NOW_MS);
+    (consent.serial, consent.expires_ms) = (serial, NOW_MS + HOUR_MS);
+    put(context, scene.c.consents(consent));
+}
+
+impl Scene {
+    /// What the hub and Carol say to these very settings, by Mallory.
+    fn says(&mut self, change: impl FnOnce(&mut Context, &Self)) -> [Result<(), Error>; 2] {
+        let (commit, info) = self.exactly(change);
+        self.judge(&commit, &info)
+    }
+
+    /// The same, and the room goes on with them.
+    fn go_on(&mut self, change: impl FnOnce(&mut Context, &Self)) {
+        let (commit, info) = self.exactly(change);
+        let judged = self.hub.judge(&[], &bytes(&commit), &info, NOW_MS);
+        self.rules.set_time(NOW_MS);
+        let now = MlsTime::from(NOW_MS / 1000);
+        let carol = self.carol.process_incoming_message_with_time(commit, now);
+        carol.unwrap();
+        self.mallory.apply_pending_commit().unwrap();
+        self.hub = judged.unwrap().next;
+    }
+
+    fn exactly(&mut self, change: impl FnOnce(&mut Context, &Self)) -> (MlsMessage, Bytes) {
+        self.mallory.clear_pending_commit();
+        let mut context = self.context();
+        change(&mut context, self);
+        let extensions = context.extensions().unwrap();
+        commit(self, vec![Proposal::GroupContextExtensions(extensions)])
+    }
+}
+
+/// Goal: a consent that was looser comes back by no detour: an organisation that was taken off the list and is listed again has
+/// its last consent or a later one, and what the room keeps for that is neither forgotten, changed nor made up. Method: Mallory, an owner,
+/// lists C, takes it off in every wrong way and in the right one, and lists it again with consents of three times.
+#[test]
+fn old_consents_stay_away() {
+    let mut scene = Scene::new(Role::Owner);
+    scene.go_on(|context, scene| {
+        put(context, of_a(scene, |_| {}));
+        put(context, of_b(scene, |_| {}));
+        with_c(context, scene, NOW_MS - 10);
+    });
+    assert!(scene.context().settings.former.is_empty());
+    let drop_c: [fn(&mut Context, u64); 4] = [
+        |context, _| context.settings.former.clear(),
+        |context, before| {
+            let mut all = context.settings.former.values_mut();
+            *all.next().unwrap() = before - 1;
+        },
+        |context, before| {
+            let mut all = context.settings.former.values_mut();
+            *all.next().unwrap() = before + 1;
+        },
+        |context, before| {
+            let other = "d.example".parse().unwrap();
+            context.settings.former.insert(other, before);
+        },
+    ];
+    for wrong in drop_c {
+        let [hub, carol] = scene.says(|context, scene| {
+            without_c(context, scene);
+            context.settings.drop_unlisted();
+            wrong(context, NOW_MS - 10);
+        });
+        assert!(hub.is_err() && carol.is_err());
+    }
+    scene.go_on(|context, scene| {
+        without_c(context, scene);
+        context.settings.drop_unlisted();
+    });
+    let former = scene.context().settings.former.clone();
+    let kept = (scene.c.server.clone(), NOW_MS - 10);
+    assert_eq!(former, std::collections::BTreeMap::from([kept]));
+    // It is kept whatever else is changed.
+    let [hub, carol] = scene.says(|context, _| context.settings.former.clear());
+    assert!(hub.is_err() && carol.is_err());
+    scene.go_on(|context, _| context.settings.name = "Lunch".to_owned());
+    let again = |serial| {
+        move |context: &mut Context, scene: &Scene| {
+            with_c(context, scene, serial);
+            context.settings.drop_unlisted();
+        }
+    };
+    let [hub, carol] = scene.says(again(NOW_MS - 11));
+    assert!(hub.is_err() && carol.is_err());
+    // The hub alone: Carol goes on with what she takes.
+    for serial in [NOW_MS - 10, NOW_MS - 9] {
+        let (commit, info) = scene.exactly(again(serial));
+        let judged = scene.hub.judge(&[], &bytes(&commit), &info, NOW_MS);
+        judged.unwrap();
+    }
+    scene.go_on(again(NOW_MS - 9));
+    assert!(scene.context().settings.former.is_empty());
+}
+
 /// Goal: a room begins with consents that hold, of everybody whom it lists. Method: a good beginning, and each with
 /// one thing wrong.
 #[test]

@@ -44,6 +44,7 @@ pub(super) enum Undo {
     },
     Taken(Key),
     Fill(DeviceId, Item),
+    Followed(ServerName, u64),
 }
 
 /// How far a batch had come before an item; see [`Batch::roll_back`].
@@ -141,6 +142,7 @@ impl Batch<'_> {
                     fill.subtract(&item);
                 }
             }
+            Undo::Followed(hub, bytes) => self.followed.take_back(&hub, bytes),
         }
     }
 }

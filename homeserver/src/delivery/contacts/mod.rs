@@ -127,14 +127,15 @@ async fn tell(
         .map(|(device, _)| device)
         .filter(|device| Some(*device) != but)
         .collect();
-    let (ready, _) = fan_out::room_for(batch, &devices, text.len(), Class::Message).await?;
+    let body = InboxBody::Contact {
+        address: address.clone(),
+        change,
+        text: text.to_owned(),
+    };
+    let bytes = inbox::appended_bytes(batch, &body)?;
+    let (ready, _) = fan_out::room_for(batch, &devices, bytes, Class::Message).await?;
     for device in ready {
-        let body = InboxBody::Contact {
-            address: address.clone(),
-            change,
-            text: text.to_owned(),
-        };
-        inbox::append(batch, device, body).await?;
+        inbox::append(batch, device, body.clone()).await?;
     }
     Ok(())
 }

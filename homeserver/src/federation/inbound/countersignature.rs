@@ -26,6 +26,6 @@ pub(super) async fn handle(
     gates
         .ask(&peer, node.clock.now_ms())
         .map_err(|wait_s| FederationError::too_fast(wait_s, "more requests in a second"))?;
-    let document = read_body(request, BODY_BYTES_MAX).await?;
+    let document = read_body(&node, request, BODY_BYTES_MAX).await?;
     Ok(peers::activate_online(&node, &peer, document).await?)
 }

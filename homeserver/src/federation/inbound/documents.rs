@@ -25,5 +25,5 @@ pub(super) async fn read_document(
             detail: "more documents than this server takes from one peer".to_owned(),
             retry_after_s,
         })?;
-    read_body(request, bytes_max).await
+    read_body(node, request, bytes_max).await
 }

@@ -36,7 +36,9 @@ pub(super) async fn handle(
         let detail = "you bring documents too often".to_owned();
         return Err(later(RefusalCode::RateLimited, detail));
     }
-    let body = read_as_it_is(request, BODY_BYTES_MAX).await?;
+    // Whoever is not known is not waited for any longer, whatever length it tells.
+    let within = node.config.federation.patience.least;
+    let body = read_as_it_is(request, BODY_BYTES_MAX, within).await?;
     let text = std::str::from_utf8(&body).map_err(|_| {
         FederationError::Malformed("the body is not an armored document".to_owned())
     })?;

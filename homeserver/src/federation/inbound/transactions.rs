@@ -28,9 +28,6 @@ use crate::store::exchange::{self, Direction, ExchangeRecord};
 use crate::store::{Part, StoreError};
 use crate::tls::Peer;
 
-/// Longest that a body may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// `POST /federation/v1/transactions`: takes a transaction and answers with its signed receipt. The
 /// agreement must be in force.
 pub(super) async fn handle(
@@ -43,7 +40,12 @@ pub(super) async fn handle(
         .peers
         .get(&peer)
         .ok_or_else(|| Refusal::new(RefusalCode::NoAgreement, "there is no agreement with you"))?;
-    if let Err(refusal) = view.in_force(node.clock.now_ms()) {
+    let now_ms = node.clock.now_ms();
+    if let Err(refusal) = view.in_force(now_ms) {
+        // What is refused is bounded too, and not only what of it is audited.
+        gates
+            .ask(&peer, now_ms)
+            .map_err(|wait_s| FederationError::too_fast(wait_s, "more requests in a second"))?;
         refuse(&node, &gates, &peer, &refusal.to_string()).await?;
         return Err(told(refusal, &node.server, &view).into());
     }
@@ -55,7 +57,7 @@ pub(super) async fn handle(
             node.clock.now_ms(),
         )
         .map_err(too_fast)?;
-    let body = read_body(request, TRANSACTION_BYTES_MAX).await?;
+    let body = read_body(&node, request, TRANSACTION_BYTES_MAX).await?;
     // To its end, though the peer resets its stream: what it takes back costs as much as what it waits for, and is
     // under way as long.
     to_its_end(take(node, gates, view, pass, body)).await
@@ -155,12 +157,17 @@ fn receipt_delay(node: &Node) -> Result<Duration, StoreError> {
     Ok(Duration::from_micros(random % steps.saturating_add(1)))
 }
 
-/// Reads what a request's padded body holds, which may be neither large nor slow.
+/// Reads what a request's padded body holds, which may be neither large nor, for its length, slow (NET-033).
 pub(super) async fn read_body(
+    node: &Node,
     request: Request,
     bytes_max: usize,
 ) -> Result<Bytes, FederationError> {
-    let body = read_as_it_is(request, padding::padded_length(bytes_max)).await?;
+    let limit = padding::padded_length(bytes_max);
+    let length = content_length(&request).unwrap_or(limit).min(limit);
+    let length = u64::try_from(length).unwrap_or(u64::MAX);
+    let within = node.config.federation.patience.with(length);
+    let body = read_as_it_is(request, limit, within).await?;
     match padding::unpad(&body, bytes_max) {
         Ok(content) => Ok(content),
         Err(DecodeError::TooLong { .. }) => Err(FederationError::TooLarge(bytes_max)),
@@ -172,12 +179,13 @@ pub(super) async fn read_body(
 pub(super) async fn read_as_it_is(
     request: Request,
     bytes_max: usize,
+    within: Duration,
 ) -> Result<Bytes, FederationError> {
     if content_length(&request).is_some_and(|length| length > bytes_max) {
         return Err(FederationError::TooLarge(bytes_max));
     }
     let body = Limited::new(request.into_body(), bytes_max).collect();
-    match tokio::time::timeout(BODY_TIMEOUT, body).await {
+    match tokio::time::timeout(within, body).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
             Err(FederationError::TooLarge(bytes_max))
@@ -185,7 +193,7 @@ pub(super) async fn read_as_it_is(
         Ok(Err(error)) => Err(FederationError::Malformed(format!(
             "the body broke off: {error}"
         ))),
-        Err(_) => Err(FederationError::TooSlow(BODY_TIMEOUT.as_secs())),
+        Err(_) => Err(FederationError::TooSlow(within.as_secs())),
     }
 }
 
@@ -276,6 +284,31 @@ fn told(refusal: Refusal, us: &ServerName, peer: &PeerView) -> Refusal {
 mod tests {
     use super::*;
     use crate::node::testing;
+
+    /// Goal: a body has its time by the length that it tells, and no longer (NET-033). Method: a short one and a long one
+    /// that come equally late, under virtual time.
+    #[tokio::test(start_paused = true)]
+    async fn bodies_have_their_time() {
+        let (node, _) = testing::node("a.example");
+        let read = async |bytes: usize| {
+            let content = padding::pad(&vec![7; bytes]);
+            let request = axum::http::Request::post(crate::federation::paths::TRANSACTIONS)
+                .header(header::CONTENT_LENGTH, content.len());
+            let late = futures_util::stream::once(async move {
+                tokio::time::sleep(Duration::from_secs(40)).await;
+                Ok::<_, std::convert::Infallible>(content)
+            });
+            let request = request.body(axum::body::Body::from_stream(late)).unwrap();
+            read_body(&node, request, TRANSACTION_BYTES_MAX).await
+        };
+        let long = 600 * 1024;
+        assert_eq!(read(long).await.unwrap().len(), long);
+        let short = read(1).await;
+        assert!(
+            matches!(short, Err(FederationError::TooSlow(30))),
+            "{short:?}"
+        );
+    }
 
     /// Goal: receipts are held back for times that differ, none longer than configured, and not at all when that is
     /// nothing; by drawing many.

@@ -5,6 +5,7 @@
 
 mod backoff;
 mod cuts;
+mod damage;
 mod links;
 mod network;
 mod queue;
@@ -22,10 +23,11 @@ use std::time::Duration;
 use federation_proto::ids::ServerName;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
 
 use crate::delivery::log_heads;
 use crate::federation::files;
-use crate::federation::peers;
+use crate::federation::peers::{self, PeerView};
 use crate::node::{Hint, Node};
 use crate::store::{Part, StoreError, dead_letters, report};
 
@@ -35,8 +37,9 @@ pub use network::{Network, ResponseBody, TlsNetwork};
 pub(in crate::federation) use request::PROBLEM_BYTES_MAX;
 pub(super) use settle::clear;
 
+use damage::Damage;
 use serials::Serials;
-use worker::Worker;
+use worker::{Worker, reached};
 
 /// How often agreements, and offers under way, are looked through for those whose last day is past, and old dead letters are
 /// deleted.
@@ -48,27 +51,33 @@ const RESPAWN_DELAY: Duration = Duration::from_millis(500);
 /// Reports of abuse deleted in one round.
 const REPORTS_DELETED: usize = 1000;
 
-/// Serves all peers, and fetches files from them, until it is dropped.
+/// Serves all peers, and fetches files from them, until it is dropped. It ends when the store does, and not for a
+/// record that does not decode.
 pub async fn run(node: Arc<Node>, network: Arc<dyn Network>) -> Result<(), StoreError> {
     let network: Arc<dyn Network> = Arc::new(Serials::over(Arc::clone(&node), network));
     let mut hints = node.hints();
     let mut keys = node.keys.changed();
-    node.peers.refresh(&node).await?;
+    let mut damage = Damage::default();
+    refresh(&node, &mut damage).await?;
     let mut tasks = JoinSet::new();
     let mut fetching: Option<AbortHandle> = None;
     let mut workers: HashMap<ServerName, AbortHandle> = HashMap::new();
     let mut rounds = tokio::time::interval(ROUND);
+    // From when on tasks that have ended are started again; `None`: at once, should there be any.
+    let mut respawn_at: Option<Instant> = None;
     loop {
+        respawn_at = respawn_at.filter(|at| *at > Instant::now());
+        while tasks.try_join_next().is_some() {
+            respawn_at.get_or_insert_with(|| Instant::now() + RESPAWN_DELAY);
+        }
+        let may_start = |task: &AbortHandle| task.is_finished() && respawn_at.is_none();
         // Files that are asked for are fetched beside the mail, and must not wait for it.
-        if fetching.as_ref().is_none_or(AbortHandle::is_finished) {
+        if fetching.as_ref().is_none_or(may_start) {
             let fetches = files::run(Arc::clone(&node), Arc::clone(&network));
             fetching = Some(tasks.spawn(fetches));
         }
         for peer in node.peers.all() {
-            let busy = workers
-                .get(&peer.server)
-                .is_some_and(|task| !task.is_finished());
-            if !busy {
+            if workers.get(&peer.server).is_none_or(may_start) {
                 let worker =
                     Worker::new(Arc::clone(&node), Arc::clone(&network), peer.server.clone());
                 workers.insert(peer.server.clone(), tasks.spawn(worker.run()));
@@ -78,18 +87,30 @@ pub async fn run(node: Arc<Node>, network: Arc<dyn Network>) -> Result<(), Store
         }
         tokio::select! {
             // Whoever made the change may have gone before taking the snapshot anew.
-            () = changed(&mut hints) => node.peers.refresh(&node).await?,
+            () = changed(&mut hints) => refresh(&node, &mut damage).await?,
             Ok(()) = keys.changed() => {
                 for peer in node.peers.all() {
                     node.links.announce(&peer.server);
                 }
             }
-            _ = rounds.tick() => round(&node).await?,
-            () = first_end(&node) => round(&node).await?,
-            // Not at once: what has just failed most likely fails again.
-            Some(_) = tasks.join_next() => tokio::time::sleep(RESPAWN_DELAY).await,
+            _ = rounds.tick() => round(&node, &mut damage).await?,
+            () = first_end(&node) => round(&node, &mut damage).await?,
+            // Not at once: what has just failed most likely fails again. What else there is to do, a cut above all,
+            // does not wait with it.
+            Some(_) = tasks.join_next() => {
+                respawn_at.get_or_insert_with(|| Instant::now() + RESPAWN_DELAY);
+            }
+            () = reached(respawn_at) => {}
         }
     }
+}
+
+/// Takes the snapshot of agreements anew.
+async fn refresh(node: &Arc<Node>, damage: &mut Damage) -> Result<(), StoreError> {
+    let refreshed = node.peers.refresh(node).await;
+    let act = ("agreements are read", "");
+    damage.pass_over(node, act, refreshed).await?;
+    Ok(())
 }
 
 /// Cuts what is under way with `server`, once its agreement is no longer in force.
@@ -129,24 +150,41 @@ async fn first_end(node: &Node) {
     }
 }
 
-async fn round(node: &Arc<Node>) -> Result<(), StoreError> {
+/// What is due by the clock. What meets a record that does not decode is passed over: all else is due nevertheless.
+async fn round(node: &Arc<Node>, damage: &mut Damage) -> Result<(), StoreError> {
     let now_ms = node.clock.now_ms();
     for peer in node.peers.all() {
-        if peer.ends_ms().is_some_and(|ends_ms| now_ms >= ends_ms) {
-            peers::expire(node, &peer.server).await?;
-        } else if peer.is_signed() {
-            peers::consortium::catch_up(node, &peer.server).await?;
-            peers::warn(node, &peer).await?;
-        }
+        let server = &peer.server;
+        let done = round_with(node, &peer, now_ms).await;
+        damage
+            .pass_over(node, ("an agreement's last days", server.as_str()), done)
+            .await?;
         if peer.in_force(now_ms).is_ok() {
-            log_heads::tell(node, &peer.server).await?;
+            let told = log_heads::tell(node, server).await;
+            damage
+                .pass_over(node, ("telling of the device log", server.as_str()), told)
+                .await?;
         }
     }
-    dead_letters::delete_old(&node.store, now_ms).await?;
+    let deleted = dead_letters::delete_old(&node.store, now_ms).await;
+    let act = ("deleting old dead letters", "");
+    damage.pass_over(node, act, deleted).await?;
     let mut part = Part::default();
     report::delete_old(&node.store, &mut part, now_ms, REPORTS_DELETED).await?;
     if !part.writes.is_empty() {
         node.store.commit(part).await?;
+    }
+    Ok(())
+}
+
+/// What is due of the agreement with one peer.
+async fn round_with(node: &Arc<Node>, peer: &PeerView, now_ms: u64) -> Result<(), StoreError> {
+    if peer.ends_ms().is_some_and(|ends_ms| now_ms >= ends_ms) {
+        return peers::expire(node, &peer.server).await;
+    }
+    if peer.is_signed() {
+        peers::consortium::catch_up(node, &peer.server).await?;
+        peers::warn(node, peer).await?;
     }
     Ok(())
 }

@@ -71,6 +71,12 @@ pub(super) struct Load {
 }
 
 impl Load {
+    /// How large it is, as [`BatchLimits::bytes_max`] counts.
+    pub(super) fn bytes(&self) -> usize {
+        let items = self.batch.items().iter();
+        items.fold(0_usize, |sum, item| sum.saturating_add(item.item.bytes))
+    }
+
     /// The envelopes, in the batch's order.
     pub(super) fn envelopes(&self) -> Vec<Outgoing> {
         self.rows

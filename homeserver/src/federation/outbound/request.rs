@@ -10,11 +10,11 @@ use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 
 use super::network::Network;
+use crate::config::Patience;
+use crate::federation::paths;
 use crate::federation::peers::PeerView;
 use crate::http_client::ConnectionError;
 
-/// Longest wait for the head of an answer, and for the rest of it.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Largest body of an answer that refuses.
 pub(in crate::federation) const PROBLEM_BYTES_MAX: usize = 8 * 1024;
 
@@ -64,7 +64,19 @@ impl RequestError {
         }
     }
 
-    /// Whether a smaller request may fare better.
+    /// Whether the time was too short for the request, or for this link.
+    pub(super) fn was_too_slow(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable(ConnectionError::Silent(_))
+                | Self::Refused {
+                    status: StatusCode::REQUEST_TIMEOUT,
+                    ..
+                }
+        )
+    }
+
+    /// Whether a smaller request may fare better, whatever the link is.
     pub(super) fn worth_splitting(&self) -> bool {
         let failed = matches!(
             self,
@@ -77,9 +89,11 @@ impl RequestError {
     }
 }
 
-/// Sends a request to `peer`, padded, and reads at most `bytes_max` of what its answer holds.
+/// Sends a request to `peer`, padded, and reads at most `bytes_max` of what its answer holds. The head of the answer and
+/// the rest of it have their time each, by the length of what is on its way.
 pub(super) async fn send(
     network: &dyn Network,
+    patience: Patience,
     peer: &PeerView,
     method: Method,
     path: &str,
@@ -98,10 +112,11 @@ pub(super) async fn send(
         .header(header::CONTENT_LENGTH, body.len())
         .body(body)
         .map_err(|error| RequestError::Unusable(error.to_string()))?;
+    let within = patience.with(length(request.body().len()));
     #[cfg(feature = "faults")]
     let _turn = crate::faults::turn().await;
     let response = network
-        .send(&peer.server, &peer.endpoints, request, ANSWER_TIMEOUT)
+        .send(&peer.server, &peer.endpoints, request, within)
         .await?;
     let (head, body) = response.into_parts();
     let limit = if head.status == StatusCode::OK {
@@ -109,9 +124,11 @@ pub(super) async fn send(
     } else {
         PROBLEM_BYTES_MAX
     };
-    let body = tokio::time::timeout(ANSWER_TIMEOUT, Limited::new(body, limit).collect())
+    let told = paths::number(&head.headers, header::CONTENT_LENGTH.as_str());
+    let within = patience.with(told.unwrap_or(u64::MAX).min(length(limit)));
+    let body = tokio::time::timeout(within, Limited::new(body, limit).collect())
         .await
-        .map_err(|_| ConnectionError::Silent(ANSWER_TIMEOUT))?
+        .map_err(|_| ConnectionError::Silent(within))?
         .map_err(|error| match error.downcast::<ConnectionError>() {
             Ok(broken) => RequestError::Unreachable(*broken),
             Err(_) => RequestError::Unusable(format!("it has more than {limit} bytes")),
@@ -136,6 +153,10 @@ pub(super) async fn send(
         detail: problem.map_or_else(|| head.status.to_string(), |p| clean(&p.detail)),
         retry_after,
     })
+}
+
+fn length(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 /// What a peer says goes to our log and our administrators: short, and nothing but text.

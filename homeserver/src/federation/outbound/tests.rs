@@ -9,9 +9,9 @@ use federation_proto::envelope::{HashedPayload, Kind, Lane, Outgoing};
 use federation_proto::ids::{FileId, RequestId, RoomId};
 use federation_proto::limits::RECEIPT_BYTES_MAX;
 use federation_proto::padding;
-use federation_proto::receipt::{self, ItemResult};
+use federation_proto::receipt::{self, ItemResult, Receipt};
 use federation_proto::refusal::RefusalCode;
-use federation_proto::transaction::{self, Link};
+use federation_proto::transaction::{self, Link, SignedTransaction};
 use federation_proto::version::Version;
 use homeserver_api::admin::PeerState;
 use homeserver_api::session::{Outcome, SubmissionBody};
@@ -34,17 +34,21 @@ use crate::federation::testing::{
 use crate::federation::{inbound, paths, peers};
 use crate::node::Node;
 use crate::store::inbox::InboxBody;
-use crate::store::{Part, dead_letters};
+use crate::store::{Part, StoreError, dead_letters};
 use crate::tls;
 
 mod amendments;
 mod bad_input;
 mod bad_peers;
+mod behind;
 mod both_roots;
 mod bounds;
+mod ceremony;
 mod claims;
+mod clocks;
 mod consortium;
 mod contacts;
+mod damaged_store;
 mod dead_hub;
 mod declarations;
 mod device_logs;
@@ -71,6 +75,8 @@ mod root_gate;
 mod roots;
 mod shares;
 mod silent_peers;
+mod slow_wires;
+mod suspended;
 mod waiting;
 mod words;
 
@@ -82,6 +88,11 @@ fn worker(from: &Side, to: &Side) -> Worker {
         from.network.clone(),
         to.node.server.clone(),
     )
+}
+
+/// What is due by the clock; nothing of the store is damaged.
+async fn round(node: &Arc<Node>) -> Result<(), StoreError> {
+    super::round(node, &mut super::damage::Damage::default()).await
 }
 
 /// Steps until the worker waits for something: what for.
@@ -146,51 +157,6 @@ async fn three_acquainted(a: &Side, b: &Side, c: &Side) -> (Person, Person, Pers
     let created = alice.create_room(a, ROOM, &[&bob, &carol]).await;
     assert!(matches!(created, Outcome::Accepted { .. }), "{created:?}");
     (alice, bob, carol)
-}
-
-/// Goal: the ceremony makes both sides active, each state in its turn, with the countersignature
-/// brought online by the offerer's worker, again when its answer was lost; by walking through it.
-#[tokio::test]
-async fn ceremony_online() {
-    let [a, b] = sides(["a.example", "b.example"]);
-    let state = |at: &Side, of: &Side| at.node.peers.get(&of.node.server).unwrap().state;
-    let acceptance = accepted(&a, &b, None).await;
-    assert_eq!(state(&a, &b), PeerState::Offered);
-    assert_eq!(state(&b, &a), PeerState::Accepted);
-    assert!(a.node.peer_roots.get(&b.node.server).is_none());
-    assert!(b.node.peer_roots.get(&a.node.server).is_some());
-
-    countersigned(&a, acceptance).await;
-    assert_eq!(state(&a, &b), PeerState::Active);
-    assert_eq!(state(&b, &a), PeerState::Accepted);
-    a.network.mute_from(paths::COUNTERSIGNATURE);
-    let mut worker = worker(&a, &b);
-    assert!(matches!(drain(&mut worker).await, Step::Delay(_)));
-    assert_eq!(state(&b, &a), PeerState::Active);
-    a.network.unmute();
-    assert_eq!(drain(&mut worker).await, Step::Idle);
-    let view = a.node.peers.get(&b.node.server).unwrap();
-    assert_eq!(view.countersignature_to_deliver, None);
-}
-
-/// Goal: a document whose fingerprint was not the one read aloud changes nothing; by confirming
-/// another organisation's.
-#[tokio::test]
-async fn wrong_fingerprint_is_refused() {
-    let [a, b, c] = sides(["a.example", "b.example", "c.example"]);
-    let acceptance = accepted(&a, &b, None).await;
-    let others = federation_proto::fingerprint::Fingerprint::of_root(&c.node.keys.root());
-    let request = homeserver_api::admin::CountersignRequest {
-        document: acceptance,
-        fingerprint: others.to_string(),
-    };
-    let error = peers::countersign(&a.node, &admin(), &request).await;
-    assert!(
-        matches!(error, Err(peers::PeeringError::State(_))),
-        "{error:?}"
-    );
-    let view = a.node.peers.get(&b.node.server).unwrap();
-    assert_eq!(view.state, PeerState::Offered);
 }
 
 /// Goal: messages pass both ways, hub to follower and follower to hub, each once; and a claim of keys
@@ -530,6 +496,28 @@ async fn serve(node: Arc<Node>, listener: TcpListener) {
     }
 }
 
+/// A commit in [`ROOM`], which `hub` orders.
+fn commit(hub: &Side, epoch: u64, removes: &[&Person]) -> SubmissionBody {
+    use crate::rooms::mls_framing::testing;
+    SubmissionBody::Commit(homeserver_api::session::Commit {
+        room: ROOM,
+        hub: hub.node.server.clone(),
+        epoch,
+        commit: testing::commit_message(ROOM, epoch, &[2; 40]).into(),
+        adds: Vec::new(),
+        removes: removes.iter().map(|who| who.member.clone()).collect(),
+        welcome: None,
+        group_info: testing::group_info_message(ROOM, epoch + 1).into(),
+        founding: None,
+    })
+}
+
+/// The room as a homeserver knows it.
+async fn room_at(side: &Side) -> Option<crate::store::room::RoomRecord> {
+    let found = crate::store::room::get(&side.node.store, ROOM).await;
+    found.unwrap().map(|(record, _)| record)
+}
+
 async fn returned(person: &Person, side: &Side, counter: u64, code: RefusalCode) -> bool {
     person.inbox(side).await.into_iter().any(|body| {
         matches!(body, InboxBody::Returned { counter: of, refusal, .. }
@@ -562,15 +550,21 @@ fn outgoing(lane: Lane, sequence: u64) -> Outgoing {
 }
 
 async fn exchange(from: &Side, to: &Side, envelopes: Vec<Outgoing>) -> Vec<ItemResult> {
+    let (_, receipt) = answered(from, to, &envelopes).await;
+    receipt.body().results.clone()
+}
+
+/// A transaction of these envelopes, and the receipt for it.
+async fn answered(from: &Side, to: &Side, envelopes: &[Outgoing]) -> (SignedTransaction, Receipt) {
     let link = link(from, to);
     let key = from.node.keys.envelope_key();
-    let signed = transaction::sign(&key, &link, &envelopes).unwrap();
-    let (status, answer) = post(from, to, paths::TRANSACTIONS, signed.bytes).await;
+    let signed = transaction::sign(&key, &link, envelopes).unwrap();
+    let (status, answer) = post(from, to, paths::TRANSACTIONS, signed.bytes.clone()).await;
     assert_eq!(status, StatusCode::OK);
     let receipt = receipt::decode(answer).unwrap();
     let manifest = to.node.keys.manifest();
     let receipt = receipt.verify(&manifest, &link, now(from)).unwrap();
-    receipt.body().results.clone()
+    (signed, receipt)
 }
 
 async fn post(from: &Side, to: &Side, path: &str, body: Bytes) -> (StatusCode, Bytes) {

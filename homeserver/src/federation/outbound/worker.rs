@@ -10,6 +10,7 @@ mod documents;
 mod exchange;
 mod expiry;
 mod greeting;
+mod pace;
 mod splitting;
 
 use std::collections::BTreeSet;
@@ -26,6 +27,7 @@ use tokio::time::Instant;
 
 use self::exchange::UnderWay;
 use self::expiry::EXPIRY_INTERVAL;
+use self::pace::Pace;
 use self::splitting::Suspicion;
 use super::backoff::Backoff;
 use super::cut_if_ended;
@@ -64,6 +66,7 @@ pub(super) struct Worker {
     next_expiry: Option<Instant>,
     expiry_cursor: Option<(Lane, u64)>,
     suspicion: Option<Suspicion>,
+    pace: Pace,
     /// When documents are tried again that the peer did not take.
     documents_at: Option<Instant>,
     /// A hub is being asked for the peer's manifest.
@@ -90,8 +93,11 @@ pub(super) enum Step {
 impl Worker {
     /// A worker that has not done anything yet.
     pub(super) fn new(node: Arc<Node>, network: Arc<dyn Network>, server: ServerName) -> Self {
+        let link = node.links.link(&server);
+        // Keys may have changed while nobody was here to tell it.
+        link.to_announce.store(true, Ordering::Release);
         Self {
-            link: node.links.link(&server),
+            link,
             queue: Queue::new(server.clone(), 0),
             node,
             network,
@@ -104,6 +110,7 @@ impl Worker {
             next_expiry: None,
             expiry_cursor: None,
             suspicion: None,
+            pace: Pace::default(),
             documents_at: None,
             hub_asked: JoinSet::new(),
         }
@@ -231,15 +238,30 @@ impl Worker {
                 Ok(Step::Again)
             }
             PeerState::Active => self.step_active(&peer, now_ms).await,
-            PeerState::Suspended => {
-                self.version = None;
-                self.next_expiry.get_or_insert_with(Instant::now);
-                let told = self.deliver_documents(&peer).await?;
-                Ok(told.unwrap_or_else(|| self.idle()))
-            }
+            PeerState::Suspended => self.step_suspended(&peer).await,
             PeerState::Offered | PeerState::Accepted => Ok(Step::Idle),
             PeerState::Expired | PeerState::Revoked => self.step_ended(&peer).await,
         }
+    }
+
+    /// No mail passes, and both sides go on to hear of each other's keys: one that missed two changes of them would
+    /// neither let the other bring the end of the pause, nor find it.
+    async fn step_suspended(&mut self, peer: &PeerView) -> Result<Step, StoreError> {
+        self.version = None;
+        self.next_expiry.get_or_insert_with(Instant::now);
+        if let Some(step) = self.deliver_documents(peer).await? {
+            return Ok(step);
+        }
+        if self.link.to_announce.swap(false, Ordering::AcqRel)
+            && let Err(error) = self.greet(peer).await
+        {
+            self.link.to_announce.store(true, Ordering::Release);
+            return self.failed(&error).await;
+        }
+        if let Err(error) = self.renew_manifest(peer).await {
+            return self.failed(&error).await;
+        }
+        Ok(self.idle())
     }
 
     async fn step_ended(&mut self, peer: &PeerView) -> Result<Step, StoreError> {

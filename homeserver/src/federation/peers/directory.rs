@@ -69,6 +69,8 @@ pub struct PeerView {
     pub(super) proposed: bool,
     /// When the agreement was revoked; `None`: it was not.
     pub ended: Option<Ended>,
+    /// What remains of an agreement that both had signed and that was revoked or has expired.
+    pub parted: Option<Parted>,
     /// The last warning of the agreement's end.
     pub(super) warned: Option<(u64, u16)>,
     /// The charter that the agreement follows from; `None`: the two have made it themselves.
@@ -100,6 +102,19 @@ pub struct Ended {
     pub at_ms: u64,
     /// When it would have ended by itself, milliseconds since the Unix epoch.
     pub last_day_ms: u64,
+}
+
+/// Who a former partner was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parted {
+    /// When the agreement ended, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// Whether this side has ended it: it has not run out, nor has the partner ended it first.
+    pub by_us: bool,
+    /// The root that the partner had (DER),
+    pub root: Vec<u8>,
+    /// and those before it, as its newest manifest says.
+    pub former_roots: Vec<FormerRoot>,
 }
 
 /// How many bytes of mail an agreement lets wait.
@@ -256,6 +271,9 @@ impl Directory {
 
     /// Takes the snapshot anew from the store, and with it who may connect. Call it at start, after
     /// every change, and whenever a part failed because an agreement had changed.
+    ///
+    /// A peer whose record does not decode is left out, so that nobody connects under what can't be read. That is an
+    /// error, and what has changed of all others holds nevertheless.
     pub async fn refresh(&self, node: &Node) -> Result<(), StoreError> {
         let mut known = self.anchors.lock().await;
         let now_ms = node.clock.now_ms();
@@ -263,13 +281,21 @@ impl Directory {
         let mut views = BTreeMap::new();
         let mut anchors = HashMap::new();
         let mut farewells = HashMap::new();
-        for (server, record) in peer::all(&node.store).await? {
+        let (records, mut damaged) = peer::readable(&node.store).await?;
+        for (server, record) in records {
             let serial = Some(agreement_serial::value(record.serial));
             // Signatures are checked when a record has changed, not each time it is read.
             let same = before.get(&server).filter(|view| view.serial.1 == serial);
             let view = match same {
                 Some(view) => Arc::clone(view),
-                None => Arc::new(view::of(&server, &record)?),
+                None => match view::of(&server, &record) {
+                    Ok(view) => Arc::new(view),
+                    Err(StoreError::Corrupt { .. }) => {
+                        damaged = damaged.saturating_add(1);
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                },
             };
             #[cfg(feature = "faults")]
             let view = keep_revoked(before.get(&server), view);
@@ -287,7 +313,10 @@ impl Directory {
             node.peer_roots.replace(anchors.clone());
             *known = anchors;
         }
-        Ok(())
+        match damaged {
+            0 => Ok(()),
+            _ => Err(StoreError::Corrupt { family: "peer" }),
+        }
     }
 }
 

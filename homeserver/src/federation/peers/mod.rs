@@ -26,7 +26,7 @@ pub use crate::policy::{Direction, told_to_peer};
 pub use amendments::{amend, amendment_from, consent, consent_from, refuse};
 pub use ceremony::{accept, activate_online, countersign, offer};
 pub use declarations::declaration_from;
-pub use directory::{Chartered, Directory, PeerView, WaitingBounds};
+pub use directory::{Chartered, Directory, Parted, PeerView, WaitingBounds};
 pub use documents::{inspect, take};
 pub use error::PeeringError;
 pub use expiry::{expire, warn};

@@ -10,7 +10,7 @@ use federation_proto::ids::ServerName;
 use federation_proto::manifest::{self, Manifest};
 use homeserver_api::admin::{Grant, Operation, PeerState};
 
-use super::directory::{Chartered, Ended, PeerView, WaitingBounds};
+use super::directory::{Chartered, Ended, Parted, PeerView, WaitingBounds};
 use crate::policy::{Agreement, Standing};
 use crate::store::peer::{OurHalf, PeerRecord, Renewal, StoredManifest};
 use crate::store::{StoreError, agreement_serial};
@@ -131,6 +131,10 @@ pub(super) fn of(server: &ServerName, record: &PeerRecord) -> Result<PeerView, S
             }),
             _ => None,
         },
+        parted: restored
+            .current
+            .as_ref()
+            .and_then(|current| parted(server, current, record)),
         serial: (
             agreement_serial::key(server),
             Some(agreement_serial::value(record.serial)),
@@ -269,6 +273,32 @@ fn former_partner(ended: &Stored) -> Option<Partner> {
         },
         _ => None,
     }
+}
+
+/// What remains of an agreement that both had signed, once it has ended.
+fn parted(server: &ServerName, ended: &Stored, record: &PeerRecord) -> Option<Parted> {
+    let (papers, at_ms) = match ended {
+        Stored::Revoked(revoked) => (revoked.papers(), revoked.at_ms()),
+        Stored::Expired(expired) => (expired.papers(), expired.at_ms()),
+        Stored::Offered(_) | Stored::Accepted(_) | Stored::Active(_) | Stored::Suspended(_) => {
+            return None;
+        }
+    };
+    let Papers::Signed(signed) = papers else {
+        return None;
+    };
+    let known = Partner::of(signed.theirs(), signed.partner_manifest());
+    let former_roots = match &record.manifest {
+        Some(stored) => newest(server, &known, stored).body().former_roots.clone(),
+        None => known.manifest.body().former_roots.clone(),
+    };
+    Some(Parted {
+        at_ms,
+        // What was ended here takes no declaration any more: of two that come together each is its own side's.
+        by_us: matches!(ended, Stored::Revoked(_)) && signed.heard().end().is_none(),
+        root: known.root.to_vec(),
+        former_roots,
+    })
 }
 
 /// The one of the agreement's manifest and the stored one that came later.

@@ -38,6 +38,8 @@ pub struct ExternalCommit<'a> {
     pub removed: u32,
     /// The leaf that it puts in.
     pub leaf: LeafFrame<'a>,
+    /// How many nodes its update path has.
+    pub path_nodes: usize,
 }
 
 /// What a group info shows.
@@ -69,7 +71,7 @@ pub fn external_commit(bytes: &[u8]) -> Result<ExternalCommit<'_>, FramingError>
     if reader.u8()? != 1 {
         return Err(FramingError::Kind);
     }
-    let leaf = update_path(&mut reader)?;
+    let path = update_path(&mut reader)?;
     reader.opaque_non_empty(SIGNATURE_BYTES_MAX)?; // signature
     // The confirmation tag; there is no membership tag from outside.
     reader.opaque_non_empty(SIGNATURE_BYTES_MAX)?;
@@ -78,7 +80,8 @@ pub fn external_commit(bytes: &[u8]) -> Result<ExternalCommit<'_>, FramingError>
         room,
         epoch,
         removed,
-        leaf,
+        leaf: path.leaf,
+        path_nodes: path.nodes,
     })
 }
 

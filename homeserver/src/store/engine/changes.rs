@@ -92,6 +92,9 @@ impl<'a> Changes<'a> {
             Precondition::Present(_) => value.is_some(),
             Precondition::Equals(_, expected) => value.as_ref() == Some(expected),
             Precondition::Within(_, bytes) => Tally::read(value.as_ref())?.bytes <= *bytes,
+            Precondition::WithinEntries(_, entries) => {
+                Tally::read(value.as_ref())?.entries <= *entries
+            }
         })
     }
 

@@ -479,6 +479,7 @@ impl Reference {
                 Precondition::Present(_) => value.is_some(),
                 Precondition::Equals(_, expected) => value == Some(expected),
                 Precondition::Within(_, bytes) => tally(value).1 <= *bytes,
+                Precondition::WithinEntries(_, entries) => tally(value).0 <= *entries,
             }
         });
         if !holds {
@@ -546,6 +547,7 @@ pub(super) fn any_part() -> impl Strategy<Value = Part> {
     let counted = || (0_u8..2).prop_map(|n| Key::copy_from_slice(&[b'w', n]));
     let precondition = prop_oneof![
         (counted(), 0_u64..4).prop_map(|(tally, bytes)| Precondition::Within(tally, bytes)),
+        (counted(), 0_u64..2).prop_map(|(tally, n)| Precondition::WithinEntries(tally, n)),
         name().prop_map(Precondition::Absent),
         name().prop_map(Precondition::Present),
         (name(), value()).prop_map(|(name, value)| Precondition::Equals(name, value)),

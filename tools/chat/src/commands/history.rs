@@ -14,6 +14,7 @@ use crate::show::clock::heading;
 use crate::show::event;
 use crate::show::message::MessageObject;
 use crate::show::output::Output;
+use crate::show::safe;
 
 /// When nothing has come for this long, everything that waited has come.
 const QUIET: Duration = Duration::from_millis(400);
@@ -80,9 +81,17 @@ async fn show(client: &Client, arguments: &History, output: &Output) -> Result {
     for past in client.past_rooms().await? {
         if is_meant(past.room) {
             let label = rooms::names(&reader, &past.addresses);
-            let heading = format!("━━ {label} ({}), before this device", past.room);
+            let (since, told) = match &past.over {
+                Some(reason) => ("over", Some(reason)),
+                None => ("before this device", None),
+            };
+            let heading = format!("━━ {label} ({}), {since}", past.room);
             output.line(&output.paint.strong(&heading))?;
             messages(client, past.room, None, arguments.limit, output).await?;
+            if let Some(reason) = told {
+                let told = format!("The conversation is over: {}.", safe::one_line(reason));
+                output.line(&output.paint.faint(&told))?;
+            }
         }
     }
     for room in client.rooms().await? {

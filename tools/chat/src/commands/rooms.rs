@@ -59,16 +59,24 @@ async fn list(client: &Client, output: &Output) -> Result {
             "room": room.room,
             "hub": room.hub,
             "addresses": room.addresses,
+            "over": room.over,
             "messages": history.len(),
             "last": history.last(),
         }))?;
         let id: String = room.room.to_string().chars().take(ID_DIGITS).collect();
         let names = output.paint.strong(&names(&reader, &room.addresses));
-        let told = output.paint.faint(&format!(
-            "{} messages from before this device; to go on, have somebody in it add you: chat add {id} {}",
-            history.len(),
-            reader.address
-        ));
+        let told = match &room.over {
+            Some(reason) => format!(
+                "over: {}; read it: chat history {id}",
+                safe::one_line(reason)
+            ),
+            None => format!(
+                "{} messages from before this device; to go on, have somebody in it add you: chat add {id} {}",
+                history.len(),
+                reader.address
+            ),
+        };
+        let told = output.paint.faint(&told);
         output.line(&format!("{id}  {names}  {told}"))?;
     }
     if rooms.is_empty() && past.is_empty() {

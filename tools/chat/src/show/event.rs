@@ -58,6 +58,9 @@ pub(crate) fn object(event: &Event) -> Value {
             json!({"type": "room-renamed", "room": room, "name": name})
         }
         Event::RoomLeft { room } => json!({"type": "room-left", "room": room}),
+        Event::RoomOver { room, reason } => {
+            json!({"type": "room-over", "room": room, "reason": reason})
+        }
         Event::Deleted { room, message } => {
             json!({"type": "deleted", "room": room, "message": message})
         }
@@ -176,6 +179,10 @@ pub(crate) fn news(event: &Event, clock: LocalClock) -> Option<String> {
             safe::one_line(reason)
         )),
         Event::RoomLeft { .. } => Some("You are out of the conversation.".to_owned()),
+        Event::RoomOver { reason, .. } => Some(format!(
+            "The conversation is over for this device: {}. What you have read stays here until it expires.",
+            safe::one_line(reason)
+        )),
         Event::MembersChanged {
             added,
             removed,

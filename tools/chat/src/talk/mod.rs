@@ -282,6 +282,7 @@ impl Talk<'_> {
             Event::Deleted { message, .. } => drop(self.under_way.decided(*message)),
             Event::MembersChanged { room, .. }
             | Event::RoomLeft { room }
+            | Event::RoomOver { room, .. }
             | Event::RoomRenamed { room, .. }
             | Event::RoomContinues { room, .. }
             | Event::RoomOutOfStep { room, .. }

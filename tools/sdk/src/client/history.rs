@@ -110,7 +110,8 @@ impl Client {
         }
     }
 
-    /// Conversations that this device is not in, and of which it has messages from a history or a backup.
+    /// Conversations that this device is not in, and of which it has messages: from a history or a backup, or because it was in
+    /// them.
     ///
     /// # Errors
     /// When the store fails.

@@ -116,7 +116,7 @@ async fn room_certificate(shared: &Arc<Shared>) -> Result<(), Error> {
 
 /// Fetches the roots.
 pub(super) async fn anchors(shared: &Arc<Shared>) -> Result<(), Error> {
-    let Anchors { anchors } = requests::get(
+    let Anchors { anchors, ended } = requests::get(
         &shared.endpoint,
         Some(&shared.identity.token),
         "/v1/anchors",
@@ -125,6 +125,7 @@ pub(super) async fn anchors(shared: &Arc<Shared>) -> Result<(), Error> {
     let pin = shared
         .run(move |core| {
             let pin = core.set_anchors(&anchors)?;
+            core.set_former_partners(&ended)?;
             for anchor in anchors {
                 if let Some(head) = anchor.log_head {
                     core.hear_head(&anchor.server, &head.0)?;

@@ -19,7 +19,7 @@ use super::plan::Plan;
 use super::records::{
     ConsentAsk, EpochBounds, Operation, OperationKind, PolicyRecord, Purpose, RoomRecord, Standing,
 };
-use super::rooms::{leaves, settings};
+use super::rooms::{Leaf, settings};
 use super::successors::lineage_of;
 use crate::error::Error;
 use crate::mls::Group;
@@ -160,22 +160,27 @@ impl Core {
         self.advance_room(room)
     }
 
-    /// There is no agreement any more with whoever orders a room: it is over here, and what was said stays.
+    /// There is no agreement any more with whoever orders a room, or the own organisation has ended the one with somebody
+    /// in it: it is over here, and what was said stays.
     pub(super) fn take_closed(&mut self, room: RoomId, server: &ServerName) -> Result<(), Error> {
         let record = self.room(room)?;
-        if record.hub != *server {
+        let hub = record.hub.clone();
+        if matches!(record.standing, Standing::Left | Standing::Broken(_)) {
+            return Ok(());
+        }
+        if hub == *server {
+            let reason = format!("the agreement with {server}, which orders it, has ended");
+            return self.break_room(room, &reason);
+        }
+        if !settings(self.group(room)?)?.domains().contains(server) {
             return Err(Error::Protocol(format!(
-                "the homeserver closes a room of {} for the end of the agreement with {server}",
-                record.hub
+                "the homeserver closes a room of {hub} for the end of the agreement with {server}, which is not in it"
             )));
         }
-        match record.standing {
-            Standing::Left | Standing::Broken(_) => Ok(()),
-            Standing::Creating | Standing::Joined | Standing::Resyncing(_) => {
-                let reason = format!("the agreement with {server}, which orders it, has ended");
-                self.break_room(room, &reason)
-            }
-        }
+        let reason = format!(
+            "your organisation has ended its agreement with {server}, whose people are in it: yours have left it"
+        );
+        self.break_room(room, &reason)
     }
 
     /// Begins to renew the own organisation's consents whose time has come.
@@ -268,6 +273,7 @@ pub(super) fn put_in(operation: &Operation, next: &mut RoomSettings) {
 pub(super) fn policy_of(
     before: PolicyRecord,
     group: &Group,
+    leaves: &[Leaf],
     own: &Member,
 ) -> Result<PolicyRecord, Error> {
     let PolicyRecord {
@@ -289,7 +295,7 @@ pub(super) fn policy_of(
         (consent.claims().expires_ms, server.clone())
     };
     let index = group.current_member_index();
-    let before_us = leaves(group)?
+    let before_us = leaves
         .iter()
         .filter(|leaf| leaf.device.member.server == own.server && leaf.index < index)
         .count();

@@ -61,6 +61,7 @@ impl Core {
 
     fn delete_message(&mut self, place: Place, meta: &MessageMeta) -> Result<(), Error> {
         let Place { room, number } = place;
+        self.tell_if_unsent(place, meta)?;
         self.store
             .delete(Family::MessageContent, room.as_bytes(), number);
         self.store

@@ -17,7 +17,7 @@ use room_rules::settings::{Account, account};
 
 use super::Core;
 use super::records::{OperationKind, PendingRemoval, Purpose, RoomRecord, Standing};
-use super::rooms::{Leaf, leaf_at, leaves};
+use super::rooms::{Leaf, leaf_at};
 use crate::error::Error;
 use crate::event::Event;
 use crate::mls;
@@ -129,10 +129,11 @@ impl Core {
             return Ok(());
         }
         let message = mls::parse(bytes)?;
-        let received = self
-            .group_mut(room)?
-            .process_incoming_message(message)
-            .map_err(mls::error)?;
+        let group = self.group_mut(room)?;
+        let received = mls::guarded(|| {
+            let received = group.process_incoming_message(message);
+            received.map_err(mls::error)
+        })?;
         let ReceivedMessage::Proposal(proposal) = received else {
             return Err(Error::Mls("it is no removal by the room's hub".to_owned()));
         };
@@ -147,10 +148,10 @@ impl Core {
     /// How many of those who stay commit before this device.
     fn turn(&mut self, room: RoomId, epoch: u64) -> Result<u64, Error> {
         let going: BTreeSet<u32> = self.room(room)?.removals.iter().map(|r| r.leaf).collect();
-        let group = self.group(room)?;
-        let own = group.current_member_index();
-        let staying: Vec<u32> = leaves(group)?
-            .into_iter()
+        let own = self.group(room)?.current_member_index();
+        let staying: Vec<u32> = self
+            .leaves(room)?
+            .iter()
             .map(|leaf| leaf.index)
             .filter(|leaf| !going.contains(leaf))
             .collect();

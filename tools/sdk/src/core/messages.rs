@@ -169,11 +169,18 @@ impl Core {
         };
         let mut content = Content::decode(&stored.content)?;
         // The room may have become stricter since it was written.
+        let bounds = self.bounds(place.room)?;
+        if let Some(expires_ms) = meta.expires_ms {
+            // Accepted before: it lives for what is left since then, so that it goes everywhere when it goes here.
+            content.ttl_seconds = content.ttl_seconds.min(self.seconds_left(expires_ms));
+            if content.ttl_seconds < bounds.ttl_min_seconds.max(1) {
+                return self.give_up(place, &meta, too_late());
+            }
+        }
         let (ttl, burn) = (content.ttl_seconds, content.burn_seconds);
-        if let Err(error) = self.bounds(place.room)?.check(ttl, burn, content.label) {
+        if let Err(error) = bounds.check(ttl, burn, content.label) {
             let refusal = Refusal::new(RefusalCode::OutOfScope, error.to_string());
-            let progress = ProgressRecord::Refused(refusal);
-            return self.answer_message(place.room, place.number, progress);
+            return self.give_up(place, &meta, refusal);
         }
         content.order = self.next_order(place.room, content.ttl_seconds)?;
         meta.order = Some(content.order.number);
@@ -194,6 +201,39 @@ impl Core {
         }
         meta.attempts += 1;
         self.put_meta(place, &meta)
+    }
+
+    /// Whole seconds until then.
+    fn seconds_left(&self, until_ms: u64) -> u32 {
+        let seconds = until_ms.saturating_sub(self.now_ms()) / 1000;
+        u32::try_from(seconds).unwrap_or(u32::MAX)
+    }
+
+    /// Tells that an own message goes out no more: one that was accepted before has come back, others are refused.
+    fn give_up(&mut self, place: Place, meta: &MessageMeta, refusal: Refusal) -> Result<(), Error> {
+        let progress = if meta.accepted_ms.is_some() {
+            ProgressRecord::Returned(self.room(place.room)?.hub.clone(), refusal)
+        } else {
+            ProgressRecord::Refused(refusal)
+        };
+        self.answer_message(place.room, place.number, progress)
+    }
+
+    /// Tells that an own message expires before it could be encrypted again, when it is one that waited for that.
+    pub(super) fn tell_if_unsent(&mut self, place: Place, meta: &MessageMeta) -> Result<(), Error> {
+        let scope = place.room.as_bytes();
+        let waits = self
+            .store
+            .get::<MessageId>(Family::Queue, scope, place.number)?
+            .is_some();
+        if waits && let Some(room) = self.rooms.get(&place.room) {
+            self.effects.events.push(Event::Returned {
+                message: meta.id,
+                server: room.hub.clone(),
+                refusal: too_late(),
+            });
+        }
+        Ok(())
     }
 
     /// Encrypts again what was refused because its epoch is over; whether it was done.
@@ -234,8 +274,10 @@ impl Core {
         let lifetime_ms = u64::from(meta.ttl_seconds).saturating_mul(1000);
         match &progress {
             ProgressRecord::Refused(refusal) => {
-                // It was never accepted, so its time runs from the refusal.
-                meta.expires_ms = Some(self.now_ms().saturating_add(lifetime_ms));
+                if meta.accepted_ms.is_none() {
+                    // Its time runs from the refusal.
+                    meta.expires_ms = Some(self.now_ms().saturating_add(lifetime_ms));
+                }
                 self.effects.answers.push((meta.id, Err(refusal.clone())));
                 self.effects.events.push(Event::Refused {
                     message: meta.id,
@@ -418,6 +460,14 @@ impl Core {
             from_history: self.is_imported(place)?,
         }))
     }
+}
+
+/// Why a message that had to be encrypted again is not.
+fn too_late() -> Refusal {
+    Refusal::new(
+        RefusalCode::Expired,
+        "it came back, and what is left of its time is too short to send it again: write it anew",
+    )
 }
 
 /// Encrypts a content, which has its place.

@@ -94,6 +94,11 @@ pub(crate) struct Effects {
 struct CachedGroup {
     group: Group,
     dirty: bool,
+    /// The epoch whose tree is stored, if any is: a tree changes with its epoch only, and is by far the largest part
+    /// of a group in a large room.
+    stored_tree: Option<u64>,
+    /// In which epoch it was read who is in the group, and who was in it then.
+    leaves: Option<(u64, Arc<[rooms::Leaf]>)>,
 }
 
 /// One device's knowledge.
@@ -368,12 +373,26 @@ impl Core {
             self.identity.root_sha256 = pin.0;
             self.store.put(Family::Identity, b"", 0, &self.identity)?;
         }
+        self.take_anchors(anchors)?;
+        Ok(pin)
+    }
+
+    /// Takes over the roots of organisations with which the agreement has ended: by them this device judges who is in
+    /// rooms that it is in too, and nothing else.
+    pub(crate) fn set_former_partners(&mut self, named: &[Anchor]) -> Result<(), Error> {
+        let mut anchors = self.anchors.clone();
+        let named = named.iter();
+        anchors.replace_ended(named.map(|anchor| (anchor.server.clone(), roots(anchor))));
+        self.take_anchors(anchors)
+    }
+
+    fn take_anchors(&mut self, anchors: AnchorSet) -> Result<(), Error> {
         if anchors != self.anchors {
             self.store.put(Family::Anchors, b"", 0, &anchors)?;
             self.identities.set_anchors(anchors.clone());
             self.anchors = anchors;
         }
-        Ok(pin)
+        Ok(())
     }
 
     /// Counters of the submissions without an answer: the lowest, and the last one made.

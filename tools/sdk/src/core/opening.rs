@@ -25,9 +25,11 @@ pub(super) fn decrypt(
         } if group_id == room.as_bytes() => {}
         _ => return Err(Error::Mls("it is no message of this room".to_owned())),
     }
-    let received = group
-        .process_incoming_message(message)
-        .map_err(|error| unopened(mls::error(error)))?;
+    let received = mls::guarded(|| {
+        let received = group.process_incoming_message(message);
+        received.map_err(mls::error)
+    })
+    .map_err(unopened)?;
     let ReceivedMessage::ApplicationMessage(received) = received else {
         return Err(Error::Mls("it is no application message".to_owned()));
     };

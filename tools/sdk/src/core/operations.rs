@@ -5,6 +5,7 @@
 //! when another commit was first, ours is dropped and made again on top of it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use homeserver_api::ids::{Address, Member, RequestId, RoomId};
 use homeserver_api::refusal::{Refusal, RefusalCode};
@@ -381,7 +382,7 @@ impl Core {
                 context.settings.name.clone_from(&former.name);
                 context.settings.continues = Some(self.continuation(former.room, room)?);
             }
-            (Vec::new(), context)
+            (Arc::from([]), context)
         } else {
             return Err(Error::UnknownRoom(room));
         };
@@ -453,7 +454,8 @@ impl Core {
                 .set_group_context_ext(extensions)
                 .map_err(mls::error)?;
         }
-        let output = builder.build().map_err(mls::error)?;
+        // The tree and the key packages are others'.
+        let output = mls::guarded(|| builder.build().map_err(mls::error))?;
         let bytes = |message: &MlsMessage| {
             message
                 .to_bytes()

@@ -20,7 +20,7 @@ use super::rooms::{Leaf, leaf_at, leaves, settings};
 use crate::content::{Content, Part};
 use crate::error::Error;
 use crate::event::Event;
-use crate::mls::{self, Group};
+use crate::mls::{self, Group, Identities};
 use crate::store::Family;
 
 /// When a delivered message was accepted by its sender's homeserver, and when it goes.
@@ -141,6 +141,7 @@ impl Core {
                 result,
             } => self.take_group_info(room, request, result),
             DeliveryBody::RoomClosed { room, server } => self.take_closed(room, &server),
+            DeliveryBody::OutOfStep { room, epoch } => self.take_out_of_step(room, epoch),
             DeliveryBody::RoomConsent {
                 request, result, ..
             } => self.take_room_consent(request, result),
@@ -328,10 +329,12 @@ impl Core {
         message: MlsMessage,
         accepted_ms: u64,
     ) -> Result<CommitMessageDescription, Error> {
-        let received = self
-            .group_mut(room)?
-            .process_incoming_message_with_time(message, mls::time(accepted_ms))
-            .map_err(mls::error)?;
+        let group = self.group_mut(room)?;
+        let time = mls::time(accepted_ms);
+        let received = mls::guarded(|| {
+            let received = group.process_incoming_message_with_time(message, time);
+            received.map_err(mls::error)
+        })?;
         match received {
             ReceivedMessage::Commit(commit) => Ok(commit),
             _ => Err(Error::Mls("it is no commit".to_owned())),
@@ -352,11 +355,11 @@ impl Core {
         let name = self.room(room)?.name.clone();
         let policy = self.room(room)?.policy.clone();
         let own_member = self.identity.member.clone();
+        let after = self.leaves(room)?;
         let group = self.group_mut(room)?;
         let own = applied.committer == group.current_member_index();
-        let after = leaves(group)?;
         let new_name = settings(group)?.name;
-        let policy = policy_of(policy, group, &own_member)?;
+        let policy = policy_of(policy, group, &after, &own_member)?;
         self.save_group(room)?;
         let mut record = self.room(room)?.clone();
         let removals = std::mem::take(&mut record.removals);
@@ -394,11 +397,12 @@ impl Core {
         }
         self.key_packages_used += 1;
         let message = mls::parse(bytes)?;
-        let (group, _) = self
-            .mls
-            .join_group(None, &message, None)
-            .map_err(mls::error)?;
-        self.check_joined(room, &group)?;
+        let client = &self.mls;
+        let (group, _) = mls::guarded(|| {
+            let joined = client.join_group(None, &message, None);
+            joined.map_err(mls::error)
+        })?;
+        let leaves = check_joined(&self.identities, room, &group)?;
         if settings(&group)?.hub != hub {
             return Err(Error::Mls("the room has another hub".to_owned()));
         }
@@ -441,7 +445,12 @@ impl Core {
             name: settings(&group)?.name,
             removals: Vec::new(),
             take_up_at_ms: None,
-            policy: policy_of(PolicyRecord::default(), &group, &self.identity.member)?,
+            policy: policy_of(
+                PolicyRecord::default(),
+                &group,
+                &leaves,
+                &self.identity.member,
+            )?,
         })?;
         if out_of_step {
             // A member was quicker to add this device again.
@@ -449,35 +458,10 @@ impl Core {
             self.end_sequences(room)?;
             self.forget_ordered(room)?;
         }
-        self.set_group(room, group, true);
+        self.set_group(room, group, leaves);
         self.effects.events.push(Event::RoomJoined { room });
         self.tell_continuation(room)?;
         self.meet(room)
-    }
-
-    pub(super) fn check_joined(&self, room: RoomId, group: &Group) -> Result<(), Error> {
-        if group.group_id() != room.as_bytes() {
-            return Err(Error::Mls("the welcome is to another room".to_owned()));
-        }
-        if group.cipher_suite() != mls::CIPHER_SUITE {
-            return Err(Error::Mls("the room's cipher suite is another".to_owned()));
-        }
-        let settings = settings(group)?;
-        self.identities
-            .check_consents(&settings, room.as_bytes(), None)?;
-        let mut seen = BTreeSet::new();
-        let leaves = leaves(group)?;
-        let stranger = |leaf: &&Leaf| settings.role(&leaf.device.member).is_none();
-        if let Some(stranger) = leaves.iter().find(stranger) {
-            return Err(Error::Mls(format!(
-                "a device of {} is in the room, who takes no part in it",
-                stranger.device.address
-            )));
-        }
-        if !leaves.iter().all(|leaf| seen.insert(&leaf.device.member)) {
-            return Err(Error::Mls("a device is in the room twice".to_owned()));
-        }
-        Ok(())
     }
 
     fn take_returned(
@@ -500,6 +484,35 @@ impl Core {
         let progress = ProgressRecord::Returned(server, refusal);
         self.answer_message(place.room, place.number, progress)
     }
+}
+
+/// Holds a group that this device comes into to what a room is: who is in it.
+pub(super) fn check_joined(
+    identities: &Identities,
+    room: RoomId,
+    group: &Group,
+) -> Result<Vec<Leaf>, Error> {
+    if group.group_id() != room.as_bytes() {
+        return Err(Error::Mls("the welcome is to another room".to_owned()));
+    }
+    if group.cipher_suite() != mls::CIPHER_SUITE {
+        return Err(Error::Mls("the room's cipher suite is another".to_owned()));
+    }
+    let settings = settings(group)?;
+    identities.check_consents(&settings, room.as_bytes(), None)?;
+    let mut seen = BTreeSet::new();
+    let leaves = leaves(group)?;
+    let stranger = |leaf: &&Leaf| settings.role(&leaf.device.member).is_none();
+    if let Some(stranger) = leaves.iter().find(stranger) {
+        return Err(Error::Mls(format!(
+            "a device of {} is in the room, who takes no part in it",
+            stranger.device.address
+        )));
+    }
+    if !leaves.iter().all(|leaf| seen.insert(&leaf.device.member)) {
+        return Err(Error::Mls("a device is in the room twice".to_owned()));
+    }
+    Ok(leaves)
 }
 
 /// Who made a member's commit.
@@ -547,6 +560,7 @@ const fn room_of(body: &DeliveryBody) -> Option<RoomId> {
         | DeliveryBody::Removals { room, .. }
         | DeliveryBody::RoomConsent { room, .. }
         | DeliveryBody::RoomClosed { room, .. }
+        | DeliveryBody::OutOfStep { room, .. }
         | DeliveryBody::Returned { room, .. }
         | DeliveryBody::ReportReturned { room, .. } => Some(*room),
         DeliveryBody::KeyMaterial { .. }

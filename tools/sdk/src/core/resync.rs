@@ -4,9 +4,11 @@
 //! The device asks the hub for the room's newest group info, checks it as it would a welcome, and commits
 //! from outside, which replaces its own old leaf and nothing else. Until the hub has ordered that, the old
 //! group stays, to read what was sent before, and what is written here waits. Whoever loses the race for
-//! the epoch asks again. How often a device comes back within a day is bounded; then the room ends here,
-//! which it says.
+//! the epoch asks again. A device that falls out again and again within a day waits a little longer each time, and
+//! never gives the room up for that: a member who commits what nobody can apply could end the room for everybody
+//! else before anybody removes him.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use homeserver_api::ids::{Address, RequestId, RoomId};
@@ -17,8 +19,9 @@ use mls_rs::extension::built_in::RatchetTreeExt;
 use room_rules::settings::Context;
 
 use super::consents::policy_of;
+use super::receive::check_joined;
 use super::records::{Purpose, Resync, ResyncCommit, RoomRecord, Standing};
-use super::rooms::{Leaf, leaf, leaves};
+use super::rooms::{Leaf, leaf};
 use super::{Core, mls_client};
 use crate::certificate::hash;
 use crate::error::Error;
@@ -26,11 +29,18 @@ use crate::event::Event;
 use crate::message::Gap;
 use crate::mls::{self, Group};
 
-/// How often a device comes back into one room within [`RESYNCS_MS`].
-const RESYNCS_MAX: usize = 8;
+/// How often a device comes back at once into one room within [`RESYNCS_MS`]; from then on it waits first, twice as
+/// long each time: every way back is a commit that each member has to apply.
+const RESYNCS_AT_ONCE_MAX: usize = 8;
 /// How long that is counted.
 const RESYNCS_MS: u64 = 24 * 60 * 60 * 1000;
-/// How often it tries each time: the hub may be busy, and others may be first.
+/// The first such wait.
+const WAIT_MS_MIN: u64 = 1_000;
+/// The longest: short enough that owners who were thrown out with everybody else are back, and can remove who did it.
+const WAIT_MS_MAX: u64 = 60 * 1_000;
+/// How many times of coming back are kept: with as many, the wait is the longest.
+const RESYNCS_KEPT_MAX: usize = RESYNCS_AT_ONCE_MAX + 7;
+/// How often it tries each time: the hub may be busy.
 const ATTEMPTS_MAX: u32 = 64;
 /// How long an answer may take: longer than a question and its answer live between homeservers.
 const ANSWER_MS_MAX: u64 = 50 * 60 * 60 * 1000;
@@ -58,21 +68,20 @@ impl Core {
         if record.standing == Standing::Creating {
             return self.break_room(room, reason);
         }
-        if record.resyncs.len() >= RESYNCS_MAX {
-            let reason = format!(
-                "{reason}; this device has come back {RESYNCS_MAX} times within a day: ask a member to \
-                 remove you and to add you again"
-            );
-            return self.break_room(room, &reason);
-        }
+        let wait_ms = match wait_ms(record.resyncs.len()) {
+            0 => 0,
+            wait_ms => self.about(wait_ms)?,
+        };
         record.resyncs.push(now);
+        let too_many = record.resyncs.len().saturating_sub(RESYNCS_KEPT_MAX);
+        record.resyncs.drain(..too_many);
         record.standing = Standing::Resyncing(Resync {
             reason: reason.to_owned(),
             since_ms,
             request: None,
             commit: None,
             failed: 0,
-            not_before_ms: now,
+            not_before_ms: now.saturating_add(wait_ms),
         });
         self.put_room(record)?;
         self.group_mut(room)?.clear_pending_commit();
@@ -82,7 +91,16 @@ impl Core {
             reason: reason.to_owned(),
             by,
         });
+        if wait_ms > 0 {
+            return Ok(());
+        }
         self.ask_group_info(room)
+    }
+
+    /// A time between 50 % and 150 % of this one, so that devices that fell out together don't come back at once.
+    fn about(&self, ms: u64) -> Result<u64, Error> {
+        let [jitter, ..] = self.random_bytes()?;
+        Ok(ms.saturating_mul(128 + u64::from(jitter)) / 256)
     }
 
     /// Asks again in rooms whose pause is over.
@@ -98,6 +116,22 @@ impl Core {
             self.ask_group_info(room)?;
         }
         Ok(())
+    }
+
+    /// Takes in that something did not come which led to `epoch`, or was ordered in it: nothing else may ever show that.
+    pub(super) fn take_out_of_step(&mut self, room: RoomId, epoch: u64) -> Result<(), Error> {
+        let joined = self.rooms.get(&room);
+        if joined.is_none_or(|record| record.standing != Standing::Joined) {
+            // It asks already, or has no part in the room.
+            return Ok(());
+        }
+        if self.group(room)?.current_epoch() > epoch {
+            return Ok(());
+        }
+        let since_ms = self.room(room)?.epoch_began_ms;
+        let reason =
+            "something that was ordered found no room in this device's inbox, or on its way there";
+        self.begin_resync(room, since_ms, None, reason)
     }
 
     fn ask_group_info(&mut self, room: RoomId) -> Result<(), Error> {
@@ -151,20 +185,24 @@ impl Core {
             ));
         }
         let message = mls::parse(&info.group_info)?;
-        let known = leaves(self.group(room)?)?;
+        let known = self.leaves(room)?;
         let own_leaf = self.check_group_info(room, info.epoch, &message, &known)?;
         let now = self.now_ms();
         let storage = self.storage.pending();
-        let client = mls_client(&self.identity, &storage, &self.identities, now)?;
+        // This device is in the room: a former partner's people may be, too.
+        let identities = self.identities.again();
+        let client = mls_client(&self.identity, &storage, &identities, now)?;
         self.identities.set_admitted(BTreeSet::new());
-        let (mut group, commit) = client
-            .external_commit_builder()
-            .map_err(mls::error)?
-            .with_removal(own_leaf)
-            .commit_time(mls::time(now))
-            .build(message)
-            .map_err(mls::error)?;
-        self.check_joined(room, &group)?;
+        let (mut group, commit) = mls::guarded(|| {
+            client
+                .external_commit_builder()
+                .map_err(mls::error)?
+                .with_removal(own_leaf)
+                .commit_time(mls::time(now))
+                .build(message)
+                .map_err(mls::error)
+        })?;
+        check_joined(&identities, room, &group)?;
         group.write_to_storage().map_err(mls::error)?;
         let commit = Commit {
             room,
@@ -257,7 +295,7 @@ impl Core {
     }
 
     /// Takes in what the hub has ordered while this device is out of step: its own way back in, or what it
-    /// can't apply.
+    /// can't apply. A room that goes on without an answer to its way back shows that this is lost.
     pub(super) fn take_commit_out_of_step(
         &mut self,
         room: RoomId,
@@ -265,20 +303,26 @@ impl Core {
         bytes: &[u8],
         accepted_ms: u64,
     ) -> Result<(), Error> {
-        let own = self.resync(room).and_then(|resync| resync.commit);
-        // Another one was first, or an older one comes late: the hub's answer to our own says so.
-        if own.is_none_or(|own| own.epoch != epoch || own.sha256 != hash(bytes)) {
+        let Some(own) = self.resync(room).and_then(|resync| resync.commit) else {
             return Ok(());
+        };
+        match epoch.cmp(&own.epoch) {
+            // It comes late.
+            Ordering::Less => return Ok(()),
+            Ordering::Greater => return self.way_back_lost(room),
+            // Another one was first, which the hub's answer to our own will say too.
+            Ordering::Equal if own.sha256 != hash(bytes) => return self.resync_overtaken(room),
+            Ordering::Equal => {}
         }
-        let before = leaves(self.group(room)?)?;
+        let before = self.leaves(room)?;
         self.drop_group(room);
         self.storage.install_pending(room.as_bytes())?;
         let group = self.group(room)?;
         let readable_from = group.current_epoch();
-        let after = leaves(group)?;
+        let after = self.leaves(room)?;
         let own_member = self.identity.member.clone();
         let policy = self.room(room)?.policy.clone();
-        let policy = policy_of(policy, self.group(room)?, &own_member)?;
+        let policy = policy_of(policy, self.group(room)?, &after, &own_member)?;
         let mut record = self.room(room)?.clone();
         record.policy = policy;
         let since_ms = self
@@ -309,6 +353,19 @@ impl Core {
         self.advance_room(room)
     }
 
+    /// The room has gone on beyond the epoch that this device has committed in, and of what ended that epoch nothing has been
+    /// delivered, nor that its own commit was refused: that was lost on its way, or is kept back.
+    fn way_back_lost(&mut self, room: RoomId) -> Result<(), Error> {
+        let reason = "the room goes on, and whether this device's way back was taken has not been delivered: it was \
+                      lost, or its homeserver or the room's hub keeps it back";
+        self.effects.events.push(Event::RoomOutOfStep {
+            room,
+            reason: reason.to_owned(),
+            by: None,
+        });
+        self.resync_failed(room, reason)
+    }
+
     /// The room in which this submission is the way back in.
     pub(super) fn resync_with(&self, counter: u64) -> Option<RoomId> {
         let own = |record: &&RoomRecord| match &record.standing {
@@ -324,7 +381,29 @@ impl Core {
             // By the hub's list this device is no member any more.
             return self.leave(room);
         }
+        let others_first = matches!(
+            refusal.code,
+            RefusalCode::WrongEpoch | RefusalCode::PendingRemoves
+        );
+        if others_first {
+            return self.resync_overtaken(room);
+        }
         self.resync_failed(room, &refusal.reason)
+    }
+
+    /// Others were first: it tries again after a pause of half the time that it has been trying for. That is no reason to
+    /// give up, however often it happens: one of the others may see to it that it does.
+    fn resync_overtaken(&mut self, room: RoomId) -> Result<(), Error> {
+        self.storage.delete_pending(room.as_bytes());
+        let now = self.now_ms();
+        let began_ms = self.room(room)?.resyncs.last().copied().unwrap_or(now);
+        let pause_ms = (now.saturating_sub(began_ms) / 2).clamp(BACKOFF_MS_MIN, BACKOFF_MS_MAX);
+        let not_before_ms = now.saturating_add(self.about(pause_ms)?);
+        self.change_resync(room, |resync| {
+            resync.request = None;
+            resync.commit = None;
+            resync.not_before_ms = not_before_ms;
+        })
     }
 
     fn resync_failed(&mut self, room: RoomId, why: &str) -> Result<(), Error> {
@@ -343,9 +422,7 @@ impl Core {
         let pause_ms = BACKOFF_MS_MIN
             .saturating_mul(1 << failed.saturating_sub(1).min(16))
             .min(BACKOFF_MS_MAX);
-        // Between 50 % and 150 %, so that devices that fell out together don't come back at once.
-        let [jitter, ..] = self.random_bytes()?;
-        let pause_ms = pause_ms.saturating_mul(128 + u64::from(jitter)) / 256;
+        let pause_ms = self.about(pause_ms)?;
         let not_before_ms = self.now_ms().saturating_add(pause_ms);
         self.change_resync(room, |resync| {
             resync.request = None;
@@ -385,6 +462,16 @@ impl Core {
             _ => drop(self.resync_at.remove(&record.room)),
         }
     }
+}
+
+/// How long a device waits that has come back this often within a day.
+fn wait_ms(resyncs: usize) -> u64 {
+    let Some(more) = resyncs.checked_sub(RESYNCS_AT_ONCE_MAX) else {
+        return 0;
+    };
+    WAIT_MS_MIN
+        .saturating_mul(1 << more.min(RESYNCS_KEPT_MAX))
+        .min(WAIT_MS_MAX)
 }
 
 /// The group info of the epoch that a group is in, for whoever falls out of its step.

@@ -1,6 +1,7 @@
 //! Rooms and their groups: loading, listing, ending.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use homeserver_api::ids::{Address, Member, RoomId};
 use homeserver_api::refusal::{Refusal, RefusalCode};
@@ -13,7 +14,7 @@ use crate::certificate::{self, CertificateHash, DeviceCertificate};
 use crate::error::Error;
 use crate::event::Event;
 use crate::message::{Room, RoomMember};
-use crate::mls::{self, Group};
+use crate::mls::{self, Group, MlsStorage};
 use crate::store::Family;
 
 /// One leaf of a group.
@@ -115,6 +116,7 @@ impl Core {
                 Some(mls::time(now)),
             )
             .map_err(mls::error)?;
+        let leaves = leaves(&group)?;
         let number = self.state.last_room + 1;
         self.state.last_room = number;
         self.put_room(RoomRecord {
@@ -132,9 +134,14 @@ impl Core {
             name: context.settings.name.clone(),
             removals: Vec::new(),
             take_up_at_ms: None,
-            policy: policy_of(PolicyRecord::default(), &group, &self.identity.member)?,
+            policy: policy_of(
+                PolicyRecord::default(),
+                &group,
+                &leaves,
+                &self.identity.member,
+            )?,
         })?;
-        self.set_group(room, group, true);
+        self.set_group(room, group, leaves);
         Ok(())
     }
 
@@ -170,30 +177,54 @@ impl Core {
 
     fn cached(&mut self, room: RoomId) -> Result<&mut CachedGroup, Error> {
         if !self.groups.contains_key(&room) {
-            let group = self.mls.load_group(room.as_bytes()).map_err(mls::error)?;
-            self.set_group(room, group, false);
+            let id = room.as_bytes();
+            let tree = self.storage.tree(id)?;
+            let stored = tree.is_some();
+            let group = match tree {
+                Some(tree) => self.mls.load_group_with_ratchet_tree(id, tree),
+                None => self.mls.load_group(id),
+            }
+            .map_err(mls::error)?;
+            let stored_tree = stored.then(|| group.current_epoch());
+            let cached = CachedGroup {
+                group,
+                dirty: false,
+                stored_tree,
+                leaves: None,
+            };
+            self.groups.insert(room, cached);
         }
         self.groups.get_mut(&room).ok_or(Error::UnknownRoom(room))
     }
 
-    pub(super) fn set_group(&mut self, room: RoomId, group: Group, dirty: bool) {
-        self.groups.insert(room, CachedGroup { group, dirty });
+    /// Keeps a group that this device made or joined; it is written when the job ends.
+    pub(super) fn set_group(&mut self, room: RoomId, group: Group, leaves: Vec<Leaf>) {
+        let cached = CachedGroup {
+            leaves: Some((group.current_epoch(), leaves.into())),
+            group,
+            dirty: true,
+            stored_tree: None,
+        };
+        self.groups.insert(room, cached);
+    }
+
+    /// Who is in the room's group.
+    pub(super) fn leaves(&mut self, room: RoomId) -> Result<Arc<[Leaf]>, Error> {
+        self.cached(room)?.leaves()
     }
 
     /// Writes the group into the batch, as the state to come back to.
     pub(super) fn save_group(&mut self, room: RoomId) -> Result<(), Error> {
         if let Some(cached) = self.groups.get_mut(&room).filter(|cached| cached.dirty) {
-            cached.group.write_to_storage().map_err(mls::error)?;
-            cached.dirty = false;
+            cached.save(room, &self.storage)?;
         }
         Ok(())
     }
 
     /// Writes every changed group into the batch, as the state to come back to.
     pub(super) fn save_groups(&mut self) -> Result<(), Error> {
-        for cached in self.groups.values_mut().filter(|cached| cached.dirty) {
-            cached.group.write_to_storage().map_err(mls::error)?;
-            cached.dirty = false;
+        for (room, cached) in self.groups.iter_mut().filter(|(_, cached)| cached.dirty) {
+            cached.save(*room, &self.storage)?;
         }
         Ok(())
     }
@@ -217,9 +248,9 @@ impl Core {
 
     /// The room can't go on for this device.
     pub(super) fn break_room(&mut self, room: RoomId, reason: &str) -> Result<(), Error> {
-        let reason = format!("the room can't go on for this device: {reason}");
+        let reason = reason.to_owned();
         self.end_room(room, Standing::Broken(reason.clone()))?;
-        self.effects.events.push(Event::Unreadable { room, reason });
+        self.effects.events.push(Event::RoomOver { room, reason });
         Ok(())
     }
 
@@ -227,10 +258,13 @@ impl Core {
         let refusal = Refusal::new(
             RefusalCode::UnknownRoom,
             match &standing {
-                Standing::Broken(reason) => reason.clone(),
+                Standing::Broken(reason) => {
+                    format!("the room can't go on for this device: {reason}")
+                }
                 _ => "this device is out of the room".to_owned(),
             },
         );
+        self.keep_as_past(room)?;
         let epoch = self.group(room).ok().map(|group| group.current_epoch());
         self.end_sequences(room)?;
         self.forget_ordered(room)?;
@@ -259,8 +293,8 @@ impl Core {
 
     /// Before a commit of this time is made or applied: the certificates of the group's present members, which are not
     /// judged by date again; and by which of the hub's removals whole accounts go.
-    pub(super) fn admit_members(&mut self, room: RoomId, at_ms: u64) -> Result<Vec<Leaf>, Error> {
-        let leaves = leaves(self.group(room)?)?;
+    pub(super) fn admit_members(&mut self, room: RoomId, at_ms: u64) -> Result<Arc<[Leaf]>, Error> {
+        let leaves = self.leaves(room)?;
         self.identities
             .set_admitted(leaves.iter().map(|leaf| leaf.mark).collect());
         let removals = self.room(room)?.removals.iter();
@@ -299,6 +333,44 @@ impl Core {
                 left,
             });
         }
+    }
+}
+
+impl CachedGroup {
+    /// Who is in the group. Only what an epoch has changed is read from its certificate: in a large room reading all of
+    /// them takes longer than everything else that a commit asks for.
+    fn leaves(&mut self) -> Result<Arc<[Leaf]>, Error> {
+        let now = self.group.current_epoch();
+        let known = match &self.leaves {
+            Some((epoch, leaves)) if *epoch == now => return Ok(Arc::clone(leaves)),
+            Some((_, leaves)) => leaves.as_ref(),
+            None => &[],
+        };
+        let known: HashMap<u32, &Leaf> = known.iter().map(|leaf| (leaf.index, leaf)).collect();
+        let members = self.group.roster().members_iter();
+        let leaves = members.map(|member| match known.get(&member.index()) {
+            Some(known) if known.mark == room_rules::mark(member.signing_identity())? => {
+                Ok(Leaf::clone(known))
+            }
+            _ => leaf(&member),
+        });
+        let leaves: Arc<[Leaf]> = leaves.collect::<Result<_, Error>>()?;
+        self.leaves = Some((now, Arc::clone(&leaves)));
+        Ok(leaves)
+    }
+
+    /// Writes the group into the batch; its tree only when that is a new one.
+    fn save(&mut self, room: RoomId, storage: &MlsStorage) -> Result<(), Error> {
+        let epoch = self.group.current_epoch();
+        if self.stored_tree != Some(epoch) {
+            storage.put_tree(room.as_bytes(), &self.group.export_tree())?;
+            self.stored_tree = Some(epoch);
+        }
+        self.group
+            .write_to_storage_without_ratchet_tree()
+            .map_err(mls::error)?;
+        self.dirty = false;
+        Ok(())
     }
 }
 

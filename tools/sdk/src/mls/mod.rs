@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use room_rules::settings::ROOM_EXTENSION;
-pub(crate) use room_rules::{CIPHER_SUITE, Identities};
+pub(crate) use room_rules::{CIPHER_SUITE, Identities, guarded};
 use room_rules::{Imports, Rules};
 pub(crate) use storage::MlsStorage;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use mls_rs::group::ExportedTree;
 use mls_rs::mls_rs_codec::{MlsDecode as _, MlsEncode as _};
 use mls_rs::{GroupStateStorage, KeyPackageStorage};
 use mls_rs_core::group::{EpochRecord, GroupState};
@@ -81,6 +82,22 @@ impl MlsStorage {
         Ok(())
     }
 
+    /// Keeps the public tree of a group, which its state is then written without.
+    pub(crate) fn put_tree(&self, group: &[u8], tree: &ExportedTree<'_>) -> Result<(), Error> {
+        let bytes = tree.to_bytes().map_err(|e| Error::Store(e.to_string()))?;
+        self.store
+            .put_bytes(Family::GroupTree, group, 0, Zeroizing::new(bytes));
+        Ok(())
+    }
+
+    /// The public tree of a group, unless its state holds it.
+    pub(crate) fn tree(&self, group: &[u8]) -> Result<Option<ExportedTree<'static>>, Error> {
+        self.store
+            .get_bytes(Family::GroupTree, group, 0)?
+            .map(|bytes| ExportedTree::from_bytes(&bytes).map_err(|e| Error::Store(e.to_string())))
+            .transpose()
+    }
+
     /// Forgets the group that this device was about to come back into.
     pub(crate) fn delete_pending(&self, group: &[u8]) {
         self.store.delete(Family::PendingGroup, group, 0);
@@ -129,6 +146,7 @@ impl MlsStorage {
     /// Deletes everything of a group.
     pub(crate) fn delete_group(&self, group: &[u8]) -> Result<(), Error> {
         self.store.delete(Family::GroupState, group, 0);
+        self.store.delete(Family::GroupTree, group, 0);
         self.delete_pending(group);
         for number in self.store.numbers(Family::GroupEpoch, group)? {
             self.store.delete(Family::GroupEpoch, group, number);
@@ -269,4 +287,5 @@ pub(crate) fn read_any(bytes: &[u8]) {
     survives_writing::<StoredEpoch>(bytes);
     survives_writing::<StoredKeyPackage>(bytes);
     let _ = KeyPackageData::mls_decode(&mut &*bytes);
+    let _ = ExportedTree::from_bytes(bytes);
 }

@@ -56,6 +56,8 @@ pub(crate) enum Family {
     Missing,
     /// Which commit began an epoch.
     Ordered,
+    /// The public tree of a group's current epoch, where the group's state does not hold it.
+    GroupTree,
 }
 
 impl Family {
@@ -86,6 +88,7 @@ impl Family {
             Self::Sequence => 23,
             Self::Missing => 24,
             Self::Ordered => 25,
+            Self::GroupTree => 26,
         }
     }
 

@@ -224,12 +224,14 @@ impl TestDevice {
             .collect()
     }
 
-    /// What could not be read.
+    /// What could not be read, and why rooms are over.
     pub(crate) fn unreadable(&self) -> Vec<&str> {
         self.events
             .iter()
             .filter_map(|event| match event {
-                Event::Unreadable { reason, .. } => Some(reason.as_str()),
+                Event::Unreadable { reason, .. } | Event::RoomOver { reason, .. } => {
+                    Some(reason.as_str())
+                }
                 _ => None,
             })
             .collect()

@@ -229,6 +229,7 @@ impl Loopback {
                         handover: None,
                         log_head: None,
                     }],
+                    ended: Vec::new(),
                 },
             ),
             (Method::GET, "/v1/room-certificate") => {

@@ -2,13 +2,17 @@
 
 use federation_proto::ids::{DeviceId, Member};
 use federation_proto::limits::LINK_LANES_MAX;
-use federation_proto::payload::{Payload, Welcome};
+use federation_proto::link::{BatchItem, BatchLimits, Item, LanePosition, Sender};
+use federation_proto::payload::{Handshake, Payload, Welcome};
 
+use super::bad_peers::{code, envelope};
 use super::*;
-use crate::federation::outbound::round;
+use crate::delivery::limits::ROOMS_OF_PEER_MAX;
 use crate::rooms::MEMBERS_MAX;
-use crate::rooms::mls_framing::testing::welcome_message;
+use crate::rooms::mls_framing::testing::{commit_message, welcome_message};
+use crate::store::expiry::{self, Place};
 use crate::store::link_position::{self, LaneCount};
+use crate::store::tally;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -65,7 +69,8 @@ async fn keys_never_go_back() {
 }
 
 /// Goal: a peer can't fill the store with lanes: beyond the limit a new one is put off and nothing of
-/// it is stored, and lanes that are there go on; by a count that is one below the limit.
+/// it is stored, and lanes that are there go on, for the origin finds the receipt whole (LINK-040). By a count that is one
+/// below the limit, and an origin's own reading of the receipt.
 #[tokio::test]
 async fn lanes_are_limited() {
     let [a, b] = sides(["a.example", "b.example"]);
@@ -101,6 +106,31 @@ async fn lanes_are_limited() {
     assert_eq!(stored.unwrap().record, None);
     let count = link_position::lane_count(store, server).await.unwrap();
     assert_eq!(count.record.unwrap().lanes, LINK_LANES_MAX);
+
+    let mut sender = Sender::new(almost.link_epoch);
+    for (lane, sequence) in [(first, 4), (second, 1)] {
+        let item = Item {
+            sequence,
+            count: 1,
+            tombstone: true,
+            bytes: 100,
+        };
+        sender.enqueue(lane, item).unwrap();
+    }
+    let sent = sender.poll_batch(0, BatchLimits::default()).unwrap();
+    let envelopes = sent.items().iter();
+    let envelopes: Vec<_> = envelopes
+        .map(|sent| outgoing(sent.lane, sent.item.sequence))
+        .collect();
+    let (signed, receipt) = answered(&a, &b, &envelopes).await;
+    let start = LanePosition::start(almost.link_epoch).head();
+    assert_eq!(receipt.body().lanes.get(&second), Some(&start));
+    let settled = sender.handle_receipt(sent, &signed, &receipt, 0, 0);
+    let settled = settled.unwrap();
+    let lanes = |items: &[BatchItem]| items.iter().map(|item| item.lane).collect::<Vec<_>>();
+    assert_eq!(lanes(&settled.done), [first]);
+    let deferred: Vec<_> = settled.deferred.into_iter().map(|(item, _)| item).collect();
+    assert_eq!(lanes(&deferred), [second]);
 }
 
 /// Goal: a peer that raises its link epoch begins no second set of lanes beside the first (LINK-026): those of
@@ -134,6 +164,32 @@ async fn lanes_of_former_epochs_are_limited_too() {
     let count = count.record.unwrap();
     assert_eq!((count.lanes, count.former), (1, 0));
     assert!(count.link_epoch > full.link_epoch);
+}
+
+/// Goal: however often a peer raises its link epoch, one entry of the sweeper stands for what is left of all former ones;
+/// by ten rises, each at a time of its own, and a sweep.
+#[tokio::test]
+async fn rising_link_epochs_leave_one_entry() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    peered(&a, &b).await;
+    let (store, server) = (&b.node.store, &a.node.server);
+    for n in 0..10 {
+        exchange(&a, &b, vec![outgoing(Lane::from_bytes([n; 16]), 1)]).await;
+        a.clock.advance_ms(1_000);
+        b.clock.advance_ms(1_000);
+        peers::begin_link_epoch(&a.node, &admin(), &b.node.server)
+            .await
+            .unwrap();
+    }
+    exchange(&a, &b, vec![outgoing(Lane::from_bytes([1; 16]), 1)]).await;
+    let due = expiry::due(store, u64::MAX, 100).await.unwrap();
+    let place = Place::Lanes(server.clone());
+    let lanes = due.entries.iter().filter(|(_, of)| *of == place);
+    assert_eq!(lanes.count(), 1);
+    crate::delivery::expiry::sweep(&b.node).await.unwrap();
+    let count = link_position::lane_count(store, server).await.unwrap();
+    let count = count.record.unwrap();
+    assert_eq!((count.lanes, count.former), (1, 0));
 }
 
 /// Goal: a lane of which nothing was taken counts for nothing, however often it comes; by an envelope that
@@ -248,6 +304,84 @@ async fn a_link_epoch_begins_with_mail_waiting() {
     alice.say(&a, ROOM, b"and on", 3600).await;
     assert_eq!(drain(&mut worker(&a, &b)).await, Step::Idle);
     assert_eq!(bob.heard(&b).await, 7);
+}
+
+/// Goal: a hub can't have a server keep rooms without end (ROOM-040): beyond the bound no further one comes in, while those
+/// that stand go on and grow; and what the last of our people has left is counted no longer. By a count with place for
+/// one room more.
+#[tokio::test]
+async fn a_hubs_rooms_are_bounded() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    peered(&a, &b).await;
+    let (alice, bob) = (person(&a, "alice").await, person(&b, "bob").await);
+    let key = tally::rooms(&a.node.server);
+    let counted = async || tally::get(&b.node.store, &key).await.unwrap();
+    let before = [
+        (ROOMS_OF_PEER_MAX - 1).to_be_bytes(),
+        1_000_u64.to_be_bytes(),
+    ];
+    let mut part = Part::default();
+    part.put(key.clone(), before.concat().into());
+    b.node.store.commit(part).await.unwrap();
+    let before = counted().await;
+    let (first, second) = (RoomId::from_bytes([1; 16]), RoomId::from_bytes([2; 16]));
+    let welcome = |room: RoomId, sequence| {
+        let welcome = Payload::Welcome(Welcome {
+            room,
+            hub: a.node.server.clone(),
+            epoch: 1,
+            sender: alice.member.clone(),
+            members: vec![alice.member.clone(), bob.member.clone()],
+            recipients: vec![bob.of.device],
+            welcome: welcome_message().into(),
+            stamp_ms: now(&a),
+        });
+        envelope(&a, room.into(), sequence, &welcome)
+    };
+    let commit = |epoch, adds: Vec<Member>, removes: Vec<Member>| {
+        let commit = Payload::Handshake(Handshake {
+            room: first,
+            hub: a.node.server.clone(),
+            epoch,
+            sender: alice.member.clone(),
+            reference: 0,
+            commit: commit_message(first, epoch, b"proposals").into(),
+            adds,
+            removes,
+            welcome: None,
+            group_info: None,
+            stamp_ms: now(&a),
+        });
+        envelope(&a, first.into(), epoch + 1, &commit)
+    };
+    let results = exchange(&a, &b, vec![welcome(first, 1), welcome(second, 1)]).await;
+    let codes: Vec<_> = results.iter().map(code).collect();
+    assert_eq!(codes, [None, Some(RefusalCode::Quota)]);
+    let small = counted().await;
+    assert_eq!(small.entries, ROOMS_OF_PEER_MAX);
+
+    let further = Member {
+        device: DeviceId::from_bytes([0xff; 16]),
+        ..alice.member.clone()
+    };
+    let results = exchange(&a, &b, vec![commit(1, vec![further], Vec::new())]).await;
+    assert_eq!(code(&results[0]), None);
+    let grown = counted().await;
+    assert_eq!(grown.entries, small.entries);
+    assert!(grown.bytes > small.bytes);
+
+    let results = exchange(
+        &a,
+        &b,
+        vec![commit(2, Vec::new(), vec![bob.member.clone()])],
+    )
+    .await;
+    assert_eq!(code(&results[0]), None);
+    let kept = crate::store::room::get(&b.node.store, first).await;
+    assert_eq!(kept.unwrap(), None);
+    assert_eq!(counted().await, before);
+    let results = exchange(&a, &b, vec![welcome(second, 2)]).await;
+    assert_eq!(code(&results[0]), None);
 }
 
 /// Goal: a follower that can't bear a room as large as the protocol allows says so, and what it bears (ROOM-029); by a

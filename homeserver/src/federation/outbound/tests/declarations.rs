@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::audit;
-use crate::federation::outbound::{first_end, round};
+use crate::federation::outbound::first_end;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 

@@ -2,15 +2,12 @@
 
 use super::*;
 use crate::delivery::endings;
-use crate::store::room::{self, RoomRecord};
+use crate::store::room::RoomRecord;
 
-async fn room_at(side: &Side) -> Option<RoomRecord> {
-    let found = room::get(&side.node.store, ROOM).await.unwrap();
-    found.map(|(record, _)| record)
-}
-
+/// As a process does it that has just started.
 async fn end(side: &Side) {
-    assert!(endings::end_all(&side.node).await.unwrap());
+    let asked = &mut endings::Asked::new();
+    assert!(endings::end_all(&side.node, asked).await.unwrap());
 }
 
 fn going(room: &RoomRecord) -> Vec<&federation_proto::ids::Member> {
@@ -75,15 +72,16 @@ async fn a_hub_and_its_former_partner() {
     assert_eq!(bob.heard(&b).await, 0);
 }
 
-/// Goal: in a room that a third organisation orders nobody is removed when two others end their agreement. Method: c orders a room
-/// of a, b and c; a revokes the agreement with b.
+/// Goal: in a room that a third organisation orders the people of the side that ends an agreement go, at once and told why, and no
+/// others; a pause changes nothing; the hub is asked once, however long it is away. Method: c orders a room of a, b and c; a pauses
+/// the agreement with b, then revokes it while c hears nothing.
 #[tokio::test]
-async fn in_a_third_ones_room_both_stay() {
+async fn a_third_ones_room_is_left_by_who_ends_it() {
     let [c, a, b] = sides(["c.example", "a.example", "b.example"]);
-    let (_carol, alice, bob) = three_acquainted(&c, &a, &b).await;
+    let (mut carol, alice, bob) = three_acquainted(&c, &a, &b).await;
     drain(&mut worker(&c, &a)).await;
     drain(&mut worker(&c, &b)).await;
-    peers::revoke(&a.node, &admin(), &b.node.server, "")
+    peers::suspend(&a.node, &admin(), &b.node.server, "")
         .await
         .unwrap();
     drain(&mut worker(&a, &b)).await;
@@ -92,8 +90,81 @@ async fn in_a_third_ones_room_both_stay() {
         let room = room_at(side).await.unwrap();
         assert_eq!((room.members.len(), room.going.len()), (3, 0));
     }
-    for (person, side) in [(&alice, &a), (&bob, &b)] {
-        let inbox = person.inbox(side).await;
-        assert!(matches!(inbox.as_slice(), [InboxBody::Welcome { .. }]));
+    assert_eq!(waiting(&a, &c).await, 0);
+    peers::revoke(&a.node, &admin(), &b.node.server, "")
+        .await
+        .unwrap();
+    drain(&mut worker(&a, &b)).await;
+    let at_b = b.node.peers.get(&a.node.server).unwrap();
+    assert!(!at_b.parted.as_ref().unwrap().by_us);
+    let mut asked = endings::Asked::new();
+    for _ in 0..3 {
+        assert!(endings::end_all(&a.node, &mut asked).await.unwrap());
+        end(&b).await;
+        end(&c).await;
     }
+    assert_eq!((waiting(&a, &c).await, waiting(&b, &c).await), (1, 0));
+    let closed = InboxBody::RoomClosed {
+        room: ROOM,
+        server: b.node.server.clone(),
+    };
+    let inbox = alice.inbox(&a).await;
+    assert!(matches!(inbox.as_slice(), [InboxBody::Welcome { .. }, last] if *last == closed));
+    drain(&mut worker(&a, &c)).await;
+    drain(&mut worker(&c, &a)).await;
+    drain(&mut worker(&c, &b)).await;
+    for side in [&a, &b, &c] {
+        let room = room_at(side).await.unwrap();
+        assert_eq!(going(&room), [&alice.member]);
+        assert!(room.going.iter().all(|going| going.account));
+    }
+    assert!(endings::end_all(&a.node, &mut asked).await.unwrap());
+    assert!(asked.is_empty(), "nobody is left to be asked about");
+    assert_eq!(waiting(&a, &c).await, 0);
+    carol.say(&c, ROOM, b"without her", 3600).await;
+    drain(&mut worker(&c, &a)).await;
+    drain(&mut worker(&c, &b)).await;
+    assert_eq!((bob.heard(&b).await, alice.heard(&a).await), (1, 0));
+}
+
+/// Goal: when both sides have ended an agreement, the people of both leave a third one's room. Method: c orders a room of a, b and
+/// c; a and b revoke before either hears of the other.
+#[tokio::test]
+async fn a_third_ones_room_is_left_by_both_who_end_it() {
+    let [c, a, b] = sides(["c.example", "a.example", "b.example"]);
+    let _people = three_acquainted(&c, &a, &b).await;
+    drain(&mut worker(&c, &a)).await;
+    drain(&mut worker(&c, &b)).await;
+    for (one, other) in [(&a, &b), (&b, &a)] {
+        peers::revoke(&one.node, &admin(), &other.node.server, "")
+            .await
+            .unwrap();
+    }
+    drain(&mut worker(&a, &b)).await;
+    drain(&mut worker(&b, &a)).await;
+    for side in [&a, &b] {
+        end(side).await;
+        assert_eq!(waiting(side, &c).await, 1);
+        drain(&mut worker(side, &c)).await;
+    }
+    assert_eq!(going(&room_at(&c).await.unwrap()).len(), 2);
+}
+
+/// Goal: an agreement that runs out makes nobody leave a third one's room: neither side has decided that. Method: c orders a room of
+/// a, b and c; at a the clock passes the last day, and the agreement with b alone is looked at.
+#[tokio::test]
+async fn in_a_third_ones_room_both_stay_when_it_runs_out() {
+    let [c, a, b] = sides(["c.example", "a.example", "b.example"]);
+    let _people = three_acquainted(&c, &a, &b).await;
+    drain(&mut worker(&c, &a)).await;
+    let ends_ms = a.node.peers.get(&b.node.server).unwrap().ends_ms().unwrap();
+    a.clock.advance_ms(ends_ms - a.node.clock.now_ms());
+    peers::expire(&a.node, &b.node.server).await.unwrap();
+    let view = a.node.peers.get(&b.node.server).unwrap();
+    assert_eq!(view.agreed, Some(PeerState::Expired));
+    assert!(!view.parted.as_ref().unwrap().by_us);
+    end(&a).await;
+    let room = room_at(&a).await.unwrap();
+    assert_eq!((room.members.len(), room.going.len()), (3, 0));
+    assert_eq!(waiting(&a, &c).await, 0);
 }

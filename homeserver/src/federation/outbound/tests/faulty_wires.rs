@@ -6,7 +6,7 @@ use super::bad_peers::To;
 use super::*;
 
 /// A worker of a towards b through a proxy, over mutual TLS.
-async fn wired(a: &Side, b: &Side) -> (Worker, Proxy) {
+pub(super) async fn wired(a: &Side, b: &Side) -> (Worker, Proxy) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = listener.local_addr().unwrap();
     tokio::spawn(serve(Arc::clone(&b.node), listener));

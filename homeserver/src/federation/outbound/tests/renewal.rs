@@ -10,7 +10,6 @@ use homeserver_api::consortium::{
 
 use super::*;
 use crate::audit;
-use crate::federation::outbound::round;
 use crate::federation::peers::consortium;
 use crate::store::peer;
 

@@ -10,7 +10,6 @@ use super::renewal::{
 };
 use super::roots::{announce, consent, prepare, standing, switch, take_over};
 use super::*;
-use crate::federation::outbound::round;
 use crate::organisation::issuing;
 use crate::store::peer;
 

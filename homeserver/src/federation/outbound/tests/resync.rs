@@ -27,14 +27,21 @@ mod lying;
 struct Device {
     person: Person,
     client: Client,
+    /// Of its key.
+    seed: [u8; 32],
 }
 
 impl Device {
     async fn new(side: &Side, name: &str) -> Self {
         let key = new_key();
         let (person, chain) = enrol(side, name, &key).await;
-        let client = client(&seed(&key), &chain);
-        Self { person, client }
+        let seed = seed(&key);
+        let client = client(&seed, &chain);
+        Self {
+            person,
+            client,
+            seed,
+        }
     }
 
     fn key_package(&self, side: &Side) -> MlsMessage {

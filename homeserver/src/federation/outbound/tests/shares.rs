@@ -320,7 +320,7 @@ async fn one_peer_fills_its_share_of_an_inbox() {
         let item = Item::new(class, Some(c.node.server.clone()), 1);
         (1..share(class)).for_each(|_| full.add(&item));
     }
-    boxes.set_fill(device, full);
+    boxes.set_fill(device, full, now(&a));
 
     let said = async |who: &mut Person, side: &Side, room| {
         who.say(side, room, b"more", 3600).await;
@@ -328,8 +328,8 @@ async fn one_peer_fills_its_share_of_an_inbox() {
         drain(&mut worker(side, &a)).await
     };
     assert_eq!(said(&mut bob, &b, ROOM).await, Step::Idle);
-    assert!(matches!(said(&mut carol, &c, other).await, Step::Mail(_)));
-    assert_eq!(waiting(&c, &a).await, 1, "her commit is put off");
+    assert_eq!(said(&mut carol, &c, other).await, Step::Idle);
+    assert_eq!(waiting(&c, &a).await, 0, "nothing is put off");
     let returned = |body: &InboxBody| match body {
         InboxBody::Returned { refusal, .. } => refusal.code == RefusalCode::Quota,
         _ => false,
@@ -348,6 +348,11 @@ async fn one_peer_fills_its_share_of_an_inbox() {
         kinds
     };
     assert_eq!((of_room(ROOM), of_room(other)), ([2, 1], [1, 0]));
+    let told = InboxBody::OutOfStep {
+        room: other,
+        epoch: 2,
+    };
+    assert!(inbox.contains(&told), "her room goes on without it");
 }
 
 /// A commit that changes nothing, in a room that `hub` orders.

@@ -69,6 +69,7 @@ impl Worker {
         };
         let sent = request::send(
             self.network.as_ref(),
+            self.node.config.federation.patience,
             peer,
             Method::POST,
             path,

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use federation_proto::codec::Wire;
 use federation_proto::exchange::ExchangeProof;
+use federation_proto::ids::ServerName;
 use federation_proto::limits::{
-    RECEIPT_BYTES_MAX, TRANSACTIONS_UNDER_WAY_BYTES_MAX, TRANSACTIONS_UNDER_WAY_MAX,
+    CLOCK_SKEW_MS_MAX, RECEIPT_BYTES_MAX, TRANSACTIONS_UNDER_WAY_BYTES_MAX,
+    TRANSACTIONS_UNDER_WAY_MAX,
 };
 use federation_proto::manifest::Manifest;
 use federation_proto::padding::padded_length;
@@ -46,6 +48,8 @@ const ANOTHER_AFTER: Duration = Duration::from_millis(20);
 pub(super) struct Answered {
     load: Load,
     signed: SignedTransaction,
+    /// How long it was under way.
+    took: Duration,
     result: Result<Receipt, RequestError>,
 }
 
@@ -126,8 +130,10 @@ impl Worker {
         let room = under_way.exchanges.len() < TRANSACTIONS_UNDER_WAY_MAX
             && !under_way.next_is_too_large
             && under_way.has_room_for(0);
-        // While one is to blame for a refusal, it is looked for in one transaction after the other.
-        let may = room && self.suspicion.is_none() && self.pause.is_none();
+        // While one is to blame for a refusal, it is looked for in one transaction after the other; and a slow link is not
+        // shared.
+        let alone = self.suspicion.is_some() || self.pace.is_alone();
+        let may = room && !alone && self.pause.is_none();
         Some(under_way.begun.filter(|_| may)? + ANOTHER_AFTER)
     }
 
@@ -202,10 +208,12 @@ impl Worker {
         let (bytes, peer) = (length(&signed), Arc::clone(peer));
         let bell = Arc::clone(&self.link);
         let exchange = async move {
+            let begun = Instant::now();
             let result = exchange(&node, network.as_ref(), &peer, (&link, &bell), &signed).await;
             Answered {
                 load,
                 signed,
+                took: begun.elapsed(),
                 result,
             }
         };
@@ -223,8 +231,10 @@ impl Worker {
         let Answered {
             load,
             signed,
+            took,
             result,
         } = answered;
+        self.judge_pace(&load, &signed, took, &result);
         match result {
             Ok(receipt) => self.settle(peer, load, &signed, &receipt, now_ms).await,
             Err(error) if error.worth_splitting() => self.split(peer, load, &error, now_ms).await,
@@ -233,6 +243,28 @@ impl Worker {
                 self.queue.put_back(load);
                 self.failed(&error).await
             }
+        }
+    }
+
+    /// What a transaction has shown of the way to the peer.
+    fn judge_pace(
+        &mut self,
+        load: &Load,
+        signed: &SignedTransaction,
+        took: Duration,
+        result: &Result<Receipt, RequestError>,
+    ) {
+        match result {
+            Ok(_) => {
+                let within = self.node.config.federation.patience.with(length(signed));
+                self.pace.passed(load.bytes(), took, within);
+            }
+            Err(error) if error.was_too_slow() => {
+                // In a pause what was under way beside it has failed before.
+                let together = self.pause.is_some();
+                self.pace.was_too_short(load.bytes(), together);
+            }
+            Err(_) => {}
         }
     }
 
@@ -282,7 +314,8 @@ impl Worker {
         let problem = settled
             .deferred
             .first()
-            .map(|(_, code)| format!("{} put off a part of the mail: {code}", self.server));
+            .map(|(_, code)| format!("{} put off a part of the mail: {code}", self.server))
+            .or_else(|| clocks_apart(&self.server, receipt.body().at_ms, now_ms));
         let held_lanes = self.held_lanes();
         self.link.update(|status| {
             status.reachable = Some(Ok(()));
@@ -295,6 +328,23 @@ impl Worker {
     }
 }
 
+/// What both administrators are told when the clocks of two homeservers lie too far apart: each sees it by the other's
+/// receipts.
+fn clocks_apart(server: &ServerName, theirs_ms: u64, ours_ms: u64) -> Option<String> {
+    if theirs_ms.abs_diff(ours_ms) <= CLOCK_SKEW_MS_MAX {
+        return None;
+    }
+    let seconds = theirs_ms.abs_diff(ours_ms) / 1000;
+    let side = if theirs_ms > ours_ms {
+        "ahead of"
+    } else {
+        "behind"
+    };
+    Some(format!(
+        "the clock of {server} is {seconds} seconds {side} ours: see which of the two is wrong"
+    ))
+}
+
 /// Sends a transaction and checks the answer's signature.
 async fn exchange(
     node: &Arc<Node>,
@@ -305,6 +355,7 @@ async fn exchange(
 ) -> Result<Receipt, RequestError> {
     let answer = request::send(
         network,
+        node.config.federation.patience,
         peer,
         Method::POST,
         paths::TRANSACTIONS,

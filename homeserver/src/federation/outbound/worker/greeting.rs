@@ -15,7 +15,7 @@ use super::{Step, Worker};
 use crate::federation::outbound::network::Network;
 use crate::federation::outbound::request::{self, RequestError};
 use crate::federation::paths;
-use crate::federation::peers::{self, PeerState, PeerView};
+use crate::federation::peers::{self, PeerView};
 use crate::node::Node;
 use crate::store::StoreError;
 
@@ -25,6 +25,7 @@ impl Worker {
     pub(super) async fn greet(&mut self, peer: &PeerView) -> Result<(), RequestError> {
         let answer = request::send(
             self.network.as_ref(),
+            self.node.config.federation.patience,
             peer,
             Method::GET,
             paths::PROBE,
@@ -59,6 +60,7 @@ impl Worker {
     ) -> Result<Step, StoreError> {
         let sent = request::send(
             self.network.as_ref(),
+            self.node.config.federation.patience,
             peer,
             Method::POST,
             paths::COUNTERSIGNATURE,
@@ -78,7 +80,7 @@ impl Worker {
 
     pub(super) async fn fetch_stale_manifest(&mut self) {
         let peer = self.node.peers.get(&self.server);
-        let Some(peer) = peer.filter(|peer| peer.agreed == Some(PeerState::Active)) else {
+        let Some(peer) = peer.filter(|peer| peer.is_signed()) else {
             return;
         };
         if let Err(error) = self.renew_manifest(&peer).await {
@@ -155,6 +157,7 @@ async fn fetch_manifest_of(
 ) -> Result<Arc<Manifest>, RequestError> {
     let bytes = request::send(
         network,
+        node.config.federation.patience,
         keeper,
         Method::GET,
         path,

@@ -40,7 +40,10 @@ impl Worker {
         if self.suspicion.as_ref().is_some_and(over) {
             self.suspicion = None;
         }
-        let limits = BatchLimits::default();
+        let limits = BatchLimits {
+            bytes_max: self.pace.bytes_max(),
+            ..BatchLimits::default()
+        };
         match &self.suspicion {
             Some(suspicion) => BatchLimits {
                 envelopes_max: limits.envelopes_max.min(suspicion.envelopes_max),

@@ -4,7 +4,7 @@
 //! - A batch is one transaction under one lock of the database, so batches of all processes come one after
 //!   the other. PostgreSQL gives the lock back only when the commit is durable, on a synchronous standby
 //!   too: whoever judges next sees nothing that could still be lost. The reasons are in
-//!   `docs/adr/0034-one-lock-for-batches-in-postgresql.md`.
+//!   `docs/adr/0036-one-lock-for-batches-in-postgresql.md`.
 //! - A server that may answer before it is durable is refused, at opening and in every batch.
 //! - A connection that breaks leaves unknown what became of its transaction. Each batch therefore notes its
 //!   number, and the next attempt looks for it under the lock: a batch is written once.
@@ -135,7 +135,10 @@ impl Engine for PostgresqlEngine {
             let patience = Patience::new();
             loop {
                 match read::Moment::take(&self.readers, patience.attempt_ends()).await {
-                    Ok(moment) => return Ok(Box::new(moment) as Box<dyn Read>),
+                    Ok(moment) => {
+                        let moment: Box<dyn Read> = Box::new(moment);
+                        return Ok(moment);
+                    }
                     Err(failure) => patience.after(failure).await?,
                 }
             }

@@ -198,7 +198,8 @@ async fn commits_that_may_be_lost_are_refused() {
 /// Goal: a server that does not sync is refused, by the name of the setting. Method: one that was started so.
 #[tokio::test]
 async fn a_server_without_fsync_is_refused() {
-    let server = Box::leak(Box::new(Server::start_with(&["fsync = off"]).unwrap()));
+    let server: &'static Server =
+        Box::leak(Box::new(Server::start_with(&["fsync = off"]).unwrap()));
     let error = InDatabase::of(server).open().await.err().unwrap();
     assert!(error.to_string().contains("`fsync = off`"), "{error}");
 }
@@ -227,7 +228,7 @@ async fn a_batch_outlives_its_connection() {
     let place = InDatabase::new();
     let engine = place.open().await.unwrap();
     let session = place.session().await;
-    let lock = [&batch::LOCK as &(dyn tokio_postgres::types::ToSql + Sync)];
+    let lock: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&batch::LOCK];
     session
         .query("SELECT pg_advisory_lock($1)", &lock)
         .await
@@ -252,18 +253,36 @@ async fn a_batch_outlives_its_connection() {
     assert_eq!(numbers(&engine).await, [1]);
 }
 
+async fn commit_for_ever(session: &tokio_postgres::Client) -> i32 {
+    loop {
+        let insert = session.execute("INSERT INTO probe VALUES (1)", &[]);
+        insert.await.unwrap();
+    }
+}
+
 /// Goal: a commit that was durable but whose answer was lost is found, not repeated; it is answered only
 /// when a standby has it too, and nobody reads it before. Method: a standby that never comes holds up the
 /// commit, the session is ended, then the server is told to do without the standby.
 #[tokio::test]
 async fn an_unheard_commit_is_found() {
-    let server = Box::leak(Box::new(Server::start().unwrap()));
+    let server: &'static Server = Box::leak(Box::new(Server::start().unwrap()));
     let place = InDatabase::of(server);
     let engine = place.open().await.unwrap();
     engine.apply(&[append("a")]).await.unwrap();
+    place.query("CREATE TABLE probe (number int)");
     place.query("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
     place.query("SELECT pg_reload_conf()");
     let session = place.session().await;
+    // The server takes the setting up when it comes to it: when somebody's commit waits.
+    let probe = place.session().await;
+    let pid = tokio::select! {
+        pid = place.until(&session, COMMITTING) => pid,
+        never = commit_for_ever(&probe) => never,
+    };
+    session
+        .query("SELECT pg_terminate_backend($1, 5000)", &[&pid])
+        .await
+        .unwrap();
     let disturb = async {
         let pid = place.until(&session, COMMITTING).await;
         assert_eq!(numbers(&engine).await, [1], "read before it was durable");
@@ -294,7 +313,7 @@ async fn a_crash_of_the_server_is_an_interruption() {
     let server: &'static Server = Box::leak(Box::new(Server::start().unwrap()));
     let place = InDatabase::of(server);
     let engine = place.open().await.unwrap();
-    let crash = tokio::task::spawn_blocking(|| server.crash_and_start());
+    let crash = tokio::task::spawn_blocking(|| server.crash().and_then(|()| server.start_again()));
     let mut answered = 0;
     while !crash.is_finished() {
         engine.apply(&[append("a")]).await.unwrap();

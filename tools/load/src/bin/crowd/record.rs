@@ -74,6 +74,10 @@ impl Verdict {
             && self.from_before_joining == 0
             && self.told_missing == 0
             && self.told_forked == 0
+            // Nobody is hostile, and nobody is away for longer than what rooms retain.
+            && self.told_out_of_step == 0
+            && self.told_unreadable == 0
+            && self.told_not_sent == 0
     }
 }
 
@@ -285,9 +289,10 @@ impl State {
             Event::MessagesMissing { .. } | Event::OutOfOrder { .. } => &mut self.told.told_missing,
             Event::RoomForked { .. } => &mut self.told.told_forked,
             Event::RoomOutOfStep { .. } => &mut self.told.told_out_of_step,
-            Event::Unreadable { .. } | Event::Held { .. } | Event::DevicesRefused { .. } => {
-                &mut self.told.told_unreadable
-            }
+            Event::Unreadable { .. }
+            | Event::RoomOver { .. }
+            | Event::Held { .. }
+            | Event::DevicesRefused { .. } => &mut self.told.told_unreadable,
             Event::Refused { .. } | Event::Returned { .. } => &mut self.told.told_not_sent,
             _ => return,
         };
@@ -381,6 +386,8 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use entente_sdk::refusal::{Refusal, RefusalCode};
+
     use super::*;
 
     /// Three devices; 0 and 1 are there from the beginning and write two messages each, 2 joins between the first and the second.
@@ -482,16 +489,46 @@ mod tests {
         assert_eq!(open.judge().lost, 1);
     }
 
-    /// Goal: what devices tell is counted, with an example. Method: one of each kind.
+    /// Goal: what devices tell is counted, with an example, and each kind of it fails the run. Method: one of each kind.
     #[test]
     fn what_is_told() {
-        let mut state = good();
         let room = entente_sdk::ids::RoomId::from_bytes([1; 16]);
-        state.told(1, &Event::RoomForked { room, epoch: 3 });
-        state.told(1, &Event::RoomLeft { room });
-        let verdict = state.judge();
-        assert_eq!(verdict.told_forked, 1);
-        assert!(verdict.example.as_ref().unwrap().contains("device 1"));
-        assert!(!verdict.holds());
+        let message = entente_sdk::MessageId::from_bytes([2; 16]);
+        let refusal = || Refusal::new(RefusalCode::Expired, "too late");
+        type Count = fn(&Verdict) -> usize;
+        let counts: [(Event, Count); 4] = [
+            (Event::RoomForked { room, epoch: 3 }, |v| v.told_forked),
+            (
+                Event::RoomOutOfStep {
+                    room,
+                    reason: String::new(),
+                    by: None,
+                },
+                |v| v.told_out_of_step,
+            ),
+            (
+                Event::Unreadable {
+                    room,
+                    reason: String::new(),
+                },
+                |v| v.told_unreadable,
+            ),
+            (
+                Event::Refused {
+                    message,
+                    refusal: refusal(),
+                },
+                |v| v.told_not_sent,
+            ),
+        ];
+        for (event, count) in counts {
+            let mut state = good();
+            state.told(1, &event);
+            state.told(1, &Event::RoomLeft { room });
+            let verdict = state.judge();
+            assert_eq!(count(&verdict), 1, "{event:?}");
+            assert!(verdict.example.as_ref().unwrap().contains("device 1"));
+            assert!(!verdict.holds(), "{event:?}");
+        }
     }
 }

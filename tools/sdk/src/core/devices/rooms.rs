@@ -7,7 +7,6 @@ use homeserver_api::ids::{AccountId, Address, DeviceId, RoomId, ServerName};
 use super::Standing;
 use crate::core::Core;
 use crate::core::records;
-use crate::core::rooms::leaves;
 use crate::error::Error;
 use crate::event::Event;
 
@@ -58,14 +57,18 @@ impl Core {
     pub(in crate::core) fn ask_who_they_are(&mut self, room: RoomId) -> Result<(), Error> {
         let own = self.identity.member.clone();
         let mut unknown = BTreeSet::new();
-        for leaf in leaves(self.group(room)?)? {
+        for leaf in self.leaves(room)?.iter() {
             let member = &leaf.device.member;
             if *member == own {
                 continue;
             }
             let standing = self.known.standing(member, &leaf.device.public_key);
             if matches!(standing, Standing::Stranger | Standing::Unlisted) {
-                unknown.insert((member.server.clone(), member.account, leaf.device.address));
+                unknown.insert((
+                    member.server.clone(),
+                    member.account,
+                    leaf.device.address.clone(),
+                ));
             }
         }
         for (server, account, address) in unknown {
@@ -81,17 +84,17 @@ impl Core {
         }
         let own = self.identity.member.clone();
         let mut held = BTreeSet::new();
-        for leaf in leaves(self.group(room)?)? {
-            let (member, address) = (leaf.device.member, leaf.device.address);
-            if member == own {
+        for leaf in self.leaves(room)?.iter() {
+            let (member, address) = (&leaf.device.member, &leaf.device.address);
+            if *member == own {
                 continue;
             }
-            match self.known.standing(&member, &leaf.device.public_key) {
-                Standing::Unconfirmed => held.insert(Held::Reset(address)),
-                Standing::Unlisted => held.insert(Held::Unlisted(address, member.device)),
+            match self.known.standing(member, &leaf.device.public_key) {
+                Standing::Unconfirmed => held.insert(Held::Reset(address.clone())),
+                Standing::Unlisted => held.insert(Held::Unlisted(address.clone(), member.device)),
                 // Somebody else under the address of one who is met.
-                Standing::Stranger if self.known.is_met(&address) => {
-                    held.insert(Held::Reset(address))
+                Standing::Stranger if self.known.is_met(address) => {
+                    held.insert(Held::Reset(address.clone()))
                 }
                 // A stranger can be held to nothing; a removed one gets nothing any more.
                 Standing::Stranger | Standing::Listed | Standing::Removed => false,
@@ -135,7 +138,7 @@ impl Core {
             .collect();
         for room in open {
             let before = self.known.held.remove(&room).unwrap_or_default();
-            let is_in = leaves(self.group(room)?)?.iter().any(|leaf| {
+            let is_in = self.leaves(room)?.iter().any(|leaf| {
                 leaf.device.member.server == key.0 && leaf.device.member.account == key.1
             });
             if !is_in {

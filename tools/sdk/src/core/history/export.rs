@@ -8,7 +8,6 @@ use homeserver_api::ids::RoomId;
 use crate::content::Content;
 use crate::core::Core;
 use crate::core::records::{MessageMeta, Place, ProgressRecord};
-use crate::core::rooms::leaves;
 use crate::error::Error;
 use crate::history::{CONVERSATION_ADDRESSES_MAX, Conversation, Entry, PastMessage};
 
@@ -184,12 +183,12 @@ impl Core {
     }
 
     /// What a room is named by.
-    fn conversation(&mut self, room: RoomId) -> Result<Option<Conversation>, Error> {
+    pub(super) fn conversation(&mut self, room: RoomId) -> Result<Option<Conversation>, Error> {
         if self.is_in(room) {
             let hub = self.room(room)?.hub.clone();
-            let leaves = leaves(self.group(room)?)?;
-            let mut addresses: Vec<_> =
-                leaves.into_iter().map(|leaf| leaf.device.address).collect();
+            let leaves = self.leaves(room)?;
+            let addresses = leaves.iter().map(|leaf| leaf.device.address.clone());
+            let mut addresses: Vec<_> = addresses.collect();
             addresses.sort();
             addresses.dedup();
             addresses.truncate(CONVERSATION_ADDRESSES_MAX);

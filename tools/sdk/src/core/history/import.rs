@@ -71,7 +71,7 @@ impl Core {
         Ok(taken)
     }
 
-    fn take_conversation(&mut self, conversation: Conversation) -> Result<(), Error> {
+    pub(super) fn take_conversation(&mut self, conversation: Conversation) -> Result<(), Error> {
         let Conversation {
             room,
             hub,
@@ -84,6 +84,7 @@ impl Core {
             room,
             hub,
             addresses,
+            over: None,
         };
         let record = PastRoomRecord { number, past };
         self.store.put(Family::PastRoom, b"", number, &record)?;

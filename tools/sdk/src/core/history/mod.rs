@@ -4,8 +4,8 @@
 //! authors any more: it is the word of another own device, and is marked so. Expiry and burning hold as they did there: what is
 //! over never leaves and never comes in, what was read and burns never leaves, and what has burnt here never comes back.
 //!
-//! Messages of a conversation that this device is not in stay under its id: they can be read, nothing can be sent, and they
-//! are one with the conversation when somebody adds this device.
+//! Messages of a conversation that this device is not in, or not any more, stay under its id: they can be read, nothing can be sent,
+//! and they are one with the conversation when somebody adds this device.
 
 mod export;
 mod import;
@@ -27,15 +27,19 @@ use crate::event::Event;
 use crate::message::MessageId;
 use crate::store::{Family, Store};
 
-/// A conversation that this device is not in, and whose messages came with a history or a backup.
+/// A conversation that this device is not in, and of which it has messages: they came with a history or a backup, or it was
+/// in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PastRoom {
     /// The room's id.
     pub room: RoomId,
     /// The homeserver that ordered it.
     pub hub: ServerName,
-    /// Who was in it, as far as that came too.
+    /// Who was in it, as far as that is known.
     pub addresses: Vec<Address>,
+    /// Why this device is not in it any more, if it was.
+    #[serde(skip)]
+    pub over: Option<String>,
 }
 
 /// [`PastRoom`] as it is kept.
@@ -126,16 +130,41 @@ impl Histories {
 }
 
 impl Core {
-    /// Conversations that this device is not in, and of which it has messages from a history or a backup.
+    /// Conversations that this device is not in, and of which it has messages.
     pub(crate) fn past_rooms(&self) -> Result<Vec<PastRoom>, Error> {
         let mut past = Vec::new();
         for record in self.history.past.values() {
             let room = record.past.room;
             if !self.is_in(room) && !self.numbers_of(room)?.is_empty() {
-                past.push(record.past.clone());
+                past.push(PastRoom {
+                    over: self.over(room),
+                    ..record.past.clone()
+                });
             }
         }
         Ok(past)
+    }
+
+    /// Why this device is not in a room any more.
+    fn over(&self, room: RoomId) -> Option<String> {
+        match &self.rooms.get(&room)?.standing {
+            Standing::Left => Some("you are not in it any more".to_owned()),
+            Standing::Broken(reason) => Some(reason.clone()),
+            Standing::Creating | Standing::Joined | Standing::Resyncing(_) => None,
+        }
+    }
+
+    /// What was said in a room that this device is about to be out of can be read as long as it has not expired.
+    pub(super) fn keep_as_past(&mut self, room: RoomId) -> Result<(), Error> {
+        if self.history.is_transfer(room) || self.numbers_of(room)?.is_empty() {
+            return Ok(());
+        }
+        match self.conversation(room) {
+            Ok(Some(conversation)) => self.take_conversation(conversation),
+            Err(error @ Error::Store(_)) => Err(error),
+            // A room ends all the same when its group can't be read.
+            Ok(None) | Err(_) => Ok(()),
+        }
     }
 
     fn is_in(&self, room: RoomId) -> bool {

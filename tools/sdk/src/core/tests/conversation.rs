@@ -3,6 +3,7 @@ use crate::core::Core;
 use crate::event::Event;
 use crate::message::Progress;
 use crate::refusal::{Refusal, RefusalCode};
+use crate::store::Family;
 
 fn refusal(code: RefusalCode) -> Refusal {
     Refusal::new(code, "because")
@@ -28,6 +29,38 @@ fn two_people_talk() {
     assert!(world.bob.events.contains(&Event::RoomJoined { room }));
     assert!(world.alice.unreadable().is_empty());
     assert!(world.bob.unreadable().is_empty());
+}
+
+/// Goal: a message costs a device as much in a large room as in a small one: the group's public tree is written with
+/// its epoch and not with each message, and a device that is started anew finds both. Method: look for the other's
+/// certificate in what is kept.
+#[test]
+fn messages_do_not_write_the_tree() {
+    let mut world = World::new();
+    let room = world.conversation();
+    world.bob.send(room, "hi");
+    world.settle();
+    let certificate = world.bob.core().identity.chain[0].clone();
+    let kept = |device: &mut TestDevice, family| {
+        let bytes = device.core().store.get_bytes(family, room.as_bytes(), 0);
+        let bytes = bytes.unwrap().unwrap();
+        bytes
+            .windows(certificate.len())
+            .any(|part| part == certificate)
+    };
+    assert!(kept(&mut world.alice, Family::GroupTree));
+    assert!(!kept(&mut world.alice, Family::GroupState));
+    world.alice.restart();
+    world.alice.send(room, "hello");
+    world.alice.run(|core| core.refresh(room));
+    world.settle();
+    world.alice.restart();
+    world.bob.send(room, "still here");
+    world.settle();
+    assert_eq!(
+        world.alice.texts(room),
+        ["bob: hi", "alice: hello", "bob: still here"]
+    );
 }
 
 /// Goal: from outside all short messages look alike; by the lengths of what the servers carried.

@@ -4,7 +4,8 @@ use std::path::Path;
 use super::*;
 use crate::content::Part;
 use crate::event::Event;
-use crate::message::{MessageId, SendOptions};
+use crate::message::{MessageId, Progress, SendOptions};
+use crate::refusal::{Refusal, RefusalCode};
 use crate::store::Family;
 
 const SECRET: &str = "a text that must be gone from every file on this device";
@@ -201,5 +202,96 @@ fn servers_may_only_shorten() {
     world.bob.run(|core| core.receive(deliveries, true));
     assert_eq!(world.bob.texts(room).len(), 1);
     world.clock.advance(60_000);
+    assert!(world.bob.texts(room).is_empty());
+}
+
+/// The hub's answer to Alice's last message: its epoch is over.
+fn comes_back(world: &mut World, room: RoomId) {
+    let counter = world.network.last_counter(&world.alice.member);
+    let refusal = Refusal::new(RefusalCode::EpochTooOld, "its epoch is over");
+    let (alice, hub) = (world.alice.member.clone(), world.a.server.clone());
+    world
+        .network
+        .return_message(&alice, room, counter, &hub, refusal);
+}
+
+/// Sends a message that reaches nobody.
+fn send_in_vain(world: &mut World, room: RoomId, ttl: u32) -> MessageId {
+    let id = send(&mut world.alice, room, ttl, 0);
+    world.alice.submit(&mut world.network).unwrap();
+    world.network.drop_deliveries(&world.bob.member);
+    id
+}
+
+/// Whether Alice was told, with a reason of this code, that it did not reach anybody.
+fn told_as(world: &World, id: MessageId, code: RefusalCode) -> bool {
+    world.alice.events.iter().any(|event| {
+        matches!(event, Event::Returned { message, refusal, .. } if *message == id && refusal.code == code)
+    })
+}
+
+/// Goal: a message that is encrypted again goes everywhere when its time since its first acceptance is over, however often that was.
+/// Method: it comes back twice, forty and ten seconds later; then by the clock.
+#[test]
+fn encrypted_again_for_what_is_left() {
+    let mut world = World::new();
+    let room = world.conversation();
+    let id = send_in_vain(&mut world, room, 60);
+    for later_ms in [40_000, 10_000] {
+        world.clock.advance(later_ms);
+        comes_back(&mut world, room);
+        world.alice.receive(&mut world.network).unwrap();
+        world.network.drop_deliveries(&world.bob.member);
+        world.alice.submit(&mut world.network).unwrap();
+    }
+    world.settle();
+    let message = |device: &mut TestDevice| device.run(|core| core.message(id));
+    let at_first = message(&mut world.alice).expires_ms;
+    assert!(at_first.is_some());
+    assert_eq!(message(&mut world.bob).expires_ms, at_first);
+    world.clock.advance(9_999);
+    assert_eq!(world.bob.texts(room).len(), 1);
+    world.clock.advance(1);
+    assert!(world.bob.texts(room).is_empty());
+    assert!(world.alice.texts(room).is_empty());
+}
+
+/// Goal: what has less time left than the room lets messages live is not sent again, and its author is told; it still goes when it was to
+/// go. Method: b's messages live twenty seconds at least; it comes back with nineteen left.
+#[test]
+fn too_late_to_encrypt_again() {
+    let mut world = World::new();
+    let b = world.b.server.clone();
+    let rules = &mut world.network.rules;
+    rules.insert(b, |consent| consent.ttl.min_seconds = 20);
+    let room = world.conversation();
+    let id = send_in_vain(&mut world, room, 60);
+    world.clock.advance(41_000);
+    comes_back(&mut world, room);
+    world.settle();
+    assert!(told_as(&world, id, RefusalCode::Expired));
+    let message = world.alice.run(|core| core.message(id));
+    assert!(matches!(message.progress, Progress::Returned { .. }));
+    assert!(world.bob.texts(room).is_empty());
+    world.clock.advance(19_000);
+    assert!(world.alice.texts(room).is_empty());
+}
+
+/// Goal: the author is told, too, when a message's time runs out while it waits to be encrypted again. Method: a commit of his that the
+/// hub does not order holds it.
+#[test]
+fn expired_before_it_was_encrypted_again() {
+    let mut world = World::new();
+    let room = world.conversation();
+    let id = send_in_vain(&mut world, room, 60);
+    comes_back(&mut world, room);
+    world.network.kept_commits = Some(Vec::new());
+    world.alice.run(|core| core.rename(room, "held"));
+    world.alice.submit(&mut world.network).unwrap();
+    world.settle();
+    assert!(!told_as(&world, id, RefusalCode::Expired));
+    world.clock.advance(60_000);
+    world.alice.run(crate::core::Core::delete_due);
+    assert!(told_as(&world, id, RefusalCode::Expired));
     assert!(world.bob.texts(room).is_empty());
 }

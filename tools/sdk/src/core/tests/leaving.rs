@@ -54,6 +54,9 @@ fn a_person_leaves() {
     carol.run(|core| core.leave_room(room));
     assert!(carol.events.contains(&Event::RoomLeft { room }));
     assert_eq!(carol.texts(room), ["alice: hello"]);
+    let past = carol.run(|core| core.past_rooms());
+    assert_eq!((past[0].room, past[0].addresses.len()), (room, 3));
+    assert!(past[0].over.is_some());
     let refused = carol.try_run(|core| {
         core.send(
             room,
@@ -98,6 +101,7 @@ fn a_person_leaves() {
     carol.send(room, "back again");
     world.settle_with(&mut [&mut carol, &mut second]);
     assert_eq!(world.bob.texts(room).last().unwrap(), "carol: back again");
+    assert_eq!(carol.run(|core| core.past_rooms()), []);
 }
 
 /// Goal: a member that does nothing stops nobody: whoever is the only one awake takes the removal up within his turn, after

@@ -10,6 +10,7 @@ mod hostile;
 mod leaving;
 mod membership;
 mod outsiders;
+mod partings;
 mod policy;
 mod resync;
 mod successors;

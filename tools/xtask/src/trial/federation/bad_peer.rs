@@ -123,6 +123,11 @@ fn within(time: Duration, of: Duration, percent: u32) -> bool {
     time.as_micros().saturating_mul(100) <= most
 }
 
+/// How many times `of` a time is.
+fn times(time: Duration, of: Duration) -> f64 {
+    time.as_secs_f64() / of.as_secs_f64()
+}
+
 /// Texts begin with their numbers.
 fn number_of(text: &str) -> u32 {
     let number = text.split(' ').next();
@@ -134,14 +139,19 @@ impl std::fmt::Display for Noticed {
         let (good, bad) = (Self::p99(&self.good), Self::p99(&self.bad));
         if !self.quiet.is_empty() {
             let quiet = Self::p99(&self.quiet);
+            let counts_as = quiet.max(QUIET_FLOOR);
             write!(
                 f,
-                "p99 {:.1} ms in the quiet time before, which counts as {:.1} ms: {:.2} times that in good times, {:.2} times in \
-                 bad ones; ",
+                "p99 {:.1} ms in the quiet time before, {:.1} ms in good times, {:.1} ms in bad ones: {:.2} and {:.2} times the \
+                 quiet one as it was; it counts as {:.1} ms ({:.2} and {:.2} times that); ",
                 quiet.as_secs_f64() * 1e3,
-                quiet.max(QUIET_FLOOR).as_secs_f64() * 1e3,
-                good.as_secs_f64() / quiet.max(QUIET_FLOOR).as_secs_f64(),
-                bad.as_secs_f64() / quiet.max(QUIET_FLOOR).as_secs_f64(),
+                good.as_secs_f64() * 1e3,
+                bad.as_secs_f64() * 1e3,
+                times(good, quiet),
+                times(bad, quiet),
+                counts_as.as_secs_f64() * 1e3,
+                times(good, counts_as),
+                times(bad, counts_as),
             )?;
         }
         write!(
@@ -151,7 +161,7 @@ impl std::fmt::Display for Noticed {
             bad.as_secs_f64() * 1e3,
             good.as_secs_f64() * 1e3,
             GOOD_MAX.as_millis(),
-            bad.as_secs_f64() / good.as_secs_f64(),
+            times(bad, good),
             Self::percentile(&self.bad, 50).as_secs_f64() * 1e3,
             Self::percentile(&self.good, 50).as_secs_f64() * 1e3,
             self.arrived(),
@@ -306,9 +316,11 @@ pub(super) fn check(ground: &Ground<'_>) -> Result<Check> {
         must: format!(
             "of ten peers one stalls, delays, sends noise, half-closes, cuts off and doubles, in turn: to the other nine \
              everything arrives, in bad times and in the good ones between them with a p99 of at most {:.1} times that of a quiet \
-             time before, which counts as {} ms at least",
+             time before, which counts as {} ms at least (of a quicker one the raw ratio is told, and not bounded: {:.1} ms pass \
+             always)",
             f64::from(RATIO_MAX_PERCENT) / 100.0,
-            QUIET_FLOOR.as_millis()
+            QUIET_FLOOR.as_millis(),
+            QUIET_FLOOR.as_secs_f64() * 1e3 * f64::from(RATIO_MAX_PERCENT) / 100.0,
         ),
         got: with.to_string(),
         ok: Some(with.holds_to_quiet()),
@@ -364,6 +376,29 @@ mod tests {
         let mut lost = after_quiet(50, 50, 50);
         lost.quiet.pop();
         assert!(!lost.holds_to_quiet());
+    }
+
+    /// Goal: what is told has the quiet, good and bad percentiles and the ratios of them as they were, beside what the floor
+    /// makes of them. Method: a quiet time below the floor.
+    #[test]
+    fn ratios_are_told_as_they_were() {
+        // Percentiles of 4.95, 4.95 and 23.76 ms.
+        let mut found = after_quiet(1, 1, 2);
+        for time in found.quiet.iter_mut().chain(&mut found.good) {
+            *time /= 2;
+        }
+        for time in &mut found.bad {
+            *time = *time * 6 / 5;
+        }
+        assert!(found.holds_to_quiet());
+        let told = found.to_string();
+        for part in [
+            "p99 5.0 ms in the quiet time before, 5.0 ms in good times, 23.8 ms in bad ones",
+            "1.00 and 4.80 times the quiet one as it was",
+            "counts as 20.0 ms (0.25 and 1.19 times that)",
+        ] {
+            assert!(told.contains(part), "{told}");
+        }
     }
 
     /// Goal: the 99th percentiles are compared, and what did not arrive counts. Method: at and beyond the bound, and

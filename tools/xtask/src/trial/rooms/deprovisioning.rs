@@ -309,9 +309,7 @@ fn cut_off(server: &Homeserver, mut talk: Running, folder: &Path) -> Result<Foun
     let summary = only()?;
     let ended_ms = summary.sessions_ended_ms;
     let accepted = talk.printed("accepted")?;
-    let at_ms = |object: &Value| object.get("accepted_ms").and_then(Value::as_u64);
-    let late = |object: &&Value| at_ms(object) > ended_ms;
-    let after = accepted.iter().filter(late).count();
+    let after = late(&accepted, summary.cut_ms);
     let document = folder.join("evidence.txt").display().to_string();
     server.hsctl(&["evidence", "export", &summary.evidence, "--file", &document])?;
     let root = server.folder.join("data").join("keys").join("root.pem");
@@ -335,9 +333,27 @@ fn cut_off(server: &Homeserver, mut talk: Running, folder: &Path) -> Result<Foun
     })
 }
 
+/// How many of what was accepted has a stamp of after the cut, or none.
+fn late(accepted: &[Value], cut_ms: u64) -> usize {
+    let stamp = |object: &Value| object.get("accepted_ms").and_then(Value::as_u64);
+    let late = |object: &&Value| stamp(object).is_none_or(|at_ms| at_ms > cut_ms);
+    accepted.iter().filter(late).count()
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    /// Goal: what was accepted after the cut is late, while sessions still end too, and so is what says no time. Method: at the cut, a
+    /// millisecond later, and without a stamp.
+    #[test]
+    fn late_is_after_the_cut() {
+        let at = |ms: u64| json!({"type": "accepted", "accepted_ms": ms});
+        assert_eq!(late(&[at(999), at(1_000)], 1_000), 0);
+        assert_eq!(late(&[at(1_000), at(1_001), json!({})], 1_000), 2);
+    }
 
     /// Goal: the check fails when one figure is wrong. Method: spoil a good one in each place.
     #[test]

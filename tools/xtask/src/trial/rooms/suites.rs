@@ -1,6 +1,6 @@
 //! Tests of the workspace that this trial runs by name, and counts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use super::super::checks::Check;
@@ -9,8 +9,12 @@ use crate::failure::{self, Result};
 
 /// Where the tests of an evil server are listed.
 const EVIL_SERVER: &str = "docs/security/evil-server.md";
-/// What their names have in common, where most of them are.
-const EVIL_SERVER_TESTS: &str = "evil_server";
+/// The packages that have tests of that list, each with the folder that its library's modules lie in.
+const PACKAGES: [(&str, &str); 3] = [
+    ("entente-sdk", "tools/sdk/src/"),
+    ("room-rules", "homeserver/room-rules/src/"),
+    ("homeserver", "homeserver/src/"),
+];
 /// What the names of the tests with vectors have in common.
 const RFC9420_TESTS: &str = "rfc9420";
 /// Fewer than these are not all: integers, messages, a welcome with its keys.
@@ -43,6 +47,11 @@ impl Outcome {
         outcome
     }
 
+    fn add(&mut self, other: Self) {
+        self.passed.extend(other.passed);
+        self.failed.extend(other.failed);
+    }
+
     fn words(&self) -> String {
         let failed: Vec<&str> = self.failed.iter().map(String::as_str).collect();
         match failed.as_slice() {
@@ -57,9 +66,10 @@ impl Outcome {
     }
 }
 
-/// Runs tests of a package whose names hold a word. A failure is for the check to tell.
-fn run(ground: &Ground<'_>, package: &str, word: &str) -> Result<Outcome> {
-    let mut test = ground.cargo(["test", "-p", package, "--lib", "--no-fail-fast", "--", word]);
+/// Runs tests of a package, by what comes after `--`. A failure is for the check to tell.
+fn run(ground: &Ground<'_>, package: &str, which: &[&str]) -> Result<Outcome> {
+    let before = ["test", "-p", package, "--lib", "--no-fail-fast", "--"];
+    let mut test = ground.cargo(before.into_iter().chain(which.iter().copied()));
     let output = test.output().map_err(|source| failure::Failure::Start {
         program: "cargo test".to_owned(),
         source,
@@ -71,41 +81,84 @@ fn run(ground: &Ground<'_>, package: &str, word: &str) -> Result<Outcome> {
     Ok(Outcome::read(&printed))
 }
 
-/// The tests `PATH::NAME` that a document names, of which `PATH` holds a word: their names.
-fn named(document: &str, word: &str) -> BTreeSet<String> {
-    let quoted = document.split('`').skip(1).step_by(2);
-    let tests = quoted.filter_map(|quoted| quoted.split_once(".rs::"));
-    let of_it = tests.filter(|(path, _)| path.contains(word));
-    of_it.map(|(_, name)| name.to_owned()).collect()
+/// Tests that a document lists as `PATH.rs::NAME`.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Listed {
+    /// As `cargo test` names them, by package.
+    tests: BTreeMap<&'static str, BTreeSet<String>>,
+    /// Those that lie in none of the packages.
+    nowhere: BTreeSet<String>,
+}
+
+impl Listed {
+    fn read(document: &str) -> Self {
+        let mut listed = Self::default();
+        for quoted in document.split('`').skip(1).step_by(2) {
+            let Some((path, name)) = quoted.split_once(".rs::") else {
+                continue;
+            };
+            let within = |(package, folder): &(&'static str, &str)| {
+                Some((*package, path.strip_prefix(folder)?))
+            };
+            match PACKAGES.iter().find_map(within) {
+                Some((package, path)) => {
+                    let module = path.strip_suffix("/mod").unwrap_or(path).replace('/', "::");
+                    let tests = listed.tests.entry(package).or_default();
+                    tests.insert(format!("{module}::{name}"));
+                }
+                None => {
+                    listed.nowhere.insert(quoted.to_owned());
+                }
+            }
+        }
+        listed
+    }
+
+    fn count(&self) -> usize {
+        let of_each = self.tests.values().map(BTreeSet::len);
+        of_each.sum::<usize>().saturating_add(self.nowhere.len())
+    }
+
+    /// Those that were not among what has passed in their package.
+    fn missing<'a>(&'a self, outcomes: &BTreeMap<&str, Outcome>) -> Vec<&'a str> {
+        let of_packages = self.tests.iter().flat_map(|(package, tests)| {
+            let passed = outcomes.get(package).map(|outcome| &outcome.passed);
+            let has_passed = move |test: &&String| passed.is_some_and(|all| all.contains(*test));
+            tests.iter().filter(move |test| !has_passed(test))
+        });
+        let missing = of_packages.chain(&self.nowhere);
+        missing.map(String::as_str).collect()
+    }
 }
 
 pub(super) fn evil_server(ground: &Ground<'_>) -> Result<Check> {
     let path = ground.root().join(EVIL_SERVER);
     let document = fs::read_to_string(&path).map_err(failure::at(&path))?;
-    let named = named(&document, EVIL_SERVER_TESTS);
-    let outcome = run(ground, "entente-sdk", EVIL_SERVER_TESTS)?;
-    let has_passed = |name: &&String| {
-        let name = format!("::{name}");
-        outcome.passed.iter().any(|passed| passed.ends_with(&name))
-    };
-    let missing: Vec<&str> = named
-        .iter()
-        .filter(|name| !has_passed(name))
-        .map(String::as_str)
-        .collect();
+    let listed = Listed::read(&document);
+    let mut outcomes = BTreeMap::new();
+    for (package, tests) in &listed.tests {
+        let exact = ["--exact"].into_iter();
+        let which: Vec<&str> = exact.chain(tests.iter().map(String::as_str)).collect();
+        outcomes.insert(*package, run(ground, package, &which)?);
+    }
+    let missing = listed.missing(&outcomes);
+    let mut outcome = Outcome::default();
+    for of_package in outcomes.into_values() {
+        outcome.add(of_package);
+    }
     let mut got = outcome.words();
     if !missing.is_empty() {
         got.push_str(&format!(
-            "; listed, and not among them: {}",
+            "; listed, and not among those that passed: {}",
             missing.join(", ")
         ));
     }
-    let ok = !named.is_empty() && missing.is_empty() && outcome.failed.is_empty();
+    let ok = listed.count() > 0 && missing.is_empty() && outcome.failed.is_empty();
     Ok(Check {
         id: "evil-server-is-caught",
         must: format!(
-            "all {} tests of {EVIL_SERVER} in the client pass",
-            named.len()
+            "all {} tests of {EVIL_SERVER} pass, each by its name",
+            listed.count()
         ),
         got,
         ok: Some(ok),
@@ -114,10 +167,8 @@ pub(super) fn evil_server(ground: &Ground<'_>) -> Result<Check> {
 }
 
 pub(super) fn rfc9420(ground: &Ground<'_>) -> Result<Check> {
-    let mut outcome = run(ground, "homeserver", RFC9420_TESTS)?;
-    let rules = run(ground, "room-rules", RFC9420_TESTS)?;
-    outcome.passed.extend(rules.passed);
-    outcome.failed.extend(rules.failed);
+    let mut outcome = run(ground, "homeserver", &[RFC9420_TESTS])?;
+    outcome.add(run(ground, "room-rules", &[RFC9420_TESTS])?);
     Ok(Check {
         id: "rfc9420-vectors",
         must: format!(
@@ -133,16 +184,65 @@ pub(super) fn rfc9420(ground: &Ground<'_>) -> Result<Check> {
 mod tests {
     use super::*;
 
-    /// Goal: what cargo prints is read as it is meant, and a test that is listed and was not run is missed. Method: a few lines of each.
+    /// Goal: what cargo prints is read as it is meant. Method: a few lines.
     #[test]
-    fn outcomes_and_lists() {
+    fn outcomes() {
         let outcome = Outcome::read(
             "running 2 tests\ntest core::tests::evil_server::a ... ok\ntest core::b ... FAILED\n\ntest result: FAILED. 1 passed\n",
         );
         assert_eq!(outcome.passed.len(), 1);
         assert!(outcome.words().contains("1 did not: core::b"));
-        let document = "| x | `tests/evil_server/forks.rs::a`, `other.rs::c` | `no test` |";
-        let named = named(document, EVIL_SERVER_TESTS);
-        assert_eq!(named, BTreeSet::from(["a".to_owned()]));
+    }
+
+    /// Goal: every test that is listed is run by its exact name, whatever it is called, and one that was not run, did not pass or lies
+    /// nowhere is missed. Method: a list with one of each, and what was printed for it.
+    #[test]
+    fn each_listed_test_counts() {
+        let listed = Listed::read(
+            "| `tools/sdk/src/core/tests/evil_server/mod.rs::a`, `tools/sdk/src/core/tests/resync.rs::b` | `no test` |\n\
+             | `homeserver/src/federation/outbound/tests/claims.rs::c` | `conformance/src/cases/x.rs::d` |",
+        );
+        assert_eq!(listed.count(), 4);
+        let mut outcomes = BTreeMap::from([
+            (
+                "entente-sdk",
+                Outcome::read(
+                    "test core::tests::evil_server::a ... ok\ntest core::tests::other::b ... ok\n",
+                ),
+            ),
+            (
+                "homeserver",
+                Outcome::read("test federation::outbound::tests::claims::c ... FAILED\n"),
+            ),
+        ]);
+        let missing = [
+            "core::tests::resync::b",
+            "federation::outbound::tests::claims::c",
+            "conformance/src/cases/x.rs::d",
+        ];
+        assert_eq!(listed.missing(&outcomes), missing);
+        outcomes.remove("entente-sdk");
+        assert_eq!(listed.missing(&outcomes).len(), 4);
+    }
+
+    /// Goal: the list itself names tests of these packages alone, in files that are there. Method: read it.
+    #[test]
+    fn the_list_is_of_these_packages() {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+        let document = fs::read_to_string(format!("{root}/{EVIL_SERVER}")).unwrap();
+        let listed = Listed::read(&document);
+        assert!(listed.nowhere.is_empty(), "{:?}", listed.nowhere);
+        assert!(listed.count() > 30, "{}", listed.count());
+        for (package, tests) in &listed.tests {
+            let (_, folder) = PACKAGES.iter().find(|(of, _)| of == package).unwrap();
+            for test in tests {
+                let (module, name) = test.rsplit_once("::").unwrap();
+                let path = format!("{root}/{folder}{}", module.replace("::", "/"));
+                let read = fs::read_to_string(format!("{path}.rs"));
+                let read = read.or_else(|_| fs::read_to_string(format!("{path}/mod.rs")));
+                let text = read.unwrap();
+                assert!(text.contains(&format!("fn {name}()")), "{test}");
+            }
+        }
     }
 }

@@ -7,18 +7,12 @@ use room_rules::settings::{Context, account};
 
 use super::*;
 use crate::audit::Actor;
-use crate::delivery::departures;
+use crate::delivery::{departures, lapsed};
 use crate::identity::{accounts, devices};
 use crate::rooms::leaving::OUTSIDE_HELD_MS;
 use crate::store::departure;
-use crate::store::room::RoomRecord;
 
 impl Scene {
-    async fn room_at(side: &Side) -> Option<RoomRecord> {
-        let record = crate::store::room::get(&side.node.store, ROOM).await;
-        record.unwrap().map(|(record, _)| record)
-    }
-
     /// A commit by Alice in her group's epoch, with whoever goes in its lists.
     pub(super) fn takes_up(&mut self, removes: Vec<Member>, strike: &[&Member]) -> SubmissionBody {
         self.group.clear_pending_commit();
@@ -87,7 +81,7 @@ async fn who_leaves_is_out() {
     accepted_by(scene.bob.person.submit(&scene.b, alone.clone()).await);
     scene.settle().await;
     for side in [&scene.a, &scene.b] {
-        let room = Scene::room_at(side).await.unwrap();
+        let room = room_at(side).await.unwrap();
         assert_eq!(room.going.len(), 2);
         assert!(room.going.iter().all(|going| going.account));
         assert!(!room.may_act(&bob) && !room.may_act(&second));
@@ -124,11 +118,11 @@ async fn who_leaves_is_out() {
     scene.a.node.observed_rooms.forget();
     let good = scene.takes_up(gone, &[&bob]);
     accepted_by(scene.alice.person.submit(&scene.a, good).await);
-    let room = Scene::room_at(&scene.a).await.unwrap();
+    let room = room_at(&scene.a).await.unwrap();
     assert_eq!(room.members, [scene.alice.person.member.clone()]);
     assert!(room.going.is_empty());
     scene.settle().await;
-    assert!(Scene::room_at(&scene.b).await.is_none());
+    assert!(room_at(&scene.b).await.is_none());
     // The leaver's devices got what shows them that they are out.
     let inbox = scene.bob.person.inbox(&scene.b).await;
     assert_eq!(newest_removals(&inbox).1.len(), 2);
@@ -164,7 +158,7 @@ async fn nobody_removes_strangers() {
         let results = exchange(&scene.b, &scene.a, vec![sent]).await;
         assert_eq!(bad_peers::code(&results[0]), None, "one answer for all");
     }
-    assert!(Scene::room_at(&scene.a).await.unwrap().going.is_empty());
+    assert!(room_at(&scene.a).await.unwrap().going.is_empty());
     let kept = scene.kept().await;
     let key = scene.a.node.keys.room_key();
     let observed = room_rules::Observed::open(&kept.group_info, Default::default(), Some(key));
@@ -183,11 +177,44 @@ async fn nobody_removes_strangers() {
     let sent = bad_peers::envelope(&scene.b, ROOM.into(), 4, &said(2));
     let results = exchange(&scene.b, &scene.a, vec![sent]).await;
     assert_eq!(bad_peers::code(&results[0]), Some(RefusalCode::UnknownRoom));
-    assert!(Scene::room_at(&scene.a).await.unwrap().going.is_empty());
+    assert!(room_at(&scene.a).await.unwrap().going.is_empty());
     let sent = bad_peers::envelope(&scene.a, ROOM.into(), 3, &said(1));
     let results = exchange(&scene.a, &scene.b, vec![sent]).await;
     assert_eq!(bad_peers::code(&results[0]), Some(RefusalCode::WrongEpoch));
     assert_eq!(removal::read(&proposal[0]).unwrap().epoch, 2);
+}
+
+/// Goal: whom a hub names in removals, and how often, does not grow what is kept of a room: of those who are in it each is
+/// noted once. Method: removals of Alice, twice, and of somebody who is not there.
+#[tokio::test]
+async fn removals_note_who_is_there_once() {
+    let scene = Scene::new().await;
+    let alice = scene.alice.person.member.clone();
+    let stranger = Member {
+        device: scene.carol.person.member.device,
+        ..alice.clone()
+    };
+    let kept = scene.kept().await;
+    let key = scene.a.node.keys.room_key();
+    let observed = room_rules::Observed::open(&kept.group_info, Default::default(), Some(key));
+    let proposal = observed.unwrap().propose_removals(&[(0, true)]).unwrap();
+    let named = [stranger.clone(), alice.clone(), alice.clone(), stranger];
+    let removals = named.map(|member| Removal {
+        member,
+        proposal: proposal[0].clone(),
+    });
+    let said = Payload::Removals(Removals {
+        room: ROOM,
+        epoch: 2,
+        stamp_ms: 1,
+        removals: removals.into(),
+    });
+    let sent = bad_peers::envelope(&scene.a, ROOM.into(), 3, &said);
+    let results = exchange(&scene.a, &scene.b, vec![sent]).await;
+    assert_eq!(bad_peers::code(&results[0]), None);
+    let room = room_at(&scene.b).await.unwrap();
+    let going: Vec<_> = room.going.into_iter().map(|going| going.member).collect();
+    assert_eq!(going, [alice]);
 }
 
 /// Goal: a device that its account has removed leaves its rooms, whenever the hub can be reached; while that waits, a
@@ -208,12 +235,12 @@ async fn a_removed_device_leaves_its_rooms() {
     let waiting = departure::waiting(&scene.b.node.store, 9).await.unwrap();
     assert!(waiting.is_empty());
     drain(&mut worker(&scene.b, &scene.a)).await;
-    assert!(Scene::room_at(&scene.a).await.unwrap().going.is_empty());
+    assert!(room_at(&scene.a).await.unwrap().going.is_empty());
     scene.b.network.set_down(false);
     scene.b.clock.advance_ms(400_000);
     scene.a.clock.advance_ms(400_000);
     scene.settle().await;
-    let room = Scene::room_at(&scene.a).await.unwrap();
+    let room = room_at(&scene.a).await.unwrap();
     assert_eq!(room.going.len(), 1);
     assert!(room.is_going(&second) && !room.going[0].account);
 
@@ -232,7 +259,7 @@ async fn a_removed_device_leaves_its_rooms() {
     scene.settle().await;
     assert_eq!(scene.epoch().await, 3);
     for side in [&scene.a, &scene.b] {
-        let room = Scene::room_at(side).await.unwrap();
+        let room = room_at(side).await.unwrap();
         let read = removal::read(&room.going[0].proposal).unwrap();
         assert_eq!((room.going.len(), read.epoch), (1, 3));
     }
@@ -244,7 +271,7 @@ async fn a_removed_device_leaves_its_rooms() {
     accepted_by(scene.alice.person.submit(&scene.a, good).await);
     scene.settle().await;
     for side in [&scene.a, &scene.b] {
-        let room = Scene::room_at(side).await.unwrap();
+        let room = room_at(side).await.unwrap();
         assert!(!room.has(&second) && room.going.is_empty());
         assert!(room.may_act(&scene.bob.person.member));
     }
@@ -265,7 +292,7 @@ async fn a_room_that_everybody_leaves_ends() {
         .unwrap();
     departures::ask_all(&scene.b.node).await.unwrap();
     scene.settle().await;
-    let room = Scene::room_at(&scene.a).await.unwrap();
+    let room = room_at(&scene.a).await.unwrap();
     assert_eq!(room.going.len(), 2);
     assert!(room.going.iter().all(|going| !going.account));
     accounts::delete(&scene.a.node, &Actor::Local(0), &alice)
@@ -274,8 +301,83 @@ async fn a_room_that_everybody_leaves_ends() {
     departures::ask_all(&scene.a.node).await.unwrap();
     scene.settle().await;
     for side in [&scene.a, &scene.b] {
-        assert!(Scene::room_at(side).await.is_none());
+        assert!(room_at(side).await.is_none());
     }
     let kept = group_info::get(&scene.a.node.store, ROOM).await;
     assert!(kept.unwrap().is_none(), "its group info goes with it");
+}
+
+impl Scene {
+    async fn days_pass(&self, days: u64) {
+        for side in [&self.a, &self.b] {
+            side.clock.advance_ms(days * 24 * 60 * 60 * 1000);
+        }
+    }
+
+    /// What a homeserver does by itself about devices that have lapsed.
+    async fn looks(&self, side: &Side) {
+        let mut after = None;
+        loop {
+            after = lapsed::page(&side.node, after).await.unwrap();
+            if after.is_none() {
+                break;
+            }
+        }
+        departures::ask_all(&side.node).await.unwrap();
+        self.settle().await;
+    }
+
+    async fn going(&self) -> Vec<Member> {
+        let room = room_at(&self.a).await.unwrap();
+        room.going.into_iter().map(|going| going.member).collect()
+    }
+}
+
+/// The device's certificate ends then, as its homeserver knows it; when it ended before.
+async fn renewed(side: &Side, device: &Device, not_after_ms: u64) -> u64 {
+    let (store, of) = (&side.node.store, device.person.of);
+    let (mut record, _) = crate::store::device::get(store, of).await.unwrap().unwrap();
+    let before = std::mem::replace(&mut record.not_after_ms, not_after_ms);
+    let mut part = crate::store::Part::default();
+    crate::store::device::put(&mut part, of, &record).unwrap();
+    store.commit(part).await.unwrap();
+    before
+}
+
+/// Goal: a device whose certificate ended two weeks ago leaves every room by its own homeserver's doing, those of others'
+/// hubs too; one that comes back after six weeks finds its rooms. Method: the clocks go on to day 43 and to day 45
+/// after all were enrolled, and only the followers' homeserver looks.
+#[tokio::test]
+async fn lapsed_devices_leave_their_rooms() {
+    let scene = Scene::new().await;
+    scene.days_pass(43).await;
+    scene.looks(&scene.b).await;
+    assert_eq!(scene.going().await, []);
+    renewed(&scene.b, &scene.second, u64::MAX).await;
+    scene.days_pass(2).await;
+    scene.looks(&scene.b).await;
+    let bob = std::slice::from_ref(&scene.bob.person.member);
+    assert_eq!(scene.going().await, bob);
+}
+
+/// Goal: a hub removes its partners' devices two weeks after the end of the certificates in its room's tree, and its own
+/// ones by what it knows of them. Method: the same days, and only the hub looks; Alice has another certificate, and
+/// then has not.
+#[tokio::test]
+async fn a_hub_removes_lapsed_devices() {
+    let scene = Scene::new().await;
+    let ends_ms = renewed(&scene.a, &scene.alice, u64::MAX).await;
+    scene.days_pass(43).await;
+    scene.looks(&scene.a).await;
+    assert_eq!(scene.going().await, []);
+    scene.days_pass(2).await;
+    scene.looks(&scene.a).await;
+    let mut going = scene.going().await;
+    going.sort_unstable();
+    let mut partners = [&scene.bob, &scene.second].map(|device| device.person.member.clone());
+    partners.sort_unstable();
+    assert_eq!(going, partners);
+    renewed(&scene.a, &scene.alice, ends_ms).await;
+    scene.looks(&scene.a).await;
+    assert!(room_at(&scene.a).await.is_none(), "nobody is left");
 }

@@ -2,6 +2,7 @@
 
 use mls_rs::group::CommitBuilder;
 use room_rules::settings::Context;
+use room_rules::testing::hostile::{Hostile, Wrong};
 use room_rules::testing::mls::{Config, next_group_info};
 
 use super::*;
@@ -162,4 +163,43 @@ async fn kept_group_infos_lead_back() {
     scene.a.node.observed_rooms.forget();
     assert_eq!(scene.alice_says(next).await, None);
     assert_eq!(scene.epoch().await, 4);
+}
+
+/// Goal: the hub takes no commit with an update path that is too short, by which no member could come into the next epoch; and it can't
+/// tell that the secrets in a path are wrong. Method: Alice's own commit with one and none of its two nodes, made so that all else
+/// about it is right, and with all nodes, but noise for secrets.
+#[tokio::test]
+async fn paths_have_a_node_for_each() {
+    let mut scene = Scene::new().await;
+    let good = scene.by_alice(|builder| builder, Vec::new());
+    let before = scene.kept().await;
+    let (seed, info) = (scene.alice.seed, before.group_info);
+    let spoilt = |wrong| {
+        let hostile = Hostile {
+            seed: &seed,
+            before: &info,
+            state: &[],
+        };
+        let (commit, group_info) = hostile.spoil(&good.commit, &good.group_info, wrong);
+        Commit {
+            commit,
+            group_info,
+            ..good.clone()
+        }
+    };
+    for nodes in [0, 1] {
+        let body = SubmissionBody::Commit(spoilt(Wrong::PathOf(nodes)));
+        match scene.alice.person.submit(&scene.a, body).await {
+            Outcome::Refused(refusal) => {
+                assert_eq!(refusal.code, RefusalCode::Malformed);
+                let why = refusal.reason;
+                assert!(why.contains("update path has not as many nodes"), "{why}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(scene.epoch().await, 2);
+    let secrets = spoilt(Wrong::Secrets);
+    assert_eq!(scene.alice_says(secrets).await, None);
+    assert_eq!(scene.epoch().await, 3);
 }
