@@ -83,7 +83,9 @@ pub(super) fn hub_of_rooms(key: &[u8]) -> Result<Option<ServerName>, StoreError>
     let Some(hub) = key.strip_prefix(ROOMS) else {
         return Ok(None);
     };
-    let hub = std::str::from_utf8(hub).ok().and_then(|hub| hub.parse().ok());
+    let hub = std::str::from_utf8(hub)
+        .ok()
+        .and_then(|hub| hub.parse().ok());
     hub.map(Some).ok_or(StoreError::Corrupt { family: FAMILY })
 }
 

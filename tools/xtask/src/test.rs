@@ -63,13 +63,13 @@ const NEED_KNOT: &[&str] = &[
     "a_changed_zone",
 ];
 
-/// The engine that no build has by itself.
+/// The engine that no build has by itself. Of the whole workspace: for one package alone cargo would build everything
+/// that it stands on once more.
 const WITH_SLED: &[&str] = &[
-    "--package",
-    "homeserver",
+    "--workspace",
     "--lib",
     "--features",
-    "sled",
+    "homeserver/sled",
     "--",
     "on_sled",
     "engines_agree",

@@ -14,7 +14,7 @@ use crate::store::engine::memory::MemoryEngine;
 use crate::store::engine::{self, Answer};
 use crate::store::inbox::{self as stored_inbox, InboxRecord};
 use crate::store::link_position::Read;
-use crate::store::{Engine, Key, Order, Store, Value};
+use crate::store::{Engine, Key, Store, Value};
 
 const DEVICE: DeviceId = DeviceId::from_bytes([1; 16]);
 const OTHER: DeviceId = DeviceId::from_bytes([2; 16]);

@@ -12,6 +12,9 @@ use super::failure::{Failure, in_time};
 use crate::store::engine::changes::{Changes, keys_read};
 use crate::store::{Key, Part, PartOutcome, StoreError, Value};
 
+/// What keys have, or are to have; `None`: no value.
+type Values = HashMap<Key, Option<Value>>;
+
 /// The lock of all batches of a database.
 pub(super) const LOCK: i64 = 0x656e_7465_6e74_6532;
 
@@ -122,7 +125,7 @@ impl<'a> Batch<'a> {
     async fn note_and_change(
         &self,
         transaction: &Transaction<'_>,
-        changed: &HashMap<Key, Option<Value>>,
+        changed: &Values,
     ) -> Result<(), Failure> {
         let (mut put, mut values) = (Vec::<&[u8]>::new(), Vec::<&[u8]>::new());
         let mut gone = Vec::<&[u8]>::new();
@@ -149,9 +152,9 @@ impl<'a> Batch<'a> {
 }
 
 /// What is stored at `keys`, of which `found` have a value.
-fn stored(keys: &[&[u8]], found: &[Row]) -> Result<HashMap<Key, Option<Value>>, Failure> {
+fn stored(keys: &[&[u8]], found: &[Row]) -> Result<Values, Failure> {
     let none = keys.iter().map(|key| (Key::copy_from_slice(key), None));
-    let mut stored: HashMap<Key, Option<Value>> = none.collect();
+    let mut stored: Values = none.collect();
     for row in found {
         let (key, value): (&[u8], &[u8]) = (row.try_get(0)?, row.try_get(1)?);
         stored.insert(
@@ -163,10 +166,7 @@ fn stored(keys: &[&[u8]], found: &[Row]) -> Result<HashMap<Key, Option<Value>>, 
 }
 
 /// What becomes of each part, and what the batch changes.
-fn judge(
-    parts: &[Part],
-    stored: &HashMap<Key, Option<Value>>,
-) -> Result<(Vec<PartOutcome>, HashMap<Key, Option<Value>>), StoreError> {
+fn judge(parts: &[Part], stored: &Values) -> Result<(Vec<PartOutcome>, Values), StoreError> {
     let stored = |key: &[u8]| {
         stored.get(key).cloned().ok_or_else(|| {
             StoreError::Engine("a part depends on a key that it does not name".to_owned())

@@ -109,18 +109,17 @@ fn meaningful(bytes: &[u8]) -> impl Iterator<Item = usize> {
 }
 
 type Damage = fn(&mut Vec<u8>, usize);
+/// What the file, the byte and the way come to: the last batch that is recovered.
+type Judge<'a> = &'a dyn Fn(&Path, usize, &str, Result<u64, StoreError>);
+/// A log, what of it the index holds, and the segment from which it is read.
+type Make = fn() -> (Bare, u64, u64);
 const FLIP: Damage = |bytes, at| bytes[at] ^= 0xff;
 const CUT: Damage = |bytes, at| bytes.truncate(at);
 const ZERO: Damage = |bytes, at| bytes[at..].fill(0);
 
 /// Damages each file of the log at each byte, each way, and hands the outcome to `judge` with the file,
 /// the byte and the way. The files are as they were afterwards.
-fn damage_everywhere(
-    folder: &Path,
-    segment: u64,
-    drained: u64,
-    judge: &dyn Fn(&Path, usize, &str, Result<u64, StoreError>),
-) {
+fn damage_everywhere(folder: &Path, segment: u64, drained: u64, judge: Judge<'_>) {
     let whole = files(folder);
     for (path, bytes) in &whole {
         for at in meaningful(bytes) {
@@ -241,7 +240,7 @@ fn a_full_segment_is_wiped_to_its_end() {
 /// elsewhere, of a former life too.
 #[test]
 fn a_torn_tail_is_no_obstacle_at_any_byte() {
-    let logs: [fn() -> (Bare, u64, u64); 2] = [fresh, recycled];
+    let logs: [Make; 2] = [fresh, recycled];
     for make in logs {
         let (mut bare, drained, segment) = make();
         let folder = bare.log_folder();
