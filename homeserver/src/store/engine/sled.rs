@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
 };
+use std::time::Duration;
 
 use ::sled::{Batch, Db, IVec};
 
@@ -47,6 +48,9 @@ const PAGE_ROWS_MAX: usize = 32;
 const KEY_BYTES_MAX: usize = 4096;
 /// Pages kept in memory.
 const CACHE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// How often, and how long apart, a lock is looked at before it counts as another process's: 2 s.
+const CLOSING_LOOKS: u32 = 100;
+const CLOSING_LOOK: Duration = Duration::from_millis(20);
 /// The log, in the folder.
 const LOG_FILE: &str = "db";
 /// The parameters that the log was made with.
@@ -79,20 +83,7 @@ struct Before(Mutex<BTreeMap<Key, Option<Value>>>);
 impl SledEngine {
     /// Opens the store in `folder`, or makes a new one there.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        let tree = ::sled::Config::new()
-            .path(folder)
-            .segment_size(SEGMENT_BYTES)
-            .cache_capacity(CACHE_BYTES_MAX)
-            .flush_every_ms(None)
-            .open()
-            .map_err(|error| match error {
-                ::sled::Error::Io(error)
-                    if error.to_string().contains("could not acquire lock") =>
-                {
-                    StoreError::Locked
-                }
-                error => failed(error),
-            })?;
+        let tree = open_tree(folder)?;
         let log = open(&folder.join(LOG_FILE))?;
         // A new store's files have to be found again after a power cut.
         for path in [
@@ -111,6 +102,33 @@ impl SledEngine {
             state: RwLock::default(),
         })))
     }
+}
+
+/// Opens sled's own store. One that this process has just closed is let go of a little later, when sled's threads have
+/// ended: so a lock is waited for, and held against another process only then.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "sled tells nobody when its threads have ended"
+)]
+fn open_tree(folder: &Path) -> Result<::sled::Db, StoreError> {
+    for _ in 0..CLOSING_LOOKS {
+        let opened = ::sled::Config::new()
+            .path(folder)
+            .segment_size(SEGMENT_BYTES)
+            .cache_capacity(CACHE_BYTES_MAX)
+            .flush_every_ms(None)
+            .open();
+        match opened {
+            Ok(tree) => return Ok(tree),
+            Err(::sled::Error::Io(error))
+                if error.to_string().contains("could not acquire lock") =>
+            {
+                std::thread::sleep(CLOSING_LOOK);
+            }
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Err(StoreError::Locked)
 }
 
 impl Shared {
