@@ -8,7 +8,7 @@ use super::*;
 use crate::store::engine::embedded::EmbeddedEngine;
 use crate::store::engine::memory::MemoryEngine;
 use crate::store::engine::open_embedded;
-use crate::store::engine::tests::any_part;
+use crate::store::engine::tests::reference::any_part;
 use crate::store::{Order, Precondition};
 use drain::{Step, drain_all, drain_oldest, tidy};
 
