@@ -8,6 +8,7 @@ use federation_proto::codec::{Reader, Wire};
 use federation_proto::envelope::{Header, Lane};
 use federation_proto::ids::{DeviceId, Member, RoomId, ServerName};
 use federation_proto::keys::KeyId;
+use federation_proto::link::latest_link_epoch;
 use federation_proto::payload::{
     About, Handshake, Message, Notice, Payload, Relay, Sender, Welcome,
 };
@@ -250,6 +251,12 @@ async fn take_relay(
         link_epoch: inner.header().link_epoch,
         sequence: inner.header().sequence,
     };
+    // It would keep the origin's own from passing until then (LINK-025): an honest hub has not taken it.
+    if place.link_epoch > latest_link_epoch(relay.stamp_ms) {
+        return Err(malformed(
+            "the relayed envelope's link epoch lies ahead of the hub's stamp",
+        ));
+    }
     let last = batch.relayed(message.room, &origin).await?;
     if last.is_some_and(|last| place <= last) {
         return Err(malformed("the message has been relayed before"));

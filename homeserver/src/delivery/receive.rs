@@ -45,6 +45,15 @@ pub enum ReceiveError {
     /// The agreement does not let the peer send, or its link epoch has passed.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// Its link epoch lies ahead of the clock here.
+    #[error(
+        "your link epoch lies {ahead_s} seconds ahead of the clock here: see which of the two clocks is wrong, and begin \
+         a new link epoch when they agree"
+    )]
+    EpochAhead {
+        /// By how many seconds.
+        ahead_s: u64,
+    },
     /// Too much happens at once: the peer has to send it again.
     #[error("too much happens at once here: send it again")]
     Busy,
@@ -115,7 +124,7 @@ impl<'p> Lanes<'p> {
     ) -> Result<Self, ReceiveError> {
         let store = &batch.node.store;
         let known = link_position::epoch(store, peer).await?;
-        match judge_link_epoch(known.record, link_epoch) {
+        match judge_link_epoch(known.record, link_epoch, batch.now_ms) {
             // Whoever raises it meanwhile makes this part fail: its numbering has ended.
             LinkEpoch::Current => link_position::require_epoch(&mut batch.part, peer, &known),
             LinkEpoch::New => link_position::put_epoch(&mut batch.part, peer, &known, link_epoch)?,
@@ -125,6 +134,10 @@ impl<'p> Lanes<'p> {
                     "you have used a higher link epoch before: this server may have been restored \
                      from an old copy, or somebody replays its mail",
                 )));
+            }
+            LinkEpoch::Ahead => {
+                let ahead_s = link_epoch.saturating_sub(batch.now_ms) / 1000;
+                return Err(ReceiveError::EpochAhead { ahead_s });
             }
         }
         let known = link_position::lane_count(store, peer).await?;

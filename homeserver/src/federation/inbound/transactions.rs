@@ -17,7 +17,7 @@ use federation_proto::refusal::{Refusal, RefusalCode};
 use federation_proto::transaction::{self, VerifiedTransaction, VerifyError};
 use http_body_util::{BodyExt, Limited};
 
-use super::error::FederationError;
+use super::error::{FederationError, TOO_EARLY_RETRY_S};
 use super::gate::{Gates, Pass};
 use super::padded::UntilRead;
 use crate::audit::{self, Actor, Event};
@@ -81,18 +81,10 @@ async fn take(
     let transaction = verify(&node, &gates, &view, body).await?;
     let count = transaction.envelopes().len();
     gates.count_envelopes(peer, count, node.clock.now_ms());
-    let received =
-        receive::receive(&node, peer, &transaction)
-            .await
-            .map_err(|error| match error {
-                ReceiveError::Refused(refusal) => told(refusal, &node.server, &view).into(),
-                ReceiveError::Busy => FederationError::Later {
-                    code: RefusalCode::Unavailable,
-                    detail: error.to_string(),
-                    retry_after_s: 1,
-                },
-                ReceiveError::Store(error) => error.into(),
-            })?;
+    let received = match receive::receive(&node, peer, &transaction).await {
+        Ok(received) => received,
+        Err(error) => return Err(not_taken(&node, &gates, &view, error).await?),
+    };
     let refused = received.results.iter();
     let refused = refused.filter(|result| matches!(result, ItemResult::Refused(_)));
     // An answer that refuses costs the peer as much: it asked for it in an envelope that was accepted.
@@ -112,6 +104,33 @@ async fn take(
     keep(&node, peer, &transaction, &receipt).await?;
     tokio::time::sleep(receipt_delay(&node)?).await;
     Ok((Extension(UntilRead::holding(pass)), receipt))
+}
+
+/// The answer to a transaction of which nothing was taken. What the peer is to blame for is recorded.
+async fn not_taken(
+    node: &Node,
+    gates: &Gates,
+    view: &PeerView,
+    error: ReceiveError,
+) -> Result<FederationError, StoreError> {
+    let later = |detail: String, retry_after_s| FederationError::Later {
+        code: RefusalCode::Unavailable,
+        detail,
+        retry_after_s,
+    };
+    let why = error.to_string();
+    Ok(match error {
+        ReceiveError::Refused(refusal) => {
+            refuse(node, gates, &view.server, &why).await?;
+            told(refusal, &node.server, view).into()
+        }
+        ReceiveError::EpochAhead { .. } => {
+            refuse(node, gates, &view.server, &why).await?;
+            later(why, TOO_EARLY_RETRY_S)
+        }
+        ReceiveError::Busy => later(why, 1),
+        ReceiveError::Store(error) => error.into(),
+    })
 }
 
 /// Keeps what proves the exchange. The answer does not wait for that to be durable: should it get lost, the
