@@ -35,7 +35,7 @@ pub struct Received {
     pub results: Vec<ItemResult>,
     /// The head of every lane concerned.
     pub lanes: BTreeMap<Lane, LaneHead>,
-    /// How many of the accepted ones ask for something that their answers refuse.
+    /// How many of the accepted ones ask for something that their answers refuse, or that is not there.
     pub refused_answers: usize,
 }
 
@@ -197,10 +197,11 @@ impl<'p> Lanes<'p> {
         }
         #[cfg(feature = "faults")]
         forget_consumed(&mut lane.receiver, self.link_epoch, sequence);
-        let record = match self.recent.get(&(id, Recent::slot(sequence))) {
+        let slot = Recent::slot(sequence, self.count);
+        let record = match self.recent.get(&(id, slot)) {
             Some(record) => Some(*record),
             None if lane.receiver.needs_record(sequence) => {
-                link_position::recent(&batch.node.store, self.peer, id, sequence).await?
+                link_position::recent(&batch.node.store, self.peer, id, slot).await?
             }
             None => None,
         };
@@ -275,9 +276,10 @@ impl<'p> Lanes<'p> {
             Err(NotTaken::Store(error)) => return Err(error),
         };
         if let Some(record) = consumed.record() {
-            link_position::put_recent(&mut batch.part, self.peer, id, &record)?;
-            self.recent
-                .insert((id, Recent::slot(record.sequence)), record);
+            // How many there are is up to the peer: where there are many lanes, fewer of each are remembered.
+            let slot = Recent::slot(record.sequence, self.count);
+            link_position::put_recent(&mut batch.part, self.peer, id, slot, &record)?;
+            self.recent.insert((id, slot), record);
         }
         Ok(result)
     }

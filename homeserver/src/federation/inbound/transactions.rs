@@ -87,7 +87,8 @@ async fn take(
     };
     let refused = received.results.iter();
     let refused = refused.filter(|result| matches!(result, ItemResult::Refused(_)));
-    // An answer that refuses costs the peer as much: it asked for it in an envelope that was accepted.
+    // An answer that refuses costs the peer as much, and so does what is not there: it asked for it in an envelope that was
+    // accepted.
     let refused = refused.count().saturating_add(received.refused_answers);
     gates.count_refusals(peer, refused, node.clock.now_ms());
     drop(turn);
