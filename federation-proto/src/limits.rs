@@ -30,6 +30,10 @@ pub const TRANSACTIONS_UNDER_WAY_BYTES_MAX: u64 = 8 * 1024 * 1024;
 pub const BODY_TIME_MS_MIN: u64 = 30 * 1000;
 /// and a second longer for each so many bytes of it.
 pub const BODY_BYTES_PER_SECOND_MIN: u64 = 64 * 1024;
+/// Largest head of a request that every server takes, as HTTP/1.1 would write it,
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// and most headers in it.
+pub const HEADERS_MAX: usize = 100;
 /// Shortest padded body; longer ones are powers of two.
 pub const PADDED_BYTES_MIN: usize = 2048;
 /// Longest reason text in a refusal.

@@ -36,10 +36,7 @@ pub(super) async fn handle(
     Extension(gates): Extension<Arc<Gates>>,
     request: Request,
 ) -> Result<(Extension<UntilRead>, Bytes), FederationError> {
-    let view = node
-        .peers
-        .get(&peer)
-        .ok_or_else(|| Refusal::new(RefusalCode::NoAgreement, "there is no agreement with you"))?;
+    let view = view_of(&node, &peer)?;
     let now_ms = node.clock.now_ms();
     if let Err(refusal) = view.in_force(now_ms) {
         // What is refused is bounded too, and not only what of it is audited.
@@ -60,7 +57,13 @@ pub(super) async fn handle(
     let body = read_body(&node, request, TRANSACTION_BYTES_MAX).await?;
     // To its end, though the peer resets its stream: what it takes back costs as much as what it waits for, and is
     // under way as long.
-    to_its_end(take(node, gates, view, pass, body)).await
+    to_its_end(take(node, gates, peer, pass, body)).await
+}
+
+/// The peer as it stands by now.
+fn view_of(node: &Node, peer: &ServerName) -> Result<Arc<PeerView>, Refusal> {
+    let view = node.peers.get(peer);
+    view.ok_or_else(|| Refusal::new(RefusalCode::NoAgreement, "there is no agreement with you"))
 }
 
 fn too_fast(wait_s: u64) -> FederationError {
@@ -71,13 +74,15 @@ fn too_fast(wait_s: u64) -> FederationError {
 async fn take(
     node: Arc<Node>,
     gates: Arc<Gates>,
-    view: Arc<PeerView>,
+    peer: ServerName,
     pass: Pass,
     body: Bytes,
 ) -> Result<(Extension<UntilRead>, Bytes), FederationError> {
-    let peer = &view.server;
+    let peer = &peer;
     node.links.heard_from(peer, node.clock.now_ms());
     let turn = pass.turn(node.clock.as_ref()).await.map_err(too_fast)?;
+    // The body may have taken minutes: a key that was revoked meanwhile counts no longer.
+    let view = view_of(&node, peer)?;
     let transaction = verify(&node, &gates, &view, body).await?;
     let count = transaction.envelopes().len();
     gates.count_envelopes(peer, count, node.clock.now_ms());
