@@ -30,6 +30,10 @@ pub const TRANSACTIONS_UNDER_WAY_BYTES_MAX: u64 = 8 * 1024 * 1024;
 pub const BODY_TIME_MS_MIN: u64 = 30 * 1000;
 /// and a second longer for each so many bytes of it.
 pub const BODY_BYTES_PER_SECOND_MIN: u64 = 64 * 1024;
+/// Largest head of a request that every server takes, as HTTP/1.1 would write it,
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// and most headers in it.
+pub const HEADERS_MAX: usize = 100;
 /// Shortest padded body; longer ones are powers of two.
 pub const PADDED_BYTES_MIN: usize = 2048;
 /// Longest reason text in a refusal.
@@ -97,9 +101,11 @@ pub const ROOM_CONSENT_MS_MAX: u64 = 60 * 24 * 60 * 60 * 1000;
 /// How long after a former root's end a room consent may end that it vouches for, in milliseconds: the root vouches
 /// for device certificates of 30 days to its end, and a consent lives twice as long.
 pub const ROOM_CONSENT_PAST_ROOT_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
-/// How many positions of a lane a receiver remembers, to tell a duplicate from a conflict; and so
+/// How many positions of a lane a receiver remembers at most, to tell a duplicate from a conflict; and so
 /// the most that a sender may have sent and not seen answered.
 pub const LANE_RECENT_MAX: u64 = 1024;
+/// Most positions that a receiver remembers of all lanes of a link together: where there are many lanes, fewer of each.
+pub const LINK_RECENT_MAX: u64 = 1 << 25;
 /// Most lanes of one link epoch that a receiver keeps positions of: a lane for each room that two
 /// organisations share. Those of former link epochs are deleted.
 pub const LINK_LANES_MAX: u64 = 1 << 20;

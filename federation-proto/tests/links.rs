@@ -19,7 +19,7 @@ use federation_proto::envelope::{HashedPayload, Kind, Lane, Outgoing};
 use federation_proto::hash::Digest;
 use federation_proto::link::{
     Anomaly, Arrival, Batch, BatchLimits, Item, LanePosition, LinkEpoch, QueueError, ReceiptError,
-    Receiver, Recent, Sender, Settled, judge_link_epoch,
+    Receiver, Recent, Sender, Settled, judge_link_epoch, latest_link_epoch, next_link_epoch,
 };
 use federation_proto::manifest::Manifest;
 use federation_proto::payload::Tombstone;
@@ -618,10 +618,51 @@ fn a_new_link_epoch_starts_anew() {
     assert_eq!(world.positions[&lane(1)].sequence, 2);
     assert_eq!(world.delivered[&lane(1)].len(), 5);
 
-    assert_eq!(judge_link_epoch(None, 5), LinkEpoch::New);
-    assert_eq!(judge_link_epoch(Some(5), 5), LinkEpoch::Current);
-    assert_eq!(judge_link_epoch(Some(5), 6), LinkEpoch::New);
-    assert_eq!(judge_link_epoch(Some(6), 5), LinkEpoch::Stale);
+    assert_eq!(judge_link_epoch(None, 5, NOW_MS), LinkEpoch::New);
+    assert_eq!(judge_link_epoch(Some(5), 5, NOW_MS), LinkEpoch::Current);
+    assert_eq!(judge_link_epoch(Some(5), 6, NOW_MS), LinkEpoch::New);
+    assert_eq!(judge_link_epoch(Some(6), 5, NOW_MS), LinkEpoch::Stale);
+}
+
+/// Goal: nobody leads a link to an epoch ahead of the receiver's clock, step by step neither, and a link that is there
+/// goes on (LINK-025). Method: the latest that is taken and the one behind it, of an origin that is new and of one that
+/// is known.
+#[test]
+fn link_epochs_keep_to_the_clock() {
+    let latest = latest_link_epoch(NOW_MS);
+    for known in [None, Some(5), Some(latest - 1)] {
+        assert_eq!(judge_link_epoch(known, latest, NOW_MS), LinkEpoch::New);
+        for ahead in [latest + 1, u64::MAX] {
+            let judged = judge_link_epoch(known, ahead, NOW_MS);
+            assert_eq!(judged, LinkEpoch::Ahead, "{ahead} after {known:?}");
+        }
+    }
+    let next = judge_link_epoch(Some(latest), latest + 1, NOW_MS);
+    assert_eq!(next, LinkEpoch::Ahead);
+    // As when the receiver's clock was ahead for a while.
+    let stays = judge_link_epoch(Some(u64::MAX), u64::MAX, NOW_MS);
+    assert_eq!(stays, LinkEpoch::Current);
+}
+
+/// Goal: an origin's next link epoch is higher than every one that a receiver may have taken, and one that was begun by a
+/// clock far ahead is left (LINK-058). Method: former ones around both bounds, two receivers' clocks.
+#[test]
+fn the_next_link_epoch_is_taken() {
+    for former in [0, 5, NOW_MS - 1] {
+        assert_eq!(next_link_epoch(former, NOW_MS), NOW_MS);
+    }
+    assert_eq!(next_link_epoch(NOW_MS, NOW_MS), NOW_MS + 1);
+    let ahead = latest_link_epoch(NOW_MS);
+    let taken = latest_link_epoch(ahead);
+    assert_eq!(next_link_epoch(taken, NOW_MS), taken + 1);
+    for wrong in [taken + 1, u64::MAX] {
+        assert_eq!(next_link_epoch(wrong, NOW_MS), NOW_MS);
+    }
+    for clock_ms in [NOW_MS, ahead] {
+        let next = next_link_epoch(NOW_MS, NOW_MS);
+        let judged = judge_link_epoch(Some(NOW_MS), next, clock_ms);
+        assert_eq!(judged, LinkEpoch::New);
+    }
 }
 
 /// Goal: positions are queued without holes, and only whole waiting items are buried; by breaking

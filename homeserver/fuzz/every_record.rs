@@ -264,7 +264,7 @@ impl Records {
         ));
         count(self.round_trip(
             |store| now(link_position::recent(store, &server, lane, 1)).ok()?,
-            |part, recent| link_position::put_recent(part, &server, lane, recent),
+            |part, recent| link_position::put_recent(part, &server, lane, 1, recent),
         ));
         let (outbound, root) = (exchange::Direction::Outbound, Digest::from_bytes([9; 32]));
         count(self.round_trip(

@@ -24,6 +24,7 @@ pub(super) async fn cases(world: &World) -> Result<Vec<Outcome>> {
         other_lane(world).await?,
         tombstone(world).await?,
         stale_epoch(world).await?,
+        epoch_ahead(world).await?,
     ])
 }
 
@@ -217,4 +218,29 @@ async fn stale_epoch(world: &World) -> Result<Outcome> {
         hint: "link epochs only grow",
     };
     Ok(case.outcome(Finding::new(!taken, sent.describe())))
+}
+
+/// A link epoch ahead of every clock. Whoever takes it takes nothing of this peer any more.
+async fn epoch_ahead(world: &World) -> Result<Outcome> {
+    let mut envelope = world.envelope();
+    envelope.link_epoch = u64::MAX;
+    envelope.sequence = 1;
+    let sent = world.send(world.sign(&[envelope]).bytes).await?;
+    let after = world.send_good().await?;
+    let goes_on = after.answers() == [Answer::Accepted];
+    let case = Case {
+        id: "lane.epoch-ahead",
+        requirement: "LINK-025",
+        level: Level::Must,
+        must: "a transaction of a link epoch ahead of the clock is not taken, and the link goes on",
+        hint: "hold a higher link epoch to the clock before it is kept",
+    };
+    Ok(case.outcome(Finding::new(
+        sent.answers().is_empty() && goes_on,
+        format!(
+            "{}; then a right one: {}",
+            sent.describe(),
+            after.describe()
+        ),
+    )))
 }

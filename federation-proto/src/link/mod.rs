@@ -24,6 +24,7 @@ pub use sender::{
 };
 
 use crate::hash::{CHAIN, Digest};
+use crate::limits::CLOCK_SKEW_MS_MAX;
 
 /// How an arriving link epoch relates to the highest one known of its origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,15 +35,40 @@ pub enum LinkEpoch {
     New,
     /// A lower one: a replay, or a server that came back from an old copy of itself.
     Stale,
+    /// A higher one that lies ahead of the clock here. Whoever has an origin's keys for a time could lead its link to
+    /// numbers that the origin itself never reaches.
+    Ahead,
 }
 
-/// Judges the link epoch of a transaction by the highest one known of its origin.
+/// Judges the link epoch of a transaction by the highest one known of its origin, and by the clock of its receiver.
 #[must_use]
-pub const fn judge_link_epoch(known: Option<u64>, arriving: u64) -> LinkEpoch {
+pub const fn judge_link_epoch(known: Option<u64>, arriving: u64, now_ms: u64) -> LinkEpoch {
     match known {
         Some(known) if arriving < known => LinkEpoch::Stale,
+        // Whatever the clock here does meanwhile, a link goes on.
         Some(known) if arriving == known => LinkEpoch::Current,
+        Some(_) | None if arriving > latest_link_epoch(now_ms) => LinkEpoch::Ahead,
         Some(_) | None => LinkEpoch::New,
+    }
+}
+
+/// The highest link epoch that may begin at this time of a receiver's: the time, by the clock of its origin.
+#[must_use]
+pub const fn latest_link_epoch(now_ms: u64) -> u64 {
+    now_ms.saturating_add(CLOCK_SKEW_MS_MAX)
+}
+
+/// The link epoch that an origin begins after `former` (0: after none): the time, or the next one where `former` is not
+/// lower.
+#[must_use]
+pub const fn next_link_epoch(former: u64, now_ms: u64) -> u64 {
+    // The latest that was ever taken, by a receiver whose clock is as far ahead as may be. Beyond it lies what was begun
+    // while the clock here was wrong: that is left, for it would not be taken for as long as it lies ahead.
+    let taken_max = latest_link_epoch(latest_link_epoch(now_ms));
+    if former < now_ms || former > taken_max {
+        now_ms
+    } else {
+        former.saturating_add(1)
     }
 }
 

@@ -4,12 +4,41 @@ use serde::{Deserialize, Serialize};
 
 use crate::envelope::Kind;
 use crate::hash::Digest;
-use crate::limits::LANE_RECENT_MAX;
+use crate::limits::{LANE_RECENT_MAX, LINK_LANES_MAX, LINK_RECENT_MAX};
 use crate::link::chain;
 use crate::payload::Tombstone;
 use crate::receipt::{ItemResult, LaneHead};
 use crate::refusal::{Refusal, RefusalCode};
 use crate::transaction::VerifiedEnvelope;
+
+/// So many lanes of a link are remembered in full,
+const LANES_IN_FULL_MAX: u64 = 1 << 14;
+/// and so many in part, each so many positions;
+const LANES_IN_PART_MAX: u64 = 1 << 17;
+const RECENT_IN_PART: u64 = 64;
+/// where there are more, so many of each: as many as are on their way at a time in most rooms.
+const RECENT_OF_MANY: u64 = 8;
+
+// With the control lane, which is always taken.
+const _: () = assert!(
+    LANES_IN_FULL_MAX * LANE_RECENT_MAX
+        + (LANES_IN_PART_MAX - LANES_IN_FULL_MAX) * RECENT_IN_PART
+        + (LINK_LANES_MAX + 1 - LANES_IN_PART_MAX) * RECENT_OF_MANY
+        <= LINK_RECENT_MAX
+);
+
+/// How many positions of each lane are remembered when a link has so many of them, over all its link epochs. A lane keeps
+/// what it has from when there were fewer; but when the nth fullest was filled there were n of them, at the latest, so
+/// that it has no more than this says of n, in whatever order the peer fills them.
+const fn remembered(lanes: u64) -> u64 {
+    if lanes <= LANES_IN_FULL_MAX {
+        LANE_RECENT_MAX
+    } else if lanes <= LANES_IN_PART_MAX {
+        RECENT_IN_PART
+    } else {
+        RECENT_OF_MANY
+    }
+}
 
 /// How far a lane has come; stored by the receiver, one per (origin, lane).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +73,7 @@ impl LanePosition {
 }
 
 /// What is remembered of one of a lane's last positions. The receiver stores it in slot
-/// [`Recent::slot`] of the lane, where it replaces the record of 1,024 positions before.
+/// [`Recent::slot`] of the lane, where it replaces the record of 1,024 positions before, or of fewer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recent {
     /// The link epoch.
@@ -58,10 +87,11 @@ pub struct Recent {
 }
 
 impl Recent {
-    /// The slot that keeps the record of this position.
+    /// The slot that keeps the record of this position on a link with so many lanes. What lies in another one, from when
+    /// there were more or fewer, is forgotten.
     #[must_use]
-    pub const fn slot(sequence: u64) -> u64 {
-        sequence % LANE_RECENT_MAX
+    pub const fn slot(sequence: u64, lanes: u64) -> u64 {
+        sequence % remembered(lanes)
     }
 }
 
@@ -292,6 +322,8 @@ fn judge_duplicate(record: &Recent, tombstone: bool, arrived: Digest) -> Arrival
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     const CODE: RefusalCode = RefusalCode::Malformed;
@@ -319,6 +351,19 @@ mod tests {
         assert_eq!(record.sequence, 1_000_002);
         assert_eq!(record.outcome, RecentOutcome::RefusedTombstone(CODE));
         assert_eq!(refused.position.sequence, 1_000_501);
+    }
+
+    /// Goal: what a peer makes the store remember of all its lanes has one bound, however it goes about it. Method: as many
+    /// lanes as there may be, each written to as often as there are slots before the next one begins.
+    #[test]
+    fn what_a_link_remembers_is_bounded() {
+        let lanes = 1..=LINK_LANES_MAX + 1;
+        assert!(lanes.clone().map(remembered).is_sorted_by(|a, b| a >= b));
+        assert!(lanes.map(remembered).sum::<u64>() <= LINK_RECENT_MAX);
+        for lanes in [1, LANES_IN_FULL_MAX + 1, LANES_IN_PART_MAX + 1] {
+            let slots: BTreeSet<u64> = (1..5000).map(|at| Recent::slot(at, lanes)).collect();
+            assert_eq!(u64::try_from(slots.len()).unwrap(), remembered(lanes));
+        }
     }
 
     /// Goal: the refused tombstone is refused again when it comes again, and a late original at any

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Lanes of the link: few, so that much is remembered of each.
+const LANES: u64 = 3;
+
 /// Two servers and what their stores hold of the link a → b.
 pub struct World {
     pub a: Organisation,
@@ -118,7 +121,7 @@ impl World {
             let receiver = receivers
                 .entry(lane)
                 .or_insert_with(|| Receiver::resume(verified.link().link_epoch, stored));
-            let slot = Recent::slot(envelope.header().sequence);
+            let slot = Recent::slot(envelope.header().sequence, LANES);
             let record = self.recent.get(&(lane, slot)).copied();
             let arrival = receiver.judge(envelope, record.as_ref());
             let settled = arrival.settled();
@@ -150,7 +153,7 @@ impl World {
                 self.positions.insert(lane, consumed.position);
                 if let Some(record) = consumed.record() {
                     self.recent
-                        .insert((lane, Recent::slot(record.sequence)), record);
+                        .insert((lane, Recent::slot(record.sequence, LANES)), record);
                 }
             }
             results.push(result);

@@ -8,8 +8,9 @@ use federation_proto::codec::{Reader, Wire};
 use federation_proto::envelope::{Header, Lane};
 use federation_proto::ids::{DeviceId, Member, RoomId, ServerName};
 use federation_proto::keys::KeyId;
+use federation_proto::link::latest_link_epoch;
 use federation_proto::payload::{
-    About, Handshake, Message, Notice, Payload, Relay, Sender, Welcome,
+    About, Handshake, Message, Notice, Payload, Relay, RemovalRequest, Sender, Welcome,
 };
 use federation_proto::refusal::{Refusal, RefusalCode};
 use federation_proto::transaction::{VerifiedEnvelope, VerifyError, may_be_relayed};
@@ -74,15 +75,7 @@ pub(super) async fn apply(
         Payload::RoomConsent(response) => room_consents::take_response(batch, peer, response).await,
         Payload::LogHead(said) => log_heads::take(batch, peer, said).await,
         Payload::Contact(said) => contacts::take(batch, peer, &said, header.expires_ms).await,
-        Payload::RemovalRequest(request) => {
-            // Its own people alone: the server is the envelope's origin. No agreement's scope keeps anybody in a room.
-            let leaver = Leaver {
-                server: peer,
-                account: request.account,
-                device: request.device,
-            };
-            leaving::order(batch, request.room, &leaver).await
-        }
+        Payload::RemovalRequest(request) => take_removal_request(batch, peer, &request).await,
         Payload::Removals(removals) => {
             let stamp_ms = hub_stamp(batch, peer, removals.room, removals.stamp_ms);
             leaving::apply(batch, peer, removals, stamp_ms).await
@@ -250,6 +243,12 @@ async fn take_relay(
         link_epoch: inner.header().link_epoch,
         sequence: inner.header().sequence,
     };
+    // It would keep the origin's own from passing until then (LINK-025): an honest hub has not taken it.
+    if place.link_epoch > latest_link_epoch(relay.stamp_ms) {
+        return Err(malformed(
+            "the relayed envelope's link epoch lies ahead of the hub's stamp",
+        ));
+    }
     let last = batch.relayed(message.room, &origin).await?;
     if last.is_some_and(|last| place <= last) {
         return Err(malformed("the message has been relayed before"));
@@ -305,6 +304,26 @@ async fn take_handshake(
         ));
     }
     hub::order_commit(batch, &commit, false).await
+}
+
+async fn take_removal_request(
+    batch: &mut Batch<'_>,
+    peer: &ServerName,
+    request: &RemovalRequest,
+) -> Result<(), NotTaken> {
+    // Its own people alone: the server is the envelope's origin. No agreement's scope keeps anybody in a room.
+    let leaver = Leaver {
+        server: peer,
+        account: request.account,
+        device: request.device,
+    };
+    if !leaving::order(batch, request.room, &leaver).await? {
+        // The answer says nothing of it, but it costs as much as one that refuses.
+        let (code, detail) = (RefusalCode::UnknownRoom, "nobody who is there was meant");
+        batch.audit_refusal(peer, "room.nobody-removed", request.room, code, detail);
+        batch.note_refused_answer();
+    }
+    Ok(())
 }
 
 /// The stamp that devices judge by what a hub has ordered: the hub's own, so that all members judge alike wherever they

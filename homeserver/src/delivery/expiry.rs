@@ -4,8 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use federation_proto::envelope::Lane;
 use federation_proto::ids::{AccountId, DeviceId, RequestId, ServerName};
 use federation_proto::refusal::{Refusal, RefusalCode};
+use homeserver_api::admin::PeerState;
 
 use super::batch::Batch;
 use super::limits::{
@@ -129,6 +131,52 @@ async fn forget_former(
         }
     }
     Ok(Forgotten::NotYet)
+}
+
+/// Goes on with deleting what is remembered of the lanes of a peer whose agreement has ended, a bounded part of it; their
+/// positions stay, so that nothing of former agreements comes again. Where something may be left, an entry for later.
+async fn sweep_remembered(
+    node: &Node,
+    entries: &mut Part,
+    peer: &ServerName,
+    from: Lane,
+) -> Result<(), StoreError> {
+    let (store, rows) = (&node.store, INBOX_PAGE_ITEMS);
+    let mut from = link_position::first_row(peer, from);
+    // The entry was written with the end, which may have been a moment ago.
+    node.peers.refresh(node).await?;
+    for _ in 0..LANE_PAGES_AT_ONCE_MAX {
+        // What a new agreement makes it remember stays.
+        if is_in_force(node, peer) {
+            return Ok(());
+        }
+        let mut part = Part::default();
+        let next = link_position::delete_recent(store, &mut part, peer, &from, rows).await?;
+        if !part.writes.is_empty() {
+            // On a conflict an agreement is in force again, and its mail comes.
+            store.commit(part).await?;
+        }
+        let Some(next) = next else {
+            return Ok(());
+        };
+        from = next;
+        tokio::task::yield_now().await;
+    }
+    if let Some(lane) = link_position::lane_at(peer, &from) {
+        let later_ms = node.clock.now_ms().saturating_add(LANES_AGAIN_MS);
+        expiry::put(entries, later_ms, Place::Remembered(peer.clone(), lane));
+    }
+    Ok(())
+}
+
+fn is_in_force(node: &Node, peer: &ServerName) -> bool {
+    let view = node.peers.get(peer);
+    view.is_some_and(|view| {
+        matches!(
+            view.agreed,
+            Some(PeerState::Active | PeerState::Suspended)
+        )
+    })
 }
 
 /// Deletes a request for keys, a group info or a consent that nobody has answered, and tells the device that asked; a later one
@@ -275,6 +323,7 @@ async fn sweep_place(
             sweep_lanes(node, peer, at_ms).await?;
             return Ok(Entry::SeenTo);
         }
+        Place::Remembered(peer, lane) => sweep_remembered(node, part, peer, *lane).await?,
         Place::KeyRequest(device, request) => {
             sweep_key_request(node, *device, *request, now_ms).await?;
         }

@@ -35,7 +35,7 @@ pub struct Received {
     pub results: Vec<ItemResult>,
     /// The head of every lane concerned.
     pub lanes: BTreeMap<Lane, LaneHead>,
-    /// How many of the accepted ones ask for something that their answers refuse.
+    /// How many of the accepted ones ask for something that their answers refuse, or that is not there.
     pub refused_answers: usize,
 }
 
@@ -45,6 +45,15 @@ pub enum ReceiveError {
     /// The agreement does not let the peer send, or its link epoch has passed.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// Its link epoch lies ahead of the clock here.
+    #[error(
+        "your link epoch lies {ahead_s} seconds ahead of the clock here: see which of the two clocks is wrong, and begin \
+         a new link epoch when they agree"
+    )]
+    EpochAhead {
+        /// By how many seconds.
+        ahead_s: u64,
+    },
     /// Too much happens at once: the peer has to send it again.
     #[error("too much happens at once here: send it again")]
     Busy,
@@ -115,7 +124,7 @@ impl<'p> Lanes<'p> {
     ) -> Result<Self, ReceiveError> {
         let store = &batch.node.store;
         let known = link_position::epoch(store, peer).await?;
-        match judge_link_epoch(known.record, link_epoch) {
+        match judge_link_epoch(known.record, link_epoch, batch.now_ms) {
             // Whoever raises it meanwhile makes this part fail: its numbering has ended.
             LinkEpoch::Current => link_position::require_epoch(&mut batch.part, peer, &known),
             LinkEpoch::New => link_position::put_epoch(&mut batch.part, peer, &known, link_epoch)?,
@@ -125,6 +134,10 @@ impl<'p> Lanes<'p> {
                     "you have used a higher link epoch before: this server may have been restored \
                      from an old copy, or somebody replays its mail",
                 )));
+            }
+            LinkEpoch::Ahead => {
+                let ahead_s = link_epoch.saturating_sub(batch.now_ms) / 1000;
+                return Err(ReceiveError::EpochAhead { ahead_s });
             }
         }
         let known = link_position::lane_count(store, peer).await?;
@@ -184,10 +197,11 @@ impl<'p> Lanes<'p> {
         }
         #[cfg(feature = "faults")]
         forget_consumed(&mut lane.receiver, self.link_epoch, sequence);
-        let record = match self.recent.get(&(id, Recent::slot(sequence))) {
+        let slot = Recent::slot(sequence, self.count);
+        let record = match self.recent.get(&(id, slot)) {
             Some(record) => Some(*record),
             None if lane.receiver.needs_record(sequence) => {
-                link_position::recent(&batch.node.store, self.peer, id, sequence).await?
+                link_position::recent(&batch.node.store, self.peer, id, slot).await?
             }
             None => None,
         };
@@ -262,9 +276,10 @@ impl<'p> Lanes<'p> {
             Err(NotTaken::Store(error)) => return Err(error),
         };
         if let Some(record) = consumed.record() {
-            link_position::put_recent(&mut batch.part, self.peer, id, &record)?;
-            self.recent
-                .insert((id, Recent::slot(record.sequence)), record);
+            // How many there are is up to the peer: where there are many lanes, fewer of each are remembered.
+            let slot = Recent::slot(record.sequence, self.count);
+            link_position::put_recent(&mut batch.part, self.peer, id, slot, &record)?;
+            self.recent.insert((id, slot), record);
         }
         Ok(result)
     }

@@ -68,7 +68,8 @@ pub async fn ask(
         .filter(|member| leaver.is(member) && !room.is_going(member));
     batch.note_own((id, &room.hub), asked, Happened::Asked);
     if room.hub == batch.node.server {
-        return order(batch, id, leaver).await;
+        order(batch, id, leaver).await?;
+        return Ok(());
     }
     let request = Payload::RemovalRequest(RemovalRequest {
         room: id,
@@ -84,13 +85,17 @@ pub async fn ask(
         .await
 }
 
-/// The hub's part: orders the removal of whoever is in the room. One answer for a room that does not exist, one of
-/// another hub, and one that he is not in.
-pub async fn order(batch: &mut Batch<'_>, id: RoomId, leaver: &Leaver<'_>) -> Result<(), NotTaken> {
+/// The hub's part: orders the removal of whoever is in the room; whether anybody is. One answer for a room that does not
+/// exist, one of another hub, and one that he is not in.
+pub async fn order(
+    batch: &mut Batch<'_>,
+    id: RoomId,
+    leaver: &Leaver<'_>,
+) -> Result<bool, NotTaken> {
     let own = batch.node.server.clone();
     let room = batch.room(id).await?;
     let Some(room) = room.filter(|room| room.hub == own && leaver.is_in(room)) else {
-        return Ok(());
+        return Ok(false);
     };
     let leaving = room.members_of(leaver.server);
     let leaving = leaving.filter(|member| leaver.is(member) && !room.is_going(member));
@@ -102,7 +107,8 @@ pub async fn order(batch: &mut Batch<'_>, id: RoomId, leaver: &Leaver<'_>) -> Re
     } else {
         Actor::Peer(leaver.server.clone())
     };
-    order_each(batch, id, &room, leaving, actor).await
+    order_each(batch, id, &room, leaving, actor).await?;
+    Ok(true)
 }
 
 /// The hub's part: orders the removal of everybody of an organisation with which there is no agreement any more.

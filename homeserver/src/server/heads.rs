@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
-use federation_proto::limits::PADDED_BYTES_MIN;
+use federation_proto::limits::{HEAD_BYTES_MAX, HEADERS_MAX, PADDED_BYTES_MIN};
 use futures_util::future::Either;
 use homeserver_api::problem::{PROBLEM_JSON, Problem};
 use hyper::Request;
@@ -18,10 +18,6 @@ use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::TokioTimer;
 
-/// A request's line and headers together, each header with the four bytes that part it from the next.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// Headers of a request.
-const HEADERS_MAX: usize = 100;
 /// What is read of a head before the library gives up by itself.
 pub(super) const READ_BYTES_MAX: u16 = 32 * 1024;
 const READ_HEADERS_MAX: usize = 256;

@@ -4,6 +4,7 @@
 //! item: spans are short for short times-to-live and at most ten minutes long. An item is never
 //! delivered once it has expired, swept or not.
 
+use federation_proto::envelope::Lane;
 use federation_proto::ids::{AccountId, DeviceId, FileId, RequestId, ServerName};
 
 use super::payload::PayloadId;
@@ -27,6 +28,8 @@ pub enum Place {
     File(FileId),
     /// The positions of a peer's lanes, of which some may be of a former link epoch.
     Lanes(ServerName),
+    /// What is remembered of the lanes of a peer whose agreement has ended, from this one on.
+    Remembered(ServerName, Lane),
     /// A device's request for keys or a group info, without an answer so far.
     KeyRequest(DeviceId, RequestId),
     /// A device's look-up at a peer, without an answer so far.
@@ -97,6 +100,10 @@ fn key(at_ms: u64, place: &Place) -> Key {
         }
         Place::File(file) => (b'F', file.as_bytes().to_vec()),
         Place::Lanes(server) => (b'L', server.as_str().as_bytes().to_vec()),
+        Place::Remembered(server, lane) => {
+            let name = server.as_str().as_bytes();
+            (b'R', [name, lane.as_bytes()].concat())
+        }
         Place::KeyRequest(device, request) => {
             (b'K', [*device.as_bytes(), *request.as_bytes()].concat())
         }
@@ -128,6 +135,10 @@ fn device_and_request(id: &[u8]) -> Option<(DeviceId, RequestId)> {
     Some((DeviceId::from_bytes(*device), request))
 }
 
+fn server(name: &[u8]) -> Option<ServerName> {
+    std::str::from_utf8(name).ok()?.parse().ok()
+}
+
 fn place(kind: u8, id: &[u8]) -> Option<Place> {
     Some(match kind {
         b'Q' => Place::Inbox(DeviceId::from_bytes(id.try_into().ok()?)),
@@ -135,12 +146,16 @@ fn place(kind: u8, id: &[u8]) -> Option<Place> {
             let (id, source) = id.split_first_chunk::<16>()?;
             let source = match source {
                 [] => None,
-                name => Some(std::str::from_utf8(name).ok()?.parse().ok()?),
+                name => Some(server(name)?),
             };
             Place::Payload(PayloadId(*id), source)
         }
         b'F' => Place::File(FileId::from_bytes(id.try_into().ok()?)),
-        b'L' => Place::Lanes(std::str::from_utf8(id).ok()?.parse().ok()?),
+        b'L' => Place::Lanes(server(id)?),
+        b'R' => {
+            let (name, lane) = id.split_last_chunk::<16>()?;
+            Place::Remembered(server(name)?, Lane::from_bytes(*lane))
+        }
         b'K' => {
             let (device, request) = device_and_request(id)?;
             Place::KeyRequest(device, request)
@@ -165,7 +180,8 @@ mod tests {
         for place in [
             Place::Payload(PayloadId([7; 16]), None),
             Place::Payload(PayloadId([7; 16]), Some(server.clone())),
-            Place::Lanes(server),
+            Place::Lanes(server.clone()),
+            Place::Remembered(server, Lane::from_bytes([3; 16])),
             Place::KeyRequest(
                 DeviceId::from_bytes([1; 16]),
                 RequestId::from_bytes([2; 16]),

@@ -194,14 +194,14 @@ pub fn put_position(
     Ok(())
 }
 
-/// What the slot of this position holds.
+/// What a slot of a lane holds.
 pub async fn recent(
     store: &Store,
     origin: &ServerName,
     lane: Lane,
-    sequence: u64,
+    slot: u64,
 ) -> Result<Option<Recent>, StoreError> {
-    Ok(read(store, &slot_key(origin, lane, sequence)).await?.record)
+    Ok(read(store, &slot_key(origin, lane, slot)).await?.record)
 }
 
 /// Writes what became of a position, in place of the one that had its slot.
@@ -209,13 +209,52 @@ pub fn put_recent(
     part: &mut Part,
     origin: &ServerName,
     lane: Lane,
+    slot: u64,
     recent: &Recent,
 ) -> Result<(), StoreError> {
     part.put(
-        slot_key(origin, lane, recent.sequence),
+        slot_key(origin, lane, slot),
         encode(FAMILY, VERSION, recent)?,
     );
     Ok(())
+}
+
+/// Adds the deletion of what the lanes of `origin` remember of their positions, as far as it stands among the `limit` rows
+/// from `from` on; where to go on, `None` at the end. The positions stay.
+pub async fn delete_recent(
+    store: &Store,
+    part: &mut Part,
+    origin: &ServerName,
+    from: &Key,
+    limit: usize,
+) -> Result<Option<Key>, StoreError> {
+    let prefix = epoch_key(origin);
+    let entries = store
+        .range(from, &prefix_end(&prefix), limit, Order::Ascending)
+        .await?;
+    let next = entries
+        .last()
+        .map(|(key, _)| [key.as_ref(), &[0]].concat().into());
+    for (key, value) in entries {
+        if key.len().saturating_sub(prefix.len()) == SLOT_BYTES {
+            // What is written meanwhile stays.
+            part.require(Precondition::Equals(key.clone(), value));
+            part.delete(key);
+        }
+    }
+    Ok(next)
+}
+
+/// Where the rows of a lane begin, for [`delete_recent`].
+pub fn first_row(origin: &ServerName, lane: Lane) -> Key {
+    lane_key(origin, lane)
+}
+
+/// The lane in whose rows, or behind them, [`delete_recent`] is to go on.
+pub fn lane_at(origin: &ServerName, row: &Key) -> Option<Lane> {
+    let behind_name = row.get(epoch_key(origin).len()..)?;
+    let (lane, _) = behind_name.split_first_chunk::<LANE_BYTES>()?;
+    Some(Lane::from_bytes(*lane))
 }
 
 async fn read<T: serde::de::DeserializeOwned>(
@@ -252,11 +291,8 @@ fn lane_key(origin: &ServerName, lane: Lane) -> Key {
         .into()
 }
 
-fn slot_key(origin: &ServerName, lane: Lane, sequence: u64) -> Key {
-    [
-        lane_key(origin, lane).as_ref(),
-        &Recent::slot(sequence).to_be_bytes(),
-    ]
-    .concat()
-    .into()
+fn slot_key(origin: &ServerName, lane: Lane, slot: u64) -> Key {
+    [lane_key(origin, lane).as_ref(), &slot.to_be_bytes()]
+        .concat()
+        .into()
 }

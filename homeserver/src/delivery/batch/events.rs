@@ -64,12 +64,12 @@ impl Batch<'_> {
         }
     }
 
-    /// An answer refuses what a peer asks for: to the peer's rate of refusals it is one.
+    /// An answer refuses what a peer asks for, or what it asks for is not there: to the peer's rate of refusals it is one.
     pub(in crate::delivery) const fn note_refused_answer(&mut self) {
         self.refused_answers = self.refused_answers.saturating_add(1);
     }
 
-    /// How many answers of the batch refuse what was asked for.
+    /// How much of what was asked for in the batch was refused, or is not there.
     pub(in crate::delivery) const fn refused_answers(&self) -> usize {
         self.refused_answers
     }

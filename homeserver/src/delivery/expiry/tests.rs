@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use federation_proto::envelope::Lane;
 use federation_proto::hash::Digest;
 use federation_proto::ids::RoomId;
+use federation_proto::limits::LANE_RECENT_MAX;
 use federation_proto::link::{LanePosition, Recent, RecentOutcome};
 
 use super::*;
@@ -80,6 +81,12 @@ async fn former(node: &Node) -> u64 {
     count.unwrap().record.unwrap().former
 }
 
+/// Whether a lane remembers a position.
+async fn remembers(node: &Node, number: u64, sequence: u64) -> bool {
+    let found = link_position::recent(&node.store, &peer(), lane(number), sequence).await;
+    found.unwrap().is_some()
+}
+
 /// Whether a row of a former link epoch is stored.
 async fn any_former(node: &Node) -> bool {
     let (mut part, peer) = (Part::default(), peer());
@@ -124,13 +131,18 @@ impl Rising {
 
 /// What one of the lanes has at its first position.
 fn put_slot(part: &mut Part, link_epoch: u64) {
+    put_recent(part, 0, 1, link_epoch);
+}
+
+/// What a lane remembers of a position.
+fn put_recent(part: &mut Part, number: u64, sequence: u64, link_epoch: u64) {
     let recent = Recent {
         link_epoch,
-        sequence: 1,
+        sequence,
         position_hash: Digest::ZERO,
         outcome: RecentOutcome::Accepted,
     };
-    link_position::put_recent(part, &peer(), lane(0), &recent).unwrap();
+    link_position::put_recent(part, &peer(), lane(number), sequence, &recent).unwrap();
 }
 
 impl Engine for Rising {
@@ -231,6 +243,44 @@ async fn lanes_are_swept_part_by_part() {
     let pass = link_position::lane_pass(&node.store, &peer()).await;
     assert_eq!(pass.unwrap(), None);
     assert_eq!(expiry::next_ms(&node.store).await.unwrap(), None);
+}
+
+/// Goal: what is remembered of the lanes of a peer without an agreement goes, a bounded part in one turn of the sweeper, and
+/// where the lanes stand stays. By more than one turn looks through.
+#[tokio::test]
+async fn what_is_remembered_goes_part_by_part() {
+    let (node, clock) = node_over(Arc::new(MemoryEngine::default()));
+    let now_ms = node.clock.now_ms();
+    let rows = u64::try_from(LANE_PAGES_AT_ONCE_MAX * INBOX_PAGE_ITEMS).unwrap();
+    let lanes = rows / LANE_RECENT_MAX + 1;
+    let mut part = Part::default();
+    put_lanes(&node, &mut part, 0..lanes, 1).await;
+    for number in 0..lanes {
+        for sequence in 0..LANE_RECENT_MAX {
+            put_recent(&mut part, number, sequence, 1);
+        }
+    }
+    let all = Place::Remembered(peer(), Lane::CONTROL);
+    expiry::put(&mut part, now_ms, all);
+    node.store.commit(part).await.unwrap();
+    let last = LANE_RECENT_MAX - 1;
+
+    sweep(&node).await.unwrap();
+    assert!(!remembers(&node, 0, 0).await && !remembers(&node, 0, last).await);
+    assert!(remembers(&node, lanes - 1, last).await);
+    let due = expiry::due(&node.store, u64::MAX, 10).await.unwrap();
+    let [(at_ms, Place::Remembered(_, next))] = &due.entries[..] else {
+        panic!("{due:?}");
+    };
+    assert_eq!(*at_ms, now_ms + LANES_AGAIN_MS);
+    assert!(*next > lane(0));
+
+    clock.advance_ms(LANES_AGAIN_MS);
+    sweep(&node).await.unwrap();
+    assert!(!remembers(&node, lanes - 1, last).await);
+    assert_eq!(expiry::next_ms(&node.store).await.unwrap(), None);
+    let stands = link_position::position(&node.store, &peer(), lane(0)).await;
+    assert!(stands.unwrap().record.is_some());
 }
 
 /// Goal: a record that does not decode holds up the place where it lies and no other, and is looked at again later; an entry

@@ -11,8 +11,8 @@ use crate::federation::paths;
 use crate::federation::peers::PeeringError;
 use crate::store::StoreError;
 
-/// A document from the future is asked for again after this many seconds.
-const TOO_EARLY_RETRY_S: u64 = 60;
+/// What is from the future is asked for again after this many seconds.
+pub(super) const TOO_EARLY_RETRY_S: u64 = 60;
 /// One whose maker's keys are being fetched, after this many.
 const KEYS_AWAITED_RETRY_S: u64 = 5;
 

@@ -15,6 +15,7 @@ mod error;
 mod files;
 mod gate;
 mod manifest;
+mod misses;
 mod padded;
 mod probe;
 mod room_manifest;
@@ -52,8 +53,8 @@ pub fn router(node: Arc<Node>) -> Router {
         .route(paths::PROBE, get(probe::handle))
         .layer(map_response(padded::answer))
         .route(paths::FILE, get(files::handle))
-        .fallback(error::no_such_path)
-        .method_not_allowed_fallback(error::no_such_method)
+        .fallback(misses::no_such_path)
+        .method_not_allowed_fallback(misses::no_such_method)
         .layer(Extension(Arc::new(gates)))
         .layer(from_fn_with_state(Arc::clone(&node), serial::exchange))
         .with_state(node)
@@ -84,6 +85,32 @@ mod tests {
 
     use super::*;
     use crate::node::testing::node;
+    use crate::tls::Peer;
+
+    fn asks(method: &str, path: &str, peer: &str) -> Request<Body> {
+        let request = Request::builder().method(method).uri(path);
+        let request = request.extension(Peer(peer.parse().unwrap()));
+        request.body(Body::empty()).unwrap()
+    }
+
+    /// Goal: who asks for what is not there, path or method, is held to a rate as with what is there, and nobody else is.
+    /// Method: more than are saved up, of one peer, and then one of another.
+    #[tokio::test]
+    async fn what_is_not_there_has_a_rate() {
+        let (node, _) = node("a.example");
+        let router = router(node);
+        let status = async |method: &str, path: &str, peer: &str| {
+            let response = router.clone().oneshot(asks(method, path, peer)).await;
+            response.unwrap().status().as_u16()
+        };
+        for _ in 0..100 {
+            assert_eq!(status("GET", "/", "b.example").await, 404);
+            assert_eq!(status("PUT", paths::PROBE, "b.example").await, 405);
+        }
+        assert_eq!(status("GET", "/", "b.example").await, 429);
+        assert_eq!(status("PUT", paths::PROBE, "b.example").await, 429);
+        assert_eq!(status("GET", "/", "c.example").await, 404);
+    }
 
     /// Goal: a peer that asks for what is not there is told what is; by a path and a method of each kind.
     #[tokio::test]
@@ -104,8 +131,7 @@ mod tests {
                 "Allow",
             ),
         ] {
-            let request = Request::builder().method(method).uri(path);
-            let request = request.body(Body::empty()).unwrap();
+            let request = asks(method, path, "b.example");
             let response = router.clone().oneshot(request).await.unwrap();
             assert_eq!(response.status().as_u16(), status, "{method} {path}");
             assert_eq!(response.headers()[header::CONTENT_TYPE], PROBLEM_JSON);

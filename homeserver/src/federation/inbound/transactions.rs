@@ -17,7 +17,7 @@ use federation_proto::refusal::{Refusal, RefusalCode};
 use federation_proto::transaction::{self, VerifiedTransaction, VerifyError};
 use http_body_util::{BodyExt, Limited};
 
-use super::error::FederationError;
+use super::error::{FederationError, TOO_EARLY_RETRY_S};
 use super::gate::{Gates, Pass};
 use super::padded::UntilRead;
 use crate::audit::{self, Actor, Event};
@@ -36,10 +36,7 @@ pub(super) async fn handle(
     Extension(gates): Extension<Arc<Gates>>,
     request: Request,
 ) -> Result<(Extension<UntilRead>, Bytes), FederationError> {
-    let view = node
-        .peers
-        .get(&peer)
-        .ok_or_else(|| Refusal::new(RefusalCode::NoAgreement, "there is no agreement with you"))?;
+    let view = view_of(&node, &peer)?;
     let now_ms = node.clock.now_ms();
     if let Err(refusal) = view.in_force(now_ms) {
         // What is refused is bounded too, and not only what of it is audited.
@@ -60,7 +57,13 @@ pub(super) async fn handle(
     let body = read_body(&node, request, TRANSACTION_BYTES_MAX).await?;
     // To its end, though the peer resets its stream: what it takes back costs as much as what it waits for, and is
     // under way as long.
-    to_its_end(take(node, gates, view, pass, body)).await
+    to_its_end(take(node, gates, peer, pass, body)).await
+}
+
+/// The peer as it stands by now.
+fn view_of(node: &Node, peer: &ServerName) -> Result<Arc<PeerView>, Refusal> {
+    let view = node.peers.get(peer);
+    view.ok_or_else(|| Refusal::new(RefusalCode::NoAgreement, "there is no agreement with you"))
 }
 
 fn too_fast(wait_s: u64) -> FederationError {
@@ -71,31 +74,26 @@ fn too_fast(wait_s: u64) -> FederationError {
 async fn take(
     node: Arc<Node>,
     gates: Arc<Gates>,
-    view: Arc<PeerView>,
+    peer: ServerName,
     pass: Pass,
     body: Bytes,
 ) -> Result<(Extension<UntilRead>, Bytes), FederationError> {
-    let peer = &view.server;
+    let peer = &peer;
     node.links.heard_from(peer, node.clock.now_ms());
     let turn = pass.turn(node.clock.as_ref()).await.map_err(too_fast)?;
+    // The body may have taken minutes: a key that was revoked meanwhile counts no longer.
+    let view = view_of(&node, peer)?;
     let transaction = verify(&node, &gates, &view, body).await?;
     let count = transaction.envelopes().len();
     gates.count_envelopes(peer, count, node.clock.now_ms());
-    let received =
-        receive::receive(&node, peer, &transaction)
-            .await
-            .map_err(|error| match error {
-                ReceiveError::Refused(refusal) => told(refusal, &node.server, &view).into(),
-                ReceiveError::Busy => FederationError::Later {
-                    code: RefusalCode::Unavailable,
-                    detail: error.to_string(),
-                    retry_after_s: 1,
-                },
-                ReceiveError::Store(error) => error.into(),
-            })?;
+    let received = match receive::receive(&node, peer, &transaction).await {
+        Ok(received) => received,
+        Err(error) => return Err(not_taken(&node, &gates, &view, error).await?),
+    };
     let refused = received.results.iter();
     let refused = refused.filter(|result| matches!(result, ItemResult::Refused(_)));
-    // An answer that refuses costs the peer as much: it asked for it in an envelope that was accepted.
+    // An answer that refuses costs the peer as much, and so does what is not there: it asked for it in an envelope that was
+    // accepted.
     let refused = refused.count().saturating_add(received.refused_answers);
     gates.count_refusals(peer, refused, node.clock.now_ms());
     drop(turn);
@@ -112,6 +110,33 @@ async fn take(
     keep(&node, peer, &transaction, &receipt).await?;
     tokio::time::sleep(receipt_delay(&node)?).await;
     Ok((Extension(UntilRead::holding(pass)), receipt))
+}
+
+/// The answer to a transaction of which nothing was taken. What the peer is to blame for is recorded.
+async fn not_taken(
+    node: &Node,
+    gates: &Gates,
+    view: &PeerView,
+    error: ReceiveError,
+) -> Result<FederationError, StoreError> {
+    let later = |detail: String, retry_after_s| FederationError::Later {
+        code: RefusalCode::Unavailable,
+        detail,
+        retry_after_s,
+    };
+    let why = error.to_string();
+    Ok(match error {
+        ReceiveError::Refused(refusal) => {
+            refuse(node, gates, &view.server, &why).await?;
+            told(refusal, &node.server, view).into()
+        }
+        ReceiveError::EpochAhead { .. } => {
+            refuse(node, gates, &view.server, &why).await?;
+            later(why, TOO_EARLY_RETRY_S)
+        }
+        ReceiveError::Busy => later(why, 1),
+        ReceiveError::Store(error) => error.into(),
+    })
 }
 
 /// Keeps what proves the exchange. The answer does not wait for that to be durable: should it get lost, the

@@ -64,6 +64,21 @@ impl RequestError {
         }
     }
 
+    /// As an administrator is told it: with what helps, where he alone can help.
+    pub(super) fn told(&self) -> String {
+        match self {
+            Self::Refused {
+                server,
+                code: Some(RefusalCode::StaleLinkEpoch),
+                ..
+            } => format!(
+                "{self}. `hsctl outbox renumber {server}` sends what waits under new numbers; where it is refused all the \
+                 same, again after ten minutes"
+            ),
+            other => other.to_string(),
+        }
+    }
+
     /// Whether the time was too short for the request, or for this link.
     pub(super) fn was_too_slow(&self) -> bool {
         matches!(

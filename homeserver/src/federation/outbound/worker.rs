@@ -406,7 +406,7 @@ impl Worker {
         let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         self.link.update(|status| {
             status.reachable = Some(reachable);
-            status.last_error = Some(error.to_string());
+            status.last_error = Some(error.told());
             status.next_attempt_ms = Some(now_ms.saturating_add(delay_ms));
         });
         tracing::debug!(server = %self.server, %error, ?delay, "sending failed");

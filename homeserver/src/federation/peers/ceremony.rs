@@ -14,6 +14,7 @@ use federation_proto::agreement::{
 };
 use federation_proto::fingerprint::Fingerprint;
 use federation_proto::ids::ServerName;
+use federation_proto::link::next_link_epoch;
 use federation_proto::manifest::{self, Manifest};
 use federation_proto::refusal::{Refusal, RefusalCode};
 use homeserver_api::admin::{AcceptRequest, CountersignRequest, OfferRequest};
@@ -348,7 +349,7 @@ pub(super) fn in_force(record: PeerRecord, active: Active, now_ms: u64) -> PeerR
         link_epoch: if goes_on {
             record.link_epoch
         } else {
-            now_ms.max(record.link_epoch.saturating_add(1))
+            next_link_epoch(record.link_epoch, now_ms)
         },
         renumbered: goes_on && record.renumbered,
         manifest: Some(manifest),

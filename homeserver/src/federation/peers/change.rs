@@ -3,12 +3,15 @@
 
 use std::sync::Arc;
 
+use federation_proto::envelope::Lane;
 use federation_proto::ids::ServerName;
 
+use super::ceremony::is_in_force;
 use super::error::PeeringError;
 use super::view::Restored;
 use crate::audit::{self, Actor, Event, PeerEvent};
 use crate::node::{Hint, Node, to_its_end};
+use crate::store::expiry::{self, Place};
 use crate::store::peer::{self, PeerRecord};
 use crate::store::{Part, PartOutcome, StoreError};
 
@@ -43,6 +46,7 @@ pub(super) async fn change<T>(
     for _ in 0..ATTEMPTS_MAX {
         let (record, read) = peer::get(&node.store, server).await?.unzip();
         let restored = record.as_ref().map(Restored::of).transpose()?;
+        let was_in_force = record.as_ref().is_some_and(is_in_force);
         let found = Found {
             record: record.unwrap_or_default(),
             restored,
@@ -52,6 +56,10 @@ pub(super) async fn change<T>(
             Err(answer) => return Ok(answer),
         };
         let mut part = Part::default();
+        if was_in_force && !is_in_force(&change.record) {
+            let remembered = Place::Remembered(server.clone(), Lane::CONTROL);
+            expiry::put(&mut part, node.clock.now_ms(), remembered);
+        }
         peer::put(&mut part, server, change.record, read)?;
         let event = Event {
             at_ms: node.clock.now_ms(),

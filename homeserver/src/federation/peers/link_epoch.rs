@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use federation_proto::ids::ServerName;
+use federation_proto::link::next_link_epoch;
 
 use super::change::{Change, change};
 use super::error::PeeringError;
@@ -12,7 +13,7 @@ use crate::store::peer::PeerRecord;
 
 /// Begins a new link epoch towards the peer: what waits is numbered anew, and what is not answered yet
 /// is sent again. For a homeserver that was restored from an old copy, whose lanes are held because the
-/// peer is ahead of them.
+/// peer is ahead of them; and for one with whose stolen keys somebody has raised the link epoch at the peer.
 pub async fn begin_link_epoch(
     node: &Arc<Node>,
     actor: &Actor,
@@ -29,7 +30,7 @@ pub async fn begin_link_epoch(
         }
         let before = found.record.link_epoch;
         // Beyond everything that was used after the copy was made, as far as the clock tells.
-        let link_epoch = now_ms.max(before.saturating_add(1));
+        let link_epoch = next_link_epoch(before, now_ms);
         Ok(Ok(Change {
             record: PeerRecord {
                 link_epoch,

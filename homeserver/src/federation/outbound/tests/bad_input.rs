@@ -2,11 +2,13 @@
 
 use axum::body::Body;
 use federation_proto::payload::{Message, Payload, Sender};
+use futures_util::FutureExt as _;
 use homeserver_api::attributes::MessageAttributes;
 use tower::ServiceExt as _;
 
-use super::keys::rotate;
+use super::keys::{change, rotate};
 use super::*;
+use crate::organisation::Asked;
 use crate::rooms::mls_framing::testing::application_message;
 use crate::store::inbox;
 use crate::tls::Peer;
@@ -217,6 +219,46 @@ async fn mail_for_others_is_not_taken() {
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert_eq!(bob.heard(&b).await, 0);
     assert_eq!(exchange(&a, &b, one.into()).await, [ItemResult::Accepted]);
+}
+
+/// Goal: a transaction is judged by the keys that are known when all of it is there, not by those when it began. Method: a
+/// body that comes late, and a revocation of its key meanwhile.
+#[tokio::test]
+async fn a_key_that_is_revoked_meanwhile_does_not_count() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    let (alice, bob) = acquainted(&a, &b).await;
+    let key = a.node.keys.envelope_key().id();
+    let body = signed(&a, &b, &[message(&alice, FIRST, now(&a), b"late")]);
+    let body = padding::pad(&body);
+    let (come, comes) = tokio::sync::oneshot::channel::<()>();
+    let request = Request::post(paths::TRANSACTIONS).header("content-length", body.len());
+    let late = futures_util::stream::once(async move {
+        comes.await.unwrap();
+        Ok::<_, std::convert::Infallible>(body)
+    });
+    let mut request = request.body(Body::from_stream(late)).unwrap();
+    request
+        .extensions_mut()
+        .insert(Peer(a.node.server.clone()));
+    let mut asked = Box::pin(inbound::router(Arc::clone(&b.node)).oneshot(request));
+    assert!(asked.as_mut().now_or_never().is_none());
+
+    let revoke = Asked::RevokeEnvelope {
+        key: Some(key),
+        since_ms: now(&a),
+    };
+    change(&a, revoke).await;
+    let newest = a.node.keys.manifest().bytes().clone();
+    peers::take_manifest(&b.node, &a.node.server, newest)
+        .await
+        .unwrap();
+    come.send(()).unwrap();
+    let response = asked.await.unwrap();
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let said = response.into_body().collect().await.unwrap().to_bytes();
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("was revoked"), "{said}");
+    assert_eq!(bob.heard(&b).await, 0);
 }
 
 /// Goal: a transaction is read whole or not at all: too large, cut off anywhere, with bytes behind it, of an unknown

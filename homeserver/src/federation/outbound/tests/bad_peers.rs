@@ -6,9 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use federation_proto::envelope::{HashedPayload, Kind, Lane, Outgoing};
 use federation_proto::ids::{FileId, RequestId};
-use federation_proto::payload::{About, KeyResponse, Notice, Payload};
+use federation_proto::link::latest_link_epoch;
+use federation_proto::payload::{About, KeyResponse, Notice, Payload, Relay};
 use federation_proto::receipt::ItemResult;
 use federation_proto::refusal::{Refusal, RefusalCode};
+use federation_proto::transaction::{self, Link};
 use futures_util::future::BoxFuture;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, StreamBody};
@@ -19,8 +21,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
+use super::keys::forged;
 use super::{
-    ROOM, acquainted, drain, exchange, go_on, now, returned, three_acquainted, waiting, worker,
+    ROOM, acquainted, drain, exchange, go_on, link, now, returned, three_acquainted, waiting,
+    worker,
 };
 use crate::delivery::files;
 use crate::federation::files::fetch;
@@ -30,6 +34,7 @@ use crate::federation::testing::{LocalNetwork, Side, admin, peered, person, side
 use crate::federation::{paths, peers};
 use crate::http_client::ConnectionError;
 use crate::store::inbox::InboxBody;
+use crate::store::link_position;
 use crate::store::outbox;
 use crate::store::{Order, Part, dead_letters};
 use crate::tls;
@@ -155,6 +160,46 @@ async fn relays_are_taken_once() {
     };
     let results = exchange(&a, &c, vec![again]).await;
     assert_eq!(code(&results[0]), Some(RefusalCode::Malformed));
+    assert_eq!(carol.heard(&c).await, 1);
+}
+
+/// Goal: nobody who has an origin's key for a time leads its messages in a room to a link epoch that the origin never
+/// reaches: a relayed envelope keeps to the hub's stamp (ROOM-012). Method: a hub that relays one of the highest epoch there
+/// is, the first that is too high, and the highest that an honest hub may have taken.
+#[tokio::test]
+async fn relays_keep_to_the_clock() {
+    let [a, b, c] = sides(["a.example", "b.example", "c.example"]);
+    let (_, bob, carol) = three_acquainted(&a, &b, &c).await;
+    drain(&mut worker(&a, &c)).await;
+    let (server, lane) = (&a.node.server, Lane::from(ROOM));
+    let position = link_position::position(&c.node.store, server, lane).await;
+    let first = position.unwrap().record.unwrap().sequence + 1;
+    let stamp_ms = now(&a);
+    let relay = |link_epoch: u64| {
+        let link = Link {
+            link_epoch,
+            ..link(&b, &a)
+        };
+        let key = b.node.keys.envelope_key();
+        let signed = transaction::sign(&key, &link, &[forged(&bob, stamp_ms, 1)]).unwrap();
+        let manifest = b.node.keys.manifest();
+        let verified = transaction::decode(signed.bytes).unwrap();
+        let verified = verified.verify(&manifest, &b.node.server, server, stamp_ms);
+        let verified = verified.unwrap();
+        Payload::Relay(Relay {
+            stamp_ms,
+            proof: verified.envelopes()[0].proof(),
+            envelope: verified.envelopes()[0].bytes().clone(),
+        })
+    };
+    let latest = latest_link_epoch(stamp_ms);
+    let epochs = [u64::MAX, latest + 1, latest];
+    let sent = (first..).zip(epochs);
+    let sent = sent.map(|(sequence, epoch)| envelope(&a, lane, sequence, &relay(epoch)));
+    let results = exchange(&a, &c, sent.collect()).await;
+    let codes: Vec<_> = results.iter().map(code).collect();
+    let malformed = Some(RefusalCode::Malformed);
+    assert_eq!(codes, [malformed, malformed, None]);
     assert_eq!(carol.heard(&c).await, 1);
 }
 

@@ -1,7 +1,7 @@
 //! What a peer can't do to us: fill the store, wear us out, go back, or make us lose mail.
 
 use federation_proto::ids::{DeviceId, Member};
-use federation_proto::limits::LINK_LANES_MAX;
+use federation_proto::limits::{LANE_RECENT_MAX, LINK_LANES_MAX};
 use federation_proto::link::{BatchItem, BatchLimits, Item, LanePosition, Sender};
 use federation_proto::payload::{Handshake, Payload, Welcome};
 
@@ -205,6 +205,88 @@ async fn lanes_that_have_not_begun_do_not_count() {
     exchange(&a, &b, vec![outgoing(begun, 1), outgoing(gap, 2)]).await;
     let count = link_position::lane_count(&b.node.store, &a.node.server).await;
     assert_eq!(count.unwrap().record.unwrap().lanes, 1);
+}
+
+/// An envelope that is refused alone, whatever it is about.
+fn unreadable(lane: Lane, sequence: u64) -> Outgoing {
+    Outgoing {
+        kind: Kind::Notice,
+        payload: HashedPayload::new(Bytes::from_static(b"?")),
+        ..outgoing(lane, sequence)
+    }
+}
+
+/// How many positions of a lane of a's are remembered at b.
+async fn remembered(a: &Side, b: &Side, lane: Lane) -> usize {
+    let mut remembered = 0;
+    for slot in 0..LANE_RECENT_MAX {
+        let found = link_position::recent(&b.node.store, &a.node.server, lane, slot).await;
+        remembered += usize::from(found.unwrap().is_some());
+    }
+    remembered
+}
+
+/// Goal: the more lanes a link has, the fewer positions of each are remembered (LINK-060), and what is forgotten has no
+/// effect when it comes again. Method: a hundred refused envelopes of one lane, twice, on a link that counts many.
+#[tokio::test]
+async fn many_lanes_are_remembered_in_part() {
+    const REMEMBERED: usize = 64;
+    let [a, b] = sides(["a.example", "b.example"]);
+    peered(&a, &b).await;
+    let (store, server) = (&b.node.store, &a.node.server);
+    let before = link_position::lane_count(store, server).await.unwrap();
+    let mut part = Part::default();
+    let many = LaneCount {
+        link_epoch: link(&a, &b).link_epoch,
+        lanes: 20_000,
+        former: 0,
+    };
+    link_position::put_lane_count(&mut part, server, &before, &many).unwrap();
+    store.commit(part).await.unwrap();
+    let lane = Lane::from_bytes([1; 16]);
+    let sent: Vec<_> = (1..=100).map(|n| unreadable(lane, n)).collect();
+    let refused = |result: &ItemResult| code(result) == Some(RefusalCode::Malformed);
+    let first = exchange(&a, &b, sent.clone()).await;
+    assert!(first.iter().all(refused), "{first:?}");
+    assert_eq!(remembered(&a, &b, lane).await, REMEMBERED);
+    let again = exchange(&a, &b, sent).await;
+    let (forgotten, kept) = again.split_at(100 - REMEMBERED);
+    let duplicate = |result: &ItemResult| *result == ItemResult::Duplicate;
+    assert!(forgotten.iter().all(duplicate), "{forgotten:?}");
+    assert!(kept.iter().all(refused), "{kept:?}");
+}
+
+/// Goal: of a former partner's lanes nothing is remembered but where they stand, so that nothing of before comes again under
+/// a new agreement. Method: a transaction, a revocation by both and a sweep; then a new agreement, and the same bytes.
+#[tokio::test]
+async fn former_partners_lanes_stand() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    peered(&a, &b).await;
+    let (before, lane) = (link(&a, &b), Lane::from_bytes([1; 16]));
+    let sent = [unreadable(lane, 1), unreadable(lane, 2)];
+    let signed = transaction::sign(&a.node.keys.envelope_key(), &before, &sent).unwrap();
+    let (status, _) = post(&a, &b, paths::TRANSACTIONS, signed.bytes.clone()).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(remembered(&a, &b, lane).await, 2);
+    crate::delivery::expiry::sweep(&b.node).await.unwrap();
+    assert_eq!(remembered(&a, &b, lane).await, 2, "while it lasts");
+
+    for (at, of) in [(&a, &b), (&b, &a)] {
+        peers::revoke(&at.node, &admin(), &of.node.server, "over")
+            .await
+            .unwrap();
+    }
+    crate::delivery::expiry::sweep(&b.node).await.unwrap();
+    assert_eq!(remembered(&a, &b, lane).await, 0);
+    peered(&a, &b).await;
+    let (status, answer) = post(&a, &b, paths::TRANSACTIONS, signed.bytes).await;
+    assert_eq!(status, StatusCode::OK);
+    let receipt = receipt::decode(answer).unwrap();
+    let receipt = receipt.verify(&b.node.keys.manifest(), &before, now(&a));
+    let receipt = receipt.unwrap();
+    assert_eq!(receipt.body().results, [const { ItemResult::Duplicate }; 2]);
+    let head = receipt.body().lanes.get(&lane).unwrap();
+    assert_eq!(head.sequence, 2);
 }
 
 /// Goal: mail of a homeserver that was restored from an old copy is not taken for what the peer had got

@@ -5,7 +5,9 @@ use federation_proto::ids::{AccountId, DeviceId};
 use federation_proto::limits::{
     GROUP_INFO_BYTES_MAX, TRANSACTION_ENVELOPES_MAX, TRANSACTIONS_UNDER_WAY_MAX,
 };
-use federation_proto::payload::{GroupInfoRequest, KeyRequest, KeysOf, Payload, Sender};
+use federation_proto::payload::{
+    GroupInfoRequest, KeyRequest, KeysOf, Payload, RemovalRequest, Sender,
+};
 use futures_util::FutureExt as _;
 use homeserver_api::admin::AuditEntry;
 
@@ -99,6 +101,17 @@ fn for_group_info(n: u64) -> (Lane, u64, Payload) {
     (room.into(), 1, payload)
 }
 
+/// Each for a room that there is not, and so on a lane of its own.
+fn for_removal(n: u64) -> (Lane, u64, Payload) {
+    let room = RoomId::from_bytes((u128::from(n) + 1).to_be_bytes());
+    let payload = Payload::RemovalRequest(RemovalRequest {
+        room,
+        account: nobody().account,
+        device: None,
+    });
+    (room.into(), 1, payload)
+}
+
 /// The whole log, once the minute is over.
 async fn log(side: &Side) -> Vec<AuditEntry> {
     side.clock.advance_ms(MINUTE_MS);
@@ -162,6 +175,22 @@ async fn refused_answers_are_a_flood() {
     let (entries, events) = told(&log(&a).await, "envelope.given-up");
     assert!(entries <= LISTED_MAX, "{entries}");
     assert_eq!(events, 20_000);
+}
+
+/// Goal: requests to remove people from rooms that are not there are accepted as ever (ROOM-060), and slow the peer down as
+/// refusals do. Method: five thousand of them: two thousand are saved up, and a hundred are made good in a second.
+#[tokio::test]
+async fn removals_of_nobody_are_a_flood() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    peered(&a, &b).await;
+    let (lane, sequence, payload) = for_removal(0);
+    let first = vec![envelope(&b, lane, sequence, &payload)];
+    assert_eq!(exchange(&b, &a, first).await, [ItemResult::Accepted]);
+    let waits = flood(&b, &a, 5_000, |n| for_removal(n + 1)).await;
+    assert!(waits >= 20, "it had to wait {waits} times");
+    let (entries, events) = told(&log(&a).await, "room.nobody-removed");
+    assert_eq!(events, 5_001);
+    assert!(entries <= 2 * LISTED_MAX, "{entries}");
 }
 
 /// Goal: a transaction that a peer takes back, once it has sent it, costs it as much as one whose answer it waits for.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use federation_proto::envelope::HashedPayload;
 use federation_proto::ids::ServerName;
 use federation_proto::keys::EnvelopeKey;
+use federation_proto::limits::CLOCK_SKEW_MS_MAX;
 use federation_proto::manifest::ManifestBody;
 use federation_proto::payload::{Message, Payload, Sender};
 use futures_util::future::BoxFuture;
@@ -321,7 +322,7 @@ impl Network for Silent {
 }
 
 /// A message of `person` as a homeserver would send it to the hub.
-fn forged(person: &Person, at_ms: u64, sequence: u64) -> Outgoing {
+pub(super) fn forged(person: &Person, at_ms: u64, sequence: u64) -> Outgoing {
     let attributes = MessageAttributes {
         ttl_seconds: 3600,
         burn_seconds: 0,
@@ -431,6 +432,76 @@ async fn drill_envelope_key() {
     let told = log.entries.iter();
     let told = told.filter(|entry| entry.action == "peer.manifest-refused");
     assert_eq!(told.count(), 1, "a's administrator sees it");
+}
+
+/// Goal, the drill for a stolen envelope key whose thief raises the link epoch (docs/security/compromise-drill.md): he is
+/// stopped at the partner's clock and five minutes, and nothing is kept of what lies beyond; the administrator is told what
+/// helps; and ten minutes after the revocation mail flows again in a new link epoch, and nothing of the thief's. Method: a
+/// thief who tries the highest epoch there is, the first that is too high, and the highest that is taken, with an envelope
+/// of which none is accepted.
+#[tokio::test]
+async fn drill_raised_link_epoch() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    let (alice, mut bob) = acquainted(&a, &b).await;
+    let stolen = b.node.keys.envelope_key();
+    let by_thief = async |link_epoch: u64| {
+        let link = Link {
+            link_epoch,
+            ..link(&b, &a)
+        };
+        let ahead_of_its_lane = [outgoing(Lane::CONTROL, 9)];
+        let signed = transaction::sign(&stolen, &link, &ahead_of_its_lane).unwrap();
+        let (status, said) = post(&b, &a, paths::TRANSACTIONS, signed.bytes).await;
+        (status, String::from_utf8_lossy(&said).into_owned())
+    };
+    let latest = now(&a) + CLOCK_SKEW_MS_MAX;
+    for link_epoch in [u64::MAX, latest + 1] {
+        let (status, said) = by_thief(link_epoch).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(said.contains("ahead of the clock here"), "{said}");
+    }
+    let log = audit::page(&a.node.store, 0, 100).await.unwrap();
+    let told = log.entries.iter().any(|entry| {
+        entry.action == "transaction.refused" && entry.detail.contains("ahead of the clock")
+    });
+    assert!(told, "a's administrator sees it");
+    let mut to_a = worker(&b, &a);
+    bob.say(&b, ROOM, b"goes on", 3600).await;
+    drain(&mut to_a).await;
+    assert_eq!(alice.heard(&a).await, 1);
+
+    assert_eq!(by_thief(latest).await.0, StatusCode::OK);
+    bob.say(&b, ROOM, b"waits", 3600).await;
+    assert!(matches!(drain(&mut to_a).await, Step::Delay(_)));
+    let said = b.node.links.status(&a.node.server).last_error;
+    let said = said.unwrap();
+    assert!(said.contains("`hsctl outbox renumber a.example`"), "{said}");
+
+    let revoke = Asked::RevokeEnvelope {
+        key: Some(stolen.id()),
+        since_ms: now(&b),
+    };
+    change(&b, revoke).await;
+    let newest = b.node.keys.manifest().bytes().clone();
+    peers::take_manifest(&a.node, &b.node.server, newest)
+        .await
+        .unwrap();
+    let renumber = async || {
+        peers::begin_link_epoch(&b.node, &admin(), &a.node.server)
+            .await
+            .unwrap();
+    };
+    renumber().await;
+    assert!(matches!(drain(&mut to_a).await, Step::Delay(_)), "too soon");
+    for side in [&a, &b] {
+        side.clock.advance_ms(2 * CLOCK_SKEW_MS_MAX);
+    }
+    renumber().await;
+    assert_eq!(drain(&mut to_a).await, Step::Idle);
+    assert_eq!((alice.heard(&a).await, waiting(&b, &a).await), (2, 0));
+    let (status, said) = by_thief(now(&a) + 1).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(said.contains("was revoked"), "{said}");
 }
 
 /// Goal: a relayed message is judged by the key at the hub's stamp: what the hub had before the revocation
