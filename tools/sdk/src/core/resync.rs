@@ -261,17 +261,17 @@ impl Core {
         if context.settings.hub != self.room(room)?.hub {
             return Err(wrong("is of a room with another hub"));
         }
-        let tree: RatchetTreeExt = info
-            .extensions()
-            .get_as()
-            .map_err(|_| wrong("has no readable tree"))?
-            .ok_or_else(|| wrong("has no tree"))?;
-        let leaves: Vec<Leaf> = tree
-            .tree_data
-            .roster()
-            .members_iter()
-            .map(|member| leaf(&member))
-            .collect::<Result<_, _>>()?;
+        // The tree is another's, and nobody has judged it.
+        let leaves = mls::guarded(|| {
+            let tree: RatchetTreeExt = info
+                .extensions()
+                .get_as()
+                .map_err(|_| wrong("has no readable tree"))?
+                .ok_or_else(|| wrong("has no tree"))?;
+            let roster = tree.tree_data.roster();
+            let leaves = roster.members_iter().map(|member| leaf(&member));
+            leaves.collect::<Result<Vec<Leaf>, Error>>()
+        })?;
         // A homeserver that certifies devices could make up a whole group, but for the signature of somebody
         // whom this device knew with that key.
         let knew = |signer: &Leaf| {
