@@ -146,6 +146,30 @@ fn losing_commits_are_made_again() {
     assert_eq!(world.network.commits.len(), 4);
 }
 
+/// Goal: nobody stays in a room because others' commits are always first: a removal is not given up. Method: forty times Alice's commit is ordered
+/// before Bob's, which removes Carol.
+#[test]
+fn removals_are_not_given_up() {
+    let mut world = World::new();
+    let room = world.conversation_of_owners();
+    let mut carol = world.device('a', "carol", 3);
+    let with = [carol.address.clone()];
+    world.alice.run(|core| core.add_members(room, &with));
+    world.settle_with(&mut [&mut carol]);
+    let number = world.bob.run(|core| core.remove_members(room, &with));
+    for _ in 0..40 {
+        world.alice.run(|core| core.refresh(room));
+        world.alice.submit(&mut world.network).unwrap();
+        world.bob.submit(&mut world.network).unwrap();
+        world.alice.receive(&mut world.network).unwrap();
+        world.bob.receive(&mut world.network).unwrap();
+        assert!(!world.bob.has_ended(number));
+    }
+    world.settle_with(&mut [&mut carol]);
+    world.bob.ended(number).unwrap();
+    assert!(carol.events.contains(&Event::RoomLeft { room }));
+}
+
 /// Goal: when the loser hears of its loss before it hears of the winner, it waits for the winner.
 #[test]
 fn losing_before_the_winner_is_seen() {
