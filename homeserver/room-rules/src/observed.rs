@@ -412,13 +412,17 @@ pub fn leaves_in(group_info: &[u8]) -> Result<Vec<Leaf>, Error> {
     let wrong = |what: &str| Error::Mls(format!("the group info {what}"));
     let message = parse(group_info)?;
     let info = message.as_group_info().ok_or_else(|| wrong("is none"))?;
-    let tree: RatchetTreeExt = info
-        .extensions()
-        .get_as()
-        .map_err(|_| wrong("has no readable tree"))?
-        .ok_or_else(|| wrong("has no tree"))?;
-    let roster = tree.tree_data.roster();
-    roster.members_iter().map(|leaf| leaf_of(&leaf)).collect()
+    // The tree is another's, and nobody has judged it.
+    guarded(|| {
+        let tree: RatchetTreeExt = info
+            .extensions()
+            .get_as()
+            .map_err(|_| wrong("has no readable tree"))?
+            .ok_or_else(|| wrong("has no tree"))?;
+        let roster = tree.tree_data.roster();
+        let leaves = roster.members_iter().map(|leaf| leaf_of(&leaf));
+        leaves.collect::<Result<_, Error>>()
+    })
 }
 
 fn leaf_of(leaf: &mls_rs::group::Member) -> Result<Leaf, Error> {

@@ -3,7 +3,7 @@
 //! The room's group carries them, so no server can loosen what another one has signed: what this device writes it
 //! holds to what all of them allow, and it takes in nothing that does not keep to it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use homeserver_api::codec::Wire as _;
@@ -20,7 +20,7 @@ use super::records::{
     ConsentAsk, EpochBounds, Operation, OperationKind, PolicyRecord, Purpose, RoomRecord, Standing,
 };
 use super::rooms::{Leaf, settings};
-use super::successors::lineage_of;
+use super::successors::{lineage_of, says};
 use crate::error::Error;
 use crate::mls::Group;
 
@@ -313,8 +313,41 @@ pub(super) fn policy_of(
         bounds,
         ends: settings.consents.iter().map(end).min(),
         renew_at_ms: settings.consents.get(&own.server).map(renew_at),
+        serials: serials_of(&settings),
         lineage: lineage_of(lineage, group, &settings)?,
     })
+}
+
+/// The serials of the last consents of the organisations that are or were in a room.
+fn serials_of(settings: &RoomSettings) -> BTreeMap<ServerName, u64> {
+    let serial = |(server, consent): (&ServerName, &SignedRoomConsent)| {
+        (server.clone(), consent.claims().serial)
+    };
+    let mut serials = settings.former.clone();
+    serials.extend(settings.consents.iter().map(serial));
+    serials
+}
+
+/// Whether a room with these settings can be what one with this policy has become, where this device has not followed each
+/// commit: no consent has given way to an older one, none is forgotten, and what the room says to continue is the same.
+pub(super) fn check_goes_on(before: &PolicyRecord, next: &RoomSettings) -> Result<(), Error> {
+    let serials = serials_of(next);
+    let mut known = before.serials.iter();
+    let older = known.find(|(server, serial)| {
+        let next = serials.get(*server);
+        next.is_none_or(|next| next < *serial)
+    });
+    if let Some((server, _)) = older {
+        return Err(Error::Policy(format!(
+            "the consent of {server} in the room is gone, or older than the one that was there before"
+        )));
+    }
+    if says(next)? != before.lineage.says {
+        return Err(Error::Mls(
+            "the room says to continue another one than before".to_owned(),
+        ));
+    }
+    Ok(())
 }
 
 impl Operation {

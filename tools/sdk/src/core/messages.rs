@@ -241,8 +241,10 @@ impl Core {
         let Some(meta) = self.meta(place)? else {
             return Ok(true);
         };
+        // What was written before this device was out of the room and added again is for those who were in it then.
         let open = self.rooms.get(&place.room).is_some_and(|record| {
             matches!(record.standing, Standing::Joined | Standing::Resyncing(_))
+                && place.number > record.written_before
         });
         if meta.attempts >= ATTEMPTS_MAX || !open {
             return Ok(false);

@@ -24,7 +24,7 @@ use crate::error::Error;
 use crate::mls;
 use crate::store::Family;
 
-/// How often a commit may lose before its operation is given up.
+/// How often a commit may lose before its operation is given up, unless somebody is to go.
 const LOST_COMMITS_MAX: u32 = 32;
 /// How long a leaf that could not be renewed is left alone, unless its certificate was renewed.
 const REFRESH_AGAIN_AFTER_MS: u64 = 60 * 1000;
@@ -534,12 +534,10 @@ impl Core {
             RefusalCode::WrongEpoch | RefusalCode::EpochTooOld
         );
         self.group_mut(room)?.clear_pending_commit();
-        if refusal.code == RefusalCode::PendingRemoves && operation.lost < LOST_COMMITS_MAX {
+        let again = operation.may_lose_again();
+        if refusal.code == RefusalCode::PendingRemoves && again {
             self.commit_behind(operation, &commit)?;
-        } else if lost
-            && operation.kind != OperationKind::Create
-            && operation.lost < LOST_COMMITS_MAX
-        {
+        } else if lost && again && operation.kind != OperationKind::Create {
             self.commit_lost(operation, commit.epoch)?;
         } else {
             self.fail_operation(operation.number, Error::Refused(refusal))?;
@@ -566,23 +564,31 @@ impl Core {
     ) -> Result<(), Error> {
         let here = self.room(operation.room)?.removals.len();
         operation.commit = None;
-        operation.lost += 1;
+        operation.lost = operation.lost.saturating_add(1);
         operation.waits_in_epoch = (here <= commit.removals).then_some(commit.epoch);
         self.put_operation(operation)
     }
 
     /// Another commit ended `epoch`: ours is made again once that one is applied.
     fn commit_lost(&mut self, mut operation: Operation, epoch: u64) -> Result<(), Error> {
-        operation.commit = None;
-        operation.lost += 1;
-        operation.not_before_epoch = epoch + 1;
-        if operation.lost > LOST_COMMITS_MAX {
+        if !operation.may_lose_again() {
             let refusal = Refusal::new(
                 RefusalCode::WrongEpoch,
                 "the room's membership changes too often: try again",
             );
             return self.fail_operation(operation.number, Error::Refused(refusal));
         }
+        operation.commit = None;
+        operation.lost = operation.lost.saturating_add(1);
+        operation.not_before_epoch = epoch + 1;
         self.put_operation(operation)
+    }
+}
+
+impl Operation {
+    /// Whether another commit may be made when one more has lost. Each loses against a commit that was ordered; and whoever is
+    /// to go could see to it that his own are always first.
+    const fn may_lose_again(&self) -> bool {
+        self.lost < LOST_COMMITS_MAX || matches!(self.kind, OperationKind::Remove(_))
     }
 }

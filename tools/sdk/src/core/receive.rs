@@ -1,7 +1,5 @@
 //! Deliveries: one frame, one batch, then the acknowledgement.
 
-use std::collections::BTreeSet;
-
 use homeserver_api::Digest;
 use homeserver_api::ids::{Address, RoomId, ServerName};
 use homeserver_api::refusal::{Refusal, RefusalCode};
@@ -13,14 +11,12 @@ use super::Core;
 use super::consents::policy_of;
 use super::leaving::who_left;
 use super::opening::{decrypt, epoch_of};
-use super::records::{
-    MessageContent, MessageMeta, Place, PolicyRecord, ProgressRecord, RoomRecord, Standing,
-};
-use super::rooms::{Leaf, leaf_at, leaves, settings};
+use super::records::{MessageContent, MessageMeta, Place, ProgressRecord, Standing};
+use super::rooms::{Leaf, leaf_at, settings};
 use crate::content::{Content, Part};
 use crate::error::Error;
 use crate::event::Event;
-use crate::mls::{self, Group, Identities};
+use crate::mls::{self, Group};
 use crate::store::Family;
 
 /// When a delivered message was accepted by its sender's homeserver, and when it goes.
@@ -386,84 +382,6 @@ impl Core {
         self.commit_ordered(room, epoch, own)
     }
 
-    fn take_welcome(&mut self, room: RoomId, hub: ServerName, bytes: &[u8]) -> Result<(), Error> {
-        let known = self.rooms.get(&room).cloned();
-        if let Some(record) = &known
-            && matches!(record.standing, Standing::Joined | Standing::Creating)
-        {
-            return Err(Error::Mls(
-                "a welcome to a room that this device is in".to_owned(),
-            ));
-        }
-        self.key_packages_used += 1;
-        let message = mls::parse(bytes)?;
-        let client = &self.mls;
-        let (group, _) = mls::guarded(|| {
-            let joined = client.join_group(None, &message, None);
-            joined.map_err(mls::error)
-        })?;
-        let leaves = check_joined(&self.identities, room, &group)?;
-        if settings(&group)?.hub != hub {
-            return Err(Error::Mls("the room has another hub".to_owned()));
-        }
-        // Nobody is drawn back into what this device has left: its keys there are spent.
-        let mut ended = known.as_ref().and_then(|record| record.ended_epoch);
-        let out_of_step = known
-            .as_ref()
-            .is_some_and(|record| matches!(record.standing, Standing::Resyncing(_)));
-        if out_of_step {
-            ended = ended.max(Some(self.group(room)?.current_epoch()));
-        }
-        if ended.is_some_and(|ended| group.current_epoch() <= ended) {
-            return Err(Error::Mls(
-                "a welcome to an epoch that this device was in before".to_owned(),
-            ));
-        }
-        let number = match &known {
-            Some(record) => record.number,
-            None => {
-                self.state.last_room += 1;
-                self.state.last_room
-            }
-        };
-        let (resyncs, sent) = known
-            .map(|record| (record.resyncs, record.sent))
-            .unwrap_or_default();
-        self.put_room(RoomRecord {
-            number,
-            room,
-            hub,
-            standing: Standing::Joined,
-            sent_in_epoch: 0,
-            sent,
-            ended_epoch: ended,
-            epoch_began_ms: self.now_ms(),
-            // What was encrypted before is for those who were here.
-            readable_from: group.current_epoch(),
-            gap: None,
-            resyncs,
-            name: settings(&group)?.name,
-            removals: Vec::new(),
-            take_up_at_ms: None,
-            policy: policy_of(
-                PolicyRecord::default(),
-                &group,
-                &leaves,
-                &self.identity.member,
-            )?,
-        })?;
-        if out_of_step {
-            // A member was quicker to add this device again.
-            self.delete_group(room)?;
-            self.end_sequences(room)?;
-            self.forget_ordered(room)?;
-        }
-        self.set_group(room, group, leaves);
-        self.effects.events.push(Event::RoomJoined { room });
-        self.tell_continuation(room)?;
-        self.meet(room)
-    }
-
     fn take_returned(
         &mut self,
         counter: u64,
@@ -484,35 +402,6 @@ impl Core {
         let progress = ProgressRecord::Returned(server, refusal);
         self.answer_message(place.room, place.number, progress)
     }
-}
-
-/// Holds a group that this device comes into to what a room is: who is in it.
-pub(super) fn check_joined(
-    identities: &Identities,
-    room: RoomId,
-    group: &Group,
-) -> Result<Vec<Leaf>, Error> {
-    if group.group_id() != room.as_bytes() {
-        return Err(Error::Mls("the welcome is to another room".to_owned()));
-    }
-    if group.cipher_suite() != mls::CIPHER_SUITE {
-        return Err(Error::Mls("the room's cipher suite is another".to_owned()));
-    }
-    let settings = settings(group)?;
-    identities.check_consents(&settings, room.as_bytes(), None)?;
-    let mut seen = BTreeSet::new();
-    let leaves = leaves(group)?;
-    let stranger = |leaf: &&Leaf| settings.role(&leaf.device.member).is_none();
-    if let Some(stranger) = leaves.iter().find(stranger) {
-        return Err(Error::Mls(format!(
-            "a device of {} is in the room, who takes no part in it",
-            stranger.device.address
-        )));
-    }
-    if !leaves.iter().all(|leaf| seen.insert(&leaf.device.member)) {
-        return Err(Error::Mls("a device is in the room twice".to_owned()));
-    }
-    Ok(leaves)
 }
 
 /// Who made a member's commit.

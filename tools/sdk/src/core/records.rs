@@ -1,6 +1,6 @@
 //! What the core keeps in the store. Every value is postcard behind the store's version byte.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use homeserver_api::Digest;
@@ -13,7 +13,7 @@ use room_rules::settings::Role;
 use serde::{Deserialize, Serialize};
 
 use super::successors::LineageRecord;
-use crate::message::{Gap, MessageId, Progress};
+use crate::message::{Gap, MessageId, Progress, RoomMember};
 use crate::mls::DeviceKey;
 
 /// Who this device is; written at enrolment, renewed with the certificate.
@@ -107,8 +107,13 @@ pub(crate) struct RoomRecord {
     pub(crate) sent_in_epoch: u32,
     /// What this device has sent there.
     pub(crate) sent: SentRecord,
+    /// The number of the last message in this device's history from before it was added again after the room had ended for
+    /// it: what was written until then is not sent there any more.
+    pub(crate) written_before: u64,
     /// The last epoch that this device was in when the room ended for it.
     pub(crate) ended_epoch: Option<u64>,
+    /// Who was in the room then, as far as this device knew; nobody while it is in it.
+    pub(crate) ended_with: Vec<RoomMember>,
     /// When the present epoch began here, milliseconds since the Unix epoch.
     pub(crate) epoch_began_ms: u64,
     /// The first epoch that this device can read, since it last came into the room.
@@ -185,6 +190,9 @@ pub(crate) struct PolicyRecord {
     pub(crate) ends: Option<(u64, ServerName)>,
     /// When this device renews its organisation's, milliseconds since the Unix epoch.
     pub(crate) renew_at_ms: Option<u64>,
+    /// The serials of the last consents of the organisations that are in the room, and of those that were: wherever this
+    /// device comes into it again, none is older.
+    pub(crate) serials: BTreeMap<ServerName, u64>,
     /// By what this device judges which room continues this one, and what this one says to continue.
     pub(crate) lineage: LineageRecord,
 }

@@ -18,10 +18,10 @@ use mls_rs::MlsMessage;
 use mls_rs::extension::built_in::RatchetTreeExt;
 use room_rules::settings::Context;
 
-use super::consents::policy_of;
-use super::receive::check_joined;
+use super::consents::{check_goes_on, policy_of};
 use super::records::{Purpose, Resync, ResyncCommit, RoomRecord, Standing};
-use super::rooms::{Leaf, leaf};
+use super::rooms::{Leaf, is_known, leaf, settings};
+use super::welcomes::check_joined;
 use super::{Core, mls_client};
 use crate::certificate::hash;
 use crate::error::Error;
@@ -203,6 +203,7 @@ impl Core {
                 .map_err(mls::error)
         })?;
         check_joined(&identities, room, &group)?;
+        check_goes_on(&self.room(room)?.policy, &settings(&group)?)?;
         group.write_to_storage().map_err(mls::error)?;
         let commit = Commit {
             room,
@@ -261,28 +262,19 @@ impl Core {
         if context.settings.hub != self.room(room)?.hub {
             return Err(wrong("is of a room with another hub"));
         }
-        let tree: RatchetTreeExt = info
-            .extensions()
-            .get_as()
-            .map_err(|_| wrong("has no readable tree"))?
-            .ok_or_else(|| wrong("has no tree"))?;
-        let leaves: Vec<Leaf> = tree
-            .tree_data
-            .roster()
-            .members_iter()
-            .map(|member| leaf(&member))
-            .collect::<Result<_, _>>()?;
-        // A homeserver that certifies devices could make up a whole group, but for the signature of somebody
-        // whom this device knew with that key.
-        let knew = |signer: &Leaf| {
-            let same = |old: &Leaf| {
-                old.device.member == signer.device.member
-                    && old.device.public_key == signer.device.public_key
-            };
-            known.iter().any(same)
-        };
+        // The tree is another's, and nobody has judged it.
+        let leaves = mls::guarded(|| {
+            let tree: RatchetTreeExt = info
+                .extensions()
+                .get_as()
+                .map_err(|_| wrong("has no readable tree"))?
+                .ok_or_else(|| wrong("has no tree"))?;
+            let roster = tree.tree_data.roster();
+            let leaves = roster.members_iter().map(|member| leaf(&member));
+            leaves.collect::<Result<Vec<Leaf>, Error>>()
+        })?;
         let signer = leaves.iter().find(|leaf| leaf.index == info.sender());
-        if !signer.is_some_and(knew) {
+        if !signer.is_some_and(|signer| is_known(known, signer)) {
             return Err(wrong(
                 "is signed by somebody who came while this device was out of step",
             ));

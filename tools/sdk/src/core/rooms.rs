@@ -54,7 +54,7 @@ impl Core {
                 let is_heir = |leaf: &&Leaf| heir == Some(account(&leaf.device.member));
                 let acting_owner = leaves.iter().find(is_heir);
                 let acting_owner = acting_owner.map(|leaf| leaf.device.address.clone());
-                let mut members: Vec<RoomMember> = leaves.into_iter().map(room_member).collect();
+                let mut members = members_of(&leaves);
                 members.sort_by(|a, b| (&a.address, &a.member).cmp(&(&b.address, &b.member)));
                 let addresses: BTreeSet<Address> =
                     members.iter().map(|m| m.address.clone()).collect();
@@ -126,7 +126,9 @@ impl Core {
             standing: Standing::Creating,
             sent_in_epoch: 0,
             sent: SentRecord::default(),
+            written_before: 0,
             ended_epoch: None,
+            ended_with: Vec::new(),
             epoch_began_ms: now,
             readable_from: 0,
             gap: None,
@@ -266,6 +268,7 @@ impl Core {
         );
         self.keep_as_past(room)?;
         let epoch = self.group(room).ok().map(|group| group.current_epoch());
+        let present = self.leaves(room).map(|leaves| members_of(&leaves));
         self.end_sequences(room)?;
         self.forget_ordered(room)?;
         let mut record = self.room(room)?.clone();
@@ -273,6 +276,7 @@ impl Core {
         record.removals.clear();
         record.take_up_at_ms = None;
         record.ended_epoch = record.ended_epoch.max(epoch);
+        record.ended_with = present.unwrap_or_default();
         self.put_room(record)?;
         self.delete_group(room)?;
         let operations: Vec<u64> = self
@@ -312,19 +316,22 @@ impl Core {
         (before, after): (&[Leaf], &[Leaf]),
         left: Vec<Address>,
     ) {
-        let members = |leaves: &[Leaf]| -> BTreeSet<Member> {
-            leaves.iter().map(|l| l.device.member.clone()).collect()
+        self.tell_members(room, (&members_of(before), &members_of(after)), left);
+    }
+
+    /// Tells who is in the room that was not before, and who was and is not.
+    pub(super) fn tell_members(
+        &mut self,
+        room: RoomId,
+        (before, after): (&[RoomMember], &[RoomMember]),
+        left: Vec<Address>,
+    ) {
+        let only_in = |members: &[RoomMember], others: &[RoomMember]| -> Vec<RoomMember> {
+            let others: BTreeSet<&Member> = others.iter().map(|other| &other.member).collect();
+            let own = members.iter().filter(|one| !others.contains(&one.member));
+            own.cloned().collect()
         };
-        let (old, new) = (members(before), members(after));
-        let pick = |leaves: &[Leaf], unless: &BTreeSet<Member>| -> Vec<RoomMember> {
-            leaves
-                .iter()
-                .filter(|leaf| !unless.contains(&leaf.device.member))
-                .cloned()
-                .map(room_member)
-                .collect()
-        };
-        let (added, removed) = (pick(after, &old), pick(before, &new));
+        let (added, removed) = (only_in(after, before), only_in(before, after));
         if !added.is_empty() || !removed.is_empty() {
             self.effects.events.push(Event::MembersChanged {
                 room,
@@ -374,11 +381,22 @@ impl CachedGroup {
     }
 }
 
-fn room_member(leaf: Leaf) -> RoomMember {
-    RoomMember {
-        member: leaf.device.member,
-        address: leaf.device.address,
-    }
+/// Whose leaves these are.
+pub(super) fn members_of(leaves: &[Leaf]) -> Vec<RoomMember> {
+    let member = |leaf: &Leaf| RoomMember {
+        member: leaf.device.member.clone(),
+        address: leaf.device.address.clone(),
+    };
+    leaves.iter().map(member).collect()
+}
+
+/// Whether somebody is one of those whom this device knew in a room, with the same key: a homeserver that certifies devices
+/// can make up anybody else's, and a whole group with them.
+pub(super) fn is_known(known: &[Leaf], who: &Leaf) -> bool {
+    let same = |old: &Leaf| {
+        old.device.member == who.device.member && old.device.public_key == who.device.public_key
+    };
+    known.iter().any(same)
 }
 
 /// The group's leaves. Their certificates were checked when they came in.

@@ -72,14 +72,18 @@ pub(super) fn lineage_of(
         let key = leaf.device.public_key.as_slice().try_into().ok()?;
         Some((leaf.device.member, key))
     });
-    let says = settings.continues.as_ref().map(|said| said.to_bytes());
     Ok(LineageRecord {
         secrets,
         heirs: heirs.take(HEIRS_MAX).collect(),
-        says: says
-            .transpose()
-            .map_err(|error| Error::Mls(error.to_string()))?,
+        says: says(settings)?,
     })
+}
+
+/// What a room says to continue, encoded.
+pub(super) fn says(settings: &RoomSettings) -> Result<Option<Bytes>, Error> {
+    let says = settings.continues.as_ref().map(|said| said.to_bytes());
+    says.transpose()
+        .map_err(|error| Error::Mls(error.to_string()))
 }
 
 impl Core {

@@ -2,7 +2,7 @@ use super::*;
 use crate::Role;
 use crate::core::Core;
 use crate::event::Event;
-use crate::refusal::RefusalCode;
+use crate::refusal::{Refusal, RefusalCode};
 
 fn handles(device: &mut TestDevice) -> Vec<String> {
     let rooms = device.run(Core::rooms);
@@ -71,6 +71,51 @@ fn removed_members_read_nothing_more() {
     );
 }
 
+/// Goal: who was removed may be added again by somebody who came meanwhile; he is told who has come and gone, and what he wrote before is not sent
+/// to them. Method: Carol comes after Bob's removal and adds him; then his earlier message comes back.
+#[test]
+fn newcomers_add_who_was_removed() {
+    let mut world = World::new();
+    let room = world.conversation();
+    let mut carol = world.device('a', "carol", 3);
+    let (with_bob, with_carol) = ([world.bob.address.clone()], [carol.address.clone()]);
+    let early = world.bob.send(room, "to Alice alone");
+    world.settle();
+    let counter = world.network.last_counter(&world.bob.member);
+    world.alice.run(|core| core.remove_members(room, &with_bob));
+    world.settle();
+    assert!(world.bob.events.contains(&Event::RoomLeft { room }));
+    world.alice.run(|core| core.add_members(room, &with_carol));
+    world.settle_with(&mut [&mut carol]);
+    let [address] = &with_carol;
+    world
+        .alice
+        .run(|core| core.set_role(room, address, Role::Moderator));
+    world.settle_with(&mut [&mut carol]);
+    let number = carol.run(|core| core.add_members(room, &with_bob));
+    world.settle_with(&mut [&mut carol]);
+    carol.ended(number).unwrap();
+    let told = |event: &Event| match event {
+        Event::MembersChanged { added, removed, .. } => {
+            added.len() == 1 && added[0].member == carol.member && removed.is_empty()
+        }
+        _ => false,
+    };
+    assert!(world.bob.events.iter().any(told), "{:?}", world.bob.events);
+    let (bob, hub) = (world.bob.member.clone(), world.a.server.clone());
+    let over = Refusal::new(RefusalCode::EpochTooOld, "its epoch is over");
+    let network = &mut world.network;
+    network.return_message(&bob, room, counter, &hub, over);
+    world.settle_with(&mut [&mut carol]);
+    assert_eq!(world.network.messages.len(), 1, "it is not sent again");
+    let returned =
+        |event: &Event| matches!(event, Event::Returned { message, .. } if *message == early);
+    assert!(world.bob.events.iter().any(returned));
+    world.bob.send(room, "thanks");
+    world.settle_with(&mut [&mut carol]);
+    assert_eq!(carol.texts(room), ["bob: thanks"]);
+}
+
 /// Goal: of two commits at once the hub takes one; the other is made again on top of it, and both
 /// changes come about.
 #[test]
@@ -99,6 +144,30 @@ fn losing_commits_are_made_again() {
     world.settle_with(&mut [&mut carol, &mut dave]);
     assert_eq!(dave.texts(room), ["carol: all here"]);
     assert_eq!(world.network.commits.len(), 4);
+}
+
+/// Goal: nobody stays in a room because others' commits are always first: a removal is not given up. Method: forty times Alice's commit is ordered
+/// before Bob's, which removes Carol.
+#[test]
+fn removals_are_not_given_up() {
+    let mut world = World::new();
+    let room = world.conversation_of_owners();
+    let mut carol = world.device('a', "carol", 3);
+    let with = [carol.address.clone()];
+    world.alice.run(|core| core.add_members(room, &with));
+    world.settle_with(&mut [&mut carol]);
+    let number = world.bob.run(|core| core.remove_members(room, &with));
+    for _ in 0..40 {
+        world.alice.run(|core| core.refresh(room));
+        world.alice.submit(&mut world.network).unwrap();
+        world.bob.submit(&mut world.network).unwrap();
+        world.alice.receive(&mut world.network).unwrap();
+        world.bob.receive(&mut world.network).unwrap();
+        assert!(!world.bob.has_ended(number));
+    }
+    world.settle_with(&mut [&mut carol]);
+    world.bob.ended(number).unwrap();
+    assert!(carol.events.contains(&Event::RoomLeft { room }));
 }
 
 /// Goal: when the loser hears of its loss before it hears of the winner, it waits for the winner.

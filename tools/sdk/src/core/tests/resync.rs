@@ -1,5 +1,6 @@
 //! A device that has fallen out of its room's step comes back by itself.
 
+mod readded;
 mod spoilt;
 
 use super::*;

@@ -9,6 +9,7 @@ mod messages;
 mod policy;
 mod proposals;
 mod replays;
+mod welcomes;
 
 use super::*;
 use crate::core::Core;

@@ -2,7 +2,7 @@
 
 use mls_rs::MlsMessage;
 
-use super::super::outsiders::{Scene, info_of};
+use super::super::outsiders::{Scene, info_of, leaf_of};
 use super::*;
 use crate::content::Part;
 use crate::message::SendOptions;
@@ -105,6 +105,122 @@ fn loosened_consents_are_not_followed() {
         assert_eq!(sent.is_ok(), is_followed, "{what}: {sent:?}");
         let epoch = bob.run(Core::rooms)[0].epoch;
         assert_eq!(epoch, before + u64::from(is_followed), "{what}");
+    }
+}
+
+/// What the room's group has in its context, but for b's consent: that is one which was signed a second before or after the one
+/// that counts.
+fn with_other_consent(scene: &mut Scene, is_older: bool) -> mls_rs::ExtensionList {
+    let (room, b) = (scene.room, scene.world.b.server.clone());
+    let network = &mut scene.world.network;
+    network.rules.insert(
+        b.clone(),
+        match is_older {
+            true => |consent| {
+                (consent.serial, consent.expires_ms) =
+                    (consent.serial - 1000, consent.expires_ms - 1000);
+            },
+            false => |consent| {
+                (consent.serial, consent.expires_ms) =
+                    (consent.serial + 1000, consent.expires_ms + 1000);
+            },
+        },
+    );
+    let names = ["a.example", "b.example"];
+    let other = network.consents_of(room, &names).remove(&b).unwrap();
+    let extensions = &scene.mallory.context().extensions;
+    let mut context = room_rules::settings::Context::read(extensions).unwrap();
+    context.settings.consents.insert(b, other);
+    context.extensions().unwrap()
+}
+
+/// Goal: whoever does not follow a commit that puts an older consent back does not come back behind it either, though a member whom he knew has
+/// signed the group info. Method: Mallory, who may not change the settings, puts in another consent of b's; a hub in league with her has ordered that. By a newer one
+/// Bob comes back, so the refusal means something.
+#[test]
+fn older_consents_are_not_come_back_into() {
+    for is_older in [true, false] {
+        let mut scene = Scene::new();
+        let (room, now, epoch) = (scene.room, scene.now(), scene.epoch());
+        let extensions = with_other_consent(&mut scene, is_older);
+        let output = scene
+            .mallory
+            .commit_builder()
+            .set_group_context_ext(extensions)
+            .unwrap()
+            .commit_time(now)
+            .build()
+            .unwrap();
+        scene.mallory.apply_pending_commit().unwrap();
+        let commit = crate::frames::Commit {
+            room,
+            hub: scene.world.a.server.clone(),
+            epoch,
+            commit: output.commit_message.to_bytes().unwrap().into(),
+            adds: Vec::new(),
+            removes: Vec::new(),
+            welcome: None,
+            group_info: info_of(&scene.mallory),
+            founding: None,
+        };
+        let World { network, bob, .. } = &mut scene.world;
+        network.order_for(std::slice::from_ref(&bob.member), &commit);
+        let ordered = network.commits.len();
+        while bob.try_step(network).unwrap() {}
+        assert_eq!(bob.out_of_step().len(), 1);
+        let still_out = bob.run(Core::rooms)[0].out_of_step;
+        assert_eq!(still_out, is_older);
+        let by_bob = usize::from(!is_older);
+        assert_eq!(network.commits.len(), ordered + by_bob);
+    }
+}
+
+/// Goal: an older consent is not put back by a welcome into a room that somebody knows. Method: Mallory, whom Bob knows, takes him out of her group and adds
+/// him again, with another consent of b's in it, while he is out of step. With a newer one he comes in, so the refusal means something.
+#[test]
+fn older_consents_are_not_welcomed_back() {
+    for is_older in [true, false] {
+        let mut scene = Scene::new();
+        let (room, now) = (scene.room, scene.now());
+        let epoch = u64::MAX;
+        scene.deliver(DeliveryBody::OutOfStep { room, epoch });
+        let bob = scene.world.bob.core().identity().clone();
+        let bob = crate::mls::signing_identity(&bob.chain, &bob.key).unwrap();
+        let place = leaf_of(&scene.mallory, &bob);
+        let extensions = with_other_consent(&mut scene, is_older);
+        scene
+            .mallory
+            .commit_builder()
+            .remove_member(place)
+            .unwrap()
+            .set_group_context_ext(extensions)
+            .unwrap()
+            .commit_time(now)
+            .build()
+            .unwrap();
+        scene.mallory.apply_pending_commit().unwrap();
+        let World { network, bob, .. } = &scene.world;
+        let waiting = network.waiting_key_packages(&bob.member);
+        let output = scene
+            .mallory
+            .commit_builder()
+            .add_member(MlsMessage::from_bytes(&waiting[0]).unwrap())
+            .unwrap()
+            .commit_time(now)
+            .build()
+            .unwrap();
+        scene.deliver(DeliveryBody::Welcome {
+            room,
+            hub: "a.example".parse().unwrap(),
+            welcome: output.welcome_messages[0].to_bytes().unwrap().into(),
+            accepted_ms: 0,
+        });
+        let bob = &mut scene.world.bob;
+        assert_eq!(bob.run(Core::rooms)[0].out_of_step, is_older);
+        let told = bob.unreadable();
+        assert_eq!(told.len(), usize::from(is_older), "{told:?}");
+        let why = "older than the one that was there before";
+        assert!(told.iter().all(|told| told.contains(why)), "{told:?}");
     }
 }
 
