@@ -43,7 +43,7 @@ impl Core {
                 let group = self.group(record.room)?;
                 let epoch = group.current_epoch();
                 let settings = settings(group)?;
-                let leaves = leaves(group)?;
+                let leaves = self.known_leaves(record.room)?;
                 let role = |leaf: &Leaf| {
                     let role = settings.role(&leaf.device.member)?;
                     Some((leaf.device.address.clone(), role))
@@ -100,6 +100,7 @@ impl Core {
         self.schedule_resync(&record);
         self.schedule_take_up(&record);
         self.schedule_renewal(&record);
+        self.schedule_gone(&record);
         self.rooms.insert(record.room, record);
         Ok(())
     }
@@ -134,6 +135,7 @@ impl Core {
             name: context.settings.name.clone(),
             removals: Vec::new(),
             take_up_at_ms: None,
+            gone: Vec::new(),
             policy: policy_of(
                 PolicyRecord::default(),
                 &group,
@@ -151,6 +153,7 @@ impl Core {
             self.resync_at.remove(&room);
             self.take_up_at.remove(&room);
             self.renew_at.remove(&room);
+            self.gone_at.remove(&room);
         }
         self.delete_group(room)
     }
@@ -213,6 +216,13 @@ impl Core {
         self.cached(room)?.leaves()
     }
 
+    /// Who is in the room's group, as it is shown: under the addresses that they are known by.
+    pub(super) fn known_leaves(&mut self, room: RoomId) -> Result<Vec<Leaf>, Error> {
+        let leaves = self.leaves(room)?;
+        let leaves = leaves.iter().cloned();
+        Ok(leaves.map(|leaf| self.as_known(leaf)).collect())
+    }
+
     /// Writes the group into the batch, as the state to come back to.
     pub(super) fn save_group(&mut self, room: RoomId) -> Result<(), Error> {
         if let Some(cached) = self.groups.get_mut(&room).filter(|cached| cached.dirty) {
@@ -272,6 +282,7 @@ impl Core {
         record.standing = standing;
         record.removals.clear();
         record.take_up_at_ms = None;
+        record.gone.clear();
         record.ended_epoch = record.ended_epoch.max(epoch);
         self.put_room(record)?;
         self.delete_group(room)?;
@@ -321,7 +332,7 @@ impl Core {
                 .iter()
                 .filter(|leaf| !unless.contains(&leaf.device.member))
                 .cloned()
-                .map(room_member)
+                .map(|leaf| room_member(self.as_known(leaf)))
                 .collect()
         };
         let (added, removed) = (pick(after, &old), pick(before, &new));
