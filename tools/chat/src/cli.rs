@@ -105,7 +105,7 @@ pub(crate) enum Command {
     Account,
     /// Show your account's devices and those that wait; approve, decline or remove one.
     Devices(Devices),
-    /// Take somebody's new devices for his own, after you have asked him by another way.
+    /// Take somebody's new devices, and another address, for his own, after you have asked him by another way.
     Confirm(Who),
     /// Show the number to compare with somebody, to be sure that nobody stands between you.
     Safety(Who),

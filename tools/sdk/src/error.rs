@@ -61,6 +61,16 @@ pub enum Error {
          confirm it (`chat confirm {0}`)"
     )]
     Unconfirmed(Address),
+    /// A device is certified for another address than its account is known by, and nobody has confirmed that on this device.
+    #[error("{}", renamed_in_words(.address, .certified, *.taken))]
+    Renamed {
+        /// The address that the account is known by.
+        address: Address,
+        /// The address that it is certified for.
+        certified: Address,
+        /// Whether another account is known by that one: then nobody can confirm it.
+        taken: bool,
+    },
     /// The device's store cannot be opened with this passphrase or key.
     #[error("the passphrase or key does not open the store")]
     WrongKey,
@@ -166,6 +176,7 @@ impl Error {
             Self::UnknownOrganisation(_) => "unknown-organisation",
             Self::Devices(_) => "devices",
             Self::Unconfirmed(_) => "unconfirmed",
+            Self::Renamed { .. } => "renamed",
             Self::StaleStore => "stale-store",
             Self::RestoredServer => "restored-server",
             Self::WrongKey => "wrong-key",
@@ -196,6 +207,20 @@ impl Error {
             _ => None,
         }
     }
+}
+
+/// What to do about somebody whose homeserver certifies him for another address.
+pub(crate) fn renamed_in_words(address: &Address, certified: &Address, taken: bool) -> String {
+    if taken {
+        return format!(
+            "the homeserver of {address} certifies them for {certified} now, by which this device knows somebody else: don't \
+             believe it, and tell your administrator"
+        );
+    }
+    format!(
+        "the homeserver of {address} certifies them for {certified} now: ask them by another way whether that is their \
+         address, then confirm it (`chat confirm {address}`)"
+    )
 }
 
 /// What a problem says to a person. Most say it themselves; what a homeserver answers to a device that it doesn't know speaks to

@@ -185,6 +185,16 @@ pub enum Event {
         /// Devices that came by a reset which nobody has confirmed here.
         unconfirmed: Vec<DeviceId>,
     },
+    /// The homeserver of somebody whom this device has met certifies him for another address. He is shown under the one that he is
+    /// known by, and nothing is sent to him, until a person confirms the other one.
+    AddressChanged {
+        /// The address that the account is known by.
+        address: Address,
+        /// The address that it is certified for.
+        certified: Address,
+        /// Whether another account is known by that one: then nobody can confirm it.
+        taken: bool,
+    },
     /// What a homeserver says of devices is not believed; nothing of it is used.
     DevicesRefused {
         /// Whose device log it is.

@@ -154,7 +154,7 @@ pub struct Gap {
 pub struct RoomMember {
     /// The device.
     pub member: Member,
-    /// The address that its organisation certified.
+    /// The address that its account is known by here: the certified one when this device met it, or one that a person has confirmed since.
     pub address: Address,
 }
 
@@ -209,7 +209,7 @@ pub struct Message {
     pub number: u64,
     /// Its room.
     pub room: RoomId,
-    /// Its sender's address, as certified by the sender's organisation.
+    /// Its sender's address, as this device knew the account when the message came.
     pub sender: Address,
     /// Its sender's device, authenticated by MLS.
     pub device: Member,

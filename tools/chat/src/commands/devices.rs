@@ -168,7 +168,7 @@ pub(super) async fn confirm(common: &Common, address: &Address, output: &Output)
         in_time(common, ASKING, client.confirm(address)).await?;
         output.object(&json!({"type": "confirmed", "address": address}))?;
         output.line(&format!(
-            "{address}'s devices are taken for theirs. What waited is being sent."
+            "{address}'s devices, and another address that they may have, are taken for theirs. What waited is being sent."
         ))
     })
     .await

@@ -100,6 +100,7 @@ async fn with_session<T>(
         if matches!(
             event,
             Event::DevicesChanged { .. }
+                | Event::AddressChanged { .. }
                 | Event::DevicesRefused { .. }
                 | Event::Held { .. }
                 | Event::MessagesMissing { .. }

@@ -120,6 +120,13 @@ pub(crate) fn object(event: &Event) -> Value {
             "removed": removed,
             "unconfirmed": unconfirmed,
         }),
+        Event::AddressChanged {
+            address,
+            certified,
+            taken,
+        } => json!({
+            "type": "address-changed", "address": address, "certified": certified, "taken": taken,
+        }),
         Event::DevicesRefused {
             server,
             address,
@@ -262,6 +269,11 @@ pub(crate) fn news(event: &Event, clock: LocalClock) -> Option<String> {
             removed,
             unconfirmed,
         } => Some(devices(address, added, removed, unconfirmed)),
+        Event::AddressChanged {
+            address,
+            certified,
+            taken,
+        } => Some(renamed(address, certified, *taken)),
         Event::DevicesRefused { server, reason, .. } => Some(format!(
             "What {server} says of devices is not believed: {}. Nothing of it is used; ask your administrator.",
             safe::one_line(reason)
@@ -330,6 +342,21 @@ fn devices(
         ));
     }
     told
+}
+
+/// What to do about somebody whose homeserver says that he has another address.
+fn renamed(address: &Address, certified: &Address, taken: bool) -> String {
+    let then = match taken {
+        true => {
+            "which is somebody else whom you know: don't believe it, and tell your administrator"
+                .to_owned()
+        }
+        false => format!("ask them by another way, then chat confirm {address}"),
+    };
+    format!(
+        "The homeserver of {address} says that they are {certified} now: {then}. They are shown as {address}, and what you \
+         write to conversations with them waits."
+    )
 }
 
 /// Messages that did not come, though later ones did.
@@ -483,6 +510,28 @@ mod tests {
         };
         assert!(told(&late).contains("after later ones"));
         assert_eq!(object(&late)["type"], "out-of-order");
+    }
+
+    /// Goal: whoever's address has changed is shown under the one that the reader knows, who reads what to type, and nothing to type when
+    /// the new one is somebody else's. Method: the news and the object of each.
+    #[test]
+    fn news_of_addresses() {
+        let event = |taken| Event::AddressChanged {
+            address: "carol@b.example".parse().unwrap(),
+            certified: "bob@b.example".parse().unwrap(),
+            taken,
+        };
+        let told = |taken| news(&event(taken), LocalClock::utc()).unwrap();
+        assert!(told(false).contains("chat confirm carol@b.example"));
+        assert!(told(true).contains("don't believe it"));
+        assert!(!told(true).contains("chat confirm"));
+        assert!(told(true).contains("shown as carol@b.example"));
+        assert_eq!(
+            object(&event(true)),
+            json!({
+                "type": "address-changed", "address": "carol@b.example", "certified": "bob@b.example", "taken": true,
+            })
+        );
     }
 
     /// Goal: whoever is asked reads what to type, and words of the other side can't break out of their line; by the

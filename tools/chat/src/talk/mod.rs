@@ -301,7 +301,10 @@ impl Talk<'_> {
             Event::RoomJoined { .. } if self.find_rooms().await? => {
                 self.faint("You have both begun a conversation: what you send now goes into one of the two.")?;
             }
-            Event::Contact { .. } | Event::DevicesChanged { .. } | Event::DevicesRefused { .. } => {
+            Event::Contact { .. }
+            | Event::DevicesChanged { .. }
+            | Event::AddressChanged { .. }
+            | Event::DevicesRefused { .. } => {
                 if let Some(news) = event::news(event, self.output.clock) {
                     self.faint(&news)?;
                 }

@@ -197,17 +197,18 @@ impl Client {
         devices::remove(&self.shared, device).await
     }
 
-    /// Takes somebody's devices as they are now, those that came by a reset too: a person has asked him by another
-    /// way. What waited for that is sent.
+    /// Takes somebody's devices as they are now, those that came by a reset too, and the address that his homeserver certifies them
+    /// for: a person has asked him by another way. `address` is the one that he is known by. What waited for that is sent.
     ///
     /// # Errors
-    /// When this device has not met him.
+    /// When this device has not met him, or knows somebody else by his new address and there is nothing else to confirm.
     pub async fn confirm(&self, address: &Address) -> Result<(), Error> {
         let address = address.clone();
         self.shared.run(move |core| core.confirm(&address)).await
     }
 
-    /// What keeps this device from sending to a room, in words; nothing as a rule.
+    /// What keeps this device from sending to a room, in words; nothing as a rule. What honest homeservers mend within moments is not
+    /// named before it has lasted a minute.
     ///
     /// # Errors
     /// When the room is unknown or the store fails.

@@ -22,6 +22,7 @@ impl Core {
             .chain(self.take_up_at.values().copied())
             .chain(self.renew_at.values().copied())
             .chain(self.missing_at.values().copied())
+            .chain(self.gone_at.values().copied())
             .min()
     }
 
@@ -32,6 +33,7 @@ impl Core {
         self.retry_refreshes()?;
         self.take_up_due()?;
         self.renew_consents_due()?;
+        self.gone_due()?;
         self.resync_due()
     }
 

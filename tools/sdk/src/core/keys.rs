@@ -65,6 +65,7 @@ impl Core {
             if joined {
                 // Whose homeserver did not answer is asked again.
                 self.ask_who_they_are(room)?;
+                self.put_out(room)?;
             }
         }
         Ok(())

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use homeserver_api::Digest;
-use homeserver_api::ids::{Address, Member, RoomId};
+use homeserver_api::ids::{Member, RoomId};
 use homeserver_api::refusal::{Refusal, RefusalCode};
 use homeserver_api::session::SubmissionBody;
 use mls_rs::group::ReceivedMessage;
@@ -251,21 +251,20 @@ fn who_goes(removals: &[PendingRemoval], leaves: &[Leaf]) -> (Vec<Member>, BTree
     (devices, accounts)
 }
 
-/// The addresses of those of whom the hub said that they leave and of whom nobody is left.
-pub(super) fn who_left(
+/// The devices that those had of whom the hub said that they leave and of whom nobody is left.
+pub(super) fn who_left<'a>(
     removals: &[PendingRemoval],
-    before: &[Leaf],
+    before: &'a [Leaf],
     after: &[Leaf],
-) -> Vec<Address> {
+) -> Vec<&'a Leaf> {
     let (_, mut accounts) = who_goes(removals, before);
     for leaf in after {
         accounts.remove(&account(&leaf.device.member));
     }
-    let left = before
+    before
         .iter()
-        .filter(|leaf| accounts.contains(&account(&leaf.device.member)));
-    let left: BTreeSet<Address> = left.map(|leaf| leaf.device.address.clone()).collect();
-    left.into_iter().collect()
+        .filter(|leaf| accounts.contains(&account(&leaf.device.member)))
+        .collect()
 }
 
 /// How many of `staying` come before `own` in an epoch: by the hash of the epoch and the leaf.

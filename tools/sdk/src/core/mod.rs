@@ -140,6 +140,8 @@ pub(crate) struct Core {
     missing_at: BTreeMap<u64, u64>,
     /// Rooms to which the own organisation's consent is to be renewed, and when.
     renew_at: BTreeMap<RoomId, u64>,
+    /// Rooms with devices that their accounts have removed, and when that is told.
+    gone_at: BTreeMap<RoomId, u64>,
     effects: Effects,
     /// Key packages used up since the last refill.
     key_packages_used: usize,
@@ -209,6 +211,7 @@ impl Core {
             resync_at: BTreeMap::new(),
             take_up_at: BTreeMap::new(),
             renew_at: BTreeMap::new(),
+            gone_at: BTreeMap::new(),
             missing_at: BTreeMap::new(),
             known: devices::Known::default(),
             history: history::Histories::default(),
@@ -242,10 +245,12 @@ impl Core {
         self.resync_at.clear();
         self.take_up_at.clear();
         self.renew_at.clear();
+        self.gone_at.clear();
         for record in self.rooms.values().cloned().collect::<Vec<_>>() {
             self.schedule_resync(&record);
             self.schedule_take_up(&record);
             self.schedule_renewal(&record);
+            self.schedule_gone(&record);
         }
         self.operations = self
             .store

@@ -19,7 +19,7 @@ use super::records::{
     Claim, ClaimedKeys, CommitInFlight, Operation, OperationKind, Purpose, Standing, Succession,
 };
 use super::resync::own_group_info;
-use super::rooms::{context, leaves};
+use super::rooms::context;
 use crate::error::Error;
 use crate::mls;
 use crate::store::Family;
@@ -69,10 +69,8 @@ impl Core {
                 "a device can't remove its own account: leave the room instead".to_owned(),
             ));
         }
-        let present: BTreeSet<Address> = leaves(self.group(room)?)?
-            .into_iter()
-            .map(|leaf| leaf.device.address)
-            .collect();
+        let present = self.known_leaves(room)?.into_iter();
+        let present: BTreeSet<Address> = present.map(|leaf| leaf.device.address).collect();
         if let Some(absent) = addresses.iter().find(|a| !present.contains(*a)) {
             return Err(Error::InvalidArgument(format!(
                 "{absent} is not in the room"
@@ -92,7 +90,7 @@ impl Core {
         role: Role,
     ) -> Result<u64, Error> {
         self.open_room(room)?;
-        let leaves = leaves(self.group(room)?)?;
+        let leaves = self.known_leaves(room)?;
         if !leaves.iter().any(|leaf| leaf.device.address == *address) {
             return Err(Error::InvalidArgument(format!(
                 "{address} is not in the room"

@@ -59,7 +59,7 @@ impl Core {
         };
         let mut next = settings.clone();
         let named = |addresses: &BTreeSet<Address>| -> Vec<&Leaf> {
-            let is_named = |leaf: &&Leaf| addresses.contains(&leaf.device.address);
+            let is_named = |leaf: &&Leaf| addresses.contains(self.address_of(&leaf.device));
             leaves.iter().filter(is_named).collect()
         };
         match &operation.kind {
@@ -99,6 +99,12 @@ impl Core {
                     .retain(|account, _| !gone.contains(account));
                 put_in(operation, &mut next);
                 plan.settings = (next != *settings).then_some(next);
+                return Ok(plan);
+            }
+            OperationKind::PutOut => {
+                for leaf in self.to_put_out(leaves, settings) {
+                    plan.removes.push((leaf.index, leaf.device.member.clone()));
+                }
                 return Ok(plan);
             }
             OperationKind::Consent => {

@@ -270,7 +270,8 @@ impl Core {
 
     /// Decrypts a message and finds its authenticated sender.
     fn decrypt(&mut self, room: RoomId, bytes: &[u8]) -> Result<(Content, Leaf), Error> {
-        decrypt(self.group_mut(room)?, room, bytes)
+        let (content, leaf) = decrypt(self.group_mut(room)?, room, bytes)?;
+        Ok((content, self.as_known(leaf)))
     }
 
     fn take_commit(
@@ -301,6 +302,7 @@ impl Core {
         check_commit(&message, room, epoch)?;
         let outside = comes_from_outside(&message);
         let by = author(self.group(room)?, &message);
+        let by = by.map(|leaf| self.as_known(leaf).device.address);
         let before = self.admit_members(room, accepted_ms)?;
         match self.apply_commit(room, message, accepted_ms) {
             Ok(applied) => {
@@ -371,7 +373,10 @@ impl Core {
             self.effects.events.push(Event::RoomJoined { room });
             self.tell_continuation(room)?;
         } else {
-            let left = who_left(&removals, before, &after);
+            let left = who_left(&removals, before, &after).into_iter();
+            let left = left.map(|leaf| self.address_of(&leaf.device).clone());
+            let left: BTreeSet<Address> = left.collect();
+            let left = left.into_iter().collect();
             self.tell_changes(room, (before, &after), left);
             if name != new_name {
                 let name = new_name;
@@ -405,12 +410,12 @@ impl Core {
 }
 
 /// Who made a member's commit.
-fn author(group: &Group, message: &MlsMessage) -> Option<Address> {
+fn author(group: &Group, message: &MlsMessage) -> Option<Leaf> {
     match message.description() {
         MlsMessageDescription::PublicProtocolMessage {
             sender: Sender::Member(index),
             ..
-        } => Some(leaf_at(group, index).ok()?.device.address),
+        } => leaf_at(group, index).ok(),
         _ => None,
     }
 }

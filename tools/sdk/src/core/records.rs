@@ -128,6 +128,8 @@ pub(crate) struct RoomRecord {
     pub(crate) removals: Vec<PendingRemoval>,
     /// When it is this device's turn to do that, milliseconds since the Unix epoch.
     pub(crate) take_up_at_ms: Option<u64>,
+    /// Devices that are in it though their accounts have removed them.
+    pub(crate) gone: Vec<GoneDevice>,
     /// What the organisations in it let it do.
     pub(crate) policy: PolicyRecord,
 }
@@ -213,6 +215,16 @@ pub(crate) struct PendingRemoval {
     /// MLS's reference of the proposal.
     #[serde(with = "serde_bytes")]
     pub(crate) reference: Vec<u8>,
+}
+
+/// A device that is in a room though its account has removed it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GoneDevice {
+    pub(crate) device: Member,
+    /// When that was first seen here, milliseconds since the Unix epoch.
+    pub(crate) since_ms: u64,
+    /// Whether it was told.
+    pub(crate) told: bool,
 }
 
 /// A submission without an answer.
@@ -370,6 +382,8 @@ pub(crate) enum OperationKind {
     Rename(String),
     /// The own organisation's consent is renewed.
     Consent,
+    /// Devices go that their accounts have removed.
+    PutOut,
 }
 
 /// A question for an organisation's consent to a room.

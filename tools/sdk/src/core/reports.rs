@@ -7,7 +7,6 @@ use homeserver_api::session::{Report, ReportedMessage, SubmissionBody, is_report
 
 use super::Core;
 use super::records::{MessageContent, Place, Purpose};
-use super::rooms::leaves;
 use crate::content::{Content, Part};
 use crate::error::Error;
 use crate::message::{AbuseReport, MessageId};
@@ -109,7 +108,7 @@ impl Core {
     fn account_in(&mut self, room: RoomId, person: &Address) -> Result<AccountId, Error> {
         // Of a room that is over nothing is known but its messages.
         let present = match self.room_is_open(room) {
-            Ok(()) => leaves(self.group(room)?)?,
+            Ok(()) => self.known_leaves(room)?,
             Err(_) => Vec::new(),
         };
         present

@@ -240,6 +240,7 @@ impl Core {
             from_ms: now,
             until_ms: now,
         });
+        self.meet(room)?;
         self.advance_room(room)
     }
 

@@ -43,7 +43,7 @@ impl Core {
                 let group = self.group(record.room)?;
                 let epoch = group.current_epoch();
                 let settings = settings(group)?;
-                let leaves = leaves(group)?;
+                let leaves = self.known_leaves(record.room)?;
                 let role = |leaf: &Leaf| {
                     let role = settings.role(&leaf.device.member)?;
                     Some((leaf.device.address.clone(), role))
@@ -100,6 +100,7 @@ impl Core {
         self.schedule_resync(&record);
         self.schedule_take_up(&record);
         self.schedule_renewal(&record);
+        self.schedule_gone(&record);
         self.rooms.insert(record.room, record);
         Ok(())
     }
@@ -136,6 +137,7 @@ impl Core {
             name: context.settings.name.clone(),
             removals: Vec::new(),
             take_up_at_ms: None,
+            gone: Vec::new(),
             policy: policy_of(
                 PolicyRecord::default(),
                 &group,
@@ -153,6 +155,7 @@ impl Core {
             self.resync_at.remove(&room);
             self.take_up_at.remove(&room);
             self.renew_at.remove(&room);
+            self.gone_at.remove(&room);
         }
         self.delete_group(room)
     }
@@ -215,6 +218,19 @@ impl Core {
         self.cached(room)?.leaves()
     }
 
+    /// Who is in the room's group, as it is shown: under the addresses that they are known by.
+    pub(super) fn known_leaves(&mut self, room: RoomId) -> Result<Vec<Leaf>, Error> {
+        let leaves = self.leaves(room)?;
+        let leaves = leaves.iter().cloned();
+        Ok(leaves.map(|leaf| self.as_known(leaf)).collect())
+    }
+
+    /// Whose the leaves are, as it is shown.
+    pub(super) fn known_members(&self, leaves: &[Leaf]) -> Vec<RoomMember> {
+        let known = leaves.iter().cloned().map(|leaf| self.as_known(leaf));
+        known.map(room_member).collect()
+    }
+
     /// Writes the group into the batch, as the state to come back to.
     pub(super) fn save_group(&mut self, room: RoomId) -> Result<(), Error> {
         if let Some(cached) = self.groups.get_mut(&room).filter(|cached| cached.dirty) {
@@ -268,13 +284,14 @@ impl Core {
         );
         self.keep_as_past(room)?;
         let epoch = self.group(room).ok().map(|group| group.current_epoch());
-        let present = self.leaves(room).map(|leaves| members_of(&leaves));
+        let present = self.leaves(room).map(|leaves| self.known_members(&leaves));
         self.end_sequences(room)?;
         self.forget_ordered(room)?;
         let mut record = self.room(room)?.clone();
         record.standing = standing;
         record.removals.clear();
         record.take_up_at_ms = None;
+        record.gone.clear();
         record.ended_epoch = record.ended_epoch.max(epoch);
         record.ended_with = present.unwrap_or_default();
         self.put_room(record)?;
@@ -316,7 +333,8 @@ impl Core {
         (before, after): (&[Leaf], &[Leaf]),
         left: Vec<Address>,
     ) {
-        self.tell_members(room, (&members_of(before), &members_of(after)), left);
+        let (before, after) = (self.known_members(before), self.known_members(after));
+        self.tell_members(room, (&before, &after), left);
     }
 
     /// Tells who is in the room that was not before, and who was and is not.

@@ -119,9 +119,9 @@ impl Core {
                     .to_owned(),
             ));
         }
-        let group = self.group(former)?;
-        let list = settings(group)?;
-        let mut addresses: BTreeSet<Address> = leaves(group)?
+        let list = settings(self.group(former)?)?;
+        let mut addresses: BTreeSet<Address> = self
+            .known_leaves(former)?
             .into_iter()
             .filter(|leaf| leaf.device.member.server != record.hub)
             .map(|leaf| leaf.device.address)

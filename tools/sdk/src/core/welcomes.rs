@@ -14,7 +14,7 @@ use homeserver_api::ids::{RoomId, ServerName};
 use super::Core;
 use super::consents::{check_goes_on, policy_of};
 use super::records::{PolicyRecord, RoomRecord, SentRecord, Standing};
-use super::rooms::{Leaf, is_known, leaves, members_of, settings};
+use super::rooms::{Leaf, is_known, leaves, settings};
 use crate::error::Error;
 use crate::event::Event;
 use crate::message::{Gap, RoomMember};
@@ -100,6 +100,7 @@ impl Core {
             name,
             removals: Vec::new(),
             take_up_at_ms: None,
+            gone: Vec::new(),
             policy,
         })?;
         self.set_group(room, group, leaves);
@@ -125,7 +126,7 @@ impl Core {
             }
             let last = self.group(record.room)?.current_epoch();
             former.epoch = former.epoch.max(Some(last));
-            former.members = members_of(&known);
+            former.members = self.known_members(&known);
             let until_ms = self.now_ms();
             former.out_of_step = Some(Gap {
                 from_ms: resync.since_ms.min(until_ms),
@@ -166,6 +167,7 @@ impl Core {
             gap: former.out_of_step,
             removals: Vec::new(),
             take_up_at_ms: None,
+            gone: Vec::new(),
             ..before
         };
         self.put_room(record)?;
@@ -183,7 +185,7 @@ impl Core {
             self.effects.events.push(Event::RoomJoined { room });
             self.tell_continuation(room)?;
         }
-        let members = members_of(&leaves);
+        let members = self.known_members(&leaves);
         self.set_group(room, group, leaves);
         self.tell_members(room, (&former.members, &members), Vec::new());
         self.meet(room)?;

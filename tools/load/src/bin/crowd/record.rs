@@ -292,6 +292,7 @@ impl State {
             Event::Unreadable { .. }
             | Event::RoomOver { .. }
             | Event::Held { .. }
+            | Event::AddressChanged { .. }
             | Event::DevicesRefused { .. } => &mut self.told.told_unreadable,
             Event::Refused { .. } | Event::Returned { .. } => &mut self.told.told_not_sent,
             _ => return,

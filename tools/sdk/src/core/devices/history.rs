@@ -68,12 +68,8 @@ impl Core {
             None => {
                 let number = self.state.last_person + 1;
                 self.state.last_person = number;
-                let person = Person {
-                    number,
-                    address,
-                    chain,
-                    confirmed: if is_another { 0 } else { confirmed },
-                };
+                let confirmed = if is_another { 0 } else { confirmed };
+                let person = Person::new(number, address, chain, confirmed);
                 self.known.people.insert(key.clone(), person);
             }
             Some(person) if !person.chain.agrees_with(&chain) => {

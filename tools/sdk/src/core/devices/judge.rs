@@ -14,6 +14,7 @@ use homeserver_api::session::{ClaimedDevice, KeyMaterial};
 
 use super::records::{KnownHead, LogRecord, Question};
 use super::{Person, Standing};
+use crate::certificate::{DeviceCertificate, Validity};
 use crate::core::Core;
 use crate::core::records::ClaimedKeys;
 use crate::error::Error;
@@ -59,7 +60,15 @@ impl Core {
                 return Ok(Err(error));
             }
         }
-        Ok(self.usable(&question, account.ok(), material.devices))
+        let account = account.ok();
+        for device in &material.devices {
+            if Some(device.member.account) == account
+                && let Ok(certified) = self.certified_for(device)
+            {
+                self.note_name(&certified)?;
+            }
+        }
+        Ok(self.usable(&question, account, material.devices))
     }
 
     /// The account of an address, by the certificate of one of its devices: an answer about another one's devices is not
@@ -95,27 +104,31 @@ impl Core {
         let mut refused = None;
         let mut usable = Vec::new();
         for device in devices {
-            let claimed = ClaimedKeys {
-                member: device.member.clone(),
-                key_package: device.key_package.clone(),
-            };
-            let standing = match self.claimed_key(&claimed) {
-                Ok(_) if Some(device.member.account) != account => Standing::Unlisted,
-                Ok(key) => self.known.standing(&device.member, &key),
+            let certified = self.certified_for(&device).ok();
+            let standing = match &certified {
+                Some(_) if Some(device.member.account) != account => Standing::Unlisted,
+                Some(certified) => {
+                    let key = &certified.public_key;
+                    self.known.standing(&device.member, key)
+                }
                 // What is wrong with it is told where it is used.
-                Err(_) => Standing::Listed,
+                None => Standing::Listed,
             };
             let name = device.member.device;
-            let error = match standing {
-                Standing::Listed | Standing::Stranger => {
+            let renamed = certified.and_then(|certified| self.renamed(&certified));
+            let error = match (standing, renamed) {
+                (Standing::Listed | Standing::Stranger, None) => {
                     usable.push(device);
                     continue;
                 }
-                Standing::Unconfirmed => Error::Unconfirmed(address.clone()),
-                Standing::Removed => Error::Devices(format!(
+                (Standing::Listed | Standing::Stranger | Standing::Unconfirmed, Some(renamed)) => {
+                    renamed
+                }
+                (Standing::Unconfirmed, None) => Error::Unconfirmed(address.clone()),
+                (Standing::Removed, _) => Error::Devices(format!(
                     "the homeserver hands out keys of the device {name}, which {address} has removed"
                 )),
-                Standing::Unlisted => Error::Devices(format!(
+                (Standing::Unlisted, _) => Error::Devices(format!(
                     "the homeserver hands out keys of the device {name}, which {address} does not have"
                 )),
             };
@@ -137,13 +150,17 @@ impl Core {
         keys: &ClaimedKeys,
     ) -> Result<(), Error> {
         // What is wrong with its keys is told where they are used.
-        let Ok(key) = self.claimed_key(keys) else {
+        let Ok(certified) = self.claimed_certificate(keys) else {
             return Ok(());
         };
-        match self.known.standing(&keys.member, &key) {
-            Standing::Listed | Standing::Stranger => Ok(()),
-            Standing::Unconfirmed => Err(Error::Unconfirmed(address.clone())),
-            Standing::Removed | Standing::Unlisted => Err(Error::Devices(format!(
+        let standing = self.known.standing(&keys.member, &certified.public_key);
+        match (standing, self.renamed(&certified)) {
+            (Standing::Listed | Standing::Stranger, None) => Ok(()),
+            (Standing::Listed | Standing::Stranger | Standing::Unconfirmed, Some(renamed)) => {
+                Err(renamed)
+            }
+            (Standing::Unconfirmed, None) => Err(Error::Unconfirmed(address.clone())),
+            (Standing::Removed | Standing::Unlisted, _) => Err(Error::Devices(format!(
                 "the device {} is none of {address}'s any more",
                 keys.member.device
             ))),
@@ -333,12 +350,7 @@ impl Core {
             self.state.last_person = number;
             // An address does not go over to another account by itself: as after a reset, a person asks him.
             let confirmed = if is_another { 0 } else { chain.serial() };
-            let person = Person {
-                number,
-                address: address.clone(),
-                confirmed,
-                chain,
-            };
+            let person = Person::new(number, address.clone(), chain, confirmed);
             if is_another {
                 let devices = person.unconfirmed();
                 self.effects.events.push(Event::DevicesChanged {
@@ -352,6 +364,8 @@ impl Core {
             self.put_person(&key)?;
             return self.known_better(&key);
         };
+        // What the question was by, its homeserver has said; the account keeps what it is known by.
+        let address = person.address.clone();
         if !person.chain.agrees_with(&chain) {
             return Err(Error::Devices(format!(
                 "the homeserver shows another history of {address}'s devices than before"
@@ -366,7 +380,6 @@ impl Core {
         };
         let (before, after) = (ids(&person.chain), ids(&chain));
         person.chain = chain;
-        person.address = address.clone();
         let unconfirmed = person.unconfirmed();
         let event = Event::DevicesChanged {
             address,
@@ -379,20 +392,26 @@ impl Core {
         self.known_better(&key)
     }
 
-    /// The key that a claimed key package is certified for.
-    fn claimed_key(&self, claimed: &ClaimedKeys) -> Result<Vec<u8>, Error> {
+    /// What the certificate of a device's claimed key package says.
+    fn certified_for(&self, device: &ClaimedDevice) -> Result<DeviceCertificate, Error> {
+        self.claimed_certificate(&ClaimedKeys {
+            member: device.member.clone(),
+            key_package: device.key_package.clone(),
+        })
+    }
+
+    /// What the certificate of a claimed key package says.
+    fn claimed_certificate(&self, claimed: &ClaimedKeys) -> Result<DeviceCertificate, Error> {
         let message = crate::mls::parse(&claimed.key_package)?;
         let key_package = message
             .as_key_package()
             .ok_or_else(|| Error::Mls("a claimed key package is not one".to_owned()))?;
         let identity = key_package.signing_identity();
-        let device = self
-            .identities
-            .verify(identity, crate::certificate::Validity::NotJudged)?;
+        let device = self.identities.verify(identity, Validity::NotJudged)?;
         if device.member != claimed.member {
             return Err(Error::Certificate("it is another device's".to_owned()));
         }
-        Ok(device.public_key)
+        Ok(device)
     }
 
     /// The accounts of an address that this device has met.

@@ -3,10 +3,12 @@
 //! Of each organisation the newest head is kept that has grown from every one before; of each account the
 //! statements about its devices. What comes later must go on from there: a history that was rewritten, a log that
 //! has gone back or forked, a device that no history has is refused, and told. Whom this device meets for the first
-//! time it takes as he is shown.
+//! time it takes as he is shown, his address too.
 
+pub(super) mod gone;
 mod history;
 mod judge;
+mod names;
 mod reading;
 mod records;
 mod rooms;
@@ -26,7 +28,7 @@ use crate::event::Event;
 use crate::store::{Family, Store};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use records::read_any;
-use records::{LogRecord, PersonRecord, Question};
+use records::{Called, LogRecord, PersonRecord, Question};
 pub(crate) use rooms::Held;
 
 /// What is known of people's devices; a cache of the store.
@@ -43,7 +45,12 @@ pub(super) struct Known {
 /// An account that this device has met.
 struct Person {
     number: u64,
+    /// The address that it was met under, or that a person has confirmed since: it is shown under this one.
     address: Address,
+    /// The addresses that it had here before.
+    former: BTreeSet<Address>,
+    /// The address that it is certified for, when that is another one and nobody has confirmed it here.
+    called: Option<Called>,
     chain: DeviceChain,
     /// The number of the newest statement up to which resets are taken for good.
     confirmed: u64,
@@ -79,10 +86,9 @@ impl Known {
                 .and_then(|statements| DeviceChain::judge(record.account, statements).ok())
                 .ok_or_else(|| Error::Store("what is known of a person is damaged".to_owned()))?;
             let person = Person {
-                number,
-                address: record.address,
-                chain,
-                confirmed: record.confirmed,
+                former: record.former,
+                called: record.called,
+                ..Person::new(number, record.address, chain, record.confirmed)
             };
             known.people.insert((record.server, record.account), person);
         }
@@ -101,11 +107,9 @@ impl Known {
         self.people.get(&(server.clone(), account))
     }
 
-    /// Whether an account of this address is known.
+    /// Whether an account of this address is known, or was once known by it.
     fn is_met(&self, address: &Address) -> bool {
-        self.people
-            .values()
-            .any(|person| person.address == *address)
+        self.people.values().any(|person| person.has_name(address))
     }
 
     /// How a device stands, whose certificate holds.
@@ -124,6 +128,17 @@ impl Known {
 }
 
 impl Person {
+    const fn new(number: u64, address: Address, chain: DeviceChain, confirmed: u64) -> Self {
+        Self {
+            number,
+            address,
+            former: BTreeSet::new(),
+            called: None,
+            chain,
+            confirmed,
+        }
+    }
+
     /// Whether a device goes back to a reset that nobody has confirmed here; all do of an account that nobody has.
     fn has_to_confirm(&self, device: &ListedDevice) -> bool {
         self.confirmed == 0 || device.reset > Some(self.confirmed)
@@ -215,7 +230,7 @@ impl Core {
         Ok(())
     }
 
-    /// Takes everybody of an address as he is now, resets included: a person has asked him by another way.
+    /// Takes everybody of an address as he is now, resets and another address included: a person has asked him by another way.
     pub(crate) fn confirm(&mut self, address: &Address) -> Result<(), Error> {
         let found: Vec<_> = self
             .known
@@ -230,6 +245,7 @@ impl Core {
             )));
         }
         for key in found {
+            self.take_name(&key)?;
             if let Some(person) = self.known.people.get_mut(&key) {
                 person.confirmed = person.chain.serial();
             }
@@ -257,6 +273,8 @@ impl Core {
             server: key.0.clone(),
             account: key.1,
             address: person.address.clone(),
+            former: person.former.clone(),
+            called: person.called.clone(),
             statements: statements.map_err(|e| Error::Store(e.to_string()))?,
             confirmed: person.confirmed,
         };

@@ -1,5 +1,7 @@
 //! What is kept of people's devices.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use homeserver_api::Digest;
 use homeserver_api::device_log::Head;
@@ -13,11 +15,24 @@ use serde::{Deserialize, Serialize};
 pub(super) struct PersonRecord {
     pub(super) server: ServerName,
     pub(super) account: AccountId,
+    /// The address that it was met under, or that a person has confirmed since.
     pub(super) address: Address,
+    /// The addresses that it had here before: certificates of then still have them.
+    pub(super) former: BTreeSet<Address>,
+    /// The address that it is certified for, when that is another one and nobody has confirmed it here.
+    pub(super) called: Option<Called>,
     /// The statements about its devices, oldest first.
     pub(super) statements: Vec<Bytes>,
     /// The number of the newest statement up to which resets are taken for good.
     pub(super) confirmed: u64,
+}
+
+/// An address that an account is certified for, and that it is not known by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Called {
+    pub(super) address: Address,
+    /// The beginning of the certificate's validity, seconds since the Unix epoch.
+    pub(super) since: u64,
 }
 
 /// A head of a log, believed.

@@ -186,8 +186,8 @@ impl Core {
     pub(super) fn conversation(&mut self, room: RoomId) -> Result<Option<Conversation>, Error> {
         if self.is_in(room) {
             let hub = self.room(room)?.hub.clone();
-            let leaves = self.leaves(room)?;
-            let addresses = leaves.iter().map(|leaf| leaf.device.address.clone());
+            let leaves = self.known_leaves(room)?.into_iter();
+            let addresses = leaves.map(|leaf| leaf.device.address);
             let mut addresses: Vec<_> = addresses.collect();
             addresses.sort();
             addresses.dedup();

@@ -107,9 +107,9 @@ impl Core {
         let Some(mut record) = self.history.transfers.get(&room).cloned() else {
             return Err(Error::UnknownRoom(room));
         };
-        let reasons = self.held_because(room)?;
-        if let Some(reason) = reasons.into_iter().next() {
-            return Err(Error::Devices(reason));
+        self.open_room(room)?;
+        if let Some(held) = self.held(room)?.first() {
+            return Err(Error::Devices(held.reason()));
         }
         let gathered = self.gather(Bounds {
             messages: HISTORY_MESSAGES_MAX,

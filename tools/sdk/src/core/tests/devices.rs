@@ -24,7 +24,7 @@ impl TestDevice {
     }
 
     /// Why nothing is sent.
-    fn held(&self) -> Vec<&str> {
+    pub(super) fn held(&self) -> Vec<&str> {
         self.events
             .iter()
             .filter_map(|event| match event {

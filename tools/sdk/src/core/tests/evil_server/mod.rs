@@ -6,8 +6,10 @@
 mod devices;
 mod forks;
 mod messages;
+mod names;
 mod policy;
 mod proposals;
+mod removed;
 mod replays;
 mod welcomes;
 
