@@ -29,6 +29,7 @@ mod resync;
 mod rooms;
 mod sequence;
 mod successors;
+mod verdicts;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
