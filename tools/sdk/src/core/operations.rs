@@ -321,8 +321,10 @@ impl Core {
             if removals_wait {
                 self.take_up_if_due(room)?;
             }
+            let pause = self.commits_pause(room);
             let next = self.operations.values().find(|operation| {
                 operation.room == room
+                    && !pause
                     && (!removals_wait || operation.kind == OperationKind::TakeUp)
                     && operation.not_before_epoch <= epoch
                     && operation.waits_in_epoch != Some(epoch)

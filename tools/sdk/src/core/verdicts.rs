@@ -1,4 +1,7 @@
 //! What becomes of a commit: ordered, lost against another one, refused. Its operation makes it again, or ends.
+//!
+//! A hub holds whoever changes a room too often, so that between the commits of one who does it without end there are gaps. A
+//! change that loses waits for one, instead of using up all of its attempts in a moment.
 
 use homeserver_api::ids::RoomId;
 use homeserver_api::refusal::{Refusal, RefusalCode};
@@ -9,6 +12,12 @@ use crate::error::Error;
 
 /// How often a commit may lose before its operation is given up.
 const LOST_COMMITS_MAX: u32 = 32;
+/// How often it is made again at once,
+const LOST_AT_ONCE_MAX: u32 = 8;
+/// and how long it waits each further time, give or take a half.
+const LOST_WAIT_MS: u64 = 2_000;
+/// How long no commit is made in a room after one was refused because it changes too fast, give or take a half.
+const TOO_FAST_WAIT_MS: u64 = 5_000;
 
 impl Core {
     /// The hub has ordered a commit that ended `epoch`; `own` when it is this device's.
@@ -46,20 +55,21 @@ impl Core {
         };
         let operation = operation.clone();
         let room = operation.room;
-        let lost = matches!(
-            refusal.code,
-            RefusalCode::WrongEpoch | RefusalCode::EpochTooOld
-        );
         self.group_mut(room)?.clear_pending_commit();
-        if refusal.code == RefusalCode::PendingRemoves && operation.lost < LOST_COMMITS_MAX {
-            self.commit_behind(operation, &commit)?;
-        } else if lost
-            && operation.kind != OperationKind::Create
-            && operation.lost < LOST_COMMITS_MAX
-        {
-            self.commit_lost(operation, commit.epoch)?;
-        } else {
-            self.fail_operation(operation.number, Error::Refused(refusal))?;
+        let again = operation.lost < LOST_COMMITS_MAX;
+        let creates = operation.kind == OperationKind::Create;
+        match refusal.code {
+            RefusalCode::PendingRemoves if again => self.commit_behind(operation, &commit)?,
+            RefusalCode::WrongEpoch | RefusalCode::EpochTooOld if again && !creates => {
+                self.commit_lost(operation, commit.epoch)?;
+            }
+            // A renewal is put off for longer than that.
+            RefusalCode::RateLimited
+                if again && !creates && operation.kind != OperationKind::Refresh =>
+            {
+                self.commit_too_fast(operation)?;
+            }
+            _ => self.fail_operation(operation.number, Error::Refused(refusal))?,
         }
         self.advance_room(room)
     }
@@ -100,6 +110,41 @@ impl Core {
             );
             return self.fail_operation(operation.number, Error::Refused(refusal));
         }
+        if operation.lost > LOST_AT_ONCE_MAX {
+            self.pause_commits(operation.room, LOST_WAIT_MS)?;
+        }
         self.put_operation(operation)
+    }
+
+    /// The room changes too fast for its hub, or for the own homeserver: ours is made again later.
+    fn commit_too_fast(&mut self, mut operation: Operation) -> Result<(), Error> {
+        operation.commit = None;
+        operation.lost += 1;
+        self.pause_commits(operation.room, TOO_FAST_WAIT_MS)?;
+        self.put_operation(operation)
+    }
+
+    fn pause_commits(&mut self, room: RoomId, ms: u64) -> Result<(), Error> {
+        let at_ms = self.now_ms().saturating_add(self.about(ms)?);
+        self.commits_at.insert(room, at_ms);
+        self.effects.schedule_changed = true;
+        Ok(())
+    }
+
+    /// Whether no commit is made in a room for the moment.
+    pub(super) fn commits_pause(&self, room: RoomId) -> bool {
+        let at_ms = self.commits_at.get(&room);
+        at_ms.is_some_and(|at_ms| *at_ms > self.now_ms())
+    }
+
+    /// Goes on in rooms in which commits have paused.
+    pub(super) fn commits_due(&mut self) -> Result<(), Error> {
+        let now = self.now_ms();
+        let due = self.commits_at.iter().filter(|(_, at)| **at <= now);
+        for room in due.map(|(room, _)| *room).collect::<Vec<_>>() {
+            self.commits_at.remove(&room);
+            self.advance_room(room)?;
+        }
+        Ok(())
     }
 }
