@@ -195,7 +195,7 @@ fn vector_bounds(line: &str) -> impl Iterator<Item = Bound<'_>> {
         let opened = before.trim_end_matches(|c: char| c.is_ascii_digit());
         let (most, _) = after
             .strip_prefix("..")?
-            .split_once(|c: char| matches!(c, '>' | ']'))?;
+            .split_once(['>', ']'])?;
         let named = opened.strip_suffix(|c: char| matches!(c, '<' | '['))?;
         // Without a least number, or beyond the numbers, it is no bound but how bounds are written.
         if opened.len() == before.len() || !most.bytes().all(|b| b.is_ascii_digit()) {
@@ -219,7 +219,7 @@ fn vector_bounds(line: &str) -> impl Iterator<Item = Bound<'_>> {
 /// What a comment says of the field or the document in front of it.
 fn said_bound(line: &str) -> Option<Bound<'_>> {
     let (code, said) = line.strip_prefix("    ")?.split_once("// at most ")?;
-    let code = code.trim_end_matches(|c: char| matches!(c, ' ' | ';' | '}'));
+    let code = code.trim_end_matches([' ', ';', '}']);
     let name = code.rsplit(|c: char| !is_of_name(c)).next()?;
     let number = said.split(' ').next()?;
     let most = number.replace(',', "");

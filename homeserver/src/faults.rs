@@ -18,6 +18,7 @@
 //! | `order-unjudged` | a hub orders commits by their frames alone, whatever MLS and the room's rules say of them | the conformance suite |
 //! | `believe-payloads` | a hub believes what a payload says of its commit | the conformance suite |
 //! | `fork-rooms` | a hub orders a second commit for the epoch that has just ended | two commits at once in the conformance suite |
+//! | `unbounded-commits` | nobody changes a room too often | the conformance suite |
 //! | `one-peer-at-a-time` | a request to one peer waits for the answers of all others | a peer that stalls |
 
 use std::collections::BTreeSet;

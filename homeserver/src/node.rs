@@ -22,6 +22,7 @@ use crate::federation::peers::Directory;
 use crate::identity::{AccountsCache, DeviceLog, SignInGuard};
 use crate::organisation::{Keeper, KeyFolder, Keys};
 use crate::rooms::ObservedRooms;
+use crate::rooms::pace::Paces;
 use crate::store::{Store, StoreError};
 use crate::tls::PeerRoots;
 
@@ -74,6 +75,8 @@ pub struct Node {
     pub consent_rates: Rates,
     /// Rooms that are ordered here, as their last commits left them.
     pub observed_rooms: ObservedRooms,
+    /// How often rooms were changed lately, and by whom.
+    pub paces: Arc<Paces>,
     /// What slows down the guessing of passwords.
     pub sign_in: SignInGuard,
     /// Events that come again and again, to be counted instead of written each.
@@ -113,6 +116,7 @@ impl Node {
             group_info_rates: Rates::of_group_infos(),
             consent_rates: Rates::of_consents(),
             observed_rooms: ObservedRooms::default(),
+            paces: Arc::default(),
             sign_in: SignInGuard::default(),
             repeated: Arc::default(),
             from_peers: Arc::default(),

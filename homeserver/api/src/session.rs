@@ -309,7 +309,8 @@ pub enum DeliveryBody {
         room: RoomId,
         /// The submission's counter.
         counter: u64,
-        /// Why; with [`federation_proto::refusal::RefusalCode::WrongEpoch`] another commit was first.
+        /// Why; with [`federation_proto::refusal::RefusalCode::WrongEpoch`] another commit was first, with
+        /// [`federation_proto::refusal::RefusalCode::RateLimited`] the room changes too fast: commit again after a pause.
         refusal: Refusal,
     },
     /// A message of this device was accepted and later could not be delivered.

@@ -10,6 +10,7 @@ mod events;
 mod evidence;
 mod followed;
 mod sending;
+mod turns;
 mod undo;
 
 use std::collections::hash_map::Entry;
@@ -34,6 +35,7 @@ use crate::federation::peers::PeerView;
 use crate::identity::LocalAccount;
 use crate::node::{Hint, Node};
 use crate::policy::Link;
+use crate::rooms::pace::Turn;
 use crate::store::allowance::{self, Purpose, Used, Whose};
 use crate::store::contacts::{self as stored_contacts, Contacts};
 use crate::store::expiry::{self, Place};
@@ -119,6 +121,8 @@ pub struct Batch<'n> {
     contacts: HashMap<AccountId, TrackedContacts>,
     fills: HashMap<DeviceId, Fill>,
     filled: Vec<(DeviceId, Item)>,
+    /// Turns in rooms that items of the batch take.
+    turns: Vec<Turn>,
     sweeps: BTreeSet<(u64, DeviceId)>,
     woken_peers: BTreeMap<ServerName, BTreeSet<Lane>>,
     waiting: Waiting,
@@ -158,6 +162,7 @@ impl<'n> Batch<'n> {
             contacts: HashMap::new(),
             fills: HashMap::new(),
             filled: Vec::new(),
+            turns: Vec::new(),
             sweeps: BTreeSet::new(),
             woken_peers: BTreeMap::new(),
             waiting: Waiting::default(),
@@ -485,7 +490,11 @@ impl<'n> Batch<'n> {
             Arc::clone(&self.node.links),
         );
         let (filled, woken_peers) = (self.filled, self.woken_peers);
+        let (paces, turns, now_ms) = (Arc::clone(&node.paces), self.turns, self.now_ms);
         let wake = move || {
+            for turn in turns {
+                paces.take(turn, now_ms);
+            }
             for (device, item) in &filled {
                 mailboxes.filled(*device, item);
             }

@@ -38,7 +38,7 @@ pub async fn give_up(
         // It stands for something that was given up before.
         return Ok(());
     }
-    // Two commits at once are nothing out of the ordinary: the loser tries again.
+    // Two commits at once are nothing out of the ordinary: the loser tries again. So does whose room changes too fast.
     let (refusal, told) = match why {
         Why::Ours(refusal) => (refusal, refusal.clone()),
         Why::Theirs(refusal) => (refusal, said_by(destination, refusal)),
@@ -46,7 +46,7 @@ pub async fn give_up(
     let lost_a_race = row.kind == Kind::Handshake
         && matches!(
             refusal.code,
-            RefusalCode::WrongEpoch | RefusalCode::PendingRemoves
+            RefusalCode::WrongEpoch | RefusalCode::PendingRemoves | RefusalCode::RateLimited
         )
         && is_proposal(destination, row);
     if !lost_a_race {

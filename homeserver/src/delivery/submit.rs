@@ -13,7 +13,7 @@ use homeserver_api::session::{Commit, Outcome, Submission, SubmissionBody, Submi
 use super::batch::{Batch, NotTaken, Times, policy_links, settle};
 use super::limits::{CONFLICT_ATTEMPTS_MAX, CONFLICT_RETRY_MS};
 use super::{directory, group_info, inbox, keys, outbox::SenderRef, reports, room_consents};
-use crate::audit::Actor;
+use crate::audit::{Actor, Event};
 use crate::ciphertext::Ciphertext;
 use crate::identity::LocalAccount;
 use crate::node::Node;
@@ -200,7 +200,8 @@ impl Submitter<'_> {
             },
             Err(refusal) => {
                 batch.roll_back(&mark);
-                self.audit_refusal(batch, &submission.body, &refusal);
+                self.audit_refusal(batch, &submission.body, &refusal)
+                    .await?;
                 Outcome::Refused(refusal)
             }
         };
@@ -208,7 +209,12 @@ impl Submitter<'_> {
         Ok(outcome)
     }
 
-    fn audit_refusal(&self, batch: &mut Batch<'_>, body: &SubmissionBody, refusal: &Refusal) {
+    async fn audit_refusal(
+        &self,
+        batch: &mut Batch<'_>,
+        body: &SubmissionBody,
+        refusal: &Refusal,
+    ) -> Result<(), StoreError> {
         let (action, subject) = match body {
             SubmissionBody::Message { room, .. } => ("message.refused", room.to_string()),
             SubmissionBody::Commit(commit) => ("commit.refused", commit.room.to_string()),
@@ -226,14 +232,25 @@ impl Submitter<'_> {
             SubmissionBody::AskConsent { room, .. } => ("room-consent.refused", room.to_string()),
             SubmissionBody::Leave { room } => ("leave.refused", room.to_string()),
         };
-        // Lost races are a room's everyday life.
-        if !matches!(
-            refusal.code,
-            RefusalCode::WrongEpoch | RefusalCode::PendingRemoves
-        ) {
-            let actor = Actor::Device(self.device.device);
-            batch.audit(actor, action, subject, refusal.to_string());
+        let (actor, detail) = (Actor::Device(self.device.device), refusal.to_string());
+        match (refusal.code, body) {
+            // Lost races are a room's everyday life.
+            (RefusalCode::WrongEpoch | RefusalCode::PendingRemoves, _) => {}
+            // A device that commits without end has as many refused as it likes.
+            (RefusalCode::RateLimited, SubmissionBody::Commit(_)) => {
+                let (node, at_ms) = (batch.node, batch.now_ms);
+                let event = Event {
+                    at_ms,
+                    actor,
+                    action,
+                    subject,
+                    detail,
+                };
+                node.repeated.note(&node.store, event).await?;
+            }
+            _ => batch.audit(actor, action, subject, detail),
         }
+        Ok(())
     }
 
     pub(super) const fn member(&self) -> &Member {

@@ -26,6 +26,7 @@ use crate::node::testing::{ManualClock, node};
 use crate::rooms::mls_framing::testing::{
     application_message, commit_message, group_info_message, welcome_message,
 };
+use crate::rooms::pace::DEVICE_COMMIT_EVERY_MS;
 use crate::rooms::testing;
 use crate::store::device::DeviceOf;
 use crate::store::evidence::Reason;
@@ -303,6 +304,8 @@ async fn one_commit_for_each_epoch() {
     );
 
     for epoch in 2..35 {
+        // As fast as one device may.
+        world.clock.advance_ms(DEVICE_COMMIT_EVERY_MS);
         let outcome = world
             .submit(bob, epoch, commit(epoch, vec![], vec![]))
             .await;

@@ -16,7 +16,8 @@ use super::membership::{
     check_commit, check_framing, check_group_info, check_invite, may_be_added,
 };
 use super::{
-    RoomCommit, RoomMessage, Unreached, read_message, step, unknown_room, vanished, wrong_epoch,
+    RoomCommit, RoomMessage, Unreached, pace, read_message, step, unknown_room, vanished,
+    wrong_epoch,
 };
 use crate::audit::Actor;
 use crate::ciphertext::Ciphertext;
@@ -483,5 +484,6 @@ pub async fn check_proposal(batch: &mut Batch<'_>, commit: &RoomCommit) -> Resul
     check_commit(commit, &room, Some(&own))?;
     check_group_info(commit)?;
     step::may_hear(batch, &commit.sender, commit.commit.len()).await?;
-    check_invite(batch, commit).await
+    check_invite(batch, commit).await?;
+    pace::of_device(batch, commit)
 }

@@ -11,7 +11,7 @@ use federation_proto::refusal::{Refusal, RefusalCode};
 use super::follower::{self, Added};
 use super::membership::{check_adds, check_commit, check_group_info, check_invite};
 use super::{
-    RoomCommit, RoomMessage, Unreached, leaving, observed, read_message, sender_ref, step,
+    RoomCommit, RoomMessage, Unreached, leaving, observed, pace, read_message, sender_ref, step,
     unknown_room, vanished, wrong_epoch,
 };
 use crate::audit::Actor;
@@ -155,6 +155,7 @@ pub async fn order_commit(
     check_commit(commit, &before, None)?;
     check_group_info(commit)?;
     leaving::hold_outside(commit, &before, batch.now_ms)?;
+    pace::of_device(batch, commit)?;
     if own {
         check_invite(batch, commit).await?;
     }

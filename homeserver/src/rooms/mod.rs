@@ -19,6 +19,7 @@ pub mod leaving;
 mod membership;
 pub mod mls_framing;
 mod observed;
+pub mod pace;
 pub mod step;
 #[cfg(test)]
 pub(crate) mod testing;

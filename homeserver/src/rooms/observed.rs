@@ -22,7 +22,7 @@ use room_rules::consents::Bounds;
 use room_rules::settings::RoomSettings;
 use room_rules::{Error, Judged, Observed};
 
-use super::{RoomCommit, malformed, mls_framing, pending_removes};
+use super::{RoomCommit, malformed, mls_framing, pace, pending_removes};
 use crate::delivery::NotTaken;
 use crate::delivery::batch::Batch;
 use crate::store::room::{Going, RoomRecord};
@@ -93,6 +93,8 @@ pub(super) async fn check(
     }
     let group_info = commit.group_info.as_deref().unwrap_or_default();
     let room = room_before(batch, commit).await?;
+    let role = room.context().settings.role(&commit.sender);
+    pace::together(batch, commit, role)?;
     let going = before.going.iter();
     let removals: Vec<Bytes> = going.map(|going| going.proposal.clone()).collect();
     // At its stamp, as clients do: that never goes back.

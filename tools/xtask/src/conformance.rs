@@ -34,7 +34,7 @@ struct Control {
     caught_by: &'static [&'static str],
 }
 
-const CONTROLS: [Control; 3] = [
+const CONTROLS: [Control; 4] = [
     Control {
         fault: "order-unjudged",
         caught_by: &[
@@ -63,6 +63,10 @@ const CONTROLS: [Control; 3] = [
     Control {
         fault: "fork-rooms",
         caught_by: &["hub.two-at-once"],
+    },
+    Control {
+        fault: "unbounded-commits",
+        caught_by: &["hub.flood"],
     },
 ];
 

@@ -9,6 +9,9 @@ use crate::receipt::Answer;
 use crate::report::{Finding, Level, Outcome};
 use crate::room::HANDSHAKE;
 
+/// Commits without a pause: more than the epochs that a room keeps.
+const FLOOD: usize = 40;
+
 /// Right commits, one after the other, and those that come too late.
 pub(super) async fn cases(mut room: Room<'_>, outcomes: &mut Vec<Outcome>) -> Result {
     let mut second = room.device(&SECOND)?;
@@ -24,7 +27,12 @@ pub(super) async fn cases(mut room: Room<'_>, outcomes: &mut Vec<Outcome>) -> Re
     too_late(&room, late, outcomes).await?;
     back_in(&mut room, &mut second, outcomes).await?;
     removed(&mut room, second, outcomes).await?;
-    outcomes.extend(promoted(&mut room).await?);
+    let (role, goes_on) = promoted(&mut room).await?;
+    outcomes.extend(role);
+    if goes_on {
+        // Nothing of this device is ordered for a while after it.
+        outcomes.push(flooded(&mut room).await?);
+    }
     Ok(())
 }
 
@@ -273,8 +281,8 @@ async fn removed(room: &mut Room<'_>, mut second: Seat, outcomes: &mut Vec<Outco
     Ok(())
 }
 
-/// The creator makes the person a moderator, who then lets somebody else in.
-async fn promoted(room: &mut Room<'_>) -> Result<Vec<Outcome>> {
+/// The creator makes the person a moderator, who then lets somebody else in; and whether the device is in step after it.
+async fn promoted(room: &mut Room<'_>) -> Result<(Vec<Outcome>, bool)> {
     let mailbox = &room.world.mailbox;
     let mark = mailbox.mark();
     let address = format!("{HANDLE}@{}", room.world.peer.name);
@@ -302,7 +310,7 @@ async fn promoted(room: &mut Room<'_>) -> Result<Vec<Outcome>> {
     let got = format!("{applied:?}; the role is given: {is_role}");
     let outcome = case.outcome(Finding::new(applied.is_ok() && is_role, got));
     if applied.is_err() {
-        return Ok(vec![outcome]);
+        return Ok((vec![outcome], false));
     }
 
     participants.push((&*room.world.peer.name, STRANGER, Role::Member));
@@ -328,5 +336,31 @@ async fn promoted(room: &mut Room<'_>) -> Result<Vec<Outcome>> {
         hint: "the control of the commits that are refused for want of a role",
     };
     let finding = Finding::new(is_accepted(&sent), sent.describe());
-    Ok(vec![outcome, case.outcome(finding)])
+    Ok((vec![outcome, case.outcome(finding)], is_accepted(&sent)))
+}
+
+/// The device commits for one epoch after the other, all side by side: each of them is valid.
+async fn flooded(room: &mut Room<'_>) -> Result<Outcome> {
+    let mut payloads = Vec::with_capacity(FLOOD);
+    for _ in 0..FLOOD {
+        let epoch = room.first.epoch()?;
+        let made = room.first.commit(&Change::default())?;
+        room.first.decided(true)?;
+        payloads.push(room.payload(&room.proposal(epoch, made)));
+    }
+    let sent = room.world.say_all(room.id, HANDSHAKE, payloads).await?;
+    let is_held = |answer: &Answer| matches!(answer, Answer::Refused { code, .. } if *code == code::RATE_LIMITED);
+    let ordered = sent.answers().iter();
+    let ordered = ordered.filter(|answer| **answer == Answer::Accepted);
+    let (ordered, held) = (ordered.count(), sent.answers().iter().any(is_held));
+    let case = Case {
+        id: "hub.flood",
+        requirement: "ROOM-034",
+        level: Level::Should,
+        must: "of valid commits of one device for one epoch after the other, without a pause, the first are ordered, and soon one is \
+               refused as `rate-limited`",
+        hint: "a bucket for each device in a room: the others never come to commit",
+    };
+    let got = format!("{ordered} of {FLOOD} ordered; one refused as `rate-limited`: {held}");
+    Ok(case.outcome(Finding::new(ordered > 0 && held, got)))
 }

@@ -51,6 +51,7 @@ pub(super) enum Undo {
 pub(in crate::delivery) struct Mark {
     writes: usize,
     filled: usize,
+    turns: usize,
     events: usize,
     refused_answers: usize,
     room_events: usize,
@@ -66,6 +67,7 @@ impl Batch<'_> {
             bytes: self.part_bytes(),
             writes: self.part.writes.len(),
             filled: self.filled.len(),
+            turns: self.turns.len(),
             events: self.events.len(),
             refused_answers: self.refused_answers,
             room_events: self.room_events.len(),
@@ -79,6 +81,7 @@ impl Batch<'_> {
         self.part.writes.truncate(mark.writes);
         self.weighed = (mark.writes, mark.bytes);
         self.filled.truncate(mark.filled);
+        self.turns.truncate(mark.turns);
         self.events.truncate(mark.events);
         self.refused_answers = mark.refused_answers;
         self.room_events.truncate(mark.room_events);

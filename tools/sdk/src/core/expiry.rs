@@ -18,6 +18,7 @@ impl Core {
         deletion
             .into_iter()
             .chain(self.refresh_after.values().copied())
+            .chain(self.commits_at.values().copied())
             .chain(self.resync_at.values().copied())
             .chain(self.take_up_at.values().copied())
             .chain(self.renew_at.values().copied())
@@ -31,6 +32,7 @@ impl Core {
         self.delete_due()?;
         self.tell_missing_due()?;
         self.retry_refreshes()?;
+        self.commits_due()?;
         self.take_up_due()?;
         self.renew_consents_due()?;
         self.gone_due()?;

@@ -29,6 +29,7 @@ mod resync;
 mod rooms;
 mod sequence;
 mod successors;
+mod verdicts;
 mod welcomes;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -128,6 +129,8 @@ pub(crate) struct Core {
     deleted: Vec<(u64, RoomId, u64)>,
     /// Rooms whose own leaf could not be renewed, and when that is tried again.
     refresh_after: BTreeMap<RoomId, u64>,
+    /// Rooms in which no commit is made for the moment, and when the next one may be.
+    commits_at: BTreeMap<RoomId, u64>,
     /// What is known of people's devices.
     known: devices::Known,
     /// Rooms that this device is on its way back into, and when their hub is asked again.
@@ -208,6 +211,7 @@ impl Core {
             schedule: BTreeSet::new(),
             deleted: Vec::new(),
             refresh_after: BTreeMap::new(),
+            commits_at: BTreeMap::new(),
             resync_at: BTreeMap::new(),
             take_up_at: BTreeMap::new(),
             renew_at: BTreeMap::new(),

@@ -98,7 +98,7 @@ impl Core {
     }
 
     /// A time between 50 % and 150 % of this one, so that devices that fell out together don't come back at once.
-    fn about(&self, ms: u64) -> Result<u64, Error> {
+    pub(super) fn about(&self, ms: u64) -> Result<u64, Error> {
         let [jitter, ..] = self.random_bytes()?;
         Ok(ms.saturating_mul(128 + u64::from(jitter)) / 256)
     }
@@ -374,10 +374,15 @@ impl Core {
             // By the hub's list this device is no member any more.
             return self.leave(room);
         }
-        let others_first = matches!(
-            refusal.code,
-            RefusalCode::WrongEpoch | RefusalCode::PendingRemoves
-        );
+        let others_first = match refusal.code {
+            RefusalCode::WrongEpoch | RefusalCode::PendingRemoves => true,
+            // So is who has to wait because many come back; to ask too often is something else.
+            RefusalCode::RateLimited => {
+                let resync = self.resync(room);
+                resync.is_some_and(|resync| resync.commit.is_some())
+            }
+            _ => false,
+        };
         if others_first {
             return self.resync_overtaken(room);
         }

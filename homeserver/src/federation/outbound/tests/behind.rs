@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::delivery::mailboxes::{Class, Fill};
 use crate::federation::testing::sides_with;
 use crate::rooms::mls_framing::testing::commit_message;
+use crate::rooms::pace::DEVICE_COMMIT_EVERY_MS;
 
 const REQUEST: RequestId = RequestId::from_bytes([1; 16]);
 
@@ -60,6 +61,10 @@ async fn left_behind() -> ([Side; 3], [Person; 3], u64) {
         epoch += 1;
         assert!(epoch < 500, "nothing fills the outbox");
         drain(&mut worker(&a, &b)).await;
+        // As fast as one device may.
+        for side in [&a, &b, &c] {
+            side.clock.advance_ms(DEVICE_COMMIT_EVERY_MS);
+        }
     }
     ordered(&mut alice, &a, epoch, &[]).await;
     drain(&mut worker(&a, &b)).await;

@@ -22,6 +22,7 @@ use crate::store::group_info;
 mod evidence;
 mod leaving;
 mod lying;
+mod paces;
 
 /// A device with its MLS client.
 struct Device {
@@ -203,20 +204,7 @@ impl Scene {
         sender: &Member,
         commit: Commit,
     ) -> Option<RefusalCode> {
-        let handshake = Payload::Handshake(Handshake {
-            room: ROOM,
-            hub: commit.hub,
-            epoch: commit.epoch,
-            sender: sender.clone(),
-            reference: 1,
-            commit: commit.commit,
-            adds: commit.adds,
-            removes: commit.removes,
-            welcome: commit.welcome,
-            group_info: Some(commit.group_info),
-            stamp_ms: 0,
-        });
-        let sent = bad_peers::envelope(&self.b, ROOM.into(), sequence, &handshake);
+        let sent = bad_peers::envelope(&self.b, ROOM.into(), sequence, &proposed(sender, commit));
         let results = exchange(&self.b, &self.a, vec![sent]).await;
         bad_peers::code(&results[0])
     }
@@ -225,6 +213,23 @@ impl Scene {
         let room = crate::store::room::get(&self.a.node.store, ROOM).await;
         room.unwrap().unwrap().0.epoch
     }
+}
+
+/// A commit as its author's homeserver hands it on to the hub.
+fn proposed(sender: &Member, commit: Commit) -> Payload {
+    Payload::Handshake(Handshake {
+        room: ROOM,
+        hub: commit.hub,
+        epoch: commit.epoch,
+        sender: sender.clone(),
+        reference: 1,
+        commit: commit.commit,
+        adds: commit.adds,
+        removes: commit.removes,
+        welcome: commit.welcome,
+        group_info: Some(commit.group_info),
+        stamp_ms: 0,
+    })
 }
 
 fn accepted_by(outcome: Outcome) {

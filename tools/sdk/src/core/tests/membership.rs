@@ -23,6 +23,8 @@ fn added_members_read_what_follows() {
     world.settle_with(&mut [&mut carol]);
     let add = [carol.address.clone()];
     let number = world.bob.run(|core| core.add_members(room, &add));
+    world.clock.advance(4_000);
+    world.bob.run(Core::do_due);
     world.settle_with(&mut [&mut carol]);
     world.bob.ended(number).unwrap();
     world.alice.send(room, "after");
@@ -158,6 +160,9 @@ fn removals_are_not_given_up() {
     world.settle_with(&mut [&mut carol]);
     let number = world.bob.run(|core| core.remove_members(room, &with));
     for _ in 0..40 {
+        // Whoever loses often waits for a moment.
+        world.clock.advance(4_000);
+        world.bob.run(Core::do_due);
         world.alice.run(|core| core.refresh(room));
         world.alice.submit(&mut world.network).unwrap();
         world.bob.submit(&mut world.network).unwrap();
@@ -168,6 +173,80 @@ fn removals_are_not_given_up() {
     world.settle_with(&mut [&mut carol]);
     world.bob.ended(number).unwrap();
     assert!(carol.events.contains(&Event::RoomLeft { room }));
+}
+
+/// Goal: a change for which the room changes too fast is made again after a moment, by the clock alone, and holds up nothing that is
+/// written meanwhile; where that has no end, whoever waits for it is told. Method: a hub that refuses every commit, for a while and for good.
+#[test]
+fn changes_that_come_too_fast_are_made_again() {
+    let mut world = World::new();
+    let room = world.conversation();
+    let too_fast = Refusal::new(RefusalCode::RateLimited, "commit again in 5 seconds");
+    world.network.refuse_commits = Some(too_fast.clone());
+    let number = world.alice.run(|core| core.rename(room, "later"));
+    world.settle();
+    world.alice.send(room, "meanwhile");
+    world.settle();
+    assert_eq!(world.bob.texts(room), ["alice: meanwhile"]);
+    world.network.refuse_commits = None;
+    world.alice.run(Core::do_due);
+    world.settle();
+    assert!(!world.alice.has_ended(number));
+    let later = |world: &mut World| {
+        world.clock.advance(8_000);
+        world.alice.run(Core::do_due);
+        world.settle();
+    };
+    later(&mut world);
+    assert_eq!(world.alice.ended(number), Ok(room));
+
+    world.network.refuse_commits = Some(too_fast);
+    let number = world.alice.run(|core| core.rename(room, "never"));
+    world.settle();
+    let mut times = 0;
+    while !world.alice.has_ended(number) {
+        later(&mut world);
+        times += 1;
+        assert!(times < 50, "it never ends");
+    }
+    assert!(times > 20, "{times}");
+    let refused = world.alice.ended(number).unwrap_err();
+    assert_eq!(
+        refused.refusal().map(|r| r.code),
+        Some(RefusalCode::RateLimited)
+    );
+}
+
+/// Goal: a change that loses against others again and again is not used up in a moment: it waits for a gap. Method: Bob commits before
+/// each of Alice's commits, as often as she makes one at once.
+#[test]
+fn losing_commits_wait_for_a_gap() {
+    let mut world = World::new();
+    let room = world.conversation();
+    let number = world.alice.run(|core| core.rename(room, "at last"));
+    let mut lost = 0;
+    while !world
+        .alice
+        .core()
+        .submissions_after(0, 10)
+        .unwrap()
+        .is_empty()
+    {
+        world.bob.receive(&mut world.network).unwrap();
+        world.bob.run(|core| core.refresh(room));
+        world.bob.submit(&mut world.network).unwrap();
+        world.alice.submit(&mut world.network).unwrap();
+        world.alice.receive(&mut world.network).unwrap();
+        lost += 1;
+        assert!(lost < 32, "it does not wait");
+    }
+    assert_eq!(lost, 9);
+    world.settle();
+    assert!(!world.alice.has_ended(number));
+    world.clock.advance(4_000);
+    world.alice.run(Core::do_due);
+    world.settle();
+    assert_eq!(world.alice.ended(number), Ok(room));
 }
 
 /// Goal: when the loser hears of its loss before it hears of the winner, it waits for the winner.

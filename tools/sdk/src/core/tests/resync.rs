@@ -287,6 +287,26 @@ fn losing_races_ends_no_room() {
     world.talks(room);
 }
 
+/// Goal: a way back that is refused because many come back at once is made again, however often that happens. Method: seventy times, and
+/// then it is taken.
+#[test]
+fn ways_back_that_come_too_fast_are_made_again() {
+    let mut world = World::new();
+    let room = world.conversation();
+    world.fall_out(room);
+    let too_fast = Refusal::new(RefusalCode::RateLimited, "commit again in 5 seconds");
+    world.network.refuse_commits = Some(too_fast);
+    for _ in 0..70 {
+        world.settle();
+        world.wait();
+    }
+    assert_eq!(gaps(&world.bob), []);
+    world.network.refuse_commits = None;
+    world.settle();
+    assert_eq!(gaps(&world.bob).len(), 1);
+    world.talks(room);
+}
+
 /// Goal: a way back that was ordered and never comes is told when the room goes on, and another one is made. Method: lose the order of Bob's
 /// commit from outside; Alice commits after it.
 #[test]

@@ -27,7 +27,7 @@ impl Scene {
         refused(&self.alice.person.submit(&self.a, body).await)
     }
 
-    fn leaf_of(&self, member: &Member) -> u32 {
+    pub(super) fn leaf_of(&self, member: &Member) -> u32 {
         let of = |leaf: &mls_rs::group::Member| {
             room_rules::device_in(leaf.signing_identity())
                 .unwrap()
