@@ -193,16 +193,16 @@ fn vector_bounds(line: &str) -> impl Iterator<Item = Bound<'_>> {
     line.match_indices("..").filter_map(move |(at, _)| {
         let (before, after) = line.split_at(at);
         let opened = before.trim_end_matches(|c: char| c.is_ascii_digit());
-        let (most, _) = after
-            .strip_prefix("..")?
-            .split_once(['>', ']'])?;
+        let (most, _) = after.strip_prefix("..")?.split_once(['>', ']'])?;
         let named = opened.strip_suffix(|c: char| matches!(c, '<' | '['))?;
         // Without a least number, or beyond the numbers, it is no bound but how bounds are written.
         if opened.len() == before.len() || !most.bytes().all(|b| b.is_ascii_digit()) {
             assert!(!most.contains('^') || named.contains("opaque"), "{line}");
             return None;
         }
-        let sized = named.strip_suffix(']').and_then(|sized| sized.rsplit_once('['));
+        let sized = named
+            .strip_suffix(']')
+            .and_then(|sized| sized.rsplit_once('['));
         let is_sized = sized.is_some();
         let named = sized.map_or(named, |(named, _)| named);
         let name = named.rsplit(|c: char| !is_of_name(c)).next()?;

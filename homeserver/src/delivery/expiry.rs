@@ -171,12 +171,7 @@ async fn sweep_remembered(
 
 fn is_in_force(node: &Node, peer: &ServerName) -> bool {
     let view = node.peers.get(peer);
-    view.is_some_and(|view| {
-        matches!(
-            view.agreed,
-            Some(PeerState::Active | PeerState::Suspended)
-        )
-    })
+    view.is_some_and(|view| matches!(view.agreed, Some(PeerState::Active | PeerState::Suspended)))
 }
 
 /// Deletes a request for keys, a group info or a consent that nobody has answered, and tells the device that asked; a later one

@@ -4,6 +4,8 @@ pub(super) mod reference;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::embedded::EmbeddedEngine;
 use super::log::tests::small;
 use super::memory::{MemoryEngine, PowerLoss};

@@ -1,5 +1,7 @@
 //! Deliveries: one frame, one batch, then the acknowledgement.
 
+use std::collections::BTreeSet;
+
 use homeserver_api::Digest;
 use homeserver_api::ids::{Address, RoomId, ServerName};
 use homeserver_api::refusal::{Refusal, RefusalCode};

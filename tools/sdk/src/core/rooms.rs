@@ -228,7 +228,7 @@ impl Core {
     /// Whose the leaves are, as it is shown.
     pub(super) fn known_members(&self, leaves: &[Leaf]) -> Vec<RoomMember> {
         let known = leaves.iter().cloned().map(|leaf| self.as_known(leaf));
-        known.map(room_member).collect()
+        members_of(&known.collect::<Vec<_>>())
     }
 
     /// Writes the group into the batch, as the state to come back to.

@@ -237,9 +237,7 @@ async fn a_key_that_is_revoked_meanwhile_does_not_count() {
         Ok::<_, std::convert::Infallible>(body)
     });
     let mut request = request.body(Body::from_stream(late)).unwrap();
-    request
-        .extensions_mut()
-        .insert(Peer(a.node.server.clone()));
+    request.extensions_mut().insert(Peer(a.node.server.clone()));
     let mut asked = Box::pin(inbound::router(Arc::clone(&b.node)).oneshot(request));
     assert!(asked.as_mut().now_or_never().is_none());
 
