@@ -23,8 +23,6 @@ fn added_members_read_what_follows() {
     world.settle_with(&mut [&mut carol]);
     let add = [carol.address.clone()];
     let number = world.bob.run(|core| core.add_members(room, &add));
-    world.clock.advance(4_000);
-    world.bob.run(Core::do_due);
     world.settle_with(&mut [&mut carol]);
     world.bob.ended(number).unwrap();
     world.alice.send(room, "after");
@@ -170,6 +168,8 @@ fn removals_are_not_given_up() {
         world.bob.receive(&mut world.network).unwrap();
         assert!(!world.bob.has_ended(number));
     }
+    world.clock.advance(4_000);
+    world.bob.run(Core::do_due);
     world.settle_with(&mut [&mut carol]);
     world.bob.ended(number).unwrap();
     assert!(carol.events.contains(&Event::RoomLeft { room }));

@@ -112,6 +112,8 @@ async fn devices_of_one_organisation_are_held_together() {
         let commit = next_of(&scene.a, ahead);
         follow(behind, &commit.commit);
         sequence += 1;
+        // So many transactions at one moment would be more bytes than are taken from a peer.
+        scene.a.clock.advance_ms(100);
         assert_eq!(scene.hub_says(sequence, sender, commit).await, None);
     }
     let limited = Some(RefusalCode::RateLimited);

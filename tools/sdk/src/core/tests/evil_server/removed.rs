@@ -100,8 +100,10 @@ fn nothing_is_sent_to_a_removed_device() {
         assert!(told[0].contains("has removed the device"), "{told:?}");
     }
     theft.world.network.refuse_commits = None;
-    theft.world.alice.run(Core::tidy);
-    theft.world.bob.run(Core::tidy);
+    // They don't try again at once.
+    theft.world.clock.advance(8_000);
+    theft.world.alice.run(Core::do_due);
+    theft.world.bob.run(Core::do_due);
     theft.settle();
     for device in [&mut theft.world.alice, &mut theft.world.bob] {
         let texts = device.texts(room);
