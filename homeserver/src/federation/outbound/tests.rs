@@ -560,7 +560,12 @@ async fn answered(from: &Side, to: &Side, envelopes: &[Outgoing]) -> (SignedTran
     let key = from.node.keys.envelope_key();
     let signed = transaction::sign(&key, &link, envelopes).unwrap();
     let (status, answer) = post(from, to, paths::TRANSACTIONS, signed.bytes.clone()).await;
-    assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&answer));
+    assert_eq!(
+        status,
+        StatusCode::OK,
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
     let receipt = receipt::decode(answer).unwrap();
     let manifest = to.node.keys.manifest();
     let receipt = receipt.verify(&manifest, &link, now(from)).unwrap();
