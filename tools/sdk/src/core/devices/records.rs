@@ -33,6 +33,8 @@ pub(super) struct Called {
     pub(super) address: Address,
     /// The beginning of the certificate's validity, seconds since the Unix epoch.
     pub(super) since: u64,
+    /// That of a newer one with an address that the account is known by: then this one is an older one's.
+    pub(super) over: Option<u64>,
 }
 
 /// A head of a log, believed.
