@@ -55,6 +55,7 @@ use federation_proto::ids::ServerName;
 use tokio::sync::{Mutex, MutexGuard, oneshot};
 
 pub use engine::{Engine, Range, Read};
+pub use writer::BATCH_PARTS_MAX;
 
 /// A key; families are told apart by its first byte.
 pub type Key = Bytes;

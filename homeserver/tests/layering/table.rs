@@ -271,6 +271,8 @@ pub const CRATE_EDGES: &[(&str, &[&str])] = &[
     ("entente-sdk", &["homeserver-api", "room-rules"]),
     ("chat", &["entente-sdk"]),
     ("load", &["entente-sdk"]),
+    // Measures the store beside its own engine: what no client sees.
+    ("store-load", &["homeserver"]),
     ("demo", &["entente-sdk"]),
     ("hsctl", &["homeserver-api"]),
     // May use `faultproxy`, which knows nothing of what it carries.
