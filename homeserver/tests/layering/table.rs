@@ -280,6 +280,8 @@ pub const CRATE_EDGES: &[(&str, &[&str])] = &[
     ("faultproxy", &[]),
     // Starts a database of the machine; knows nothing of what lies in it.
     ("postgresql-server", &[]),
+    // Drives the store itself, in a process that a trial kills.
+    ("torture", &["homeserver"]),
     ("xtask", &[]),
 ];
 
