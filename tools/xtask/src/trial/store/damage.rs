@@ -91,7 +91,7 @@ impl Blow {
     fn choose(targets: &[Target], number: u32, dice: &mut Dice) -> Option<Self> {
         let count = u64::try_from(targets.len()).ok()?;
         let target = targets.get(usize::try_from(dice.roll(count)).ok()?)?;
-        let is_cut = number % CUT_EVERY == 0;
+        let is_cut = number.is_multiple_of(CUT_EVERY);
         let bit = u8::try_from(dice.roll(8)).ok()?;
         Some(Self {
             path: target.path.clone(),
@@ -304,7 +304,7 @@ mod tests {
             blow.path = PathBuf::from("file");
             blow.strike(&copy).unwrap();
             let after = fs::read(copy.join("file")).unwrap();
-            if number % CUT_EVERY == 0 {
+            if number.is_multiple_of(CUT_EVERY) {
                 assert!(after.len() < 3, "{blow}");
             } else {
                 let turned = |(one, other): (&u8, &u8)| (one ^ other).count_ones();
