@@ -13,6 +13,8 @@ mod database;
 mod exposed;
 #[path = "process/heads.rs"]
 mod heads;
+#[path = "process/moving.rs"]
+mod moving;
 #[path = "process/undone.rs"]
 mod undone;
 
