@@ -13,10 +13,11 @@ use tokio::sync::broadcast;
 
 use crate::audit::{FromPeers, Repeated};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, StoreConfig};
 use crate::delivery::fetches::Fetches;
 use crate::delivery::group_info::Rates;
 use crate::delivery::mailboxes::{Mailboxes, Ring};
+use crate::delivery::space::Space;
 use crate::federation::outbound::Links;
 use crate::federation::peers::Directory;
 use crate::identity::{AccountsCache, DeviceLog, SignInGuard};
@@ -85,6 +86,8 @@ pub struct Node {
     pub from_peers: Arc<FromPeers>,
     /// The store.
     pub store: Store,
+    /// The disk that the store lies on.
+    pub space: Space,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Randomness fit for keys.
@@ -104,7 +107,6 @@ impl Node {
         Self {
             server: config.server.name.clone(),
             keeper: Keeper::new(Arc::clone(&keys), KeyFolder::at(config.server.keys_dir())),
-            config,
             keys,
             peer_roots: Arc::default(),
             peers: Arc::default(),
@@ -120,6 +122,8 @@ impl Node {
             sign_in: SignInGuard::default(),
             repeated: Arc::default(),
             from_peers: Arc::default(),
+            space: space(&config),
+            config,
             store,
             clock,
             random,
@@ -157,6 +161,17 @@ impl Node {
     /// All hints from now on.
     pub fn hints(&self) -> broadcast::Receiver<Hint> {
         self.hints.subscribe()
+    }
+}
+
+/// The disk that the store lies on, as the configuration says.
+fn space(config: &Config) -> Space {
+    let least = config.limits.disk_free_bytes_min;
+    match config.store {
+        StoreConfig::Postgresql(_) => Space::unknown(),
+        StoreConfig::Fjall { .. } | StoreConfig::Sled => {
+            Space::of_folder(least, config.server.store_dir())
+        }
     }
 }
 

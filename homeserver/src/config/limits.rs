@@ -17,6 +17,8 @@ pub struct LimitsConfig {
     pub peer_refusals_per_second_max: u64,
     /// Most bytes that may wait here for one peer, however much it lets wait.
     pub peer_outbox_bytes_max: u64,
+    /// Bytes of the store's disk that are kept back for reading, acknowledging and deleting.
+    pub disk_free_bytes_min: u64,
     /// How long a TLS handshake may take.
     pub handshake_time_max: Duration,
     /// How long a request's head may take to arrive.
@@ -32,6 +34,8 @@ impl Default for LimitsConfig {
             peer_envelopes_per_second_max: 20_000,
             peer_refusals_per_second_max: 100,
             peer_outbox_bytes_max: 4 * 1024 * 1024 * 1024,
+            // The commit log and the index take some 400 MB between them while they are tidied up.
+            disk_free_bytes_min: 512 * 1024 * 1024,
             handshake_time_max: Duration::from_secs(10),
             head_time_max: Duration::from_secs(10),
         }
@@ -69,6 +73,9 @@ impl LimitsConfig {
             peer_outbox_bytes_max: section
                 .optional("peer_outbox_bytes_max", number(1, i64::MAX.unsigned_abs()))
                 .unwrap_or(default.peer_outbox_bytes_max),
+            disk_free_bytes_min: section
+                .optional("disk_free_bytes_min", number(0, i64::MAX.unsigned_abs()))
+                .unwrap_or(default.disk_free_bytes_min),
             handshake_time_max: seconds(
                 section,
                 "handshake_seconds_max",

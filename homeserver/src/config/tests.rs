@@ -44,6 +44,7 @@ fn every_key() {
         peer_envelopes_per_second_max = 9
         peer_refusals_per_second_max = 10
         peer_outbox_bytes_max = 11
+        disk_free_bytes_min = 12
         handshake_seconds_max = 7
         head_seconds_max = 8
         [store]
@@ -82,6 +83,7 @@ fn every_key() {
     assert_eq!(config.limits.peer_envelopes_per_second_max, 9);
     assert_eq!(config.limits.peer_refusals_per_second_max, 10);
     assert_eq!(config.limits.peer_outbox_bytes_max, 11);
+    assert_eq!(config.limits.disk_free_bytes_min, 12);
     assert_eq!(config.limits.handshake_time_max.as_secs(), 7);
     assert_eq!(config.limits.head_time_max.as_secs(), 8);
     assert_eq!(config.store, StoreConfig::Fjall { commit_log: false });

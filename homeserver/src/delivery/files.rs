@@ -47,6 +47,7 @@ pub async fn begin_upload(
     bytes: u64,
     ttl_seconds: u32,
 ) -> Result<Incoming<'_>, NotTaken> {
+    room_left(node)?;
     for _ in 0..CONFLICT_ATTEMPTS_MAX {
         let mut batch = Batch::open(node).await?;
         let account = batch.account(device.account).await?.ok_or_else(|| {
@@ -100,6 +101,7 @@ pub async fn begin_copy<'n>(
     bytes: u64,
     expires_ms: u64,
 ) -> Result<Incoming<'n>, NotTaken> {
+    room_left(node)?;
     let place = place(node, server, file);
     remove(node, place).await?;
     let record = FileRecord {
@@ -135,6 +137,11 @@ pub async fn begin_copy<'n>(
         RefusalCode::Unavailable,
         "the file is being fetched already: try again in a moment",
     ))
+}
+
+/// Whether the disk takes more. Also asked on the way: a file is longer than what is kept back.
+fn room_left(node: &Node) -> Result<(), NotTaken> {
+    node.space.refusal().map_or(Ok(()), |full| Err(full.into()))
 }
 
 fn begin(
@@ -236,6 +243,7 @@ impl<'n> Incoming<'n> {
         if self.waiting.is_empty() {
             return Ok(());
         }
+        room_left(self.node)?;
         let mut part = Part::default();
         // Swept in the meantime, nobody would ever delete what is written now.
         file::require(&mut part, self.place, Some(self.stored.clone()));

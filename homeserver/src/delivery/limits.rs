@@ -1,5 +1,7 @@
 //! What delivery bears.
 
+use std::time::Duration;
+
 use federation_proto::limits::{LINK_LANES_MAX, PAYLOAD_BYTES_MAX};
 
 /// Most messages that wait for one device.
@@ -93,6 +95,10 @@ pub const PART_GROWTH_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const PART_FULL_RETRY_MS: u32 = 10;
 /// How long a peer keeps back a lane when as much waits here from it as was agreed.
 pub const WAITING_FULL_RETRY_MS: u32 = 10_000;
+/// How often it is looked how much of the disk is free: less is written in between than is kept back.
+pub const SPACE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long whoever brings something new keeps it back while the disk is nearly full.
+pub const SPACE_RETRY_MS: u32 = 5_000;
 /// Most inbox entries read at once while counting or sweeping.
 pub const INBOX_PAGE_ITEMS: usize = 1024;
 /// Most bytes of files held by one homeserver for one account.
