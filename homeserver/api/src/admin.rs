@@ -223,6 +223,35 @@ pub struct UserDetail {
     pub device_list: Vec<DeviceInfo>,
     /// When it was created, milliseconds since the Unix epoch.
     pub created_ms: u64,
+    /// What it takes up; absent from an older homeserver.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<AccountUsage>,
+}
+
+/// How much there is of something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Amount {
+    /// Messages.
+    pub messages: u64,
+    /// Their bytes, as stored.
+    pub bytes: u64,
+}
+
+/// What an account takes up, and may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AccountUsage {
+    /// Messages that wait for the one of its devices for which most wait.
+    pub inbox: Amount,
+    /// So many may wait for each of its devices.
+    pub inbox_max: Amount,
+    /// What it has sent and waits here for other organisations.
+    pub outbox: Amount,
+    /// So much may.
+    pub outbox_max: Amount,
+    /// Bytes of files that it has here.
+    pub file_bytes: u64,
+    /// So many may be.
+    pub file_bytes_max: u64,
 }
 
 /// What one side grants the other's people, or claims for its own: see [`Terms`].

@@ -11,9 +11,7 @@ use homeserver_api::client::FileInfo;
 use ring::digest::{SHA256, digest};
 
 use super::batch::{Batch, NotTaken, policy_links};
-use super::limits::{
-    ACCOUNT_FILE_BYTES_MAX, CONFLICT_ATTEMPTS_MAX, FILE_CHUNK_BYTES, PEER_FILE_BYTES_MAX,
-};
+use super::limits::{CONFLICT_ATTEMPTS_MAX, FILE_CHUNK_BYTES};
 use crate::node::Node;
 use crate::policy::{self, Input, Rules};
 use crate::store::device::DeviceOf;
@@ -62,11 +60,12 @@ pub async fn begin_upload(
         let whose = Whose::Account(device.account);
         let (used, read) = file::usage(&node.store, &whose).await?;
         let total = used.saturating_add(bytes);
-        if total > ACCOUNT_FILE_BYTES_MAX {
+        let most = node.config.limits.account_file_bytes_max;
+        if total > most {
             return Err(NotTaken::refused(
                 RefusalCode::Quota,
                 format!(
-                    "your files here have {used} of {ACCOUNT_FILE_BYTES_MAX} bytes: wait until some expire, or send a smaller one"
+                    "your files here have {used} of {most} bytes: wait until some expire, or send a smaller one"
                 ),
             ));
         }
@@ -116,7 +115,7 @@ pub async fn begin_copy<'n>(
     for _ in 0..CONFLICT_ATTEMPTS_MAX {
         let (used, read) = file::usage(&node.store, &whose).await?;
         let total = used.saturating_add(bytes);
-        if total > PEER_FILE_BYTES_MAX {
+        if total > node.config.limits.peer_file_bytes_max {
             return Err(NotTaken::refused(
                 RefusalCode::Quota,
                 format!(

@@ -14,7 +14,7 @@ use homeserver_api::session::{
 
 use super::batch::Batch;
 use super::envelope::append_if_room;
-use super::limits::{INBOX_BYTES_MAX, INBOX_HANDSHAKE_FACTOR, INBOX_RECOUNT_MS};
+use super::limits::{INBOX_HANDSHAKE_FACTOR, INBOX_RECOUNT_MS};
 use super::mailboxes::{Class, Fill, Item};
 use super::submit::submit;
 use super::{evidence, inbox};
