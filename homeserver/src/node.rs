@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use federation_proto::ids::{FileId, ServerName};
 use ring::rand::SecureRandom;
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 
 use crate::audit::{FromPeers, Repeated};
 use crate::clock::Clock;
@@ -84,6 +84,8 @@ pub struct Node {
     pub repeated: Arc<Repeated>,
     /// Events that peers bring about, of which only the first of a minute are written each.
     pub from_peers: Arc<FromPeers>,
+    /// Lets one backup be made at a time.
+    pub backups: Arc<Semaphore>,
     /// The store.
     pub store: Store,
     /// The disk that the store lies on.
@@ -122,6 +124,7 @@ impl Node {
             sign_in: SignInGuard::default(),
             repeated: Arc::default(),
             from_peers: Arc::default(),
+            backups: Arc::new(Semaphore::new(1)),
             space: space(&config),
             config,
             store,

@@ -7,6 +7,8 @@
     reason = "a test says what went wrong by panicking"
 )]
 
+#[path = "process/backup.rs"]
+mod backup;
 #[path = "process/database.rs"]
 mod database;
 #[path = "process/exposed.rs"]

@@ -43,6 +43,7 @@
 //! | `GET /admin/v1/quarantine/{document}` | – | [`QuarantinedDetail`] |
 //! | `POST /admin/v1/quarantine/{document}/take` | – | [`PeeringDocument`]; it is no longer there |
 //! | `DELETE /admin/v1/quarantine/{document}` | – | 204 |
+//! | `POST /admin/v1/backups` | [`BackupRequest`] | the backup, sealed; over the local socket alone |
 //! | `GET /admin/v1/outbox` | – | [`Outbox`] |
 //! | `POST /admin/v1/outbox/{server}/retry` | – | 202; tries at once |
 //! | `GET /admin/v1/dead-letters` | `?limit=` | [`DeadLetters`], newest first |
@@ -125,6 +126,18 @@ pub struct ServerStatus {
     /// What an administrator should look at, a sentence each.
     #[serde(default)]
     pub warnings: Vec<String>,
+}
+
+/// Whom a backup is sealed for: one of the two.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackupRequest {
+    /// Whoever knows this passphrase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passphrase: Option<Password>,
+    /// Whoever has the private half of this key: the text of its file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_key: Option<String>,
 }
 
 /// A named policy.

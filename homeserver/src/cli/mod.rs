@@ -4,6 +4,7 @@
 
 mod ca;
 mod init;
+mod restore;
 mod root;
 mod store;
 
@@ -71,6 +72,10 @@ enum Command {
     /// Look through the store or move it, while no homeserver uses it.
     #[command(subcommand)]
     Store(store::StoreCommand),
+    /// Make a data folder of a backup that `hsctl backup` has made; all of it is checked before anything is in its place.
+    Restore(restore::RestoreArguments),
+    /// Make a key that backups are sealed for, so that whoever makes them can't read them.
+    BackupKey(restore::BackupKeyArguments),
     /// Serve, until a signal ends it.
     Run,
 }
@@ -127,6 +132,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Ca(command) => ca::run(command, &arguments.config, output),
         Command::Root(command) => root::run(command, &arguments.config, output),
         Command::Store(command) => store::run(command, &arguments.config, output),
+        Command::Restore(arguments) => restore::run(&arguments, output),
+        Command::BackupKey(arguments) => restore::make_key(&arguments, output),
         Command::Run => serve(&arguments.config),
     };
     match done {
@@ -146,6 +153,12 @@ fn complain(output: Output, message: &str) {
         Output::Text => eprintln!("homeserver: {message}"),
         Output::Json => eprintln!("{}", serde_json::json!({ "error": message })),
     }
+}
+
+/// How far something is that takes long: beside the answer, not in it.
+#[expect(clippy::print_stderr, reason = "progress is no part of the answer")]
+fn report(line: &str) {
+    eprintln!("{line}");
 }
 
 /// Whoever closed standard output wants no answer: that is no failure of the command.

@@ -10,7 +10,7 @@ use homeserver::store::everything::Sum;
 use homeserver::store::moving::{MoveError, Step, move_all};
 use homeserver::store::{Store, StoreError, check};
 
-use super::{Failure, Output, load_config, runtime, say, wrong_config};
+use super::{Failure, Output, load_config, report, runtime, say, wrong_config};
 
 /// Progress is told each time that so many hundredths more are done.
 const TOLD_EVERY: u64 = 5;
@@ -159,11 +159,6 @@ impl Progress {
             });
         }
     }
-}
-
-#[expect(clippy::print_stderr, reason = "progress is no part of the answer")]
-fn report(line: &str) {
-    eprintln!("{line}");
 }
 
 fn tell_moved(

@@ -17,15 +17,30 @@ const END: &[u8] = b"\xff";
 pub struct Everything {
     moment: Box<dyn Read>,
     from: Vec<u8>,
+    bytes_max: usize,
+}
+
+impl From<Box<dyn Read>> for Everything {
+    fn from(moment: Box<dyn Read>) -> Self {
+        Self {
+            moment,
+            from: FIRST.to_vec(),
+            bytes_max: CHUNK_BYTES_MAX,
+        }
+    }
 }
 
 impl Everything {
     /// What `store` holds now.
     pub async fn of(store: &Store) -> Result<Self, StoreError> {
-        Ok(Self {
-            moment: store.snapshot().await?,
-            from: FIRST.to_vec(),
-        })
+        Ok(Self::from(store.snapshot().await?))
+    }
+
+    /// The same with fewer bytes at once, for whoever shares the process with others.
+    #[must_use]
+    pub fn within(mut self, bytes_max: usize) -> Self {
+        self.bytes_max = bytes_max;
+        self
     }
 
     /// The next entries; none at the end.
@@ -34,7 +49,7 @@ impl Everything {
             from: &self.from,
             to: END,
             limit: CHUNK,
-            bytes_max: CHUNK_BYTES_MAX,
+            bytes_max: self.bytes_max,
             order: Order::Ascending,
         };
         let chunk = self.moment.range(range).await?;
@@ -91,6 +106,11 @@ impl Summing {
         }
         self.context.update(key);
         self.context.update(value);
+    }
+
+    /// How many were counted in so far.
+    pub const fn entries(&self) -> u64 {
+        self.entries
     }
 
     /// What was counted in so far.

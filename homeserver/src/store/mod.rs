@@ -43,6 +43,7 @@ pub mod quarantine;
 pub mod record;
 pub mod relayed;
 pub mod report;
+pub mod restored;
 pub mod room;
 pub mod schema;
 pub mod submit_state;

@@ -102,7 +102,7 @@ async fn copy(
         if !part.writes.is_empty() {
             target.commit(part).await?;
         }
-        done(summing.sum().entries);
+        done(summing.entries());
     }
 }
 
@@ -118,7 +118,7 @@ async fn sum(store: &Store, mut done: impl FnMut(u64)) -> Result<Sum, StoreError
         for (key, value) in &chunk {
             summing.add(key, value);
         }
-        done(summing.sum().entries);
+        done(summing.entries());
     }
 }
 
