@@ -58,6 +58,7 @@ pub(super) async fn prepare(node: &Arc<Node>) -> Result<(), ServerError> {
     // Before anyone sees them: what is due is never shown.
     renew(node).await?;
     node.peers.refresh(node).await?;
+    delivery::space::look(node).await;
     Ok(())
 }
 
@@ -73,6 +74,7 @@ pub(super) fn start(tasks: &mut Tasks, node: &Arc<Node>, tls: &Arc<ListenerTls>)
         node.links.clone(),
     );
     tasks.spawn("federation", federation(node.clone(), network));
+    tasks.spawn("disk", delivery::space::run(node.clone()));
     tasks.spawn("sweeper", delivery::expiry::run(node.clone()));
     tasks.spawn("departures", delivery::departures::run(node.clone()));
     tasks.spawn("lapsed devices", delivery::lapsed::run(node.clone()));

@@ -8,6 +8,7 @@ pub const EDGES: &[(&str, &[&str])] = &[
         "admin",
         &[
             "audit",
+            "backup",
             "delivery",
             "federation/peers",
             "federation/quarantine",
@@ -18,10 +19,12 @@ pub const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("audit", &["clock", "store"]),
+    ("backup", &["audit", "node", "organisation", "store"]),
     (
         "cli",
         &[
             "audit",
+            "backup",
             "clock",
             "config",
             "identity",

@@ -29,6 +29,7 @@ pub(super) async fn handle(
     }
     let mut warnings = peers::warnings(&node).await?;
     warnings.extend(reports_wait(&node).await?);
+    warnings.extend(disk_is_short(&node));
     Ok(axum::Json(ServerStatus {
         server: node.server.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -40,6 +41,15 @@ pub(super) async fn handle(
         sessions: wide(node.mailboxes.sessions()),
         warnings,
     }))
+}
+
+/// That nothing new is taken.
+fn disk_is_short(node: &Node) -> Option<String> {
+    let free = node.space.free().filter(|_| node.space.is_short())?;
+    Some(format!(
+        "The disk is nearly full ({free}): new messages and files are put off until {} bytes are free; people read and          delete as ever.",
+        free.enough()
+    ))
 }
 
 /// That reports of abuse wait for somebody to look at them.

@@ -76,6 +76,7 @@ mod roots;
 mod shares;
 mod silent_peers;
 mod slow_wires;
+mod space;
 mod suspended;
 mod waiting;
 mod words;
