@@ -67,7 +67,7 @@ pub async fn begin(
     note(node, actor, "backup.begun", String::new()).await?;
     let all = Everything::of(&node.store).await?.within(STEP_BYTES);
     // After the snapshot: keys are never older than what the store says of them.
-    let mut plain = Zeroizing::new(Vec::new());
+    let mut plain = Zeroizing::new(Vec::<u8>::new());
     let opening = Opening {
         server: node.server.clone(),
         made_ms: node.clock.now_ms(),

@@ -15,6 +15,7 @@ mod keys;
 mod making;
 mod reading;
 mod restoring;
+mod resuming;
 pub mod sealing;
 #[cfg(test)]
 mod tests;
@@ -23,4 +24,5 @@ pub use keys::{KEY_LABEL, KeyPair, PUBLIC_KEY_LABEL, private_key, public_key};
 pub use making::{BackupError, Making, begin};
 pub use reading::{ReadError, Reader};
 pub use restoring::{RestoreError, Restored, restore, verify};
+pub use resuming::resume;
 pub use sealing::{PASSPHRASE_BYTES_MIN, Recipient, Secret};

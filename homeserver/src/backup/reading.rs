@@ -81,7 +81,10 @@ impl<R: Read> Reader<R> {
     fn read_chunk(&mut self) -> Result<(), ReadError> {
         let most = u64::try_from(SEALED_CHUNK_BYTES).unwrap_or(u64::MAX);
         self.chunk.clear();
-        (&mut self.input).take(most).read_to_end(&mut self.chunk)?;
+        self.input
+            .by_ref()
+            .take(most)
+            .read_to_end(&mut self.chunk)?;
         if self.chunk.is_empty() {
             return Err(ContentsError::CutOff.into());
         }

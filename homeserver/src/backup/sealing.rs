@@ -114,7 +114,7 @@ impl Sealer {
         recipient: &Recipient,
         random: &dyn SecureRandom,
     ) -> Result<(Vec<u8>, Self), SealError> {
-        let mut file_key = Zeroizing::new([0; FILE_KEY_BYTES]);
+        let mut file_key = Zeroizing::new([0_u8; FILE_KEY_BYTES]);
         random.fill(&mut *file_key).map_err(|_| SealError::Crypto)?;
         let header = match recipient {
             Recipient::Passphrase(passphrase) => seal_by_passphrase(&file_key, passphrase, random)?,
@@ -364,7 +364,7 @@ fn seal_by_passphrase(
     passphrase: &str,
     random: &dyn SecureRandom,
 ) -> Result<Vec<u8>, SealError> {
-    let mut salt = [0; SALT_BYTES];
+    let mut salt = [0_u8; SALT_BYTES];
     random.fill(&mut salt).map_err(|_| SealError::Crypto)?;
     let how = How::Passphrase {
         memory_kib: MEMORY_KIB,
@@ -393,7 +393,7 @@ fn passphrase_key(
         .ok()
         .filter(|_| bearable)
         .ok_or(SealError::Header)?;
-    let mut key = Zeroizing::new([0; FILE_KEY_BYTES]);
+    let mut key = Zeroizing::new([0_u8; FILE_KEY_BYTES]);
     Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters)
         .hash_password_into(passphrase.as_bytes(), salt, &mut *key)
         .map_err(|_| SealError::Crypto)?;
@@ -456,7 +456,7 @@ fn key_id(public: &[u8; KEY_BYTES]) -> [u8; KEY_ID_BYTES] {
 pub(super) fn draw_keys(
     random: &dyn SecureRandom,
 ) -> Result<(Zeroizing<[u8; KEY_BYTES]>, [u8; KEY_BYTES]), SealError> {
-    let mut seed = Zeroizing::new([0; KEY_BYTES]);
+    let mut seed = Zeroizing::new([0_u8; KEY_BYTES]);
     random.fill(&mut *seed).map_err(|_| SealError::Crypto)?;
     let (private, public) = <Kem as hpke::Kem>::derive_keypair(&*seed);
     let private = Zeroizing::new(array(private.to_bytes().as_slice())?);

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use federation_proto::ids::RoomId;
 use proptest::prelude::*;
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
@@ -17,9 +18,12 @@ use crate::identity::testing::device;
 use crate::node::Node;
 use crate::node::testing::node;
 use crate::organisation::KeyFolder;
+use crate::store::device::DeviceOf;
 use crate::store::engine::open_embedded;
 use crate::store::everything::{Everything, Summing};
-use crate::store::{Key, Part, Store, StoreError, Value, check, restored, schema};
+use crate::store::inbox::{self, InboxBody, InboxRecord};
+use crate::store::restored::{self, RestoredRecord};
+use crate::store::{Key, Part, Store, StoreError, Value, check, key_package, schema};
 
 #[expect(clippy::disallowed_methods, reason = "a test draws its own randomness")]
 fn random() -> SystemRandom {
@@ -475,4 +479,55 @@ async fn a_store_of_another_version_is_refused() {
     let now = at(node.clock.now_ms(), &rng);
     let made = restore(&path, &secret, &place.path().join("data"), now, |_| ()).await;
     assert!(matches!(made, Err(RestoreError::Unknown(_))), "{made:?}");
+}
+
+/// Puts something into the device's inbox; the numbers of all that is there.
+async fn deliver(node: &Node, to: DeviceOf) -> Vec<u64> {
+    let record = InboxRecord {
+        expires_ms: u64::MAX,
+        source: None,
+        body: InboxBody::OutOfStep {
+            room: RoomId::from_bytes([1; 16]),
+            epoch: 1,
+        },
+    };
+    let mut part = Part::default();
+    let value = inbox::value(&record).unwrap();
+    inbox::append(&mut part, to.device, None, value);
+    node.store.commit(part).await.unwrap();
+    let items = inbox::range(&node.store, to.device, 0, 10).await.unwrap();
+    items.iter().map(|(number, ..)| *number).collect()
+}
+
+/// Goal: a restored homeserver gives no delivery a number, and nobody a key package, that may have been given since the backup;
+/// it says once that it was restored. Method: a device with a delivery and key packages; start twice.
+#[tokio::test]
+async fn what_was_given_since_is_not_given_again() {
+    let (node, _) = node("a.example");
+    let alice = device(&node, "alice").await;
+    assert_eq!(deliver(&node, alice).await, [1]);
+    let mut part = Part::default();
+    key_package::append(&mut part, alice.device, b"single use");
+    key_package::put_last_resort(&mut part, alice.device, b"last resort");
+    let record = RestoredRecord {
+        made_ms: 1,
+        restored_ms: 2,
+        is_ready: false,
+    };
+    restored::put(&mut part, &record).unwrap();
+    node.store.commit(part).await.unwrap();
+    for _ in 0..2 {
+        resume(&node).await.unwrap();
+    }
+    assert_eq!(deliver(&node, alice).await, [1, (1 << 40) + 2]);
+    let left = key_package::single_use(&node.store, alice.device, 10).await;
+    assert!(left.unwrap().is_empty());
+    let last_resort = key_package::last_resort(&node.store, alice.device).await;
+    assert_eq!(last_resort.unwrap().as_deref(), Some(&b"last resort"[..]));
+    let log = audit::page(&node.store, 0, 99).await.unwrap();
+    let told = log
+        .entries
+        .iter()
+        .filter(|entry| entry.action == "server.restored");
+    assert_eq!(told.count(), 1);
 }

@@ -7,7 +7,7 @@ use homeserver::audit;
 use homeserver::config::{Config, StoreConfig};
 use homeserver::server::engines;
 use homeserver::store::everything::Sum;
-use homeserver::store::moving::{MoveError, Step, move_all};
+use homeserver::store::moving::{Step, move_all};
 use homeserver::store::{Store, StoreError, check};
 
 use super::{Failure, Output, load_config, report, runtime, say, wrong_config};
@@ -131,7 +131,7 @@ fn move_store(source: &Config, target: &Config, output: Output) -> Result<Sum, F
         let told = |step, done, of| progress.tell(step, done, of);
         move_all(&source, &target, told).await
     });
-    moved.map_err(|error: MoveError| Failure::new(error))
+    moved.map_err(Failure::new)
 }
 
 /// What was told last.

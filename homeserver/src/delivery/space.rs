@@ -83,7 +83,7 @@ impl Space {
     /// How much is free, where somebody can tell.
     pub fn free(&self) -> Option<Free> {
         let look = self.look.lock().unwrap_or_else(PoisonError::into_inner);
-        let bytes = look()?;
+        let bytes = (*look)()?;
         self.free.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         Some(Free {
             bytes,

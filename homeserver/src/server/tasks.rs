@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::{ListenerTls, ServerError, system};
 use crate::audit::{self, Actor};
+use crate::backup;
 use crate::delivery;
 use crate::federation::outbound::TlsNetwork;
 use crate::node::{Node, to_its_end};
@@ -55,6 +56,7 @@ impl Tasks {
 /// What has to be in memory before anyone is served.
 pub(super) async fn prepare(node: &Arc<Node>) -> Result<(), ServerError> {
     schema::check(&node.store).await?;
+    backup::resume(node).await?;
     // Before anyone sees them: what is due is never shown.
     renew(node).await?;
     node.peers.refresh(node).await?;

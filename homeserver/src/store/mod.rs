@@ -40,6 +40,7 @@ pub mod payload;
 pub mod peer;
 pub mod policy_serial;
 pub mod quarantine;
+pub mod reconcile;
 pub mod record;
 pub mod relayed;
 pub mod report;

@@ -183,7 +183,7 @@ mod tests {
     async fn everything_is_moved() {
         let (source, target) = (filled().await, store());
         let before = check::check(&source).await.unwrap();
-        let mut steps = Vec::new();
+        let mut steps: Vec<(Step, u64, u64)> = Vec::new();
         let moved = move_all(&source, &target, |step, done, of| {
             steps.retain(|(known, ..)| *known != step);
             steps.push((step, done, of));

@@ -253,6 +253,22 @@ pub async fn next_lane(
         .transpose()
 }
 
+/// The number of the last row that waits in a lane; 0 when none does.
+pub async fn last_waiting(
+    store: &Store,
+    destination: &ServerName,
+    lane: Lane,
+) -> Result<u64, StoreError> {
+    let prefix = lane_prefix(destination, lane);
+    let entries = store
+        .range(&prefix, &prefix_end(&prefix), 1, Order::Descending)
+        .await?;
+    match entries.first() {
+        Some((key, _)) => Ok(split_row_key(key)?.1),
+        None => Ok(0),
+    }
+}
+
 /// The last numbers of up to `limit` lanes of one destination.
 pub async fn tails(
     store: &Store,

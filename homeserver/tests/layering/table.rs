@@ -168,6 +168,7 @@ pub const EDGES: &[(&str, &[&str])] = &[
         &[
             "admin",
             "audit",
+            "backup",
             "client_api",
             "clock",
             "config",

@@ -69,6 +69,7 @@ mod refusals;
 mod renewal;
 mod renewal_keys;
 mod reports;
+mod restored;
 mod resync;
 mod room_consents;
 mod root_gate;
