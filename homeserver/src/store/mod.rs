@@ -114,6 +114,8 @@ pub enum Write {
         prefix: Key,
         /// The entry's value.
         value: Value,
+        /// What another key has that is made of the same number: what it starts with, and its value.
+        beside: Option<(Key, Value)>,
     },
     /// The tally at `tally` (see [`tally`]) grows by one entry of this many bytes.
     Count {
@@ -129,6 +131,8 @@ pub enum Write {
         tally: Key,
         /// The entry.
         entry: Key,
+        /// Bytes of the entry's value that were not counted in.
+        uncounted: u64,
     },
 }
 
@@ -141,9 +145,14 @@ impl Write {
                 tail,
                 prefix,
                 value,
-            } => tail.len() + prefix.len() + value.len(),
+                beside,
+            } => {
+                let beside = beside.as_ref();
+                let beside = beside.map_or(0, |(prefix, value)| prefix.len() + value.len());
+                tail.len() + prefix.len() + value.len() + beside
+            }
             Self::Count { tally, .. } => tally.len(),
-            Self::Uncount { tally, entry } => tally.len() + entry.len(),
+            Self::Uncount { tally, entry, .. } => tally.len() + entry.len(),
         }
     }
 }
@@ -176,6 +185,7 @@ impl Part {
             tail,
             prefix,
             value,
+            beside: None,
         });
         self
     }
@@ -190,7 +200,11 @@ impl Part {
     /// Counts the entry at `entry` out, as it is before the writes that follow; see
     /// [`Write::Uncount`].
     pub fn uncount(&mut self, tally: Key, entry: Key) -> &mut Self {
-        self.writes.push(Write::Uncount { tally, entry });
+        self.writes.push(Write::Uncount {
+            tally,
+            entry,
+            uncounted: 0,
+        });
         self
     }
 
