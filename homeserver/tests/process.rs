@@ -13,6 +13,8 @@ mod database;
 mod exposed;
 #[path = "process/heads.rs"]
 mod heads;
+#[path = "process/store_keys.rs"]
+mod store_keys;
 #[path = "process/undone.rs"]
 mod undone;
 

@@ -9,11 +9,14 @@ mod root;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use homeserver::clock::{Clock as _, SystemClock};
 use homeserver::config::{Config, Mistake, exposed};
-use homeserver::server::{self, engines};
+use homeserver::server::{self, engines, store_keys};
+use homeserver::store::sealed::MasterKey;
+use homeserver::store::sealed::generations::GenerationFolder;
 use homeserver::store::{Store, StoreError, check};
 use homeserver::{audit, telemetry};
 use ring::rand::SystemRandom;
@@ -68,7 +71,7 @@ enum Command {
     /// partners and devices go over to it: `hsctl keys root`.
     #[command(subcommand)]
     Root(root::RootCommand),
-    /// Look at the store, while no homeserver uses it.
+    /// Look at the store, or change the key above its keys, while no homeserver uses it.
     Store {
         #[command(subcommand)]
         command: StoreCommand,
@@ -85,8 +88,14 @@ enum ConfigCommand {
 
 #[derive(Subcommand)]
 enum StoreCommand {
-    /// Read everything, and follow the chain of the audit log.
+    /// Read everything, open what is sealed, and follow the chain of the audit log.
     Check,
+    /// Go over to the master key that the configuration names now.
+    MasterKey {
+        /// A file that holds the former master key.
+        #[arg(long)]
+        former_file: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]
@@ -134,9 +143,12 @@ pub(crate) fn run() -> ExitCode {
         } => check_root_key(&file, passphrase_file.as_deref(), output),
         Command::Ca(command) => ca::run(command, &arguments.config, output),
         Command::Root(command) => root::run(command, &arguments.config, output),
-        Command::Store {
-            command: StoreCommand::Check,
-        } => check_store(&arguments.config, output),
+        Command::Store { command } => match command {
+            StoreCommand::Check => check_store(&arguments.config, output),
+            StoreCommand::MasterKey { former_file } => {
+                change_master_key(&arguments.config, &former_file, output)
+            }
+        },
         Command::Run => serve(&arguments.config),
     };
     match done {
@@ -189,17 +201,26 @@ fn load_whole(path: &std::path::Path) -> Result<Config, Vec<Mistake>> {
 
 fn check_config(path: &std::path::Path, output: Output) -> Result<(), Failure> {
     let loaded = load_whole(path).and_then(|config| {
-        let looked = runtime().and_then(|runtime| {
-            let looked = runtime.block_on(engines::look(&config));
-            looked.map_err(Failure::new)
-        });
-        let mistake = |failure: Failure| Mistake {
+        let mistake = |key: &str, problem: String| Mistake {
             at: path.display().to_string(),
-            key: Some("store.engine".to_owned()),
-            problem: failure.message,
+            key: Some(key.to_owned()),
+            problem,
         };
-        looked.map_err(|failure| vec![mistake(failure)])?;
-        Ok(config)
+        let runtime = runtime().map_err(|failure| vec![mistake("store", failure.message)])?;
+        let looked = [
+            ("store.engine", runtime.block_on(engines::look(&config))),
+            ("store_keys", runtime.block_on(store_keys::look(&config))),
+        ];
+        let mistakes = looked.into_iter();
+        let mistakes = mistakes.filter_map(|(key, looked)| Some((key, looked.err()?)));
+        let mistakes: Vec<_> = mistakes
+            .map(|(key, error)| mistake(key, error.to_string()))
+            .collect();
+        if mistakes.is_empty() {
+            Ok(config)
+        } else {
+            Err(mistakes)
+        }
     });
     let warnings = loaded
         .as_ref()
@@ -274,9 +295,12 @@ fn open_root_key(
 
 fn check_store(path: &std::path::Path, output: Output) -> Result<(), Failure> {
     let config = load_config(path).map_err(|mistakes| wrong_config(&mistakes))?;
+    #[expect(clippy::disallowed_methods, reason = "the process's own randomness")]
+    let random = Arc::new(SystemRandom::new());
     let (contents, audited) = runtime()?
         .block_on(async {
-            let store = Store::new(engines::open(&config).await?)?;
+            let generations = store_keys::open(&config).await?;
+            let store = Store::sealed(engines::open(&config).await?, generations, random).await?;
             Ok((check::check(&store).await?, audit::check(&store).await?))
         })
         .map_err(|error: StoreError| Failure::new(error))?;
@@ -298,6 +322,29 @@ fn check_store(path: &std::path::Path, output: Output) -> Result<(), Failure> {
                 .collect();
             say(&serde_json::json!({"families": families, "audit_entries": audited}).to_string());
         }
+    }
+    Ok(())
+}
+
+/// Wraps the generations under the master key that the configuration names.
+fn change_master_key(
+    path: &std::path::Path,
+    former_file: &std::path::Path,
+    output: Output,
+) -> Result<(), Failure> {
+    let config = load_config(path).map_err(|mistakes| wrong_config(&mistakes))?;
+    let former = MasterKey::parse(&init::read_secret(former_file)?)
+        .ok_or_else(|| Failure::new(format!("{}: it is no master key", former_file.display())))?;
+    #[expect(clippy::disallowed_methods, reason = "the process's own randomness")]
+    let random = SystemRandom::new();
+    let new = runtime()?.block_on(store_keys::master_key(&config));
+    let new = new.map_err(Failure::new)?;
+    GenerationFolder::at(config.generations_dir(), former)
+        .change_master(&new, &random)
+        .map_err(Failure::new)?;
+    match output {
+        Output::Text => say("the store goes by the master key that the configuration names"),
+        Output::Json => say(&serde_json::json!({ "ok": true }).to_string()),
     }
     Ok(())
 }

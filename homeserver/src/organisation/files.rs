@@ -11,6 +11,7 @@
 //! | `room-key.pem` | the Ed25519 private key that proposes removals in the rooms ordered here; the same for life |
 //! | `manifest.pem` | the signed list of envelope keys and TLS pins that peers know |
 //! | `root-change.pem` | a second root, while the root is changed (see [`super::root_change`]); empty otherwise |
+//! | `store-master.key` | the master key of the store, unless that is kept elsewhere; made with the others, and not read here |
 //!
 //! What is renewed is written as a whole into `renewal/` beside them, and moved from there once it is
 //! complete: a crash leaves the keys as before or as after, never a mixture. For `issuing-next-key.pem` and

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{ListenerTls, ServerError, system};
+use super::{ListenerTls, ServerError, store_keys, system};
 use crate::audit::{self, Actor};
 use crate::delivery;
 use crate::federation::outbound::TlsNetwork;
@@ -74,6 +74,7 @@ pub(super) fn start(tasks: &mut Tasks, node: &Arc<Node>, tls: &Arc<ListenerTls>)
     );
     tasks.spawn("federation", federation(node.clone(), network));
     tasks.spawn("sweeper", delivery::expiry::run(node.clone()));
+    tasks.spawn("store keys", store_keys::rotate(node.clone()));
     tasks.spawn("departures", delivery::departures::run(node.clone()));
     tasks.spawn("lapsed devices", delivery::lapsed::run(node.clone()));
     tasks.spawn("endings", delivery::endings::run(node.clone()));
