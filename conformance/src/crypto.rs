@@ -1,5 +1,5 @@
-//! What openmls computes with, for the one cipher suite of rooms: ring, and an HPKE (RFC 9180) that no part of the
-//! homeserver uses.
+//! What openmls computes with, for the one cipher suite of rooms: ring, and an HPKE (RFC 9180) that no MLS of
+//! the homeserver or of clients uses.
 
 use hpke::aead::AesGcm128;
 use hpke::kdf::HkdfSha256;

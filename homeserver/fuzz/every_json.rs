@@ -32,6 +32,7 @@ every_type! {
     admin::AmendRequest,
     admin::Amended,
     admin::AuditPage,
+    admin::BackupRequest,
     admin::ChangeUserRequest,
     admin::CloseReportRequest,
     admin::ConsentRequest,

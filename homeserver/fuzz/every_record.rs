@@ -17,8 +17,8 @@ use homeserver::store::{
     administrators, allowance, audit, consortium, contacts, dead_letters, departure, device,
     device_log, engine, enrolment, evidence, exchange, expiry, file, group_info, inbox, key_claims,
     key_package, key_request, lane_base, link_position, log_heads, look_up, outbox, payload, peer,
-    policy_serial, quarantine, relayed, report, room, schema, sealed, submit_state, tally,
-    user_type,
+    policy_serial, quarantine, reconcile, relayed, report, restored, room, schema, sealed,
+    submit_state, tally, user_type,
 };
 
 /// Entries that one reader finds: more would let a reader that follows the keys go on for ever.
@@ -437,7 +437,11 @@ impl Records {
         let _ = now(expiry::next_ms(store));
         let _ = now(file::chunk(store, FileId::from_bytes([4; 16]), 1));
         again();
+        let _ = now(inbox::leave_out_numbers(store, &mut part, None, (1, 10)));
+        again();
         let _ = now(key_package::single_use(store, of.device, 10));
+        again();
+        let _ = now(key_package::void(store, &mut part, None, 10));
         again();
         let _ = now(key_claims::delete_all(store, &mut part, of.device));
         again();
@@ -461,6 +465,10 @@ impl Records {
         let _ = policy_serial::number(now(policy_serial::get(store))?.as_ref());
         let (state, _) = now(submit_state::get(store, of.device))?;
         let _ = now(state.outcome(store, of.device, 1));
+        again();
+        let _ = now(reconcile::lanes(store, server));
+        again();
+        let _ = now(restored::get(store));
         again();
         let _ = now(user_type::all(store));
         again();

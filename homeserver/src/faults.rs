@@ -5,7 +5,7 @@
 //!
 //! | fault | what it does | what must catch it |
 //! |---|---|---|
-//! | `answer-before-sync` | commits are answered some 300 ms before they reach the disk | killing the process under load |
+//! | `answer-before-sync` | commits are answered some 300 ms before they reach the disk | killing the process under load, cutting the power of its disk, a sync that fails |
 //! | `forget-unanswered` | mail for a peer that owes an answer for a second is accepted and dropped | a network that is cut |
 //! | `accept-any-ttl` | no bound of a time-to-live holds | a message that is to live too long |
 //! | `accept-unknown-peer` | a handshake succeeds for names without an agreement | a stranger that knocks |

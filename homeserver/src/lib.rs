@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod audit;
+pub mod backup;
 pub mod ciphertext;
 pub mod client_api;
 pub mod clock;

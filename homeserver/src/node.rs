@@ -9,14 +9,15 @@ use std::sync::Arc;
 
 use federation_proto::ids::{FileId, ServerName};
 use ring::rand::SecureRandom;
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 
 use crate::audit::{FromPeers, Repeated};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, StoreConfig};
 use crate::delivery::fetches::Fetches;
 use crate::delivery::group_info::Rates;
 use crate::delivery::mailboxes::{Mailboxes, Ring};
+use crate::delivery::space::Space;
 use crate::federation::outbound::Links;
 use crate::federation::peers::Directory;
 use crate::identity::{AccountsCache, DeviceLog, SignInGuard};
@@ -83,8 +84,12 @@ pub struct Node {
     pub repeated: Arc<Repeated>,
     /// Events that peers bring about, of which only the first of a minute are written each.
     pub from_peers: Arc<FromPeers>,
+    /// Lets one backup be made at a time.
+    pub backups: Arc<Semaphore>,
     /// The store.
     pub store: Store,
+    /// The disk that the store lies on.
+    pub space: Space,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Randomness fit for keys.
@@ -104,7 +109,6 @@ impl Node {
         Self {
             server: config.server.name.clone(),
             keeper: Keeper::new(Arc::clone(&keys), KeyFolder::at(config.server.keys_dir())),
-            config,
             keys,
             peer_roots: Arc::default(),
             peers: Arc::default(),
@@ -120,6 +124,9 @@ impl Node {
             sign_in: SignInGuard::default(),
             repeated: Arc::default(),
             from_peers: Arc::default(),
+            backups: Arc::new(Semaphore::new(1)),
+            space: space(&config),
+            config,
             store,
             clock,
             random,
@@ -157,6 +164,17 @@ impl Node {
     /// All hints from now on.
     pub fn hints(&self) -> broadcast::Receiver<Hint> {
         self.hints.subscribe()
+    }
+}
+
+/// The disk that the store lies on, as the configuration says.
+fn space(config: &Config) -> Space {
+    let least = config.limits.disk_free_bytes_min;
+    match config.store {
+        StoreConfig::Postgresql(_) => Space::unknown(),
+        StoreConfig::Fjall { .. } | StoreConfig::Sled => {
+            Space::of_folder(least, config.server.store_dir())
+        }
     }
 }
 

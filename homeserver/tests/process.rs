@@ -7,12 +7,16 @@
     reason = "a test says what went wrong by panicking"
 )]
 
+#[path = "process/backup.rs"]
+mod backup;
 #[path = "process/database.rs"]
 mod database;
 #[path = "process/exposed.rs"]
 mod exposed;
 #[path = "process/heads.rs"]
 mod heads;
+#[path = "process/moving.rs"]
+mod moving;
 #[path = "process/store_keys.rs"]
 mod store_keys;
 #[path = "process/undone.rs"]

@@ -43,6 +43,7 @@
 //! | `GET /admin/v1/quarantine/{document}` | – | [`QuarantinedDetail`] |
 //! | `POST /admin/v1/quarantine/{document}/take` | – | [`PeeringDocument`]; it is no longer there |
 //! | `DELETE /admin/v1/quarantine/{document}` | – | 204 |
+//! | `POST /admin/v1/backups` | [`BackupRequest`] | the backup, sealed; over the local socket alone |
 //! | `GET /admin/v1/outbox` | – | [`Outbox`] |
 //! | `POST /admin/v1/outbox/{server}/retry` | – | 202; tries at once |
 //! | `GET /admin/v1/dead-letters` | `?limit=` | [`DeadLetters`], newest first |
@@ -143,6 +144,18 @@ pub struct StoreKeys {
     pub destroyed_ms: Option<u64>,
 }
 
+/// Whom a backup is sealed for: one of the two.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackupRequest {
+    /// Whoever knows this passphrase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passphrase: Option<Password>,
+    /// Whoever has the private half of this key: the text of its file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_key: Option<String>,
+}
+
 /// A named policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserType {
@@ -239,6 +252,35 @@ pub struct UserDetail {
     pub device_list: Vec<DeviceInfo>,
     /// When it was created, milliseconds since the Unix epoch.
     pub created_ms: u64,
+    /// What it takes up; absent from an older homeserver.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<AccountUsage>,
+}
+
+/// How much there is of something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Amount {
+    /// Messages.
+    pub messages: u64,
+    /// Their bytes, as stored.
+    pub bytes: u64,
+}
+
+/// What an account takes up, and may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AccountUsage {
+    /// Messages that wait for the one of its devices for which most wait.
+    pub inbox: Amount,
+    /// So many may wait for each of its devices.
+    pub inbox_max: Amount,
+    /// What it has sent and waits here for other organisations.
+    pub outbox: Amount,
+    /// So much may.
+    pub outbox_max: Amount,
+    /// Bytes of files that it has here.
+    pub file_bytes: u64,
+    /// So many may be.
+    pub file_bytes_max: u64,
 }
 
 /// What one side grants the other's people, or claims for its own: see [`Terms`].

@@ -26,7 +26,7 @@ use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use crate::certificate::{self, AnchorSet, Validity};
 use crate::error::Error;
 use crate::identity::{Identities, Imports, device_in, mark};
-use crate::rules::Rules;
+use crate::rules::{self, Rules};
 use crate::settings::{Context, Role};
 use crate::{CIPHER_SUITE, guarded, parse, removal};
 
@@ -240,6 +240,14 @@ impl Observed {
     #[must_use]
     pub const fn context(&self) -> &Context {
         &self.context
+    }
+
+    /// What a member may do now: as its role says, or as an owner while there is none and it is the successor.
+    ///
+    /// # Errors
+    /// When it takes no part in the room.
+    pub fn acting_role(&self, member: &Member) -> Result<Role, Error> {
+        rules::acting_role(&self.context.settings, &self.group.roster(), member)
     }
 
     /// Who is in the room.

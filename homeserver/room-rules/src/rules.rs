@@ -235,7 +235,7 @@ fn role_of(settings: &RoomSettings, member: &Member) -> Result<Role, Error> {
 }
 
 /// What a member may do: as its role says, or as an owner while there is none and it is the successor.
-fn acting_role(
+pub(crate) fn acting_role(
     settings: &RoomSettings,
     roster: &Roster<'_>,
     member: &Member,

@@ -4,21 +4,19 @@
 
 mod ca;
 mod init;
+mod restore;
 mod root;
+mod store;
 
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use homeserver::clock::{Clock as _, SystemClock};
 use homeserver::config::{Config, Mistake, exposed};
 use homeserver::server::{self, engines, store_keys};
-use homeserver::store::sealed::MasterKey;
-use homeserver::store::sealed::generations::GenerationFolder;
-use homeserver::store::{Store, StoreError, check};
-use homeserver::{audit, telemetry};
+use homeserver::telemetry;
 use ring::rand::SystemRandom;
 use zeroize::Zeroizing;
 
@@ -71,11 +69,13 @@ enum Command {
     /// partners and devices go over to it: `hsctl keys root`.
     #[command(subcommand)]
     Root(root::RootCommand),
-    /// Look at the store, or change the key above its keys, while no homeserver uses it.
-    Store {
-        #[command(subcommand)]
-        command: StoreCommand,
-    },
+    /// Look through the store, move it, or change the key above its keys, while no homeserver uses it.
+    #[command(subcommand)]
+    Store(store::StoreCommand),
+    /// Make a data folder of a backup that `hsctl backup` has made; all of it is checked before anything is in its place.
+    Restore(restore::RestoreArguments),
+    /// Make a key that backups are sealed for, so that whoever makes them can't read them.
+    BackupKey(restore::BackupKeyArguments),
     /// Serve, until a signal ends it.
     Run,
 }
@@ -84,18 +84,6 @@ enum Command {
 enum ConfigCommand {
     /// Tell every mistake in the configuration, and in the keys and the folder that it names.
     Check,
-}
-
-#[derive(Subcommand)]
-enum StoreCommand {
-    /// Read everything, open what is sealed, and follow the chain of the audit log.
-    Check,
-    /// Go over to the master key that the configuration names now.
-    MasterKey {
-        /// A file that holds the former master key.
-        #[arg(long)]
-        former_file: PathBuf,
-    },
 }
 
 #[derive(Subcommand)]
@@ -143,12 +131,9 @@ pub(crate) fn run() -> ExitCode {
         } => check_root_key(&file, passphrase_file.as_deref(), output),
         Command::Ca(command) => ca::run(command, &arguments.config, output),
         Command::Root(command) => root::run(command, &arguments.config, output),
-        Command::Store { command } => match command {
-            StoreCommand::Check => check_store(&arguments.config, output),
-            StoreCommand::MasterKey { former_file } => {
-                change_master_key(&arguments.config, &former_file, output)
-            }
-        },
+        Command::Store(command) => store::run(command, &arguments.config, output),
+        Command::Restore(arguments) => restore::run(&arguments, output),
+        Command::BackupKey(arguments) => restore::make_key(&arguments, output),
         Command::Run => serve(&arguments.config),
     };
     match done {
@@ -168,6 +153,12 @@ fn complain(output: Output, message: &str) {
         Output::Text => eprintln!("homeserver: {message}"),
         Output::Json => eprintln!("{}", serde_json::json!({ "error": message })),
     }
+}
+
+/// How far something is that takes long: beside the answer, not in it.
+#[expect(clippy::print_stderr, reason = "progress is no part of the answer")]
+fn report(line: &str) {
+    eprintln!("{line}");
 }
 
 /// Whoever closed standard output wants no answer: that is no failure of the command.
@@ -291,62 +282,6 @@ fn open_root_key(
         None => init::ask_secret("Passphrase of the root key", "--passphrase-file")?,
     };
     homeserver::organisation::root_key::open(&text, &passphrase).map_err(Failure::new)
-}
-
-fn check_store(path: &std::path::Path, output: Output) -> Result<(), Failure> {
-    let config = load_config(path).map_err(|mistakes| wrong_config(&mistakes))?;
-    #[expect(clippy::disallowed_methods, reason = "the process's own randomness")]
-    let random = Arc::new(SystemRandom::new());
-    let (contents, audited) = runtime()?
-        .block_on(async {
-            let generations = store_keys::open(&config).await?;
-            let store = Store::sealed(engines::open(&config).await?, generations, random).await?;
-            Ok((check::check(&store).await?, audit::check(&store).await?))
-        })
-        .map_err(|error: StoreError| Failure::new(error))?;
-    match output {
-        Output::Text => {
-            for (family, (entries, bytes)) in &contents.families {
-                say(&format!("{family}: {entries} entries, {bytes} bytes"));
-            }
-            say(&format!("audit log: {audited} entries, chain unbroken"));
-        }
-        Output::Json => {
-            let families: serde_json::Map<_, _> = contents
-                .families
-                .iter()
-                .map(|(family, (entries, bytes))| {
-                    let figures = serde_json::json!({"entries": entries, "bytes": bytes});
-                    ((*family).to_owned(), figures)
-                })
-                .collect();
-            say(&serde_json::json!({"families": families, "audit_entries": audited}).to_string());
-        }
-    }
-    Ok(())
-}
-
-/// Wraps the generations under the master key that the configuration names.
-fn change_master_key(
-    path: &std::path::Path,
-    former_file: &std::path::Path,
-    output: Output,
-) -> Result<(), Failure> {
-    let config = load_config(path).map_err(|mistakes| wrong_config(&mistakes))?;
-    let former = MasterKey::parse(&init::read_secret(former_file)?)
-        .ok_or_else(|| Failure::new(format!("{}: it is no master key", former_file.display())))?;
-    #[expect(clippy::disallowed_methods, reason = "the process's own randomness")]
-    let random = SystemRandom::new();
-    let new = runtime()?.block_on(store_keys::master_key(&config));
-    let new = new.map_err(Failure::new)?;
-    GenerationFolder::at(config.generations_dir(), former)
-        .change_master(&new, &random)
-        .map_err(Failure::new)?;
-    match output {
-        Output::Text => say("the store goes by the master key that the configuration names"),
-        Output::Json => say(&serde_json::json!({ "ok": true }).to_string()),
-    }
-    Ok(())
 }
 
 /// What a command that does one thing waits with.

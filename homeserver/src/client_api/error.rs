@@ -103,11 +103,13 @@ impl From<Refusal> for ApiError {
             RefusalCode::Malformed | RefusalCode::TtlOutOfBounds => 422,
             RefusalCode::UnknownRecipient | RefusalCode::UnknownRoom => 404,
             RefusalCode::Expired | RefusalCode::RecipientGone => 410,
+            RefusalCode::Unavailable => 503,
             _ => 403,
         };
         let error = Self::problem(Problem::from_refusal(status, &refusal));
         match status {
             429 => Self::retry(error.problem, 60),
+            503 => Self::retry(error.problem, 5),
             _ => error,
         }
     }

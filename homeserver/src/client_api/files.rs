@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use federation_proto::ids::{FileId, ServerName};
+use federation_proto::refusal::RefusalCode;
 use futures_util::{StreamExt as _, stream};
 use homeserver_api::client::{FileInfo, TTL_HEADER};
 use homeserver_api::problem::Problem;
@@ -57,7 +58,10 @@ async fn audited<T>(
     what: &str,
     result: Result<T, NotTaken>,
 ) -> Result<T, ApiError> {
-    if let Err(NotTaken::Refused(refusal)) = &result {
+    // That the homeserver itself can't is no refusal of this device's, and audited elsewhere.
+    if let Err(NotTaken::Refused(refusal)) = &result
+        && refusal.code != RefusalCode::Unavailable
+    {
         let event = Event {
             at_ms: node.clock.now_ms(),
             actor: Actor::Device(device.device),

@@ -4,7 +4,15 @@ use std::time::Duration;
 
 use super::settings::{Section, number};
 
-/// Bounds of connections and their first steps.
+const MIB: u64 = 1024 * 1024;
+const GIB: u64 = 1024 * MIB;
+/// Less than this for the messages that wait for one device would not let the largest commits and welcomes pass beside
+/// them.
+pub const INBOX_BYTES_LEAST: u64 = 64 * MIB;
+/// No bound of bytes may be larger.
+const BYTES_LIMIT: u64 = i64::MAX.unsigned_abs();
+
+/// Bounds of connections and their first steps, and of what waits and lies here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitsConfig {
     /// Most open connections on the client listener.
@@ -17,6 +25,20 @@ pub struct LimitsConfig {
     pub peer_refusals_per_second_max: u64,
     /// Most bytes that may wait here for one peer, however much it lets wait.
     pub peer_outbox_bytes_max: u64,
+    /// Most messages that wait for one device.
+    pub inbox_messages_max: u64,
+    /// Most bytes of messages that wait for one device.
+    pub inbox_bytes_max: u64,
+    /// Most messages and requests of one account that wait for other organisations.
+    pub account_outbox_messages_max: u64,
+    /// Most bytes of them.
+    pub account_outbox_bytes_max: u64,
+    /// Most bytes of files that one account has here.
+    pub account_file_bytes_max: u64,
+    /// Most bytes of copies of one peer's files.
+    pub peer_file_bytes_max: u64,
+    /// Bytes of the store's disk that are kept back for reading, acknowledging and deleting.
+    pub disk_free_bytes_min: u64,
     /// How long a TLS handshake may take.
     pub handshake_time_max: Duration,
     /// How long a request's head may take to arrive.
@@ -31,7 +53,16 @@ impl Default for LimitsConfig {
             // As much as a pair of servers was measured to exchange when they do nothing else.
             peer_envelopes_per_second_max: 20_000,
             peer_refusals_per_second_max: 100,
-            peer_outbox_bytes_max: 4 * 1024 * 1024 * 1024,
+            peer_outbox_bytes_max: 4 * GIB,
+            inbox_messages_max: 50_000,
+            inbox_bytes_max: 128 * MIB,
+            // A quarter of what may wait for one peer: others find room beside any account.
+            account_outbox_messages_max: 100_000,
+            account_outbox_bytes_max: GIB,
+            account_file_bytes_max: 10 * GIB,
+            peer_file_bytes_max: 10 * GIB,
+            // The commit log and the index take some 400 MB between them while they are tidied up.
+            disk_free_bytes_min: 512 * MIB,
             handshake_time_max: Duration::from_secs(10),
             head_time_max: Duration::from_secs(10),
         }
@@ -44,6 +75,10 @@ impl LimitsConfig {
         let count = |section: &mut Section<'_>, key, default| {
             let number = section.optional(key, number(1, 1_000_000));
             number.map_or(default, |n| usize::try_from(n).unwrap_or(default))
+        };
+        let amount = |section: &mut Section<'_>, key, least, default| {
+            let amount = section.optional(key, number(least, BYTES_LIMIT));
+            amount.unwrap_or(default)
         };
         let seconds = |section: &mut Section<'_>, key, default| {
             let number = section.optional(key, number(1, 600));
@@ -66,9 +101,54 @@ impl LimitsConfig {
             peer_refusals_per_second_max: section
                 .optional("peer_refusals_per_second_max", number(1, 1_000_000))
                 .unwrap_or(default.peer_refusals_per_second_max),
-            peer_outbox_bytes_max: section
-                .optional("peer_outbox_bytes_max", number(1, i64::MAX.unsigned_abs()))
-                .unwrap_or(default.peer_outbox_bytes_max),
+            peer_outbox_bytes_max: amount(
+                section,
+                "peer_outbox_bytes_max",
+                1,
+                default.peer_outbox_bytes_max,
+            ),
+            inbox_messages_max: amount(
+                section,
+                "inbox_messages_max",
+                1000,
+                default.inbox_messages_max,
+            ),
+            inbox_bytes_max: amount(
+                section,
+                "inbox_bytes_max",
+                INBOX_BYTES_LEAST,
+                default.inbox_bytes_max,
+            ),
+            account_outbox_messages_max: amount(
+                section,
+                "account_outbox_messages_max",
+                1,
+                default.account_outbox_messages_max,
+            ),
+            account_outbox_bytes_max: amount(
+                section,
+                "account_outbox_bytes_max",
+                1,
+                default.account_outbox_bytes_max,
+            ),
+            account_file_bytes_max: amount(
+                section,
+                "account_file_bytes_max",
+                0,
+                default.account_file_bytes_max,
+            ),
+            peer_file_bytes_max: amount(
+                section,
+                "peer_file_bytes_max",
+                0,
+                default.peer_file_bytes_max,
+            ),
+            disk_free_bytes_min: amount(
+                section,
+                "disk_free_bytes_min",
+                0,
+                default.disk_free_bytes_min,
+            ),
             handshake_time_max: seconds(
                 section,
                 "handshake_seconds_max",

@@ -23,7 +23,7 @@ use federation_proto::ids::ServerName;
 pub use discovery::{DiscoveryConfig, Dnssec};
 pub use exposed::exposed;
 pub use federation::{FederationConfig, Patience};
-pub use limits::LimitsConfig;
+pub use limits::{INBOX_BYTES_LEAST, LimitsConfig};
 pub use listen::{ListenConfig, socket_address};
 pub use runtime::RuntimeConfig;
 pub use server::ServerConfig;

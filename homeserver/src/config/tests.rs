@@ -44,6 +44,13 @@ fn every_key() {
         peer_envelopes_per_second_max = 9
         peer_refusals_per_second_max = 10
         peer_outbox_bytes_max = 11
+        disk_free_bytes_min = 12
+        inbox_messages_max = 1001
+        inbox_bytes_max = 67108865
+        account_outbox_messages_max = 13
+        account_outbox_bytes_max = 14
+        account_file_bytes_max = 15
+        peer_file_bytes_max = 16
         handshake_seconds_max = 7
         head_seconds_max = 8
         [store]
@@ -85,6 +92,13 @@ fn every_key() {
     assert_eq!(config.limits.peer_envelopes_per_second_max, 9);
     assert_eq!(config.limits.peer_refusals_per_second_max, 10);
     assert_eq!(config.limits.peer_outbox_bytes_max, 11);
+    assert_eq!(config.limits.disk_free_bytes_min, 12);
+    assert_eq!(config.limits.inbox_messages_max, 1001);
+    assert_eq!(config.limits.inbox_bytes_max, INBOX_BYTES_LEAST + 1);
+    assert_eq!(config.limits.account_outbox_messages_max, 13);
+    assert_eq!(config.limits.account_outbox_bytes_max, 14);
+    assert_eq!(config.limits.account_file_bytes_max, 15);
+    assert_eq!(config.limits.peer_file_bytes_max, 16);
     assert_eq!(config.limits.handshake_time_max.as_secs(), 7);
     assert_eq!(config.limits.head_time_max.as_secs(), 8);
     assert_eq!(config.store, StoreConfig::Fjall { commit_log: false });

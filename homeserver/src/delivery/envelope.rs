@@ -243,13 +243,14 @@ async fn take_relay(
         link_epoch: inner.header().link_epoch,
         sequence: inner.header().sequence,
     };
-    // It would keep the origin's own from passing until then (LINK-025): an honest hub has not taken it.
-    if place.link_epoch > latest_link_epoch(relay.stamp_ms) {
+    let last = batch.relayed(message.room, &origin).await?;
+    let goes_on = last.is_some_and(|last| last.link_epoch == place.link_epoch);
+    // It would keep the origin's own from passing until then (LINK-025): an honest hub has not begun it.
+    if !goes_on && place.link_epoch > latest_link_epoch(relay.stamp_ms) {
         return Err(malformed(
             "the relayed envelope's link epoch lies ahead of the hub's stamp",
         ));
     }
-    let last = batch.relayed(message.room, &origin).await?;
     if last.is_some_and(|last| place <= last) {
         return Err(malformed("the message has been relayed before"));
     }

@@ -5,9 +5,7 @@ use federation_proto::refusal::{Refusal, RefusalCode};
 
 use super::batch::{Batch, NotTaken};
 use super::inbox;
-use super::limits::{
-    INBOX_BYTES_MAX, INBOX_HANDSHAKE_FACTOR, INBOX_HANDSHAKE_SHARE, INBOX_ITEMS_MAX, INBOX_SHARE,
-};
+use super::limits::{INBOX_HANDSHAKE_FACTOR, INBOX_HANDSHAKE_SHARE, INBOX_SHARE};
 pub use super::mailboxes::Class;
 use super::mailboxes::{Count, Fill};
 use crate::ciphertext::Ciphertext;
@@ -28,9 +26,10 @@ pub async fn room_for(
         Class::Message => (1, INBOX_SHARE),
         Class::Handshake => (INBOX_HANDSHAKE_FACTOR, INBOX_HANDSHAKE_SHARE),
     };
+    let limits = &batch.node.config.limits;
     let most = Count {
-        items: INBOX_ITEMS_MAX.saturating_mul(factor),
-        bytes: INBOX_BYTES_MAX.saturating_mul(factor),
+        items: limits.inbox_messages_max.saturating_mul(factor),
+        bytes: limits.inbox_bytes_max.saturating_mul(factor),
     };
     let most_of_one = Count {
         items: most.items / share,

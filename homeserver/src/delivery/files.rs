@@ -11,9 +11,7 @@ use homeserver_api::client::FileInfo;
 use ring::digest::{SHA256, digest};
 
 use super::batch::{Batch, NotTaken, policy_links};
-use super::limits::{
-    ACCOUNT_FILE_BYTES_MAX, CONFLICT_ATTEMPTS_MAX, FILE_CHUNK_BYTES, PEER_FILE_BYTES_MAX,
-};
+use super::limits::{CONFLICT_ATTEMPTS_MAX, FILE_CHUNK_BYTES};
 use crate::node::Node;
 use crate::policy::{self, Input, Rules};
 use crate::store::device::DeviceOf;
@@ -47,6 +45,7 @@ pub async fn begin_upload(
     bytes: u64,
     ttl_seconds: u32,
 ) -> Result<Incoming<'_>, NotTaken> {
+    room_left(node)?;
     for _ in 0..CONFLICT_ATTEMPTS_MAX {
         let mut batch = Batch::open(node).await?;
         let account = batch.account(device.account).await?.ok_or_else(|| {
@@ -61,11 +60,12 @@ pub async fn begin_upload(
         let whose = Whose::Account(device.account);
         let (used, read) = file::usage(&node.store, &whose).await?;
         let total = used.saturating_add(bytes);
-        if total > ACCOUNT_FILE_BYTES_MAX {
+        let most = node.config.limits.account_file_bytes_max;
+        if total > most {
             return Err(NotTaken::refused(
                 RefusalCode::Quota,
                 format!(
-                    "your files here have {used} of {ACCOUNT_FILE_BYTES_MAX} bytes: wait until some expire, or send a smaller one"
+                    "your files here have {used} of {most} bytes: wait until some expire, or send a smaller one"
                 ),
             ));
         }
@@ -100,6 +100,7 @@ pub async fn begin_copy<'n>(
     bytes: u64,
     expires_ms: u64,
 ) -> Result<Incoming<'n>, NotTaken> {
+    room_left(node)?;
     let place = place(node, server, file);
     remove(node, place).await?;
     let record = FileRecord {
@@ -114,7 +115,7 @@ pub async fn begin_copy<'n>(
     for _ in 0..CONFLICT_ATTEMPTS_MAX {
         let (used, read) = file::usage(&node.store, &whose).await?;
         let total = used.saturating_add(bytes);
-        if total > PEER_FILE_BYTES_MAX {
+        if total > node.config.limits.peer_file_bytes_max {
             return Err(NotTaken::refused(
                 RefusalCode::Quota,
                 format!(
@@ -135,6 +136,11 @@ pub async fn begin_copy<'n>(
         RefusalCode::Unavailable,
         "the file is being fetched already: try again in a moment",
     ))
+}
+
+/// Whether the disk takes more. Also asked on the way: a file is longer than what is kept back.
+fn room_left(node: &Node) -> Result<(), NotTaken> {
+    node.space.refusal().map_or(Ok(()), |full| Err(full.into()))
 }
 
 fn begin(
@@ -236,6 +242,7 @@ impl<'n> Incoming<'n> {
         if self.waiting.is_empty() {
             return Ok(());
         }
+        room_left(self.node)?;
         let mut part = Part::default();
         // Swept in the meantime, nobody would ever delete what is written now.
         file::require(&mut part, self.place, Some(self.stored.clone()));

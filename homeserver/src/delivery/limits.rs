@@ -1,12 +1,11 @@
 //! What delivery bears.
 
+use std::time::Duration;
+
 use federation_proto::limits::{LINK_LANES_MAX, PAYLOAD_BYTES_MAX};
 
-/// Most messages that wait for one device.
-pub const INBOX_ITEMS_MAX: u64 = 50_000;
-/// Most bytes of messages that wait for one device.
-pub const INBOX_BYTES_MAX: u64 = 128 * 1024 * 1024;
-/// Beside them so many times as much of handshakes and answers: without them a device loses its rooms.
+/// Beside the messages that may wait for a device (`[limits]`) so many times as much of handshakes and answers: without them it
+/// loses its rooms.
 pub const INBOX_HANDSHAKE_FACTOR: u64 = 4;
 /// One peer may fill no more of an inbox with messages than one part of so many,
 pub const INBOX_SHARE: u64 = 4;
@@ -93,12 +92,12 @@ pub const PART_GROWTH_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const PART_FULL_RETRY_MS: u32 = 10;
 /// How long a peer keeps back a lane when as much waits here from it as was agreed.
 pub const WAITING_FULL_RETRY_MS: u32 = 10_000;
+/// How often it is looked how much of the disk is free: less is written in between than is kept back.
+pub const SPACE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long whoever brings something new keeps it back while the disk is nearly full.
+pub const SPACE_RETRY_MS: u32 = 5_000;
 /// Most inbox entries read at once while counting or sweeping.
 pub const INBOX_PAGE_ITEMS: usize = 1024;
-/// Most bytes of files held by one homeserver for one account.
-pub const ACCOUNT_FILE_BYTES_MAX: u64 = 10 * 1024 * 1024 * 1024;
-/// Most bytes of copies of one peer's files.
-pub const PEER_FILE_BYTES_MAX: u64 = 10 * 1024 * 1024 * 1024;
 /// Bytes of a file in one record.
 pub const FILE_CHUNK_BYTES: usize = 64 * 1024;
 /// Longest that the sweeper sleeps.
@@ -116,7 +115,6 @@ pub const LANES_AGAIN_MS: u64 = 1_000;
 const _: () = assert!(CONSENT_DEVICE_REQUESTS_MAX < CONSENT_PEER_REQUESTS_MAX);
 const _: () = assert!(GROUP_INFO_DEVICE_REQUESTS_MAX < GROUP_INFO_PEER_REQUESTS_MAX);
 const _: () = assert!(WAITING_ANSWERS_FACTOR < WAITING_HANDSHAKE_FACTOR);
-const _: () = assert!(INBOX_BYTES_MAX / INBOX_ITEMS_MAX > 1024);
 const _: () = assert!(2 * PAYLOAD_BYTES_MAX < PART_GROWTH_BYTES_MAX);
 
 /// A peer is told of our device log's growth no more often than this,
@@ -156,13 +154,14 @@ pub const LAPSED_PAUSE_MS: u64 = 1000;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::INBOX_BYTES_LEAST;
 
     /// Goal: the largest payload can wait for a peer and for a device, whatever was agreed. Method: compare the bounds.
     #[test]
     fn the_largest_payload_passes() {
         let payload = u64::try_from(PAYLOAD_BYTES_MAX).unwrap();
         assert!(payload < WAITING_HANDSHAKE_BYTES_MIN);
-        let of_one_peer = INBOX_BYTES_MAX * INBOX_HANDSHAKE_FACTOR / INBOX_HANDSHAKE_SHARE;
+        let of_one_peer = INBOX_BYTES_LEAST * INBOX_HANDSHAKE_FACTOR / INBOX_HANDSHAKE_SHARE;
         assert!(16 * payload < of_one_peer);
     }
 }

@@ -26,6 +26,7 @@ pub mod outbox;
 pub mod receive;
 pub mod reports;
 mod room_consents;
+pub mod space;
 pub mod submit;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use federation_proto::envelope::Lane;
+use federation_proto::envelope::{Kind, Lane};
 use federation_proto::ids::ServerName;
 use federation_proto::limits::{LINK_LANES_MAX, RETRY_AFTER_MS_MAX};
 use federation_proto::link::{
@@ -20,7 +20,7 @@ use super::batch::{Batch, NotTaken};
 use super::envelope;
 use super::limits::{
     CONFLICT_ATTEMPTS_MAX, DAMAGED_RETRY_MS, PART_FULL_RETRY_MS, PART_GROWTH_BYTES_MAX,
-    WAITING_FULL_RETRY_MS,
+    SPACE_RETRY_MS, WAITING_FULL_RETRY_MS,
 };
 use crate::node::Node;
 use crate::policy::told_abroad;
@@ -219,6 +219,12 @@ impl<'p> Lanes<'p> {
             }
         };
         let (kind, bytes) = (envelope.header().kind, envelope.payload().len());
+        if batch.node.space.is_short() && kind != Kind::Tombstone {
+            return Ok(ItemResult::Deferred {
+                code: RefusalCode::Unavailable,
+                retry_after_ms: SPACE_RETRY_MS,
+            });
+        }
         if !batch.may_bring(kind, bytes) {
             return Ok(ItemResult::Deferred {
                 code: RefusalCode::Quota,

@@ -11,7 +11,7 @@ use federation_proto::refusal::{Refusal, RefusalCode};
 use homeserver_api::session::{Commit, Outcome, Submission, SubmissionBody, SubmissionResult};
 
 use super::batch::{Batch, NotTaken, Times, policy_links, settle};
-use super::limits::{CONFLICT_ATTEMPTS_MAX, CONFLICT_RETRY_MS};
+use super::limits::{CONFLICT_ATTEMPTS_MAX, CONFLICT_RETRY_MS, SPACE_RETRY_MS};
 use super::{directory, group_info, inbox, keys, outbox::SenderRef, reports, room_consents};
 use crate::audit::{Actor, Event};
 use crate::ciphertext::Ciphertext;
@@ -32,6 +32,16 @@ pub async fn submit(
     device: DeviceOf,
     submissions: &[Submission],
 ) -> Result<Vec<SubmissionResult>, StoreError> {
+    if let Some(refusal) = node.space.refusal() {
+        let retry_after_ms = u64::from(SPACE_RETRY_MS);
+        return Ok(each(
+            submissions,
+            &Outcome::Deferred {
+                retry_after_ms,
+                refusal,
+            },
+        ));
+    }
     for _ in 0..CONFLICT_ATTEMPTS_MAX {
         if let Some(results) = attempt(node, device, submissions).await? {
             return Ok(results);
@@ -39,15 +49,16 @@ pub async fn submit(
         // Perhaps an agreement is no longer what the directory says.
         node.peers.refresh(node).await?;
     }
-    Ok(defer_all(submissions))
+    Ok(each(submissions, &busy()))
 }
 
-fn defer_all(submissions: &[Submission]) -> Vec<SubmissionResult> {
+/// One outcome for all of them.
+fn each(submissions: &[Submission], outcome: &Outcome) -> Vec<SubmissionResult> {
     submissions
         .iter()
         .map(|submission| SubmissionResult {
             counter: submission.counter,
-            outcome: busy(),
+            outcome: outcome.clone(),
         })
         .collect()
 }
@@ -71,7 +82,7 @@ async fn attempt(
     let mut batch = Batch::open(node).await?;
     if node.mailboxes.is_held(device.device) {
         // It is being cut off. If that fails, it submits again.
-        return Ok(Some(defer_all(submissions)));
+        return Ok(Some(each(submissions, &busy())));
     }
     let (mut state, read) = submit_state::get(&node.store, device.device).await?;
     let account = match batch.account_of(device.device).await? {
@@ -79,7 +90,7 @@ async fn attempt(
         None => None,
     };
     let Some(account) = account else {
-        return Ok(Some(gone(submissions)));
+        return Ok(Some(each(submissions, &gone())));
     };
     let before = state.last_counter();
     let mut submitter = Submitter {
@@ -113,17 +124,11 @@ async fn attempt(
 }
 
 /// The device was removed a moment ago; its session is about to be cut.
-fn gone(submissions: &[Submission]) -> Vec<SubmissionResult> {
-    submissions
-        .iter()
-        .map(|submission| SubmissionResult {
-            counter: submission.counter,
-            outcome: Outcome::Refused(Refusal::new(
-                RefusalCode::AccountSuspended,
-                "this device was removed from its account: enrol it anew",
-            )),
-        })
-        .collect()
+fn gone() -> Outcome {
+    Outcome::Refused(Refusal::new(
+        RefusalCode::AccountSuspended,
+        "this device was removed from its account: enrol it anew",
+    ))
 }
 
 /// The device whose submissions are judged.

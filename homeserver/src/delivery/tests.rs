@@ -14,7 +14,7 @@ use homeserver_api::session::{
 
 use super::batch::Batch;
 use super::envelope::append_if_room;
-use super::limits::{INBOX_BYTES_MAX, INBOX_HANDSHAKE_FACTOR, INBOX_RECOUNT_MS};
+use super::limits::{INBOX_HANDSHAKE_FACTOR, INBOX_RECOUNT_MS};
 use super::mailboxes::{Class, Fill, Item};
 use super::submit::submit;
 use super::{evidence, inbox};
@@ -34,6 +34,7 @@ use crate::store::inbox::InboxBody;
 use crate::store::{Part, payload};
 
 mod behind;
+mod space;
 
 const ROOM: RoomId = RoomId::from_bytes([5; 16]);
 const HOUR: MessageAttributes = MessageAttributes {

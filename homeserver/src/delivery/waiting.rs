@@ -5,14 +5,15 @@
 use std::collections::HashMap;
 
 use federation_proto::envelope::Kind;
-use federation_proto::ids::ServerName;
+use federation_proto::ids::{AccountId, ServerName};
 use federation_proto::refusal::{Refusal, RefusalCode};
 
 use super::batch::NotTaken;
 use super::limits::{
     WAITING_ANSWERS_FACTOR, WAITING_HANDSHAKE_BYTES_MIN, WAITING_HANDSHAKE_FACTOR,
 };
-use crate::store::{Part, Precondition, Store, StoreError, tally};
+use crate::store::tally::{self, Tally};
+use crate::store::{Part, Precondition, Store, StoreError};
 
 /// What an envelope is to the bounds. Each class may fill a tally further than the one before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +50,11 @@ const fn class(kind: Kind) -> Class {
         | Kind::Removals => Class::Room,
         Kind::Tombstone => Class::Tombstone,
     }
+}
+
+/// Whether an envelope of this kind is counted against its sender's own bound: a room goes on changing, whatever waits.
+pub(super) fn is_mail(kind: Kind) -> bool {
+    class(kind) == Class::Mail
 }
 
 /// How much may wait for a peer for an envelope of this kind to be let in beside it: `agreed` is what the peer states,
@@ -114,6 +120,8 @@ pub(super) struct Waiting {
     outbound: HashMap<ServerName, Usage>,
     /// Every addition to an outbox, in their order, so that they can be taken back.
     sent: Vec<(ServerName, u64, u64)>,
+    /// What accounts here have waiting in all outboxes, with what the part adds, refused items too.
+    of_accounts: HashMap<AccountId, Tally>,
     source: Option<Source>,
 }
 
@@ -203,6 +211,28 @@ impl Waiting {
         Ok(())
     }
 
+    /// Lets a row of `bytes` of an account here into an outbox, up to `most` in all, or says why not. It is not held to by the
+    /// part: devices of one account that send at the same moment may come a little beyond.
+    pub(super) async fn send_of(
+        &mut self,
+        store: &Store,
+        account: AccountId,
+        bytes: usize,
+        most: Tally,
+    ) -> Result<(), NotTaken> {
+        let before = match self.of_accounts.get(&account) {
+            Some(known) => *known,
+            None => tally::get(store, &tally::sent(account)).await?,
+        };
+        let after = before.with(u64::try_from(bytes).unwrap_or(u64::MAX));
+        if after.entries > most.entries || after.bytes > most.bytes {
+            self.of_accounts.insert(account, before);
+            return Err(sent_enough(before, most).into());
+        }
+        self.of_accounts.insert(account, after);
+        Ok(())
+    }
+
     pub(super) fn mark(&self) -> Mark {
         Mark {
             sent: self.sent.len(),
@@ -245,6 +275,18 @@ impl Waiting {
             part.require(Precondition::Within(tally, bytes));
         }
     }
+}
+
+/// What a sender is told of whose own mail as much waits as may.
+fn sent_enough(waits: Tally, most: Tally) -> Refusal {
+    Refusal::new(
+        RefusalCode::Quota,
+        format!(
+            "{} of at most {} of your messages ({} of {} bytes) wait for other organisations: send again when they \
+             have taken some",
+            waits.entries, most.entries, waits.bytes, most.bytes
+        ),
+    )
 }
 
 /// What a sender is told when too much waits for a peer.

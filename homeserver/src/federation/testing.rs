@@ -75,6 +75,13 @@ impl LocalNetwork {
         self.routers.lock().unwrap().remove(server);
     }
 
+    /// From now on this node is reached in the place of a former one of its name.
+    pub(super) fn reach(&self, node: &Arc<Node>) {
+        let router = inbound::router(Arc::clone(node));
+        let mut routers = self.routers.lock().unwrap();
+        routers.insert(node.server.clone(), router);
+    }
+
     pub(super) fn mute_from(&self, path: &'static str) {
         *self.mute.lock().unwrap() = Some(path);
     }

@@ -12,7 +12,7 @@ use homeserver_api::client::{AccountInfo, Came, DeviceInfo};
 use homeserver_api::password::{ChangePasswordRequest, Password};
 
 use super::user_types::{self, ATTEMPTS_MAX, STANDARD, record};
-use super::{IdentityError, devices, passwords};
+use super::{IdentityError, devices, passwords, usage};
 use crate::audit::Actor;
 use crate::delivery::evidence::{self, Cut};
 use crate::delivery::mailboxes::Ring;
@@ -111,6 +111,7 @@ pub async fn get(node: &Node, handle: &Handle) -> Result<UserDetail, IdentityErr
         summary: summary(node, id, account),
         device_list: device_list(node, id).await?,
         created_ms,
+        usage: Some(usage::of(node, id).await?),
     })
 }
 

@@ -11,6 +11,7 @@ mod error;
 pub mod key_packages;
 pub mod passwords;
 mod rate_limit;
+mod usage;
 pub mod user_types;
 
 pub use accounts_cache::{AccountsCache, LocalAccount};

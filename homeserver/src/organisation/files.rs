@@ -82,6 +82,15 @@ impl KeyFolder {
         self.0.parent().map_or(Ok(()), sync_folder)
     }
 
+    /// Writes the files of a backup; refuses a folder that exists. Whether they are keys shows when they are loaded.
+    pub fn create_from(&self, files: &[(String, Zeroizing<String>)]) -> io::Result<()> {
+        DirBuilder::new().mode(0o700).create(&self.0)?;
+        for (name, text) in files {
+            self.write_new(name, text)?;
+        }
+        sync_folder(&self.0)
+    }
+
     /// Reads and checks every key of `server`; every mistake is reported at once.
     pub fn load(
         &self,
@@ -382,6 +391,15 @@ pub(super) fn unreadable(error: &io::Error, missing: &str) -> String {
         }
         _ => error.to_string(),
     }
+}
+
+/// Every file of the keys that are in use, with its content: what a backup keeps. What was asked of a root key and has not
+/// been answered is not among them.
+pub fn key_files(keys: &Keys) -> Vec<(&'static str, Zeroizing<String>)> {
+    let room_key = pem::encode(PRIVATE_KEY, &keys.room_seed.to_pkcs8());
+    let mut files = vec![(ROOM_KEY, room_key)];
+    files.extend(texts(&keys.state.load()));
+    files
 }
 
 /// Every file that a renewal may change, with its content.

@@ -25,7 +25,7 @@ mod tests;
 
 pub use certificates::{DeviceCertificate, DeviceRequest};
 pub use create::{NewOrganisation, create};
-pub use files::KeyFolder;
+pub use files::{KeyFolder, key_files};
 pub(crate) use files::{sync_folder, write_private};
 pub use keeper::{Act, Keeper, KeeperError};
 pub use keys::{Keys, TlsIdentity};

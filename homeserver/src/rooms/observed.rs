@@ -93,8 +93,7 @@ pub(super) async fn check(
     }
     let group_info = commit.group_info.as_deref().unwrap_or_default();
     let room = room_before(batch, commit).await?;
-    let role = room.context().settings.role(&commit.sender);
-    pace::together(batch, commit, role)?;
+    pace::together(batch, commit, room.acting_role(&commit.sender).ok())?;
     let going = before.going.iter();
     let removals: Vec<Bytes> = going.map(|going| going.proposal.clone()).collect();
     // At its stamp, as clients do: that never goes back.

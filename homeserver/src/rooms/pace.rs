@@ -2,8 +2,8 @@
 //! commits without end one member could keep everybody else from theirs, also those who would remove him.
 //!
 //! A device's commits in a room fill a bucket, which empties with time; and so do those of an organisation's members in
-//! it together, and those of its moderators, however many devices they have. Owners have their device's bucket alone:
-//! each of them could end the room by a single commit. Ways back from outside are of no organisation's bucket, for after
+//! it together, and those of its moderators, however many devices they have. Owners, and who acts as one, have their
+//! device's bucket alone: each of them could end the room by a single commit. Ways back from outside are of no organisation's bucket, for after
 //! a partition all of its devices come at once; where they go on and on, members have the say alone every now and then.
 //!
 //! What counts is what is taken: by a hub the commits that it orders, by a follower those that it passes on, lost ones

@@ -1,6 +1,8 @@
 //! The engine that the configuration names.
 
+use std::fs::{DirBuilder, File};
 use std::io::Read as _;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -48,6 +50,26 @@ async fn open_named(config: &Config) -> Result<Arc<dyn Engine>, StoreError> {
     Ok(engine)
 }
 
+/// Makes the folder that the configuration's store lies in, and those above it, durably and for this user alone. Does
+/// nothing when they are there, or for a database.
+pub fn make_folder(config: &Config) -> Result<(), StoreError> {
+    if matches!(config.store, StoreConfig::Postgresql(_)) {
+        return Ok(());
+    }
+    let folder = config.server.store_dir();
+    let missing: Vec<&Path> = folder
+        .ancestors()
+        .take_while(|folder| !folder.is_dir())
+        .collect();
+    for folder in missing.into_iter().rev() {
+        let made = DirBuilder::new().mode(0o700).create(folder);
+        let above = folder.parent().unwrap_or(folder);
+        made.and_then(|()| File::open(above)?.sync_all())
+            .map_err(|error| StoreError::Engine(format!("{}: {error}", folder.display())))?;
+    }
+    Ok(())
+}
+
 /// Tells whether the database that the configuration names, if it does, could hold the store; changes nothing, so it
 /// may be asked while a homeserver runs.
 pub async fn look(config: &Config) -> Result<(), StoreError> {
@@ -83,7 +105,7 @@ fn access(config: &PostgresqlConfig) -> Result<Access, StoreError> {
 fn read(path: &Path) -> Result<Zeroizing<String>, StoreError> {
     let wrong = |error: std::io::Error| StoreError::Engine(format!("{}: {error}", path.display()));
     let mut text = Zeroizing::new(String::new());
-    std::fs::File::open(path)
+    File::open(path)
         .and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text))
         .map_err(wrong)?;
     Ok(text)

@@ -38,6 +38,7 @@ impl Health {
     pub(super) fn new(node: &Node) -> Self {
         let mut registry = Registry::with_prefix("entente");
         node.store.register_metrics(&mut registry);
+        node.space.register_metrics(&mut registry);
         let (client, federation) = (Figures::default(), Figures::default());
         let strangers = Figures::default();
         strangers.register("strangers", &mut registry);

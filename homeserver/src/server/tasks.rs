@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::{ListenerTls, ServerError, store_keys, system};
 use crate::audit::{self, Actor};
+use crate::backup;
 use crate::delivery;
 use crate::federation::outbound::TlsNetwork;
 use crate::node::{Node, to_its_end};
@@ -55,9 +56,11 @@ impl Tasks {
 /// What has to be in memory before anyone is served.
 pub(super) async fn prepare(node: &Arc<Node>) -> Result<(), ServerError> {
     schema::check(&node.store).await?;
+    backup::resume(node).await?;
     // Before anyone sees them: what is due is never shown.
     renew(node).await?;
     node.peers.refresh(node).await?;
+    delivery::space::look(node).await;
     Ok(())
 }
 
@@ -73,6 +76,7 @@ pub(super) fn start(tasks: &mut Tasks, node: &Arc<Node>, tls: &Arc<ListenerTls>)
         node.links.clone(),
     );
     tasks.spawn("federation", federation(node.clone(), network));
+    tasks.spawn("disk", delivery::space::run(node.clone()));
     tasks.spawn("sweeper", delivery::expiry::run(node.clone()));
     tasks.spawn("store keys", store_keys::rotate(node.clone()));
     tasks.spawn("departures", delivery::departures::run(node.clone()));

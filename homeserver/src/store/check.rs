@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use federation_proto::ids::ServerName;
 
+use super::everything::{Everything, Sum, Summing};
 use super::tally::Tally;
-use super::{Order, Range, Store, StoreError, room, schema, tally};
+use super::{Store, StoreError, room, schema, tally};
 
 /// What the records are whose keys begin with a letter. No letter is two families' own.
 const FAMILIES: &[(u8, &str)] = &[
@@ -48,7 +49,10 @@ const FAMILIES: &[(u8, &str)] = &[
     (b'j', "key packages given to peers"),
     (b'k', "tokens of devices"),
     (b'l', "look-ups under way"),
-    (b'm', "versions of the store and of its policy"),
+    (
+        b'm',
+        "versions of the store and of its policy, and what a restore has left to do",
+    ),
     (b'n', "rooms to leave"),
     (b'o', "ends of the outbox"),
     (b'p', "evidence of deprovisioning"),
@@ -72,16 +76,13 @@ fn family_of(letter: u8) -> &'static str {
         .map_or("unknown to this version", |(_, name)| *name)
 }
 
-/// Entries read at once.
-const CHUNK: usize = 1000;
-/// Bytes of values read at once, but for the last entry.
-const CHUNK_BYTES_MAX: usize = 8 * 1024 * 1024;
-
 /// What a store holds: entries and bytes by what they are.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Contents {
     /// By the name of the family.
     pub families: BTreeMap<&'static str, (u64, u64)>,
+    /// All of them together.
+    pub sum: Sum,
 }
 
 /// Reads every entry of `store`; damage makes the engine's checksums fail. Rooms are held to what is counted of them, and
@@ -89,31 +90,26 @@ pub struct Contents {
 pub async fn check(store: &Store) -> Result<Contents, StoreError> {
     schema::check(store).await?;
     // Of one moment: other nodes may write meanwhile.
-    let moment = store.snapshot().await?;
+    let mut all = Everything::of(store).await?;
     let mut contents = Contents::default();
+    let mut summing = Summing::default();
     let (mut counted, mut rooms) = (BTreeMap::new(), BTreeMap::new());
-    let mut from = vec![1];
     loop {
-        let range = Range {
-            from: &from,
-            to: b"\xff",
-            limit: CHUNK,
-            bytes_max: CHUNK_BYTES_MAX,
-            order: Order::Ascending,
-        };
-        let chunk = moment.range(range).await?;
-        let Some((last, _)) = chunk.last() else {
+        let chunk = all.next().await?;
+        if chunk.is_empty() {
             compare(&counted, &rooms)?;
+            contents.sum = summing.sum();
             return Ok(contents);
-        };
-        from = [last.as_ref(), &[0]].concat();
+        }
         for (key, value) in &chunk {
+            summing.add(key, value);
             let family = family_of(key.first().copied().unwrap_or_default());
             let (entries, bytes) = contents.families.entry(family).or_default();
             *entries += 1;
             *bytes += u64::try_from(key.len() + value.len()).unwrap_or(u64::MAX);
             if let Some(seals) = store.seals() {
-                seals.check(&*moment, (key.as_ref(), value), family).await?;
+                let entry = (key.as_ref(), value);
+                seals.check(all.moment(), entry, family).await?;
             }
             if let Some(hub) = tally::hub_of_rooms(key)? {
                 counted.insert(hub, Tally::read(Some(value))?);

@@ -251,6 +251,30 @@ pub fn delete_tail(part: &mut Part, device: DeviceId) {
     part.delete(tail_key(device));
 }
 
+/// Lets up to `limit` inboxes from the key `from` on (`None`: from the start) leave out `by` numbers, for devices that may have
+/// been given them already; where to go on, `None` at the end.
+pub async fn leave_out_numbers(
+    store: &Store,
+    part: &mut Part,
+    from: Option<Key>,
+    (by, limit): (u64, usize),
+) -> Result<Option<Key>, StoreError> {
+    let from = from.unwrap_or_else(|| Key::from_static(&[TAIL]));
+    let page = store
+        .range(&from, &prefix_end(&[TAIL]), limit, Order::Ascending)
+        .await?;
+    let next = page
+        .last()
+        .map(|(key, _)| [key.as_ref(), &[0]].concat().into());
+    for (key, value) in page {
+        let number = value.as_ref().try_into();
+        let number = number.map_err(|_| StoreError::Corrupt { family: FAMILY })?;
+        let number = u64::from_be_bytes(number).saturating_add(by);
+        part.put(key, Value::copy_from_slice(&number.to_be_bytes()));
+    }
+    Ok(next)
+}
+
 fn prefix(device: DeviceId) -> Key {
     [&[ITEM][..], device.as_bytes()].concat().into()
 }

@@ -74,6 +74,31 @@ pub fn delete_all(part: &mut Part, device: DeviceId, single_use: Vec<Key>) {
     part.delete(prefix(LAST_RESORT, device));
 }
 
+/// Takes back the single-use key packages among up to `limit` rows from the key `from` on (`None`: from the start), whosever
+/// they are; where to go on, `None` at the end. The tails stay.
+pub async fn void(
+    store: &Store,
+    part: &mut Part,
+    from: Option<Key>,
+    limit: usize,
+) -> Result<Option<Key>, StoreError> {
+    /// The family and the device: more than that is a key package.
+    const TAIL_BYTES: usize = 1 + 16;
+    let from = from.unwrap_or_else(|| Key::from_static(&[SINGLE_USE]));
+    let page = store
+        .range(&from, &prefix_end(&[SINGLE_USE]), limit, Order::Ascending)
+        .await?;
+    let next = page
+        .last()
+        .map(|(key, _)| [key.as_ref(), &[0]].concat().into());
+    for (key, _) in page {
+        if key.len() > TAIL_BYTES {
+            part.delete(key);
+        }
+    }
+    Ok(next)
+}
+
 fn prefix(family: u8, device: DeviceId) -> Key {
     [&[family][..], device.as_bytes()].concat().into()
 }

@@ -3,7 +3,8 @@
 //!
 //! A row's number is the sequence that its envelope gets on the link. Rows are written once and
 //! deleted once: when the peer has acknowledged them, or when they are given up. What waits for a peer
-//! is counted in its tally ([`super::tally::outbound`]).
+//! is counted in its tally ([`super::tally::outbound`]); what an account here has sent in another one
+//! ([`super::tally::sent`]), by whoever adds rows and takes them out.
 
 use bytes::Bytes;
 use federation_proto::envelope::{Kind, Lane};
@@ -93,6 +94,21 @@ pub fn append(part: &mut Part, destination: &ServerName, lane: Lane, value: Valu
         lane_prefix(destination, lane),
         value,
     );
+}
+
+/// Counts a row of so many bytes into what its sender's account has waiting, if it has one.
+pub fn count_in(part: &mut Part, sender: Option<&SenderRef>, bytes: usize) {
+    if let Some(sender) = sender {
+        part.count(tally::sent(sender.account), bytes);
+    }
+}
+
+/// Counts a row that is about to go, or to be replaced, out of what its sender's account has waiting.
+pub fn count_out(part: &mut Part, destination: &ServerName, waits: &WaitingRow) {
+    if let Some(sender) = &waits.row.sender {
+        let key = row_key(destination, waits.lane, waits.number);
+        part.uncount(tally::sent(sender.account), key);
+    }
 }
 
 /// Puts `row` in the place of one that waits; the part fails when that is gone.
@@ -234,6 +250,22 @@ pub async fn next_lane(
     keys.first()
         .map(|key| Ok(split_row_key(key)?.0))
         .transpose()
+}
+
+/// The number of the last row that waits in a lane; 0 when none does.
+pub async fn last_waiting(
+    store: &Store,
+    destination: &ServerName,
+    lane: Lane,
+) -> Result<u64, StoreError> {
+    let prefix = lane_prefix(destination, lane);
+    let entries = store
+        .range(&prefix, &prefix_end(&prefix), 1, Order::Descending)
+        .await?;
+    match entries.first() {
+        Some((key, _)) => Ok(split_row_key(key)?.1),
+        None => Ok(0),
+    }
 }
 
 /// The last numbers of up to `limit` lanes of one destination.

@@ -16,6 +16,11 @@ pub fn put(part: &mut Part) {
     part.put(key(), Value::from_static(&[VERSION]));
 }
 
+/// Whether this is the version that this program reads and writes.
+pub fn is_known(value: &Value) -> bool {
+    value.as_ref() == [VERSION]
+}
+
 /// Whether this program can work on `store`.
 pub async fn check(store: &Store) -> Result<(), StoreError> {
     match store.get(KEY).await?.as_deref() {

@@ -1,12 +1,12 @@
-//! `w`: how much waits here, by peer: in the outbox for it, and in inboxes from it; and the rooms that are kept
-//! here, by the homeserver that orders them. Dead letters that nobody here wrote are counted the same way, under their own
-//! keys.
+//! `w`: how much waits here, by peer: in the outbox for it, and in inboxes from it; in all outboxes by the account here that
+//! has sent it; and the rooms that are kept here, by the homeserver that orders them. Dead letters that nobody here wrote are
+//! counted the same way, under their own keys.
 //!
 //! A tally is changed in the part that adds or removes what it counts, by the writer alone
 //! ([`super::Write::Count`], [`super::Write::Uncount`]): parts that count at the same time don't
 //! contend for it, and it is exact whenever the store is read.
 
-use federation_proto::ids::ServerName;
+use federation_proto::ids::{AccountId, ServerName};
 
 use super::{Key, Store, StoreError, Value};
 
@@ -71,6 +71,11 @@ pub fn outbound(peer: &ServerName) -> Key {
 /// Where lies what waits in inboxes here, brought by `peer`.
 pub fn inbound(peer: &ServerName) -> Key {
     [&[TALLY, b'i'], peer.as_str().as_bytes()].concat().into()
+}
+
+/// Where lies what an account here has sent and waits in the outbox.
+pub fn sent(account: AccountId) -> Key {
+    [&[TALLY, b'a'][..], account.as_bytes()].concat().into()
 }
 
 /// Where lies what the rooms are and take that `hub` orders.

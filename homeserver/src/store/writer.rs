@@ -19,7 +19,7 @@ use super::{Engine, Part, PartOutcome, StoreError};
 use crate::telemetry::Stopwatch;
 
 /// Most parts in one durable batch.
-const BATCH_PARTS_MAX: usize = 1024;
+pub const BATCH_PARTS_MAX: usize = 1024;
 /// A batch takes no further part once it holds this much.
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Most parts that wait; whoever adds one more waits too.

@@ -8,6 +8,7 @@ pub const EDGES: &[(&str, &[&str])] = &[
         "admin",
         &[
             "audit",
+            "backup",
             "delivery",
             "federation/peers",
             "federation/quarantine",
@@ -18,10 +19,12 @@ pub const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("audit", &["clock", "store"]),
+    ("backup", &["audit", "node", "organisation", "store"]),
     (
         "cli",
         &[
             "audit",
+            "backup",
             "clock",
             "config",
             "identity",
@@ -165,6 +168,7 @@ pub const EDGES: &[(&str, &[&str])] = &[
         &[
             "admin",
             "audit",
+            "backup",
             "client_api",
             "clock",
             "config",
@@ -271,6 +275,8 @@ pub const CRATE_EDGES: &[(&str, &[&str])] = &[
     ("entente-sdk", &["homeserver-api", "room-rules"]),
     ("chat", &["entente-sdk"]),
     ("load", &["entente-sdk"]),
+    // Measures the store beside its own engine: what no client sees.
+    ("store-load", &["homeserver"]),
     ("demo", &["entente-sdk"]),
     ("hsctl", &["homeserver-api"]),
     // May use `faultproxy`, which knows nothing of what it carries.
@@ -278,6 +284,8 @@ pub const CRATE_EDGES: &[(&str, &[&str])] = &[
     ("faultproxy", &[]),
     // Starts a database of the machine; knows nothing of what lies in it.
     ("postgresql-server", &[]),
+    // Drives the store itself, in a process that a trial kills.
+    ("torture", &["homeserver"]),
     ("xtask", &[]),
 ];
 

@@ -4,10 +4,10 @@ use postgresql_server::{PASSWORD, ROLE, Server};
 
 use super::{Place, code, errors, terminate};
 
-const DATABASE: &str = "organisation";
+pub(super) const DATABASE: &str = "organisation";
 
 /// A place whose organisation is made in the server's database, and the flags for that.
-fn place(server: &Server) -> (Place, [[String; 2]; 6]) {
+pub(super) fn place(server: &Server) -> (Place, [[String; 2]; 6]) {
     let place = Place::new();
     let file = place.path("database-password");
     std::fs::write(&file, format!("{PASSWORD}\n")).unwrap();
@@ -25,7 +25,7 @@ fn place(server: &Server) -> (Place, [[String; 2]; 6]) {
     (place, flags.map(|(flag, answer)| [flag.to_owned(), answer]))
 }
 
-fn init(place: &Place, flags: &[[String; 2]; 6]) -> std::process::Output {
+pub(super) fn init(place: &Place, flags: &[[String; 2]; 6]) -> std::process::Output {
     let flags = flags
         .each_ref()
         .map(|[flag, answer]| [flag.as_str(), answer.as_str()]);

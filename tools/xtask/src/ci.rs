@@ -67,7 +67,7 @@ fn lints(workspace: &Workspace) -> Result {
         "--workspace",
         "--all-targets",
         "--features",
-        "homeserver/faults,homeserver/sled",
+        "homeserver/faults,homeserver/sled,torture/faults,torture/sled",
         "--",
         "--deny",
         "warnings",

@@ -84,6 +84,35 @@ pub(crate) const FOR_TRIALS: &[Tool] = &[
     },
 ];
 
+/// What the trial of the store runs: it makes file systems and spoils them.
+pub(crate) const FOR_STORE_TRIAL: &[Tool] = &[
+    Tool {
+        program: "mkfs.ext4",
+        package: "e2fsprogs",
+        purpose: "makes a file system whose power is cut",
+    },
+    Tool {
+        program: "mount",
+        package: "mount",
+        purpose: "mounts it",
+    },
+    Tool {
+        program: "umount",
+        package: "mount",
+        purpose: "takes it away again",
+    },
+    Tool {
+        program: "perl",
+        package: "perl-base",
+        purpose: "cuts the power: one ioctl",
+    },
+    Tool {
+        program: "strace",
+        package: "strace",
+        purpose: "lets a sync fail",
+    },
+];
+
 /// What building and running container images takes.
 pub(crate) const FOR_CONTAINERS: &[Tool] = &[
     Tool {

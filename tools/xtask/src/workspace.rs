@@ -113,26 +113,35 @@ impl Workspace {
         })
     }
 
-    /// Builds a homeserver whose protections a trial can switch off, and returns the binary. It shares
-    /// the dependencies already built, yet lies in a folder of its own: nothing else can start it by
-    /// mistake.
+    /// Builds a homeserver whose protections a trial can switch off, and returns the binary.
     pub(crate) fn build_with_faults(&self) -> Result<PathBuf> {
-        let apart = self.target.join("faults");
-        process::step("build with feature `faults`", || {
-            let mut build = self.cargo(["build", "--workspace", "--bin", "homeserver"]);
+        self.build_apart("faults", "homeserver", "homeserver/faults")
+    }
+
+    /// Builds one binary with features that it has in no other build, and returns it. It shares the
+    /// dependencies already built, yet lies in a folder of its own: nothing else can start it by mistake.
+    pub(crate) fn build_apart(
+        &self,
+        folder: &str,
+        binary: &str,
+        features: &str,
+    ) -> Result<PathBuf> {
+        let apart = self.target.join(folder);
+        process::step(&format!("build {binary} with {features}"), || {
+            let mut build = self.cargo(["build", "--workspace", "--bin", binary]);
             if self.profile == Profile::Dev {
                 // Naming a test, the smallest, keeps the features of the dependencies those of the tests.
                 build.args(["--test", "layering"]);
             }
             build
-                .args(["--features", "homeserver/faults"])
+                .args(["--features", features])
                 .args(self.profile.arguments())
                 .env("CARGO_BUILD_BUILD_DIR", &self.target)
                 .arg("--target-dir")
                 .arg(&apart);
             build.shown()
         })?;
-        Ok(apart.join(self.profile.folder()).join("homeserver"))
+        Ok(apart.join(self.profile.folder()).join(binary))
     }
 }
 

@@ -179,6 +179,13 @@ fn a_room_without_an_owner_has_a_successor() {
         for (change, may) in changes {
             let mut scene = Scene::new(role);
             gone(&mut scene);
+            let acts_as = |leaf: u32| {
+                let leaves = scene.hub.leaves().unwrap();
+                let leaf = leaves.iter().find(|one| one.index == leaf).unwrap();
+                scene.hub.acting_role(&leaf.member).unwrap()
+            };
+            assert_eq!(acts_as(scene.mallory.current_member_index()), Role::Owner);
+            assert_eq!(acts_as(scene.carol.current_member_index()), Role::Member);
             let commit = settings(&mut scene, change);
             let [hub, carol] = take_up(&mut scene, &[], &commit);
             assert_eq!((hub.is_ok(), carol.is_ok()), (may, may), "{role}: {hub:?}");

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use federation_proto::refusal::RefusalCode;
 use homeserver_api::problem::{PROBLEM_JSON, Problem};
 
+use crate::backup::BackupError;
 use crate::identity::IdentityError;
 use crate::organisation::{KeeperError, OrganisationError};
 use crate::store::StoreError;
@@ -29,6 +30,11 @@ pub(super) enum AdminError {
         "the admin socket needs no sign-in and has no password: use this with an administrator's session over TLS"
     )]
     NoSession,
+    /// Only whoever may open the local socket may ask for this.
+    #[error(
+        "this is answered over the admin socket alone: run `hsctl` on the homeserver's own machine, without --server"
+    )]
+    LocalAlone,
     /// Too many wrong passwords.
     #[error("too many attempts for this name: try again in {0} s")]
     TooManyAttempts(u64),
@@ -70,6 +76,15 @@ pub(super) enum AdminError {
 impl From<StoreError> for AdminError {
     fn from(error: StoreError) -> Self {
         Self::Internal(error.to_string())
+    }
+}
+
+impl From<BackupError> for AdminError {
+    fn from(error: BackupError) -> Self {
+        match error {
+            BackupError::Busy => Self::Busy(error.to_string()),
+            _ => Self::Internal(error.to_string()),
+        }
     }
 }
 
@@ -127,6 +142,11 @@ impl AdminError {
             Self::SignInFailed => new(StatusCode::UNAUTHORIZED, "sign-in-failed", "Sign-in failed"),
             Self::WrongPassword => new(StatusCode::FORBIDDEN, "wrong-password", "Wrong password"),
             Self::NoSession => new(StatusCode::CONFLICT, "no-session", "No session"),
+            Self::LocalAlone => new(
+                StatusCode::FORBIDDEN,
+                "local-alone",
+                "Over the admin socket alone",
+            ),
             Self::TooManyAttempts(_) | Self::TooManySignIns => new(
                 StatusCode::TOO_MANY_REQUESTS,
                 RefusalCode::RateLimited.as_str(),

@@ -7,6 +7,7 @@
 //! One endpoint, one file; the table below is all of them.
 
 mod authentication;
+mod backups;
 mod consortia;
 mod error;
 mod evidence;
@@ -112,6 +113,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/admin/v1/quarantine/{document}", get(quarantine::show::handle))
         .route("/admin/v1/quarantine/{document}", delete(quarantine::discard::handle))
         .route("/admin/v1/quarantine/{document}/take", post(quarantine::take::handle))
+        .route("/admin/v1/backups", post(backups::handle))
         .route("/admin/v1/outbox", get(records::outbox::handle))
         .route("/admin/v1/outbox/{server}/retry", post(records::retry::handle))
         .route("/admin/v1/outbox/{server}/renumber", post(records::renumber::handle))

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use axum::extract::State;
 use federation_proto::fingerprint::Fingerprint;
 use homeserver_api::admin::{PAGE_ENTRIES_MAX, ServerStatus, StoreKeys};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::error::AdminError;
 use crate::delivery::reports;
 use crate::federation::peers;
 use crate::identity::accounts;
 use crate::node::Node;
+use crate::store::{reconcile, restored};
 
 /// `GET /admin/v1/server`: the homeserver at a glance.
 pub(super) async fn handle(
@@ -29,6 +32,8 @@ pub(super) async fn handle(
     }
     let mut warnings = peers::warnings(&node).await?;
     warnings.extend(reports_wait(&node).await?);
+    warnings.extend(disk_is_short(&node));
+    warnings.extend(was_restored(&node).await?);
     Ok(axum::Json(ServerStatus {
         server: node.server.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -50,6 +55,50 @@ fn store_keys(node: &Node) -> Option<StoreKeys> {
         since_ms: status.since_ms,
         destroyed_ms: status.destroyed_ms,
     })
+}
+
+/// That the homeserver was restored lately, and with whom it has yet to find out what they have had.
+async fn was_restored(node: &Node) -> Result<Vec<String>, AdminError> {
+    /// So long it is told.
+    const TOLD_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+    let Some(record) = restored::get(&node.store).await? else {
+        return Ok(Vec::new());
+    };
+    let mut warnings = Vec::new();
+    if node.clock.now_ms().saturating_sub(record.restored_ms) < TOLD_MS {
+        warnings.push(format!(
+            "This homeserver was restored on {} from a backup of {}: what was answered in between is lost.",
+            instant(record.restored_ms),
+            instant(record.made_ms)
+        ));
+    }
+    for peer in node.peers.all() {
+        if reconcile::is_due(&node.store, &peer.server).await? {
+            warnings.push(format!(
+                "{} has not been reached since this homeserver was restored: mail for it waits until it says what it has had.",
+                peer.server
+            ));
+        }
+    }
+    Ok(warnings)
+}
+
+/// A time as people read it.
+fn instant(ms: u64) -> String {
+    i64::try_from(ms / 1000)
+        .ok()
+        .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
+        .and_then(|at| at.format(&Rfc3339).ok())
+        .unwrap_or_else(|| format!("{ms} ms since 1970"))
+}
+
+/// That nothing new is taken.
+fn disk_is_short(node: &Node) -> Option<String> {
+    let free = node.space.free().filter(|_| node.space.is_short())?;
+    Some(format!(
+        "The disk is nearly full ({free}): new messages and files are put off until {} bytes are free; people read and          delete as ever.",
+        free.enough()
+    ))
 }
 
 /// That reports of abuse wait for somebody to look at them.

@@ -9,6 +9,7 @@ use super::{Batch, NotTaken, Times};
 use crate::delivery::outbox::{OriginRef, OutboxItem, SenderRef};
 use crate::delivery::waiting;
 use crate::store::outbox;
+use crate::store::tally::Tally;
 
 impl Batch<'_> {
     /// Queues an envelope for another server, in the room's lane or (`None`) the control lane, unless as
@@ -75,6 +76,16 @@ impl Batch<'_> {
         }
         let lane = room.map_or(Lane::CONTROL, Lane::from);
         let value = outbox::value(&item)?;
+        let account = item.sender.as_ref().map(|sender| sender.account);
+        if let Some(account) = account.filter(|_| bounded && waiting::is_mail(item.kind)) {
+            let limits = &self.node.config.limits;
+            let most = Tally {
+                entries: limits.account_outbox_messages_max,
+                bytes: limits.account_outbox_bytes_max,
+            };
+            let (store, bytes) = (&self.node.store, value.len());
+            self.waiting.send_of(store, account, bytes, most).await?;
+        }
         // Before there is an agreement, and after it, nothing is sent; then nothing is bounded.
         if let Some(bounds) = self.peer(destination).and_then(|view| view.waiting) {
             // The peer states how much waits for it; how much it costs us is not for it to say.
@@ -86,6 +97,7 @@ impl Batch<'_> {
             let (store, bytes) = (&self.node.store, value.len());
             self.waiting.send(store, destination, bytes, bound).await?;
         }
+        outbox::count_in(&mut self.part, item.sender.as_ref(), value.len());
         outbox::append(&mut self.part, destination, lane, value);
         let woken = self.woken_peers.entry(destination.clone());
         woken.or_default().insert(lane);

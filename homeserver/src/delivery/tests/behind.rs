@@ -39,7 +39,8 @@ async fn items_are_let_in_by_their_whole_length() {
     };
     let batch = Batch::open(&world.node).await.unwrap();
     let bytes = inbox::appended_bytes(&batch, &body()).unwrap();
-    let most = usize::try_from(INBOX_BYTES_MAX * INBOX_HANDSHAKE_FACTOR).unwrap();
+    let most = world.node.config.limits.inbox_bytes_max * INBOX_HANDSHAKE_FACTOR;
+    let most = usize::try_from(most).unwrap();
     let now_ms = world.node.clock.now_ms();
     for (left, fits) in [(bytes - 1, false), (bytes, true)] {
         let mut fill = Fill::default();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::State;
 use axum::http::Uri;
+use federation_proto::ids::ServerName;
 
 use super::error::{self, FederationError};
 use super::gate::Gates;
@@ -18,10 +19,7 @@ pub(super) async fn no_such_path(
     Extension(gates): Extension<Arc<Gates>>,
     uri: Uri,
 ) -> FederationError {
-    match gates.ask(&peer, node.clock.now_ms()) {
-        Ok(()) => error::no_such_path(uri).await,
-        Err(wait_s) => too_fast(wait_s),
-    }
+    charged(&node, &peer, &gates, error::no_such_path(uri)).await
 }
 
 /// The answer to a method that a path does not take; the router adds those that it takes.
@@ -31,12 +29,18 @@ pub(super) async fn no_such_method(
     Extension(gates): Extension<Arc<Gates>>,
     uri: Uri,
 ) -> FederationError {
-    match gates.ask(&peer, node.clock.now_ms()) {
-        Ok(()) => error::no_such_method(uri).await,
-        Err(wait_s) => too_fast(wait_s),
-    }
+    charged(&node, &peer, &gates, error::no_such_method(uri)).await
 }
 
-fn too_fast(wait_s: u64) -> FederationError {
-    FederationError::too_fast(wait_s, "more requests in a second")
+/// The answer to a request that counts as one for something that is there.
+async fn charged(
+    node: &Node,
+    peer: &ServerName,
+    gates: &Arc<Gates>,
+    answer: impl Future<Output = FederationError>,
+) -> FederationError {
+    match gates.ask(peer, node.clock.now_ms()) {
+        Ok(()) => answer.await,
+        Err(wait_s) => FederationError::too_fast(wait_s, "more requests in a second"),
+    }
 }

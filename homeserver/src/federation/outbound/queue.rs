@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
+use std::sync::Arc;
 
 use federation_proto::envelope::{HashedPayload, Kind, Lane, Outgoing};
 use federation_proto::ids::ServerName;
@@ -54,6 +55,8 @@ pub(super) struct Queue {
     unread: bool,
     /// Lanes that hold such rows.
     news: BTreeSet<Lane>,
+    /// Nothing beyond these numbers is read, and of no other lane.
+    only: Option<Arc<HashMap<Lane, u64>>>,
 }
 
 #[derive(Default)]
@@ -134,7 +137,13 @@ impl Queue {
             cursor: None,
             unread: true,
             news: BTreeSet::new(),
+            only: None,
         }
+    }
+
+    /// Nothing beyond these numbers is to be read, and of no other lane.
+    pub(super) fn only_up_to(&mut self, last: Arc<HashMap<Lane, u64>>) {
+        self.only = Some(last);
     }
 
     /// The epoch of the numbering.
@@ -274,7 +283,11 @@ impl Queue {
             .min(room)
             .min(LANE_ITEMS_MAX.saturating_sub(known.waiting));
         let from = known.tail.saturating_add(1);
-        let rows = outbox::lane(store, &self.destination, lane, from, limit).await?;
+        let mut rows = outbox::lane(store, &self.destination, lane, from, limit).await?;
+        if let Some(only) = &self.only {
+            let last = only.get(&lane).copied().unwrap_or(0);
+            rows.retain(|waits| waits.number <= last);
+        }
         let mut read = LaneRead {
             rows: rows.len(),
             more: rows.len() == limit,

@@ -38,28 +38,35 @@ pub(super) async fn settle(
     let asks = rows
         .iter()
         .any(|waits| waits.row.kind == Kind::RemovalRequest);
+    let by_place: HashMap<(Lane, u64), WaitingRow> = rows
+        .into_iter()
+        .map(|waits| ((waits.lane, waits.number), waits))
+        .collect();
     if settled.refused.is_empty() && !asks {
         let mut part = Part::default();
         // The lanes of another agreement have the same numbers again.
         part.require(peer.unchanged());
         for item in &settled.done {
+            if let Some(waits) = by_place.get(&(item.lane, item.item.sequence)) {
+                outbox::count_out(&mut part, destination, waits);
+            }
             outbox::delete(&mut part, destination, item.lane, item.item.sequence);
         }
         exchange::put(&mut part, Direction::Outbound, destination, root, &proof)?;
         return Ok(node.store.commit(part).await? == PartOutcome::Committed);
     }
-    let by_place: HashMap<(Lane, u64), WaitingRow> = rows
-        .into_iter()
-        .map(|waits| ((waits.lane, waits.number), waits))
-        .collect();
     for _ in 0..CONFLICT_ATTEMPTS_MAX {
         let mut batch = Batch::open(node).await?;
         batch.part.require(peer.unchanged());
         let part = &mut batch.part;
         exchange::put(part, Direction::Outbound, destination, root, &proof)?;
         for item in &settled.done {
+            let waits = by_place.get(&(item.lane, item.item.sequence));
+            if let Some(waits) = waits {
+                outbox::count_out(&mut batch.part, destination, waits);
+            }
             outbox::delete(&mut batch.part, destination, item.lane, item.item.sequence);
-            if let Some(waits) = by_place.get(&(item.lane, item.item.sequence)) {
+            if let Some(waits) = waits {
                 evidence::accepted(&mut batch, &waits.row).await?;
             }
         }
@@ -68,6 +75,7 @@ pub(super) async fn settle(
                 continue;
             };
             outbox::require(&mut batch.part, destination, waits.lane, waits.number);
+            outbox::count_out(&mut batch.part, destination, waits);
             outbox::delete(&mut batch.part, destination, waits.lane, waits.number);
             let why = Why::Theirs(refusal);
             dead_letters::give_up(&mut batch, destination, waits.lane, &waits.row, why).await?;
@@ -93,6 +101,7 @@ pub(super) async fn bury(
         let mut buried = Vec::with_capacity(rows.len());
         for (waits, refusal) in rows {
             let row = tombstone(waits.row.created_ms, refusal);
+            outbox::count_out(&mut batch.part, destination, waits);
             outbox::replace(&mut batch.part, destination, waits.lane, waits.number, &row)?;
             let why = Why::Ours(refusal);
             dead_letters::give_up(&mut batch, destination, waits.lane, &waits.row, why).await?;
@@ -153,6 +162,7 @@ pub(in crate::federation) async fn clear(
         }
         for waits in &rows {
             outbox::require(&mut batch.part, destination, waits.lane, waits.number);
+            outbox::count_out(&mut batch.part, destination, waits);
             outbox::delete(&mut batch.part, destination, waits.lane, waits.number);
             let why = Why::Ours(refusal);
             dead_letters::give_up(&mut batch, destination, waits.lane, &waits.row, why).await?;

@@ -11,6 +11,7 @@ mod exchange;
 mod expiry;
 mod greeting;
 mod pace;
+mod reconcile;
 mod splitting;
 
 use std::collections::BTreeSet;
@@ -28,6 +29,7 @@ use tokio::time::Instant;
 use self::exchange::UnderWay;
 use self::expiry::EXPIRY_INTERVAL;
 use self::pace::Pace;
+use self::reconcile::Reconciling;
 use self::splitting::Suspicion;
 use super::backoff::Backoff;
 use super::cut_if_ended;
@@ -66,6 +68,7 @@ pub(super) struct Worker {
     next_expiry: Option<Instant>,
     expiry_cursor: Option<(Lane, u64)>,
     suspicion: Option<Suspicion>,
+    reconciling: Reconciling,
     pace: Pace,
     /// When documents are tried again that the peer did not take.
     documents_at: Option<Instant>,
@@ -110,6 +113,7 @@ impl Worker {
             next_expiry: None,
             expiry_cursor: None,
             suspicion: None,
+            reconciling: Reconciling::Unknown,
             pace: Pace::default(),
             documents_at: None,
             hub_asked: JoinSet::new(),
@@ -153,7 +157,10 @@ impl Worker {
 
     /// Does one thing; gives up what has expired when it is time for that, whatever else there is.
     pub(super) async fn go_on(&mut self) -> Result<Step, StoreError> {
-        if self.next_expiry.is_some_and(|at| at <= Instant::now()) {
+        self.look_for_restore().await?;
+        // Of what waited in the backup it is not known yet whether it has arrived.
+        let may_expire = self.reconciling.is_done();
+        if may_expire && self.next_expiry.is_some_and(|at| at <= Instant::now()) {
             self.expire().await?;
         }
         match self.step().await {
@@ -187,7 +194,7 @@ impl Worker {
                 }
                 () = reached(until) => return,
                 () = reached(ask_again_at) => return,
-                () = reached(self.next_expiry) => {
+                () = reached(self.next_expiry), if self.reconciling.is_done() => {
                     if let Err(error) = self.expire().await {
                         tracing::error!(server = %self.server, %error, "expiry of waiting mail failed");
                     }
@@ -221,6 +228,7 @@ impl Worker {
         let Some(peer) = self.node.peers.get(&self.server) else {
             return Ok(Step::Gone);
         };
+        self.look_for_restore().await?;
         let now_ms = self.node.clock.now_ms();
         if peer.agreed != Some(PeerState::Active) {
             // What is not answered yet is sent again, should there be a later.
@@ -335,6 +343,7 @@ impl Worker {
                 Ok(Step::Again)
             }
             Next::Nothing if !self.under_way.is_empty() => Ok(Step::Answer),
+            Next::Nothing if self.reconciling.lanes().is_some() => self.end_reconciling().await,
             Next::Nothing => Ok(match self.queue.next_lane_ms() {
                 Some(at_ms) => {
                     self.link
@@ -356,6 +365,9 @@ impl Worker {
     fn read_afresh(&mut self, link_epoch: u64) {
         self.under_way.forget();
         self.queue = Queue::new(self.server.clone(), link_epoch);
+        if let Some(lanes) = self.reconciling.lanes() {
+            self.queue.only_up_to(Arc::clone(lanes));
+        }
     }
 
     /// Nothing new is sent before a delay; what is under way may be answered first.

@@ -35,7 +35,7 @@ struct Writer {
 
 impl EmbeddedEngine {
     /// Opens the store in `folder`, or makes a new one there; not one that has a commit log, for what
-    /// is in there alone would be missed. See [`super::open`].
+    /// is in there alone would be missed. See [`super::open_embedded`].
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         let index = Index::open(folder)?;
         if index.log()?.is_some() {

@@ -1,5 +1,6 @@
 //! One suite for every engine: what a store may rely on, whichever it stands on.
 
+mod moving;
 pub(super) mod reference;
 
 use std::sync::Arc;

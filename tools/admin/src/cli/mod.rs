@@ -1,5 +1,6 @@
 //! The command line: every command, its flags and its help.
 
+mod backup;
 mod consortium;
 mod evidence;
 mod keys;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use homeserver_api::ids::{DeviceId, Handle, ServerName};
 
+pub(crate) use self::backup::BackupArguments;
 pub(crate) use self::consortium::ConsortiumCommand;
 pub(crate) use self::evidence::EvidenceCommand;
 pub(crate) use self::keys::{KeyKind, KeysCommand, RevokeKeyArguments, RootCommand};
@@ -139,6 +141,11 @@ pub(crate) enum Command {
     /// Who was cut off, with proof for every room: deleted and suspended users, removed devices.
     #[command(subcommand)]
     Evidence(EvidenceCommand),
+    /// Make an encrypted backup of all that the homeserver keeps, while it serves; `homeserver restore` makes a data folder
+    /// of it.
+    ///
+    /// On the homeserver's own machine alone: the organisation's keys are in it.
+    Backup(BackupArguments),
     /// What was given up, newest first; the senders were told.
     DeadLetters {
         /// How many at most.
@@ -382,6 +389,8 @@ mod tests {
             "hsctl reports list --all --limit 5",
             "hsctl reports show 0123456789abcdef0123456789abcdef",
             "hsctl reports close 0123456789abcdef0123456789abcdef --note warned",
+            "hsctl backup --to today.backup --public-key backup.pub",
+            "hsctl backup --to today.backup --passphrase-file - --json",
             "hsctl dead-letters --limit 5",
             "hsctl audit --after 12 --follow",
             "hsctl completions zsh",
@@ -417,6 +426,11 @@ mod tests {
             ("hsctl keys rotate root", "root"),
             ("hsctl keys revoke envelope all --since soon", "soon"),
             ("hsctl audit --limit 0", "0"),
+            ("hsctl backup", "--to"),
+            (
+                "hsctl backup --to f --public-key k --passphrase-file p",
+                "--public-key",
+            ),
             ("hsctl reports show 12", "12"),
             ("hsctl consortium merge", "DOCUMENTS"),
             (

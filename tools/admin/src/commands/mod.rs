@@ -1,6 +1,7 @@
 //! What each command asks of the admin API and how its answer reads; one file a noun.
 
 mod audit;
+mod backup;
 mod consortium;
 mod document_file;
 mod evidence;
@@ -52,6 +53,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Reports(command) => reports::run(&admin()?, command, format).await,
         Command::Evidence(command) => evidence::run(connection, command, format).await,
         Command::DeadLetters { limit } => outbox::dead_letters(&admin()?, limit, format).await,
+        Command::Backup(arguments) => backup::run(&admin()?, &arguments, format).await,
         Command::Audit(audit) => audit::run(&admin()?, audit, format).await,
         Command::Completions { shell } => {
             // The generator ends the program when it can't write, so it writes into memory.

@@ -1,8 +1,8 @@
 //! `user` and `device`.
 
 use homeserver_api::admin::{
-    ChangeUserRequest, CreateUserRequest, CreatedUser, ResetPasswordRequest, UserDetail,
-    UserSummary, Users,
+    AccountUsage, Amount, ChangeUserRequest, CreateUserRequest, CreatedUser, ResetPasswordRequest,
+    UserDetail, UserSummary, Users,
 };
 use homeserver_api::client::Came;
 use homeserver_api::ids::Handle;
@@ -12,7 +12,7 @@ use crate::cli::{DeviceCommand, UserCommand};
 use crate::connection::Admin;
 use crate::failure::Failure;
 use crate::output::{Format, facts, list};
-use crate::values::instant_and_distance;
+use crate::values::{instant_and_distance, size};
 
 /// `user …`.
 pub(super) async fn run(
@@ -186,14 +186,39 @@ fn came(came: &Came) -> String {
     }
 }
 
+/// What the account takes up, of how much.
+fn usage_rows(usage: &AccountUsage) -> [(&'static str, String); 3] {
+    let amount = |is: Amount, most: Amount| {
+        format!(
+            "{} messages, {} (at most {}, {})",
+            is.messages,
+            size(is.bytes),
+            most.messages,
+            size(most.bytes)
+        )
+    };
+    let files = format!(
+        "{} (at most {})",
+        size(usage.file_bytes),
+        size(usage.file_bytes_max)
+    );
+    [
+        ("fullest inbox", amount(usage.inbox, usage.inbox_max)),
+        ("sent, waits", amount(usage.outbox, usage.outbox_max)),
+        ("files", files),
+    ]
+}
+
 fn user_sheet(user: &UserDetail) -> String {
-    let sheet = facts(vec![
+    let mut rows = vec![
         ("address", user.summary.address.to_string()),
         ("account", user.summary.account.to_string()),
         ("type", user.summary.user_type.clone()),
         ("state", state(&user.summary).to_owned()),
         ("created", instant_and_distance(user.created_ms)),
-    ]);
+    ];
+    rows.extend(user.usage.iter().flat_map(usage_rows));
+    let sheet = facts(rows);
     let rows = user
         .device_list
         .iter()
@@ -213,4 +238,32 @@ fn user_sheet(user: &UserDetail) -> String {
         "No devices.",
     );
     format!("{sheet}\n\n{devices}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: an administrator sees what an account takes up and what it may; by example.
+    #[test]
+    fn usage_is_shown_with_its_bounds() {
+        let amount = |messages, bytes| Amount { messages, bytes };
+        let usage = AccountUsage {
+            inbox: amount(3, 2048),
+            inbox_max: amount(50_000, 128 << 20),
+            outbox: amount(0, 0),
+            outbox_max: amount(100_000, 1 << 30),
+            file_bytes: 1 << 20,
+            file_bytes_max: 10 << 30,
+        };
+        let shown = usage_rows(&usage).map(|(_, text)| text);
+        assert_eq!(
+            shown,
+            [
+                "3 messages, 2 KiB (at most 50000, 128 MiB)",
+                "0 messages, 0 bytes (at most 100000, 1 GiB)",
+                "1 MiB (at most 10 GiB)",
+            ]
+        );
+    }
 }

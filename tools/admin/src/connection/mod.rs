@@ -8,6 +8,7 @@ mod pinned_root;
 mod server_url;
 mod session_file;
 mod sessions;
+mod stream;
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -23,7 +23,12 @@ pub(super) async fn run(common: &Common, arguments: &Send, output: &Output) -> R
     // An existing conversation takes the message in without a homeserver; a new one needs it.
     let client = device::open(common).await?;
     let outcome = async {
-        let room = match place::find(&client, &arguments.to).await? {
+        let known = match place::find(&client, &arguments.to).await {
+            // It may have come to this device's inbox and not to the device yet.
+            Err(failure) if failure.code == "unknown-room" => None,
+            known => known?,
+        };
+        let room = match known {
             Some(room) => {
                 client.connect();
                 room

@@ -2,32 +2,36 @@
 //!
 //! Two homeservers of the release profile on this machine, peers by agreement, with the load
 //! generator beside them on the same cores; everything a user's message passes is in it: TLS to the
-//! clients, mutual TLS between the homeservers, both durable before they answer. Its last line is
-//! one JSON object with `figures`; the load generator's own report of every run is in `runs`.
+//! clients, mutual TLS between the homeservers, both durable before they answer. The store by itself, and
+//! what its commit log does to the whole path, are measured when they are named. The last line is one JSON
+//! object with `figures`; the load generator's own report of every run is in `runs`.
 
 mod machine;
+mod messages;
 mod organisation;
+mod path;
+mod rounds;
+mod store;
 
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::thread;
-use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
-use self::organisation::{Organisation, peer};
+use self::rounds::Criterion;
 use crate::failure::{self, Failure, Result};
 use crate::process::{self, Run as _};
 use crate::workspace::Workspace;
 
-/// Binaries that the measurement starts.
+/// Binaries that the measurement of messages starts.
 const PACKAGES: [&str; 3] = ["homeserver", "hsctl", "load"];
-/// Between the homeservers' start and reading their memory.
-const SETTLE: Duration = Duration::from_secs(3);
-/// Devices of one account that only holds idle connections.
-const IDLE_DEVICES_PER_ACCOUNT: u32 = 100;
+
+const WORK: &str = "One message of 1 KiB of text, end-to-end encrypted (MLS), from a device of a.example \
+    to a device of b.example: two homeserver processes, mutual TLS between them, TLS to the \
+    clients, both durable (fdatasync) before they answer; the load generator on the same \
+    cores. Messages are replays of ones that mls-rs made beforehand; receivers decrypt 1 % \
+    live and check the SHA-256 of the rest. Latency counts from when a message was due to \
+    when its receiver had it. CPU is both homeservers' together, from schedstat.";
 
 /// How to measure.
 #[derive(Args)]
@@ -35,7 +39,7 @@ pub(crate) struct Options {
     /// Only this figure; may be repeated.
     #[arg(long, value_enum, value_name = "NAME")]
     only: Vec<Figure>,
-    /// Seconds to measure in each run, after its warm-up [default: 25 to 60].
+    /// Seconds to measure in each run, after its warm-up [default: 25 to 60; 4 for `store`].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     seconds: Option<u64>,
     /// Pairs of devices, one of each homeserver.
@@ -47,6 +51,12 @@ pub(crate) struct Options {
     /// Idle connections.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
     idle: u32,
+    /// How often what `store` and `path` compare is measured in turn [default: 5 for `store`, 2 for `path`].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: Option<u32>,
+    /// Messages a second for `path`.
+    #[arg(long, value_name = "N", default_value_t = 12_000, value_parser = clap::value_parser!(u32).range(1..))]
+    rate: u32,
     /// Keep the homeservers' folders and logs, and say where they are.
     #[arg(long)]
     keep: bool,
@@ -66,60 +76,137 @@ enum Figure {
     Half,
     /// Memory of idle homeservers and of idle connections.
     Idle,
+    /// The store's commit path beside its engine by itself, and beside a plain log on a slower disk. Only when it is named.
+    Store,
+    /// Latency at a steady rate (`--rate`), with the store's commit log and without it. Only when it is named.
+    Path,
 }
 
-/// Seconds of each run unless `--seconds` says otherwise.
-struct Lengths {
-    window: u64,
-    rate_100: u64,
-    half: u64,
-}
+/// What is measured unless `--only` says otherwise.
+const OF_MESSAGES: [Figure; 4] = [
+    Figure::Saturation,
+    Figure::Rate100,
+    Figure::Half,
+    Figure::Idle,
+];
 
 impl Options {
     fn wants(&self, figure: Figure) -> bool {
-        self.only.is_empty() || self.only.contains(&figure)
+        if self.only.is_empty() {
+            OF_MESSAGES.contains(&figure)
+        } else {
+            self.only.contains(&figure)
+        }
     }
 
-    fn lengths(&self) -> Lengths {
-        Lengths {
-            window: self.seconds.unwrap_or(25),
-            rate_100: self.seconds.unwrap_or(30),
-            half: self.seconds.unwrap_or(60),
+    fn wants_messages(&self) -> bool {
+        OF_MESSAGES.iter().any(|figure| self.wants(*figure))
+    }
+
+    /// The packages whose binaries are needed.
+    fn packages(&self) -> Vec<&'static str> {
+        let mut packages = Vec::new();
+        if self.wants_messages() || self.wants(Figure::Path) {
+            packages.extend(PACKAGES);
         }
+        if self.wants(Figure::Store) {
+            packages.push(store::PACKAGE);
+        }
+        packages
+    }
+}
+
+/// What every measurement stands on.
+struct Ground<'a> {
+    /// The root of the sources.
+    sources: &'a Path,
+    /// The folder of the binaries.
+    binaries: &'a Path,
+    /// For everything that is made.
+    folder: &'a Path,
+}
+
+/// What has come out so far.
+#[derive(Default)]
+struct Findings {
+    figures: Map<String, Value>,
+    /// The load generator's reports.
+    runs: Vec<Value>,
+    /// What belongs to one figure alone.
+    details: Map<String, Value>,
+    /// What was held to a bound.
+    criteria: Vec<Criterion>,
+}
+
+impl Findings {
+    /// What did not hold, in words.
+    fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        if self.runs.iter().any(|run| *at(run, "/ok") != true) {
+            faults.push("messages were lost, duplicated or refused: see `runs`".to_owned());
+        }
+        let missed = self.criteria.iter().filter(|criterion| !criterion.holds());
+        faults.extend(missed.map(Criterion::text));
+        faults
+    }
+
+    /// The object that is printed.
+    fn report(&self, options: &Options, machine: Value) -> Value {
+        let criteria: Vec<Value> = self.criteria.iter().map(Criterion::report).collect();
+        let mut report = Map::new();
+        report.insert("figures".to_owned(), Value::Object(self.figures.clone()));
+        report.insert("ok".to_owned(), json!(self.faults().is_empty()));
+        report.insert("machine".to_owned(), machine);
+        if options.wants_messages() || options.wants(Figure::Path) {
+            report.insert("work".to_owned(), json!(WORK));
+            report.insert("pairs".to_owned(), json!(options.pairs));
+            report.insert("runs".to_owned(), json!(self.runs));
+        }
+        if !criteria.is_empty() {
+            report.insert("criteria".to_owned(), Value::Array(criteria));
+        }
+        report.extend(self.details.clone());
+        Value::Object(report)
     }
 }
 
 /// Runs the measurement.
 pub(crate) fn run(options: &Options) -> Result {
     let workspace = Workspace::find()?;
-    let binaries = build(&workspace)?;
+    let binaries = build(&workspace, &options.packages())?;
     let folder = scratch(&workspace)?;
-    let outcome = measure(options, &binaries, folder.path());
+    let ground = Ground {
+        sources: &workspace.root,
+        binaries: &binaries,
+        folder: folder.path(),
+    };
+    let outcome = machine::describe(ground.folder)
+        .and_then(|machine| Ok((machine, measure(options, &ground)?)));
     if options.keep {
         eprintln!("kept: {}", folder.keep().display());
     } else if outcome.is_err() {
         eprintln!("the homeservers' logs are gone with their folders; --keep keeps them");
     }
-    let report = outcome?;
+    let (machine, findings) = outcome?;
+    let report = findings.report(options, machine);
     if !options.json {
-        show(&report);
+        show(&report, &findings.criteria);
     }
     process::say(&report.to_string());
-    if *at(&report, "/ok") == true {
+    let faults = findings.faults();
+    if faults.is_empty() {
         Ok(())
     } else {
-        Err(Failure::DidNotHold(
-            "messages were lost, duplicated or refused: see `runs`".to_owned(),
-        ))
+        Err(Failure::DidNotHold(faults.join("; ")))
     }
 }
 
 /// Builds as a release is built, and returns the folder of the binaries.
-fn build(workspace: &Workspace) -> Result<PathBuf> {
+fn build(workspace: &Workspace, packages: &[&str]) -> Result<PathBuf> {
     process::step("build the release profile", || {
         let mut build = workspace.cargo(["build", "--release"]);
-        for package in PACKAGES {
-            build.args(["--package", package]);
+        for package in packages {
+            build.arg("--package").arg(package);
         }
         build.shown()
     })?;
@@ -134,144 +221,25 @@ fn scratch(workspace: &Workspace) -> Result<tempfile::TempDir> {
         .map_err(failure::at(&workspace.target))
 }
 
-fn measure(options: &Options, binaries: &Path, folder: &Path) -> Result<Value> {
-    let machine = machine::describe(folder)?;
-    let pairs = usize::from(options.pairs);
-    let (a, b) = process::step(
-        "start two homeservers and let them make an agreement",
-        || {
-            let a = Organisation::start("a.example", binaries, &folder.join("a"))?;
-            let b = Organisation::start("b.example", binaries, &folder.join("b"))?;
-            peer(&a, &b, folder)?;
-            Ok((a, b))
-        },
-    )?;
-    let mut figures = Map::new();
-    let mut runs = Vec::new();
-    if options.wants(Figure::Idle) {
-        thread::sleep(SETTLE);
-        let resident_kib = (a.resident_kib()? + b.resident_kib()?) / 2;
-        figures.insert("idle_server_rss_mib".to_owned(), mib(resident_kib));
+fn measure(options: &Options, ground: &Ground<'_>) -> Result<Findings> {
+    let mut findings = Findings::default();
+    if options.wants(Figure::Store) {
+        store::measure(options, ground, &mut findings)?;
     }
-    let load = Load {
-        program: binaries.join("load"),
-        watch: [format!("a={}", a.pid()), format!("b={}", b.pid())],
-        folder: folder.to_path_buf(),
-    };
-    if options.wants(Figure::Idle) {
-        // Accounts of their own: a room takes in all devices of its accounts, and the messages of a
-        // later run would wait for devices that are never there again.
-        let report = process::step("idle connections", || {
-            let devices_max = IDLE_DEVICES_PER_ACCOUNT.to_string();
-            a.hsctl(&[
-                "user-type",
-                "set",
-                "standard",
-                "--devices-max",
-                &devices_max,
-            ])?;
-            let accounts = options.idle.div_ceil(IDLE_DEVICES_PER_ACCOUNT);
-            let accounts = usize::try_from(accounts).unwrap_or(usize::MAX);
-            let inventory = inventory(&a, &b, "idle", accounts, folder)?;
-            let idle = ["--idle".to_owned(), options.idle.to_string()];
-            load.run("idle", &inventory, &idle)
-        })?;
-        figures.insert(
-            "idle_connection_kib".to_owned(),
-            at(&report, "/idle/processes/0/kib_per_connection").clone(),
-        );
-        runs.push(report);
+    if options.wants_messages() {
+        messages::measure(options, ground, &mut findings)?;
     }
-    let arguments = phases(options);
-    if !arguments.is_empty() {
-        let report = process::step("messages", || {
-            let inventory = inventory(&a, &b, "messages", pairs, folder)?;
-            load.run("messages", &inventory, &arguments)
-        })?;
-        message_figures(options, &report, &mut figures);
-        runs.push(report);
+    if options.wants(Figure::Path) {
+        path::measure(options, ground, &mut findings)?;
     }
-    let missing = missing(&figures);
+    let missing = missing(&findings.figures);
     if !missing.is_empty() {
         return Err(Failure::DidNotHold(format!(
-            "the load generator reports no {}",
+            "what was measured reports no {}",
             missing.join(", ")
         )));
     }
-    let ok = runs.iter().all(|run| *at(run, "/ok") == true);
-    Ok(json!({
-        "figures": figures,
-        "ok": ok,
-        "work": "One message of 1 KiB of text, end-to-end encrypted (MLS), from a device of a.example \
-            to a device of b.example: two homeserver processes, mutual TLS between them, TLS to the \
-            clients, both durable (fdatasync) before they answer; the load generator on the same \
-            cores. Messages are replays of ones that mls-rs made beforehand; receivers decrypt 1 % \
-            live and check the SHA-256 of the rest. Latency counts from when a message was due to \
-            when its receiver had it. CPU is both homeservers' together, from schedstat.",
-        "pairs": pairs,
-        "machine": machine,
-        "runs": runs,
-    }))
-}
-
-/// Makes `count` accounts of either organisation for one run; the file that tells the load generator.
-fn inventory(
-    a: &Organisation,
-    b: &Organisation,
-    run: &str,
-    count: usize,
-    folder: &Path,
-) -> Result<PathBuf> {
-    let mut sides = Map::new();
-    for (side, organisation) in [("from", a), ("to", b)] {
-        sides.insert(
-            side.to_owned(),
-            json!({
-                "endpoint": organisation.client.to_string(),
-                "root_sha256": organisation.root_sha256()?,
-                "accounts": organisation.accounts(run, count)?,
-            }),
-        );
-    }
-    let path = folder.join(format!("inventory-{run}.json"));
-    fs::write(&path, Value::Object(sides).to_string()).map_err(failure::at(&path))?;
-    Ok(path)
-}
-
-/// The load generator's phases.
-fn phases(options: &Options) -> Vec<String> {
-    let lengths = options.lengths();
-    let mut arguments = vec!["--pairs".to_owned(), options.pairs.to_string()];
-    let none = arguments.len();
-    if options.wants(Figure::Saturation) || options.wants(Figure::Half) {
-        for window in &options.window {
-            arguments.push("--window".to_owned());
-            arguments.push(format!("{window}@{}", lengths.window));
-        }
-    }
-    if options.wants(Figure::Rate100) {
-        arguments.push("--rate".to_owned());
-        arguments.push(format!("100@{}", lengths.rate_100));
-    }
-    if options.wants(Figure::Half) {
-        arguments.push("--rate".to_owned());
-        arguments.push(format!("50%@{}", lengths.half));
-    }
-    if arguments.len() == none {
-        arguments.clear();
-    }
-    arguments
-}
-
-/// The open loops in the order in which [`phases`] asks for them.
-fn open_loops(options: &Options) -> Vec<&'static str> {
-    [
-        (Figure::Rate100, "100_per_s"),
-        (Figure::Half, "half_saturation"),
-    ]
-    .into_iter()
-    .filter_map(|(figure, which)| options.wants(figure).then_some(which))
-    .collect()
+    Ok(findings)
 }
 
 /// A figure that is not there is a failure, not a blank.
@@ -282,99 +250,19 @@ fn missing(figures: &Map<String, Value>) -> Vec<&str> {
         .collect()
 }
 
-struct Load {
-    program: PathBuf,
-    watch: [String; 2],
-    folder: PathBuf,
-}
-
-impl Load {
-    /// Runs the load generator; its report, also when messages went astray.
-    fn run(&self, name: &str, inventory: &Path, arguments: &[String]) -> Result<Value> {
-        let devices = self.folder.join(format!("devices-{name}"));
-        fs::create_dir_all(&devices).map_err(failure::at(&devices))?;
-        let mut command = Command::new(&self.program);
-        command
-            .arg("--json")
-            .arg("--inventory")
-            .arg(inventory)
-            .arg("--folder")
-            .arg(&devices)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stderr(Stdio::inherit());
-        for watch in &self.watch {
-            command.args(["--watch", watch]);
-        }
-        let output = command.output().map_err(|source| Failure::Start {
-            program: self.program.display().to_string(),
-            source,
-        })?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let last = text.lines().last().unwrap_or_default();
-        serde_json::from_str(last).map_err(|_| Failure::Ended {
-            command: format!("load {}", arguments.join(" ")),
-            status: output.status.to_string(),
-        })
-    }
-}
-
-fn message_figures(options: &Options, report: &Value, figures: &mut Map<String, Value>) {
-    let no_phases = Vec::new();
-    let phases = at(report, "/phases").as_array().unwrap_or(&no_phases);
-    let rate = |phase: &Value| at(phase, "/delivered_per_s").as_f64().unwrap_or(0.0);
-    let closed = phases
-        .iter()
-        .filter(|phase| *at(phase, "/kind") == "closed");
-    let mut put = |name: &str, value: &Value| figures.insert(name.to_owned(), value.clone());
-    if let Some(best) = closed.max_by(|left, right| rate(left).total_cmp(&rate(right))) {
-        put("saturation_msg_per_s", &json!(rate(best).round()));
-        put("saturation_window", at(best, "/window"));
-        put("saturation_p99_ms", at(best, "/delivery/p99_ms"));
-        put(
-            "server_cpu_s_per_10k_at_saturation",
-            at(best, "/watched_cpu_seconds_per_10k"),
-        );
-        put("load_cpu_s_per_10k_at_saturation", &load_cpu(best));
-    }
-    // Open loops are told apart by their place: half of the saturation may be 100 messages a second too.
-    let open = phases.iter().filter(|phase| *at(phase, "/kind") == "open");
-    for (phase, which) in open.zip(open_loops(options)) {
-        if which == "half_saturation" {
-            put("half_saturation_msg_per_s", at(phase, "/rate"));
-        }
-        put(&format!("p50_ms_at_{which}"), at(phase, "/delivery/p50_ms"));
-        put(&format!("p99_ms_at_{which}"), at(phase, "/delivery/p99_ms"));
-        put(
-            &format!("server_cpu_s_per_10k_at_{which}"),
-            at(phase, "/watched_cpu_seconds_per_10k"),
-        );
-    }
-}
-
-fn load_cpu(phase: &Value) -> Value {
-    let own = at(phase, "/processes").as_array().and_then(|processes| {
-        processes
-            .iter()
-            .find(|process| *at(process, "/watched") == false)
-    });
-    own.map_or(Value::Null, |own| at(own, "/cpu_seconds_per_10k").clone())
-}
-
 /// The part of a JSON value at this pointer; null where there is none.
 fn at<'a>(value: &'a Value, pointer: &str) -> &'a Value {
     static NONE: Value = Value::Null;
     value.pointer(pointer).unwrap_or(&NONE)
 }
 
-fn mib(kib: u64) -> Value {
-    // One decimal is as much as the figure is worth.
-    json!(f64::from(u32::try_from(kib * 10 / 1024).unwrap_or(u32::MAX)) / 10.0)
-}
-
-fn show(report: &Value) {
-    process::say(at(report, "/work").as_str().unwrap_or_default());
-    process::say("");
+fn show(report: &Value, criteria: &[Criterion]) {
+    for work in ["/work", "/store/work"] {
+        if let Some(work) = at(report, work).as_str() {
+            process::say(work);
+            process::say("");
+        }
+    }
     for part in ["/machine", "/figures"] {
         if let Some(entries) = at(report, part).as_object() {
             for (name, value) in entries {
@@ -383,34 +271,64 @@ fn show(report: &Value) {
         }
         process::say("");
     }
+    for criterion in criteria {
+        process::say(&criterion.text());
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn options(only: Vec<Figure>) -> Options {
+    pub(super) fn options(only: Vec<Figure>) -> Options {
         Options {
             only,
             seconds: None,
             pairs: 1,
             window: vec![16],
             idle: 1,
+            rounds: None,
+            rate: 12_000,
             keep: false,
             json: true,
         }
     }
 
-    /// Goal: a half of the saturation that happens to be 100 a second is not taken for the other loop.
-    /// Method: a report with both at the same rate.
+    /// Goal: what takes long is measured only when it is named, and only what is needed is built. Method: some choices.
     #[test]
-    fn open_loops_are_told_apart_by_place() {
-        let open = |p50: u64| json!({"kind": "open", "rate": 100, "delivery": {"p50_ms": p50}});
-        let report = json!({"phases": [{"kind": "closed"}, open(1), open(2)]});
-        let mut figures = Map::new();
-        message_figures(&options(Vec::new()), &report, &mut figures);
-        assert_eq!(figures["p50_ms_at_100_per_s"], 1);
-        assert_eq!(figures["p50_ms_at_half_saturation"], 2);
-        assert!(missing(&figures).contains(&"p99_ms_at_half_saturation"));
+    fn what_is_measured() {
+        let all = options(Vec::new());
+        assert!(all.wants(Figure::Idle) && all.wants_messages());
+        assert!(!all.wants(Figure::Store) && !all.wants(Figure::Path));
+        assert_eq!(all.packages(), PACKAGES);
+        let store = options(vec![Figure::Store]);
+        assert!(store.wants(Figure::Store) && !store.wants_messages());
+        assert_eq!(store.packages(), [store::PACKAGE]);
+        assert_eq!(options(vec![Figure::Path]).packages(), PACKAGES);
+    }
+
+    /// Goal: a lost message and a missed bound each make the whole not ok, and say so. Method: findings with neither, and with each.
+    #[test]
+    fn what_does_not_hold_is_told() {
+        let criterion = |ratio: f64| Criterion {
+            what: "one to another".to_owned(),
+            ratios: Some(vec![ratio]),
+            at_least: 0.75,
+        };
+        let options = options(vec![Figure::Store, Figure::Path]);
+        let mut findings = Findings {
+            runs: vec![json!({"ok": true})],
+            criteria: vec![criterion(0.8)],
+            ..Findings::default()
+        };
+        assert_eq!(findings.report(&options, Value::Null)["ok"], json!(true));
+        findings.criteria.push(criterion(0.7));
+        assert_eq!(findings.faults().len(), 1);
+        findings.runs.push(json!({"ok": false}));
+        assert_eq!(findings.faults().len(), 2);
+        let report = findings.report(&options, Value::Null);
+        assert_eq!(report["ok"], json!(false));
+        assert_eq!(report["criteria"][1]["ratio"], json!(0.7));
+        assert_eq!(report["runs"][1]["ok"], json!(false));
     }
 }

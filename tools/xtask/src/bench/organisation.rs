@@ -35,8 +35,13 @@ pub(super) struct Organisation {
 }
 
 impl Organisation {
-    /// Founds the organisation in `folder` and starts its homeserver.
-    pub(super) fn start(name: &'static str, binaries: &Path, folder: &Path) -> Result<Self> {
+    /// Founds the organisation in `folder` and starts its homeserver, with a commit log before its store's index or without one.
+    pub(super) fn start(
+        name: &'static str,
+        binaries: &Path,
+        folder: &Path,
+        commit_log: bool,
+    ) -> Result<Self> {
         fs::create_dir_all(folder).map_err(failure::at(folder))?;
         let password_file = folder.join("password");
         fs::write(&password_file, PASSWORD).map_err(failure::at(&password_file))?;
@@ -63,6 +68,9 @@ impl Organisation {
             .arg("--root-passphrase-file")
             .arg(&password_file)
             .captured()?;
+        if !commit_log {
+            leave_out_commit_log(&config)?;
+        }
         let log = folder.join("log");
         let output = File::create(&log).map_err(failure::at(&log))?;
         let errors = output.try_clone().map_err(failure::at(&log))?;
@@ -187,6 +195,13 @@ impl Drop for Organisation {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// A configuration that `homeserver init` has written says nothing of the store: its defaults hold.
+fn leave_out_commit_log(config: &Path) -> Result {
+    let mut text = fs::read_to_string(config).map_err(failure::at(config))?;
+    text.push_str("\n[store]\ncommit_log = false\n");
+    fs::write(config, text).map_err(failure::at(config))
 }
 
 /// Lets two organisations make an agreement, and waits until both homeservers call it active.

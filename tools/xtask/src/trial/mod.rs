@@ -19,6 +19,7 @@ mod person;
 mod record;
 mod rooms;
 mod stage;
+mod store;
 mod terminal;
 mod traffic;
 mod troubles;
@@ -39,12 +40,15 @@ pub(crate) struct Options {
     /// Its name.
     #[arg(value_enum)]
     name: Name,
-    /// Only this check of the trial `federation` or `rooms`; may be repeated. A wrong name lists the right ones.
+    /// Only this check of the trial `federation`, `rooms` or `store`; may be repeated. A wrong name lists the right ones.
     #[arg(long, value_name = "CHECK")]
     only: Vec<String>,
     /// Devices in the crowd of the trial `rooms`, at least 30.
     #[arg(long, default_value_t = DEVICES, value_parser = devices)]
     devices: usize,
+    /// Only this engine in the trial `store`; may be repeated.
+    #[arg(long, value_enum, value_name = "ENGINE")]
+    engine: Vec<store::Engine>,
     /// Print one JSON object with all checks as the last line.
     #[arg(long)]
     json: bool,
@@ -60,6 +64,8 @@ enum Name {
     Federation,
     /// Rooms that no server can bend: a crowd through a partition, an evil server, the vectors of RFC 9420.
     Rooms,
+    /// A store under SIGKILL, power loss, syncs that fail, a full disk and damage, on each engine; opening time, space. As root.
+    Store,
 }
 
 /// Devices in the crowd of the trial `rooms`.
@@ -93,23 +99,49 @@ fn wanted<W: ValueEnum>(names: &[String]) -> Result<Vec<W>> {
 /// Runs it.
 pub(crate) fn run(options: &Options) -> Result {
     // Before anything is built.
-    let (mut of_federation, mut of_rooms) = (Vec::new(), Vec::new());
+    let (mut of_federation, mut of_rooms, mut of_store) = (Vec::new(), Vec::new(), Vec::new());
     match options.name {
         Name::Federation => of_federation = wanted::<federation::Wanted>(&options.only)?,
         Name::Rooms => of_rooms = wanted::<rooms::Wanted>(&options.only)?,
+        Name::Store => of_store = wanted::<store::Wanted>(&options.only)?,
         Name::Network | Name::Terminal if options.only.is_empty() => {}
         Name::Network | Name::Terminal => {
             return Err(Failure::Missing(
-                "--only names checks of the trials `federation` and `rooms`: this one runs whole"
+                "--only names checks of the trials `federation`, `rooms` and `store`: this one runs whole"
                     .to_owned(),
             ));
         }
     }
+    if !options.engine.is_empty() && !matches!(options.name, Name::Store) {
+        return Err(Failure::Missing(
+            "--engine belongs to the trial `store`".to_owned(),
+        ));
+    }
     let mut workspace = Workspace::find()?;
-    if matches!(options.name, Name::Federation | Name::Rooms) {
+    if matches!(options.name, Name::Federation | Name::Rooms | Name::Store) {
         // What is held to seconds, and what hundreds of clients do.
         workspace = workspace.measured();
     }
+    let report = match options.name {
+        Name::Network => network::run(&workspace, ready(&workspace)?)?,
+        Name::Terminal => {
+            // It needs no network that can be cut.
+            let _ = ready(&workspace)?;
+            terminal::run(&workspace)?
+        }
+        Name::Federation => federation::run(&workspace, ready(&workspace)?, &of_federation)?,
+        Name::Rooms => {
+            // Nor does this one.
+            let _ = ready(&workspace)?;
+            rooms::run(&workspace, &of_rooms, options.devices)?
+        }
+        Name::Store => store::run(&workspace, &of_store, &options.engine)?,
+    };
+    finish(&report, options.json)
+}
+
+/// Sees to what trials with homeservers run and builds it; tells why the network can't be cut, where it can't.
+fn ready(workspace: &Workspace) -> Result<std::result::Result<(), String>> {
     let network_can_be_cut = match machine::prepare(machine::FOR_TRIALS)? {
         Ready::Yes if machine::is_root() => Ok(()),
         Ready::Yes => Err("network namespaces need root".to_owned()),
@@ -121,13 +153,7 @@ pub(crate) fn run(options: &Options) -> Result {
         )));
     }
     workspace.build()?;
-    let report = match options.name {
-        Name::Network => network::run(&workspace, network_can_be_cut)?,
-        Name::Terminal => terminal::run(&workspace)?,
-        Name::Federation => federation::run(&workspace, network_can_be_cut, &of_federation)?,
-        Name::Rooms => rooms::run(&workspace, &of_rooms, options.devices)?,
-    };
-    finish(&report, options.json)
+    Ok(network_can_be_cut)
 }
 
 /// Runs a trial as part of the tests; returns how many checks held, did not, and were skipped.

@@ -6,9 +6,8 @@ use futures_util::FutureExt as _;
 use homeserver_api::attributes::MessageAttributes;
 use tower::ServiceExt as _;
 
-use super::keys::{change, rotate};
+use super::keys::{revoke_known, rotate};
 use super::*;
-use crate::organisation::Asked;
 use crate::rooms::mls_framing::testing::application_message;
 use crate::store::inbox;
 use crate::tls::Peer;
@@ -241,15 +240,7 @@ async fn a_key_that_is_revoked_meanwhile_does_not_count() {
     let mut asked = Box::pin(inbound::router(Arc::clone(&b.node)).oneshot(request));
     assert!(asked.as_mut().now_or_never().is_none());
 
-    let revoke = Asked::RevokeEnvelope {
-        key: Some(key),
-        since_ms: now(&a),
-    };
-    change(&a, revoke).await;
-    let newest = a.node.keys.manifest().bytes().clone();
-    peers::take_manifest(&b.node, &a.node.server, newest)
-        .await
-        .unwrap();
+    revoke_known(&a, &b, key).await;
     come.send(()).unwrap();
     let response = asked.await.unwrap();
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);

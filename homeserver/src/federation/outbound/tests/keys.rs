@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use federation_proto::envelope::HashedPayload;
 use federation_proto::ids::ServerName;
-use federation_proto::keys::EnvelopeKey;
+use federation_proto::keys::{EnvelopeKey, KeyId};
 use federation_proto::limits::CLOCK_SKEW_MS_MAX;
 use federation_proto::manifest::ManifestBody;
 use federation_proto::payload::{Message, Payload, Sender};
@@ -53,6 +53,19 @@ pub(super) async fn until(sides: &[&Side], mut is_so: impl AsyncFnMut() -> bool)
         pass(sides, 1).await;
     }
     panic!("it never came to that");
+}
+
+/// `of` revokes an envelope key as of now, and `at` knows it.
+pub(super) async fn revoke_known(of: &Side, at: &Side, key: KeyId) {
+    let revoke = Asked::RevokeEnvelope {
+        key: Some(key),
+        since_ms: now(of),
+    };
+    change(of, revoke).await;
+    let newest = of.node.keys.manifest().bytes().clone();
+    peers::take_manifest(&at.node, &of.node.server, newest)
+        .await
+        .unwrap();
 }
 
 /// `at` learns which issuing CA `of` has, as it does by itself where its worker runs.
@@ -374,15 +387,7 @@ async fn drill_envelope_key() {
     for side in [&a, &b] {
         side.clock.advance_ms(1000);
     }
-    let revoke = Asked::RevokeEnvelope {
-        key: Some(stolen.id()),
-        since_ms: now(&b),
-    };
-    change(&b, revoke).await;
-    let newest = b.node.keys.manifest().bytes().clone();
-    peers::take_manifest(&a.node, &b.node.server, newest)
-        .await
-        .unwrap();
+    revoke_known(&b, &a, stolen.id()).await;
     let (status, problem) = post(&b, &a, paths::TRANSACTIONS, by_thief(3)).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     let problem = String::from_utf8_lossy(&problem).into_owned();
@@ -477,15 +482,7 @@ async fn drill_raised_link_epoch() {
     let said = said.unwrap();
     assert!(said.contains("`hsctl outbox renumber a.example`"), "{said}");
 
-    let revoke = Asked::RevokeEnvelope {
-        key: Some(stolen.id()),
-        since_ms: now(&b),
-    };
-    change(&b, revoke).await;
-    let newest = b.node.keys.manifest().bytes().clone();
-    peers::take_manifest(&a.node, &b.node.server, newest)
-        .await
-        .unwrap();
+    revoke_known(&b, &a, stolen.id()).await;
     let renumber = async || {
         peers::begin_link_epoch(&b.node, &admin(), &a.node.server)
             .await

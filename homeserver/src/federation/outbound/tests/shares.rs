@@ -14,9 +14,7 @@ use http::{Response, header};
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::delivery::limits::{
-    INBOX_HANDSHAKE_FACTOR, INBOX_HANDSHAKE_SHARE, INBOX_ITEMS_MAX, INBOX_SHARE,
-};
+use crate::delivery::limits::{INBOX_HANDSHAKE_FACTOR, INBOX_HANDSHAKE_SHARE, INBOX_SHARE};
 use crate::delivery::mailboxes::{Class, Item};
 use crate::federation::outbound::{Network, ResponseBody};
 use crate::federation::testing::LocalNetwork;
@@ -312,9 +310,10 @@ async fn one_peer_fills_its_share_of_an_inbox() {
     }
 
     let mut full = stored;
+    let most = a.node.config.limits.inbox_messages_max;
     let share = |class| match class {
-        Class::Message => INBOX_ITEMS_MAX / INBOX_SHARE,
-        Class::Handshake => INBOX_ITEMS_MAX * INBOX_HANDSHAKE_FACTOR / INBOX_HANDSHAKE_SHARE,
+        Class::Message => most / INBOX_SHARE,
+        Class::Handshake => most * INBOX_HANDSHAKE_FACTOR / INBOX_HANDSHAKE_SHARE,
     };
     for class in [Class::Message, Class::Handshake] {
         let item = Item::new(class, Some(c.node.server.clone()), 1);

@@ -74,6 +74,47 @@ async fn our_own_outbox_is_bounded_by_us() {
     assert!((4_000..=16_000).contains(&tally.bytes), "{tally:?}");
 }
 
+/// Goal: what one account has sent and waits is bounded by itself, whoever it is for, and told; others of its homeserver find
+/// room beside it; what is taken, given up or buried is counted out. Method: messages until one is refused, by a bound of
+/// three; then the peer takes them, and others expire.
+#[tokio::test]
+async fn one_account_leaves_room_for_others() {
+    let bound = |config: &mut Config| config.limits.account_outbox_messages_max = 3;
+    let [a, b] = sides_with(["a.example", "b.example"], bound);
+    let (mut alice, bob) = acquainted_within(&a, &b, u64::MAX).await;
+    let mut anna = person(&a, "anna").await;
+    let other = RoomId::from_bytes([9; 16]);
+    anna.create_room(&a, other, &[&bob]).await;
+    drain(&mut worker(&a, &b)).await;
+    let sent = async || {
+        let key = tally::sent(alice.of.account);
+        tally::get(&a.node.store, &key).await.unwrap().entries
+    };
+    assert_eq!(sent().await, 0, "what was taken is counted out");
+    let mut said = async |ttl_seconds| alice.say(&a, ROOM, &MESSAGE, ttl_seconds).await;
+    for _ in 0..3 {
+        let taken = said(3600).await;
+        assert!(matches!(taken, Outcome::Accepted { .. }), "{taken:?}");
+    }
+    let Outcome::Refused(refusal) = said(3600).await else {
+        panic!("beyond the bound");
+    };
+    assert_eq!(refusal.code, RefusalCode::Quota);
+    assert!(refusal.reason.contains("3 of at most 3"), "{refusal}");
+    let beside = anna.say(&a, other, &MESSAGE, 3600).await;
+    assert!(matches!(beside, Outcome::Accepted { .. }), "{beside:?}");
+
+    assert_eq!(drain(&mut worker(&a, &b)).await, Step::Idle);
+    assert_eq!(bob.heard(&b).await, 4);
+    let again = said(60).await;
+    assert!(matches!(again, Outcome::Accepted { .. }), "{again:?}");
+    a.clock.advance_ms(61_000);
+    drain(&mut worker(&a, &b)).await;
+    let key = tally::sent(alice.of.account);
+    let left = tally::get(&a.node.store, &key).await.unwrap();
+    assert_eq!(left, Tally::default());
+}
+
 /// Goal: a commit that is refused because too much waits for one peer of its room leaves nothing behind: neither in inboxes
 /// here, nor in another peer's outbox, nor a room; and what is sent after it is judged as if it had never been. Method: a
 /// room of devices of three organisations, for one of which as much waits as may.

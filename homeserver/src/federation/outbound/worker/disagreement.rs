@@ -45,9 +45,9 @@ impl Worker {
                 Anomaly::PeerBehind { lane, theirs, ours } => {
                     let detail = format!(
                         "lane {lane}: {server} has position {theirs}, and what it had acknowledged goes up \
-                         to before {ours}: it may have been restored from an old copy. The lane's mail waits \
-                         until it has what is missing: `hsctl outbox renumber {server}` sends it under new \
-                         numbers",
+                         to before {ours}: it was restored from an old copy, and what lies between is lost \
+                         there. What waits is sent under new numbers, unless that was done in the last ten \
+                         minutes; `hsctl outbox renumber {server}` does it at once",
                         server = self.server
                     );
                     ("link.behind", detail)

@@ -15,6 +15,7 @@ use federation_proto::limits::{
     CLOCK_SKEW_MS_MAX, RECEIPT_BYTES_MAX, TRANSACTIONS_UNDER_WAY_BYTES_MAX,
     TRANSACTIONS_UNDER_WAY_MAX,
 };
+use federation_proto::link::Anomaly;
 use federation_proto::manifest::Manifest;
 use federation_proto::padding::padded_length;
 use federation_proto::receipt::{self, Receipt};
@@ -173,7 +174,11 @@ impl Worker {
         load: Load,
         now_ms: u64,
     ) -> Result<Step, StoreError> {
-        let ended = ended_rows(&self.node, peer, &load.rows, now_ms).await?;
+        let ended = match self.reconciling.lanes() {
+            None => ended_rows(&self.node, peer, &load.rows, now_ms).await?,
+            // The peer says what became of it.
+            Some(_) => Vec::new(),
+        };
         if !ended.is_empty() {
             self.queue.put_back(load);
             return self.give_up(peer, &ended).await;
@@ -238,6 +243,10 @@ impl Worker {
         match result {
             Ok(receipt) => self.settle(peer, load, &signed, &receipt, now_ms).await,
             Err(error) if error.worth_splitting() => self.split(peer, load, &error, now_ms).await,
+            Err(error) if self.has_left_numbering(&error) => {
+                self.queue.put_back(load);
+                self.end_reconciling().await
+            }
             Err(error) => {
                 self.note_unusable(&error).await?;
                 self.queue.put_back(load);
@@ -277,9 +286,10 @@ impl Worker {
         now_ms: u64,
     ) -> Result<Step, StoreError> {
         for (lane, theirs) in self.queue.ahead(&load, receipt) {
-            // After a restart the peer may have taken rows that were not read here yet.
+            // After a restart the peer may have taken rows that were not read here yet; after a restore such as were given
+            // out after the backup, and what it says of those in the backup is about them (LINK-062).
             let rows = outbox::lane(&self.node.store, &self.server, lane, theirs, 1).await?;
-            if !rows.is_empty() {
+            if !rows.is_empty() || self.reconciling.lanes().is_some() {
                 self.queue.note_given_out(lane, theirs);
             }
         }
@@ -305,6 +315,10 @@ impl Worker {
         let proof = (&signed.root, ExchangeRecord { proof });
         if !settle::settle(&self.node, peer, &settled, rows, proof).await? {
             return Ok(self.start_over(peer));
+        }
+        let is_behind = |anomaly: &Anomaly| matches!(anomaly, Anomaly::PeerBehind { .. });
+        if settled.anomalies.iter().any(is_behind) {
+            self.go_on_without_lost(peer, now_ms).await?;
         }
         self.backoff.reset();
         if let Some(suspicion) = &mut self.suspicion {

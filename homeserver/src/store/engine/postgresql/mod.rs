@@ -8,7 +8,7 @@
 //! - A server that may answer before it is durable is refused, at opening and in every batch.
 //! - A connection that breaks leaves unknown what became of its transaction. Each batch therefore notes its
 //!   number, and the next attempt looks for it under the lock: a batch is written once.
-//! - A fail-over is an interruption: batches and reads are tried again until [`TIME_MAX`].
+//! - A fail-over is an interruption: batches and reads are tried again until `TIME_MAX`.
 //!
 //! Deliberately absent: a cache of what was written. Another process may have changed it.
 

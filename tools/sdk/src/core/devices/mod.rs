@@ -38,6 +38,8 @@ pub(super) struct Known {
     logs: BTreeMap<ServerName, LogRecord>,
     /// Accounts that are asked about at the moment.
     asked: BTreeSet<(ServerName, AccountId)>,
+    /// The numbers of the questions that wait for an answer: in a large room there are as many as people.
+    questions: BTreeMap<RequestId, u64>,
     /// What keeps this device from sending to a room, as far as it has been looked at.
     held: BTreeMap<RoomId, Vec<Held>>,
 }
@@ -95,7 +97,8 @@ impl Known {
         for (_, record) in store.scan::<LogRecord>(Family::DeviceLog, b"")? {
             known.logs.insert(record.server.clone(), record);
         }
-        for (_, question) in store.scan::<Question>(Family::Question, b"")? {
+        for (number, question) in store.scan::<Question>(Family::Question, b"")? {
+            known.questions.insert(question.request, number);
             if let Some(account) = question.account {
                 known.asked.insert((question.server, account));
             }
@@ -178,14 +181,16 @@ impl Core {
             heads,
         };
         self.store.put(Family::Question, b"", number, &question)?;
+        self.known.questions.insert(request, number);
         Ok(known)
     }
 
     /// Takes a question out that is answered, or never will be.
     fn take_question(&mut self, request: RequestId) -> Result<Option<Question>, Error> {
-        let questions = self.store.scan::<Question>(Family::Question, b"")?;
-        let found = questions.into_iter().find(|(_, q)| q.request == request);
-        let Some((number, question)) = found else {
+        let Some(number) = self.known.questions.remove(&request) else {
+            return Ok(None);
+        };
+        let Some(question) = self.store.get::<Question>(Family::Question, b"", number)? else {
             return Ok(None);
         };
         self.store.delete(Family::Question, b"", number);

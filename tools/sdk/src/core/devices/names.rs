@@ -89,21 +89,27 @@ impl Core {
             return Ok(());
         };
         if person.has_name(&device.address) {
-            let is_older = |called: &Called| called.since < device.not_before;
-            if person.called.as_ref().is_some_and(is_older) {
-                person.called = None;
+            let newest = |called: &Called| called.over.unwrap_or(called.since);
+            if let Some(called) = &mut person.called
+                && newest(called) < device.not_before
+            {
+                called.over = Some(device.not_before);
                 self.put_person(&key)?;
             }
             return Ok(());
         }
-        let is_told =
-            |called: &Called| called.address == device.address || called.since > device.not_before;
-        if person.called.as_ref().is_some_and(is_told) {
+        let is_known = |called: &Called| match called.over {
+            // An older certificate stays in a room until its device has another.
+            Some(over) => device.not_before <= over,
+            None => called.address == device.address || called.since > device.not_before,
+        };
+        if person.called.as_ref().is_some_and(is_known) {
             return Ok(());
         }
         person.called = Some(Called {
             address: device.address.clone(),
             since: device.not_before,
+            over: None,
         });
         let address = person.address.clone();
         let event = Event::AddressChanged {
@@ -125,7 +131,7 @@ impl Core {
             return Ok(());
         };
         if self.is_anothers(&called.address, key) {
-            if !person.unconfirmed().is_empty() {
+            if called.over.is_some() || !person.unconfirmed().is_empty() {
                 return Ok(());
             }
             return Err(Error::Renamed {
@@ -136,7 +142,10 @@ impl Core {
         }
         if let Some(person) = self.known.people.get_mut(key) {
             person.called = None;
-            let former = std::mem::replace(&mut person.address, called.address);
+            let former = match called.over {
+                Some(_) => called.address,
+                None => std::mem::replace(&mut person.address, called.address),
+            };
             person.former.insert(former);
         }
         Ok(())

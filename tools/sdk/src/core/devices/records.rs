@@ -33,6 +33,8 @@ pub(super) struct Called {
     pub(super) address: Address,
     /// The beginning of the certificate's validity, seconds since the Unix epoch.
     pub(super) since: u64,
+    /// That of a newer one with an address that the account is known by: then this one is an older one's.
+    pub(super) over: Option<u64>,
 }
 
 /// A head of a log, believed.
@@ -105,9 +107,12 @@ impl LogRecord {
         self.proved.iter().chain(&self.heard).cloned().collect()
     }
 
-    /// Notes a head that was heard of, as far as there is room: what is dropped comes again.
+    /// Notes a head that was heard of, as far as there is room: what is dropped comes again. Of each size one is enough, for they
+    /// were held to each other; and a question names no size twice.
     pub(super) fn hear(&mut self, head: KnownHead) {
-        if self.heard.len() < LOG_SIZES_KNOWN_MAX - 1 {
+        let mut known = self.proved.iter().chain(&self.heard);
+        if known.all(|known| known.size != head.size) && self.heard.len() < LOG_SIZES_KNOWN_MAX - 1
+        {
             self.heard.push(head);
         }
     }
@@ -120,4 +125,28 @@ pub(crate) fn read_any(bytes: &[u8]) {
     survives_writing::<PersonRecord>(bytes);
     survives_writing::<LogRecord>(bytes);
     survives_writing::<Question>(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a question names each size once, as the homeserver demands, whatever was heard of the log. Method: answers of one size that
+    /// come while others are on their way, a proved one's too, and more than there is room for.
+    #[test]
+    fn sizes_are_heard_once() {
+        let head = |size, at_ms| KnownHead {
+            size,
+            root: Digest::ZERO,
+            at_ms,
+        };
+        let server: ServerName = "a.example".parse().unwrap();
+        let mut log = LogRecord::new(&server, 0);
+        log.proved = Some(head(5, 1));
+        for (size, at_ms) in [(7, 2), (7, 3), (5, 4), (9, 5), (9, 6), (11, 7), (12, 8)] {
+            log.hear(head(size, at_ms));
+        }
+        let sizes: Vec<u64> = log.heads().iter().map(|head| head.size).collect();
+        assert_eq!(sizes, [5, 7, 9, 11]);
+    }
 }

@@ -204,6 +204,8 @@ pub(super) fn check(ground: &Ground<'_>) -> Result<Check> {
     }
     let [first, _second] = follows;
     drop(first);
+    // No other device has approved the second: until she says that it is hers nothing goes to it.
+    eve.run(&["confirm", &eve.address])?;
     // In a room that a partner orders.
     let room = rooms.get(ROOMS[0]).cloned().unwrap_or_default();
     let talk = run(&eve, &["talk", &room], "eve-talk")?;

@@ -38,7 +38,10 @@ impl Cast {
 
     /// Carol's device is certified for an address, which it shows in its rooms and in its key packages from now on.
     fn certify(&mut self, address: &Address) {
-        let (world, carol) = (&mut self.world, &mut self.carol);
+        Self::certify_device(&mut self.world, &mut self.carol, address);
+    }
+
+    fn certify_device(world: &mut World, carol: &mut TestDevice, address: &Address) {
         // No two certificates begin at once.
         world.clock.advance(1_000);
         let now_ms = crate::clock::Clock::now_ms(&world.clock);
@@ -212,5 +215,51 @@ fn a_changed_address_is_confirmed() {
         let texts = cast.carol.texts(room);
         assert_eq!(texts.last().unwrap(), "alice: once more");
         assert_eq!(cast.told().len(), 1, "told once");
+    }
+}
+
+/// Goal: an older certificate for another address, which one device of an account has while a newer one of another device has the right
+/// address, is told once; a confirmation lets messages pass to both and leaves the account its address. Method: Carol's first device is
+/// certified for another handle, and her second one then for hers, at a partner's homeserver and at the own one.
+#[test]
+fn an_older_certificate_is_told_once() {
+    for own in ['a', 'b'] {
+        let mut world = World::new();
+        let mut carol = world.device(own, "carol", 5);
+        let mut second = world.device(own, "carol", 7);
+        let with = [carol.address.clone()];
+        let number = world.alice.run(|core| core.start_conversation(&with));
+        world.settle_with(&mut [&mut carol, &mut second]);
+        let room = world.alice.ended(number).unwrap();
+        know_own(&mut world.network, &mut world.alice);
+        let mut cast = Cast {
+            world,
+            carol,
+            peter: second,
+            room,
+        };
+        let address = cast.carol.address.clone();
+        let new: Address = format!("caroline@{}", address.server).parse().unwrap();
+        cast.certify(&new);
+        cast.settle();
+        Cast::certify_device(&mut cast.world, &mut cast.peter, &address);
+        cast.settle();
+        for name in ["one", "two"] {
+            cast.world.alice.run(|core| core.rename(room, name));
+            cast.settle();
+        }
+        assert_eq!(cast.told(), [(address.clone(), new, false)]);
+        cast.world.alice.send(room, "to both");
+        cast.settle();
+        assert!(cast.peter.texts(room).is_empty(), "it is held");
+        cast.world.alice.run(|core| core.confirm(&address));
+        cast.settle();
+        for device in [&mut cast.carol, &mut cast.peter] {
+            assert_eq!(device.texts(room), ["alice: to both"]);
+        }
+        cast.carol.send(room, "from the first");
+        cast.settle();
+        let texts = cast.world.alice.texts(room);
+        assert_eq!(texts.last().unwrap(), "carol: from the first");
     }
 }

@@ -1,0 +1,149 @@
+//! A backup in the making: sealed chunks, one after the other, as fast as whoever asked takes them.
+//!
+//! What is made is never in memory as a whole: the store is read from one snapshot, half a mebibyte at a time.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
+use zeroize::Zeroizing;
+
+use super::contents::{ContentsError, Opening, Piece, put_entry};
+use super::sealing::{Recipient, SealError, Sealer};
+use crate::audit::{self, Actor, Event};
+use crate::node::Node;
+use crate::organisation::key_files;
+use crate::store::everything::{Everything, Sum, Summing};
+use crate::store::{Part, StoreError};
+
+/// About how much is read and sealed at once: others are served in between.
+const STEP_BYTES: usize = 512 * 1024;
+
+/// Why a backup was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// Somebody else makes one.
+    #[error("another backup is being made: wait until it is done")]
+    Busy,
+    /// The store can't be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It can't be sealed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// An entry fits into no backup.
+    #[error(transparent)]
+    Contents(#[from] ContentsError),
+    /// The runtime ends.
+    #[error("the homeserver ends")]
+    Ending,
+}
+
+/// A backup in the making.
+pub struct Making {
+    node: Arc<Node>,
+    actor: Actor,
+    all: Everything,
+    /// `None`: the last chunk was made.
+    sealer: Option<Sealer>,
+    /// What goes out before any entry.
+    start: Option<Vec<u8>>,
+    summing: Summing,
+    _alone: OwnedSemaphorePermit,
+}
+
+/// Begins a backup of the store as it is now; that it was asked for is in the audit log before.
+pub async fn begin(
+    node: &Arc<Node>,
+    actor: &Actor,
+    recipient: Recipient,
+) -> Result<Making, BackupError> {
+    let alone = Arc::clone(&node.backups).try_acquire_owned();
+    let alone = alone.map_err(|_| BackupError::Busy)?;
+    let random = Arc::clone(&node.random);
+    // A passphrase takes a while.
+    let sealing = tokio::task::spawn_blocking(move || Sealer::new(&recipient, random.as_ref()));
+    let (mut start, mut sealer) = sealing.await.map_err(|_| BackupError::Ending)??;
+    note(node, actor, "backup.begun", String::new()).await?;
+    let all = Everything::of(&node.store).await?.within(STEP_BYTES);
+    // After the snapshot: keys are never older than what the store says of them.
+    let mut plain = Zeroizing::new(Vec::<u8>::new());
+    let opening = Opening {
+        server: node.server.clone(),
+        made_ms: node.clock.now_ms(),
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    Piece::Opening(opening).encode(&mut plain)?;
+    for (name, text) in key_files(&node.keys) {
+        let name = name.to_owned();
+        Piece::KeyFile { name, text }.encode(&mut plain)?;
+    }
+    sealer.seal(&plain, &mut start)?;
+    Ok(Making {
+        node: Arc::clone(node),
+        actor: actor.clone(),
+        all,
+        sealer: Some(sealer),
+        start: Some(start),
+        summing: Summing::default(),
+        _alone: alone,
+    })
+}
+
+impl Making {
+    /// The next bytes of the file; none when it is whole.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, BackupError> {
+        if let Some(start) = self.start.take() {
+            return Ok(Some(start.into()));
+        }
+        while let Some(sealer) = &mut self.sealer {
+            let entries = self.all.next().await?;
+            let mut plain = Vec::with_capacity(2 * STEP_BYTES);
+            for (key, value) in &entries {
+                self.summing.add(key, value);
+                put_entry(&mut plain, key, value)?;
+            }
+            let mut sealed = Vec::with_capacity(plain.len().saturating_add(STEP_BYTES));
+            sealer.seal(&plain, &mut sealed)?;
+            if entries.is_empty() {
+                return self.finish(sealed).await.map(Some);
+            }
+            if !sealed.is_empty() {
+                return Ok(Some(sealed.into()));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn finish(&mut self, mut sealed: Vec<u8>) -> Result<Bytes, BackupError> {
+        let sum = self.summing.sum();
+        let mut plain = Vec::new();
+        Piece::End(sum).encode(&mut plain)?;
+        if let Some(mut sealer) = self.sealer.take() {
+            sealer.seal(&plain, &mut sealed)?;
+            sealer.finish(&mut sealed)?;
+        }
+        let Sum { entries, bytes, .. } = sum;
+        let detail = format!("{entries} entries, {bytes} bytes");
+        note(&self.node, &self.actor, "backup.made", detail).await?;
+        Ok(sealed.into())
+    }
+}
+
+async fn note(
+    node: &Node,
+    actor: &Actor,
+    action: &'static str,
+    detail: String,
+) -> Result<(), StoreError> {
+    let mut part = Part::default();
+    let event = Event {
+        at_ms: node.clock.now_ms(),
+        actor: actor.clone(),
+        action,
+        subject: node.server.to_string(),
+        detail,
+    };
+    audit::record(&mut part, &event);
+    node.store.commit(part).await.map(drop)
+}

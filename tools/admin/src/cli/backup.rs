@@ -1,0 +1,18 @@
+//! `hsctl backup`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupArguments {
+    /// Where the backup goes: a file that is not there yet.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: PathBuf,
+    /// Seal it for the holder of this backup key, the public half of which `homeserver backup-key` has made.
+    #[arg(long, value_name = "FILE", conflicts_with = "passphrase_file")]
+    pub(crate) public_key: Option<PathBuf>,
+    /// Seal it by the passphrase in the first line of this file (`-`: standard input). With neither, a passphrase is asked for.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+}
