@@ -98,6 +98,24 @@ fn check_store(config: &Config, output: Output) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Wraps the generations under the master key that the configuration names.
+fn change_master_key(config: &Config, former_file: &Path, output: Output) -> Result<(), Failure> {
+    let former = MasterKey::parse(&read_secret(former_file)?)
+        .ok_or_else(|| Failure::new(format!("{}: it is no master key", former_file.display())))?;
+    #[expect(clippy::disallowed_methods, reason = "the process's own randomness")]
+    let random = SystemRandom::new();
+    let new = runtime()?.block_on(store_keys::master_key(config));
+    let new = new.map_err(Failure::new)?;
+    GenerationFolder::at(config.generations_dir(), former)
+        .change_master(&new, &random)
+        .map_err(Failure::new)?;
+    match output {
+        Output::Text => say("the store goes by the master key that the configuration names"),
+        Output::Json => say(&serde_json::json!({ "ok": true }).to_string()),
+    }
+    Ok(())
+}
+
 /// The configuration of the store that everything is moved to.
 fn read_target(path: &Path, source: &Config) -> Result<Config, Failure> {
     let text = std::fs::read_to_string(path)

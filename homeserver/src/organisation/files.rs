@@ -49,6 +49,8 @@ const TLS_BACKUP: (&str, &str) = ("tls-backup.pem", "tls-backup-key.pem");
 const ENVELOPE_KEY: &str = "envelope-key.pem";
 const ENVELOPE_NEXT_KEY: &str = "envelope-next-key.pem";
 const ROOM_KEY: &str = "room-key.pem";
+/// As the configuration expects it where it names no other.
+const STORE_MASTER: &str = "store-master.key";
 pub(super) const MANIFEST: (&str, &str) = ("manifest.pem", "ENTENTE MANIFEST");
 /// Where a renewal is put together, and its name when it is complete.
 const RENEWAL_DRAFT: &str = "renewal.new";
@@ -88,6 +90,12 @@ impl KeyFolder {
         for (name, text) in files {
             self.write_new(name, text)?;
         }
+        sync_folder(&self.0)
+    }
+
+    /// Writes the text of the store's master key beside the other keys, in a folder that is there and has none.
+    pub fn add_master_key(&self, text: &str) -> io::Result<()> {
+        self.write_new(STORE_MASTER, text)?;
         sync_folder(&self.0)
     }
 

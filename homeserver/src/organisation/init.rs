@@ -382,10 +382,9 @@ fn make_store_keys(
     random: &dyn SecureRandom,
 ) -> Result<u64, InitError> {
     let master = MasterKey::draw(random)?;
-    // In the folder of keys, which is new.
-    let file = config.server.master_key_file();
-    write_private(&file, master.text().as_bytes()).map_err(at(&file))?;
-    sync_folder(&config.server.keys_dir()).map_err(at(&file))?;
+    KeyFolder::at(config.server.keys_dir())
+        .add_master_key(&master.text())
+        .map_err(at(&config.server.master_key_file()))?;
     let folder = config.generations_dir();
     traces.whole(&folder);
     Ok(GenerationFolder::at(folder, master).create(now_ms, random)?)

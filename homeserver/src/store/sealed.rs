@@ -55,7 +55,7 @@ pub(super) fn is_content(key: &[u8]) -> bool {
     key.first().is_some_and(|family| CONTENTS.contains(family))
 }
 
-/// Whether a wrapped key lies at `key`: what a backup wraps for itself ([`KeyRing::for_backup`]).
+/// Whether a wrapped key lies at `key`: what a backup wraps for itself ([`KeyRing::backed_up`]).
 pub fn is_wrapped_key(key: &[u8]) -> bool {
     key.first() == Some(&KEYS) && key.len() > 1
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use ring::rand::SecureRandom;
 
-use super::generations::Generation;
+use super::generations::{Generation, GenerationFolder};
 use super::wrapping::{WrappedKey, WrappingKey, drawn_nonce, open_content};
-use super::{bound, content_of};
+use super::{bound, content_of, in_use_key, in_use_value, is_wrapped_key};
 use crate::store::{StoreError, Value};
 
 /// The generation of keys in a backup.
@@ -22,6 +22,11 @@ pub struct KeyRing {
 }
 
 impl KeyRing {
+    /// Of what lies in a folder, with the generation of this number in use. It waits for the disk.
+    pub fn of_folder(folder: &GenerationFolder, in_use: u64) -> Result<Self, StoreError> {
+        Self::of(in_use, folder.look()?)
+    }
+
     /// Of what lies in the folder, with this one in use.
     pub(super) fn of(in_use: u64, generations: Vec<Generation>) -> Result<Self, StoreError> {
         let (mut newest, mut older) = (None, Vec::new());
@@ -88,9 +93,44 @@ impl KeyRing {
         }
     }
 
+    /// What a backup has at `key` in the place of `value`: keys of contents are wrapped under the backup's own. A damaged one
+    /// stays what it is: it opens nothing there either.
+    pub fn backed_up(
+        &self,
+        key: &[u8],
+        value: Value,
+        backup: &WrappingKey,
+        random: &dyn SecureRandom,
+    ) -> Result<Value, StoreError> {
+        if !is_wrapped_key(key) {
+            return Ok(value);
+        }
+        let wrapped = self.for_backup(key, &value, backup, random)?;
+        Ok(wrapped.unwrap_or_else(|| damaged(key, value)))
+    }
+
+    /// What a store with this ring has at `key` in the place of what [`Self::backed_up`] has made: keys of contents are
+    /// wrapped under the generation in use, and that is the one which is said to be.
+    pub fn restored(
+        &self,
+        key: &[u8],
+        value: Value,
+        backup: &WrappingKey,
+        random: &dyn SecureRandom,
+    ) -> Result<Value, StoreError> {
+        if in_use_key().as_ref() == key {
+            return Ok(in_use_value(self.newest.number));
+        }
+        if !is_wrapped_key(key) {
+            return Ok(value);
+        }
+        let wrapped = self.of_backup(key, &value, backup, random)?;
+        Ok(wrapped.unwrap_or_else(|| damaged(key, value)))
+    }
+
     /// The wrapped key that a backup has in the place of `value`, which lies at `row`: it opens under the backup's key
     /// alone, and no generation is needed for it, nor may be in the backup. `None`: `value` is damaged.
-    pub fn for_backup(
+    pub(super) fn for_backup(
         &self,
         row: &[u8],
         value: &[u8],
@@ -107,7 +147,7 @@ impl KeyRing {
     }
 
     /// The wrapped key that a store with this ring has in the place of what [`Self::for_backup`] has made.
-    pub fn of_backup(
+    pub(super) fn of_backup(
         &self,
         row: &[u8],
         value: &[u8],
@@ -120,6 +160,16 @@ impl KeyRing {
             None => Ok(None),
         }
     }
+}
+
+/// A key of a content that does not open.
+fn damaged(row: &[u8], value: Value) -> Value {
+    let family = row.get(1).copied().map(char::from);
+    tracing::error!(
+        ?family,
+        "the key of a content is damaged: the content can't be read"
+    );
+    value
 }
 
 fn rewrap(

@@ -50,7 +50,7 @@ impl WrappingKey {
     }
 
     /// The key's bytes.
-    pub(super) fn bytes(&self) -> &[u8; KEY_BYTES] {
+    pub fn bytes(&self) -> &[u8; KEY_BYTES] {
         &self.0
     }
 
