@@ -44,6 +44,8 @@
 //! | `POST /admin/v1/quarantine/{document}/take` | – | [`PeeringDocument`]; it is no longer there |
 //! | `DELETE /admin/v1/quarantine/{document}` | – | 204 |
 //! | `POST /admin/v1/backups` | [`BackupRequest`] | the backup, sealed; over the local socket alone |
+//! | `GET /admin/v1/restored` | – | [`RestoredStatus`]; 404 when it was never restored |
+//! | `POST /admin/v1/restored/confirm` | – | 204; from now on everybody is served |
 //! | `GET /admin/v1/outbox` | – | [`Outbox`] |
 //! | `POST /admin/v1/outbox/{server}/retry` | – | 202; tries at once |
 //! | `GET /admin/v1/dead-letters` | `?limit=` | [`DeadLetters`], newest first |
@@ -154,6 +156,34 @@ pub struct BackupRequest {
     /// Whoever has the private half of this key: the text of its file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_key: Option<String>,
+}
+
+/// What came back with a backup, for an administrator to compare with what has ended since.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoredStatus {
+    /// As of when everything is, but for what was changed since the restore, milliseconds since the Unix epoch.
+    pub made_ms: u64,
+    /// When it was restored, milliseconds since the Unix epoch.
+    pub restored_ms: u64,
+    /// Whether an administrator has confirmed it; before, neither people nor peers are served.
+    pub is_confirmed: bool,
+    /// Users, suspended ones too.
+    pub users: u64,
+    /// Suspended ones among them.
+    pub suspended: u64,
+    /// Devices.
+    pub devices: u64,
+    /// The agreements with other organisations, by name.
+    pub agreements: Vec<RestoredAgreement>,
+}
+
+/// An agreement that came back with a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoredAgreement {
+    /// The other organisation.
+    pub server: ServerName,
+    /// Where it stands.
+    pub state: PeerState,
 }
 
 /// A named policy.

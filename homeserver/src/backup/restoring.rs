@@ -153,6 +153,7 @@ pub async fn restore(
         made_ms: restored.made_ms,
         restored_ms: now_ms,
         is_ready: false,
+        is_confirmed: false,
     };
     filling.finish(&record, &opening.program).await?;
     write_keys(&keys, (&files, &text), &restored.server, (now_ms, random))?;

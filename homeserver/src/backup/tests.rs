@@ -424,7 +424,7 @@ async fn what_is_backed_up_is_restored() {
         (record.made_ms, record.restored_ms),
         (verified.made_ms, now_ms)
     );
-    assert!(!record.is_ready);
+    assert!(!record.is_ready && !record.is_confirmed);
     // Beside the mark, that it was begun is all that has come to it.
     let added = |(key, _): &&(Key, Value)| !before.iter().any(|(known, _)| known == key);
     let there = entries(&store).await;
@@ -618,6 +618,7 @@ async fn what_was_given_since_is_not_given_again() {
         made_ms: 1,
         restored_ms: 2,
         is_ready: false,
+        is_confirmed: false,
     };
     restored::put(&mut part, &record).unwrap();
     node.store.commit(part).await.unwrap();
@@ -635,4 +636,25 @@ async fn what_was_given_since_is_not_given_again() {
         .iter()
         .filter(|entry| entry.action == "server.restored");
     assert_eq!(told.count(), 1);
+}
+
+/// Goal: a device whose first delivery came after the backup was made is given no number again that it has had. Method: a device
+/// that was given nothing before, and another one.
+#[tokio::test]
+async fn the_first_delivery_after_a_restore_is_a_new_one() {
+    let (node, _) = node("a.example");
+    let (alice, bob) = (device(&node, "alice").await, device(&node, "bob").await);
+    assert_eq!(deliver(&node, bob).await, [1]);
+    let mut part = Part::default();
+    let record = RestoredRecord {
+        made_ms: 1,
+        restored_ms: 2,
+        is_ready: false,
+        is_confirmed: false,
+    };
+    restored::put(&mut part, &record).unwrap();
+    node.store.commit(part).await.unwrap();
+    resume(&node).await.unwrap();
+    assert_eq!(deliver(&node, alice).await, [(1 << 40) + 1]);
+    assert_eq!(deliver(&node, bob).await, [1, (1 << 40) + 2]);
 }
