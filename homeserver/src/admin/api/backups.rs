@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::error::AdminError;
 use super::extract::Json;
 use crate::audit::Actor;
-use crate::backup::{self, BackupError, PASSPHRASE_BYTES_MIN, Recipient};
+use crate::backup::{self, BackupError, PASSPHRASE_BYTES_MAX, PASSPHRASE_BYTES_MIN, Recipient};
 use crate::node::Node;
 
 /// `POST /admin/v1/backups`: a backup of all that the homeserver keeps, sealed, as long as it takes. Over the local socket
@@ -42,8 +42,13 @@ fn recipient(request: &BackupRequest) -> Result<Recipient, AdminError> {
     match (&request.passphrase, &request.public_key) {
         (Some(passphrase), None) if passphrase.as_str().len() < PASSPHRASE_BYTES_MIN => {
             Err(AdminError::Malformed(format!(
-                "the passphrase needs at least {PASSPHRASE_BYTES_MIN} characters: it is all that protects the \
+                "the passphrase needs at least {PASSPHRASE_BYTES_MIN} bytes: it is all that protects the \
                  organisation's keys"
+            )))
+        }
+        (Some(passphrase), None) if passphrase.as_str().len() > PASSPHRASE_BYTES_MAX => {
+            Err(AdminError::Malformed(format!(
+                "a passphrase has at most {PASSPHRASE_BYTES_MAX} bytes"
             )))
         }
         (Some(passphrase), None) => {

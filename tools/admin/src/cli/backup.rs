@@ -12,7 +12,8 @@ pub(crate) struct BackupArguments {
     /// Seal it for the holder of this backup key, the public half of which `homeserver backup-key` has made.
     #[arg(long, value_name = "FILE", conflicts_with = "passphrase_file")]
     pub(crate) public_key: Option<PathBuf>,
-    /// Seal it by the passphrase in the first line of this file (`-`: standard input). With neither, a passphrase is asked for.
+    /// Seal it by the passphrase in the first line of this file (`-`: standard input), 12 to 1,024 bytes. With neither, a
+    /// passphrase is asked for.
     #[arg(long, value_name = "FILE")]
     pub(crate) passphrase_file: Option<PathBuf>,
 }
