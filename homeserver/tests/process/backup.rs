@@ -81,6 +81,10 @@ fn restore(place: &Place, flags: &[&str]) -> Output {
 /// restored, and serves nobody but its operator before he has confirmed what came back. Method: make a key, make a backup, lose the data
 /// folder, restore, start; knock at its doors, confirm, knock again, start again.
 #[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it waits for another process, with a thread of its own"
+)]
 fn a_lost_data_folder_is_restored() {
     let place = Place::new();
     let made = place.init();
@@ -184,9 +188,12 @@ fn a_lost_data_folder_is_restored() {
     for door in &doors {
         assert!(TcpStream::connect(door).is_ok(), "{door}");
     }
-    let log = json(&place, "GET /admin/v1/audit").to_string();
+    // Numbered a moment after it was written.
     for action in ["server.restored", "server.restore-confirmed"] {
-        assert!(log.contains(action), "{action}: {log}");
+        let log = || json(&place, "GET /admin/v1/audit").to_string();
+        while !log().contains(action) {
+            assert!(begun.elapsed() < PATIENCE, "{action}: {}", log());
+        }
     }
     assert_eq!(code(&terminate(child)), Some(0));
     let child = place.start();

@@ -22,6 +22,7 @@ use crate::store::exchange::{self, Direction, ExchangeRecord};
 use crate::store::lane_base;
 use crate::store::outbox::{self, OutboxRow, WaitingRow};
 use crate::store::reconcile;
+use crate::store::recount;
 use crate::store::{Part, PartOutcome, StoreError};
 
 /// Takes out of the outbox what the peer's answer settled, and keeps what proves it. `false`: somebody
@@ -129,7 +130,9 @@ pub(super) async fn bury_undecodable(
         RefusalCode::Malformed,
         "the stored message is damaged: run `homeserver store check`",
     );
-    for (lane, number) in outbox::undecodable(&node.store, destination).await? {
+    let undecodable = outbox::undecodable(&node.store, destination).await?;
+    let is_any = !undecodable.is_empty();
+    for (lane, number) in undecodable {
         tracing::error!(server = %destination, %lane, number, "a stored message is damaged");
         for _ in 0..CONFLICT_ATTEMPTS_MAX {
             let mut batch = Batch::open(node).await?;
@@ -140,6 +143,10 @@ pub(super) async fn bury_undecodable(
                 break;
             }
         }
+    }
+    if is_any {
+        // Whoever had sent them: they must not count against that account for ever.
+        recount::mend_accounts(&node.store).await?;
     }
     Ok(())
 }
