@@ -470,8 +470,6 @@ impl Records {
         again();
         let _ = now(reconcile::left(store, server));
         again();
-        let _ = now(store::recount::mend_accounts(store));
-        again();
         let _ = now(restored::get(store));
         again();
         let _ = now(user_type::all(store));
