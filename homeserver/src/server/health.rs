@@ -108,7 +108,10 @@ async fn ready(State(health): State<Arc<Health>>, uri: Uri) -> Response {
     let serving = if health.ready.load(Ordering::SeqCst) {
         Ok(())
     } else if health.unconfirmed.load(Ordering::SeqCst) {
-        Err("restored from a backup, and not confirmed: `hsctl restored` on this machine".to_owned())
+        Err(
+            "restored from a backup, and not confirmed: `hsctl restored` on this machine"
+                .to_owned(),
+        )
     } else {
         Err("starting or ending".to_owned())
     };

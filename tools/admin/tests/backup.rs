@@ -166,3 +166,40 @@ async fn what_is_stopped_leaves_nothing() {
     let told = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert!(told.contains("today.part is there"), "{told}");
 }
+
+/// Goal: what came back with a backup is shown with what to do about it, and is confirmed once, when it is said that everything was
+/// looked at. Method: a homeserver that waits, asked without a terminal with and without `--yes`, and for a program.
+#[tokio::test]
+async fn what_came_back_is_confirmed() {
+    let status = json!({
+        "made_ms": 1_795_342_830_000_u64, "restored_ms": 1_795_342_900_000_u64, "is_confirmed": false,
+        "users": 3, "suspended": 1, "devices": 4,
+        "agreements": [{ "server": "b.example", "state": "active" }],
+    });
+    let confirm = "POST /admin/v1/restored/confirm";
+    let fake = FakeAdmin::new(&[
+        ("GET /admin/v1/restored", 200, status.clone()),
+        (confirm, 204, Value::Null),
+    ]);
+    let shown = fake.hsctl("restored").await;
+    assert_eq!(shown.code, 0, "{shown:?}");
+    for part in [
+        "2026-11-22 10:20:30 UTC",
+        "no: nobody is served",
+        "3, 1 of them suspended",
+        "b.example: active",
+        "hsctl restored confirm",
+    ] {
+        assert!(shown.stdout.contains(part), "{part}: {shown:?}");
+    }
+    let program = fake.hsctl("restored --json").await;
+    let told: Value = serde_json::from_str(&program.stdout).unwrap();
+    assert_eq!(told, status);
+    let unasked = fake.hsctl("restored confirm").await;
+    assert_eq!(unasked.code, 2, "{unasked:?}");
+    assert!(unasked.stderr.contains("--yes"), "{unasked:?}");
+    assert!(fake.asked().iter().all(|asked| asked.line != confirm));
+    let confirmed = fake.hsctl("restored confirm --yes").await;
+    assert_eq!(confirmed.code, 0, "{confirmed:?}");
+    assert_eq!(fake.asked().last().unwrap().line, confirm);
+}
