@@ -18,7 +18,9 @@ use zeroize::Zeroizing;
 use super::error::AdminError;
 use super::extract::Json;
 use crate::audit::Actor;
-use crate::backup::{self, BackupError, PASSPHRASE_BYTES_MAX, PASSPHRASE_BYTES_MIN, Recipient};
+use crate::backup::{
+    self, BackupError, Making, PASSPHRASE_BYTES_MAX, PASSPHRASE_BYTES_MIN, Recipient,
+};
 use crate::node::Node;
 
 /// Whoever asked for a backup takes each piece within this time.
