@@ -10,6 +10,10 @@ use super::{Store, StoreError, room, schema, tally};
 
 /// What the records are whose keys begin with a letter. No letter is two families' own.
 const FAMILIES: &[(u8, &str)] = &[
+    (b'1', "leases of nodes"),
+    (b'2', "nodes"),
+    (b'3', "notices between nodes"),
+    (b'4', "keys that nodes share"),
     (b'A', "accounts"),
     (b'B', "device log"),
     (b'C', "who waits for a shared payload"),
@@ -48,7 +52,10 @@ const FAMILIES: &[(u8, &str)] = &[
     (b'j', "key packages given to peers"),
     (b'k', "tokens of devices"),
     (b'l', "look-ups under way"),
-    (b'm', "versions of the store and of its policy, and what a restore has left to do"),
+    (
+        b'm',
+        "versions of the store and of its policy, and what a restore has left to do",
+    ),
     (b'n', "rooms to leave"),
     (b'o', "ends of the outbox"),
     (b'p', "evidence of deprovisioning"),

@@ -52,7 +52,10 @@ impl Worker {
         if expired.is_empty() {
             return Ok(());
         }
-        let buried = settle::bury(&self.node, &self.server, &expired).await?;
+        let Some(fence) = self.fence.clone() else {
+            return Ok(());
+        };
+        let buried = settle::bury(&self.node, &self.server, &expired, &fence).await?;
         let in_step = buried.is_some_and(|buried| self.queue.buried(buried).is_ok());
         if !in_step {
             self.read_afresh(self.queue.link_epoch());
