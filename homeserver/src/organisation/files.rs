@@ -195,6 +195,14 @@ impl KeyFolder {
 
     /// Writes what was made anew, before it is used: all of it or nothing, whenever the process dies.
     pub fn replace(&self, renewal: &Renewal) -> io::Result<()> {
+        self.replace_with(texts(&renewal.state))
+    }
+
+    /// As [`Self::replace`], with these files.
+    pub(super) fn replace_with<N: AsRef<Path>>(
+        &self,
+        files: impl IntoIterator<Item = (N, Zeroizing<String>)>,
+    ) -> io::Result<()> {
         // Of an earlier renewal that was complete; what is written now follows it.
         self.finish_replacing()?;
         let draft = self.0.join(RENEWAL_DRAFT);
@@ -204,7 +212,7 @@ impl KeyFolder {
             _ => {}
         }
         DirBuilder::new().mode(0o700).create(&draft)?;
-        for (name, text) in texts(&renewal.state) {
+        for (name, text) in files {
             write_private(&draft.join(name), text.as_bytes())?;
         }
         sync_folder(&draft)?;
@@ -395,9 +403,17 @@ pub(super) fn unreadable(error: &io::Error, missing: &str) -> String {
 /// Every file of the keys that are in use, with its content: what a backup keeps. What was asked of a root key and has not
 /// been answered is not among them.
 pub fn key_files(keys: &Keys) -> Vec<(&'static str, Zeroizing<String>)> {
+    key_files_with(keys, &keys.state.load())
+}
+
+/// As [`key_files`], of the keys as they are in this state.
+pub(super) fn key_files_with(
+    keys: &Keys,
+    state: &State,
+) -> Vec<(&'static str, Zeroizing<String>)> {
     let room_key = pem::encode(PRIVATE_KEY, &keys.room_seed.to_pkcs8());
     let mut files = vec![(ROOM_KEY, room_key)];
-    files.extend(texts(&keys.state.load()));
+    files.extend(texts(state));
     files
 }
 
