@@ -246,6 +246,7 @@ pub(crate) mod testing {
     use super::*;
     use crate::organisation;
     use crate::store::engine::memory::MemoryEngine;
+    use crate::store::node_row::Incarnation;
 
     /// A clock that a test sets.
     pub(crate) struct ManualClock(AtomicU64);
@@ -275,6 +276,25 @@ pub(crate) mod testing {
     ) -> (Arc<Node>, Arc<ManualClock>) {
         let (node, clock, _) = founded_with(server, change);
         (Arc::new(node), clock)
+    }
+
+    /// Another node of the same organisation, over the same store, with this name among them. It has joined, and knows
+    /// the agreements as they are.
+    pub(crate) async fn beside(node: &Node, name: &str) -> Arc<Node> {
+        let incarnation = Incarnation(node.random_id().unwrap());
+        let cluster = Cluster::member(name.to_owned(), incarnation, node.clock.now_ms());
+        let mut beside = Node::among(
+            Arc::new(cluster),
+            node.config.clone(),
+            Arc::clone(&node.keys),
+            Store::new(node.store.engine()).unwrap(),
+            (Arc::clone(&node.clock), Arc::clone(&node.random)),
+        );
+        beside.keeper = Keeper::in_memory(Arc::clone(&node.keys));
+        let now_ms = node.clock.now_ms();
+        beside.cluster.join(&beside.store, now_ms).await.unwrap();
+        beside.peers.refresh(&beside).await.unwrap();
+        Arc::new(beside)
     }
 
     /// A node, with the root's private key (PKCS#8).

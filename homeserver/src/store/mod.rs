@@ -326,6 +326,12 @@ impl Store {
         })
     }
 
+    /// What it stands on, for another node over the same.
+    #[cfg(test)]
+    pub(crate) fn engine(&self) -> Arc<dyn Engine> {
+        Arc::clone(&self.engine)
+    }
+
     /// Waits for a turn at numbering the audit log. It only saves this process's tasks from working against
     /// each other: that nothing is numbered twice is held by preconditions.
     pub async fn numbering(&self) -> MutexGuard<'_, ()> {
