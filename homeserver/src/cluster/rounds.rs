@@ -107,19 +107,19 @@ impl Cluster {
         let Some(member) = &self.member else {
             return Ok(());
         };
-        let row = {
+        {
             let mut state = member.lock();
             state.held.clear();
-            state.row.take()
-        };
+            state.row = None;
+        }
         self.duties.send_replace(());
-        if let Some((record, stored)) = row {
+        // As it is stored: the last round may have been cut off before it heard of that.
+        if let Some(stored) = member.own_row(store).await?.map(|(_, stored)| stored) {
             let mut part = Part::default();
             node_row::delete(&mut part, &member.name, stored);
             store.commit(part).await?;
-            forget_notices(store, record.incarnation).await?;
         }
-        Ok(())
+        forget_notices(store, member.incarnation).await
     }
 }
 
@@ -139,7 +139,22 @@ impl Member {
             let read = stored.clone();
             (state.untold.take(), read)
         };
-        self.write(store, now_ms, told, Some(read)).await
+        let written = self.write(store, now_ms, told.clone(), Some(read)).await;
+        if !matches!(written, Err(ClusterError::Replaced(_))) {
+            return written;
+        }
+        // Unless it was itself, in a round that was cut off before it heard of that.
+        let Some((record, stored)) = self.own_row(store).await? else {
+            return written;
+        };
+        self.lock().row = Some((record, stored.clone()));
+        self.write(store, now_ms, told, Some(stored)).await
+    }
+
+    /// The row of this node, if it was this process that wrote it.
+    async fn own_row(&self, store: &Store) -> Result<Option<(NodeRecord, Value)>, StoreError> {
+        let row = node_row::get(store, &self.name).await?;
+        Ok(row.filter(|(record, _)| record.incarnation == self.incarnation))
     }
 
     async fn write(
