@@ -16,9 +16,9 @@ use homeserver::store::{
     self, Engine, Key, Part, PartOutcome, Range, Read, Store, StoreError, Value, Write, account,
     administrators, allowance, audit, consortium, contacts, dead_letters, departure, device,
     device_log, engine, enrolment, evidence, exchange, expiry, file, group_info, inbox, key_claims,
-    key_package, key_request, lane_base, lease, link_position, log_heads, look_up, node_row, notice, outbox,
-    payload, peer, policy_serial, quarantine, reconcile, relayed, report, restored, room, schema, shared_keys,
-    submit_state, tally, user_type,
+    key_package, key_request, lane_base, lease, link_position, log_heads, look_up, node_row,
+    notice, outbox, payload, peer, policy_serial, quarantine, reconcile, relayed, report, restored,
+    room, schema, shared_keys, submit_state, tally, user_type,
 };
 
 /// Entries that one reader finds: more would let a reader that follows the keys go on for ever.

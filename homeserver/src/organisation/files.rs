@@ -407,10 +407,7 @@ pub fn key_files(keys: &Keys) -> Vec<(&'static str, Zeroizing<String>)> {
 }
 
 /// As [`key_files`], of the keys as they are in this state.
-pub(super) fn key_files_with(
-    keys: &Keys,
-    state: &State,
-) -> Vec<(&'static str, Zeroizing<String>)> {
+pub(super) fn key_files_with(keys: &Keys, state: &State) -> Vec<(&'static str, Zeroizing<String>)> {
     let room_key = pem::encode(PRIVATE_KEY, &keys.room_seed.to_pkcs8());
     let mut files = vec![(ROOM_KEY, room_key)];
     files.extend(texts(state));

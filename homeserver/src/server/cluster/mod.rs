@@ -45,7 +45,10 @@ pub(super) fn membership(
     let mut content = Zeroizing::new(Vec::new());
     File::open(&config.key_file)
         .and_then(|file| file.take(SECRET_BYTES_MAX).read_to_end(&mut content))
-        .map_err(system(format!("cluster.key_file {}", config.key_file.display())))?;
+        .map_err(system(format!(
+            "cluster.key_file {}",
+            config.key_file.display()
+        )))?;
     let mut incarnation = [0; 16];
     random
         .fill(&mut incarnation)
@@ -235,7 +238,9 @@ async fn receive(node: Arc<Node>, secret: Arc<Secret>, socket: Arc<UdpSocket>) {
 pub(super) async fn leave(node: &Node) {
     let left = tokio::time::timeout(LEAVING_TIME_MAX, node.cluster.leave(&node.store)).await;
     if !matches!(left, Ok(Ok(()))) {
-        tracing::warn!("the other nodes could not be told that this one ends; they see it in a moment");
+        tracing::warn!(
+            "the other nodes could not be told that this one ends; they see it in a moment"
+        );
     }
 }
 
