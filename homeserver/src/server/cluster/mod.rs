@@ -20,11 +20,13 @@ use crate::delivery::mailboxes::Ring;
 use crate::node::{Hint, Node};
 use crate::store::StoreError;
 use crate::store::lease::Duty;
-use crate::store::node_row::Incarnation;
+use crate::store::node_row::{self, Incarnation};
 use crate::store::notice::Notice;
 
 /// Largest file of the secret.
 const SECRET_BYTES_MAX: u64 = 4096;
+/// Whoever has written so lately may be at work still. By two machines' clocks, and for a mistake of configuration alone.
+const SEEN_LATELY_MS: u64 = 60_000;
 /// How long it may take to tell the others that this node ends.
 const LEAVING_TIME_MAX: Duration = Duration::from_secs(2);
 /// Names of other nodes are looked up again after this time.
@@ -67,11 +69,32 @@ pub(super) fn membership(
 /// Makes this node known to the others, and finds out which of them are there.
 pub(super) async fn join(node: &Arc<Node>) -> Result<(), ServerError> {
     let (cluster, store) = (&node.cluster, &node.store);
+    if cluster.is_alone() {
+        return nobody_else(node).await;
+    }
     let joined = cluster.join(store, node.clock.now_ms()).await;
     joined.map_err(ServerError::from)?;
     // What it hears now it has not missed: nothing is in memory yet.
     let looked = cluster.round(store, node.clock.now_ms(), &BTreeSet::new());
     looked.await.map(drop).map_err(ServerError::from)
+}
+
+/// A process that minds no others must not work beside them.
+async fn nobody_else(node: &Node) -> Result<(), ServerError> {
+    let now_ms = node.clock.now_ms();
+    let nodes = node_row::all(&node.store).await?;
+    let alive: Vec<String> = nodes
+        .into_iter()
+        .filter(|(_, record, _)| now_ms.abs_diff(record.at_ms) < SEEN_LATELY_MS)
+        .map(|(name, ..)| name)
+        .collect();
+    if alive.is_empty() {
+        return Ok(());
+    }
+    Err(ServerError::Store(StoreError::Engine(format!(
+        "nodes of a cluster work on it ({}): write a [cluster] section, or stop them and wait a minute",
+        alive.join(", ")
+    ))))
 }
 
 /// Twice a second, until the node is another process or the store stops.

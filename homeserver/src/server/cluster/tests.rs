@@ -172,6 +172,19 @@ async fn duties_are_shared() {
     assert_eq!(holding.count(), 1);
 }
 
+/// Goal: a homeserver without a cluster's configuration does not start beside nodes that work, and does when they have ended.
+/// Method: two nodes, and one over their store that minds no others.
+#[tokio::test]
+async fn nobody_works_beside_a_cluster_unnoticed() {
+    let (founder, _) = node("a.example");
+    join(&founder).await.unwrap();
+    let one = beside(&founder, "one").await;
+    let refused = join(&founder).await.unwrap_err();
+    assert!(refused.to_string().contains("(one)"), "{refused}");
+    leave(&one).await;
+    join(&founder).await.unwrap();
+}
+
 /// Goal: keys that one node changes are in use at the other, and written to its folder, before it would change them
 /// itself; two that change them at once make two changes, one after the other; another secret opens none. Method: two
 /// nodes with folders of their own over one store.
