@@ -44,7 +44,7 @@ pub(super) fn membership(
     clock: &dyn Clock,
     random: &dyn ring::rand::SecureRandom,
 ) -> Result<Membership, ServerError> {
-    let mut content = Zeroizing::new(Vec::new());
+    let mut content = Zeroizing::new(Vec::<u8>::new());
     File::open(&config.key_file)
         .and_then(|file| file.take(SECRET_BYTES_MAX).read_to_end(&mut content))
         .map_err(system(format!(
