@@ -72,11 +72,12 @@ pub(super) async fn join(node: &Arc<Node>) -> Result<(), ServerError> {
     if cluster.is_alone() {
         return nobody_else(node).await;
     }
-    let joined = cluster.join(store, node.clock.now_ms()).await;
-    joined.map_err(ServerError::from)?;
+    cluster.join(store, node.clock.now_ms()).await?;
     // What it hears now it has not missed: nothing is in memory yet.
-    let looked = cluster.round(store, node.clock.now_ms(), &BTreeSet::new());
-    looked.await.map(drop).map_err(ServerError::from)
+    let nothing = BTreeSet::new();
+    let looked = cluster.round(store, node.clock.now_ms(), &nothing).await?;
+    drop(looked);
+    Ok(())
 }
 
 /// A process that minds no others must not work beside them.
