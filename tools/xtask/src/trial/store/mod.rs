@@ -4,7 +4,10 @@
 //! reach of what is done to it. What is in the store afterwards is held to the record: nothing answered is lost, nothing
 //! acknowledged comes back, nothing is there twice, in part or with other bytes than were written. Each check is tried
 //! on each engine. The control is a store that answers before its disk has anything.
+//!
+//! Of the database, whose own disk and power are not ours to try, the checks of `cluster` try that several homeservers share it.
 
+mod cluster;
 mod damage;
 mod disk;
 mod fsync;
@@ -22,6 +25,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
+use self::cluster::Fault;
 use self::ledger::{Ledger, Verdict};
 use self::process::{Place, Shown};
 use super::checks::{Check, Control, Report};
@@ -51,6 +55,12 @@ pub(super) enum Wanted {
     Opening,
     /// What half a million messages leave on the disk.
     Space,
+    /// Several homeservers over one database: each is killed.
+    ClusterNodeKilled,
+    /// The same: each is stopped, and wakes when others have taken over.
+    ClusterZombie,
+    /// The same: the database's primary is killed and its standby promoted.
+    ClusterPrimaryKilled,
 }
 
 /// What a store stands on.
@@ -62,6 +72,8 @@ pub(super) enum Engine {
     FjallWithoutLog,
     /// sled, synced by us.
     Sled,
+    /// A PostgreSQL database with a standby, which several homeservers share.
+    Postgresql,
 }
 
 impl Engine {
@@ -70,13 +82,14 @@ impl Engine {
             Self::Fjall => "fjall",
             Self::FjallWithoutLog => "fjall-without-log",
             Self::Sled => "sled",
+            Self::Postgresql => "postgresql",
         }
     }
 
     /// Milliseconds that each sender waits after each answer, at most load. sled's file never shrinks.
     const fn pause(self) -> u32 {
         match self {
-            Self::Fjall | Self::FjallWithoutLog => 0,
+            Self::Fjall | Self::FjallWithoutLog | Self::Postgresql => 0,
             Self::Sled => 10,
         }
     }
@@ -92,46 +105,79 @@ impl Wanted {
             Self::Damage => "turned bits and cut files",
             Self::Opening => "opening with a million waiting",
             Self::Space => "what half a million leave",
+            Self::ClusterNodeKilled => Fault::NodeKilled.words(),
+            Self::ClusterZombie => Fault::Zombie.words(),
+            Self::ClusterPrimaryKilled => Fault::PrimaryKilled.words(),
         }
     }
 
-    const fn id(self, engine: Engine) -> &'static str {
+    /// Its name on this engine; none where it is not tried on that. sled makes no promise of space, nor of how long it takes
+    /// to open.
+    const fn id(self, engine: Engine) -> Option<&'static str> {
         let [fjall, without_log, sled] = match self {
-            Self::Sigkill => ["sigkill-fjall", "sigkill-fjall-without-log", "sigkill-sled"],
+            Self::Sigkill => [
+                Some("sigkill-fjall"),
+                Some("sigkill-fjall-without-log"),
+                Some("sigkill-sled"),
+            ],
             Self::PowerLoss => [
-                "power-loss-fjall",
-                "power-loss-fjall-without-log",
-                "power-loss-sled",
+                Some("power-loss-fjall"),
+                Some("power-loss-fjall-without-log"),
+                Some("power-loss-sled"),
             ],
             Self::FsyncError => [
-                "fsync-error-fjall",
-                "fsync-error-fjall-without-log",
-                "fsync-error-sled",
+                Some("fsync-error-fjall"),
+                Some("fsync-error-fjall-without-log"),
+                Some("fsync-error-sled"),
             ],
             Self::DiskFull => [
-                "disk-full-fjall",
-                "disk-full-fjall-without-log",
-                "disk-full-sled",
+                Some("disk-full-fjall"),
+                Some("disk-full-fjall-without-log"),
+                Some("disk-full-sled"),
             ],
-            Self::Damage => ["damage-fjall", "damage-fjall-without-log", "damage-sled"],
-            Self::Opening => ["opening-fjall", "opening-fjall-without-log", "opening-sled"],
-            Self::Space => ["space-fjall", "space-fjall-without-log", "space-sled"],
+            Self::Damage => [
+                Some("damage-fjall"),
+                Some("damage-fjall-without-log"),
+                Some("damage-sled"),
+            ],
+            Self::Opening => [
+                Some("opening-fjall"),
+                Some("opening-fjall-without-log"),
+                None,
+            ],
+            Self::Space => [Some("space-fjall"), Some("space-fjall-without-log"), None],
+            Self::ClusterNodeKilled | Self::ClusterZombie | Self::ClusterPrimaryKilled => {
+                [None, None, None]
+            }
         };
-        match engine {
-            Engine::Fjall => fjall,
-            Engine::FjallWithoutLog => without_log,
-            Engine::Sled => sled,
+        match (engine, self.of_cluster()) {
+            (Engine::Fjall, _) => fjall,
+            (Engine::FjallWithoutLog, _) => without_log,
+            (Engine::Sled, _) => sled,
+            (Engine::Postgresql, Some(fault)) => Some(fault.id()),
+            (Engine::Postgresql, None) => None,
+        }
+    }
+
+    /// What happens to several homeservers, if that is it.
+    const fn of_cluster(self) -> Option<Fault> {
+        match self {
+            Self::ClusterNodeKilled => Some(Fault::NodeKilled),
+            Self::ClusterZombie => Some(Fault::Zombie),
+            Self::ClusterPrimaryKilled => Some(Fault::PrimaryKilled),
+            Self::Sigkill
+            | Self::PowerLoss
+            | Self::FsyncError
+            | Self::DiskFull
+            | Self::Damage
+            | Self::Opening
+            | Self::Space => None,
         }
     }
 
     /// Whether it mounts file systems.
     const fn needs_root(self) -> bool {
         matches!(self, Self::PowerLoss | Self::FsyncError | Self::DiskFull)
-    }
-
-    /// sled makes no promise of space, nor of how long it takes to open.
-    const fn is_tried_on(self, engine: Engine) -> bool {
-        !matches!((self, engine), (Self::Opening | Self::Space, Engine::Sled))
     }
 
     fn check(self, case: &Case<'_>) -> Result<Check> {
@@ -143,6 +189,9 @@ impl Wanted {
             Self::Damage => damage::check(case),
             Self::Opening => opening::check(case),
             Self::Space => space::check(case),
+            Self::ClusterNodeKilled => Fault::NodeKilled.check(case.ground),
+            Self::ClusterZombie => Fault::Zombie.check(case.ground),
+            Self::ClusterPrimaryKilled => Fault::PrimaryKilled.check(case.ground),
         }
     }
 }
@@ -153,8 +202,29 @@ struct Trial {
     with_faults: PathBuf,
 }
 
+impl Trial {
+    /// Builds them, where a check needs them.
+    fn build(workspace: &Workspace, is_needed: bool) -> Result<Self> {
+        if !is_needed {
+            return Ok(Self {
+                program: PathBuf::new(),
+                with_faults: PathBuf::new(),
+            });
+        }
+        Ok(Self {
+            program: workspace.build_apart("torture", "torture", "torture/sled")?,
+            with_faults: workspace.build_apart(
+                "torture-faults",
+                "torture",
+                "torture/sled,torture/faults",
+            )?,
+        })
+    }
+}
+
 /// A check on one engine.
 struct Case<'a> {
+    ground: &'a Ground<'a>,
     trial: &'a Trial,
     id: &'static str,
     engine: Engine,
@@ -239,18 +309,18 @@ fn judged<T: fmt::Display>(
 pub(super) fn run(workspace: &Workspace, only: &[Wanted], engines: &[Engine]) -> Result<Report> {
     let wanted = chosen(only, engines);
     prepare(&wanted)?;
-    let trial = Trial {
-        program: workspace.build_apart("torture", "torture", "torture/sled")?,
-        with_faults: workspace.build_apart(
-            "torture-faults",
-            "torture",
-            "torture/sled,torture/faults",
-        )?,
-    };
+    let is_of_cluster = |wanted: &(Wanted, Engine)| wanted.0.of_cluster().is_some();
+    if wanted.iter().any(is_of_cluster) {
+        workspace.build()?;
+    }
+    let trial = Trial::build(workspace, !wanted.iter().all(is_of_cluster))?;
     Ground::lay_without_faults(workspace, "s", |ground, report| {
         for (wanted, engine) in wanted {
-            let id = wanted.id(engine);
+            let Some(id) = wanted.id(engine) else {
+                continue;
+            };
             let case = Case {
+                ground,
                 trial: &trial,
                 id,
                 engine,
@@ -275,7 +345,7 @@ fn chosen(only: &[Wanted], engines: &[Engine]) -> Vec<(Wanted, Engine)> {
         for engine in Engine::value_variants() {
             let is_wanted = only.is_empty() || only.contains(wanted);
             let is_its_engine = engines.is_empty() || engines.contains(engine);
-            if is_wanted && is_its_engine && wanted.is_tried_on(*engine) {
+            if is_wanted && is_its_engine && wanted.id(*engine).is_some() {
                 chosen.push((*wanted, *engine));
             }
         }
@@ -289,6 +359,15 @@ fn prepare(wanted: &[(Wanted, Engine)]) -> Result {
         return Err(Failure::Missing(
             "none of these checks is tried on that engine".to_owned(),
         ));
+    }
+    if wanted
+        .iter()
+        .any(|(wanted, _)| wanted.of_cluster().is_some())
+    {
+        match machine::prepare(machine::FOR_DATABASES)? {
+            Ready::Yes => {}
+            Ready::No(reason) => return Err(Failure::Missing(reason)),
+        }
     }
     if !wanted.iter().any(|(wanted, _)| wanted.needs_root()) {
         return Ok(());
@@ -316,8 +395,11 @@ mod tests {
         let mut names: Vec<&str> = Vec::new();
         for wanted in Wanted::value_variants() {
             for engine in Engine::value_variants() {
-                let name = wanted.id(*engine);
-                assert!(name.ends_with(engine.name()), "{name}");
+                let Some(name) = wanted.id(*engine) else {
+                    continue;
+                };
+                let is_alone = *engine == Engine::Postgresql;
+                assert!(is_alone || name.ends_with(engine.name()), "{name}");
                 assert!(!names.contains(&name), "{name}");
                 names.push(name);
             }
@@ -327,10 +409,12 @@ mod tests {
     /// Goal: what is asked for is run, all of it when nothing is. Method: count.
     #[test]
     fn what_is_asked_for_is_chosen() {
-        assert_eq!(chosen(&[], &[]).len(), 5 * 3 + 2 * 2);
+        assert_eq!(chosen(&[], &[]).len(), 5 * 3 + 2 * 2 + 3);
         let one = (Wanted::Damage, Engine::Sled);
         assert_eq!(chosen(&[one.0], &[one.1]), [one]);
         assert!(chosen(&[Wanted::Space], &[Engine::Sled]).is_empty());
+        assert_eq!(chosen(&[], &[Engine::Postgresql]).len(), 3);
+        assert!(chosen(&[Wanted::ClusterZombie], &[Engine::Fjall]).is_empty());
     }
 
     /// Goal: what could not go on as it should is a finding, anything else ends the run. Method: one of each.
