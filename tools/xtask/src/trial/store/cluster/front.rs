@@ -22,7 +22,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(1);
 /// Questions without an answer after which a node counts as gone.
 const SILENT_MAX: u32 = 2;
 /// The longest answer that is read.
-const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
+const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
 /// Where a node is.
 #[derive(Debug, Clone, Copy)]
@@ -139,8 +139,7 @@ impl Node {
                 silent = 0;
                 self.is_live.store(true, Ordering::Release);
                 // Whether it can serve it may not know for a while: then it does not.
-                let ready =
-                    ask(self.place.health, "/readyz").is_ok_and(|(status, _)| status == 200);
+                let ready = ask(self.place.health, "/readyz").is_ok_and(|status| status == 200);
                 self.is_ready.store(ready, Ordering::Release);
             } else {
                 silent = silent.saturating_add(1);
@@ -229,8 +228,8 @@ fn close(stream: &TcpStream) {
     let _ = stream.shutdown(Shutdown::Both);
 }
 
-/// Asks a node for a page: the status and the page.
-pub(super) fn ask(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
+/// Asks a node for a page; the status.
+fn ask(address: SocketAddr, path: &str) -> io::Result<u16> {
     let mut stream = TcpStream::connect_timeout(&address, ANSWER_MAX)?;
     stream.set_read_timeout(Some(ANSWER_MAX))?;
     stream.set_write_timeout(Some(ANSWER_MAX))?;
@@ -238,13 +237,10 @@ pub(super) fn ask(address: SocketAddr, path: &str) -> io::Result<(u16, String)> 
         stream,
         "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
     )?;
-    let mut bytes = Vec::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes)?;
-    let answer = String::from_utf8_lossy(&bytes);
+    let mut answer = String::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
     let status = answer.split(' ').nth(1).and_then(|word| word.parse().ok());
-    let status = status.ok_or_else(|| io::Error::other("no HTTP"))?;
-    let page = answer.split_once("\r\n\r\n").map(|(_, page)| page);
-    Ok((status, page.unwrap_or_default().to_owned()))
+    status.ok_or_else(|| io::Error::other("no HTTP"))
 }
 
 #[cfg(test)]

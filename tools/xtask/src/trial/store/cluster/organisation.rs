@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::database::Database;
-use super::front::{Door, Front, Place, ask};
+use super::front::{Door, Front, Place};
 use crate::failure::{self, Failure, Result};
 use crate::ports::free_address;
 use crate::process::Run as _;
@@ -30,8 +30,6 @@ pub(super) struct Organisation {
     pub(super) nodes: Vec<Homeserver>,
     front: Front,
     pub(super) database: Database,
-    /// Where each node tells how it is.
-    health: Vec<SocketAddr>,
     /// Nodes that have ended by themselves and were started again, as systemd does.
     pub(super) started_again: usize,
 }
@@ -102,7 +100,6 @@ impl Organisation {
             nodes,
             front,
             database,
-            health: addresses.iter().map(|own| own.place.health).collect(),
             started_again: 0,
         };
         organisation.wait_serving()?;
@@ -131,12 +128,6 @@ impl Organisation {
             }
         }
         Ok(())
-    }
-
-    /// A figure that a node tells of itself; none where it does not.
-    pub(super) fn figure(&self, number: usize, name: &str) -> Option<u64> {
-        let (_, page) = ask(*self.health.get(number)?, "/metrics").ok()?;
-        figure_in(&page, name)
     }
 }
 
@@ -192,27 +183,4 @@ fn configure(folder: &Path, number: usize, all: &[Addresses], secret: &Path) -> 
     fs::create_dir_all(&further).map_err(failure::at(&further))?;
     let file = further.join("node.toml");
     fs::write(&file, text).map_err(failure::at(&file))
-}
-
-/// A counter or gauge in what `/metrics` tells.
-fn figure_in(page: &str, name: &str) -> Option<u64> {
-    let mut lines = page.lines().filter(|line| !line.starts_with('#'));
-    lines.find_map(|line| {
-        let (key, value) = line.split_once(' ')?;
-        (key == name).then(|| value.trim().parse().ok())?
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Goal: the figure of this name is read, and not one whose name begins alike. Method: a page with both.
-    #[test]
-    fn figures_are_read() {
-        let page = "# TYPE a counter\na_total_more 1\na_total 7\nb 2\n# EOF\n";
-        assert_eq!(figure_in(page, "a_total"), Some(7));
-        assert_eq!(figure_in(page, "b"), Some(2));
-        assert_eq!(figure_in(page, "c"), None);
-    }
 }
