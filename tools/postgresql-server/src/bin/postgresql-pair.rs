@@ -2,7 +2,7 @@
 //! several homeservers over one database does its worst to.
 //!
 //! The first line of output is `ready PORT PORT FILE`: the primary's port, the standby's, and the file of the root certificate
-//! of both. Then each line of input is answered with `ok`, or with `failed` and the reason.
+//! of both. Then each line of input is answered with `ok` and what was asked for, or with `failed` and the reason.
 //!
 //! | line | what it does |
 //! |---|---|
@@ -10,6 +10,7 @@
 //! | `cut` | the standby gets nothing more |
 //! | `kill` | SIGKILL to all processes of the primary |
 //! | `promote` | the standby takes the primary's place |
+//! | `ask STATEMENT` | what the primary answers, in one line |
 
 use std::io::{BufRead as _, Write as _};
 use std::process::ExitCode;
@@ -42,19 +43,21 @@ fn serve() -> Result<(), Error> {
         standby.root_certificate().display()
     ));
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-        let done = match line.trim() {
-            "wait" => primary.wait_for_standby(),
-            "cut" => standby.stop_following(),
-            "kill" => primary.kill(),
-            "promote" => standby.promote(),
+        let nothing = |()| String::new();
+        let done = match line.trim().split_once(' ') {
+            Some(("ask", statement)) => primary.query(DATABASE, statement),
+            None if line == "wait" => primary.wait_for_standby().map(nothing),
+            None if line == "cut" => standby.stop_following().map(nothing),
+            None if line == "kill" => primary.kill().map(nothing),
+            None if line == "promote" => standby.promote().map(nothing),
             _ => Err(Error::Failed {
                 program: "postgresql-pair".to_owned(),
-                said: "wait, cut, kill or promote".to_owned(),
+                said: "wait, cut, kill, promote or ask".to_owned(),
             }),
         };
         match done {
-            Ok(()) => say("ok"),
-            Err(error) => say(&format!("failed {}", one_line(&error))),
+            Ok(answer) => say(one_line(&format!("ok {answer}")).trim_end()),
+            Err(error) => say(&one_line(&format!("failed {error}"))),
         }
     }
     Ok(())
@@ -67,6 +70,6 @@ fn say(line: &str) {
     let _ = output.flush();
 }
 
-fn one_line(error: &Error) -> String {
-    error.to_string().replace('\n', " ")
+fn one_line(text: &str) -> String {
+    text.replace('\n', " ")
 }

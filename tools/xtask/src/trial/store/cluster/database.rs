@@ -65,22 +65,29 @@ impl Database {
 
     /// From now on each commit is confirmed when the standby has it.
     pub(super) fn wait_for_standby(&mut self) -> Result {
-        self.command("wait")
+        self.command("wait").map(drop)
     }
 
     /// The standby gets nothing more of what the primary goes on to confirm.
     pub(super) fn cut_off_standby(&mut self) -> Result {
-        self.command("cut")
+        self.command("cut").map(drop)
     }
 
     /// SIGKILL to the primary with all its processes.
     pub(super) fn kill_primary(&mut self) -> Result {
-        self.command("kill")
+        self.command("kill").map(drop)
     }
 
     /// The standby takes its place.
     pub(super) fn promote(&mut self) -> Result {
-        self.command("promote")
+        self.command("promote").map(drop)
+    }
+
+    /// The value that the primary has for a key of the store, whatever it says; empty where there is none.
+    pub(super) fn value(&mut self, key: &str) -> Result<String> {
+        self.command(&format!(
+            "ask SELECT encode(value, 'hex') FROM entry WHERE key = convert_to('{key}', 'UTF8')"
+        ))
     }
 
     /// What `homeserver init` is told of it.
@@ -104,15 +111,16 @@ impl Database {
         words
     }
 
-    /// Gives a command; it is done when this returns.
-    fn command(&mut self, command: &str) -> Result {
+    /// Gives a command; it is done when this returns, with the answer.
+    fn command(&mut self, command: &str) -> Result<String> {
         let input = self.input.as_mut().ok_or_else(|| unexpected("no pipe"))?;
         writeln!(input, "{command}")
             .and_then(|()| input.flush())
             .map_err(|error| unexpected(&error.to_string()))?;
-        match self.line()?.as_str() {
-            "ok" => Ok(()),
-            other => Err(unexpected(&format!("{command}: {other}"))),
+        let line = self.line()?;
+        match line.strip_prefix("ok") {
+            Some(answer) => Ok(answer.trim().to_owned()),
+            None => Err(unexpected(&format!("{command}: {line}"))),
         }
     }
 

@@ -25,6 +25,8 @@ const STOPPED: Duration = Duration::from_secs(20);
 const AWAKE: Duration = Duration::from_secs(3);
 /// How long the primary goes on without its standby, where it does.
 const CUT_OFF_FOR: Duration = Duration::from_millis(1_500);
+/// Where the store keeps which node sends to the partner.
+const LEASE: &str = "1outbound/b.example";
 /// What the control of a promotion is without.
 const WAITING: &str = "commits that wait for the standby";
 
@@ -55,8 +57,18 @@ impl Fault {
 
     pub(super) fn check(self, ground: &Ground<'_>) -> Result<Check> {
         match self {
-            Self::NodeKilled => self.of(nodes_killed(ground)),
-            Self::Zombie => self.of(zombies(ground)),
+            Self::NodeKilled => {
+                let outcome = nodes_killed(ground);
+                let control = outcome.as_ref().ok().map(Outcome::spoilt);
+                let (got, ok) = judged(outcome, Outcome::holds)?;
+                Ok(self.verdict(got, ok, control))
+            }
+            Self::Zombie => {
+                let woken = zombies(ground);
+                let control = woken.as_ref().ok().map(|woken| woken.outcome.spoilt());
+                let (got, ok) = judged(woken, Woken::hold)?;
+                Ok(self.verdict(got, ok, control))
+            }
             Self::PrimaryKilled => {
                 let (got, ok) = judged(promotions(ground), Promotions::hold)?;
                 let without = promotion(ground, "cr", WITHOUT_WAITING)?;
@@ -64,13 +76,6 @@ impl Fault {
                 Ok(self.verdict(got, ok, Some(control)))
             }
         }
-    }
-
-    /// The check whose control is a record that was spoilt.
-    fn of(self, outcome: Result<Outcome>) -> Result<Check> {
-        let control = outcome.as_ref().ok().map(Outcome::spoilt);
-        let (got, ok) = judged(outcome, Outcome::holds)?;
-        Ok(self.verdict(got, ok, control))
     }
 
     fn verdict(self, got: String, ok: bool, control: Option<Control>) -> Check {
@@ -94,7 +99,7 @@ impl Fault {
         match self {
             Self::NodeKilled => format!("each of {nodes} nodes killed in turn"),
             Self::Zombie => format!(
-                "each of {nodes} nodes stopped in turn for {} s and woken",
+                "each of {nodes} nodes stopped in turn for {} s and woken, one of which held the lease to send to the partner",
                 STOPPED.as_secs()
             ),
             Self::PrimaryKilled => "the database's primary killed and its standby promoted, while that follows and when nothing \
@@ -116,17 +121,48 @@ fn nodes_killed(ground: &Ground<'_>) -> Result<Outcome> {
 }
 
 /// Each node is stopped, so that others take over what it does, and wakes in the belief that it still does it.
-fn zombies(ground: &Ground<'_>) -> Result<Outcome> {
+fn zombies(ground: &Ground<'_>) -> Result<Woken> {
     let mut scene = Scene::set(ground, "cz", None, true)?;
+    let mut passed_on = 0_usize;
     for victim in 0..NODES.len() {
+        let lease = scene.organisation.database.value(LEASE)?;
         let stopped = scene.suffer(|organisation| organisation.node(victim)?.signal("STOP"))?;
         scene.write_for(STOPPED.saturating_sub(stopped.elapsed()))?;
+        let has_passed_on = scene.organisation.database.value(LEASE)? != lease;
+        passed_on = passed_on.saturating_add(usize::from(has_passed_on));
         // That it wakes is to disturb nobody either.
         scene.suffer(|organisation| organisation.node(victim)?.signal("CONT"))?;
         scene.write_for(AWAKE)?;
         scene.organisation.wait_serving()?;
     }
-    scene.end()
+    Ok(Woken {
+        outcome: scene.end()?,
+        passed_on,
+    })
+}
+
+/// What came of nodes that were stopped and woke.
+struct Woken {
+    outcome: Outcome,
+    /// How often a node that was stopped had sent to the partner, and another one did when it woke.
+    passed_on: usize,
+}
+
+impl Woken {
+    fn hold(&self) -> bool {
+        // One of the nodes has it: else nothing was tried.
+        self.passed_on > 0 && self.outcome.holds()
+    }
+}
+
+impl fmt::Display for Woken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { outcome, passed_on } = self;
+        write!(
+            f,
+            "{outcome}; the lease to send to the partner had passed on {passed_on} times when its owner woke"
+        )
+    }
 }
 
 /// The database that a standby is promoted of.
