@@ -23,7 +23,7 @@ pub(super) const BACK_MAX: Duration = Duration::from_secs(10);
 /// How long it is looked for: later than that is told by how much.
 const LOOKED_FOR: Duration = Duration::from_secs(30);
 /// How long texts are written before the first fault, between two, and after the last one.
-const AROUND: Duration = Duration::from_secs(2);
+const AROUND: Duration = Duration::from_secs(3);
 /// Between two texts of one person.
 const PACE: Duration = Duration::from_millis(100);
 /// Fewer texts than this are no traffic.
