@@ -10,12 +10,14 @@
 mod cluster;
 mod damage;
 mod disk;
+mod erased;
 mod fsync;
 mod full;
 mod ledger;
 mod opening;
 mod power;
 mod process;
+mod rotation;
 mod sigkill;
 mod space;
 
@@ -55,6 +57,10 @@ pub(super) enum Wanted {
     Opening,
     /// What half a million messages leave on the disk.
     Space,
+    /// Whether anything on the disk opens what was deleted.
+    DeletedUnreadable,
+    /// What a rotation of keys costs with a million messages waiting.
+    RotationCost,
     /// Several homeservers over one database: each is killed.
     ClusterNodeKilled,
     /// The same: each is stopped, and wakes when others have taken over.
@@ -105,79 +111,83 @@ impl Wanted {
             Self::Damage => "turned bits and cut files",
             Self::Opening => "opening with a million waiting",
             Self::Space => "what half a million leave",
+            Self::DeletedUnreadable => "what opens deleted contents",
+            Self::RotationCost => "a rotation with a million waiting",
             Self::ClusterNodeKilled => Fault::NodeKilled.words(),
             Self::ClusterZombie => Fault::Zombie.words(),
             Self::ClusterPrimaryKilled => Fault::PrimaryKilled.words(),
         }
     }
 
-    /// Its name on this engine; none where it is not tried on that. sled makes no promise of space, nor of how long it takes
-    /// to open.
-    const fn id(self, engine: Engine) -> Option<&'static str> {
+    const fn id(self, engine: Engine) -> &'static str {
         let [fjall, without_log, sled] = match self {
-            Self::Sigkill => [
-                Some("sigkill-fjall"),
-                Some("sigkill-fjall-without-log"),
-                Some("sigkill-sled"),
-            ],
+            Self::Sigkill => ["sigkill-fjall", "sigkill-fjall-without-log", "sigkill-sled"],
             Self::PowerLoss => [
-                Some("power-loss-fjall"),
-                Some("power-loss-fjall-without-log"),
-                Some("power-loss-sled"),
+                "power-loss-fjall",
+                "power-loss-fjall-without-log",
+                "power-loss-sled",
             ],
             Self::FsyncError => [
-                Some("fsync-error-fjall"),
-                Some("fsync-error-fjall-without-log"),
-                Some("fsync-error-sled"),
+                "fsync-error-fjall",
+                "fsync-error-fjall-without-log",
+                "fsync-error-sled",
             ],
             Self::DiskFull => [
-                Some("disk-full-fjall"),
-                Some("disk-full-fjall-without-log"),
-                Some("disk-full-sled"),
+                "disk-full-fjall",
+                "disk-full-fjall-without-log",
+                "disk-full-sled",
             ],
-            Self::Damage => [
-                Some("damage-fjall"),
-                Some("damage-fjall-without-log"),
-                Some("damage-sled"),
+            Self::Damage => ["damage-fjall", "damage-fjall-without-log", "damage-sled"],
+            Self::Opening => ["opening-fjall", "opening-fjall-without-log", "opening-sled"],
+            Self::Space => ["space-fjall", "space-fjall-without-log", "space-sled"],
+            Self::DeletedUnreadable => [
+                "deleted-unreadable-fjall",
+                "deleted-unreadable-fjall-without-log",
+                "deleted-unreadable-sled",
             ],
-            Self::Opening => [
-                Some("opening-fjall"),
-                Some("opening-fjall-without-log"),
-                None,
+            Self::RotationCost => [
+                "rotation-cost-fjall",
+                "rotation-cost-fjall-without-log",
+                "rotation-cost-sled",
             ],
-            Self::Space => [Some("space-fjall"), Some("space-fjall-without-log"), None],
-            Self::ClusterNodeKilled | Self::ClusterZombie | Self::ClusterPrimaryKilled => {
-                [None, None, None]
-            }
+            Self::ClusterNodeKilled => return Fault::NodeKilled.id(),
+            Self::ClusterZombie => return Fault::Zombie.id(),
+            Self::ClusterPrimaryKilled => return Fault::PrimaryKilled.id(),
         };
-        match (engine, self.of_cluster()) {
-            (Engine::Fjall, _) => fjall,
-            (Engine::FjallWithoutLog, _) => without_log,
-            (Engine::Sled, _) => sled,
-            (Engine::Postgresql, Some(fault)) => Some(fault.id()),
-            (Engine::Postgresql, None) => None,
+        match engine {
+            Engine::Fjall => fjall,
+            Engine::FjallWithoutLog => without_log,
+            // None of these is tried on PostgreSQL.
+            Engine::Sled | Engine::Postgresql => sled,
         }
     }
 
-    /// What happens to several homeservers, if that is it.
-    const fn of_cluster(self) -> Option<Fault> {
-        match self {
-            Self::ClusterNodeKilled => Some(Fault::NodeKilled),
-            Self::ClusterZombie => Some(Fault::Zombie),
-            Self::ClusterPrimaryKilled => Some(Fault::PrimaryKilled),
-            Self::Sigkill
-            | Self::PowerLoss
-            | Self::FsyncError
-            | Self::DiskFull
-            | Self::Damage
-            | Self::Opening
-            | Self::Space => None,
-        }
+    /// Whether it is about several homeservers.
+    const fn is_of_cluster(self) -> bool {
+        matches!(
+            self,
+            Self::ClusterNodeKilled | Self::ClusterZombie | Self::ClusterPrimaryKilled
+        )
     }
 
     /// Whether it mounts file systems.
     const fn needs_root(self) -> bool {
         matches!(self, Self::PowerLoss | Self::FsyncError | Self::DiskFull)
+    }
+
+    /// sled makes no promise of space, nor of how long anything takes. Only a database can be shared, and that is what is tried
+    /// of it.
+    const fn is_tried_on(self, engine: Engine) -> bool {
+        if self.is_of_cluster() || matches!(engine, Engine::Postgresql) {
+            return self.is_of_cluster() && matches!(engine, Engine::Postgresql);
+        }
+        !matches!(
+            (self, engine),
+            (
+                Self::Opening | Self::Space | Self::RotationCost,
+                Engine::Sled
+            )
+        )
     }
 
     fn check(self, case: &Case<'_>) -> Result<Check> {
@@ -189,6 +199,8 @@ impl Wanted {
             Self::Damage => damage::check(case),
             Self::Opening => opening::check(case),
             Self::Space => space::check(case),
+            Self::DeletedUnreadable => erased::check(case),
+            Self::RotationCost => rotation::check(case),
             Self::ClusterNodeKilled => Fault::NodeKilled.check(case.ground),
             Self::ClusterZombie => Fault::Zombie.check(case.ground),
             Self::ClusterPrimaryKilled => Fault::PrimaryKilled.check(case.ground),
@@ -309,16 +321,14 @@ fn judged<T: fmt::Display>(
 pub(super) fn run(workspace: &Workspace, only: &[Wanted], engines: &[Engine]) -> Result<Report> {
     let wanted = chosen(only, engines);
     prepare(&wanted)?;
-    let is_of_cluster = |wanted: &(Wanted, Engine)| wanted.0.of_cluster().is_some();
+    let is_of_cluster = |wanted: &(Wanted, Engine)| wanted.0.is_of_cluster();
     if wanted.iter().any(is_of_cluster) {
         workspace.build()?;
     }
     let trial = Trial::build(workspace, !wanted.iter().all(is_of_cluster))?;
     Ground::lay_without_faults(workspace, "s", |ground, report| {
         for (wanted, engine) in wanted {
-            let Some(id) = wanted.id(engine) else {
-                continue;
-            };
+            let id = wanted.id(engine);
             let case = Case {
                 ground,
                 trial: &trial,
@@ -345,7 +355,7 @@ fn chosen(only: &[Wanted], engines: &[Engine]) -> Vec<(Wanted, Engine)> {
         for engine in Engine::value_variants() {
             let is_wanted = only.is_empty() || only.contains(wanted);
             let is_its_engine = engines.is_empty() || engines.contains(engine);
-            if is_wanted && is_its_engine && wanted.id(*engine).is_some() {
+            if is_wanted && is_its_engine && wanted.is_tried_on(*engine) {
                 chosen.push((*wanted, *engine));
             }
         }
@@ -360,10 +370,7 @@ fn prepare(wanted: &[(Wanted, Engine)]) -> Result {
             "none of these checks is tried on that engine".to_owned(),
         ));
     }
-    if wanted
-        .iter()
-        .any(|(wanted, _)| wanted.of_cluster().is_some())
-    {
+    if wanted.iter().any(|(wanted, _)| wanted.is_of_cluster()) {
         match machine::prepare(machine::FOR_DATABASES)? {
             Ready::Yes => {}
             Ready::No(reason) => return Err(Failure::Missing(reason)),
@@ -395,21 +402,27 @@ mod tests {
         let mut names: Vec<&str> = Vec::new();
         for wanted in Wanted::value_variants() {
             for engine in Engine::value_variants() {
-                let Some(name) = wanted.id(*engine) else {
+                if *engine == Engine::Postgresql || wanted.is_of_cluster() {
                     continue;
-                };
-                let is_alone = *engine == Engine::Postgresql;
-                assert!(is_alone || name.ends_with(engine.name()), "{name}");
+                }
+                let name = wanted.id(*engine);
+                assert!(name.ends_with(engine.name()), "{name}");
                 assert!(!names.contains(&name), "{name}");
                 names.push(name);
             }
+        }
+        for (wanted, engine) in chosen(&[], &[Engine::Postgresql]) {
+            let name = wanted.id(engine);
+            assert!(name.starts_with("cluster-"), "{name}");
+            assert!(!names.contains(&name), "{name}");
+            names.push(name);
         }
     }
 
     /// Goal: what is asked for is run, all of it when nothing is. Method: count.
     #[test]
     fn what_is_asked_for_is_chosen() {
-        assert_eq!(chosen(&[], &[]).len(), 5 * 3 + 2 * 2 + 3);
+        assert_eq!(chosen(&[], &[]).len(), 6 * 3 + 3 * 2 + 3);
         let one = (Wanted::Damage, Engine::Sled);
         assert_eq!(chosen(&[one.0], &[one.1]), [one]);
         assert!(chosen(&[Wanted::Space], &[Engine::Sled]).is_empty());

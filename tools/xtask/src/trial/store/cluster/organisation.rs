@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -19,7 +20,8 @@ use crate::trial::stage::wait_until;
 const NAME: &str = "a.example";
 /// What its nodes are called, and their folders, which are short because paths of Unix sockets are.
 pub(super) const NODES: [&str; 3] = ["one", "two", "three"];
-/// What all nodes share, long enough for a secret.
+/// What all nodes share, in the organisation's folder, long enough for a secret.
+const SECRET_FILE: &str = "cluster-key";
 const SECRET: &str = "a secret for this trial alone, and for all of its nodes\n";
 
 /// How long nodes may take to serve, once they have started.
@@ -59,8 +61,10 @@ impl Organisation {
             .collect::<Result<Vec<_>>>()?;
         let mut front = Front::before(addresses.iter().map(|own| own.place));
         let endpoint = front.open(Door::Federation, 0)?.to_string();
-        let secret = folder.join("cluster-key");
+        let secret = folder.join(SECRET_FILE);
         fs::write(&secret, SECRET).map_err(failure::at(&secret))?;
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600))
+            .map_err(failure::at(&secret))?;
         let plan = |name: &str, own: &Addresses| Plan {
             name: NAME,
             binaries: &ground.binaries,
@@ -89,7 +93,7 @@ impl Organisation {
             nodes.push(node);
         }
         for (number, node) in nodes.iter().enumerate() {
-            configure(&node.folder, number, &addresses, &secret)?;
+            configure(&node.folder, number, &addresses, folder)?;
         }
         for (number, node) in nodes.iter_mut().enumerate() {
             node.start()?;
@@ -144,7 +148,7 @@ impl Addresses {
     }
 }
 
-/// Gives another node what the first one has: the organisation's keys and the configuration.
+/// Gives another node what the first one has: the organisation's keys, the master key and the configuration.
 fn copy(from: &Path, to: &Path) -> Result {
     fs::create_dir_all(to).map_err(failure::at(to))?;
     for name in ["data", "entente.toml"] {
@@ -157,8 +161,8 @@ fn copy(from: &Path, to: &Path) -> Result {
     Ok(())
 }
 
-/// What a node has of its own, beside what all have.
-fn configure(folder: &Path, number: usize, all: &[Addresses], secret: &Path) -> Result {
+/// What a node has of its own, and where it finds what all share: the generations of keys are those of the first.
+fn configure(folder: &Path, number: usize, all: &[Addresses], shared: &Path) -> Result {
     let (Some(name), Some(own)) = (NODES.get(number), all.get(number)) else {
         return Err(Failure::Missing(format!("there is no node {number}")));
     };
@@ -170,14 +174,15 @@ fn configure(folder: &Path, number: usize, all: &[Addresses], secret: &Path) -> 
     let text = format!(
         "[server]\ndata_dir = \"{folder}/data\"\n\n\
          [listen]\nclient = \"{}\"\nfederation = \"{}\"\nmetrics = \"{}\"\nadmin_socket = \"{folder}/admin.sock\"\n\n\
-         [cluster]\nnode = \"{name}\"\nlisten = \"{}\"\nothers = [{}]\nkey_file = \"{}\"\n",
+         [store_keys]\nfolder = \"{shared}/one/data/generations\"\n\n\
+         [cluster]\nnode = \"{name}\"\nlisten = \"{}\"\nothers = [{}]\nkey_file = \"{shared}/{SECRET_FILE}\"\n",
         own.place.client,
         own.place.federation,
         own.place.health,
         own.hints,
         others.join(", "),
-        secret.display(),
         folder = folder.display(),
+        shared = shared.display(),
     );
     let further: PathBuf = folder.join("conf.d");
     fs::create_dir_all(&further).map_err(failure::at(&further))?;
