@@ -83,10 +83,11 @@ impl Database {
         self.command("promote").map(drop)
     }
 
-    /// The value that the primary has for a key of the store, whatever it says; empty where there is none.
+    /// The value that the primary has for a key of the store, whatever it says; empty where there is none. The key's first
+    /// byte, which says what the entry is, may be any.
     pub(super) fn value(&mut self, key: &str) -> Result<String> {
         self.command(&format!(
-            "ask SELECT encode(value, 'hex') FROM entry WHERE key = convert_to('{key}', 'UTF8')"
+            "ask SELECT encode(value, 'hex') FROM entry WHERE substring(key FROM 2) = convert_to('{key}', 'UTF8')"
         ))
     }
 

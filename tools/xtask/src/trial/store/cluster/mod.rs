@@ -25,8 +25,8 @@ const STOPPED: Duration = Duration::from_secs(20);
 const AWAKE: Duration = Duration::from_secs(3);
 /// How long the primary goes on without its standby, where it does.
 const CUT_OFF_FOR: Duration = Duration::from_millis(1_500);
-/// Where the store keeps which node sends to the partner.
-const LEASE: &str = "1outbound/b.example";
+/// Under which the store keeps which node sends to the partner.
+const LEASE: &str = "outbound/b.example";
 /// What the control of a promotion is without.
 const WAITING: &str = "commits that wait for the standby";
 
