@@ -245,7 +245,6 @@ pub(crate) mod testing {
 
     use super::*;
     use crate::organisation;
-    use crate::store::engine::memory::MemoryEngine;
     use crate::store::node_row::Incarnation;
 
     /// A clock that a test sets.
@@ -287,7 +286,7 @@ pub(crate) mod testing {
             Arc::new(cluster),
             node.config.clone(),
             Arc::clone(&node.keys),
-            Store::new(node.store.engine()).unwrap(),
+            node.store.beside().unwrap(),
             (Arc::clone(&node.clock), Arc::clone(&node.random)),
         );
         beside.keeper = Keeper::in_memory(Arc::clone(&node.keys));
@@ -313,7 +312,7 @@ pub(crate) mod testing {
         let random = Arc::new(SystemRandom::new());
         let made = organisation::create(&server, clock.now_ms(), random.as_ref()).unwrap();
         let keys = Arc::new(made.keys);
-        let store = Store::new(Arc::new(MemoryEngine::default())).unwrap();
+        let store = Store::sealed_in_memory(random.clone()).unwrap();
         let mut config = Config::minimal(server, "/nonexistent".into());
         // Nobody watches the wires of a test.
         config.federation.receipt_delay_max = Duration::ZERO;

@@ -15,6 +15,7 @@ mod heads;
 mod health;
 mod open_files;
 mod refusals;
+pub mod store_keys;
 mod strangers;
 mod systemd;
 mod tasks;
@@ -238,8 +239,9 @@ async fn open_node(config: Config) -> Result<(Arc<Node>, Option<Arc<Secret>>), S
         }
         None => None,
     };
+    let generations = store_keys::open(&config).await?;
     let engine = engines::open(&config).await?;
-    let store = Store::new(engine)?;
+    let store = Store::sealed(engine, generations, random.clone()).await?;
     let (cluster, secret) = membership
         .map(|membership| (membership.cluster, membership.secret))
         .unzip();

@@ -126,6 +126,9 @@ pub struct ServerStatus {
     /// The nodes, when there are several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<NodeStatus>,
+    /// What the store is sealed under; an older homeserver does not tell.
+    #[serde(default)]
+    pub store_keys: Option<StoreKeys>,
     /// What an administrator should look at, a sentence each.
     #[serde(default)]
     pub warnings: Vec<String>,
@@ -146,6 +149,19 @@ pub struct NodeStatus {
     pub started_ms: u64,
     /// What it alone does at present: `tasks`, and `outbound/SERVER` for each peer that it sends to.
     pub leases: Vec<String>,
+}
+
+/// The generation of keys that the store is sealed under.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreKeys {
+    /// Its number.
+    pub generation: u64,
+    /// When it was made, milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    /// When a former one was last destroyed, and with it what had been deleted, milliseconds since the Unix epoch; absent:
+    /// not since the homeserver started.
+    #[serde(default)]
+    pub destroyed_ms: Option<u64>,
 }
 
 /// Whom a backup is sealed for: one of the two.

@@ -14,6 +14,7 @@ mod runtime;
 mod server;
 mod settings;
 mod store;
+mod store_keys;
 mod telemetry;
 
 use std::path::{Path, PathBuf};
@@ -31,6 +32,7 @@ pub use server::ServerConfig;
 pub use settings::Mistake;
 use settings::Settings;
 pub use store::{PostgresqlConfig, PostgresqlHost, StoreConfig};
+pub use store_keys::{MasterKeyConfig, StoreKeysConfig};
 pub use telemetry::{LogFormat, TelemetryConfig};
 
 /// Where the configuration lies unless `--config` or `ENTENTE_CONFIG` says otherwise.
@@ -45,6 +47,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// `[cluster]`; `None`: this process is the organisation's only one.
     pub cluster: Option<ClusterConfig>,
+    /// `[store_keys]`
+    pub store_keys: StoreKeysConfig,
     /// `[listen]`
     pub listen: ListenConfig,
     /// `[federation]`
@@ -66,6 +70,7 @@ impl Config {
             server: ServerConfig { name, data_dir },
             store: StoreConfig::default(),
             cluster: None,
+            store_keys: StoreKeysConfig::default(),
             listen: ListenConfig::default(),
             federation: FederationConfig::default(),
             discovery: DiscoveryConfig::default(),
@@ -73,6 +78,12 @@ impl Config {
             telemetry: TelemetryConfig::default(),
             runtime: RuntimeConfig::default(),
         }
+    }
+
+    /// The folder of generation keys.
+    pub fn generations_dir(&self) -> PathBuf {
+        let folder = self.store_keys.folder.clone();
+        folder.unwrap_or_else(|| self.server.data_dir.join("generations"))
     }
 
     /// Reads and checks the file at `path`, its `conf.d/` and `environment`.
@@ -101,6 +112,8 @@ impl Config {
         let store = StoreConfig::read(engine, &mut settings.section("postgresql"));
         let has_database = engine.0 == Some(store::Engine::Postgresql);
         let cluster = ClusterConfig::read(&mut settings.section("cluster"), has_database);
+        let (is_shared, section) = (cluster.is_some(), &mut settings.section("store_keys"));
+        let store_keys = StoreKeysConfig::read(section, is_shared);
         let listen = ListenConfig::read(&mut settings.section("listen"));
         let federation = FederationConfig::read(&mut settings.section("federation"));
         let discovery = DiscoveryConfig::read(&mut settings.section("discovery"));
@@ -113,6 +126,7 @@ impl Config {
                 server,
                 store,
                 cluster,
+                store_keys,
                 listen,
                 federation,
                 discovery,

@@ -11,6 +11,7 @@
 //! | `room-key.pem` | the Ed25519 private key that proposes removals in the rooms ordered here; the same for life |
 //! | `manifest.pem` | the signed list of envelope keys and TLS pins that peers know |
 //! | `root-change.pem` | a second root, while the root is changed (see [`super::root_change`]); empty otherwise |
+//! | `store-master.key` | the master key of the store, unless that is kept elsewhere; made with the others, and not read here |
 //!
 //! What is renewed is written as a whole into `renewal/` beside them, and moved from there once it is
 //! complete: a crash leaves the keys as before or as after, never a mixture. For `issuing-next-key.pem` and
@@ -48,6 +49,8 @@ const TLS_BACKUP: (&str, &str) = ("tls-backup.pem", "tls-backup-key.pem");
 const ENVELOPE_KEY: &str = "envelope-key.pem";
 const ENVELOPE_NEXT_KEY: &str = "envelope-next-key.pem";
 const ROOM_KEY: &str = "room-key.pem";
+/// As the configuration expects it where it names no other.
+const STORE_MASTER: &str = "store-master.key";
 pub(super) const MANIFEST: (&str, &str) = ("manifest.pem", "ENTENTE MANIFEST");
 /// Where a renewal is put together, and its name when it is complete.
 const RENEWAL_DRAFT: &str = "renewal.new";
@@ -87,6 +90,12 @@ impl KeyFolder {
         for (name, text) in files {
             self.write_new(name, text)?;
         }
+        sync_folder(&self.0)
+    }
+
+    /// Writes the text of the store's master key beside the other keys, in a folder that is there and has none.
+    pub fn add_master_key(&self, text: &str) -> io::Result<()> {
+        self.write_new(STORE_MASTER, text)?;
         sync_folder(&self.0)
     }
 
@@ -198,7 +207,7 @@ impl KeyFolder {
         self.replace_with(texts(&renewal.state))
     }
 
-    /// As [`Self::replace`], with these files.
+    /// As [`Self::replace`], with these files; all others in the folder stay as they are.
     pub(super) fn replace_with<N: AsRef<Path>>(
         &self,
         files: impl IntoIterator<Item = (N, Zeroizing<String>)>,
@@ -436,6 +445,26 @@ fn texts(state: &State) -> [(&'static str, Zeroizing<String>); 11] {
         (ENVELOPE_NEXT_KEY, seed(&state.envelope_next.seed)),
         (MANIFEST.0, pem::encode(MANIFEST.1, state.manifest.bytes())),
     ]
+}
+
+/// Whether a file of this name is one of [`key_files`]. Whatever else is in the folder is a node's own: the store's master key
+/// above all, and what waits for the root key.
+pub(super) fn is_key_file(name: &str) -> bool {
+    const NAMES: [&str; 12] = [
+        ROOM_KEY,
+        ROOT,
+        ROOT_CHANGE,
+        ISSUING,
+        ISSUING_KEY,
+        TLS_CURRENT.0,
+        TLS_CURRENT.1,
+        TLS_BACKUP.0,
+        TLS_BACKUP.1,
+        ENVELOPE_KEY,
+        ENVELOPE_NEXT_KEY,
+        MANIFEST.0,
+    ];
+    NAMES.contains(&name)
 }
 
 /// The user that this process runs as; `None` where the system does not say.

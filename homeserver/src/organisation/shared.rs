@@ -6,7 +6,7 @@ use federation_proto::ids::ServerName;
 use ring::rand::SecureRandom;
 use zeroize::Zeroizing;
 
-use super::files::key_files_with;
+use super::files::{is_key_file, key_files_with};
 use super::keys::State;
 use super::{Keys, OrganisationError};
 use crate::cluster::{SealError, Secret};
@@ -53,9 +53,11 @@ pub(super) fn open(
         .into_iter()
         .map(|(name, text)| (name, Zeroizing::new(text)))
         .collect();
-    // They become files of the folder and of no other.
-    if files.iter().any(|(name, _)| name.contains(['/', '\0'])) {
-        return Err(unusable("they name files outside of the keys folder"));
+    // They take the place of such files and of no others.
+    if files.iter().any(|(name, _)| !is_key_file(name)) {
+        return Err(unusable(
+            "there are files among them that nodes don't share: run the same version on every node",
+        ));
     }
     Ok(files)
 }
@@ -70,5 +72,37 @@ fn unusable(problem: &str) -> OrganisationError {
     OrganisationError::Unusable {
         what: "the keys that the nodes share".to_owned(),
         problem: problem.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: what comes from another node takes the place of the keys that nodes share and of nothing else, neither of the
+    /// store's master key nor of a file outside of the folder. Method: files that are sealed rightly, under names of each kind.
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test draws its own randomness")]
+    fn nothing_else_is_taken() {
+        let random = ring::rand::SystemRandom::new();
+        let secret = Secret::new(b"0123456789abcdef0123456789abcdef");
+        let server: ServerName = "a.example".parse().unwrap();
+        let open_with = |name: &str| {
+            let plain = postcard::to_stdvec(&[("root.pem", "root"), (name, "text")]).unwrap();
+            let sealed = secret.seal_keys(&server, &plain, &random).unwrap();
+            open(&secret, &server, &sealed)
+        };
+        assert_eq!(open_with("manifest.pem").unwrap().len(), 2);
+        let others = [
+            "store-master.key",
+            "issuing-next-key.pem",
+            "../root.pem",
+            ".",
+            "",
+        ];
+        for name in others {
+            let refused = open_with(name).unwrap_err().to_string();
+            assert!(refused.contains("don't share"), "{name}: {refused}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{ListenerTls, ServerError, cluster, system};
+use super::{ListenerTls, ServerError, cluster, store_keys, system};
 use crate::audit::{self, Actor};
 use crate::backup;
 use crate::delivery;
@@ -57,6 +57,7 @@ impl Tasks {
 /// What has to be in memory before anyone is served.
 pub(super) async fn prepare(node: &Arc<Node>) -> Result<(), ServerError> {
     schema::check(&node.store).await?;
+    cluster::nobody_unminded(node).await?;
     let (store, random) = (&node.store, node.random.as_ref());
     let met = node.keeper.meet(store, node.clock.now_ms(), random).await;
     met.map_err(keeper_failed)?;
@@ -82,6 +83,7 @@ pub(super) fn start(tasks: &mut Tasks, node: &Arc<Node>, tls: &Arc<ListenerTls>)
     tasks.spawn("federation", federation(node.clone(), network));
     tasks.spawn("disk", delivery::space::run(node.clone()));
     tasks.spawn("sweeper", delivery::expiry::run(node.clone()));
+    tasks.spawn("store keys", store_keys::rotate(node.clone()));
     tasks.spawn("departures", delivery::departures::run(node.clone()));
     tasks.spawn("lapsed devices", delivery::lapsed::run(node.clone()));
     tasks.spawn("endings", delivery::endings::run(node.clone()));

@@ -1,4 +1,4 @@
-//! `1|duty`: which of several nodes does what only one may do at a time.
+//! `2|duty`: which of several nodes does what only one may do at a time.
 //!
 //! A lease says who and under which token, and changes only when it passes on: each time the token rises. Whether its
 //! owner is still there shows in the owner's own row (`node_row`), so nothing has to be renewed here. Whoever acts on
@@ -16,7 +16,7 @@ use super::{Key, Order, Part, Precondition, Store, StoreError, Value};
 
 const FAMILY: &str = "lease";
 const VERSION: u8 = 1;
-const LEASE: u8 = b'1';
+const LEASE: u8 = b'2';
 /// Most leases that are read: one for each peer, and one more.
 const LEASES_MAX: usize = 100_000;
 const TASKS: &str = "tasks";

@@ -1,4 +1,4 @@
-//! `2|name`: the nodes of a cluster, each with a row that it writes again and again while it lives.
+//! `3|name`: the nodes of a cluster, each with a row that it writes again and again while it lives.
 //!
 //! Others take a node for gone when they have looked at its row for a while and it has not changed: by their own clock
 //! alone, so that no two clocks are compared.
@@ -10,7 +10,7 @@ use super::{Key, Order, Part, Precondition, Store, StoreError, Value};
 
 const FAMILY: &str = "node";
 const VERSION: u8 = 1;
-const NODE: u8 = b'2';
+const NODE: u8 = b'3';
 /// Most nodes that are read.
 const NODES_MAX: usize = 1000;
 

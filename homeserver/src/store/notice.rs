@@ -1,4 +1,4 @@
-//! `3|process|number`: what a node has lately told the other nodes of the cluster.
+//! `4|process|number`: what a node has lately told the other nodes of the cluster.
 //!
 //! A hint that is lost on its way costs a moment and nothing else: what was told stands here as well, written with
 //! the node's next sign of life, and is read by whoever sees that sign.
@@ -13,7 +13,7 @@ use super::{Key, Order, Part, Store, StoreError};
 
 const FAMILY: &str = "notices";
 const VERSION: u8 = 1;
-const NOTICES: u8 = b'3';
+const NOTICES: u8 = b'4';
 
 /// Something that happened at a node and that others may be waiting for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -1,4 +1,4 @@
-//! `4`: the organisation's keys as all nodes of a cluster have them, sealed by the secret that the nodes share.
+//! `5`: the organisation's keys as all nodes of a cluster have them, sealed by the secret that the nodes share.
 //!
 //! A node that changes keys writes them here, unless another has since, and uses them only then; the others take them
 //! from here.
@@ -11,7 +11,7 @@ use super::{Key, Part, Precondition, Store, StoreError, Value};
 
 const FAMILY: &str = "shared keys";
 const VERSION: u8 = 1;
-const KEY: &[u8] = b"4";
+const KEY: &[u8] = b"5";
 
 /// The keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

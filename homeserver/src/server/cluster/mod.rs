@@ -66,12 +66,9 @@ pub(super) fn membership(
     })
 }
 
-/// Makes this node known to the others, and finds out which of them are there.
-pub(super) async fn join(node: &Arc<Node>) -> Result<(), ServerError> {
+/// Makes this node known to the others, if it is to have any, and finds out which of them are there.
+pub(super) async fn join(node: &Node) -> Result<(), ServerError> {
     let (cluster, store) = (&node.cluster, &node.store);
-    if cluster.is_alone() {
-        return nobody_else(node).await;
-    }
     cluster.join(store, node.clock.now_ms()).await?;
     // What it hears now it has not missed: nothing is in memory yet.
     let nothing = BTreeSet::new();
@@ -80,8 +77,11 @@ pub(super) async fn join(node: &Arc<Node>) -> Result<(), ServerError> {
     Ok(())
 }
 
-/// A process that minds no others must not work beside them.
-async fn nobody_else(node: &Node) -> Result<(), ServerError> {
+/// A process that minds no others must not work beside them. Ask before anything is changed.
+pub(super) async fn nobody_unminded(node: &Node) -> Result<(), ServerError> {
+    if !node.cluster.is_alone() {
+        return Ok(());
+    }
     let now_ms = node.clock.now_ms();
     let nodes = node_row::all(&node.store).await?;
     let alive: Vec<String> = nodes

@@ -85,13 +85,13 @@ async fn closed(client: &mut Client) -> u16 {
     }
 }
 
-/// Rounds of both nodes, without end.
+/// Rounds of both nodes, without end, and with pauses in which others have the processor.
 async fn rounds_of(nodes: &[Arc<Node>; 2]) {
     loop {
         for node in nodes {
             round(node).await.unwrap();
         }
-        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
@@ -177,17 +177,17 @@ async fn duties_are_shared() {
 #[tokio::test]
 async fn nobody_works_beside_a_cluster_unnoticed() {
     let (founder, _) = node("a.example");
-    join(&founder).await.unwrap();
+    nobody_unminded(&founder).await.unwrap();
     let one = beside(&founder, "one").await;
-    let refused = join(&founder).await.unwrap_err();
+    let refused = nobody_unminded(&founder).await.unwrap_err();
     assert!(refused.to_string().contains("(one)"), "{refused}");
     leave(&one).await;
-    join(&founder).await.unwrap();
+    nobody_unminded(&founder).await.unwrap();
 }
 
 /// Goal: keys that one node changes are in use at the other, and written to its folder, before it would change them
-/// itself; two that change them at once make two changes, one after the other; another secret opens none. Method: two
-/// nodes with folders of their own over one store.
+/// itself, and whatever else lies there stays; two that change them at once make two changes, one after the other; another
+/// secret opens none. Method: two nodes with folders of their own over one store.
 #[tokio::test]
 async fn keys_are_shared() {
     let (founder, _) = node("a.example");
@@ -218,7 +218,15 @@ async fn keys_are_shared() {
         .await;
     assert!(rotated.unwrap());
     assert_ne!(keys_of_one.tls_pins(), keys_of_two.tls_pins());
+    let own = ["store-master.key", "issuing-next-key.pem"];
+    let own = own.map(|name| folders.path().join("two").join(name));
+    for path in &own {
+        std::fs::write(path, "its own").unwrap();
+    }
     assert!(two.catch_up(store, now_ms, random).await.unwrap());
+    for path in &own {
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "its own");
+    }
     assert_eq!(keys_of_one.manifest(), keys_of_two.manifest());
     assert_eq!(keys_of_one.tls_pins(), keys_of_two.tls_pins());
     assert_eq!(load(&folder_of_two).manifest(), keys_of_two.manifest());

@@ -48,7 +48,10 @@ async fn a_stale_agreement_accepts_nothing() {
         .unwrap();
     let agreed = |side: &Side| side.node.peers.get(&b.node.server).unwrap().agreed;
     assert_eq!(agreed(&two), Some(PeerState::Active), "it has not heard");
-    alice.say(&two, ROOM, b"after", 3600).await;
+    let said = alice.say(&two, ROOM, b"after", 3600).await;
+    let is_refused =
+        matches!(&said, Outcome::Refused(refusal) if refusal.code == RefusalCode::AgreementRevoked);
+    assert!(is_refused, "{said:?}");
     assert_eq!(agreed(&two), Some(PeerState::Revoked));
     assert_eq!(waiting(&a, &b).await, before);
 }
