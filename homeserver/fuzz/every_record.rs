@@ -445,7 +445,9 @@ impl Records {
         let _ = now(expiry::next_ms(store));
         let _ = now(file::chunk(store, FileId::from_bytes([4; 16]), 1));
         again();
-        let _ = now(inbox::leave_out_numbers(store, &mut part, None, (1, 10)));
+        let _ = now(inbox::leave_out_numbers(store, &mut part, of.device, 10));
+        again();
+        let _ = now(device::ids_after(store, None, 10));
         again();
         let _ = now(key_package::single_use(store, of.device, 10));
         again();
@@ -474,7 +476,7 @@ impl Records {
         let (state, _) = now(submit_state::get(store, of.device))?;
         let _ = now(state.outcome(store, of.device, 1));
         again();
-        let _ = now(reconcile::lanes(store, server));
+        let _ = now(reconcile::left(store, server));
         again();
         let _ = now(restored::get(store));
         let node = node_row::Incarnation([8; 16]);

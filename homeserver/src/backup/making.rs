@@ -37,6 +37,9 @@ pub enum BackupError {
     /// An entry fits into no backup.
     #[error(transparent)]
     Contents(#[from] ContentsError),
+    /// Nobody takes it.
+    #[error("nobody took the next piece of the backup for a minute: it is given up")]
+    Stalled,
     /// The runtime ends.
     #[error("the homeserver ends")]
     Ending,

@@ -25,6 +25,6 @@ mod tests;
 pub use keys::{KEY_LABEL, KeyPair, PUBLIC_KEY_LABEL, private_key, public_key};
 pub use making::{BackupError, Making, begin};
 pub use reading::{ReadError, Reader};
-pub use restoring::{RestoreError, Restored, restore, verify};
+pub use restoring::{Asked, RestoreError, Restored, restore, verify};
 pub use resuming::resume;
-pub use sealing::{PASSPHRASE_BYTES_MIN, Recipient, Secret};
+pub use sealing::{PASSPHRASE_BYTES_MAX, PASSPHRASE_BYTES_MIN, Recipient, Secret};

@@ -19,6 +19,7 @@
 //!
 //! The folder is 0700, private keys are 0600. The root's private key is never here.
 
+use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -26,6 +27,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use federation_proto::fingerprint::Fingerprint;
 use federation_proto::ids::ServerName;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
 use ring::rand::SecureRandom;
@@ -61,13 +63,25 @@ const NO_KEYS: &str = "there are no keys here: make them with `homeserver init`,
 const NO_KEY: &str = "it is missing: put it back from a backup";
 const ROOT_UID: u32 = 0;
 
-/// The folder that holds an organisation's keys.
-pub struct KeyFolder(PathBuf);
+/// The folder that holds an organisation's keys; or, with the texts of its files by their names, one that is nowhere yet.
+pub struct KeyFolder(PathBuf, Option<BTreeMap<String, Zeroizing<String>>>);
 
 impl KeyFolder {
     /// The folder at `path`, which need not exist yet.
     pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self(path.into())
+        Self(path.into(), None)
+    }
+
+    /// The folder that these files would make, to look at it alone.
+    pub fn of_files(files: Vec<(String, Zeroizing<String>)>) -> Self {
+        // Errors name the files below this, and nothing lies there.
+        Self(PathBuf::from("keys"), Some(files.into_iter().collect()))
+    }
+
+    /// What administrators of partners compare, by the root certificate here.
+    pub fn fingerprint(&self) -> Result<Fingerprint, OrganisationError> {
+        let root = self.certificate(ROOT)?;
+        Ok(Fingerprint::of_root(&root))
     }
 
     /// Writes the keys of a new organisation; refuses a folder that exists.
@@ -121,7 +135,7 @@ impl KeyFolder {
         random: &dyn SecureRandom,
     ) -> Vec<OrganisationError> {
         // What is being put in its place was checked before, and is read whole only once it is there.
-        if matches!(self.0.join(RENEWAL).try_exists(), Ok(true)) {
+        if self.1.is_none() && matches!(self.0.join(RENEWAL).try_exists(), Ok(true)) {
             return Vec::new();
         }
         self.read_all(server, now_ms, random)
@@ -135,7 +149,9 @@ impl KeyFolder {
         now_ms: u64,
         random: &dyn SecureRandom,
     ) -> Result<Keys, Vec<OrganisationError>> {
-        if let Err(error) = std::fs::metadata(&self.0) {
+        if self.1.is_none()
+            && let Err(error) = std::fs::metadata(&self.0)
+        {
             return Err(vec![OrganisationError::Unusable {
                 what: self.0.display().to_string(),
                 problem: unreadable(&error, NO_KEYS),
@@ -262,6 +278,10 @@ impl KeyFolder {
     pub(super) fn text(&self, name: &str) -> Result<Zeroizing<String>, OrganisationError> {
         let path = self.0.join(name);
         let wrong = |problem: String| self.unusable(name, problem);
+        if let Some(files) = &self.1 {
+            let text = files.get(name);
+            return text.cloned().ok_or_else(|| wrong(NO_KEY.to_owned()));
+        }
         let about = std::fs::metadata(&path).map_err(|error| wrong(unreadable(&error, NO_KEY)))?;
         if about.len() > FILE_BYTES_MAX {
             return Err(wrong(format!("it is larger than {FILE_BYTES_MAX} bytes")));
@@ -319,9 +339,17 @@ impl KeyFolder {
     /// The next envelope key. One that is missing is drawn: nothing was ever signed with it, and the next
     /// manifest lists it.
     fn next_seed(&self, random: &dyn SecureRandom) -> Result<EnvelopeSeed, OrganisationError> {
-        match self.0.join(ENVELOPE_NEXT_KEY).try_exists() {
-            Ok(false) => EnvelopeSeed::draw(random),
-            _ => self.envelope_seed(ENVELOPE_NEXT_KEY),
+        match self.is_missing(ENVELOPE_NEXT_KEY) {
+            true => EnvelopeSeed::draw(random),
+            false => self.envelope_seed(ENVELOPE_NEXT_KEY),
+        }
+    }
+
+    /// Whether there is certainly no such file.
+    pub(super) fn is_missing(&self, name: &str) -> bool {
+        match &self.1 {
+            Some(files) => !files.contains_key(name),
+            None => matches!(self.0.join(name).try_exists(), Ok(false)),
         }
     }
 
@@ -367,6 +395,9 @@ impl KeyFolder {
 
     /// Private keys and their folder are their owner's alone.
     fn check_private(&self, path: &Path, mode: u32) -> Result<(), OrganisationError> {
+        if self.1.is_some() {
+            return Ok(());
+        }
         let wrong = |problem| OrganisationError::Unusable {
             what: path.display().to_string(),
             problem,

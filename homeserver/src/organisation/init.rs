@@ -28,7 +28,9 @@ use crate::identity::{IdentityError, passwords};
 use crate::store::administrators::{self, Administrator};
 use crate::store::sealed::generations::GenerationFolder;
 use crate::store::sealed::{self, MasterKey};
-use crate::store::{Engine, Part, PartOutcome, Precondition, Store, StoreError, schema, user_type};
+use crate::store::{
+    Engine, Part, PartOutcome, Precondition, Store, StoreError, everything, schema, user_type,
+};
 
 pub use store_answers::StoreAnswers;
 
@@ -398,6 +400,12 @@ async fn fill_store(
 ) -> Result<(), InitError> {
     // Nothing that people have written is in it.
     let store = Store::new(engine)?;
+    // A database may have what a move that was cut off has left in it, which the new organisation's would be mixed with.
+    if store.get(&schema::key()).await?.is_none() && !everything::is_empty(&store).await? {
+        let found = "it is not empty, and holds no whole organisation: finish moving that one, or give the new one a database \
+                     of its own";
+        return Err(StoreError::Engine(found.to_owned()).into());
+    }
     let mut part = Part::default();
     schema::put(&mut part);
     sealed::put_first(&mut part, generation);
@@ -552,4 +560,52 @@ fn folder_of(path: &Path) -> &Path {
 fn at(path: &Path) -> impl FnOnce(io::Error) -> InitError {
     let path = path.to_owned();
     move |error| InitError::File { path, error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::engine::memory::MemoryEngine;
+    use crate::store::{Key, Value};
+
+    fn answers() -> Answers {
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        Answers {
+            server: "a.example".parse().unwrap(),
+            client: address,
+            federation: address,
+            endpoints: Vec::new(),
+            admin_socket: None,
+            metrics: None,
+            data_dir: "/nonexistent".into(),
+            store: StoreAnswers::default(),
+            admin_name: "admin".parse().unwrap(),
+            admin_password: Zeroizing::new(String::new()),
+            root_key: "/nonexistent".into(),
+            root_passphrase: Zeroizing::new(String::new()),
+            config: "/nonexistent".into(),
+        }
+    }
+
+    /// Goal: no organisation is made in a store that holds something of another one, whole or not. Method: an entry without the mark
+    /// of a store, as a move that was cut off leaves it; then an empty store, twice.
+    #[tokio::test]
+    async fn a_store_with_something_in_it_is_refused() {
+        let fill = async |engine: &Arc<dyn Engine>| {
+            let keys = ("hash".to_owned(), 1);
+            fill_store(&answers(), Arc::clone(engine), keys, 5).await
+        };
+        let half: Arc<dyn Engine> = Arc::new(MemoryEngine::default());
+        let mut part = Part::default();
+        part.put(Key::from_static(b"Aone"), Value::from_static(b"1"));
+        half.apply(&[part]).await.unwrap();
+        let refused = fill(&half).await.unwrap_err().to_string();
+        assert!(refused.contains("not empty"), "{refused}");
+        assert_eq!(half.get(&schema::key()).await.unwrap(), None);
+
+        let empty: Arc<dyn Engine> = Arc::new(MemoryEngine::default());
+        fill(&empty).await.unwrap();
+        let again = fill(&empty).await.unwrap_err().to_string();
+        assert!(again.contains("holds an organisation already"), "{again}");
+    }
 }

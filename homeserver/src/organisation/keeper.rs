@@ -189,6 +189,11 @@ impl Keeper {
         }
         let server = self.keys.server();
         let files = shared::open(secret, server, &found.sealed)?;
+        // Before anything in the folder gives way to them.
+        let problems = KeyFolder::of_files(files.clone()).look(server, now_ms, random);
+        if !problems.is_empty() {
+            return Err(shared::first(problems).into());
+        }
         let writing = Arc::clone(folder);
         let written = tokio::task::spawn_blocking(move || writing.replace_with(files));
         written.await.map_err(io::Error::other)??;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use federation_proto::ids::ServerName;
 
 use super::everything::{Everything, Sum, Summing};
+use super::recount::Counted;
 use super::tally::Tally;
 use super::{Store, StoreError, room, schema, tally};
 
@@ -89,8 +90,8 @@ pub struct Contents {
     pub sum: Sum,
 }
 
-/// Reads every entry of `store`; damage makes the engine's checksums fail. Rooms are held to what is counted of them, and
-/// where the store has keys every content is opened, and every key has its content.
+/// Reads every entry of `store`; damage makes the engine's checksums fail. Rooms and what waits for peers are held to what is
+/// counted of them, and where the store has keys every content is opened, and every key has its content.
 pub async fn check(store: &Store) -> Result<Contents, StoreError> {
     schema::check(store).await?;
     // Of one moment: other nodes may write meanwhile.
@@ -98,10 +99,12 @@ pub async fn check(store: &Store) -> Result<Contents, StoreError> {
     let mut contents = Contents::default();
     let mut summing = Summing::default();
     let (mut counted, mut rooms) = (BTreeMap::new(), BTreeMap::new());
+    let (mut counted_rows, mut rows) = (BTreeMap::new(), Counted::default());
     loop {
         let chunk = all.next().await?;
         if chunk.is_empty() {
             compare(&counted, &rooms)?;
+            rows.compare(&counted_rows)?;
             contents.sum = summing.sum();
             return Ok(contents);
         }
@@ -111,9 +114,16 @@ pub async fn check(store: &Store) -> Result<Contents, StoreError> {
             let (entries, bytes) = contents.families.entry(family).or_default();
             *entries += 1;
             *bytes += u64::try_from(key.len() + value.len()).unwrap_or(u64::MAX);
-            if let Some(seals) = store.seals() {
-                let entry = (key.as_ref(), value);
-                seals.check(all.moment(), entry, family).await?;
+            let held = match store.seals() {
+                Some(seals) => {
+                    let entry = (key.as_ref(), value);
+                    seals.check(all.moment(), entry, family).await?
+                }
+                None => value.clone(),
+            };
+            rows.add(key, &held)?;
+            if tally::is_of_outbox(key) {
+                counted_rows.insert(key.clone(), Tally::read(Some(value))?);
             }
             if let Some(hub) = tally::hub_of_rooms(key)? {
                 counted.insert(hub, Tally::read(Some(value))?);

@@ -47,6 +47,7 @@ pub mod policy_serial;
 pub mod quarantine;
 pub mod reconcile;
 pub mod record;
+pub mod recount;
 pub mod relayed;
 pub mod report;
 pub mod restored;
@@ -319,6 +320,23 @@ pub enum StoreError {
         /// Their bytes by the tally.
         counted_bytes: u64,
         /// Rooms that are there.
+        found: u64,
+        /// Their bytes.
+        found_bytes: u64,
+    },
+    /// A tally of the outbox is not what the rows make it.
+    #[error(
+        "the store counts {counted} messages {whose} that wait, with {counted_bytes} bytes, and holds {found}, with \
+         {found_bytes}: nothing is lost, but the bound on them is off by as much; report it as a defect of the homeserver"
+    )]
+    MiscountedMail {
+        /// From or for whom.
+        whose: String,
+        /// Rows by the tally.
+        counted: u64,
+        /// Their bytes by the tally.
+        counted_bytes: u64,
+        /// Rows that are there.
         found: u64,
         /// Their bytes.
         found_bytes: u64,

@@ -329,13 +329,7 @@ impl Seals {
         }
         // As in `get`.
         let (moment, ring) = self.moment().await?;
-        let entries = moment.range(range).await?;
-        let rows = rows_of(&*moment, &entries).await?;
-        let contents = entries.into_iter().map(|(key, sealed)| {
-            let content = opened(&ring, &key, &sealed, row_of(&rows, &key));
-            (key, content)
-        });
-        Ok(contents.collect())
+        contents_in(&*moment, &ring, range).await
     }
 
     /// Takes up what other nodes have done with generations.
@@ -371,26 +365,25 @@ impl Seals {
         }
     }
 
-    /// Fails when a content, of which this is the entry in `moment`, can't be opened, or a key belongs to none.
+    /// What the entry in `moment` holds, opened where it is a content; fails when it can't be opened, or when it is a key that
+    /// belongs to none.
     pub(super) async fn check(
         &self,
         moment: &dyn Read,
         (key, value): (&[u8], &Value),
         family: &'static str,
-    ) -> Result<(), StoreError> {
-        let is_right = if is_content(key) {
+    ) -> Result<Value, StoreError> {
+        let held = if is_content(key) {
             let wrapped = moment.get(&row(key)).await?;
             let ring = self.ring.load();
-            ring.content(key, value, wrapped.as_ref()).is_some()
+            ring.content(key, value, wrapped.as_ref())
         } else if is_wrapped_key(key) {
-            moment.get(content_of(key)).await?.is_some()
+            let content = moment.get(content_of(key)).await?;
+            content.map(|_| value.clone())
         } else {
-            true
+            Some(value.clone())
         };
-        match is_right {
-            true => Ok(()),
-            false => Err(StoreError::Corrupt { family }),
-        }
+        held.ok_or(StoreError::Corrupt { family })
     }
 
     /// How far secure deletion is.
@@ -441,6 +434,21 @@ async fn load(engine: &dyn Engine, generations: &Generations) -> Result<KeyRing,
             return ring;
         }
     }
+}
+
+/// The contents in `range` of one moment; empty ones where they can't be opened.
+pub(super) async fn contents_in(
+    moment: &dyn Read,
+    ring: &KeyRing,
+    range: Range<'_>,
+) -> Result<Vec<(Key, Value)>, StoreError> {
+    let entries = moment.range(range).await?;
+    let rows = rows_of(moment, &entries).await?;
+    let contents = entries.into_iter().map(|(key, sealed)| {
+        let content = opened(ring, &key, &sealed, row_of(&rows, &key));
+        (key, content)
+    });
+    Ok(contents.collect())
 }
 
 /// The content of one moment's entry, or an empty one.

@@ -80,6 +80,13 @@ async fn was_restored(node: &Node) -> Result<Vec<String>, AdminError> {
         return Ok(Vec::new());
     };
     let mut warnings = Vec::new();
+    if !record.is_confirmed {
+        warnings.push(
+            "Nobody is served yet, for devices, users and agreements may have ended after the backup: `hsctl restored` shows \
+             what came back, and `hsctl restored confirm` lets everybody in."
+                .to_owned(),
+        );
+    }
     if node.clock.now_ms().saturating_sub(record.restored_ms) < TOLD_MS {
         warnings.push(format!(
             "This homeserver was restored on {} from a backup of {}: what was answered in between is lost.",
@@ -111,7 +118,8 @@ fn instant(ms: u64) -> String {
 fn disk_is_short(node: &Node) -> Option<String> {
     let free = node.space.free().filter(|_| node.space.is_short())?;
     Some(format!(
-        "The disk is nearly full ({free}): new messages and files are put off until {} bytes are free; people read and          delete as ever.",
+        "The disk is nearly full ({free}): new messages and files are put off until {} bytes are free; people read and \
+         delete as ever.",
         free.enough()
     ))
 }

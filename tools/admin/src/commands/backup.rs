@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use homeserver_api::admin::BackupRequest;
 use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{ask_new_password, read_file, read_password};
 use crate::cli::BackupArguments;
@@ -35,7 +36,10 @@ pub(super) async fn run(
         Ok(())
     };
     let path = "/admin/v1/backups";
-    let made = admin.post_for_stream(path, &request, &mut take).await;
+    let made = tokio::select! {
+        made = admin.post_for_stream(path, &request, &mut take) => made,
+        ended = interrupted() => ended,
+    };
     progress.end();
     made?;
     let bytes = file.finish()?;
@@ -46,6 +50,20 @@ pub(super) async fn run(
             size(bytes)
         )
     })
+}
+
+/// Resolves, with a failure, when the process is asked to end: so that what is not whole does not stay.
+async fn interrupted() -> Result<(), Failure> {
+    let handled = |error: io::Error| Failure::Other(format!("signals can't be handled: {error}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(handled)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(handled)?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Err(Failure::Other(
+        "interrupted: there is no backup, and nothing of it was left".to_owned(),
+    ))
 }
 
 fn request(arguments: &BackupArguments) -> Result<BackupRequest, Failure> {
@@ -91,7 +109,13 @@ impl Unfinished {
             .create_new(true)
             .mode(0o600)
             .open(&path)
-            .map_err(|error| cannot_write(&path, &error))?;
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::AlreadyExists => Failure::Other(format!(
+                    "{} is there: another backup to this file is being made, or one was cut off; in that case remove it",
+                    path.display()
+                )),
+                _ => cannot_write(&path, &error),
+            })?;
         Ok(Self {
             path,
             to: to.to_owned(),
@@ -109,12 +133,12 @@ impl Unfinished {
         Ok(())
     }
 
-    /// Gives it its name, once it is on the disk; how long it is.
+    /// Gives it its name, once it is on the disk, unless another file has got that meanwhile; how long it is.
     fn finish(mut self) -> Result<u64, Failure> {
         let named = self
             .file
             .sync_all()
-            .and_then(|()| fs::rename(&self.path, &self.to))
+            .and_then(|()| rename_to_new(&self.path, &self.to))
             .and_then(|()| sync_folder_of(&self.to));
         named.map_err(|error| cannot_write(&self.to, &error))?;
         self.is_whole = true;
@@ -128,6 +152,18 @@ impl Drop for Unfinished {
             // Whoever finds half a backup might trust in it.
             let _ = fs::remove_file(&self.path);
         }
+    }
+}
+
+/// Renames a file to a name that nothing has.
+fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
+    // A link takes the place of nothing, as a renaming would.
+    match fs::hard_link(from, to) {
+        Ok(()) => fs::remove_file(from),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+        // There are file systems without links.
+        Err(_) if fs::symlink_metadata(to).is_err() => fs::rename(from, to),
+        Err(error) => Err(error),
     }
 }
 
