@@ -88,7 +88,8 @@ mod tests {
         let secret = Secret::new(b"0123456789abcdef0123456789abcdef");
         let server: ServerName = "a.example".parse().unwrap();
         let open_with = |name: &str| {
-            let plain = postcard::to_stdvec(&[("root.pem", "root"), (name, "text")]).unwrap();
+            let files: &[(&str, &str)] = &[("root.pem", "root"), (name, "text")];
+            let plain = postcard::to_stdvec(files).unwrap();
             let sealed = secret.seal_keys(&server, &plain, &random).unwrap();
             open(&secret, &server, &sealed)
         };
