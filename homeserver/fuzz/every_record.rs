@@ -16,9 +16,9 @@ use homeserver::store::{
     self, Engine, Key, Part, PartOutcome, Range, Read, Store, StoreError, Value, Write, account,
     administrators, allowance, audit, consortium, contacts, dead_letters, departure, device,
     device_log, engine, enrolment, evidence, exchange, expiry, file, group_info, inbox, key_claims,
-    key_package, key_request, lane_base, link_position, log_heads, look_up, outbox, payload, peer,
-    policy_serial, quarantine, reconcile, relayed, report, restored, room, schema, sealed,
-    submit_state, tally, user_type,
+    key_package, key_request, lane_base, lease, link_position, log_heads, look_up, node_row,
+    notice, outbox, payload, peer, policy_serial, quarantine, reconcile, relayed, report, restored,
+    room, schema, sealed, shared_keys, submit_state, tally, user_type,
 };
 
 /// Entries that one reader finds: more would let a reader that follows the keys go on for ever.
@@ -147,6 +147,14 @@ impl Records {
         let mut read = 0;
         let mut count = |was_read: bool| read += usize::from(was_read);
 
+        count(self.round_trip(
+            |store| Some(now(node_row::get(store, "one")).ok()??.0),
+            |part, record| node_row::put(part, "one", record, None).map(drop),
+        ));
+        count(self.round_trip(
+            |store| Some(now(shared_keys::get(store)).ok()??.0),
+            |part, keys| shared_keys::put(part, keys, None).map(drop),
+        ));
         count(self.round_trip(
             |store| Some(now(account::get(store, account)).ok()??.0),
             |part, record| account::put(part, account, record),
@@ -471,6 +479,15 @@ impl Records {
         let _ = now(reconcile::left(store, server));
         again();
         let _ = now(restored::get(store));
+        let node = node_row::Incarnation([8; 16]);
+        again();
+        let _ = now(lease::all(store));
+        again();
+        let _ = now(node_row::all(store));
+        again();
+        let _ = now(notice::read(store, node, (0, 10)));
+        again();
+        let _ = now(notice::delete_all(store, &mut part, node, 10));
         again();
         let _ = now(user_type::all(store));
         again();

@@ -6,6 +6,7 @@ pub mod backup;
 pub mod ciphertext;
 pub mod client_api;
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod delivery;
 #[cfg(feature = "faults")]

@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, broadcast};
 
 use crate::audit::{FromPeers, Repeated};
 use crate::clock::Clock;
+use crate::cluster::Cluster;
 use crate::config::{Config, StoreConfig};
 use crate::delivery::fetches::Fetches;
 use crate::delivery::group_info::Rates;
@@ -24,6 +25,7 @@ use crate::identity::{AccountsCache, DeviceLog, SignInGuard};
 use crate::organisation::{Keeper, KeyFolder, Keys};
 use crate::rooms::ObservedRooms;
 use crate::rooms::pace::Paces;
+use crate::store::notice::Notice;
 use crate::store::{Store, StoreError};
 use crate::tls::PeerRoots;
 
@@ -46,6 +48,18 @@ pub enum Hint {
     },
 }
 
+impl Hint {
+    /// What it is to other nodes; `None`: it is about this process alone.
+    const fn notice(&self) -> Option<Notice> {
+        match self {
+            Self::PeersChanged => Some(Notice::Peers),
+            Self::Departed => Some(Notice::Departed),
+            // Whoever is asked for it fetches it.
+            Self::FileWanted { .. } => None,
+        }
+    }
+}
+
 /// The node of one organisation that this process is.
 pub struct Node {
     /// The organisation's server name.
@@ -58,6 +72,8 @@ pub struct Node {
     pub keeper: Keeper,
     /// The peers that may connect: kept up to date by `federation::peers`.
     pub peer_roots: Arc<PeerRoots>,
+    /// The other processes of this organisation, if there are any, and what this one does alone among them.
+    pub cluster: Arc<Cluster>,
     /// What the agreements with peers allow: kept up to date by `federation::peers`.
     pub peers: Arc<Directory>,
     /// Wakes the task that sends to a peer, and knows how that last went.
@@ -106,16 +122,28 @@ impl Node {
         clock: Arc<dyn Clock>,
         random: Arc<dyn SecureRandom + Send + Sync>,
     ) -> Self {
+        Self::among(Arc::default(), config, keys, store, (clock, random))
+    }
+
+    /// A node among these others, over the store that all share.
+    pub fn among(
+        cluster: Arc<Cluster>,
+        config: Config,
+        keys: Arc<Keys>,
+        store: Store,
+        (clock, random): (Arc<dyn Clock>, Arc<dyn SecureRandom + Send + Sync>),
+    ) -> Self {
         Self {
             server: config.server.name.clone(),
             keeper: Keeper::new(Arc::clone(&keys), KeyFolder::at(config.server.keys_dir())),
             keys,
             peer_roots: Arc::default(),
             peers: Arc::default(),
-            links: Arc::default(),
+            links: Arc::new(Links::among(Arc::clone(&cluster))),
             accounts: AccountsCache::default(),
             device_log: DeviceLog::default(),
-            mailboxes: Arc::default(),
+            mailboxes: Arc::new(Mailboxes::among(Arc::clone(&cluster))),
+            cluster,
             fetches: Fetches::default(),
             group_info_rates: Rates::of_group_infos(),
             consent_rates: Rates::of_consents(),
@@ -143,14 +171,28 @@ impl Node {
         Ok(id)
     }
 
-    /// Tells this process's tasks that something happened; call it after the commit.
+    /// Tells this process's tasks, and other nodes, that something happened; call it after the commit.
     pub fn hint(&self, hint: Hint) {
         self.hinting(hint)();
     }
 
-    /// What tells this process's tasks that something happened, for a part's
+    /// What tells this process's tasks, and other nodes, that something happened, for a part's
     /// [`Store::commit_then`].
     pub fn hinting(&self, hint: Hint) -> impl FnOnce() + Send + use<> {
+        let (cluster, notice) = (Arc::clone(&self.cluster), hint.notice());
+        let here = self.hinting_here(hint);
+        move || {
+            cluster.tell(notice);
+            here();
+        }
+    }
+
+    /// Tells this process's tasks that something happened, perhaps at another node.
+    pub fn hint_here(&self, hint: Hint) {
+        self.hinting_here(hint)();
+    }
+
+    fn hinting_here(&self, hint: Hint) -> impl FnOnce() + Send + use<> {
         let (hints, mailboxes) = (self.hints.clone(), Arc::clone(&self.mailboxes));
         move || {
             if hint == Hint::PeersChanged {
@@ -203,6 +245,7 @@ pub(crate) mod testing {
 
     use super::*;
     use crate::organisation;
+    use crate::store::node_row::Incarnation;
 
     /// A clock that a test sets.
     pub(crate) struct ManualClock(AtomicU64);
@@ -232,6 +275,25 @@ pub(crate) mod testing {
     ) -> (Arc<Node>, Arc<ManualClock>) {
         let (node, clock, _) = founded_with(server, change);
         (Arc::new(node), clock)
+    }
+
+    /// Another node of the same organisation, over the same store, with this name among them. It has joined, and knows
+    /// the agreements as they are.
+    pub(crate) async fn beside(node: &Node, name: &str) -> Arc<Node> {
+        let incarnation = Incarnation(node.random_id().unwrap());
+        let cluster = Cluster::member(name.to_owned(), incarnation, node.clock.now_ms());
+        let mut beside = Node::among(
+            Arc::new(cluster),
+            node.config.clone(),
+            Arc::clone(&node.keys),
+            node.store.beside().unwrap(),
+            (Arc::clone(&node.clock), Arc::clone(&node.random)),
+        );
+        beside.keeper = Keeper::in_memory(Arc::clone(&node.keys));
+        let now_ms = node.clock.now_ms();
+        beside.cluster.join(&beside.store, now_ms).await.unwrap();
+        beside.peers.refresh(&beside).await.unwrap();
+        Arc::new(beside)
     }
 
     /// A node, with the root's private key (PKCS#8).

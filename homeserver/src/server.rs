@@ -7,6 +7,7 @@
 
 mod admin_socket;
 mod client;
+mod cluster;
 mod connections;
 pub mod engines;
 mod federation;
@@ -26,11 +27,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use ring::rand::SystemRandom;
 use rustls_pki_types::CertificateDer;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::clock::{Clock, SystemClock};
+use crate::cluster::{ClusterError, Secret};
 use crate::config::{Config, ListenConfig};
 use crate::delivery::mailboxes::Ring;
 use crate::node::Node;
@@ -52,6 +54,9 @@ pub enum ServerError {
     /// The store does not open, or takes no more writes.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// This process can't be a node of its cluster.
+    #[error(transparent)]
+    Cluster(ClusterError),
     /// TLS can't be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -119,7 +124,7 @@ impl ListenerTls {
 /// Runs the homeserver until a signal ends it.
 pub async fn run(config: Config) -> Result<(), ServerError> {
     let mut signals = Signals::listen()?;
-    let node = open_node(config).await?;
+    let (node, secret) = open_node(config).await?;
     tasks::prepare(&node).await?;
     open_files::look(&node.config.limits);
     let tls = Arc::new(ListenerTls::new(&node)?);
@@ -138,6 +143,10 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
         Some(address) => Some(bind(address).await?),
         None => None,
     };
+    let hints = match &node.config.cluster {
+        Some(cluster) => Some(bind_hints(cluster.listen).await?),
+        None => None,
+    };
     let admin = admin_socket::bind(&listen.admin_socket).map_err(system(format!(
         "admin socket {}",
         listen.admin_socket.display()
@@ -145,6 +154,11 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
 
     let mut tasks = tasks::Tasks::default();
     tasks::start_first(&mut tasks, &node, &tls);
+    // Others have to know of this one also while nobody is served.
+    if let (Some(secret), Some(socket)) = (secret, hints) {
+        tasks.spawn("cluster", cluster::rounds(node.clone()));
+        tasks.spawn("hints", cluster::hints(node.clone(), secret, socket));
+    }
     tasks.spawn(
         "admin socket",
         admin_socket::serve(node.clone(), admin, ending.clone()),
@@ -172,6 +186,7 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
                     systemd::notify("STOPPING=1");
                     tracing::info!("ending");
                     wind_down(ending, ended, tasks).await;
+                    cluster::leave(&node).await;
                     return result;
                 }
             }
@@ -204,6 +219,7 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
     tracing::info!("ending");
     node.mailboxes.ring_all(Ring::Stopping);
     wind_down(ending, ended, tasks).await;
+    cluster::leave(&node).await;
     result
 }
 
@@ -281,24 +297,39 @@ impl Doors {
     }
 }
 
-/// Opens the store and loads the keys.
-async fn open_node(config: Config) -> Result<Arc<Node>, ServerError> {
+/// Opens the store and loads the keys. With other nodes, the secret that they share comes beside.
+async fn open_node(config: Config) -> Result<(Arc<Node>, Option<Arc<Secret>>), ServerError> {
     #[expect(clippy::disallowed_methods, reason = "the process's own randomness")]
     let random = Arc::new(SystemRandom::new());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let keys = KeyFolder::at(config.server.keys_dir())
         .load(&config.server.name, clock.now_ms(), random.as_ref())
         .map_err(ServerError::Keys)?;
+    let membership = match &config.cluster {
+        Some(cluster) => {
+            let (clock, random) = (clock.as_ref(), random.as_ref());
+            Some(cluster::membership(cluster, clock, random)?)
+        }
+        None => None,
+    };
     let generations = store_keys::open(&config).await?;
     let engine = engines::open(&config).await?;
     let store = Store::sealed(engine, generations, random.clone()).await?;
-    Ok(Arc::new(Node::new(
-        config,
-        Arc::new(keys),
-        store,
-        clock,
-        random,
-    )))
+    let (cluster, secret) = membership
+        .map(|membership| (membership.cluster, membership.secret))
+        .unzip();
+    let (cluster, keys) = (cluster.unwrap_or_default(), Arc::new(keys));
+    let mut node = Node::among(cluster, config, keys, store, (clock, random));
+    if let Some(secret) = &secret {
+        node.keeper.share(Arc::clone(secret));
+    }
+    Ok((Arc::new(node), secret))
+}
+
+async fn bind_hints(address: SocketAddr) -> Result<UdpSocket, ServerError> {
+    UdpSocket::bind(address)
+        .await
+        .map_err(system(format!("can't listen for hints on {address}")))
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, ServerError> {

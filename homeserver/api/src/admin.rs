@@ -73,7 +73,9 @@ pub use self::reports::{
     CloseReportRequest, DisclosedMessage, ReportClosed, ReportDetail, ReportState, ReportSummary,
     Reports, Told,
 };
-pub use self::server::{BackupRequest, RestoredAgreement, RestoredStatus, ServerStatus, StoreKeys};
+pub use self::server::{
+    BackupRequest, NodeStatus, RestoredAgreement, RestoredStatus, ServerStatus, StoreKeys,
+};
 pub use self::users::{
     AccountUsage, Amount, ChangeUserRequest, CreateUserRequest, CreatedUser, ResetPasswordRequest,
     UserDetail, UserSummary, UserType, UserTypes, Users,

@@ -11,8 +11,8 @@ const OTHERS_WRITE: u32 = 0o002;
 const OTHERS_READ: u32 = 0o004;
 
 /// A warning for each file and folder that everybody may change: the configuration's files, their folder `conf.d/`,
-/// the data folder, the folder of generation keys, a program that prints the master key, and what proves the database and
-/// this homeserver to each other; and for a password that everybody may read.
+/// the data folder, the folder of generation keys, a program that prints the master key, and what proves the database, the
+/// other nodes and this homeserver to each other; and for a password or a secret that everybody may read.
 pub fn exposed(path: &Path, config: &Config) -> Vec<String> {
     let folder = path.with_file_name("conf.d");
     let mut places = vec![path.to_owned()];
@@ -30,11 +30,15 @@ pub fn exposed(path: &Path, config: &Config) -> Vec<String> {
     if let MasterKeyConfig::Command(command) = &config.store_keys.master {
         places.extend(command.first().map(PathBuf::from));
     }
-    let mut secret = None;
+    let mut secrets = Vec::new();
     if let StoreConfig::Postgresql(database) = &config.store {
-        secret = database.password_file.as_deref();
+        secrets.extend(database.password_file.as_deref());
         places.extend(database.password_file.clone());
         places.extend(database.root_certificates.clone());
+    }
+    if let Some(cluster) = &config.cluster {
+        secrets.push(cluster.key_file.as_path());
+        places.push(cluster.key_file.clone());
     }
     let changed = places
         .iter()
@@ -43,7 +47,7 @@ pub fn exposed(path: &Path, config: &Config) -> Vec<String> {
             let place = place.display();
             format!("{place}: every user of this machine can change it: chmod o-w {place}")
         });
-    let read = secret
+    let read = secrets
         .into_iter()
         .filter(|place| allows(place, OTHERS_READ))
         .map(|place| {

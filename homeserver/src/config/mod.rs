@@ -4,6 +4,7 @@
 //! (`ENTENTE_SECTION__KEY`): the later wins, key by key. Every mistake is reported at once, with file,
 //! line and key. A section is a file of this folder.
 
+mod cluster;
 mod discovery;
 mod exposed;
 mod federation;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use federation_proto::ids::ServerName;
 
+pub use cluster::ClusterConfig;
 pub use discovery::{DiscoveryConfig, Dnssec};
 pub use exposed::exposed;
 pub use federation::{FederationConfig, Patience};
@@ -43,6 +45,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// `[store]` and `[postgresql]`
     pub store: StoreConfig,
+    /// `[cluster]`; `None`: this process is the organisation's only one.
+    pub cluster: Option<ClusterConfig>,
     /// `[store_keys]`
     pub store_keys: StoreKeysConfig,
     /// `[listen]`
@@ -65,6 +69,7 @@ impl Config {
         Self {
             server: ServerConfig { name, data_dir },
             store: StoreConfig::default(),
+            cluster: None,
             store_keys: StoreKeysConfig::default(),
             listen: ListenConfig::default(),
             federation: FederationConfig::default(),
@@ -105,7 +110,10 @@ impl Config {
         let server = ServerConfig::read(&mut settings.section("server"));
         let engine = StoreConfig::read_engine(&mut settings.section("store"));
         let store = StoreConfig::read(engine, &mut settings.section("postgresql"));
-        let store_keys = StoreKeysConfig::read(&mut settings.section("store_keys"));
+        let has_database = engine.0 == Some(store::Engine::Postgresql);
+        let cluster = ClusterConfig::read(&mut settings.section("cluster"), has_database);
+        let (is_shared, section) = (cluster.is_some(), &mut settings.section("store_keys"));
+        let store_keys = StoreKeysConfig::read(section, is_shared);
         let listen = ListenConfig::read(&mut settings.section("listen"));
         let federation = FederationConfig::read(&mut settings.section("federation"));
         let discovery = DiscoveryConfig::read(&mut settings.section("discovery"));
@@ -117,6 +125,7 @@ impl Config {
             Some(server) if mistakes.is_empty() => Ok(Self {
                 server,
                 store,
+                cluster,
                 store_keys,
                 listen,
                 federation,

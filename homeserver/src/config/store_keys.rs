@@ -29,9 +29,15 @@ pub enum MasterKeyConfig {
 }
 
 impl StoreKeysConfig {
-    pub(super) fn read(section: &mut Section<'_>) -> Self {
+    /// `is_shared`: other nodes use the same store.
+    pub(super) fn read(section: &mut Section<'_>, is_shared: bool) -> Self {
         const MASTERS: [&str; 3] = ["master_file", "master_credential", "master_command"];
         let folder = section.optional("folder", absolute_path);
+        if is_shared && !section.is_set("folder") {
+            // In the data folder each node would have its own, and what one has sealed the others could not open.
+            let problem = "nodes of a cluster need the same generations of keys: name a folder that they share";
+            section.blame(&["folder"], problem.to_owned());
+        }
         let file = section.optional("master_file", absolute_path);
         let credential = section.optional("master_credential", credential);
         let command = section.list("master_command", |part| Ok(part.to_owned()));

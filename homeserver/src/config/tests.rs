@@ -436,6 +436,67 @@ fn an_engine_has_what_it_needs() {
     }
 }
 
+/// Goal: a node of several is described whole, and only over a database; every mistake is told at once. Method: a right
+/// section, then one without its keys, with wrong ones, and beside fjall.
+#[test]
+fn a_node_of_several_is_described() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "0123456789abcdef0123456789abcdef").unwrap();
+    let path = secret.to_str().unwrap();
+    let database = "[store]\nengine = \"postgresql\"\n[postgresql]\nhosts = [\"/run/postgresql\"]\n\
+                    database = \"d\"\nuser = \"u\"\n";
+    let keys = "[store_keys]\nfolder = \"/srv/generations\"\n";
+    let cluster = |before: &str, section: &str| {
+        let text = format!("[server]\nname = \"a.example\"\n{before}[cluster]\n{section}{keys}");
+        read(&text, &[]).map(|config| config.cluster)
+    };
+    let whole = format!(
+        "node = \"one\"\nlisten = \"10.0.0.1:8450\"\nothers = [\"two.example:8450\"]\nkey_file = \"{path}\"\n"
+    );
+    let expected = ClusterConfig {
+        node: "one".to_owned(),
+        listen: "10.0.0.1:8450".parse().unwrap(),
+        others: vec!["two.example:8450".to_owned()],
+        key_file: secret.clone(),
+    };
+    assert_eq!(cluster(database, &whole), Ok(Some(expected)));
+    assert_eq!(cluster(database, ""), Ok(None));
+
+    let alone = cluster("", &whole).unwrap_err();
+    assert_eq!(alone.len(), 1, "{alone:?}");
+    assert!(alone[0].contains("cluster.node: several homeservers need one database"));
+    let partly = cluster(database, "node = \"one\"\n").unwrap_err();
+    assert_eq!(partly.len(), 2, "{partly:?}");
+    for key in ["listen", "key_file"] {
+        let start = format!("main.toml: cluster.{key}: it is missing and has no default");
+        assert!(partly.contains(&start), "{partly:?}");
+    }
+    std::fs::write(&secret, "short").unwrap();
+    let wrong = cluster(
+        database,
+        &format!("node = \"One\"\nlisten = \"here\"\nothers = [\"two\"]\nkey_file = \"{path}\"\n"),
+    )
+    .unwrap_err();
+    for part in [
+        "cluster.node: `One` is no name",
+        "cluster.listen: `here` is not an address",
+        "cluster.others: `two` is not an endpoint",
+        "has 5 bytes",
+    ] {
+        let told = |mistake: &String| mistake.contains(part);
+        assert!(wrong.iter().any(told), "{part} is not in {wrong:?}");
+    }
+    assert_eq!(wrong.len(), 4, "{wrong:?}");
+    std::fs::write(&secret, "0123456789abcdef0123456789abcdef").unwrap();
+    let own = whole.replace("two.example", "10.0.0.1");
+    assert!(cluster(database, &own).unwrap_err()[0].contains("own address"));
+    let text = format!("[server]\nname = \"a.example\"\n{database}[cluster]\n{whole}");
+    let apart = read(&text, &[]).unwrap_err();
+    assert_eq!(apart.len(), 1, "{apart:?}");
+    assert!(apart[0].contains("store_keys.folder: nodes of a cluster need the same"));
+}
+
 /// Names of variables and values, right and wrong, and any text.
 fn variable() -> impl Strategy<Value = (String, String)> {
     let name = prop_oneof![

@@ -17,12 +17,14 @@ use super::limits::{
 use crate::node::{Hint, Node};
 use crate::rooms::leaving::{self, Leaver};
 use crate::store::departure::{self, Departure};
+use crate::store::lease::Duty;
 use crate::store::{Part, PartOutcome, StoreError, room};
 
 /// Asks until the store stops. Spawn it once for each node.
 pub async fn run(node: Arc<Node>) {
     let mut hints = node.hints();
     loop {
+        node.cluster.until_held(&Duty::Tasks).await;
         match ask_all(&node).await {
             Ok(()) => {}
             Err(StoreError::Stopped) => return,

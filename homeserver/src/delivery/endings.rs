@@ -21,6 +21,7 @@ use crate::federation::peers::PeerView;
 use crate::node::{Hint, Node};
 use crate::rooms::leaving::{self, Leaver};
 use crate::store::inbox::InboxBody;
+use crate::store::lease::Duty;
 use crate::store::room::RoomRecord;
 use crate::store::{PartOutcome, StoreError, room};
 
@@ -32,6 +33,7 @@ pub(crate) type Asked = BTreeSet<(RoomId, AccountId)>;
 pub async fn run(node: Arc<Node>) {
     let (mut hints, mut asked) = (node.hints(), Asked::new());
     loop {
+        node.cluster.until_held(&Duty::Tasks).await;
         let all = match end_all(&node, &mut asked).await {
             Ok(all) => all,
             Err(StoreError::Stopped) => return,

@@ -15,7 +15,7 @@ use federation_proto::payload::Payload;
 use super::batch::{Batch, Happened};
 use super::limits::{
     CONFLICT_ATTEMPTS_MAX, DEPARTURE_ROOMS_PAGE, EVIDENCE_DELETED_AT_ONCE, EVIDENCE_PAGE,
-    SESSIONS_CUT_MS_MAX,
+    SESSIONS_CUT_MS_MAX, SESSIONS_CUT_SHARED_MS_MAX, SESSIONS_ENDED_SHARED_MS,
 };
 use super::mailboxes::{Held, Ring};
 use crate::audit::{self, Actor, Event};
@@ -102,8 +102,15 @@ pub async fn cut_sessions(
     let id = opened.id;
     let open = node.mailboxes.serving(devices);
     node.mailboxes.ring(devices.iter().copied(), Ring::Rules);
-    let ended = node.mailboxes.ended(devices);
-    let patience = Duration::from_millis(SESSIONS_CUT_MS_MAX);
+    let ended = async {
+        node.mailboxes.ended(devices).await;
+        // Other nodes say that they have heard after their sessions have.
+        node.cluster.until_heard().await;
+    };
+    let patience = Duration::from_millis(match node.cluster.is_alone() {
+        true => SESSIONS_CUT_MS_MAX,
+        false => SESSIONS_CUT_SHARED_MS_MAX,
+    });
     let in_time = tokio::time::timeout(patience, ended).await.is_ok();
     let open = u32::try_from(open).unwrap_or(u32::MAX);
     for _ in 0..CONFLICT_ATTEMPTS_MAX {
@@ -265,7 +272,13 @@ async fn finish_one(node: &Node, id: EvidenceId) -> Result<(), StoreError> {
     let before = record.clone();
     let now_ms = node.clock.now_ms();
     let devices: Vec<_> = record.devices.iter().map(|(device, _)| *device).collect();
-    if record.sessions_ended_ms.is_none() && node.mailboxes.serving(&devices) == 0 {
+    // Whether other nodes serve them still is not known here: long after the cut they don't.
+    let known_ms = match node.cluster.is_alone() {
+        true => 0,
+        false => record.cut_ms.saturating_add(SESSIONS_ENDED_SHARED_MS),
+    };
+    let none_served = now_ms >= known_ms && node.mailboxes.serving(&devices) == 0;
+    if record.sessions_ended_ms.is_none() && none_served {
         // One that took long; or the process ended before it could be noted, and all sessions with it.
         record.sessions.get_or_insert(0);
         record.sessions_ended_ms = Some(now_ms);

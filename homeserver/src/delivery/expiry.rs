@@ -19,6 +19,7 @@ use crate::node::Node;
 use crate::store::expiry::{self, Place};
 use crate::store::inbox::InboxBody;
 use crate::store::key_request::Asked;
+use crate::store::lease::Duty;
 use crate::store::link_position::{LaneCount, LanePass};
 use crate::store::{
     Part, PartOutcome, StoreError, contacts, key_request, link_position, look_up, payload,
@@ -30,6 +31,7 @@ const SWEEP_INTERVAL_MIN_MS: u64 = 1_000;
 /// Sweeps until the store stops. Spawn it once for each node.
 pub async fn run(node: Arc<Node>) {
     loop {
+        node.cluster.until_held(&Duty::Tasks).await;
         let sleep_ms = match sweep(&node).await {
             Ok(sleep_ms) => sleep_ms,
             Err(StoreError::Stopped) => return,

@@ -4,7 +4,10 @@ use federation_proto::ids::{DeviceId, ServerName};
 use homeserver_api::session::{Delivery, DeliveryBody};
 
 use super::batch::Batch;
-use super::limits::{INBOX_CONTROL_TTL_MS, INBOX_PAGE_ITEMS, INBOX_RECOUNT_MS};
+use super::limits::{
+    INBOX_CONTROL_TTL_MS, INBOX_COUNT_TRUSTED_MS, INBOX_PAGE_ITEMS, INBOX_RECOUNT_MS,
+    INBOX_RECOUNT_SHARED_MS,
+};
 use super::mailboxes::{Fill, Item};
 use crate::node::Node;
 use crate::store::inbox::{self, Content, InboxBody, InboxRecord};
@@ -65,8 +68,14 @@ fn put_record(
     Ok(())
 }
 
-/// How full a device's inbox is, counted once and then kept up to date.
+/// How full a device's inbox is, counted once and then kept up to date. What other nodes put in and take out shows when it
+/// is counted again.
 pub(crate) async fn fill(node: &Node, device: DeviceId) -> Result<Fill, StoreError> {
+    let counted_ms = node.mailboxes.counted_ms(device);
+    let ends_ms = counted_ms.map_or(0, |ms| ms.saturating_add(INBOX_COUNT_TRUSTED_MS));
+    if !node.cluster.is_alone() && node.clock.now_ms() >= ends_ms {
+        return count(node, device).await;
+    }
     match node.mailboxes.fill(device) {
         Some(fill) => Ok(fill),
         None => count(node, device).await,
@@ -78,7 +87,11 @@ pub(crate) async fn fill(node: &Node, device: DeviceId) -> Result<Fill, StoreErr
 pub(super) async fn recount(node: &Node, device: DeviceId) -> Result<Option<Fill>, StoreError> {
     let now_ms = node.clock.now_ms();
     let counted_ms = node.mailboxes.counted_ms(device);
-    let again_ms = counted_ms.map_or(0, |ms| ms.saturating_add(INBOX_RECOUNT_MS));
+    let every_ms = match node.cluster.is_alone() {
+        true => INBOX_RECOUNT_MS,
+        false => INBOX_RECOUNT_SHARED_MS,
+    };
+    let again_ms = counted_ms.map_or(0, |ms| ms.saturating_add(every_ms));
     if now_ms < again_ms {
         return Ok(None);
     }

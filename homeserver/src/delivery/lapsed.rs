@@ -18,6 +18,7 @@ use crate::node::{Hint, Node};
 use crate::rooms::leaving;
 use crate::store::departure::{self, Departure};
 use crate::store::device::{self, DeviceOf};
+use crate::store::lease::Duty;
 use crate::store::room::RoomRecord;
 use crate::store::{Part, PartOutcome, Precondition, StoreError, group_info, room};
 
@@ -25,6 +26,7 @@ use crate::store::{Part, PartOutcome, Precondition, StoreError, group_info, room
 pub async fn run(node: Arc<Node>) {
     let mut after = None;
     loop {
+        node.cluster.until_held(&Duty::Tasks).await;
         let pause_ms = match page(&node, after).await {
             Ok(next @ Some(_)) => {
                 after = next;

@@ -14,6 +14,10 @@ pub const INBOX_HANDSHAKE_SHARE: u64 = 2;
 /// Before anything is refused because an inbox is full its items are counted again, but not sooner than this after the
 /// last time: a count reads the whole inbox, as its sweeps do, which come no more often either.
 pub const INBOX_RECOUNT_MS: u64 = 10 * 60 * 1000;
+/// With several nodes, of which each sees only what it puts in and takes out itself, that is done so often,
+pub const INBOX_RECOUNT_SHARED_MS: u64 = 10 * 1000;
+/// and a count serves no longer than this.
+pub const INBOX_COUNT_TRUSTED_MS: u64 = 60 * 1000;
 /// How long handshakes, answers and returned messages wait for a device: beyond it its certificate
 /// has long run out and it must enrol anew.
 pub const INBOX_CONTROL_TTL_MS: u64 = 90 * 24 * 60 * 60 * 1000;
@@ -128,6 +132,10 @@ pub const LOG_FAULT_NOTED_MS: u64 = 60 * 60 * 1000;
 pub const DEPARTURES_AGAIN_MS: u64 = 60 * 1000;
 /// How long an act that cuts devices off waits for their sessions to end.
 pub const SESSIONS_CUT_MS_MAX: u64 = 1000;
+/// and with several nodes, until each has said that it knows.
+pub const SESSIONS_CUT_SHARED_MS_MAX: u64 = 3000;
+/// So long after the cut a node other than the one that made it does not yet say that all sessions have ended.
+pub const SESSIONS_ENDED_SHARED_MS: u64 = 60 * 1000;
 /// Evidence read at once.
 pub const EVIDENCE_PAGE: usize = 64;
 /// Words of a hub that evidence keeps with their signatures, for each room: its devices mostly go together.

@@ -8,11 +8,19 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use federation_proto::ids::{DeviceId, ServerName};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
+use crate::cluster::Cluster;
 use crate::store::inbox::{InboxBody, InboxRecord};
+use crate::store::notice::Notice;
+
+/// A session is not ended for one at another node that opened about when it did itself: which was first is not known
+/// then, and what has left its device ends by its silence.
+const OPENED_TOGETHER: Duration = Duration::from_secs(2);
 
 /// Why a session is rung.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +40,16 @@ pub enum Ring {
 }
 
 impl Ring {
+    /// What it is to the other nodes, whose sessions are rung too; `None`: it is about this process alone.
+    const fn notice(self, device: DeviceId) -> Option<Notice> {
+        match self {
+            Self::Mail => Some(Notice::Mail(device)),
+            Self::Rules => Some(Notice::Rules(device)),
+            Self::Devices => Some(Notice::Devices(device)),
+            Self::Peers | Self::Replaced | Self::Stopping => None,
+        }
+    }
+
     const fn bit(self) -> u8 {
         match self {
             Self::Mail => 1,
@@ -67,6 +85,17 @@ pub struct Bell {
     notify: Notify,
     /// The session does nothing more for its device.
     ended: AtomicBool,
+    opened: Opened,
+}
+
+/// When a session opened.
+#[derive(Debug)]
+struct Opened(Instant);
+
+impl Default for Opened {
+    fn default() -> Self {
+        Self(Instant::now())
+    }
 }
 
 impl Bell {
@@ -246,6 +275,8 @@ struct Counted {
 /// All devices of this process.
 #[derive(Debug, Default)]
 pub struct Mailboxes {
+    /// The other nodes, whose sessions are rung with those here.
+    others: Arc<Cluster>,
     bells: Mutex<HashMap<DeviceId, Arc<Bell>>>,
     fills: Mutex<HashMap<DeviceId, Counted>>,
     /// Devices of which nothing is taken at present, each with how many holds there are.
@@ -255,13 +286,31 @@ pub struct Mailboxes {
 }
 
 impl Mailboxes {
-    /// A session opens; another one of the same device is told to end.
+    /// Of a node among these others.
+    pub fn among(others: Arc<Cluster>) -> Self {
+        Self {
+            others,
+            ..Self::default()
+        }
+    }
+
+    /// A session opens; another one of the same device is told to end, on whichever node.
     pub fn open(&self, device: DeviceId) -> Arc<Bell> {
         let bell = Arc::new(Bell::default());
         if let Some(former) = lock(&self.bells).insert(device, Arc::clone(&bell)) {
             former.ring(Ring::Replaced);
         }
+        self.others.tell([Notice::Opened(device)]);
         bell
+    }
+
+    /// A session of the device has opened at another node.
+    pub fn opened_elsewhere(&self, device: DeviceId) {
+        let bells = lock(&self.bells);
+        let bell = bells.get(&device);
+        if let Some(bell) = bell.filter(|bell| bell.opened.0.elapsed() >= OPENED_TOGETHER) {
+            bell.ring(Ring::Replaced);
+        }
     }
 
     /// A session does nothing more for its device; it may still say why.
@@ -324,8 +373,19 @@ impl Mailboxes {
         lock(&self.bells).len()
     }
 
-    /// Rings for these devices' sessions.
+    /// Rings for these devices' sessions, on every node.
     pub fn ring(&self, devices: impl IntoIterator<Item = DeviceId>, ring: Ring) {
+        if self.others.is_alone() {
+            return self.ring_here(devices, ring);
+        }
+        let devices: Vec<_> = devices.into_iter().collect();
+        let notices = devices.iter().filter_map(|device| ring.notice(*device));
+        self.others.tell(notices);
+        self.ring_here(devices, ring);
+    }
+
+    /// Rings for those of these devices' sessions that are open here.
+    pub fn ring_here(&self, devices: impl IntoIterator<Item = DeviceId>, ring: Ring) {
         let bells = lock(&self.bells);
         for device in devices {
             if let Some(bell) = bells.get(&device) {
@@ -334,7 +394,13 @@ impl Mailboxes {
         }
     }
 
-    /// Rings for every session.
+    /// Everybody's rules may have changed: rings for every session, on every node.
+    pub fn ring_for_rules(&self) {
+        self.others.tell([Notice::EveryonesRules]);
+        self.ring_all(Ring::Rules);
+    }
+
+    /// Rings for every session here.
     pub fn ring_all(&self, ring: Ring) {
         for bell in lock(&self.bells).values() {
             bell.ring(ring);

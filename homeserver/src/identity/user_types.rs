@@ -7,7 +7,6 @@ use homeserver_api::policy::{ExternalScope, UserTypePolicy};
 
 use super::{IdentityError, accounts};
 use crate::audit::{self, Actor, Event};
-use crate::delivery::mailboxes::Ring;
 use crate::node::{Node, to_its_end};
 use crate::store::{Part, PartOutcome, StoreError, policy_serial, user_type};
 
@@ -115,7 +114,7 @@ async fn change(
         let act = async move {
             let outcome = acting.store.commit(part).await;
             if matches!(outcome, Ok(PartOutcome::Committed)) {
-                acting.mailboxes.ring_all(Ring::Rules);
+                acting.mailboxes.ring_for_rules();
             }
             outcome
         };

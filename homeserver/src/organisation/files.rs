@@ -220,6 +220,14 @@ impl KeyFolder {
 
     /// Writes what was made anew, before it is used: all of it or nothing, whenever the process dies.
     pub fn replace(&self, renewal: &Renewal) -> io::Result<()> {
+        self.replace_with(texts(&renewal.state))
+    }
+
+    /// As [`Self::replace`], with these files; all others in the folder stay as they are.
+    pub(super) fn replace_with<N: AsRef<Path>>(
+        &self,
+        files: impl IntoIterator<Item = (N, Zeroizing<String>)>,
+    ) -> io::Result<()> {
         // Of an earlier renewal that was complete; what is written now follows it.
         self.finish_replacing()?;
         let draft = self.0.join(RENEWAL_DRAFT);
@@ -229,7 +237,7 @@ impl KeyFolder {
             _ => {}
         }
         DirBuilder::new().mode(0o700).create(&draft)?;
-        for (name, text) in texts(&renewal.state) {
+        for (name, text) in files {
             write_private(&draft.join(name), text.as_bytes())?;
         }
         sync_folder(&draft)?;
@@ -435,9 +443,14 @@ pub(super) fn unreadable(error: &io::Error, missing: &str) -> String {
 /// Every file of the keys that are in use, with its content: what a backup keeps. What was asked of a root key and has not
 /// been answered is not among them.
 pub fn key_files(keys: &Keys) -> Vec<(&'static str, Zeroizing<String>)> {
+    key_files_with(keys, &keys.state.load())
+}
+
+/// As [`key_files`], of the keys as they are in this state.
+pub(super) fn key_files_with(keys: &Keys, state: &State) -> Vec<(&'static str, Zeroizing<String>)> {
     let room_key = pem::encode(PRIVATE_KEY, &keys.room_seed.to_pkcs8());
     let mut files = vec![(ROOM_KEY, room_key)];
-    files.extend(texts(&keys.state.load()));
+    files.extend(texts(state));
     files
 }
 
@@ -463,6 +476,26 @@ fn texts(state: &State) -> [(&'static str, Zeroizing<String>); 11] {
         (ENVELOPE_NEXT_KEY, seed(&state.envelope_next.seed)),
         (MANIFEST.0, pem::encode(MANIFEST.1, state.manifest.bytes())),
     ]
+}
+
+/// Whether a file of this name is one of [`key_files`]. Whatever else is in the folder is a node's own: the store's master key
+/// above all, and what waits for the root key.
+pub(super) fn is_key_file(name: &str) -> bool {
+    const NAMES: [&str; 12] = [
+        ROOM_KEY,
+        ROOT,
+        ROOT_CHANGE,
+        ISSUING,
+        ISSUING_KEY,
+        TLS_CURRENT.0,
+        TLS_CURRENT.1,
+        TLS_BACKUP.0,
+        TLS_BACKUP.1,
+        ENVELOPE_KEY,
+        ENVELOPE_NEXT_KEY,
+        MANIFEST.0,
+    ];
+    NAMES.contains(&name)
 }
 
 /// The user that this process runs as; `None` where the system does not say.

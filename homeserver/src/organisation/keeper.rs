@@ -1,5 +1,8 @@
 //! The one way in which keys change while the homeserver runs: made, written to the audit log and to the
 //! folder, and only then used. What can't be written is not used either, and is made again the next time.
+//!
+//! Several nodes have the same keys: whoever changes them writes them into the store first, sealed, unless another node has
+//! since; the others take them from there ([`super::shared`]).
 
 use std::io;
 use std::sync::Arc;
@@ -8,9 +11,14 @@ use ring::rand::SecureRandom;
 use tokio::sync::Mutex;
 
 use super::renewal::{Asked, Renewal};
-use super::{KeyFolder, Keys, OrganisationError};
+use super::{KeyFolder, Keys, OrganisationError, shared};
 use crate::audit::{self, Actor, Event};
-use crate::store::{Part, Store, StoreError};
+use crate::cluster::Secret;
+use crate::store::shared_keys::{self, SharedKeys};
+use crate::store::{Part, PartOutcome, Store, StoreError, Value};
+
+/// How often a change is tried that another node's comes before.
+const ATTEMPTS_MAX: usize = 4;
 
 /// What is to be done with the keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +67,10 @@ pub struct Keeper {
     keys: Arc<Keys>,
     /// `None`: they are kept in memory alone, for tests.
     folder: Option<Arc<KeyFolder>>,
-    at_work: Mutex<()>,
+    /// What seals them for other nodes; `None`: there are none.
+    secret: Option<Arc<Secret>>,
+    /// Lets one change be made at a time; in it, which of the keys that nodes share are in use here.
+    at_work: Mutex<Option<Value>>,
 }
 
 impl Keeper {
@@ -68,8 +79,14 @@ impl Keeper {
         Self {
             keys,
             folder: Some(Arc::new(folder)),
+            secret: None,
             at_work: Mutex::default(),
         }
+    }
+
+    /// Other nodes have the same keys, and this secret.
+    pub fn share(&mut self, secret: Arc<Secret>) {
+        self.secret = Some(secret);
     }
 
     /// Of keys that lie nowhere.
@@ -78,6 +95,7 @@ impl Keeper {
         Self {
             keys,
             folder: None,
+            secret: None,
             at_work: Mutex::default(),
         }
     }
@@ -91,10 +109,111 @@ impl Keeper {
         now_ms: u64,
         random: &(dyn SecureRandom + Send + Sync),
     ) -> Result<bool, KeeperError> {
-        let _alone = self.at_work.lock().await;
-        let Some(renewal) = self.draft(act, now_ms, random)? else {
+        let mut known = self.at_work.lock().await;
+        for _ in 0..ATTEMPTS_MAX {
+            self.take_others(store, &mut known, now_ms, random).await?;
+            let Some(renewal) = self.draft(act, now_ms, random)? else {
+                return Ok(false);
+            };
+            if self
+                .make(store, &mut known, (actor, act), renewal, (now_ms, random))
+                .await?
+            {
+                return Ok(true);
+            }
+        }
+        Err(OrganisationError::Asked(
+            "other nodes change the keys at the same time: try again".to_owned(),
+        )
+        .into())
+    }
+
+    /// Takes the keys that another node has written, if it has; whether it had.
+    pub async fn catch_up(
+        &self,
+        store: &Store,
+        now_ms: u64,
+        random: &(dyn SecureRandom + Send + Sync),
+    ) -> Result<bool, KeeperError> {
+        let mut known = self.at_work.lock().await;
+        self.take_others(store, &mut known, now_ms, random).await
+    }
+
+    /// At a start: takes the keys in the store unless those in the folder are newer, which are written there then.
+    pub async fn meet(
+        &self,
+        store: &Store,
+        now_ms: u64,
+        random: &(dyn SecureRandom + Send + Sync),
+    ) -> Result<(), KeeperError> {
+        let Some(secret) = &self.secret else {
+            return Ok(());
+        };
+        let mut known = self.at_work.lock().await;
+        let own = shared::seal(secret, &self.keys, &self.keys.state.load_full(), random)?;
+        for _ in 0..ATTEMPTS_MAX {
+            let (found, read) = shared_keys::get(store).await?.unzip();
+            let is_newest = |found: &SharedKeys| found.manifest_serial >= own.manifest_serial;
+            if found.as_ref().is_some_and(is_newest) {
+                self.take_others(store, &mut known, now_ms, random).await?;
+                return Ok(());
+            }
+            let mut part = Part::default();
+            let stored = shared_keys::put(&mut part, &own, read)?;
+            if store.commit(part).await? == PartOutcome::Committed {
+                *known = Some(stored);
+                return Ok(());
+            }
+        }
+        Err(OrganisationError::Asked(
+            "other nodes change the keys at the same time: start again".to_owned(),
+        )
+        .into())
+    }
+
+    async fn take_others(
+        &self,
+        store: &Store,
+        known: &mut Option<Value>,
+        now_ms: u64,
+        random: &(dyn SecureRandom + Send + Sync),
+    ) -> Result<bool, KeeperError> {
+        let (Some(secret), Some(folder)) = (&self.secret, &self.folder) else {
             return Ok(false);
         };
+        let Some((found, stored)) = shared_keys::get(store).await? else {
+            return Ok(false);
+        };
+        if known.as_ref() == Some(&stored) {
+            return Ok(false);
+        }
+        let server = self.keys.server();
+        let files = shared::open(secret, server, &found.sealed)?;
+        // Before anything in the folder gives way to them.
+        let problems = KeyFolder::of_files(files.clone()).look(server, now_ms, random);
+        if !problems.is_empty() {
+            return Err(shared::first(problems).into());
+        }
+        let writing = Arc::clone(folder);
+        let written = tokio::task::spawn_blocking(move || writing.replace_with(files));
+        written.await.map_err(io::Error::other)??;
+        let loaded = folder.load(server, now_ms, random);
+        let loaded = loaded.map_err(shared::first)?;
+        self.keys.put(loaded.state.load_full());
+        *known = Some(stored);
+        tracing::info!("the keys that the nodes share are in use");
+        Ok(true)
+    }
+
+    /// Writes a change of the keys and uses it; `false`: another node has changed them since.
+    async fn make(
+        &self,
+        store: &Store,
+        known: &mut Option<Value>,
+        (actor, act): (&Actor, &Act),
+        renewal: Renewal,
+        (now_ms, random): (u64, &(dyn SecureRandom + Send + Sync)),
+    ) -> Result<bool, KeeperError> {
         // The folder is not part of the store. An entry without new keys tells of an attempt that failed; new
         // keys without an entry there are none.
         let event = Event {
@@ -106,7 +225,14 @@ impl Keeper {
         };
         let mut part = Part::default();
         audit::record(&mut part, &event);
-        store.commit(part).await?;
+        let mut stored = None;
+        if let Some(secret) = &self.secret {
+            let sealed = shared::seal(secret, &self.keys, &renewal.state, random)?;
+            stored = Some(shared_keys::put(&mut part, &sealed, known.clone())?);
+        }
+        if store.commit(part).await? == PartOutcome::Conflict {
+            return Ok(false);
+        }
         let renewal = Arc::new(renewal);
         if let Some(folder) = &self.folder {
             let (folder, renewal) = (Arc::clone(folder), Arc::clone(&renewal));
@@ -119,6 +245,7 @@ impl Keeper {
             "keys have changed"
         );
         self.keys.take(&renewal);
+        *known = stored;
         match (act, &self.folder) {
             (Act::TakeIssuing, Some(folder)) => folder.forget_waiting_issuing()?,
             (Act::TakeRoot, Some(folder)) => folder.forget_waiting_root()?,

@@ -18,6 +18,7 @@ pub mod pem;
 mod renewal;
 pub mod root_change;
 pub mod root_key;
+mod shared;
 mod show;
 mod signing;
 #[cfg(test)]

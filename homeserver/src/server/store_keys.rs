@@ -15,9 +15,10 @@ use zeroize::Zeroizing;
 use crate::config::{Config, MasterKeyConfig};
 use crate::node::Node;
 use crate::store::StoreError;
+use crate::store::lease::Duty;
 use crate::store::sealed::MasterKey;
 use crate::store::sealed::generations::{GenerationFolder, Generations};
-use crate::store::sealed::rotation;
+use crate::store::sealed::rotation::{self, Share};
 
 /// Longest text of a master key, with what may stand around it.
 const TEXT_BYTES_MAX: u64 = 4096;
@@ -140,10 +141,15 @@ async fn from_command(command: &[String]) -> Result<Zeroizing<String>, StoreErro
     }
 }
 
-/// Takes one generation after the other into use, until the store stops.
+/// Takes one generation after the other into use, until the store stops. Of several nodes one makes them.
 pub(super) async fn rotate(node: Arc<Node>) {
     loop {
-        match rotation::look(&node.store, node.clock.as_ref()).await {
+        let share = match (node.cluster.is_alone(), node.cluster.holds(&Duty::Tasks)) {
+            (true, _) => Share::Alone,
+            (false, true) => Share::Ours,
+            (false, false) => Share::Others,
+        };
+        match rotation::look_as(&node.store, node.clock.as_ref(), share).await {
             Ok(()) => {}
             Err(StoreError::Stopped) => return,
             Err(error) => tracing::error!(

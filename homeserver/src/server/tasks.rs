@@ -7,13 +7,14 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{ListenerTls, ServerError, store_keys, system};
+use super::{ListenerTls, ServerError, cluster, store_keys, system};
 use crate::audit::{self, Actor};
 use crate::backup;
 use crate::delivery;
 use crate::federation::outbound::TlsNetwork;
 use crate::node::{Node, to_its_end};
 use crate::organisation::{Act, KeeperError};
+use crate::store::notice::Notice;
 use crate::store::{StoreError, restored, schema};
 
 /// How often it is looked whether keys and certificates are due, and whether a new issuing CA or root waits.
@@ -59,12 +60,16 @@ impl Tasks {
 /// What has to be in memory before anyone is served.
 pub(super) async fn prepare(node: &Arc<Node>) -> Result<(), ServerError> {
     schema::check(&node.store).await?;
+    cluster::nobody_unminded(node).await?;
+    let (store, random) = (&node.store, node.random.as_ref());
+    let met = node.keeper.meet(store, node.clock.now_ms(), random).await;
+    met.map_err(keeper_failed)?;
     backup::resume(node).await?;
     // Before anyone sees them: what is due is never shown.
     renew(node).await?;
     node.peers.refresh(node).await?;
     delivery::space::look(node).await;
-    Ok(())
+    cluster::join(node).await
 }
 
 /// Resolves when a restored homeserver may serve.
@@ -120,13 +125,20 @@ async fn renew(node: &Arc<Node>) -> Result<(), ServerError> {
                 .await
         });
         match done.await {
-            Ok(_) => {}
-            Err(KeeperError::Keys(error)) => return Err(ServerError::Keys(vec![error])),
-            Err(KeeperError::Store(error)) => return Err(error.into()),
-            Err(KeeperError::Folder(error)) => return Err(system("keys folder")(error)),
+            Ok(true) => node.cluster.tell([Notice::Peers]),
+            Ok(false) => {}
+            Err(error) => return Err(keeper_failed(error)),
         }
     }
     Ok(())
+}
+
+fn keeper_failed(error: KeeperError) -> ServerError {
+    match error {
+        KeeperError::Keys(error) => ServerError::Keys(vec![error]),
+        KeeperError::Store(error) => error.into(),
+        KeeperError::Folder(error) => system("keys folder")(error),
+    }
 }
 
 /// Sends to peers and fetches from them; the store's failure ends the process in any case.

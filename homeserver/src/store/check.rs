@@ -12,6 +12,10 @@ use super::{Store, StoreError, room, schema, tally};
 /// What the records are whose keys begin with a letter. No letter is two families' own.
 const FAMILIES: &[(u8, &str)] = &[
     (b'1', "keys of contents"),
+    (b'2', "leases of nodes"),
+    (b'3', "nodes"),
+    (b'4', "notices between nodes"),
+    (b'5', "keys that nodes share"),
     (b'A', "accounts"),
     (b'B', "device log"),
     (b'C', "who waits for a shared payload"),

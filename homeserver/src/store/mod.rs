@@ -32,10 +32,13 @@ pub mod key_claims;
 pub mod key_package;
 pub mod key_request;
 pub mod lane_base;
+pub mod lease;
 pub mod link_position;
 pub mod log_heads;
 pub mod look_up;
 pub mod moving;
+pub mod node_row;
+pub mod notice;
 pub mod outbox;
 pub mod payload;
 pub mod peer;
@@ -51,6 +54,7 @@ pub mod restored;
 pub mod room;
 pub mod schema;
 pub mod sealed;
+pub mod shared_keys;
 pub mod submit_state;
 pub mod tally;
 pub mod user_type;
@@ -366,6 +370,15 @@ impl Store {
             writer,
             numbering: Arc::default(),
             seals: None,
+        })
+    }
+
+    /// The store of another node over the same engine: it writes by itself, under the same keys.
+    #[cfg(test)]
+    pub(crate) fn beside(&self) -> Result<Self, StoreError> {
+        Ok(Self {
+            seals: self.seals.clone(),
+            ..Self::new(Arc::clone(&self.engine))?
         })
     }
 

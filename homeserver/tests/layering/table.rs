@@ -45,11 +45,13 @@ pub const EDGES: &[(&str, &[&str])] = &[
             "store",
         ],
     ),
+    ("cluster", &["store"]),
     (
         "delivery",
         &[
             "audit",
             "ciphertext",
+            "cluster",
             "faults",
             "federation/peers",
             "identity",
@@ -92,6 +94,7 @@ pub const EDGES: &[(&str, &[&str])] = &[
         &[
             "audit",
             "clock",
+            "cluster",
             "config",
             "delivery",
             "faults",
@@ -139,6 +142,7 @@ pub const EDGES: &[(&str, &[&str])] = &[
         &[
             "audit",
             "clock",
+            "cluster",
             "config",
             "delivery",
             "federation/outbound",
@@ -150,7 +154,10 @@ pub const EDGES: &[(&str, &[&str])] = &[
             "tls",
         ],
     ),
-    ("organisation", &["audit", "config", "identity", "store"]),
+    (
+        "organisation",
+        &["audit", "cluster", "config", "identity", "store"],
+    ),
     ("policy", &["faults"]),
     (
         "rooms",
@@ -171,6 +178,7 @@ pub const EDGES: &[(&str, &[&str])] = &[
             "backup",
             "client_api",
             "clock",
+            "cluster",
             "config",
             "delivery",
             "faults",

@@ -6,7 +6,9 @@
 #![warn(missing_docs)]
 
 mod keeper;
+mod kill;
 mod program;
+mod standby;
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
@@ -76,12 +78,7 @@ impl Server {
     /// As [`Server::start`].
     pub fn start_with(lines: &[&str]) -> Result<Self, Error> {
         let programs = Programs::find()?;
-        let folder = tempfile::Builder::new()
-            .prefix("postgresql-")
-            .tempdir()
-            .map_err(system("a folder"))?
-            .keep();
-        let keeper = Keeper::start(&programs, &folder)?;
+        let (folder, keeper) = own_folder(&programs)?;
         fs::write(folder.join("password"), PASSWORD).map_err(system("the password"))?;
         certify(&folder)?;
         programs.give(&folder)?;
@@ -101,20 +98,31 @@ impl Server {
                 text(&data),
             ],
         )?;
+        let server = Self::launch(programs, folder, keeper, lines)?;
+        server.make_role()?;
+        Ok(server)
+    }
+
+    /// Starts it on a port that is free, with all that its folder holds.
+    fn launch(
+        programs: Programs,
+        folder: PathBuf,
+        keeper: Keeper,
+        lines: &[&str],
+    ) -> Result<Self, Error> {
         let mut last = Error::NotInstalled;
         for _ in 0..PORTS_MAX {
             let port = free_port()?;
             configure(&folder, port, lines)?;
+            programs.give(&folder)?;
             match programs.control(&folder, &["start"]) {
                 Ok(()) => {
-                    let server = Self {
+                    return Ok(Self {
                         programs,
                         folder,
                         port,
                         _keeper: keeper,
-                    };
-                    server.make_role()?;
-                    return Ok(server);
+                    });
                 }
                 Err(error) => last = error,
             }
@@ -199,6 +207,17 @@ impl Server {
     }
 }
 
+/// A folder for one server, and who removes it in the end: started before there is anything to keep.
+fn own_folder(programs: &Programs) -> Result<(PathBuf, Keeper), Error> {
+    let folder = tempfile::Builder::new()
+        .prefix("postgresql-")
+        .tempdir()
+        .map_err(system("a folder"))?
+        .keep();
+    let keeper = Keeper::start(programs, &folder)?;
+    Ok((folder, keeper))
+}
+
 /// A root that is trusted by nobody, and the server's certificate under it.
 fn certify(folder: &Path) -> Result<(), Error> {
     let mut params = CertificateParams::default();
@@ -228,7 +247,7 @@ fn configure(folder: &Path, port: u16, lines: &[&str]) -> Result<(), Error> {
         lines.join("\n")
     );
     // Over the network only with TLS and the password; the machine's own users may come as anybody.
-    let access = "local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n";
+    let access = "local all all trust\nlocal replication all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n";
     for (name, text) in [
         ("data/postgresql.conf", settings.as_str()),
         ("data/pg_hba.conf", access),

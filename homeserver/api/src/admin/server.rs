@@ -24,14 +24,34 @@ pub struct ServerStatus {
     pub accounts: u64,
     /// Devices.
     pub devices: u64,
-    /// Open device sessions.
+    /// Open device sessions, of the node that was asked.
     pub sessions: u64,
+    /// The nodes, when there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<NodeStatus>,
     /// What the store is sealed under; an older homeserver does not tell.
     #[serde(default)]
     pub store_keys: Option<StoreKeys>,
     /// What an administrator should look at, a sentence each.
     #[serde(default)]
     pub warnings: Vec<String>,
+}
+
+/// One of several processes that serve one organisation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its name among them.
+    pub name: String,
+    /// Whether it is the one that was asked.
+    pub is_this: bool,
+    /// Whether it gives signs of life.
+    pub is_alive: bool,
+    /// Its software version.
+    pub version: String,
+    /// When it started by its own clock, milliseconds since the Unix epoch.
+    pub started_ms: u64,
+    /// What it alone does at present: `tasks`, and `outbound/SERVER` for each peer that it sends to.
+    pub leases: Vec<String>,
 }
 
 /// The generation of keys that the store is sealed under.

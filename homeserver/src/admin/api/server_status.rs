@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use federation_proto::fingerprint::Fingerprint;
-use homeserver_api::admin::{PAGE_ENTRIES_MAX, ServerStatus, StoreKeys};
+use homeserver_api::admin::{NodeStatus, PAGE_ENTRIES_MAX, ServerStatus, StoreKeys};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -43,9 +43,24 @@ pub(super) async fn handle(
         accounts: count,
         devices,
         sessions: wide(node.mailboxes.sessions()),
+        nodes: nodes(&node).await?,
         store_keys: store_keys(&node),
         warnings,
     }))
+}
+
+/// The nodes of this organisation, when there are several, and which leases each holds.
+async fn nodes(node: &Node) -> Result<Vec<NodeStatus>, AdminError> {
+    let nodes = node.cluster.status(&node.store).await?;
+    let shown = nodes.into_iter().map(|node| NodeStatus {
+        name: node.name,
+        is_this: node.is_this,
+        is_alive: node.is_alive,
+        version: node.version,
+        started_ms: node.started_ms,
+        leases: node.duties,
+    });
+    Ok(shown.collect())
 }
 
 fn store_keys(node: &Node) -> Option<StoreKeys> {

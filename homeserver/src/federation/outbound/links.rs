@@ -12,6 +12,9 @@ use federation_proto::keys::KeyId;
 use tokio::sync::Notify;
 
 use super::cuts::Cuts;
+use crate::cluster::Cluster;
+use crate::store::lease::Duty;
+use crate::store::notice::Notice;
 
 /// Lanes with new mail that are told apart; beyond that the whole outbox is read.
 const NEWS_LANES_MAX: usize = 16 * 1024;
@@ -197,12 +200,31 @@ impl Link {
 /// All links.
 #[derive(Default)]
 pub struct Links {
+    /// The other nodes: one of them may be the one that sends to a peer.
+    others: Arc<Cluster>,
     links: Mutex<HashMap<ServerName, Arc<Link>>>,
 }
 
 impl Links {
+    /// Of a node among these others.
+    pub fn among(others: Arc<Cluster>) -> Self {
+        Self {
+            others,
+            links: Mutex::default(),
+        }
+    }
+
+    /// Whether it is this node that sends to `server`.
+    pub fn is_served_here(&self, server: &ServerName) -> bool {
+        self.others.is_alone() || self.others.holds(&Duty::Outbound(server.clone()))
+    }
+
     /// Rings for new mail to `server` in these lanes.
     pub fn mail(&self, server: &ServerName, lanes: impl IntoIterator<Item = Lane>) {
+        if !self.is_served_here(server) {
+            let notice = |lane| Notice::Outbox(server.clone(), lane);
+            return self.others.tell(lanes.into_iter().map(notice));
+        }
         let link = self.link(server);
         link.add_news(lanes);
         link.mail.notify_one();
@@ -210,12 +232,21 @@ impl Links {
 
     /// Ends every delay towards `server`: it talked to us, or an administrator asks.
     pub fn retry_now(&self, server: &ServerName) {
+        if !self.is_served_here(server) {
+            self.others.tell([Notice::Retry(server.clone())]);
+        }
         self.link(server).now.notify_one();
     }
 
     /// `server` has talked to us: it is there, and need not be waited for any longer.
     pub fn heard_from(&self, server: &ServerName, now_ms: u64) {
         let link = self.link(server);
+        if !self.is_served_here(server) {
+            if link.heard.allows(now_ms, RING_EVERY_MS) {
+                self.others.tell([Notice::Heard(server.clone())]);
+            }
+            return;
+        }
         if link.unreachable.load(Ordering::Acquire) && link.heard.allows(now_ms, RING_EVERY_MS) {
             link.now.notify_one();
         }
@@ -223,6 +254,9 @@ impl Links {
 
     /// `server` signs with a key that its known manifest does not list: the newer one is fetched.
     pub fn fetch_manifest(&self, server: &ServerName) {
+        if !self.is_served_here(server) {
+            self.others.tell([Notice::Manifest(server.clone())]);
+        }
         let link = self.link(server);
         link.stale_manifest.store(true, Ordering::Release);
         link.manifest.notify_one();

@@ -2,6 +2,8 @@
 //!
 //! A task does one thing at a time, beside the few transactions that it has under way. It is woken by its own
 //! bell, never by polling; what it knows is in the store, so that it may die at any moment.
+//!
+//! Of several nodes one sends to a peer: whatever its task writes is written under that node's lease.
 
 mod backoff;
 mod cuts;
@@ -29,6 +31,7 @@ use crate::delivery::log_heads;
 use crate::federation::files;
 use crate::federation::peers::{self, PeerView};
 use crate::node::{Hint, Node};
+use crate::store::lease::Duty;
 use crate::store::{Part, StoreError, dead_letters, report};
 
 pub use links::{LinkStatus, Links};
@@ -57,6 +60,7 @@ pub async fn run(node: Arc<Node>, network: Arc<dyn Network>) -> Result<(), Store
     let network: Arc<dyn Network> = Arc::new(Serials::over(Arc::clone(&node), network));
     let mut hints = node.hints();
     let mut keys = node.keys.changed();
+    let mut duties = node.cluster.changed();
     let mut damage = Damage::default();
     refresh(&node, &mut damage).await?;
     let mut tasks = JoinSet::new();
@@ -77,7 +81,12 @@ pub async fn run(node: Arc<Node>, network: Arc<dyn Network>) -> Result<(), Store
             fetching = Some(tasks.spawn(fetches));
         }
         for peer in node.peers.all() {
-            if workers.get(&peer.server).is_none_or(may_start) {
+            if !node.links.is_served_here(&peer.server) {
+                // Another node sends to it. What is cut off here is under way there again, and the peer takes it once.
+                if let Some(former) = workers.remove(&peer.server) {
+                    former.abort();
+                }
+            } else if workers.get(&peer.server).is_none_or(may_start) {
                 let worker =
                     Worker::new(Arc::clone(&node), Arc::clone(&network), peer.server.clone());
                 workers.insert(peer.server.clone(), tasks.spawn(worker.run()));
@@ -93,6 +102,7 @@ pub async fn run(node: Arc<Node>, network: Arc<dyn Network>) -> Result<(), Store
                     node.links.announce(&peer.server);
                 }
             }
+            Ok(()) = duties.changed() => {}
             _ = rounds.tick() => round(&node, &mut damage).await?,
             () = first_end(&node) => round(&node, &mut damage).await?,
             // Not at once: what has just failed most likely fails again. What else there is to do, a cut above all,
@@ -135,6 +145,9 @@ async fn changed(hints: &mut tokio::sync::broadcast::Receiver<Hint>) {
 /// Waits until the first of the agreements ends, while that is nearer than the next round: nothing of it
 /// passes after its last day, and connections are cut then.
 async fn first_end(node: &Node) {
+    if !node.cluster.holds(&Duty::Tasks) {
+        return std::future::pending().await;
+    }
     let now_ms = node.clock.now_ms();
     let ends = node
         .peers
@@ -152,6 +165,9 @@ async fn first_end(node: &Node) {
 
 /// What is due by the clock. What meets a record that does not decode is passed over: all else is due nevertheless.
 async fn round(node: &Arc<Node>, damage: &mut Damage) -> Result<(), StoreError> {
+    if !node.cluster.holds(&Duty::Tasks) {
+        return Ok(());
+    }
     let now_ms = node.clock.now_ms();
     for peer in node.peers.all() {
         let server = &peer.server;

@@ -1,5 +1,5 @@
 //! What an answer changes in the outbox: acknowledged rows go, refused ones are given up, in one
-//! part.
+//! part. All of it is written under the lease of the node that sends to the peer.
 
 use std::collections::HashMap;
 
@@ -12,6 +12,7 @@ use federation_proto::link::Settled;
 use federation_proto::payload::Tombstone;
 use federation_proto::refusal::{Refusal, RefusalCode};
 
+use crate::cluster::Fence;
 use crate::delivery::batch::Batch;
 use crate::delivery::dead_letters::{self, Why};
 use crate::delivery::evidence;
@@ -33,6 +34,7 @@ pub(super) async fn settle(
     settled: &Settled,
     rows: Vec<WaitingRow>,
     (root, proof): (&Digest, ExchangeRecord),
+    fence: &Fence,
 ) -> Result<bool, StoreError> {
     #[cfg(feature = "faults")]
     crate::faults::answered();
@@ -46,6 +48,7 @@ pub(super) async fn settle(
         .collect();
     if settled.refused.is_empty() && !asks {
         let mut part = Part::default();
+        fence.require(&mut part);
         // The lanes of another agreement have the same numbers again.
         part.require(peer.unchanged());
         for item in &settled.done {
@@ -55,10 +58,16 @@ pub(super) async fn settle(
             outbox::delete(&mut part, destination, item.lane, item.item.sequence);
         }
         exchange::put(&mut part, Direction::Outbound, destination, root, &proof)?;
-        return Ok(node.store.commit(part).await? == PartOutcome::Committed);
+        let is_settled = node.store.commit(part).await? == PartOutcome::Committed;
+        if !is_settled {
+            // Perhaps another node has changed the agreement.
+            node.peers.refresh(node).await?;
+        }
+        return Ok(is_settled);
     }
     for _ in 0..CONFLICT_ATTEMPTS_MAX {
         let mut batch = Batch::open(node).await?;
+        fence.require(&mut batch.part);
         batch.part.require(peer.unchanged());
         let part = &mut batch.part;
         exchange::put(part, Direction::Outbound, destination, root, &proof)?;
@@ -97,9 +106,11 @@ pub(super) async fn bury(
     node: &Node,
     destination: &ServerName,
     rows: &[(WaitingRow, Refusal)],
+    fence: &Fence,
 ) -> Result<Option<Vec<WaitingRow>>, StoreError> {
     for _ in 0..CONFLICT_ATTEMPTS_MAX {
         let mut batch = Batch::open(node).await?;
+        fence.require(&mut batch.part);
         let mut buried = Vec::with_capacity(rows.len());
         for (waits, refusal) in rows {
             let row = tombstone(waits.row.created_ms, refusal);
@@ -125,6 +136,7 @@ pub(super) async fn bury(
 pub(super) async fn bury_undecodable(
     node: &Node,
     destination: &ServerName,
+    fence: &Fence,
 ) -> Result<(), StoreError> {
     let refusal = Refusal::new(
         RefusalCode::Malformed,
@@ -136,6 +148,7 @@ pub(super) async fn bury_undecodable(
         tracing::error!(server = %destination, %lane, number, "a stored message is damaged");
         for _ in 0..CONFLICT_ATTEMPTS_MAX {
             let mut batch = Batch::open(node).await?;
+            fence.require(&mut batch.part);
             let row = tombstone(batch.now_ms, &refusal);
             outbox::replace(&mut batch.part, destination, lane, number, &row)?;
             dead_letters::note(&mut batch, destination, lane.room(), None, &refusal)?;
@@ -152,7 +165,8 @@ pub(super) async fn bury_undecodable(
 }
 
 /// Gives up everything that waits for a peer whose agreement has ended, a page at a time, and forgets
-/// the lanes, and what a restore has left to find out of them: a new agreement numbers them anew.
+/// the lanes, and what a restore has left to find out of them: a new agreement numbers them anew. Each row is held to being
+/// there: several may do this at once.
 pub(in crate::federation) async fn clear(
     node: &Node,
     destination: &ServerName,

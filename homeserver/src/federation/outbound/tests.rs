@@ -63,6 +63,7 @@ mod judged_again;
 mod key_floods;
 mod keys;
 mod mutual_tls;
+mod nodes;
 mod on_the_wire;
 mod proofs;
 mod refusals;

@@ -38,10 +38,12 @@ use super::network::Network;
 use super::queue::{Filled, Next, Queue};
 use super::request::RequestError;
 use super::settle;
+use crate::cluster::Fence;
 use crate::federation::peers::{self, Direction, Operation, PeerState, PeerView};
 use crate::http_client::ConnectionError;
 use crate::node::Node;
 use crate::store::StoreError;
+use crate::store::lease::Duty;
 use crate::store::outbox;
 
 /// How long the task waits after a failure of the store, at first
@@ -54,6 +56,8 @@ pub(super) struct Worker {
     node: Arc<Node>,
     network: Arc<dyn Network>,
     server: ServerName,
+    /// What it writes under; `None`: it is not this node that sends to the peer.
+    fence: Option<Fence>,
     link: Arc<links::Link>,
     queue: Queue,
     under_way: UnderWay,
@@ -102,6 +106,7 @@ impl Worker {
         // Keys may have changed while nobody was here to tell it.
         link.to_announce.store(true, Ordering::Release);
         Self {
+            fence: node.cluster.fence(&Duty::Outbound(server.clone())),
             link,
             queue: Queue::new(server.clone(), 0),
             node,
@@ -160,6 +165,9 @@ impl Worker {
 
     /// Does one thing; gives up what has expired when it is time for that, whatever else there is.
     pub(super) async fn go_on(&mut self) -> Result<Step, StoreError> {
+        if !self.is_here() {
+            return Ok(Step::Gone);
+        }
         self.look_for_restore().await?;
         if self.next_expiry.is_some_and(|at| at <= Instant::now()) {
             self.expire().await?;
@@ -170,11 +178,20 @@ impl Worker {
             }) => {
                 // What is under way might be among it.
                 self.read_afresh(self.queue.link_epoch());
-                settle::bury_undecodable(&self.node, &self.server).await?;
+                if let Some(fence) = self.fence.clone() {
+                    settle::bury_undecodable(&self.node, &self.server, &fence).await?;
+                }
                 Ok(Step::Again)
             }
             other => other,
         }
+    }
+
+    /// Whether it is still this node that sends to the peer, under the same lease. What is written is held to that by the
+    /// store; a node that was stopped and goes on should not send either.
+    fn is_here(&self) -> bool {
+        let duty = Duty::Outbound(self.server.clone());
+        self.fence.is_some() && self.node.cluster.fence(&duty) == self.fence
     }
 
     /// Waits for `delay` (`None`: for ever), for an administrator and, when `for_mail`, for mail.
@@ -226,7 +243,7 @@ impl Worker {
 
     /// Does one thing.
     pub(super) async fn step(&mut self) -> Result<Step, StoreError> {
-        let Some(peer) = self.node.peers.get(&self.server) else {
+        let Some(peer) = self.node.peers.get(&self.server).filter(|_| self.is_here()) else {
             return Ok(Step::Gone);
         };
         self.look_for_restore().await?;

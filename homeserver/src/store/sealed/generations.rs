@@ -34,6 +34,7 @@ const FILE_BYTES_MAX: u64 = 4096;
 const IN_USE: &str = "generation";
 const DESTROYING: &str = "destroying";
 const DRAFT: &str = "draft";
+const TAKEN: &str = "taken";
 
 /// A generation: what data keys are wrapped under for a while.
 pub struct Generation {
@@ -173,11 +174,19 @@ impl GenerationFolder {
             self.wipe(&path)?;
         }
         for path in self.files(DRAFT)? {
+            // First of all it loses its name: another node may just be about to make a generation of it.
+            let taken = path.with_extension(TAKEN);
+            match std::fs::rename(&path, &taken) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                renamed => renamed.map_err(at(&path))?,
+            }
+        }
+        for path in self.files(TAKEN)? {
             let links = std::fs::metadata(&path).map(|about| about.nlink());
             match links {
                 Ok(1) => self.wipe(&path)?,
-                // It has become a generation already.
-                Ok(_) => std::fs::remove_file(&path).map_err(at(&path))?,
+                // It has become a generation before.
+                Ok(_) => remove(&path)?,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(at(&path)(error)),
             }
@@ -202,7 +211,7 @@ impl GenerationFolder {
             }
             Ok(()) | Err(_) => {}
         }
-        std::fs::remove_file(&draft).map_err(at(&draft))?;
+        remove(&draft)?;
         sync_folder(&self.path)?;
         match read(&place)? {
             Some(file) => self.opened(&place, &file),
@@ -325,6 +334,14 @@ impl GenerationFolder {
             Err(error) => Err(at(path)(error)),
             Ok(()) => sync_folder(&self.path),
         }
+    }
+}
+
+/// Removes a name; another node that starts may have been quicker.
+fn remove(path: &Path) -> Result<(), StoreError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(at(path)),
     }
 }
 
@@ -513,6 +530,7 @@ mod tests {
 
         std::fs::write(path.join("00000001.destroying"), [7; 40]).unwrap();
         std::fs::write(path.join("0.draft"), [7; 40]).unwrap();
+        std::fs::write(path.join("2.taken"), [7; 40]).unwrap();
         std::fs::hard_link(path.join("00000002.generation"), path.join("1.draft")).unwrap();
         folder.tidy().unwrap();
         assert_eq!(names(&path), ["00000002.generation"]);

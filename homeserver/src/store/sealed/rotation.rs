@@ -8,6 +8,10 @@
 //! A process may end between any two steps, and in each. Before 2 nothing has changed; after that there are two
 //! generations, until whoever starts next, or another node, has done 3 and 4. Commits wait for none of this but 2, which is
 //! one itself.
+//!
+//! Of several processes one rotates ([`Share`]), but nothing rests on that: 2 depends on the generation before, and each part
+//! of 3 on the generation that it wraps under. So whoever has been stopped in between, and wakes when another one has gone on,
+//! writes nothing any more, and destroys nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,7 +19,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{KEYS, KeyRing, Seals, WrappedKey, in_use_key, in_use_value};
+use super::{KEYS, KeyRing, Seals, WrappedKey, in_use, in_use_key, in_use_value};
 use crate::clock::Clock;
 use crate::store::record::prefix_end;
 use crate::store::{
@@ -63,26 +67,81 @@ pub(super) enum Step {
 /// What is asked between steps; an error ends the rotation there.
 pub(super) type Between<'a> = &'a (dyn Fn(Step) -> Result<(), StoreError> + Send + Sync);
 
+/// What of a rotation is this process's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// All of it: no other process uses the store.
+    Alone,
+    /// All of it, also for what others delete, of which it does not hear.
+    Ours,
+    /// Nothing: another process rotates, and what that does is taken up.
+    Others,
+}
+
 /// Does what is due: finishes a rotation that was begun, begins one if something was deleted and the generation is old.
 pub async fn look(store: &Store, clock: &dyn Clock) -> Result<(), StoreError> {
-    look_between(store, clock, &|_| Ok(())).await
+    look_as(store, clock, Share::Alone).await
+}
+
+/// As [`look`], as one of several processes.
+pub async fn look_as(store: &Store, clock: &dyn Clock, share: Share) -> Result<(), StoreError> {
+    look_between(store, clock, share, &|_| Ok(())).await
 }
 
 pub(super) async fn look_between(
     store: &Store,
     clock: &dyn Clock,
+    share: Share,
     between: Between<'_>,
 ) -> Result<(), StoreError> {
     let Some(seals) = &store.seals else {
         return Ok(());
     };
+    if share == Share::Others {
+        // Once it is this process's, it finishes what it finds.
+        seals.resumed.store(false, Ordering::SeqCst);
+        return take_up(seals, clock).await;
+    }
     seals.refresh().await?;
     let now_ms = clock.now_ms();
     if seals.is_unfinished(now_ms) {
         finish(store, seals, clock, between).await?;
     }
-    if seals.is_due(now_ms) && begin(store, seals, now_ms, between).await? {
+    if seals.is_due(now_ms, share) && begin(store, seals, now_ms, between).await? {
         finish(store, seals, clock, between).await?;
+    }
+    Ok(())
+}
+
+/// Takes the generation into use that another process has made, and forgets those that it has destroyed.
+async fn take_up(seals: &Seals, clock: &dyn Clock) -> Result<(), StoreError> {
+    let before = seals.ring.load_full();
+    seals.refresh().await?;
+    let ring = seals.ring.load_full();
+    let mut older = Vec::with_capacity(ring.older.len());
+    for former in &ring.older {
+        if seals.generations.has(former.number).await? {
+            older.push(Arc::clone(former));
+        }
+    }
+    let is_left = |number| {
+        let mut left = older.iter().chain([&ring.newest]);
+        left.any(|generation| generation.number == number)
+    };
+    let mut known = before.older.iter().chain([&before.newest]);
+    if !known.all(|generation| is_left(generation.number)) {
+        let now_ms = clock.now_ms();
+        seals.figures.destroyed_ms.store(now_ms, Ordering::SeqCst);
+    }
+    if older.len() < ring.older.len() {
+        let _alone = seals.turns.write().await;
+        // Else it was changed just now, and is looked at again.
+        if Arc::ptr_eq(&ring, &seals.ring.load()) {
+            seals.ring.store(Arc::new(KeyRing {
+                newest: Arc::clone(&ring.newest),
+                older,
+            }));
+        }
     }
     Ok(())
 }
@@ -138,7 +197,10 @@ async fn finish(
         }
     }
     if !left.is_empty() {
-        rewrap_all(store, seals, &ring, between).await?;
+        if !rewrap_all(store, seals, &ring, between).await? {
+            // Another process has gone on from there, and destroys what it has wrapped anew itself.
+            return seals.refresh().await;
+        }
         between(Step::All)?;
     }
     for former in left {
@@ -160,12 +222,13 @@ async fn finish(
 }
 
 /// Goes through all keys once. What was wrapped meanwhile is under the newest generation already: nothing is left behind.
+/// `false`: another process has taken a further generation into use.
 async fn rewrap_all(
     store: &Store,
     seals: &Seals,
     ring: &KeyRing,
     between: Between<'_>,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let began = Instant::now();
     let to = prefix_end(&[KEYS]);
     // Behind what says which generation is in use.
@@ -180,18 +243,20 @@ async fn rewrap_all(
         };
         let rows = seals.engine.range(range).await?;
         let Some((last, _)) = rows.last() else {
-            return Ok(());
+            return Ok(true);
         };
         from = [last.as_ref(), &[0]].concat();
         let is_last = rows.len() < KEYS_AT_ONCE;
         let renewed = renewed(seals, ring, rows)?;
         let is_pause_due = !renewed.is_empty() && began.elapsed() < LEISURE;
         if !renewed.is_empty() {
-            write(store, seals, renewed).await?;
+            if !write(store, seals, ring.newest.number, renewed).await? {
+                return Ok(false);
+            }
             between(Step::Part)?;
         }
         if is_last {
-            return Ok(());
+            return Ok(true);
         }
         match is_pause_due {
             true => tokio::time::sleep(PAUSE).await,
@@ -239,30 +304,42 @@ fn renewed(
     Ok(renewed)
 }
 
-/// Writes keys that were wrapped anew, each where it is still as it was read: elsewhere the content is gone, or has a
-/// newer key.
-async fn write(store: &Store, seals: &Seals, keys: Vec<Renewed>) -> Result<(), StoreError> {
+/// Writes keys that were wrapped anew under generation `number`, each where it is still as it was read: elsewhere the
+/// content is gone, or has a key under that generation. `false`: that generation is not in use any more.
+async fn write(
+    store: &Store,
+    seals: &Seals,
+    number: u64,
+    keys: Vec<Renewed>,
+) -> Result<bool, StoreError> {
+    let in_use_still = || Precondition::Equals(in_use_key(), in_use_value(number));
     let mut all = Part::default();
+    all.require(in_use_still());
     for key in &keys {
         replace(&mut all, key);
     }
     if store.commit(all).await? == PartOutcome::Committed {
         count(seals, keys.len());
-        return Ok(());
+        return Ok(true);
     }
     // Some have gone since they were read: each on its own.
     let mut pending = Vec::with_capacity(keys.len());
     for key in &keys {
         let mut part = Part::default();
+        part.require(in_use_still());
         replace(&mut part, key);
         pending.push(store.enqueue(part).await);
     }
+    let mut are_all_written = true;
     for pending in pending {
         if pending.wait().await? == PartOutcome::Committed {
             count(seals, 1);
+        } else {
+            are_all_written = false;
         }
     }
-    Ok(())
+    // It is never in use again once it is not: so it was when those were refused that were.
+    Ok(are_all_written || in_use(&*seals.engine).await? == Some(number))
 }
 
 fn replace(part: &mut Part, key: &Renewed) {
@@ -284,11 +361,11 @@ impl Seals {
         !ring.older.is_empty() && (is_first || is_late)
     }
 
-    fn is_due(&self, now_ms: u64) -> bool {
+    fn is_due(&self, now_ms: u64, share: Share) -> bool {
         let since_ms = self.ring.load().newest.made_ms;
         let is_old = now_ms >= since_ms.saturating_add(ROTATE_AFTER_MS);
         // A clock that was set back tells nothing of the age.
         let is_old = is_old || now_ms < since_ms;
-        is_old && self.deleted.load(Ordering::SeqCst)
+        is_old && (share == Share::Ours || self.deleted.load(Ordering::SeqCst))
     }
 }

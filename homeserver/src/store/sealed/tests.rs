@@ -9,7 +9,7 @@ use ring::rand::SystemRandom;
 
 use super::generations::{Generation, GenerationFile, GenerationFolder};
 use super::key_ring::BACKUP;
-use super::rotation::{ROTATE_AFTER_MS, Step, look, look_between};
+use super::rotation::{ROTATE_AFTER_MS, Share, Step, look, look_between};
 use super::*;
 use crate::clock::Clock;
 use crate::store::engine::memory::{MemoryEngine, PowerLoss};
@@ -18,6 +18,8 @@ use crate::store::engine::postgresql::tests::InDatabase;
 use crate::store::outbox::OutboxRow;
 use crate::store::payload::{self, PayloadId};
 use crate::store::{PartOutcome, Store, file, outbox, schema, tally};
+
+mod nodes;
 
 const NOW_MS: u64 = 1_795_000_000_000;
 
@@ -296,7 +298,7 @@ async fn a_crash_at_any_step_loses_nothing() {
                 Ok(())
             }
         };
-        let ended = look_between(&store, &world.clock, &stop).await;
+        let ended = look_between(&store, &world.clock, Share::Alone, &stop).await;
         assert!(ended.is_err(), "{end:?}");
         drop(store);
         memory.crash();
@@ -389,7 +391,8 @@ async fn two_nodes_share_their_generations() {
         Step::InUse => Err(StoreError::Stopped),
         _ => Ok(()),
     };
-    assert!(look_between(&one, &world.clock, &stop).await.is_err());
+    let ended = look_between(&one, &world.clock, Share::Alone, &stop).await;
+    assert!(ended.is_err());
     // The first look of a process takes up what it finds, and this is not the first of this one.
     look(&fresh, &world.clock).await.unwrap();
     assert_eq!(world.generations(), [3, 4], "it may be at work yet");

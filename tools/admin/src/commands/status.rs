@@ -1,6 +1,6 @@
 //! `status`: the homeserver at a glance.
 
-use homeserver_api::admin::ServerStatus;
+use homeserver_api::admin::{NodeStatus, ServerStatus};
 
 use crate::connection::Admin;
 use crate::failure::Failure;
@@ -26,6 +26,7 @@ pub(super) async fn status(admin: &Admin, format: Format) -> Result<(), Failure>
             ("devices", status.devices.to_string()),
             ("open sessions", status.sessions.to_string()),
         ]);
+        rows.extend(status.nodes.iter().map(|one| ("node", node(one))));
         if let Some(keys) = &status.store_keys {
             let since = format!("{}, since {}", keys.generation, instant(keys.since_ms));
             rows.push(("store keys", since));
@@ -42,4 +43,30 @@ pub(super) async fn status(admin: &Admin, format: Format) -> Result<(), Failure>
         }
         text
     })
+}
+
+/// A node in one line. The leases of many peers are counted; `--json` names each.
+fn node(node: &NodeStatus) -> String {
+    let state = match (node.is_this, node.is_alive) {
+        (true, _) => "this one",
+        (false, true) => "is there",
+        (false, false) => "gives no sign of life",
+    };
+    let peers = node
+        .leases
+        .iter()
+        .filter(|lease| lease.starts_with("outbound/"))
+        .count();
+    let tasks = node.leases.iter().any(|lease| lease == "tasks");
+    let tasks = if tasks {
+        ", does what the clock asks for"
+    } else {
+        ""
+    };
+    format!(
+        "{} ({state}, version {}, since {}): sends to {peers} peers{tasks}",
+        node.name,
+        node.version,
+        instant(node.started_ms)
+    )
 }

@@ -65,8 +65,23 @@ pub(crate) struct Account {
 impl Homeserver {
     /// Makes and starts one.
     pub(crate) fn start_new(plan: Plan<'_>) -> Result<Self> {
+        let endpoint = plan.federation.clone();
+        let mut server = Self::make(plan, &endpoint, &[])?;
+        server.start()?;
+        Ok(server)
+    }
+
+    /// Makes one whose peers reach it at `endpoint`, with further words for `homeserver init`.
+    pub(super) fn make(plan: Plan<'_>, endpoint: &str, further: &[&str]) -> Result<Self> {
         fs::create_dir_all(&plan.folder).map_err(failure::at(&plan.folder))?;
-        let mut server = Self {
+        let server = Self::of(plan);
+        server.init(endpoint, further)?;
+        Ok(server)
+    }
+
+    /// One whose folder has everything already.
+    pub(super) fn of(plan: Plan<'_>) -> Self {
+        Self {
             name: plan.name,
             client: plan.client,
             federation: plan.federation,
@@ -77,13 +92,10 @@ impl Homeserver {
             hsctl: plan.binaries.join("hsctl"),
             fault: plan.fault,
             process: None,
-        };
-        server.init()?;
-        server.start()?;
-        Ok(server)
+        }
     }
 
-    fn init(&self) -> Result {
+    fn init(&self, endpoint: &str, further: &[&str]) -> Result {
         let secret = |file: &str| -> Result<PathBuf> {
             let path = self.folder.join(file);
             fs::write(&path, "a secret for this trial alone\n").map_err(failure::at(&path))?;
@@ -100,7 +112,7 @@ impl Homeserver {
             .args(["--listen-federation", &self.federation])
             .arg("--admin-socket")
             .arg(self.socket())
-            .args(["--federation-endpoint", &self.federation])
+            .args(["--federation-endpoint", endpoint])
             .args(["--admin-name", "admin"])
             .arg("--admin-password-file")
             .arg(secret("admin-password")?)
@@ -108,12 +120,19 @@ impl Homeserver {
             .arg(self.folder.join("root-key.enc"))
             .arg("--root-passphrase-file")
             .arg(secret("root-passphrase")?)
+            .args(further)
             .captured()
             .map(drop)
     }
 
     /// Starts it and waits until it answers its administrator.
     pub(super) fn start(&mut self) -> Result {
+        self.launch()?;
+        self.wait_ready()
+    }
+
+    /// Starts it.
+    pub(super) fn launch(&mut self) -> Result {
         let log = self.folder.join("log");
         let output = OpenOptions::new()
             .create(true)
@@ -136,6 +155,10 @@ impl Homeserver {
                 source,
             })?;
         self.process = Some(child);
+        Ok(())
+    }
+
+    fn wait_ready(&mut self) -> Result {
         let deadline = Instant::now() + START_MAX;
         loop {
             if let Ok(printed) = self.ask_quietly(&["status"]) {
@@ -143,12 +166,8 @@ impl Homeserver {
                 self.root_sha256 = status.root_sha256;
                 return Ok(());
             }
-            let ended = self
-                .process
-                .as_mut()
-                .and_then(|process| process.try_wait().ok().flatten());
-            if ended.is_some() || Instant::now() > deadline {
-                let log = fs::read_to_string(&log).unwrap_or_default();
+            if self.has_ended() || Instant::now() > deadline {
+                let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
                 return Err(Failure::DidNotHold(format!(
                     "{} does not start:\n{log}",
                     self.name
@@ -156,6 +175,25 @@ impl Homeserver {
             }
             thread::sleep(ASK_AGAIN);
         }
+    }
+
+    /// Whether it has ended by itself.
+    pub(super) fn has_ended(&mut self) -> bool {
+        let ended = |process: &mut Child| process.try_wait().ok().flatten();
+        self.process.as_mut().and_then(ended).is_some()
+    }
+
+    /// A signal by its name.
+    pub(super) fn signal(&self, name: &str) -> Result {
+        let Some(process) = &self.process else {
+            return Ok(());
+        };
+        // The shell's own: a small machine may have no program `kill`.
+        Command::new("sh")
+            .args(["-c", "kill -s \"$1\" \"$2\"", "sh", name])
+            .arg(process.id().to_string())
+            .captured()
+            .map(drop)
     }
 
     /// SIGKILL.
@@ -169,13 +207,10 @@ impl Homeserver {
 
     /// SIGTERM; its exit status, or none when it does not end in time.
     pub(super) fn terminate(&mut self, patience: Duration) -> Result<Option<i32>> {
+        self.signal("TERM")?;
         let Some(process) = self.process.as_mut() else {
             return Ok(None);
         };
-        // The shell's own: a small machine may have no program `kill`.
-        Command::new("sh")
-            .args(["-c", "kill -TERM \"$1\"", "sh", &process.id().to_string()])
-            .captured()?;
         let deadline = Instant::now() + patience;
         while Instant::now() < deadline {
             let ended = process.try_wait().map_err(failure::at(&self.program))?;

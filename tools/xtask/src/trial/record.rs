@@ -2,7 +2,7 @@
 //!
 //! A text is unique, so a message that arrives under another id counts as a duplicate too.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -45,6 +45,17 @@ impl std::fmt::Display for Tally {
     }
 }
 
+/// How long after a moment a person's first text was accepted, and the first one was shown to whom it was for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Served {
+    pub(super) accepted: Option<Duration>,
+    pub(super) shown: Option<Duration>,
+}
+
+fn earlier(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    one.into_iter().chain(other).min()
+}
+
 /// What happened, in the order in which it was seen.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Entries {
@@ -52,12 +63,13 @@ pub(super) struct Entries {
     pub(super) written: BTreeMap<String, String>,
     /// Message id to its text.
     ids: HashMap<String, String>,
-    accepted: BTreeSet<String>,
+    /// Message id to the moment at which the sender was first told.
+    accepted: BTreeMap<String, Instant>,
     returned: usize,
     /// Texts as receivers were shown them.
     pub(super) shown: Vec<String>,
     /// When each was written, and how long it took until it was first shown.
-    begun: HashMap<String, Instant>,
+    written_at: HashMap<String, Instant>,
     pub(super) took: BTreeMap<String, Duration>,
 }
 
@@ -80,7 +92,7 @@ impl Entries {
         }
         let accepted: Vec<&String> = self
             .accepted
-            .iter()
+            .keys()
             .filter_map(|id| self.ids.get(id))
             // A client also shows what was said before the record began.
             .filter(|text| self.written.contains_key(*text))
@@ -113,9 +125,53 @@ impl Entries {
 
     fn accepted_texts(&self) -> HashSet<&String> {
         self.accepted
-            .iter()
+            .keys()
             .filter_map(|id| self.ids.get(id))
             .collect()
+    }
+
+    /// How each person is served since a moment, by what was written after it alone: what was under way before may still
+    /// arrive while nothing new is taken.
+    pub(super) fn served_since(&self, moment: Instant) -> BTreeMap<String, Served> {
+        let mut served: BTreeMap<String, Served> = BTreeMap::new();
+        for (text, person) in &self.written {
+            if !self.is_since(text, moment) {
+                continue;
+            }
+            let shown = self.written_at.get(text).zip(self.took.get(text));
+            let shown = shown.map(|(at, took)| at.duration_since(moment).saturating_add(*took));
+            let served = served.entry(person.clone()).or_default();
+            served.shown = earlier(served.shown, shown);
+        }
+        for (id, at) in &self.accepted {
+            let text = self.ids.get(id).filter(|text| self.is_since(text, moment));
+            if let Some(person) = text.and_then(|text| self.written.get(text)) {
+                let served = served.entry(person.clone()).or_default();
+                served.accepted = earlier(served.accepted, Some(at.duration_since(moment)));
+            }
+        }
+        served
+    }
+
+    fn is_since(&self, text: &str, moment: Instant) -> bool {
+        self.written_at.get(text).is_some_and(|at| *at >= moment)
+    }
+
+    /// The same without one delivery of a text that was accepted: what the checker has to notice.
+    pub(super) fn without_one_delivery(mut self) -> Self {
+        let accepted = self.accepted_texts();
+        let place = self.shown.iter().rposition(|text| accepted.contains(text));
+        if let Some(place) = place {
+            let text = self.shown.remove(place);
+            self.shown.retain(|other| *other != text);
+        }
+        self
+    }
+
+    /// The same with one delivery made twice: what the checker has to notice.
+    pub(super) fn with_one_delivery_twice(mut self) -> Self {
+        self.shown.extend(self.shown.last().cloned());
+        self
     }
 
     /// Whether everything written was accepted and shown.
@@ -140,7 +196,7 @@ impl Record {
     pub(super) fn written(&self, text: &str, by: &str) {
         self.change(|entries| {
             entries.written.insert(text.to_owned(), by.to_owned());
-            entries.begun.insert(text.to_owned(), Instant::now());
+            entries.written_at.insert(text.to_owned(), Instant::now());
         });
     }
 
@@ -154,7 +210,8 @@ impl Record {
     /// The sender's homeserver says that it has it.
     pub(super) fn accepted(&self, id: &str) {
         self.change(|entries| {
-            entries.accepted.insert(id.to_owned());
+            let first = entries.accepted.entry(id.to_owned());
+            first.or_insert_with(Instant::now);
         });
     }
 
@@ -168,8 +225,9 @@ impl Record {
         self.change(|entries| {
             if entries.written.contains_key(text) {
                 entries.shown.push(text.to_owned());
-                if let Some(begun) = entries.begun.remove(text) {
-                    entries.took.insert(text.to_owned(), begun.elapsed());
+                if let Some(at) = entries.written_at.get(text) {
+                    let took = at.elapsed();
+                    entries.took.entry(text.to_owned()).or_insert(took);
                 }
             }
         });
@@ -260,6 +318,42 @@ mod tests {
         turned.shown.swap(0, 1);
         assert_eq!(turned.tally().out_of_order, 1);
         assert!(!lost.tally().holds() && !twice.tally().holds() && !turned.tally().holds());
+    }
+
+    /// Goal: a person counts as served by what he wrote after the moment, not by what was under way; and whoever is not
+    /// served shows. Method: a text before the moment, accepted after it, one after it, and one that nobody has taken.
+    #[test]
+    fn service_counts_from_the_moment() {
+        let record = record();
+        record.written("0004 a", "a");
+        let moment = Instant::now();
+        record.identified("4", "0004 a");
+        record.accepted("4");
+        record.shown("0004 a");
+        assert!(record.entries().served_since(moment).is_empty());
+        record.written("0005 a", "a");
+        record.written("0005 b", "b");
+        let unserved = record.entries().served_since(moment);
+        assert_eq!(unserved["a"], Served::default());
+        assert_eq!(unserved["b"], Served::default());
+        record.identified("5", "0005 a");
+        record.accepted("5");
+        record.shown("0005 a");
+        let served = record.entries().served_since(moment);
+        let (accepted, shown) = (served["a"].accepted, served["a"].shown);
+        let longest = Some(moment.elapsed());
+        assert!(accepted.is_some() && shown.is_some() && accepted <= longest && shown <= longest);
+        assert_eq!(served["b"], Served::default());
+    }
+
+    /// Goal: what spoils a record on purpose does, and the checker notices. Method: a good one, spoilt.
+    #[test]
+    fn a_spoilt_record_is_noticed() {
+        let lost = record().entries().without_one_delivery().tally();
+        assert_eq!((lost.lost, lost.duplicated), (1, 0));
+        let twice = record().entries().with_one_delivery_twice().tally();
+        assert_eq!((twice.lost, twice.duplicated), (0, 1));
+        assert!(!lost.holds() && !twice.holds());
     }
 
     /// Goal: waiting ends early where what is missing can't come any more, and says that it is missing; it does not

@@ -59,15 +59,8 @@ impl Stage {
     pub(super) fn couple(&self, number: usize) -> Result<(Person, Person)> {
         let alice = Person::enrol(&self.a, &format!("alice{number}"), &self.binaries)?;
         let bob = Person::enrol(&self.b, &format!("bob{number}"), &self.binaries)?;
-        alice.send(&bob.address, "hello")?;
-        let received = bob.receive(1)?;
-        if received.contains("hello") {
-            Ok((alice, bob))
-        } else {
-            Err(Failure::DidNotHold(format!(
-                "Bob did not get Alice's first message: {received}"
-            )))
-        }
+        introduce(&alice, &bob)?;
+        Ok((alice, bob))
     }
 
     /// Both on line.
@@ -82,6 +75,19 @@ impl Stage {
             bob.talk(&alice.address, record)?,
         ))
     }
+}
+
+/// Two people exchange their first message.
+pub(super) fn introduce(alice: &Person, bob: &Person) -> Result {
+    alice.send(&bob.address, "hello")?;
+    let received = bob.receive(1)?;
+    if received.contains("hello") {
+        return Ok(());
+    }
+    Err(Failure::DidNotHold(format!(
+        "{} did not get {}'s first message: {received}",
+        bob.name, alice.name
+    )))
 }
 
 /// Makes an agreement with the steps that administrators take: `a` offers, `b` accepts and says where it is reached,

@@ -309,7 +309,10 @@ impl Worker {
             .to_bytes()
             .map_err(|_| StoreError::Corrupt { family: "exchange" })?;
         let proof = (&signed.root, ExchangeRecord { proof });
-        if !settle::settle(&self.node, peer, &settled, rows, proof).await? {
+        let Some(fence) = self.fence.clone() else {
+            return Ok(Step::Gone);
+        };
+        if !settle::settle(&self.node, peer, &settled, rows, proof, &fence).await? {
             return Ok(self.start_over(peer));
         }
         let is_behind = |anomaly: &Anomaly| matches!(anomaly, Anomaly::PeerBehind { .. });

@@ -57,7 +57,10 @@ impl Worker {
         if expired.is_empty() {
             return Ok(());
         }
-        let buried = settle::bury(&self.node, &self.server, &expired).await?;
+        let Some(fence) = self.fence.clone() else {
+            return Ok(());
+        };
+        let buried = settle::bury(&self.node, &self.server, &expired, &fence).await?;
         let in_step = buried.is_some_and(|mut buried| {
             if self.reconciling.lanes().is_some() {
                 // Of others nothing is read before everything is numbered anew.

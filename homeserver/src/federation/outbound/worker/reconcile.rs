@@ -15,7 +15,7 @@ use crate::audit::Actor;
 use crate::federation::outbound::request::RequestError;
 use crate::federation::peers::{self, PeerView, PeeringError};
 use crate::store::reconcile::{self, Left};
-use crate::store::{Part, StoreError};
+use crate::store::{Part, PartOutcome, StoreError};
 
 /// Records deleted in one part.
 const DELETED_AT_ONCE: usize = 1000;
@@ -148,7 +148,13 @@ impl Worker {
             if is_end {
                 reconcile::put_numbered(&mut part, server);
             }
-            store.commit(part).await?;
+            if let Some(fence) = &self.fence {
+                fence.require(&mut part);
+            }
+            if store.commit(part).await? == PartOutcome::Conflict {
+                // Another node sends to the peer by now, and does this.
+                return Ok(Step::Gone);
+            }
             if is_end {
                 break;
             }
@@ -162,6 +168,9 @@ impl Worker {
         if matches!(self.reconciling, Reconciling::Numbered) {
             let mut part = Part::default();
             reconcile::delete_numbered(&mut part, &self.server);
+            if let Some(fence) = &self.fence {
+                fence.require(&mut part);
+            }
             self.node.store.commit(part).await?;
             self.reconciling = Reconciling::Done;
         }

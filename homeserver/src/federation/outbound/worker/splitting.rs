@@ -106,7 +106,11 @@ impl Worker {
         peer: &PeerView,
         ended: &[(WaitingRow, Refusal)],
     ) -> Result<Step, StoreError> {
-        let Some(buried) = settle::bury(&self.node, &self.server, ended).await? else {
+        let Some(fence) = self.fence.clone() else {
+            return Ok(Step::Gone);
+        };
+        let buried = settle::bury(&self.node, &self.server, ended, &fence).await?;
+        let Some(buried) = buried else {
             return Ok(self.start_over(peer));
         };
         Ok(match self.queue.buried(buried) {

@@ -4,7 +4,10 @@
 //! reach of what is done to it. What is in the store afterwards is held to the record: nothing answered is lost, nothing
 //! acknowledged comes back, nothing is there twice, in part or with other bytes than were written. Each check is tried
 //! on each engine. The control is a store that answers before its disk has anything.
+//!
+//! Of the database, whose own disk and power are not ours to try, the checks of `cluster` try that several homeservers share it.
 
+mod cluster;
 mod damage;
 mod disk;
 mod erased;
@@ -24,6 +27,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
+use self::cluster::Fault;
 use self::ledger::{Ledger, Verdict};
 use self::process::{Place, Shown};
 use super::checks::{Check, Control, Report};
@@ -57,6 +61,12 @@ pub(super) enum Wanted {
     DeletedUnreadable,
     /// What a rotation of keys costs with a million messages waiting.
     RotationCost,
+    /// Several homeservers over one database: each is killed.
+    ClusterNodeKilled,
+    /// The same: each is stopped, and wakes when others have taken over.
+    ClusterZombie,
+    /// The same: the database's primary is killed and its standby promoted.
+    ClusterPrimaryKilled,
 }
 
 /// What a store stands on.
@@ -68,6 +78,8 @@ pub(super) enum Engine {
     FjallWithoutLog,
     /// sled, synced by us.
     Sled,
+    /// A PostgreSQL database with a standby, which several homeservers share.
+    Postgresql,
 }
 
 impl Engine {
@@ -76,13 +88,14 @@ impl Engine {
             Self::Fjall => "fjall",
             Self::FjallWithoutLog => "fjall-without-log",
             Self::Sled => "sled",
+            Self::Postgresql => "postgresql",
         }
     }
 
     /// Milliseconds that each sender waits after each answer, at most load. sled's file never shrinks.
     const fn pause(self) -> u32 {
         match self {
-            Self::Fjall | Self::FjallWithoutLog => 0,
+            Self::Fjall | Self::FjallWithoutLog | Self::Postgresql => 0,
             Self::Sled => 10,
         }
     }
@@ -100,6 +113,9 @@ impl Wanted {
             Self::Space => "what half a million leave",
             Self::DeletedUnreadable => "what opens deleted contents",
             Self::RotationCost => "a rotation with a million waiting",
+            Self::ClusterNodeKilled => Fault::NodeKilled.words(),
+            Self::ClusterZombie => Fault::Zombie.words(),
+            Self::ClusterPrimaryKilled => Fault::PrimaryKilled.words(),
         }
     }
 
@@ -134,12 +150,24 @@ impl Wanted {
                 "rotation-cost-fjall-without-log",
                 "rotation-cost-sled",
             ],
+            Self::ClusterNodeKilled => return Fault::NodeKilled.id(),
+            Self::ClusterZombie => return Fault::Zombie.id(),
+            Self::ClusterPrimaryKilled => return Fault::PrimaryKilled.id(),
         };
         match engine {
             Engine::Fjall => fjall,
             Engine::FjallWithoutLog => without_log,
-            Engine::Sled => sled,
+            // None of these is tried on PostgreSQL.
+            Engine::Sled | Engine::Postgresql => sled,
         }
+    }
+
+    /// Whether it is about several homeservers.
+    const fn is_of_cluster(self) -> bool {
+        matches!(
+            self,
+            Self::ClusterNodeKilled | Self::ClusterZombie | Self::ClusterPrimaryKilled
+        )
     }
 
     /// Whether it mounts file systems.
@@ -147,8 +175,12 @@ impl Wanted {
         matches!(self, Self::PowerLoss | Self::FsyncError | Self::DiskFull)
     }
 
-    /// sled makes no promise of space, nor of how long anything takes.
+    /// sled makes no promise of space, nor of how long anything takes. Only a database can be shared, and that is what is tried
+    /// of it.
     const fn is_tried_on(self, engine: Engine) -> bool {
+        if self.is_of_cluster() || matches!(engine, Engine::Postgresql) {
+            return self.is_of_cluster() && matches!(engine, Engine::Postgresql);
+        }
         !matches!(
             (self, engine),
             (
@@ -169,6 +201,9 @@ impl Wanted {
             Self::Space => space::check(case),
             Self::DeletedUnreadable => erased::check(case),
             Self::RotationCost => rotation::check(case),
+            Self::ClusterNodeKilled => Fault::NodeKilled.check(case.ground),
+            Self::ClusterZombie => Fault::Zombie.check(case.ground),
+            Self::ClusterPrimaryKilled => Fault::PrimaryKilled.check(case.ground),
         }
     }
 }
@@ -179,8 +214,29 @@ struct Trial {
     with_faults: PathBuf,
 }
 
+impl Trial {
+    /// Builds them, where a check needs them.
+    fn build(workspace: &Workspace, is_needed: bool) -> Result<Self> {
+        if !is_needed {
+            return Ok(Self {
+                program: PathBuf::new(),
+                with_faults: PathBuf::new(),
+            });
+        }
+        Ok(Self {
+            program: workspace.build_apart("torture", "torture", "torture/sled")?,
+            with_faults: workspace.build_apart(
+                "torture-faults",
+                "torture",
+                "torture/sled,torture/faults",
+            )?,
+        })
+    }
+}
+
 /// A check on one engine.
 struct Case<'a> {
+    ground: &'a Ground<'a>,
     trial: &'a Trial,
     id: &'static str,
     engine: Engine,
@@ -265,18 +321,16 @@ fn judged<T: fmt::Display>(
 pub(super) fn run(workspace: &Workspace, only: &[Wanted], engines: &[Engine]) -> Result<Report> {
     let wanted = chosen(only, engines);
     prepare(&wanted)?;
-    let trial = Trial {
-        program: workspace.build_apart("torture", "torture", "torture/sled")?,
-        with_faults: workspace.build_apart(
-            "torture-faults",
-            "torture",
-            "torture/sled,torture/faults",
-        )?,
-    };
+    let is_of_cluster = |wanted: &(Wanted, Engine)| wanted.0.is_of_cluster();
+    if wanted.iter().any(is_of_cluster) {
+        workspace.build()?;
+    }
+    let trial = Trial::build(workspace, !wanted.iter().all(is_of_cluster))?;
     Ground::lay_without_faults(workspace, "s", |ground, report| {
         for (wanted, engine) in wanted {
             let id = wanted.id(engine);
             let case = Case {
+                ground,
                 trial: &trial,
                 id,
                 engine,
@@ -316,6 +370,12 @@ fn prepare(wanted: &[(Wanted, Engine)]) -> Result {
             "none of these checks is tried on that engine".to_owned(),
         ));
     }
+    if wanted.iter().any(|(wanted, _)| wanted.is_of_cluster()) {
+        match machine::prepare(machine::FOR_DATABASES)? {
+            Ready::Yes => {}
+            Ready::No(reason) => return Err(Failure::Missing(reason)),
+        }
+    }
     if !wanted.iter().any(|(wanted, _)| wanted.needs_root()) {
         return Ok(());
     }
@@ -342,21 +402,32 @@ mod tests {
         let mut names: Vec<&str> = Vec::new();
         for wanted in Wanted::value_variants() {
             for engine in Engine::value_variants() {
+                if *engine == Engine::Postgresql || wanted.is_of_cluster() {
+                    continue;
+                }
                 let name = wanted.id(*engine);
                 assert!(name.ends_with(engine.name()), "{name}");
                 assert!(!names.contains(&name), "{name}");
                 names.push(name);
             }
         }
+        for (wanted, engine) in chosen(&[], &[Engine::Postgresql]) {
+            let name = wanted.id(engine);
+            assert!(name.starts_with("cluster-"), "{name}");
+            assert!(!names.contains(&name), "{name}");
+            names.push(name);
+        }
     }
 
     /// Goal: what is asked for is run, all of it when nothing is. Method: count.
     #[test]
     fn what_is_asked_for_is_chosen() {
-        assert_eq!(chosen(&[], &[]).len(), 6 * 3 + 3 * 2);
+        assert_eq!(chosen(&[], &[]).len(), 6 * 3 + 3 * 2 + 3);
         let one = (Wanted::Damage, Engine::Sled);
         assert_eq!(chosen(&[one.0], &[one.1]), [one]);
         assert!(chosen(&[Wanted::Space], &[Engine::Sled]).is_empty());
+        assert_eq!(chosen(&[], &[Engine::Postgresql]).len(), 3);
+        assert!(chosen(&[Wanted::ClusterZombie], &[Engine::Fjall]).is_empty());
     }
 
     /// Goal: what could not go on as it should is a finding, anything else ends the run. Method: one of each.
