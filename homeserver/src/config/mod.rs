@@ -112,8 +112,8 @@ impl Config {
         let store = StoreConfig::read(engine, &mut settings.section("postgresql"));
         let has_database = engine.0 == Some(store::Engine::Postgresql);
         let cluster = ClusterConfig::read(&mut settings.section("cluster"), has_database);
-        let (is_shared, section) = (cluster.is_some(), &mut settings.section("store_keys"));
-        let store_keys = StoreKeysConfig::read(section, is_shared);
+        let is_shared = cluster.is_some();
+        let store_keys = StoreKeysConfig::read(&mut settings.section("store_keys"), is_shared);
         let listen = ListenConfig::read(&mut settings.section("listen"));
         let federation = FederationConfig::read(&mut settings.section("federation"));
         let discovery = DiscoveryConfig::read(&mut settings.section("discovery"));
