@@ -144,7 +144,7 @@ mod tests {
             let start = [1, 1, u8::try_from(number).unwrap()];
             assert_eq!(value[..3], start, "{notice:?}");
             let again: Vec<Notice> = decode(FAMILY, VERSION, &value).unwrap();
-            assert_eq!(again, std::slice::from_ref(&notice));
+            assert_eq!(again, std::slice::from_ref(notice));
         }
         let mail = encode(FAMILY, VERSION, &std::slice::from_ref(&notices[1])).unwrap();
         assert_eq!(mail.len(), 19, "{mail:?}");
