@@ -48,7 +48,10 @@ const FAMILIES: &[(u8, &str)] = &[
     (b'j', "key packages given to peers"),
     (b'k', "tokens of devices"),
     (b'l', "look-ups under way"),
-    (b'm', "versions of the store and of its policy, and what a restore has left to do"),
+    (
+        b'm',
+        "versions of the store and of its policy, barriers between segments, and what a restore has left to do",
+    ),
     (b'n', "rooms to leave"),
     (b'o', "ends of the outbox"),
     (b'p', "evidence of deprovisioning"),
