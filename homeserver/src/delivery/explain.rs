@@ -288,7 +288,7 @@ fn asked(server: &ServerName, explanation: String) -> PartnerHalf {
     }
 }
 
-const fn answered(allowed: Option<bool>, reason: String) -> PartnerHalf {
+fn answered(allowed: Option<bool>, reason: String) -> PartnerHalf {
     PartnerHalf {
         state: PartnerState::Answered,
         allowed,
