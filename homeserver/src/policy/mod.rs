@@ -11,6 +11,8 @@ pub mod barriers;
 mod contact;
 mod duration;
 pub mod gate;
+#[cfg(any(test, feature = "faults"))]
+pub mod matrices;
 #[cfg(test)]
 mod model;
 mod rule;
