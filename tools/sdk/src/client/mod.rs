@@ -471,6 +471,7 @@ impl Client {
             .shared
             .run(move |core| core.room_is_open(room).map(|()| core.policy()))
             .await?;
+        files::check_name(path.as_ref(), &policy, options.label)?;
         let ttl_seconds = options.ttl_seconds.unwrap_or(policy.ttl.default_seconds);
         let file = files::upload(&self.shared, path.as_ref(), ttl_seconds).await?;
         let options = SendOptions {
