@@ -500,5 +500,8 @@ pub async fn check_proposal(batch: &mut Batch<'_>, commit: &RoomCommit) -> Resul
     check_group_info(commit)?;
     step::may_hear(batch, &commit.sender, commit.commit.len()).await?;
     check_invite(batch, commit).await?;
+    for added in commit.adds.iter().filter(|member| member.server == own) {
+        colleagues::may_be_added(batch, added, &commit.sender, &room).await??;
+    }
     pace::of_device(batch, commit)
 }

@@ -86,6 +86,30 @@ async fn sessions_end_when_something_is_asked_for() {
     assert_eq!(closed(&mut second).await, CLOSE_BARRED);
 }
 
+/// Goal: a change of the rules reaches open sessions at once, not when some time has passed. Method: a user type that changes, one that
+/// bars, and virtual time that stands still meanwhile.
+#[tokio::test]
+async fn changes_take_no_time() {
+    let (node, _) = node("a.example");
+    let (_, alice) = device_with_token(&node, "alice").await;
+    let (mut open, _) = session(&node, &alice).await;
+    tokio::time::pause();
+    // While a blocking task is at work the paused clock does not run ahead to the next timer.
+    let (work, wait) = std::sync::mpsc::channel::<()>();
+    let blocking = tokio::task::spawn_blocking(move || wait.recv());
+    let before = tokio::time::Instant::now();
+    rule(&node, |policy| policy.labels.max = 3).await;
+    assert_eq!(next(&mut open).await, ServerFrame::AccountChanged);
+    rule(&node, |policy| {
+        policy.clients.version_min = "1.0.0".parse().ok();
+    })
+    .await;
+    assert_eq!(closed(&mut open).await, CLOSE_BARRED);
+    assert_eq!(before.elapsed(), std::time::Duration::ZERO);
+    drop(work);
+    let _ = blocking.await;
+}
+
 /// Goal: a change of the segments reaches every open session at once. Method: one rule, two sessions.
 #[tokio::test]
 async fn segments_reach_open_sessions() {
