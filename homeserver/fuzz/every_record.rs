@@ -17,7 +17,8 @@ use homeserver::store::{
     administrators, allowance, audit, barriers, consortium, contacts, dead_letters, departure, device,
     device_log, engine, enrolment, evidence, exchange, expiry, file, group_info, inbox, key_claims,
     key_package, key_request, lane_base, link_position, log_heads, look_up, outbox, payload, peer,
-    policy_serial, quarantine, reconcile, relayed, report, restored, room, schema, submit_state, tally, user_type,
+    policy_serial, quarantine, reconcile, relayed, report, restored, room, schema, sealed,
+    submit_state, tally, user_type,
 };
 
 /// Entries that one reader finds: more would let a reader that follows the keys go on for ever.
@@ -375,6 +376,7 @@ impl Records {
             let _ = peer::put(&mut part, &server, record, None);
             count(true);
         }
+        count(sealed::WrappedKey::decode(value).is_some_and(|wrapped| wrapped.encode() == value));
         count(now(key_package::last_resort(&self.store, device)).is_ok());
         count(now(payload::get(&self.store, payload::PayloadId([7; 16]))).is_ok());
         drop(self.read_the_rest(suffix, of, &server, lane, &handle));

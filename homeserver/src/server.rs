@@ -14,6 +14,7 @@ mod heads;
 mod health;
 mod open_files;
 mod refusals;
+pub mod store_keys;
 mod strangers;
 mod systemd;
 mod tasks;
@@ -217,8 +218,9 @@ async fn open_node(config: Config) -> Result<Arc<Node>, ServerError> {
     let keys = KeyFolder::at(config.server.keys_dir())
         .load(&config.server.name, clock.now_ms(), random.as_ref())
         .map_err(ServerError::Keys)?;
+    let generations = store_keys::open(&config).await?;
     let engine = engines::open(&config).await?;
-    let store = Store::new(engine)?;
+    let store = Store::sealed(engine, generations, random.clone()).await?;
     Ok(Arc::new(Node::new(
         config,
         Arc::new(keys),

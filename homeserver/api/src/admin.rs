@@ -137,9 +137,25 @@ pub struct ServerStatus {
     pub devices: u64,
     /// Open device sessions.
     pub sessions: u64,
+    /// What the store is sealed under; an older homeserver does not tell.
+    #[serde(default)]
+    pub store_keys: Option<StoreKeys>,
     /// What an administrator should look at, a sentence each.
     #[serde(default)]
     pub warnings: Vec<String>,
+}
+
+/// The generation of keys that the store is sealed under.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreKeys {
+    /// Its number.
+    pub generation: u64,
+    /// When it was made, milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    /// When a former one was last destroyed, and with it what had been deleted, milliseconds since the Unix epoch; absent:
+    /// not since the homeserver started.
+    #[serde(default)]
+    pub destroyed_ms: Option<u64>,
 }
 
 /// Whom a backup is sealed for: one of the two.

@@ -1,7 +1,10 @@
 //! A data folder made of a backup.
 //!
 //! Everything is written to a folder of its own within the data folder, read back, and only then moved: first the store, then
-//! the keys, without which no homeserver starts.
+//! the generations of its keys, then the organisation's keys, without which no homeserver starts.
+//!
+//! The store gets a master key and a generation of its own: a backup has neither. Keys of contents are wrapped under that
+//! generation on the way, out of the backup's key.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, BufReader};
@@ -21,10 +24,14 @@ use crate::organisation::{KeyFolder, OrganisationError, sync_folder};
 use crate::store::engine::{Engine, open_embedded};
 use crate::store::everything::{Everything, Sum, Summing};
 use crate::store::restored::{self, RestoredRecord};
+use crate::store::sealed::generations::GenerationFolder;
+use crate::store::sealed::{KeyRing, MasterKey, WrappingKey};
 use crate::store::{Key, Part, StoreError, Value, schema};
 
 /// Where everything lies until it is whole.
 const ASIDE: &str = "restoring";
+/// What is made, in the order in which it is put in its place.
+const PARTS: [&str; 3] = ["store", "generations", "keys"];
 /// A batch takes no further entry once it has this much.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -124,11 +131,17 @@ pub async fn restore(
     make_aside(data_dir, &aside)?;
     let (store, keys) = (aside.join("store"), aside.join("keys"));
     make_folder(&store)?;
+    let master = MasterKey::draw(random)?;
+    let text = master.text();
+    let generations = GenerationFolder::at(aside.join("generations"), master);
+    let generation = generations.create(now_ms, random)?;
+    let ring = KeyRing::of_folder(&generations, generation)?;
     let mut files = Vec::new();
-    let mut filling = Filling::of(&store)?;
+    let mut filling = Filling::of(&store, ring, random)?;
     while let Some(piece) = reader.next_piece()? {
         match piece {
             Piece::KeyFile { name, text } => files.push((name, text)),
+            Piece::StoreKey(key) => filling.backup = Some(WrappingKey::new(key)),
             Piece::Entry(key, value) => filling.add(key, value).await?,
             Piece::Opening(_) | Piece::End(_) => {}
         }
@@ -142,7 +155,7 @@ pub async fn restore(
         is_ready: false,
     };
     filling.finish(&record, &opening.program).await?;
-    write_keys(&keys, &files, &restored.server, (now_ms, random))?;
+    write_keys(&keys, (&files, &text), &restored.server, (now_ms, random))?;
     put_in_place(data_dir, &aside)?;
     Ok(restored)
 }
@@ -171,7 +184,7 @@ fn make_folder(path: &Path) -> Result<(), RestoreError> {
 }
 
 /// A store that is being filled.
-struct Filling {
+struct Filling<'r> {
     engine: Arc<dyn Engine>,
     /// What goes out with the next batch.
     part: Part,
@@ -179,10 +192,19 @@ struct Filling {
     /// What marks a store as one is written last.
     mark: Option<Value>,
     summing: Summing,
+    /// What the keys of contents are wrapped under from now on,
+    ring: KeyRing,
+    /// and what they are wrapped under in the backup.
+    backup: Option<WrappingKey>,
+    random: &'r dyn SecureRandom,
 }
 
-impl Filling {
-    fn of(folder: &Path) -> Result<Self, RestoreError> {
+impl<'r> Filling<'r> {
+    fn of(
+        folder: &Path,
+        ring: KeyRing,
+        random: &'r dyn SecureRandom,
+    ) -> Result<Self, RestoreError> {
         Ok(Self {
             // Without a commit log: nobody waits for a commit. The first start makes one.
             engine: open_embedded(folder, false)?,
@@ -190,6 +212,9 @@ impl Filling {
             bytes: 0,
             mark: None,
             summing: Summing::default(),
+            ring,
+            backup: None,
+            random,
         })
     }
 
@@ -198,6 +223,8 @@ impl Filling {
             self.mark = Some(value);
             return Ok(());
         }
+        let backup = self.backup.as_ref().ok_or(ContentsError::OutOfOrder)?;
+        let value = self.ring.restored(&key, value, backup, self.random)?;
         self.summing.add(&key, &value);
         self.bytes = self
             .bytes
@@ -250,12 +277,14 @@ impl Filling {
 /// Writes the keys, and loads them as a homeserver does.
 fn write_keys(
     folder: &Path,
-    files: &[(String, Zeroizing<String>)],
+    (files, master): (&[(String, Zeroizing<String>)], &str),
     server: &ServerName,
     (now_ms, random): (u64, &dyn SecureRandom),
 ) -> Result<(), RestoreError> {
     let keys = KeyFolder::at(folder);
-    keys.create_from(files).map_err(at(folder))?;
+    keys.create_from(files)
+        .and_then(|()| keys.add_master_key(master))
+        .map_err(at(folder))?;
     let problems = keys.look(server, now_ms, random);
     if problems.is_empty() {
         return Ok(());
@@ -266,10 +295,11 @@ fn write_keys(
 
 /// Moves what is whole to its place.
 fn put_in_place(data_dir: &Path, aside: &Path) -> Result<(), RestoreError> {
-    for folder in [aside.join("store"), aside.join("keys"), aside.to_owned()] {
+    let inner = PARTS.map(|name| aside.join(name));
+    for folder in inner.into_iter().chain([aside.to_owned()]) {
         sync_folder(&folder).map_err(at(&folder))?;
     }
-    for name in ["store", "keys"] {
+    for name in PARTS {
         let place = data_dir.join(name);
         fs::rename(aside.join(name), &place).map_err(at(&place))?;
         sync_folder(data_dir).map_err(at(data_dir))?;

@@ -23,6 +23,8 @@ use crate::store::engine::open_embedded;
 use crate::store::everything::{Everything, Summing};
 use crate::store::inbox::{self, InboxBody, InboxRecord};
 use crate::store::restored::{self, RestoredRecord};
+use crate::store::sealed::generations::{GenerationFolder, Generations};
+use crate::store::sealed::{MasterKey, WrappedKey, is_wrapped_key, rotation};
 use crate::store::{Key, Part, Store, StoreError, Value, check, key_package, schema};
 
 #[expect(clippy::disallowed_methods, reason = "a test draws its own randomness")]
@@ -192,6 +194,10 @@ fn key_file(name: &str) -> Piece {
     }
 }
 
+fn store_key() -> Piece {
+    Piece::StoreKey(Zeroizing::new([7; 32]))
+}
+
 fn end(keys: &[&str]) -> Piece {
     let mut summing = Summing::default();
     for key in keys {
@@ -214,6 +220,7 @@ fn pieces_have_an_order() {
     let right = [
         start(),
         key_file("root.pem"),
+        store_key(),
         entry("A"),
         entry("B"),
         end(&["A", "B"]),
@@ -221,19 +228,32 @@ fn pieces_have_an_order() {
     assert_eq!(judge(&right), Ok(()));
     for (wrong, error) in [
         (vec![], ContentsError::CutOff),
-        (vec![start(), entry("A")], ContentsError::CutOff),
+        (
+            vec![start(), store_key(), entry("A")],
+            ContentsError::CutOff,
+        ),
+        (vec![start(), entry("A")], ContentsError::OutOfOrder),
+        (vec![store_key()], ContentsError::OutOfOrder),
+        (
+            vec![start(), store_key(), store_key()],
+            ContentsError::OutOfOrder,
+        ),
+        (
+            vec![start(), store_key(), entry("A"), store_key()],
+            ContentsError::OutOfOrder,
+        ),
         (vec![entry("A")], ContentsError::OutOfOrder),
         (vec![start(), start()], ContentsError::OutOfOrder),
         (
-            vec![start(), entry("B"), entry("A")],
+            vec![start(), store_key(), entry("B"), entry("A")],
             ContentsError::OutOfOrder,
         ),
         (
-            vec![start(), entry("A"), entry("A")],
+            vec![start(), store_key(), entry("A"), entry("A")],
             ContentsError::OutOfOrder,
         ),
         (
-            vec![start(), entry("A"), key_file("root.pem")],
+            vec![start(), store_key(), entry("A"), key_file("root.pem")],
             ContentsError::OutOfOrder,
         ),
         (
@@ -241,7 +261,7 @@ fn pieces_have_an_order() {
             ContentsError::OutOfOrder,
         ),
         (
-            vec![start(), entry("A"), end(&["A", "B"])],
+            vec![start(), store_key(), entry("A"), end(&["A", "B"])],
             ContentsError::OtherSum,
         ),
         (
@@ -286,7 +306,7 @@ proptest! {
         portion in 1_usize..50,
     ) {
         let mut bytes = Vec::new();
-        for piece in [Piece::Opening(opening()), key_file("root.pem"), entry("A"), end(&["A"])] {
+        for piece in [Piece::Opening(opening()), key_file("root.pem"), store_key(), entry("A"), end(&["A"])] {
             piece.encode(&mut bytes).unwrap();
         }
         let at = at.index(bytes.len());
@@ -334,6 +354,17 @@ async fn entries(store: &Store) -> Vec<(Key, Value)> {
     }
 }
 
+/// The store that a data folder has, with its keys.
+async fn opened_store(data: &Path) -> Store {
+    let master = std::fs::read_to_string(data.join("keys/store-master.key")).unwrap();
+    let master = MasterKey::parse(&master).unwrap();
+    let folder = GenerationFolder::at(data.join("generations"), master);
+    let engine = open_embedded(&data.join("store"), true).unwrap();
+    let generations = Generations::in_folder(folder);
+    let store = Store::sealed(engine, generations, Arc::new(random()));
+    store.await.unwrap()
+}
+
 /// A backup of the node in a file, while it goes on.
 async fn backup(node: &Arc<Node>, recipient: Recipient, to: &Path) {
     let mut making = begin(node, &Actor::System, recipient).await.unwrap();
@@ -378,14 +409,16 @@ async fn what_is_backed_up_is_restored() {
     let names = std::fs::read_dir(&data).unwrap();
     let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
-    assert_eq!(names, ["keys", "store"]);
+    assert_eq!(names, ["generations", "keys", "store"]);
 
     let keys = KeyFolder::at(data.join("keys")).load(&node.server, now_ms, &rng);
     let keys = keys.map_err(|problems| format!("{problems:?}")).unwrap();
     assert_eq!(keys.root_sha256(), node.keys.root_sha256());
     assert_eq!(keys.manifest(), node.keys.manifest());
-    let store = Store::new(open_embedded(&data.join("store"), true).unwrap()).unwrap();
+    let store = opened_store(&data).await;
     check::check(&store).await.unwrap();
+    let written = node.store.get(b"P0007").await.unwrap();
+    assert_eq!(store.get(b"P0007").await.unwrap(), written);
     let record = restored::get(&store).await.unwrap().unwrap();
     assert_eq!(
         (record.made_ms, record.restored_ms),
@@ -397,8 +430,10 @@ async fn what_is_backed_up_is_restored() {
     let there = entries(&store).await;
     let new: Vec<_> = there.iter().filter(added).map(|(key, _)| key[0]).collect();
     assert!(new.iter().all(|letter| b"mW".contains(letter)), "{new:?}");
+    // What the keys of contents are wrapped under is the new store's.
     assert!(before.iter().all(|(key, value)| {
         key.starts_with(b"W")
+            || key.starts_with(b"1")
             || there
                 .iter()
                 .any(|known| known == &(key.clone(), value.clone()))
@@ -411,6 +446,76 @@ async fn what_is_backed_up_is_restored() {
         .filter(|entry| entry.action.starts_with("backup."));
     let acts: Vec<_> = acts.map(|entry| &*entry.action).collect();
     assert_eq!(acts, ["backup.begun", "backup.made"]);
+}
+
+/// Goal: a backup needs no generation of the store that it is of, and has none in it: its keys open with its own, whichever rotation
+/// they were made by, and what was deleted before it can't be read with it. Method: a backup after one rotation, over which a
+/// second one goes; every key in it, and every content of what is restored, which goes on with rotations of its own.
+#[tokio::test]
+async fn a_backup_outlasts_the_generations() {
+    let (node, clock) = node("a.example");
+    let content = |number: u8| -> (Key, Value) {
+        let key = [&b"P"[..], &[number; 16]].concat();
+        (key.into(), vec![number; 100].into())
+    };
+    let mut part = Part::default();
+    schema::put(&mut part);
+    for number in 1..=9 {
+        let (key, value) = content(number);
+        part.put(key, value);
+    }
+    node.store.commit(part).await.unwrap();
+    let rotate = async |number| {
+        let mut part = Part::default();
+        part.delete(content(number).0);
+        node.store.commit(part).await.unwrap();
+        clock.advance_ms(rotation::ROTATE_AFTER_MS);
+        rotation::look(&node.store, node.clock.as_ref())
+            .await
+            .unwrap();
+    };
+    rotate(1).await;
+    let (secret, recipient) = holder();
+    let mut making = begin(&node, &Actor::System, recipient).await.unwrap();
+    rotate(2).await;
+    let mut file = Vec::new();
+    while let Some(bytes) = making.next().await.unwrap() {
+        file.extend_from_slice(&bytes);
+    }
+
+    let (mut reader, mut keys) = (Reader::open(file.as_slice(), &secret).unwrap(), Vec::new());
+    while let Some(piece) = reader.next_piece().unwrap() {
+        if let Piece::Entry(key, value) = piece
+            && is_wrapped_key(&key)
+        {
+            assert_eq!(WrappedKey::decode(&value).unwrap().generation, 0);
+            keys.push(key.slice(1..));
+        }
+    }
+    let expected: Vec<Key> = (2..=9).map(|number| content(number).0).collect();
+    assert_eq!(keys, expected);
+
+    let place = tempfile::tempdir().unwrap();
+    let (path, data) = (place.path().join("backup"), place.path().join("data"));
+    std::fs::write(&path, file).unwrap();
+    let rng = random();
+    let now = at(node.clock.now_ms(), &rng);
+    restore(&path, &secret, &data, now, |_| ()).await.unwrap();
+    let store = opened_store(&data).await;
+    check::check(&store).await.unwrap();
+    for last in [false, true] {
+        for number in 2..=9 {
+            let (key, value) = content(number);
+            assert_eq!(store.get(&key).await.unwrap(), Some(value), "{number}");
+        }
+        assert_eq!(store.get(&content(1).0).await.unwrap(), None);
+        assert_eq!(
+            store.seals().unwrap().status().generation,
+            1 + u64::from(last)
+        );
+        clock.advance_ms(rotation::ROTATE_AFTER_MS);
+        rotation::look(&store, node.clock.as_ref()).await.unwrap();
+    }
 }
 
 /// Goal: what is damaged, or is in the way, leaves nothing in its place, and what comes after it succeeds. Method: a backup cut

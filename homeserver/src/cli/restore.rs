@@ -129,7 +129,9 @@ fn tell_restored(restored: &Restored, data_dir: &Path, output: Output) {
              What was answered after that time is lost. Next:\n\
              1. See to it that the former homeserver never starts again.\n\
              2. Write a configuration with `data_dir = \"{}\"` under [server], and the engine fjall.\n\
-             3. Start the homeserver: it goes on with partners by itself, and says in its log and in `hsctl status` that it \
+             3. The store has a new master key, keys/store-master.key below that: to keep it elsewhere, go over to another one \
+             (`homeserver store master-key`).\n\
+             4. Start the homeserver: it goes on with partners by itself, and says in its log and in `hsctl status` that it \
              was restored.",
             restored.server,
             instant(restored.made_ms),

@@ -11,6 +11,7 @@
 //! | `room-key.pem` | the Ed25519 private key that proposes removals in the rooms ordered here; the same for life |
 //! | `manifest.pem` | the signed list of envelope keys and TLS pins that peers know |
 //! | `root-change.pem` | a second root, while the root is changed (see [`super::root_change`]); empty otherwise |
+//! | `store-master.key` | the master key of the store, unless that is kept elsewhere; made with the others, and not read here |
 //!
 //! What is renewed is written as a whole into `renewal/` beside them, and moved from there once it is
 //! complete: a crash leaves the keys as before or as after, never a mixture. For `issuing-next-key.pem` and
@@ -48,6 +49,8 @@ const TLS_BACKUP: (&str, &str) = ("tls-backup.pem", "tls-backup-key.pem");
 const ENVELOPE_KEY: &str = "envelope-key.pem";
 const ENVELOPE_NEXT_KEY: &str = "envelope-next-key.pem";
 const ROOM_KEY: &str = "room-key.pem";
+/// As the configuration expects it where it names no other.
+const STORE_MASTER: &str = "store-master.key";
 pub(super) const MANIFEST: (&str, &str) = ("manifest.pem", "ENTENTE MANIFEST");
 /// Where a renewal is put together, and its name when it is complete.
 const RENEWAL_DRAFT: &str = "renewal.new";
@@ -87,6 +90,12 @@ impl KeyFolder {
         for (name, text) in files {
             self.write_new(name, text)?;
         }
+        sync_folder(&self.0)
+    }
+
+    /// Writes the text of the store's master key beside the other keys, in a folder that is there and has none.
+    pub fn add_master_key(&self, text: &str) -> io::Result<()> {
+        self.write_new(STORE_MASTER, text)?;
         sync_folder(&self.0)
     }
 

@@ -26,6 +26,8 @@ use crate::audit::{self, Actor, Event};
 use crate::config::{Config, StoreConfig};
 use crate::identity::{IdentityError, passwords};
 use crate::store::administrators::{self, Administrator};
+use crate::store::sealed::generations::GenerationFolder;
+use crate::store::sealed::{self, MasterKey};
 use crate::store::{Engine, Part, PartOutcome, Precondition, Store, StoreError, schema, user_type};
 
 pub use store_answers::StoreAnswers;
@@ -142,6 +144,7 @@ pub async fn init(
         KeyFolder::at(server.keys_dir())
             .create(&organisation.keys)
             .map_err(at(&server.keys_dir()))?;
+        let generation = make_store_keys(&config, &mut traces, now_ms, random)?;
         if !matches!(config.store, StoreConfig::Postgresql(_)) {
             traces.whole(&server.store_dir());
             DirBuilder::new()
@@ -151,7 +154,8 @@ pub async fn init(
         }
         traces.folder(folder_of(&answers.config))?;
         traces.file(&answers.config, &configuration)?;
-        fill_store(answers, open(&config).await?, password_hash, now_ms).await
+        let engine = open(&config).await?;
+        fill_store(answers, engine, (password_hash, generation), now_ms).await
     };
     if let Err(error) = written.await {
         return Err(traces.undo(error));
@@ -307,7 +311,7 @@ pub fn data_dir_problems(path: &Path) -> Vec<String> {
             file.display()
         )];
     }
-    let places = ["keys", "store"].map(|name| path.join(name));
+    let places = ["keys", "generations", "store"].map(|name| path.join(name));
     not_text(path)
         .into_iter()
         .chain(places.iter().filter_map(|path| occupied(path)))
@@ -370,15 +374,33 @@ fn not_text(path: &Path) -> Option<String> {
     })
 }
 
+/// Makes the master key of the store, and the first generation that it opens, whose number is told.
+fn make_store_keys(
+    config: &Config,
+    traces: &mut Traces,
+    now_ms: u64,
+    random: &dyn SecureRandom,
+) -> Result<u64, InitError> {
+    let master = MasterKey::draw(random)?;
+    KeyFolder::at(config.server.keys_dir())
+        .add_master_key(&master.text())
+        .map_err(at(&config.server.master_key_file()))?;
+    let folder = config.generations_dir();
+    traces.whole(&folder);
+    Ok(GenerationFolder::at(folder, master).create(now_ms, random)?)
+}
+
 async fn fill_store(
     answers: &Answers,
     engine: Arc<dyn Engine>,
-    password_hash: String,
+    (password_hash, generation): (String, u64),
     now_ms: u64,
 ) -> Result<(), InitError> {
+    // Nothing that people have written is in it.
     let store = Store::new(engine)?;
     let mut part = Part::default();
     schema::put(&mut part);
+    sealed::put_first(&mut part, generation);
     user_type::put(&mut part, DEFAULT_USER_TYPE, &UserTypePolicy::default())?;
     let administrator = Administrator {
         password_hash,

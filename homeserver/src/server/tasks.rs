@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{ListenerTls, ServerError, system};
+use super::{ListenerTls, ServerError, store_keys, system};
 use crate::audit::{self, Actor};
 use crate::backup;
 use crate::delivery;
@@ -78,6 +78,7 @@ pub(super) fn start(tasks: &mut Tasks, node: &Arc<Node>, tls: &Arc<ListenerTls>)
     tasks.spawn("federation", federation(node.clone(), network));
     tasks.spawn("disk", delivery::space::run(node.clone()));
     tasks.spawn("sweeper", delivery::expiry::run(node.clone()));
+    tasks.spawn("store keys", store_keys::rotate(node.clone()));
     tasks.spawn("departures", delivery::departures::run(node.clone()));
     tasks.spawn("lapsed devices", delivery::lapsed::run(node.clone()));
     tasks.spawn("endings", delivery::endings::run(node.clone()));

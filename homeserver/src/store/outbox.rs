@@ -244,12 +244,11 @@ pub async fn next_lane(
         || prefix.clone(),
         |lane| prefix_end(&lane_prefix(destination, lane)),
     );
-    let entries = store
-        .range(&from, &prefix_end(&prefix), 1, Order::Ascending)
+    let keys = store
+        .keys(&from, &prefix_end(&prefix), 1, Order::Ascending)
         .await?;
-    entries
-        .first()
-        .map(|(key, _)| Ok(split_row_key(key)?.0))
+    keys.first()
+        .map(|key| Ok(split_row_key(key)?.0))
         .transpose()
 }
 
@@ -297,7 +296,7 @@ pub async fn destinations(store: &Store) -> Result<Vec<ServerName>, StoreError> 
     let mut found = Vec::new();
     let end = prefix_end(&[ROW]);
     let mut from: Key = vec![ROW].into();
-    while let Some((key, _)) = store.range(&from, &end, 1, Order::Ascending).await?.first() {
+    while let Some(key) = store.keys(&from, &end, 1, Order::Ascending).await?.first() {
         let name = key.get(1).and_then(|length| {
             let name = key.get(2..2 + usize::from(*length))?;
             std::str::from_utf8(name).ok()?.parse::<ServerName>().ok()

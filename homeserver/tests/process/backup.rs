@@ -79,6 +79,7 @@ fn a_lost_data_folder_is_restored() {
     }
     assert_eq!(code(&terminate(child)), Some(0));
     let root = std::fs::read(place.path("data/keys/root.pem")).unwrap();
+    let former_master = std::fs::read(place.path("data/keys/store-master.key")).unwrap();
     std::fs::remove_dir_all(place.path("data")).unwrap();
 
     let checked = restore(&place, &["--check", "--key", &private]);
@@ -95,6 +96,8 @@ fn a_lost_data_folder_is_restored() {
         std::fs::read(place.path("data/keys/root.pem")).unwrap(),
         root
     );
+    let master = std::fs::read(place.path("data/keys/store-master.key")).unwrap();
+    assert_ne!(master, former_master, "the former one is in no backup");
     let again = restore(&place, &["--data-dir", &data, "--key", &private]);
     assert_eq!(code(&again), Some(1));
     assert!(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use federation_proto::fingerprint::Fingerprint;
-use homeserver_api::admin::{PAGE_ENTRIES_MAX, ServerStatus};
+use homeserver_api::admin::{PAGE_ENTRIES_MAX, ServerStatus, StoreKeys};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -43,8 +43,18 @@ pub(super) async fn handle(
         accounts: count,
         devices,
         sessions: wide(node.mailboxes.sessions()),
+        store_keys: store_keys(&node),
         warnings,
     }))
+}
+
+fn store_keys(node: &Node) -> Option<StoreKeys> {
+    let status = node.store.seals()?.status();
+    Some(StoreKeys {
+        generation: status.generation,
+        since_ms: status.since_ms,
+        destroyed_ms: status.destroyed_ms,
+    })
 }
 
 /// That the homeserver was restored lately, and with whom it has yet to find out what they have had.

@@ -64,7 +64,8 @@ enum Name {
     Federation,
     /// Rooms that no server can bend: a crowd through a partition, an evil server, the vectors of RFC 9420.
     Rooms,
-    /// A store under SIGKILL, power loss, syncs that fail, a full disk and damage, on each engine; opening time, space. As root.
+    /// A store under SIGKILL, power loss, syncs that fail, a full disk and damage, on each engine; opening time, space; whether what
+    /// was deleted can be read, and what that costs. As root.
     Store,
 }
 

@@ -3,14 +3,15 @@
 use super::*;
 use crate::backup;
 use crate::organisation::Keeper;
-use crate::store::engine::memory::MemoryEngine;
 use crate::store::everything::Everything;
 use crate::store::restored::{self, RestoredRecord};
 use crate::store::{Key, Store, Value, reconcile};
 
 const QUARTER_HOUR_MS: u64 = 15 * 60 * 1000;
+/// What the keys of their entries begin with.
+const KEYS_OF_CONTENTS: &[u8] = b"1";
 
-/// All that the side's store holds.
+/// All that the side's store holds, contents as they were written: whatever store they come to has keys of its own.
 async fn copy(side: &Side) -> Vec<(Key, Value)> {
     let mut all = Everything::of(&side.node.store).await.unwrap();
     let mut found = Vec::new();
@@ -19,13 +20,20 @@ async fn copy(side: &Side) -> Vec<(Key, Value)> {
         if chunk.is_empty() {
             return found;
         }
-        found.extend(chunk);
+        for (key, _) in chunk {
+            if key.starts_with(KEYS_OF_CONTENTS) {
+                continue;
+            }
+            if let Some(value) = side.node.store.get(&key).await.unwrap() {
+                found.push((key, value));
+            }
+        }
     }
 }
 
 /// The side as it is when it has started on a copy of its store.
 async fn come_back(side: &Side, copy: Vec<(Key, Value)>) -> Side {
-    let store = Store::new(Arc::new(MemoryEngine::default())).unwrap();
+    let store = Store::sealed_in_memory(Arc::clone(&side.node.random)).unwrap();
     let mut part = Part::default();
     for (key, value) in copy {
         part.put(key, value);

@@ -108,7 +108,8 @@ impl Worker {
     }
 
     /// Begins a new link epoch; whether it did.
-    async fn number_anew(&self) -> Result<bool, StoreError> {
+    /// Alone with the worker (`&mut`): what it has under way may be sent to another thread, and not shared with one.
+    async fn number_anew(&mut self) -> Result<bool, StoreError> {
         match peers::begin_link_epoch(&self.node, &Actor::System, &self.server).await {
             Ok(_) => Ok(true),
             Err(PeeringError::Store(error)) => Err(error),
