@@ -44,6 +44,10 @@ pub fn evaluate<'a>(
     to: &[String],
     contact: Contact,
 ) -> (Decision, By<'a>) {
+    #[cfg(feature = "faults")]
+    if crate::faults::is_on("ignore-barriers") {
+        return (Decision::Allowed, By::SegmentsDefault);
+    }
     let about = |effect: Effect| {
         let mut rules = barriers.rules.iter();
         rules.find(|rule| rule.effect == effect && concerns(rule, from, to, contact))
