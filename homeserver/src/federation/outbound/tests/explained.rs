@@ -1,15 +1,16 @@
 //! Which rule says what somebody may do at a partner's, with the partner's half; and scopes by direction and operation.
 
-use homeserver_api::admin::{AmendRequest, Grant, Operation, PartnerState};
+use homeserver_api::admin::{AmendRequest, BarriersRequest, Grant, Operation, PartnerState};
 use homeserver_api::policy::Direction::{Inbound, Outbound};
 use homeserver_api::policy::{
-    Contact, DirectoryListing, ExternalRule, ExternalScope, UserTypePolicy,
+    BarrierRule, Barriers, Contact, DirectoryListing, Effect, ExternalRule, ExternalScope, Segment,
+    UserTypePolicy,
 };
 
 use super::*;
 use crate::delivery::explain;
 use crate::delivery::limits::LOOK_UP_TTL_MS;
-use crate::identity::user_types;
+use crate::identity::{barriers, user_types};
 
 async fn standard(side: &Side, change: impl FnOnce(&mut UserTypePolicy)) {
     let mut policy = UserTypePolicy::default();
@@ -127,4 +128,61 @@ async fn scopes_by_direction_and_operation() {
     bob.say(&b, ROOM, b"in again", 3600).await;
     drain(&mut worker(&b, &a)).await;
     assert_eq!(alice.heard(&a).await, 1, "the second one is refused");
+}
+
+/// Goal: a barrier holds between colleagues in a room that a partner's homeserver orders: in messages that come back from there, and when
+/// somebody there adds both. Method: a room of bob's with two people of `a`, before the barrier and after it; then another one.
+#[tokio::test]
+async fn a_partners_hub_leads_around_no_barrier() {
+    const LATER: RoomId = RoomId::from_bytes([6; 16]);
+    let [a, b] = sides(["a.example", "b.example"]);
+    peered(&a, &b).await;
+    let (mut alice, anna) = (person(&a, "alice").await, person(&a, "anna").await);
+    let mut bob = person(&b, "bob").await;
+    let created = bob.create_room(&b, ROOM, &[&alice, &anna]).await;
+    assert!(matches!(created, Outcome::Accepted { .. }), "{created:?}");
+    drain(&mut worker(&b, &a)).await;
+    alice.say(&a, ROOM, b"before", 3600).await;
+    drain(&mut worker(&a, &b)).await;
+    drain(&mut worker(&b, &a)).await;
+    assert_eq!((bob.heard(&b).await, anna.heard(&a).await), (1, 1));
+
+    let segment = |name: &str, user: &str| Segment {
+        name: name.to_owned(),
+        user_types: Vec::new(),
+        users: vec![user.parse().unwrap()],
+    };
+    let request = BarriersRequest {
+        barriers: Barriers {
+            default: Effect::Allow,
+            segments: vec![segment("one", "alice"), segment("two", "anna")],
+            rules: vec![BarrierRule {
+                name: "wall".to_owned(),
+                from: "one".to_owned(),
+                to: "two".to_owned(),
+                one_way: false,
+                contacts: vec![Contact::Message],
+                effect: Effect::Deny,
+            }],
+        },
+        follows: None,
+        dry_run: false,
+    };
+    barriers::change(&a.node, &admin(), request).await.unwrap();
+    alice.say(&a, ROOM, b"after", 3600).await;
+    drain(&mut worker(&a, &b)).await;
+    drain(&mut worker(&b, &a)).await;
+    assert_eq!((bob.heard(&b).await, anna.heard(&a).await), (2, 1));
+
+    let welcomes = async |person: &Person| {
+        let inbox = person.inbox(&a).await;
+        let welcomes = inbox.iter().filter(|body| match body {
+            InboxBody::Welcome { room, .. } => *room == LATER,
+            _ => false,
+        });
+        welcomes.count()
+    };
+    bob.create_room(&b, LATER, &[&alice, &anna]).await;
+    drain(&mut worker(&b, &a)).await;
+    assert_eq!((welcomes(&alice).await, welcomes(&anna).await), (0, 0));
 }
