@@ -14,7 +14,7 @@ use federation_proto::ids::{
 };
 use homeserver::store::{
     self, Engine, Key, Part, PartOutcome, Range, Read, Store, StoreError, Value, Write, account,
-    administrators, allowance, audit, consortium, contacts, dead_letters, departure, device,
+    administrators, allowance, audit, barriers, consortium, contacts, dead_letters, departure, device,
     device_log, engine, enrolment, evidence, exchange, expiry, file, group_info, inbox, key_claims,
     key_package, key_request, lane_base, lease, link_position, log_heads, look_up, node_row,
     notice, outbox, payload, peer, policy_serial, quarantine, reconcile, relayed, report, restored,
@@ -373,6 +373,10 @@ impl Records {
         count(self.round_trip(
             |store| now(user_type::get(store, "standard")).ok()?,
             |part, policy| user_type::put(part, "standard", policy),
+        ));
+        count(self.round_trip(
+            |store| Some(now(barriers::get(store)).ok()??.0),
+            |part, record| barriers::put(part, record, None),
         ));
         if let Ok(Some((record, _))) = now(peer::get(&self.store, &server)) {
             // Its serial grows with each write, and is written beside it.

@@ -19,6 +19,7 @@
 //! | `believe-payloads` | a hub believes what a payload says of its commit | the conformance suite |
 //! | `fork-rooms` | a hub orders a second commit for the epoch that has just ended | two commits at once in the conformance suite |
 //! | `unbounded-commits` | nobody changes a room too often | the conformance suite |
+//! | `ignore-barriers` | no barrier between segments holds | the matrices of policy (`examples/policy_matrices.rs`) |
 //! | `one-peer-at-a-time` | a request to one peer waits for the answers of all others | a peer that stalls |
 
 use std::collections::BTreeSet;

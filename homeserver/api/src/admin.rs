@@ -13,6 +13,10 @@
 //! | `GET /admin/v1/user-types` | – | [`UserTypes`] |
 //! | `PUT /admin/v1/user-types/{name}` | [`UserTypePolicy`] | [`UserType`] |
 //! | `DELETE /admin/v1/user-types/{name}` | – | 204; refused while accounts use it |
+//! | `GET /admin/v1/segments` | – | [`BarriersState`] |
+//! | `PUT /admin/v1/segments` | [`BarriersRequest`] | [`BarriersChanged`]; only says what would change when asked so |
+//! | `POST /admin/v1/explanations` | [`ExplainRequest`] | [`Explanation`]; asks the partner too, where the agreement grants it |
+//! | `GET /admin/v1/explanations/{explanation}` | – | [`PartnerHalf`] |
 //! | `GET /admin/v1/users` | – | [`Users`] |
 //! | `POST /admin/v1/users` | [`CreateUserRequest`] | 201 [`CreatedUser`] |
 //! | `GET /admin/v1/users/{handle}` | – | [`UserDetail`] |
@@ -67,6 +71,10 @@ use serde::{Deserialize, Serialize};
 pub use self::amendments::{
     AmendRequest, Amended, AmendmentEffect, ConsentRequest, Proposal, RefuseAmendmentRequest,
 };
+pub use self::barriers::{
+    BarrierChange, BarriersChanged, BarriersRequest, BarriersState, ExplainRequest,
+    ExplainedContact, Explanation, PartnerHalf, PartnerState, PeopleOf,
+};
 pub use self::dead_letters::{DeadCount, DeadLetter, DeadLetters};
 pub use self::quarantine::{Quarantine, Quarantined, QuarantinedDetail};
 pub use self::reports::{
@@ -82,6 +90,7 @@ pub use self::users::{
 };
 
 mod amendments;
+mod barriers;
 mod dead_letters;
 mod quarantine;
 mod reports;

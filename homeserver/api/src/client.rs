@@ -8,6 +8,9 @@
 //! | `POST /v1/devices/waiting/{device}` | [`ApproveRequest`] | 204; one of [`AccountInfo::waiting`] |
 //! | `DELETE /v1/devices/waiting/{device}` | – | 204; it is turned away |
 //! | `GET /v1/account` | – | [`AccountInfo`] |
+//! | `PUT /v1/account/rules` | [`OwnRules`] | 204; tighter than the user type, or refused |
+//! | `POST /v1/account/sign-in` | [`SignInAgainRequest`] | 204; this device's sign-in counts anew |
+//! | `POST /v1/account/banner` | [`AgreeRequest`] | 204; this device may act when nothing else is missing |
 //! | `POST /v1/account/password` | [`crate::password::ChangePasswordRequest`] | 204; devices stay signed in |
 //! | `DELETE /v1/devices/{device}` | – | 204; one of the account's own devices |
 //! | `POST /v1/certificate` | [`RenewRequest`] | [`RenewResponse`]; this device |
@@ -23,17 +26,21 @@
 //! | `GET /v1/files/{server}/{file}` | – | 200 the bytes, or 202 with `Retry-After` while the homeserver fetches them from the peer |
 //! | `GET /v1/session` | WebSocket upgrade | see [`crate::session`] |
 //!
-//! Every other request carries `Authorization: Bearer TOKEN` with the token of [`EnrolResponse`].
+//! Every other request carries `Authorization: Bearer TOKEN` with the token of [`EnrolResponse`]. Where the user type asks for
+//! the password again, or for consent to a notice, and it is missing, a device may read its account, do what is missing, and
+//! remove a device; anything else is answered 403.
 
 use federation_proto::ids::{AccountId, Address, DeviceId, FileId, Handle, ServerName};
 use serde::{Deserialize, Serialize};
 
 use crate::Base64;
 use crate::password::Password;
-use crate::policy::UserTypePolicy;
+use crate::policy::{OwnRules, UserTypePolicy};
 
 /// Header of an upload: how many seconds the file is kept.
 pub const TTL_HEADER: &str = "entente-ttl-seconds";
+/// Header of a session's beginning: which version of which program the client is, as [`crate::policy::ClientVersion`].
+pub const CLIENT_VERSION_HEADER: &str = "entente-client-version";
 /// Most key packages that wait for one device, the last-resort one apart.
 pub const KEY_PACKAGES_MAX: usize = 100;
 /// Longest name of a device, in bytes.
@@ -197,8 +204,14 @@ pub struct AccountInfo {
     pub account: AccountId,
     /// Its user type's name.
     pub user_type: String,
-    /// What its user type allows.
+    /// What its user type allows, and its owner leaves of it.
     pub policy: UserTypePolicy,
+    /// What its owner has chosen.
+    #[serde(default)]
+    pub own: OwnRules,
+    /// SHA-256 of the notice in `policy`, lower-case hexadecimal.
+    #[serde(default)]
+    pub banner_sha256: Option<String>,
     /// Its devices.
     pub devices: Vec<DeviceInfo>,
     /// Devices that wait for one of them to approve them.
@@ -218,6 +231,22 @@ pub struct DeviceInfo {
     pub not_after_ms: u64,
     /// How it came to the account.
     pub came: Came,
+}
+
+/// A device's user types the password again.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignInAgainRequest {
+    /// The account's password.
+    pub password: Password,
+}
+
+/// A device's user agrees to the organisation's notice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgreeRequest {
+    /// SHA-256 of the text that was read, lower-case hexadecimal.
+    pub banner_sha256: String,
 }
 
 /// A device asks for a new certificate for a key.

@@ -44,6 +44,8 @@ pub const CLOSE_DEVICE_REMOVED: u16 = 4401;
 pub const CLOSE_SUSPENDED: u16 = 4403;
 /// Close code: the device took too long to read, or to answer a ping.
 pub const CLOSE_TOO_SLOW: u16 = 4408;
+/// Close code: the user type asks for something first: the password again, consent to a notice, or a newer client.
+pub const CLOSE_BARRED: u16 = 4428;
 /// Close code: the homeserver could not use its store; try again later.
 pub const CLOSE_UNAVAILABLE: u16 = 4503;
 

@@ -1,4 +1,5 @@
-//! Who may call: a device by its bearer token, or anyone within the rate limit.
+//! Who may call: a device by its bearer token, once its user has done what the user type asks for, or anyone within the
+//! rate limit.
 
 use std::sync::Arc;
 
@@ -9,17 +10,19 @@ use axum::response::Response;
 use homeserver_api::problem::Problem;
 
 use super::error::ApiError;
-use crate::identity::{RateLimit, Remote, devices};
+use crate::identity::sign_in::{self, Caller};
+use crate::identity::{IdentityError, RateLimit, Remote};
 use crate::node::Node;
-use crate::store::device::DeviceOf;
 
 /// Who may call a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
     /// Anyone, within the rate limit of their address.
     Public,
-    /// A device, by its bearer token.
+    /// A device, by its bearer token, whose user has signed in and agreed to the notice.
     Device,
+    /// A device, by its bearer token, whatever is missing.
+    Known,
 }
 
 /// What the check needs.
@@ -30,7 +33,7 @@ pub(super) struct AccessState {
     pub(super) access: Access,
 }
 
-/// Lets a request through to its handler, with [`DeviceOf`] as an extension when a device calls.
+/// Lets a request through to its handler, with [`crate::store::device::DeviceOf`] as an extension when a device calls.
 pub(super) async fn check(
     State(state): State<AccessState>,
     mut request: Request,
@@ -44,9 +47,15 @@ pub(super) async fn check(
             false => Err(ApiError::rate_limited()),
         }
     };
-    if state.access == Access::Device {
-        if let Some(device) = device(&state.node, request.headers()).await? {
-            request.extensions_mut().insert(device);
+    if state.access != Access::Public {
+        if let Some(caller) = caller(&state.node, request.headers()).await? {
+            match caller.barred {
+                Some(barred) if state.access == Access::Device => {
+                    return Err(IdentityError::Barred(barred).into());
+                }
+                Some(_) | None => {}
+            }
+            request.extensions_mut().insert(caller.of);
             return Ok(next.run(request).await);
         }
         limited()?;
@@ -56,9 +65,9 @@ pub(super) async fn check(
     Ok(next.run(request).await)
 }
 
-async fn device(node: &Node, headers: &HeaderMap) -> Result<Option<DeviceOf>, ApiError> {
+async fn caller(node: &Node, headers: &HeaderMap) -> Result<Option<Caller>, ApiError> {
     match bearer_token(headers) {
-        Some(token) => Ok(devices::authenticate(node, token).await?),
+        Some(token) => Ok(sign_in::authenticate(node, token).await?),
         None => Ok(None),
     }
 }

@@ -6,8 +6,8 @@ use federation_proto::refusal::{Refusal, RefusalCode};
 use homeserver_api::problem::{PROBLEM_JSON, Problem};
 
 use crate::delivery::NotTaken;
-use crate::identity::IdentityError;
 use crate::identity::key_packages::PublishError;
+use crate::identity::{IdentityError, barred_code};
 use crate::organisation::OrganisationError;
 use crate::store::StoreError;
 
@@ -160,6 +160,10 @@ impl From<IdentityError> for ApiError {
             IdentityError::TooManyWaiting => (409, "too-many-waiting", "too many devices wait"),
             IdentityError::NotWaiting => (404, "not-waiting", "no such device waits"),
             IdentityError::OtherKey => (409, "other-key", "request for another key"),
+            IdentityError::Barred(barred) => {
+                (403, barred_code(barred), "not before something else")
+            }
+            IdentityError::SegmentsChanged => (409, "segments-changed", "segments changed"),
             IdentityError::Organisation(OrganisationError::Request(_)) => {
                 (422, "bad-certificate-request", "bad certificate request")
             }

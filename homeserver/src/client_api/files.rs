@@ -114,6 +114,8 @@ pub(super) async fn download(
     let allowed = files::may_download(&node, device.account, &server).await;
     audited(&node, device, "download", allowed).await?;
     if let Some(outgoing) = files::open(&node, &server, file).await? {
+        let counted = files::count_download(&node, device.account, outgoing.info.bytes).await;
+        audited(&node, device, "download", counted).await?;
         return Ok(stream_out(node, outgoing));
     }
     if server == node.server {

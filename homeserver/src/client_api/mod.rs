@@ -41,7 +41,7 @@ const MIB: usize = 1024 * KIB;
 /// Every route of the client API. Each request carries [`crate::identity::Remote`] as an extension.
 #[rustfmt::skip]
 pub fn router(node: Arc<Node>) -> Router {
-    use Access::{Device, Public};
+    use Access::{Device, Known, Public};
     let routes = Routes::new(node);
     routes
         //   path                            access  body      methods and handlers
@@ -50,8 +50,11 @@ pub fn router(node: Arc<Node>) -> Router {
         // A device that waits has a token that is none of a device's yet.
         .add("/v1/devices/waiting",          Public, NONE,     post(devices::poll))
         .add("/v1/devices/waiting/{device}", Device, 4 * KIB,  post(devices::approve).merge(delete(devices::decline)))
-        .add("/v1/devices/{device}",         Device, NONE,     delete(devices::remove))
-        .add("/v1/account",                  Device, NONE,     get(account::show))
+        .add("/v1/devices/{device}",         Known,  NONE,     delete(devices::remove))
+        .add("/v1/account",                  Known,  NONE,     get(account::show))
+        .add("/v1/account/sign-in",          Known,  4 * KIB,  post(account::sign_in_again))
+        .add("/v1/account/banner",           Known,  4 * KIB,  post(account::agree))
+        .add("/v1/account/rules",            Device, 4 * KIB,  put(account::set_rules))
         .add("/v1/account/password",         Device, 4 * KIB,  post(account::change_password))
         .add("/v1/certificate",              Device, 16 * KIB, post(certificate::renew))
         .add("/v1/key-packages",             Device, 2 * MIB,  get(key_packages::count).merge(put(key_packages::publish)))

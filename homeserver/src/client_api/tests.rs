@@ -28,6 +28,7 @@ use crate::store::key_package;
 mod contacts;
 mod devices;
 mod former_partners;
+mod managed;
 mod own_password;
 
 const PASSWORD: &str = "a long password";

@@ -37,6 +37,7 @@ use crate::node::{Hint, Node};
 use crate::policy::Link;
 use crate::rooms::pace::Turn;
 use crate::store::allowance::{self, Purpose, Used, Whose};
+use crate::store::barriers::BarriersRecord;
 use crate::store::contacts::{self as stored_contacts, Contacts};
 use crate::store::expiry::{self, Place};
 use crate::store::group_info::{self, GroupInfoRecord};
@@ -184,6 +185,14 @@ impl<'n> Batch<'n> {
         let node = self.node;
         node.accounts
             .get(&node.store, account, self.policy_serial)
+            .await
+    }
+
+    /// Segments and the rules between them.
+    pub async fn barriers(&self) -> Result<Arc<BarriersRecord>, StoreError> {
+        let node = self.node;
+        node.accounts
+            .barriers(&node.store, self.policy_serial)
             .await
     }
 

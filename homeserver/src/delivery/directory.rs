@@ -12,17 +12,18 @@ use federation_proto::limits::DIRECTORY_HANDLES_MAX;
 use federation_proto::payload::{DirectoryAnswer, DirectoryQuery, Found, Payload, Sender, Sought};
 use federation_proto::refusal::{Refusal, RefusalCode};
 use homeserver_api::admin::Operation;
+use homeserver_api::policy::Contact;
 use homeserver_api::session::Listing;
 
 use super::batch::{Batch, NotTaken, Times, policy_links, settle};
 use super::dead_letters::said_by;
 use super::envelope::{append_if_room, granted, malformed};
-use super::inbox;
 use super::limits::{
     ACCOUNT_LOOK_UP_UNITS_MAX, LOOK_UP_HANDLES_MAX, LOOK_UP_TTL_MS, LOOK_UPS_MS,
     PEER_LOOK_UP_UNITS_MAX,
 };
 use super::submit::Submitter;
+use super::{colleagues, inbox};
 use crate::audit::Actor;
 use crate::identity::LocalAccount;
 use crate::policy::{self, Input, Rules};
@@ -30,7 +31,7 @@ use crate::store::StoreError;
 use crate::store::account;
 use crate::store::allowance::{Purpose, Whose};
 use crate::store::inbox::InboxBody;
-use crate::store::look_up::{self, LookUpRecord};
+use crate::store::look_up::{self, Asker, LookUpRecord};
 
 /// An own device asks.
 pub(super) async fn ask(
@@ -49,7 +50,7 @@ pub(super) async fn ask(
     };
     budget.check(batch).await?;
     if *server == batch.node.server {
-        let found = find(batch, None, sought).await?;
+        let found = find(batch, Seeker::Own(device.account), sought).await?;
         budget.charge(batch, found.handles.len());
         let listing = listing(server, found);
         let body = InboxBody::Directory {
@@ -73,6 +74,7 @@ pub(super) async fn ask(
         sought: sought.clone(),
         // The question may travel that long, and then its answer.
         expires_ms: times.expires_ms.saturating_add(LOOK_UP_TTL_MS),
+        asker: Asker::Device,
     };
     look_up::put(&mut batch.part, device.device, request, &open)?;
     // A question is of no room; its sender is found by the request's id.
@@ -96,7 +98,7 @@ pub(super) async fn take_query(
     };
     let result = match settle(budget.check(batch).await)? {
         Ok(()) => {
-            let found = find(batch, Some(peer), &query.sought).await?;
+            let found = find(batch, Seeker::Peer(peer), &query.sought).await?;
             budget.charge(batch, found.handles.len());
             Ok(found)
         }
@@ -123,8 +125,11 @@ pub(super) async fn take_answer(
     let (device, request) = (answer.device, answer.request);
     let found = look_up::get(&batch.node.store, device, request).await?;
     let now_ms = batch.now_ms;
-    let asked = found.filter(|(asked, _)| asked.server == *peer && asked.expires_ms > now_ms);
-    let Some((asked, read)) = asked else {
+    let asked = found.filter(|(asked, _)| {
+        let answered = matches!(asked.asker, Asker::Administrator(Some(_)));
+        asked.server == *peer && asked.expires_ms > now_ms && !answered
+    });
+    let Some((mut asked, read)) = asked else {
         return Err(not_asked());
     };
     if let Ok(found) = &answer.result
@@ -138,6 +143,18 @@ pub(super) async fn take_answer(
     // An answer to the same question, earlier in this part?
     if !batch.take(look_up::key(device, request)) {
         return Err(not_asked());
+    }
+    if matches!(asked.asker, Asker::Administrator(_)) {
+        let answer = answer.result.map(|found| !found.handles.is_empty());
+        let answer = answer.map_err(|refusal| said_by(peer, &refusal));
+        asked.asker = Asker::Administrator(Some(answer));
+        return Ok(look_up::answer(
+            &mut batch.part,
+            device,
+            request,
+            &asked,
+            read,
+        )?);
     }
     look_up::take(&mut batch.part, device, request, read);
     let result = match answer.result {
@@ -207,10 +224,19 @@ impl Budget {
     }
 }
 
-/// Who of this organisation is found by somebody of `peer` (`None`: of our own).
+/// Who looks.
+#[derive(Debug, Clone, Copy)]
+enum Seeker<'a> {
+    /// An account of this homeserver.
+    Own(AccountId),
+    /// Somebody of a peer.
+    Peer(&'a ServerName),
+}
+
+/// Who of this organisation is found by `seeker`.
 async fn find(
     batch: &mut Batch<'_>,
-    peer: Option<&ServerName>,
+    seeker: Seeker<'_>,
     sought: &Sought,
 ) -> Result<Found, StoreError> {
     let store = batch.node.store.clone();
@@ -233,7 +259,14 @@ async fn find(
         let Some(account) = batch.account(id).await? else {
             continue;
         };
-        if !may_be_found(batch, peer, &account, by_beginning) {
+        let (peer, barred) = match seeker {
+            Seeker::Peer(peer) => (Some(peer), false),
+            Seeker::Own(own) => {
+                let may = colleagues::may(batch, (own, id), Contact::Find).await?;
+                (None, may.is_err())
+            }
+        };
+        if barred || !may_be_found(batch, peer, &account, by_beginning) {
             continue;
         }
         if found.handles.len() == DIRECTORY_HANDLES_MAX {

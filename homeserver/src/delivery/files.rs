@@ -11,14 +11,18 @@ use homeserver_api::client::FileInfo;
 use ring::digest::{SHA256, digest};
 
 use super::batch::{Batch, NotTaken, policy_links};
-use super::limits::{CONFLICT_ATTEMPTS_MAX, FILE_CHUNK_BYTES};
+use super::limits::{CONFLICT_ATTEMPTS_MAX, DOWNLOADS_MS, FILE_CHUNK_BYTES};
+use crate::audit::Actor;
 use crate::node::Node;
 use crate::policy::{self, Input, Rules};
+use crate::store::allowance::{Purpose, Whose as Counted};
 use crate::store::device::DeviceOf;
 use crate::store::expiry::{self, Place};
 use crate::store::file::{self, FileRecord, Whose};
 use crate::store::{Part, PartOutcome, Precondition, StoreError, Value};
 
+/// What downloads are counted in.
+const KIB: u64 = 1024;
 /// Most chunks written in one part.
 const CHUNKS_AT_ONCE: usize = 4;
 /// An upload that takes longer than this is swept away half-way.
@@ -350,6 +354,53 @@ pub async fn may_download(
         now_ms: batch.now_ms,
     };
     Ok(policy::evaluate(&rules, &Input::Download).into_result()?)
+}
+
+/// Whether an own account may have so many bytes more today; counts them. An account whose user type bounds nothing is not
+/// counted.
+pub async fn count_download(node: &Node, id: AccountId, bytes: u64) -> Result<(), NotTaken> {
+    for _ in 0..CONFLICT_ATTEMPTS_MAX {
+        let mut batch = Batch::open(node).await?;
+        let account = batch.account(id).await?.ok_or_else(|| {
+            NotTaken::refused(RefusalCode::AccountSuspended, "this account is gone")
+        })?;
+        let rules = account.policy.downloads;
+        if let Some(most) = rules.file_bytes_max.filter(|most| bytes > *most) {
+            return Err(NotTaken::refused(
+                RefusalCode::FilesNotAllowed,
+                format!(
+                    "your user type lets files of at most {most} bytes be downloaded, as they are encrypted: this one has {bytes}"
+                ),
+            ));
+        }
+        let Some(most) = rules.day_bytes_max else {
+            return Ok(());
+        };
+        let kib = |bytes: u64| u32::try_from(bytes.div_ceil(KIB)).unwrap_or(u32::MAX);
+        let (whose, most) = (Counted::Account(id), kib(most));
+        let left = batch.allows(Purpose::Download, &whose, most, DOWNLOADS_MS);
+        if let Err(wait_ms) = left.await? {
+            let seconds = u32::try_from(wait_ms.div_ceil(1000)).unwrap_or(u32::MAX);
+            let wait = policy::in_words(seconds.div_ceil(60).saturating_mul(60));
+            return Err(NotTaken::refused(
+                RefusalCode::Quota,
+                format!("you have downloaded as much as you may in a day: try again in {wait}"),
+            ));
+        }
+        if batch.use_up(Purpose::Download, &whose, kib(bytes), most) {
+            let detail =
+                format!("{most} KiB within a day: further downloads are refused until it is over");
+            let subject = format!("account {id}");
+            batch.audit(Actor::System, "file.downloads-limited", subject, detail);
+        }
+        if batch.commit().await? == PartOutcome::Committed {
+            return Ok(());
+        }
+    }
+    Err(NotTaken::refused(
+        RefusalCode::RateLimited,
+        "too many downloads at the same moment: try again",
+    ))
 }
 
 /// What somebody is told who asks for a file whose time is over, or that never was.

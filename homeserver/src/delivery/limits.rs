@@ -39,6 +39,8 @@ pub const PEER_LOOK_UP_UNITS_MAX: u32 = 5_000;
 pub const LOOK_UPS_MS: u64 = 24 * 60 * 60 * 1000;
 /// Handles that one look-up by a beginning goes through, hidden ones among them.
 pub const LOOK_UP_HANDLES_MAX: usize = 1_000;
+/// How long an account's downloads are counted.
+pub const DOWNLOADS_MS: u64 = 24 * 60 * 60 * 1000;
 /// Reports of abuse that one account makes within [`REPORTS_MS`].
 pub const ACCOUNT_REPORTS_MAX: u32 = 20;
 /// Reports that all people of one peer together make here in that time.

@@ -4,6 +4,7 @@
 
 pub mod again;
 pub mod batch;
+pub mod colleagues;
 pub mod contacts;
 pub mod dead_letters;
 pub mod departures;
@@ -12,6 +13,7 @@ pub mod endings;
 mod envelope;
 pub mod evidence;
 pub mod expiry;
+pub mod explain;
 pub mod fan_out;
 pub mod fetches;
 pub mod files;

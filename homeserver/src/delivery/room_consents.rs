@@ -272,7 +272,11 @@ async fn own_rules(
         domains,
         ttl: widest(|policy| as_span(&policy.ttl)),
         burn: widest(|policy| as_span(&policy.burn)),
-        label_max: u8::MAX,
+        label_max: all
+            .iter()
+            .map(|user_type| user_type.policy.labels.max)
+            .max()
+            .unwrap_or(u8::MAX),
         retained_epochs: ROOM_EPOCHS_MAX,
         // Nothing here records rooms.
         recorder: None,

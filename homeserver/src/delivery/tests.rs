@@ -34,6 +34,7 @@ use crate::store::inbox::InboxBody;
 use crate::store::{Part, payload};
 
 mod behind;
+mod segments;
 mod space;
 
 const ROOM: RoomId = RoomId::from_bytes([5; 16]);

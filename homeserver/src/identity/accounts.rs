@@ -10,6 +10,7 @@ use homeserver_api::admin::{
 };
 use homeserver_api::client::{AccountInfo, Came, DeviceInfo};
 use homeserver_api::password::{ChangePasswordRequest, Password};
+use homeserver_api::policy::OwnRules;
 
 use super::user_types::{self, ATTEMPTS_MAX, STANDARD, record};
 use super::{IdentityError, devices, passwords, usage};
@@ -17,6 +18,7 @@ use crate::audit::Actor;
 use crate::delivery::evidence::{self, Cut};
 use crate::delivery::mailboxes::Ring;
 use crate::node::{Hint, Node, to_its_end};
+use crate::policy::gate::banner_sha256;
 use crate::store::account::{self, AccountRecord};
 use crate::store::departure::{self, Departure};
 use crate::store::device::{self, DeviceOf, DeviceRecord};
@@ -35,6 +37,7 @@ pub async fn create(
     request: CreateUserRequest,
 ) -> Result<CreatedUser, IdentityError> {
     let user_type = request.user_type.unwrap_or_else(|| STANDARD.to_owned());
+    check_password(node, &user_type, &request.handle, request.password.as_ref()).await?;
     let (password_hash, made) = new_password(node, request.password).await?;
     let account = AccountId::from_bytes(node.random_id()?);
     let handle = request.handle;
@@ -54,6 +57,7 @@ pub async fn create(
             devices: 0,
             statements: 0,
             created_ms: node.clock.now_ms(),
+            own: OwnRules::default(),
         };
         account::take_handle(&mut part, &handle, account);
         account::put(&mut part, account, &new)?;
@@ -127,7 +131,9 @@ pub async fn info(node: &Node, id: AccountId) -> Result<AccountInfo, IdentityErr
         address: address(node, &account.handle),
         account: id,
         user_type: account.user_type,
-        policy,
+        policy: account.own.tighten(&policy),
+        own: account.own,
+        banner_sha256: banner_sha256(&policy).map(hex::encode),
         devices: device_list(node, id).await?,
         waiting: super::enrolment::waiting(node, id).await?,
     })
@@ -274,7 +280,8 @@ pub async fn reset_password(
     handle: &Handle,
     request: ResetPasswordRequest,
 ) -> Result<CreatedUser, IdentityError> {
-    find(node, handle).await?;
+    let (_, known, _) = find(node, handle).await?;
+    check_password(node, &known.user_type, handle, request.password.as_ref()).await?;
     let (password_hash, made) = new_password(node, request.password).await?;
     for _ in 0..ATTEMPTS_MAX {
         let (id, mut account, read) = find(node, handle).await?;
@@ -317,9 +324,10 @@ pub async fn change_password(
     let (random, now_ms) = (node.random.as_ref(), node.clock.now_ms());
     let hash = Some(known.password_hash.clone());
     let name = known.handle.as_str();
+    let rules = user_types::sign_in_rules(node, Some(&known.user_type)).await?;
     let verified = node
         .sign_in
-        .verify(name, request.old.as_str(), hash, now_ms, random)
+        .verify_by(rules, name, request.old.as_str(), hash, now_ms, random)
         .await;
     if matches!(verified, Err(IdentityError::SignInFailed)) {
         let detail = format!("device {}", caller.device);
@@ -327,6 +335,7 @@ pub async fn change_password(
         return Err(IdentityError::WrongPassword);
     }
     verified?;
+    check_password(node, &known.user_type, &known.handle, Some(&request.new)).await?;
     let password_hash = node.sign_in.hash(request.new.as_str(), random).await?;
     for _ in 0..ATTEMPTS_MAX {
         let (mut account, read) = account::get(&node.store, caller.account)
@@ -399,6 +408,25 @@ async fn require_type(node: &Node, part: &mut Part, name: &str) -> Result<(), Id
     match user_types::get(node, name).await? {
         Some(policy) => Ok(user_type::put(part, name, &policy)?),
         None => Err(IdentityError::UnknownUserType(name.to_owned())),
+    }
+}
+
+/// Holds a password that somebody has chosen to the rules of the user type. One that the homeserver makes is good anywhere.
+async fn check_password(
+    node: &Node,
+    user_type: &str,
+    handle: &Handle,
+    given: Option<&Password>,
+) -> Result<(), IdentityError> {
+    let Some(password) = given else {
+        return Ok(());
+    };
+    let policy = user_types::get(node, user_type)
+        .await?
+        .ok_or_else(|| IdentityError::UnknownUserType(user_type.to_owned()))?;
+    match policy.passwords.problem(handle, password.as_str()) {
+        Some(problem) => Err(IdentityError::Invalid(problem)),
+        None => Ok(()),
     }
 }
 

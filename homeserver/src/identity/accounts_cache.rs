@@ -9,6 +9,8 @@ use federation_proto::ids::{AccountId, DeviceId, Handle};
 use homeserver_api::policy::UserTypePolicy;
 
 use crate::policy::Party;
+use crate::policy::barriers::segments_of;
+use crate::store::barriers::{self, BarriersRecord};
 use crate::store::{Store, StoreError, account, device, user_type};
 
 /// More than this many entries are dropped all at once: the store still has them.
@@ -21,8 +23,12 @@ pub struct LocalAccount {
     pub handle: Handle,
     /// Its user type's name.
     pub user_type: String,
-    /// What that allows.
+    /// What that allows, and its owner leaves of it.
     pub policy: UserTypePolicy,
+    /// The segments that it is in,
+    pub segments: Vec<String>,
+    /// by the rules between segments of this serial.
+    pub barriers: u64,
     /// Whether it is suspended.
     pub suspended: bool,
 }
@@ -43,6 +49,7 @@ struct Entries {
     serial: u64,
     accounts: HashMap<AccountId, Arc<LocalAccount>>,
     devices: HashMap<DeviceId, AccountId>,
+    barriers: Option<Arc<BarriersRecord>>,
 }
 
 /// The accounts in memory.
@@ -71,16 +78,37 @@ impl AccountsCache {
                 .ok_or(StoreError::Corrupt {
                     family: "user type",
                 })?;
+        let barriers = self.barriers(store, serial).await?;
+        let segments = segments_of(&barriers.barriers, &record.handle, &record.user_type);
         let account = Arc::new(LocalAccount {
+            policy: record.own.tighten(&policy),
+            segments,
+            barriers: barriers.serial,
             handle: record.handle,
             user_type: record.user_type,
-            policy,
             suspended: record.suspended,
         });
         if let Some(mut entries) = self.at(serial) {
             entries.accounts.insert(id, Arc::clone(&account));
         }
         Ok(Some(account))
+    }
+
+    /// Segments and the rules between them as of the policy's serial.
+    pub async fn barriers(
+        &self,
+        store: &Store,
+        serial: u64,
+    ) -> Result<Arc<BarriersRecord>, StoreError> {
+        if let Some(found) = self.at(serial).and_then(|e| e.barriers.clone()) {
+            return Ok(found);
+        }
+        let stored = barriers::get(store).await?;
+        let found = Arc::new(stored.map(|(record, _)| record).unwrap_or_default());
+        if let Some(mut entries) = self.at(serial) {
+            entries.barriers = Some(Arc::clone(&found));
+        }
+        Ok(found)
     }
 
     /// The account of a device that exists as of the policy's serial.

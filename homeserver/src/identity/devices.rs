@@ -1,4 +1,4 @@
-//! Devices: renewal, removal, and who a bearer token stands for.
+//! Devices: renewal and removal.
 
 use std::sync::Arc;
 
@@ -141,17 +141,6 @@ pub async fn remove(node: &Arc<Node>, actor: &Actor, of: DeviceOf) -> Result<(),
         }
     }
     Err(IdentityError::Busy)
-}
-
-/// The device that a bearer token stands for, if it exists and its account is not suspended.
-pub async fn authenticate(node: &Node, token: &str) -> Result<Option<DeviceOf>, StoreError> {
-    let Some(of) = device::by_token(&node.store, &token_sha256(token)).await? else {
-        return Ok(None);
-    };
-    let account = account::get(&node.store, of.account).await?;
-    Ok(account
-        .filter(|(account, _)| !account.suspended)
-        .map(|_| of))
 }
 
 /// Deletes a device's records, its mail apart, and writes to the device log that it has gone. The account's

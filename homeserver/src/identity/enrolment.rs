@@ -54,9 +54,13 @@ pub async fn enrol(node: &Arc<Node>, request: EnrolRequest) -> Result<Enrolled, 
         .map(|(account, _)| account.password_hash.clone());
     let name = request.handle.as_str();
     let random = node.random.as_ref();
+    let user_type = found
+        .as_ref()
+        .map(|(account, _)| account.user_type.as_str());
+    let rules = user_types::sign_in_rules(node, user_type).await?;
     let verified = node
         .sign_in
-        .verify(name, request.password.as_str(), hash, now_ms, random)
+        .verify_by(rules, name, request.password.as_str(), hash, now_ms, random)
         .await;
     if matches!(verified, Err(IdentityError::SignInFailed)) {
         note(node, "sign-in.failed", &request.handle, String::new()).await?;
@@ -101,6 +105,7 @@ impl Opened {
         let policy = user_types::get(node, &account.user_type)
             .await?
             .ok_or_else(|| IdentityError::UnknownUserType(account.user_type.clone()))?;
+        let policy = account.own.tighten(&policy);
         if account.devices >= policy.devices_max {
             return Err(IdentityError::TooManyDevices(account.devices));
         }
@@ -159,6 +164,8 @@ impl Opened {
             public_key: certificate.public_key,
             not_after_ms: certificate.not_after_ms,
             token_sha256: new.token_sha256,
+            signed_in_ms: new.signed_in_ms,
+            banner: None,
         };
         self.account.devices += 1;
         append(&mut self.part, &mut self.account.statements, &statement)?;
@@ -177,6 +184,8 @@ struct NewDevice<'a> {
     csr: &'a [u8],
     name: &'a str,
     token_sha256: [u8; 32],
+    /// When whoever brought it typed the password.
+    signed_in_ms: u64,
 }
 
 /// One attempt to enrol after the password was right; `None` on a conflict.
@@ -211,6 +220,7 @@ async fn attempt(
         csr: &request.csr.0,
         name: &request.device_name,
         token_sha256: token_sha256(&token),
+        signed_in_ms: now_ms,
     };
     let others = opened.chain.devices().to_vec();
     let certificate = opened.add(node, statement, &new, now_ms)?;
@@ -420,6 +430,7 @@ pub async fn approve(
             csr: &waits.csr,
             name: &waits.name,
             token_sha256: waits.token_sha256,
+            signed_in_ms: waits.asked_ms,
         };
         let certificate = opened.add(node, statement.clone(), &new, now_ms)?;
         waits.chain = Some([certificate.der.to_vec(), certificate.issuing.to_vec()]);

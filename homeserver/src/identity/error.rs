@@ -3,6 +3,7 @@
 use federation_proto::ids::Handle;
 
 use crate::organisation::OrganisationError;
+use crate::policy::gate::Barred;
 use crate::store::StoreError;
 
 /// Why something about an account was not done.
@@ -76,6 +77,12 @@ pub enum IdentityError {
     /// A renewal for another key than the device's.
     #[error("the request is for another key than this device's: enrol a new device for a new key")]
     OtherKey,
+    /// The device may not act now.
+    #[error(transparent)]
+    Barred(#[from] Barred),
+    /// The segments are no longer those that a change was meant for.
+    #[error("the segments have changed since: look at what the change does now, then apply that")]
+    SegmentsChanged,
     /// Others changed the same thing at the same moment, again and again.
     #[error("others are changing the same thing: try again in a moment")]
     Busy,
@@ -103,5 +110,14 @@ impl IdentityError {
                 | Self::UnknownUserType(_)
                 | Self::Organisation(OrganisationError::Request(_))
         )
+    }
+}
+
+/// How an answer names it; stable.
+pub fn barred_code(barred: &Barred) -> &'static str {
+    match barred {
+        Barred::SignIn => "sign-in-needed",
+        Barred::Banner => "banner-needed",
+        Barred::Client(_) => "client-too-old",
     }
 }

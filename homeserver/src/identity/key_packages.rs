@@ -9,10 +9,11 @@ use federation_proto::ids::{AccountId, DeviceId, Handle, Member};
 use federation_proto::limits::{CLAIMED_DEVICES_MAX, KEY_PACKAGE_BYTES_MAX};
 use federation_proto::refusal::RefusalCode;
 use homeserver_api::client::{KEY_PACKAGES_MAX, KeyPackageCount};
+use homeserver_api::policy::Contact;
 use homeserver_api::session::ClaimedDevice;
 
 use crate::delivery::batch::{Batch, NotTaken, policy_links};
-use crate::delivery::contacts;
+use crate::delivery::{colleagues, contacts};
 use crate::node::Node;
 use crate::policy::{self, Approach, Input, Rules};
 use crate::store::contacts::Outsider;
@@ -41,6 +42,14 @@ pub async fn claim(
         .ok_or_else(unknown)?;
     let found = batch.account(id).await?.ok_or_else(unknown)?;
     if found.suspended {
+        return Err(unknown());
+    }
+    // What a barrier forbids looks like no account at all.
+    if let Claimant::Own(own, _) = claimant
+        && colleagues::may(batch, (own, id), Contact::Invite)
+            .await?
+            .is_err()
+    {
         return Err(unknown());
     }
     if let Claimant::Peer(outsider) = claimant {

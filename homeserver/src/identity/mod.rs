@@ -4,19 +4,22 @@
 
 pub mod accounts;
 mod accounts_cache;
+pub mod barriers;
 pub mod device_log;
 pub mod devices;
 pub mod enrolment;
 mod error;
 pub mod key_packages;
+pub mod own_rules;
 pub mod passwords;
 mod rate_limit;
+pub mod sign_in;
 mod usage;
 pub mod user_types;
 
 pub use accounts_cache::{AccountsCache, LocalAccount};
 pub use device_log::DeviceLog;
-pub use error::IdentityError;
+pub use error::{IdentityError, barred_code};
 pub use passwords::SignInGuard;
 pub use rate_limit::{RateLimit, Remote, network};
 
@@ -25,7 +28,7 @@ pub(crate) mod testing {
     //! Accounts and devices without passwords and certificates.
 
     use federation_proto::ids::{AccountId, DeviceId, Handle, Member};
-    use homeserver_api::policy::UserTypePolicy;
+    use homeserver_api::policy::{OwnRules, UserTypePolicy};
 
     use federation_proto::device_log::How;
 
@@ -62,6 +65,7 @@ pub(crate) mod testing {
                     devices: 0,
                     statements: 0,
                     created_ms: 0,
+                    own: OwnRules::default(),
                 }
             }
         };
@@ -79,6 +83,8 @@ pub(crate) mod testing {
             public_key,
             not_after_ms: u64::MAX,
             token_sha256: devices::token_sha256(&token),
+            signed_in_ms: node.clock.now_ms(),
+            banner: None,
         };
         let chain = node.device_log.chain(node, account).await.unwrap();
         let how = match record.statements {

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, Params, Version};
+use homeserver_api::policy::SignInRules;
 use ring::rand::SecureRandom;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
@@ -24,10 +25,10 @@ const LANES: u32 = 1;
 const HASHES_AT_ONCE_MAX: usize = 2;
 /// Most sign-ins that wait for their turn.
 const HASHES_WAITING_MAX: usize = 256;
-/// Failures of one name that cost nothing.
-const FREE_FAILURES: u32 = 4;
+/// How long whoever finds all turns taken waits.
 const DELAY_MS_MIN: u64 = 1_000;
-const DELAY_MS_MAX: u64 = 30_000;
+/// The wait doubles this often at most.
+const DOUBLINGS_MAX: u32 = 16;
 /// How long a failure is remembered.
 const FAILURES_KEPT_MS: u64 = 15 * 60 * 1_000;
 /// Most names whose failures are remembered.
@@ -64,8 +65,7 @@ impl Default for SignInGuard {
 }
 
 impl SignInGuard {
-    /// Checks `password` against `hash` (`None`: nobody has this name; the same work is done and the
-    /// same answer given). `name` is whose failures are counted.
+    /// As [`SignInGuard::verify_by`], with what holds where no user type says otherwise.
     pub async fn verify(
         &self,
         name: &str,
@@ -74,7 +74,23 @@ impl SignInGuard {
         now_ms: u64,
         random: &(dyn SecureRandom + Send + Sync),
     ) -> Result<(), IdentityError> {
-        let guess = self.reserve(name, now_ms)?;
+        let rules = SignInRules::default();
+        self.verify_by(rules, name, password, hash, now_ms, random)
+            .await
+    }
+
+    /// Checks `password` against `hash` (`None`: nobody has this name; the same work is done and the
+    /// same answer given). `name` is whose failures are counted, by `rules`.
+    pub async fn verify_by(
+        &self,
+        rules: SignInRules,
+        name: &str,
+        password: &str,
+        hash: Option<String>,
+        now_ms: u64,
+        random: &(dyn SecureRandom + Send + Sync),
+    ) -> Result<(), IdentityError> {
+        let guess = self.reserve(rules, name, now_ms)?;
         let known = hash.is_some();
         let hash = match hash {
             Some(hash) => hash,
@@ -164,7 +180,12 @@ impl SignInGuard {
     }
 
     /// Lets one guess at this name be looked at, unless enough have failed or are under way.
-    fn reserve<'a>(&'a self, name: &'a str, now_ms: u64) -> Result<Guess<'a>, IdentityError> {
+    fn reserve<'a>(
+        &'a self,
+        rules: SignInRules,
+        name: &'a str,
+        now_ms: u64,
+    ) -> Result<Guess<'a>, IdentityError> {
         let mut failures = self.lock();
         let known = failures.get(name).copied().unwrap_or_default();
         if now_ms < known.not_before_ms {
@@ -173,7 +194,8 @@ impl SignInGuard {
             });
         }
         // Of many at once no more are looked at than would be one after the other.
-        let free = (FREE_FAILURES + 1).saturating_sub(known.count).max(1);
+        let free = rules.free_failures.saturating_add(1);
+        let free = free.saturating_sub(known.count).max(1);
         if known.under_way >= free {
             return Err(IdentityError::SlowDown {
                 retry_after_ms: DELAY_MS_MIN,
@@ -192,7 +214,11 @@ impl SignInGuard {
             ..Failures::default()
         });
         entry.under_way = entry.under_way.saturating_add(1);
-        Ok(Guess { guard: self, name })
+        Ok(Guess {
+            guard: self,
+            name,
+            rules,
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Failures>> {
@@ -204,6 +230,7 @@ impl SignInGuard {
 struct Guess<'a> {
     guard: &'a SignInGuard,
     name: &'a str,
+    rules: SignInRules,
 }
 
 impl Guess<'_> {
@@ -223,9 +250,19 @@ impl Guess<'_> {
         }
         entry.count = entry.count.saturating_add(1);
         entry.last_ms = now_ms;
-        if entry.count > FREE_FAILURES {
-            let doublings = (entry.count - FREE_FAILURES - 1).min(5);
-            entry.not_before_ms = now_ms + (DELAY_MS_MIN << doublings).min(DELAY_MS_MAX);
+        let rules = &self.rules;
+        if let Some(over) = entry
+            .count
+            .checked_sub(rules.free_failures.saturating_add(1))
+        {
+            let least_ms = u64::from(rules.delay_seconds_min) * 1000;
+            let most_ms = u64::from(rules.delay_seconds_max) * 1000;
+            let delay_ms = (least_ms << over.min(DOUBLINGS_MAX)).min(most_ms);
+            entry.not_before_ms = now_ms.saturating_add(delay_ms);
+        }
+        if rules.lockout_failures > 0 && entry.count >= rules.lockout_failures {
+            let locked_ms = u64::from(rules.lockout_seconds) * 1000;
+            entry.not_before_ms = now_ms.saturating_add(locked_ms).max(entry.not_before_ms);
         }
     }
 }
@@ -281,7 +318,7 @@ mod tests {
         let now = 1_000_000;
         let good = guard.verify("alice", "correct horse", Some(hash.clone()), now, &random);
         good.await.unwrap();
-        for n in 0..=FREE_FAILURES {
+        for n in 0..=SignInRules::default().free_failures {
             for (name, hash) in [("alice", Some(hash.clone())), ("nobody", None)] {
                 let error = guard.verify(name, "wrong horse", hash, now, &random).await;
                 assert!(
@@ -304,6 +341,44 @@ mod tests {
         let later = now + DELAY_MS_MIN;
         let good = guard.verify("alice", "correct horse", Some(hash), later, &random);
         good.await.unwrap();
+    }
+
+    /// Goal: a user type's own delays hold, and a lockout where it has one: then the right password does not help either until
+    /// it is over. Method: failures by a strict type's rules, and the moments around the end of each wait.
+    #[tokio::test]
+    async fn delays_of_a_user_type() {
+        let guard = SignInGuard::default();
+        let random = random();
+        let hash = guard.hash("correct horse", &random).await.unwrap();
+        let rules = SignInRules {
+            free_failures: 0,
+            delay_seconds_min: 10,
+            delay_seconds_max: 15,
+            lockout_failures: 3,
+            lockout_seconds: 3600,
+        };
+        let mut now = 1_000_000;
+        for wait_ms in [10_000, 15_000, 3_600_000] {
+            let wrong = guard.verify_by(rules, "alice", "wrong", Some(hash.clone()), now, &random);
+            assert!(matches!(wrong.await, Err(IdentityError::SignInFailed)));
+            let early = now + wait_ms - 1;
+            let right = guard.verify_by(
+                rules,
+                "alice",
+                "correct horse",
+                Some(hash.clone()),
+                early,
+                &random,
+            );
+            let refused = right.await;
+            assert!(
+                matches!(refused, Err(IdentityError::SlowDown { retry_after_ms: 1 })),
+                "{refused:?}"
+            );
+            now += wait_ms;
+        }
+        let right = guard.verify_by(rules, "alice", "correct horse", Some(hash), now, &random);
+        right.await.unwrap();
     }
 
     /// Goal: of many guesses at once no more are looked at than of guesses one after the other; by

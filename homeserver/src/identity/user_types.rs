@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use homeserver_api::admin::UserType;
-use homeserver_api::policy::{ExternalScope, UserTypePolicy};
+use homeserver_api::policy::{ExternalScope, SignInRules, UserTypePolicy};
 
 use super::{IdentityError, accounts};
 use crate::audit::{self, Actor, Event};
@@ -16,6 +16,17 @@ const NAME_BYTES_MAX: usize = 64;
 /// A TTL beyond a year is a mistake.
 const TTL_SECONDS_MAX: u32 = 366 * 24 * 60 * 60;
 const EXTERNAL_PEERS_MAX: usize = 1000;
+const EXTERNAL_RULES_MAX: usize = 64;
+const LABEL_NAMES_MAX: usize = 256;
+const LABEL_NAME_BYTES_MAX: usize = 64;
+const FILE_ENDINGS_MAX: usize = 1000;
+const BANNER_BYTES_MAX: usize = 4096;
+const PASSWORD_CHARACTERS_MAX: u32 = 64;
+const PASSWORD_KINDS_MAX: u8 = 4;
+/// Nobody waits longer than a day after a mistake, or is locked out for longer.
+const SIGN_IN_SECONDS_MAX: u32 = 24 * 60 * 60;
+/// Shorter than this nobody would get to write anything.
+const SIGNED_IN_SECONDS_MIN: u32 = 60;
 pub(super) const ATTEMPTS_MAX: usize = 16;
 
 /// Every user type, by name.
@@ -39,6 +50,15 @@ pub async fn list(node: &Node) -> Result<Vec<UserType>, StoreError> {
 pub(super) async fn get(node: &Node, name: &str) -> Result<Option<UserTypePolicy>, StoreError> {
     let stored = user_type::get(&node.store, name).await?;
     Ok(stored.or_else(|| (name == STANDARD).then(UserTypePolicy::default)))
+}
+
+/// What happens after failed sign-ins to an account of this user type; for a name that nobody has, what does to most people.
+pub(super) async fn sign_in_rules(
+    node: &Node,
+    name: Option<&str>,
+) -> Result<SignInRules, StoreError> {
+    let policy = get(node, name.unwrap_or(STANDARD)).await?;
+    Ok(policy.unwrap_or_default().sign_in)
 }
 
 /// Creates a user type, or changes it: its accounts are under the new rules at once.
@@ -150,10 +170,12 @@ fn check(name: &str, policy: &UserTypePolicy) -> Result<(), IdentityError> {
         && name
             .bytes()
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b));
-    let peers_ok = match &policy.external {
+    let few = |scope: &ExternalScope| match scope {
         ExternalScope::Peers(peers) => peers.len() <= EXTERNAL_PEERS_MAX,
         ExternalScope::None | ExternalScope::AllPeers => true,
     };
+    let peers_ok =
+        few(&policy.external) && policy.external_rules.iter().all(|rule| few(&rule.scope));
     let problems = [
         (
             name_ok,
@@ -185,14 +207,77 @@ fn check(name: &str, policy: &UserTypePolicy) -> Result<(), IdentityError> {
         ),
         (peers_ok, "external: at most 1000 peers"),
     ];
+    let problems = problems.into_iter().chain(further_problems(policy));
     let found: Vec<&str> = problems
-        .iter()
         .filter(|(ok, _)| !ok)
-        .map(|(_, problem)| *problem)
+        .map(|(_, problem)| problem)
         .collect();
     if found.is_empty() {
         Ok(())
     } else {
         Err(IdentityError::Invalid(found.join("; ")))
     }
+}
+
+/// What is wrong with what a user type need not say.
+fn further_problems(policy: &UserTypePolicy) -> [(bool, &'static str); 11] {
+    let (labels, sign_in) = (&policy.labels, &policy.sign_in);
+    let endings = policy.file_types.iter().map(|rule| rule.endings.len());
+    let ending_ok = |ending: &String| *ending == ending.to_lowercase() && !ending.contains('.');
+    let all_endings = || policy.file_types.iter().flat_map(|rule| &rule.endings);
+    let banner = policy.clients.banner.as_ref();
+    let least = policy.sessions.sign_in_seconds_max;
+    [
+        (
+            policy.external_rules.len() <= EXTERNAL_RULES_MAX,
+            "external_rules: at most 64",
+        ),
+        (
+            labels.in_order(),
+            "labels: min, default and max must be in this order",
+        ),
+        (
+            labels.names.len() <= LABEL_NAMES_MAX
+                && labels
+                    .names
+                    .iter()
+                    .all(|name| name.len() <= LABEL_NAME_BYTES_MAX),
+            "labels: at most 256 names of at most 64 bytes",
+        ),
+        (
+            endings.sum::<usize>() <= FILE_ENDINGS_MAX,
+            "file_types: at most 1000 endings",
+        ),
+        (
+            all_endings().all(ending_ok),
+            "file_types: endings are written in lower case and without a dot",
+        ),
+        (
+            sign_in.delay_seconds_min <= sign_in.delay_seconds_max
+                && sign_in.delay_seconds_max <= SIGN_IN_SECONDS_MAX,
+            "sign_in: delay min and max must be in this order, and at most a day",
+        ),
+        (
+            sign_in.lockout_failures == 0
+                || (sign_in.lockout_failures > sign_in.free_failures
+                    && (1..=SIGN_IN_SECONDS_MAX).contains(&sign_in.lockout_seconds)),
+            "sign_in: a lockout comes after the free failures, and lasts between a second and a day",
+        ),
+        (
+            policy.passwords.characters_min <= PASSWORD_CHARACTERS_MAX,
+            "passwords: characters_min must be at most 64",
+        ),
+        (
+            policy.passwords.kinds_min <= PASSWORD_KINDS_MAX,
+            "passwords: kinds_min must be at most 4",
+        ),
+        (
+            least.is_none_or(|seconds| seconds >= SIGNED_IN_SECONDS_MIN),
+            "sessions: sign_in_seconds_max must be at least 60",
+        ),
+        (
+            banner.is_none_or(|text| (1..=BANNER_BYTES_MAX).contains(&text.len())),
+            "clients: a banner has between 1 and 4096 bytes",
+        ),
+    ]
 }

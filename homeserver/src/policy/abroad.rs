@@ -7,6 +7,7 @@ use federation_proto::ids::ServerName;
 use federation_proto::refusal::{Refusal, RefusalCode};
 
 use super::FOR_USER_TYPE;
+use super::barriers::BARRIER;
 
 /// The refusal without what is inside this organisation, for whoever it reaches.
 pub fn told_abroad(refusal: Refusal) -> Refusal {
@@ -14,6 +15,9 @@ pub fn told_abroad(refusal: Refusal) -> Refusal {
         RefusalCode::ExternalScope => "the recipient may not communicate with your organisation",
         RefusalCode::OutOfScope if refusal.reason.contains(FOR_USER_TYPE) => {
             "the agreement between the two organisations does not grant this for the person there"
+        }
+        RefusalCode::OutOfScope if refusal.reason.contains(BARRIER) => {
+            "the organisation of the person there does not let this through"
         }
         _ => return refusal,
     };

@@ -1,6 +1,7 @@
 //! Agreements as policy sees them: where each stands and what both sides' statements together allow.
 
 use homeserver_api::admin::{Grant, Operation};
+pub use homeserver_api::policy::Direction;
 
 /// Where an agreement stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,15 +16,6 @@ pub enum Standing {
     Expired,
     /// Ended by one side.
     Revoked,
-}
-
-/// Which way an operation goes, seen from this homeserver.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Direction {
-    /// Our people towards theirs.
-    Outbound,
-    /// Their people towards ours.
-    Inbound,
 }
 
 /// What both sides' statements together allow on one link, in terms of our own user types.

@@ -7,21 +7,27 @@
 
 mod abroad;
 mod agreement;
+pub mod barriers;
 mod contact;
 mod duration;
+pub mod gate;
+#[cfg(any(test, feature = "faults"))]
+pub mod matrices;
 #[cfg(test)]
 mod model;
+mod rule;
 
 use federation_proto::ids::ServerName;
 use federation_proto::refusal::{Refusal, RefusalCode};
 use homeserver_api::admin::Operation;
 use homeserver_api::attributes::MessageAttributes;
-use homeserver_api::policy::{Bounds, DirectoryListing, UserTypePolicy};
+use homeserver_api::policy::{Bounds, DirectoryListing, Labels, UserTypePolicy};
 
 pub use abroad::{told_abroad, told_to_peer};
 pub use agreement::{Agreement, Direction, Standing};
 pub use contact::{Approach, Consent, approach};
 pub use duration::in_words;
+pub use rule::By;
 
 /// What names a user type in a reason; those of other organisations don't get to see it.
 const FOR_USER_TYPE: &str = " for user type ";
@@ -105,18 +111,37 @@ impl Decision {
     }
 }
 
+/// A refusal, and the rule that made it.
+type Broken<'a> = (By<'a>, Refusal);
+
 /// Decides `input` under `rules`.
 pub fn evaluate(rules: &Rules<'_>, input: &Input) -> Decision {
-    let links = || rules.links.iter();
-    let verdict = suspension(rules)
-        // First: an agreement that is not in force has no terms that anything could be held to.
-        .and_then(|()| links().try_for_each(|link| standing(link, rules.now_ms).map(drop)))
-        .and_then(|()| own_bounds(rules, input))
-        .and_then(|()| links().try_for_each(|link| on_link(rules, link, input)));
-    match verdict {
+    match judge(rules, input) {
         Ok(()) => Decision::Allowed,
-        Err(refusal) => Decision::Refused(refusal),
+        Err((_, refusal)) => Decision::Refused(refusal),
     }
+}
+
+/// Decides as [`evaluate`] does, and names the rule that decided: the one that refuses, or the last one that had to let it
+/// pass.
+pub fn explain<'a>(rules: &Rules<'a>, input: &Input) -> (Decision, By<'a>) {
+    match judge(rules, input) {
+        Ok(()) => (Decision::Allowed, By::allowing(rules, input)),
+        Err((by, refusal)) => (Decision::Refused(refusal), by),
+    }
+}
+
+fn judge<'a>(rules: &Rules<'a>, input: &Input) -> Result<(), Broken<'a>> {
+    suspension(rules).map_err(|refusal| (By::Suspension, refusal))?;
+    // First: an agreement that is not in force has no terms that anything could be held to.
+    for link in rules.links {
+        standing(link, rules.now_ms).map_err(|refusal| (By::Standing(link.server), refusal))?;
+    }
+    own_bounds(rules, input)?;
+    for link in rules.links {
+        on_link(rules, link, input)?;
+    }
+    Ok(())
 }
 
 /// Judges an operation by the agreement alone (`user_type` `None`: for any of ours).
@@ -197,38 +222,46 @@ fn suspension(rules: &Rules<'_>) -> Result<(), Refusal> {
 }
 
 /// The user type's own bounds, which hold at home too.
-fn own_bounds(rules: &Rules<'_>, input: &Input) -> Result<(), Refusal> {
-    let policy = rules.party.policy;
+fn own_bounds<'a>(rules: &Rules<'a>, input: &Input) -> Result<(), Broken<'a>> {
+    let (name, policy) = (rules.party.user_type, rules.party.policy);
+    let by = |field: &'static str| move |refusal: Refusal| (By::UserType { name, field }, refusal);
     match input {
         Input::Send(attributes) => {
             let ttl = ttl_bounds(rules);
             if !ttl_within(attributes.ttl_seconds, ttl) {
-                return Err(ttl_refusal(ttl, rules));
+                return Err(by("ttl")(ttl_refusal(ttl, rules)));
             }
             if !policy.burn.contains(attributes.burn_seconds) {
-                return Err(burn_refusal(&policy.burn));
+                return Err(by("burn")(burn_refusal(&policy.burn)));
             }
             if attributes.file && !policy.files {
-                return Err(no_files());
+                return Err(by("files")(no_files()));
+            }
+            if !policy.labels.contains(attributes.label) {
+                return Err(by("labels")(label_choice(&policy.labels)));
             }
             Ok(())
         }
+        Input::Receive(attributes) if attributes.label > policy.labels.max => {
+            Err(by("labels")(label_too_high(rules, attributes.label)))
+        }
         Input::Upload { bytes, ttl_seconds } => {
             if !policy.files {
-                return Err(no_files());
+                return Err(by("files")(no_files()));
             }
             if *bytes > policy.file_bytes_max {
-                return Err(Refusal::new(
+                let refusal = Refusal::new(
                     RefusalCode::FilesNotAllowed,
                     format!(
                         "your user type allows files of at most {} bytes: send a smaller one",
                         policy.file_bytes_max
                     ),
-                ));
+                );
+                return Err(by("file_bytes_max")(refusal));
             }
             // A file may go before its message does, so only the upper bound holds for it.
             if *ttl_seconds == 0 || *ttl_seconds > policy.ttl.max_seconds {
-                return Err(ttl_refusal((1, policy.ttl.max_seconds), rules));
+                return Err(by("ttl")(ttl_refusal((1, policy.ttl.max_seconds), rules)));
             }
             Ok(())
         }
@@ -240,10 +273,10 @@ fn own_bounds(rules: &Rules<'_>, input: &Input) -> Result<(), Refusal> {
             };
             // Whoever asks is told nothing of this.
             found.then_some(()).ok_or_else(|| {
-                Refusal::new(
+                by("directory")(Refusal::new(
                     RefusalCode::UnknownRecipient,
                     "the user type hides its people from such a look-up",
-                )
+                ))
             })
         }
         Input::Receive(_) | Input::Invite | Input::BeInvited | Input::Download | Input::LookUp => {
@@ -253,61 +286,81 @@ fn own_bounds(rules: &Rules<'_>, input: &Input) -> Result<(), Refusal> {
 }
 
 /// What one other organisation's taking part asks for.
-fn on_link(rules: &Rules<'_>, link: &Link<'_>, input: &Input) -> Result<(), Refusal> {
-    let agreement = standing(link, rules.now_ms)?;
-    if !rules.party.policy.external.allows(link.server) {
-        return Err(Refusal::new(
-            RefusalCode::ExternalScope,
-            format!(
-                "user type `{}` may not communicate with {}: ask your administrator for a user type with that external scope",
-                rules.party.user_type, link.server
-            ),
+fn on_link<'a>(rules: &Rules<'a>, link: &Link<'a>, input: &Input) -> Result<(), Broken<'a>> {
+    let server = link.server;
+    let agreement =
+        standing(link, rules.now_ms).map_err(|refusal| (By::Standing(server), refusal))?;
+    let (name, policy) = (rules.party.user_type, rules.party.policy);
+    if !policy.external.allows(server) {
+        return Err((
+            By::UserType {
+                name,
+                field: "external",
+            },
+            out_of_reach(rules, server, "may not communicate with"),
         ));
     }
-    let user_type = Some(rules.party.user_type);
-    let need =
-        |direction, operation| granted(link.server, agreement, direction, operation, user_type);
+    let need = |direction, operation| {
+        if !policy.reaches(server, direction, operation) {
+            return Err((
+                By::UserType {
+                    name,
+                    field: "external_rules",
+                },
+                out_of_reach(rules, server, narrowed(direction, operation)),
+            ));
+        }
+        granted(server, agreement, direction, operation, Some(name)).map_err(|refusal| {
+            (
+                By::Grant {
+                    server,
+                    direction,
+                    operation,
+                },
+                refusal,
+            )
+        })
+    };
+    let by_terms = |refusal: Refusal| (By::Terms(server), refusal);
     match input {
         Input::Send(attributes) => {
             need(Direction::Outbound, Operation::Message)?;
             if attributes.file {
                 need(Direction::Outbound, Operation::Files)?;
             }
-            label_within(link.server, agreement, attributes.label)?;
             // The TTL was held to every link's bounds together with the user type's.
-            Ok(())
+            label_within(server, agreement, attributes.label).map_err(by_terms)
         }
         Input::Receive(attributes) => {
             need(Direction::Inbound, Operation::Message)?;
             if attributes.file {
                 need(Direction::Inbound, Operation::Files)?;
             }
-            label_within(link.server, agreement, attributes.label)?;
+            label_within(server, agreement, attributes.label).map_err(by_terms)?;
             // Whoever sent it is told, and knows nothing of user types here.
             let bounds = (agreement.ttl_min_seconds, agreement.ttl_max_seconds);
             if ttl_within(attributes.ttl_seconds, bounds) {
-                Ok(())
-            } else {
-                Err(ttl_choice(bounds).unwrap_or_else(|| {
-                    Refusal::new(
-                        RefusalCode::TtlOutOfBounds,
-                        "no TTL suits both organisations: ask your administrator to amend the agreement",
-                    )
-                }))
+                return Ok(());
             }
+            Err(by_terms(ttl_choice(bounds).unwrap_or_else(|| {
+                Refusal::new(
+                    RefusalCode::TtlOutOfBounds,
+                    "no TTL suits both organisations: ask your administrator to amend the agreement",
+                )
+            })))
         }
         Input::Invite => need(Direction::Outbound, Operation::Invite),
         Input::BeInvited => need(Direction::Inbound, Operation::Invite),
         Input::Upload { bytes, .. } => {
             need(Direction::Outbound, Operation::Files)?;
             if *bytes > agreement.file_bytes_max {
-                return Err(Refusal::new(
+                return Err(by_terms(Refusal::new(
                     RefusalCode::FilesNotAllowed,
                     format!(
-                        "the agreement with {} allows files of at most {} bytes: send a smaller one",
-                        link.server, agreement.file_bytes_max
+                        "the agreement with {server} allows files of at most {} bytes: send a smaller one",
+                        agreement.file_bytes_max
                     ),
-                ));
+                )));
             }
             Ok(())
         }
@@ -315,6 +368,50 @@ fn on_link(rules: &Rules<'_>, link: &Link<'_>, input: &Input) -> Result<(), Refu
         Input::LookUp => need(Direction::Outbound, Operation::Directory),
         Input::BeFound { .. } => need(Direction::Inbound, Operation::Directory),
     }
+}
+
+/// What a user type's scope keeps from its people.
+fn out_of_reach(rules: &Rules<'_>, server: &ServerName, may_not: &str) -> Refusal {
+    Refusal::new(
+        RefusalCode::ExternalScope,
+        format!(
+            "user type `{}` {may_not} {server}: ask your administrator for a user type with that external scope",
+            rules.party.user_type
+        ),
+    )
+}
+
+const fn narrowed(direction: Direction, operation: Operation) -> &'static str {
+    match (direction, operation) {
+        (Direction::Outbound, Operation::Message) => "may not write to people of",
+        (Direction::Outbound, Operation::Invite) => "may not invite people of",
+        (Direction::Outbound, Operation::Directory) => "may not look for people of",
+        (Direction::Outbound, Operation::Files) => "may not send files to people of",
+        (Direction::Inbound, Operation::Message) => "may not get messages of people of",
+        (Direction::Inbound, Operation::Invite) => "may not be invited by people of",
+        (Direction::Inbound, Operation::Directory) => "may not be found by people of",
+        (Direction::Inbound, Operation::Files) => "may not get files of people of",
+    }
+}
+
+fn label_choice(labels: &Labels) -> Refusal {
+    Refusal::new(
+        RefusalCode::OutOfScope,
+        format!(
+            "choose a label between {} and {} for this message",
+            labels.min, labels.max
+        ),
+    )
+}
+
+fn label_too_high(rules: &Rules<'_>, label: u8) -> Refusal {
+    Refusal::new(
+        RefusalCode::OutOfScope,
+        format!(
+            "messages with label {label} don't reach people here{FOR_USER_TYPE}`{}`: choose one up to {}, or ask your administrator",
+            rules.party.user_type, rules.party.policy.labels.max
+        ),
+    )
 }
 
 fn label_within(server: &ServerName, agreement: &Agreement, label: u8) -> Result<(), Refusal> {

@@ -3,7 +3,9 @@
 use federation_proto::ids::ServerName;
 use homeserver_api::admin::{Grant, Operation};
 use homeserver_api::attributes::MessageAttributes;
-use homeserver_api::policy::{Bounds, DirectoryListing, ExternalScope, UserTypePolicy};
+use homeserver_api::policy::{
+    Bounds, DirectoryListing, ExternalRule, ExternalScope, Labels, UserTypePolicy,
+};
 use proptest::prelude::*;
 
 use super::*;
@@ -84,6 +86,30 @@ fn external() -> impl Strategy<Value = ExternalScope> {
     ]
 }
 
+fn external_rules() -> impl Strategy<Value = Vec<ExternalRule>> {
+    let direction = prop_oneof![Just(Direction::Outbound), Just(Direction::Inbound)];
+    let rule = (direction, operation(), external()).prop_map(|(direction, operation, scope)| {
+        ExternalRule {
+            direction,
+            operation,
+            scope,
+        }
+    });
+    prop_oneof![
+        2 => Just(Vec::new()),
+        1 => prop::collection::vec(rule, 1..4),
+    ]
+}
+
+fn labels() -> impl Strategy<Value = Labels> {
+    (0_u8..3, 0_u8..4).prop_map(|(min, more)| Labels {
+        min,
+        max: min + more,
+        default: min,
+        names: Vec::new(),
+    })
+}
+
 fn user_type() -> impl Strategy<Value = UserTypePolicy> {
     let directory = prop_oneof![
         Just(DirectoryListing::Hidden),
@@ -97,17 +123,23 @@ fn user_type() -> impl Strategy<Value = UserTypePolicy> {
         any::<bool>(),
         0_u64..8,
         directory,
+        external_rules(),
+        labels(),
     )
         .prop_map(
-            |(ttl, burn, external, files, file_bytes_max, directory)| UserTypePolicy {
-                ttl,
-                burn,
-                external,
-                files,
-                file_bytes_max,
-                devices_max: 5,
-                directory,
-                ..UserTypePolicy::default()
+            |(ttl, burn, external, files, file_bytes_max, directory, external_rules, labels)| {
+                UserTypePolicy {
+                    ttl,
+                    burn,
+                    external,
+                    files,
+                    file_bytes_max,
+                    devices_max: 5,
+                    directory,
+                    external_rules,
+                    labels,
+                    ..UserTypePolicy::default()
+                }
             },
         )
 }
@@ -169,6 +201,12 @@ fn refused_with(rules: &Rules<'_>, input: &Input) -> Option<RefusalCode> {
             let burn = range(&p.burn).contains(&a.burn_seconds);
             all.push((burn, Code::BurnOutOfBounds));
             all.push((!a.file || p.files, Code::FilesNotAllowed));
+            let label = (p.labels.min..=p.labels.max).any(|label| label == a.label);
+            all.push((label, Code::OutOfScope));
+        }
+        Input::Receive(a) => {
+            let label = (0..=p.labels.max).any(|label| label == a.label);
+            all.push((label, Code::OutOfScope));
         }
         Input::Upload { bytes, ttl_seconds } => {
             all.push((p.files, Code::FilesNotAllowed));
@@ -201,6 +239,21 @@ fn refused_with(rules: &Rules<'_>, input: &Input) -> Option<RefusalCode> {
             ExternalScope::Peers(peers) => peers.iter().any(|peer| peer == link.server),
         };
         all.push((external, Code::ExternalScope));
+        let reaches = |direction: Direction, operation: Operation| {
+            let mut reaches = true;
+            for rule in &p.external_rules {
+                let takes_in = match &rule.scope {
+                    ExternalScope::None => false,
+                    ExternalScope::AllPeers => true,
+                    ExternalScope::Peers(peers) => peers.iter().any(|peer| peer == link.server),
+                };
+                if (rule.direction, rule.operation) == (direction, operation) && !takes_in {
+                    reaches = false;
+                }
+            }
+            (reaches, Code::ExternalScope)
+        };
+        let (out, into) = (Direction::Outbound, Direction::Inbound);
         let has = |grants: &[Grant], operation: Operation| {
             let granted = grants.iter().filter(|g| g.operation == operation).any(|g| {
                 g.user_types.is_empty() || g.user_types.iter().any(|n| n == rules.party.user_type)
@@ -216,27 +269,47 @@ fn refused_with(rules: &Rules<'_>, input: &Input) -> Option<RefusalCode> {
         };
         match input {
             Input::Send(a) => {
+                all.push(reaches(out, Operation::Message));
                 all.push(has(&agreement.outbound, Operation::Message));
+                all.extend(a.file.then(|| reaches(out, Operation::Files)));
                 all.push(file(a, &agreement.outbound));
                 all.push(label(a));
             }
             Input::Receive(a) => {
+                all.push(reaches(into, Operation::Message));
                 all.push(has(&agreement.inbound, Operation::Message));
+                all.extend(a.file.then(|| reaches(into, Operation::Files)));
                 all.push(file(a, &agreement.inbound));
                 all.push(label(a));
                 let ttl = agreement.ttl_min_seconds..=agreement.ttl_max_seconds;
                 all.push((ttl.contains(&a.ttl_seconds), Code::TtlOutOfBounds));
             }
-            Input::Invite => all.push(has(&agreement.outbound, Operation::Invite)),
-            Input::BeInvited => all.push(has(&agreement.inbound, Operation::Invite)),
+            Input::Invite => {
+                all.push(reaches(out, Operation::Invite));
+                all.push(has(&agreement.outbound, Operation::Invite));
+            }
+            Input::BeInvited => {
+                all.push(reaches(into, Operation::Invite));
+                all.push(has(&agreement.inbound, Operation::Invite));
+            }
             Input::Upload { bytes, .. } => {
+                all.push(reaches(out, Operation::Files));
                 all.push(has(&agreement.outbound, Operation::Files));
                 let fits = *bytes <= agreement.file_bytes_max;
                 all.push((fits, Code::FilesNotAllowed));
             }
-            Input::Download => all.push(has(&agreement.inbound, Operation::Files)),
-            Input::LookUp => all.push(has(&agreement.outbound, Operation::Directory)),
-            Input::BeFound { .. } => all.push(has(&agreement.inbound, Operation::Directory)),
+            Input::Download => {
+                all.push(reaches(into, Operation::Files));
+                all.push(has(&agreement.inbound, Operation::Files));
+            }
+            Input::LookUp => {
+                all.push(reaches(out, Operation::Directory));
+                all.push(has(&agreement.outbound, Operation::Directory));
+            }
+            Input::BeFound { .. } => {
+                all.push(reaches(into, Operation::Directory));
+                all.push(has(&agreement.inbound, Operation::Directory));
+            }
         }
     }
     let first = all.into_iter().find(|(holds, _)| !holds);
@@ -269,7 +342,9 @@ proptest! {
             links: &links,
             now_ms: NOW,
         };
-        let refusal = evaluate(&rules, &input).into_result().err();
+        let (decision, by) = explain(&rules, &input);
+        prop_assert_eq!(&evaluate(&rules, &input), &decision, "{}", by);
+        let refusal = decision.into_result().err();
         let code = refusal.as_ref().map(|refusal| refusal.code);
         prop_assert_eq!(code, refused_with(&rules, &input), "{:?}", refusal);
         let asked_from_abroad = matches!(input, Input::Receive(_) | Input::BeInvited);

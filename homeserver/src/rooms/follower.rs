@@ -10,6 +10,7 @@ use std::sync::Arc;
 use federation_proto::ids::{AccountId, DeviceId, Member, RoomId, ServerName};
 use federation_proto::refusal::{Refusal, RefusalCode};
 use homeserver_api::attributes::MessageAttributes;
+use homeserver_api::policy::Contact;
 
 use super::hub::{audit_membership, note_removed};
 use super::membership::{
@@ -21,10 +22,10 @@ use super::{
 };
 use crate::audit::Actor;
 use crate::ciphertext::Ciphertext;
-use crate::delivery::NotTaken;
 use crate::delivery::batch::{Batch, policy_links};
 use crate::delivery::fan_out::{self, Class};
 use crate::delivery::limits::INBOX_CONTROL_TTL_MS;
+use crate::delivery::{NotTaken, colleagues};
 use crate::policy::{self, Direction, Input, Rules};
 use crate::store::StoreError;
 use crate::store::inbox::InboxBody;
@@ -163,7 +164,7 @@ async fn barred_additions(
     let by = &commit.sender;
     let pretends = by.server == own && !before.has(by);
     for member in commit.adds.iter().filter(|member| member.server == own) {
-        let may = may_be_added(batch, member, by, &after.servers()).await?;
+        let may = may_be_added(batch, member, by, after).await?;
         if pretends || may.is_err() {
             barred.push(member.clone());
         }
@@ -266,12 +267,11 @@ async fn allowed_additions(
     welcome: &RoomWelcome,
     added: &[Member],
 ) -> Result<Vec<DeviceId>, NotTaken> {
-    let servers = after.servers();
     let bytes = welcome.welcome.len();
     let mut allowed = Vec::with_capacity(added.len());
     let mut refused = Vec::new();
     for member in added {
-        match may_be_added(batch, member, by, &servers).await? {
+        match may_be_added(batch, member, by, after).await? {
             Ok(()) => {
                 let device = [member.device];
                 // Nothing else leads it into the room, and nobody waits for it.
@@ -321,9 +321,6 @@ pub(super) async fn allowed_recipients(
     recipients: Vec<DeviceId>,
 ) -> Result<(Vec<DeviceId>, Unreached), NotTaken> {
     let own = batch.node.server.clone();
-    if message.sender.server == own {
-        return Ok((recipients, Unreached::new()));
-    }
     let mut verdicts: HashMap<AccountId, bool> = HashMap::new();
     let mut allowed = Vec::with_capacity(recipients.len());
     let mut unreached = Unreached::new();
@@ -347,9 +344,14 @@ pub(super) async fn allowed_recipients(
     // All are refused: the caller refuses the message, and its refusal is audited. Some are: here.
     if !allowed.is_empty() {
         for (_, refusal) in &unreached {
-            let (peer, code) = (&message.sender.server, refusal.code);
-            let detail = refusal.to_string();
-            batch.audit_refusal(peer, "message.refused", message.room, code, detail);
+            let (sender, code) = (&message.sender, refusal.code);
+            let (action, detail) = ("message.refused", refusal.to_string());
+            if sender.server == own {
+                let actor = Actor::Device(sender.device);
+                batch.audit(actor, action, message.room, detail);
+            } else {
+                batch.audit_refusal(&sender.server, action, message.room, code, detail);
+            }
         }
     }
     Ok((allowed, unreached))
@@ -369,9 +371,22 @@ async fn may_receive(
     message: &RoomMessage,
     attributes: &MessageAttributes,
 ) -> Result<Result<(), Refusal>, StoreError> {
+    let is_colleague = message.sender.server == batch.node.server;
     let Some(account) = batch.account(recipient.account).await? else {
-        return Ok(Err(gone_refusal()));
+        // A colleague's device learns of those who are gone by the removals that take them out.
+        return Ok(if is_colleague {
+            Ok(())
+        } else {
+            Err(gone_refusal())
+        });
     };
+    if is_colleague {
+        let pair = (message.sender.account, recipient.account);
+        let may = colleagues::may(batch, pair, Contact::Message).await?;
+        if may.is_err() {
+            return Ok(may);
+        }
+    }
     let links = batch.links([&message.sender.server]);
     let mut party = account.party();
     // Mail for a suspended account waits for it, and expires by its TTL.
@@ -485,5 +500,8 @@ pub async fn check_proposal(batch: &mut Batch<'_>, commit: &RoomCommit) -> Resul
     check_group_info(commit)?;
     step::may_hear(batch, &commit.sender, commit.commit.len()).await?;
     check_invite(batch, commit).await?;
+    for added in commit.adds.iter().filter(|member| member.server == own) {
+        colleagues::may_be_added(batch, added, &commit.sender, &room).await??;
+    }
     pace::of_device(batch, commit)
 }

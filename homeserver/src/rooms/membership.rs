@@ -9,7 +9,7 @@ use federation_proto::refusal::{Refusal, RefusalCode};
 use super::{MEMBERS_MAX, RoomCommit, external, malformed, mls_framing};
 use crate::delivery::NotTaken;
 use crate::delivery::batch::{Batch, policy_links};
-use crate::delivery::contacts;
+use crate::delivery::{colleagues, contacts};
 use crate::policy::{self, Approach, Direction, Input, Rules};
 use crate::store::StoreError;
 use crate::store::contacts::Outsider;
@@ -137,7 +137,6 @@ pub(super) async fn check_adds(
     after: &RoomRecord,
 ) -> Result<(), NotTaken> {
     let own = batch.node.server.clone();
-    let servers: Vec<&ServerName> = after.servers();
     let others: BTreeSet<&ServerName> = commit
         .adds
         .iter()
@@ -155,18 +154,18 @@ pub(super) async fn check_adds(
     }
     for member in commit.adds.iter().filter(|member| member.server == own) {
         // Added by a person of another organisation, or into a room with others in it.
-        may_be_added(batch, member, &commit.sender, &servers).await??;
+        may_be_added(batch, member, &commit.sender, after).await??;
     }
     Ok(())
 }
 
-/// Whether `by` may bring an own device into a room with members of these servers: agreements and policy
-/// let it, and the person of whom the device is lets `by` in, unless that is a colleague.
+/// Whether `by` may bring an own device into a room, which is `room` then: agreements, policy and barriers let it, and the
+/// person of whom the device is lets `by` in, unless that is a colleague.
 pub(super) async fn may_be_added(
     batch: &mut Batch<'_>,
     member: &Member,
     by: &Member,
-    servers: &[&ServerName],
+    room: &RoomRecord,
 ) -> Result<Result<(), Refusal>, StoreError> {
     let gone = || {
         Err(Refusal::new(
@@ -183,13 +182,16 @@ pub(super) async fn may_be_added(
     if account.suspended {
         return Ok(gone());
     }
-    let links = batch.links(servers.iter().copied());
+    let links = batch.links(room.servers());
     let rules = Rules {
         party: account.party(),
         links: &policy_links(&links),
         now_ms: batch.now_ms,
     };
     if let Err(refusal) = policy::evaluate(&rules, &Input::BeInvited).into_result() {
+        return Ok(Err(refusal));
+    }
+    if let Err(refusal) = colleagues::may_be_added(batch, member, by, room).await? {
         return Ok(Err(refusal));
     }
     if by.server == batch.node.server {

@@ -2,13 +2,14 @@
 //! handle is never given to somebody else.
 
 use federation_proto::ids::{AccountId, Handle, HandlePrefix};
+use homeserver_api::policy::OwnRules;
 use serde::{Deserialize, Serialize};
 
 use super::record::{decode, encode, prefix_end};
 use super::{Key, Order, Part, Precondition, Store, StoreError, Value};
 
 const FAMILY: &str = "account";
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 const ACCOUNT: u8 = b'A';
 const HANDLE: u8 = b'H';
 
@@ -29,6 +30,8 @@ pub struct AccountRecord {
     pub statements: u64,
     /// When it was created, milliseconds since the Unix epoch.
     pub created_ms: u64,
+    /// What its owner rules beyond its user type.
+    pub own: OwnRules,
 }
 
 /// Where an account lies.

@@ -1,4 +1,4 @@
-//! `a`: what somebody has used up lately of what is allowed within a time: look-ups, reports, asks.
+//! `a`: what somebody has used up lately of what is allowed within a time: look-ups, reports, asks, downloads.
 
 use federation_proto::ids::{AccountId, ServerName};
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,8 @@ pub enum Purpose {
     Report,
     /// Asks for consent to contact somebody.
     Ask,
+    /// Downloads of files, in KiB.
+    Download,
 }
 
 /// Whose use is counted.
@@ -67,7 +69,12 @@ pub fn put(
 
 /// Deletes what is known of an account that goes.
 pub fn delete_account(part: &mut Part, account: AccountId) {
-    for purpose in [Purpose::LookUp, Purpose::Report, Purpose::Ask] {
+    for purpose in [
+        Purpose::LookUp,
+        Purpose::Report,
+        Purpose::Ask,
+        Purpose::Download,
+    ] {
         part.delete(key(purpose, &Whose::Account(account)));
     }
 }
@@ -77,6 +84,7 @@ fn key(purpose: Purpose, whose: &Whose) -> Key {
         Purpose::LookUp => b'l',
         Purpose::Report => b'r',
         Purpose::Ask => b'c',
+        Purpose::Download => b'd',
     };
     let (kind, id): (u8, &[u8]) = match whose {
         Whose::Account(account) => (b'a', account.as_bytes()),

@@ -56,7 +56,7 @@ const FAMILIES: &[(u8, &str)] = &[
     (b'l', "look-ups under way"),
     (
         b'm',
-        "versions of the store and of its policy, and what a restore has left to do",
+        "versions of the store and of its policy, barriers between segments, and what a restore has left to do",
     ),
     (b'n', "rooms to leave"),
     (b'o', "ends of the outbox"),

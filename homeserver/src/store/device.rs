@@ -7,7 +7,7 @@ use super::record::{decode, encode, prefix_end};
 use super::{Key, Order, Part, Precondition, Store, StoreError, Value};
 
 const FAMILY: &str = "device";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const DEVICE: u8 = b'D';
 const BY_ID: u8 = b'd';
 const TOKEN: u8 = b'k';
@@ -27,6 +27,10 @@ pub struct DeviceRecord {
     pub not_after_ms: u64,
     /// SHA-256 of its bearer token.
     pub token_sha256: [u8; 32],
+    /// When its user last proved to know the password, milliseconds since the Unix epoch.
+    pub signed_in_ms: u64,
+    /// SHA-256 of the banner that its user agreed to last.
+    pub banner: Option<[u8; 32]>,
 }
 
 /// A device as others name it.

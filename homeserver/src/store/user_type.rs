@@ -6,7 +6,7 @@ use super::record::{decode, encode, prefix_end};
 use super::{Key, Order, Part, Store, StoreError};
 
 const FAMILY: &str = "user type";
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 const USER_TYPE: u8 = b'U';
 /// More user types than anyone administers.
 pub const USER_TYPES_MAX: usize = 1000;

@@ -118,6 +118,13 @@ pub(crate) enum Command {
     Restore(Restore),
     /// Change your account's password.
     Password(Password),
+    /// Read your organisation's notice and agree to it, where it has one: until then this device may do nothing else.
+    Agree(Agree),
+    /// Type your password again, where your organisation asks for it after a time: until then this device may do nothing
+    /// else.
+    SignIn(SignIn),
+    /// Set what you want tighter than your organisation does; what you leave out is as your organisation has it.
+    Rules(Rules),
     /// Sign this device out: it is removed from your account, and its messages and keys are deleted here.
     SignOut(SignOut),
     /// Print a shell's completions.
@@ -220,6 +227,39 @@ pub(crate) struct Password {
 }
 
 #[derive(Args)]
+pub(crate) struct Agree {
+    /// Don't ask.
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct SignIn {
+    /// File whose first line is the password; else CHAT_PASSWORD, else you are asked.
+    #[arg(long, env = "CHAT_PASSWORD_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) password_file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct Rules {
+    /// The longest that your messages live, such as 1d.
+    #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
+    pub(crate) ttl_max: Option<u32>,
+    /// The shortest burn-on-read time of your messages, such as 1h: none goes out that does not burn.
+    #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
+    pub(crate) burn_min: Option<u32>,
+    /// Nobody finds you by looking you up.
+    #[arg(long)]
+    pub(crate) hidden: bool,
+    /// People of other organisations start conversations with you when you consent.
+    #[arg(long)]
+    pub(crate) ask: bool,
+    /// A device comes to your account without another one's approval only with an administrator's leave.
+    #[arg(long)]
+    pub(crate) no_reset: bool,
+}
+
+#[derive(Args)]
 pub(crate) struct SignOut {
     /// Don't ask.
     #[arg(long)]
@@ -251,6 +291,14 @@ pub(crate) struct Options {
     /// Delete it from a device this long after it was shown there, such as 30s; 0 for never.
     #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
     pub(crate) burn: Option<u32>,
+    /// Classification label, a number; 0 or none: your policy's default.
+    #[arg(
+        long,
+        value_name = "LABEL",
+        default_value = "0",
+        hide_default_value = true
+    )]
+    pub(crate) label: u8,
 }
 
 impl Options {
@@ -258,7 +306,7 @@ impl Options {
         SendOptions {
             ttl_seconds: self.ttl,
             burn_seconds: self.burn,
-            label: 0,
+            label: self.label,
         }
     }
 }

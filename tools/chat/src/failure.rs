@@ -67,6 +67,11 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let code = error.code().to_owned();
         let advice = match &error {
+            Error::Problem(problem) if problem.code() == "banner-needed" => "Run `chat agree`.",
+            Error::Problem(problem) if problem.code() == "sign-in-needed" => "Run `chat sign-in`.",
+            Error::Problem(problem) if problem.code() == "client-too-old" => {
+                "Ask your administrator for a newer chat."
+            }
             Error::Unreachable { .. } => "Check the network and try again.",
             Error::Untrusted(_) => {
                 "Don't go on: ask your administrator for the root's fingerprint, over another \

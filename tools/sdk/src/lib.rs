@@ -41,7 +41,10 @@ pub use homeserver_api::contacts::{ContactChange, ContactInfo, ContactStanding};
 pub use homeserver_api::ids;
 pub use homeserver_api::limits::CONTACT_TEXT_BYTES_MAX;
 pub use homeserver_api::password::Password;
-pub use homeserver_api::policy::{Bounds, OutsideContacts, UserTypePolicy};
+pub use homeserver_api::policy::{
+    Bounds, Choice, DeviceReset, DirectoryListing, OutsideContacts, OwnRules, Preview,
+    UserTypePolicy,
+};
 pub use homeserver_api::refusal;
 pub use homeserver_api::session as frames;
 pub use message::{

@@ -97,12 +97,14 @@ impl From<IdentityError> for AdminError {
             | IdentityError::UnknownDevice => Self::NotFound(text),
             IdentityError::HandleTaken(_) => Self::Conflict("handle-taken", text),
             IdentityError::UserTypeInUse(_) => Self::Conflict("user-type-in-use", text),
+            IdentityError::SegmentsChanged => Self::Conflict("segments-changed", text),
             IdentityError::Suspended
             | IdentityError::TooManyDevices(_)
             | IdentityError::ResetForbidden
             | IdentityError::NoDeviceLeft
             | IdentityError::TooManyWaiting
             | IdentityError::NotWaiting
+            | IdentityError::Barred(_)
             | IdentityError::OtherKey => Self::Conflict("conflict", text),
             IdentityError::Busy => Self::Busy(text),
             IdentityError::Invalid(_) => Self::Malformed(text),

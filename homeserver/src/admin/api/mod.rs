@@ -11,6 +11,7 @@ mod backups;
 mod consortia;
 mod error;
 mod evidence;
+mod explanations;
 mod extract;
 mod keys;
 mod password;
@@ -19,6 +20,7 @@ mod quarantine;
 mod records;
 mod reports;
 mod restored;
+mod segments;
 mod server_status;
 mod sign_in;
 mod sign_out;
@@ -42,6 +44,8 @@ use crate::node::Node;
 const BODY_BYTES_MAX: usize = 128 * 1024;
 /// Largest body of a request about consortia: the files of one charter as its members have signed them.
 const CHARTERS_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Largest body of a request about segments: they may list every person by name.
+const SEGMENTS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A body arrives within this time: the sign-in is open to everyone.
 const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -71,6 +75,11 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/admin/v1/consortia/peers", post(consortia::join::handle))
         .layer(Extension(BodyMax(CHARTERS_BYTES_MAX)))
         .layer(DefaultBodyLimit::max(CHARTERS_BYTES_MAX));
+    let segments = Router::new()
+        .route("/admin/v1/segments", get(segments::show::handle))
+        .route("/admin/v1/segments", put(segments::put::handle))
+        .layer(Extension(BodyMax(SEGMENTS_BYTES_MAX)))
+        .layer(DefaultBodyLimit::max(SEGMENTS_BYTES_MAX));
     let with_token = Router::new()
         .route("/admin/v1/sessions", delete(sign_out::handle))
         .route("/admin/v1/password", post(password::handle))
@@ -100,6 +109,9 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/admin/v1/peers/{server}/resume", post(peers::resume::handle))
         .route("/admin/v1/peers/{server}/revoke", post(peers::revoke::handle))
         .merge(consortia)
+        .merge(segments)
+        .route("/admin/v1/explanations", post(explanations::ask::handle))
+        .route("/admin/v1/explanations/{explanation}", get(explanations::partner::handle))
         .route("/admin/v1/keys", get(keys::show::handle))
         .route("/admin/v1/keys/envelope/rotate", post(keys::rotate_envelope::handle))
         .route("/admin/v1/keys/envelope/revoke", post(keys::revoke_envelope::handle))

@@ -26,6 +26,7 @@ use crate::store::Part;
 mod consortia;
 mod hanging_up;
 mod reports;
+mod segments;
 
 const PASSWORD: &str = "correct horse battery";
 

@@ -10,9 +10,10 @@ use std::time::Duration;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
+use homeserver_api::policy::ClientVersion;
 use homeserver_api::session::{
-    CLOSE_DEVICE_REMOVED, CLOSE_REPLACED, CLOSE_SUSPENDED, CLOSE_TOO_SLOW, CLOSE_UNAVAILABLE,
-    ClientFrame, FRAME_SUBMISSIONS_MAX, Hello, ServerFrame, Submission,
+    CLOSE_BARRED, CLOSE_DEVICE_REMOVED, CLOSE_REPLACED, CLOSE_SUSPENDED, CLOSE_TOO_SLOW,
+    CLOSE_UNAVAILABLE, ClientFrame, FRAME_SUBMISSIONS_MAX, Hello, ServerFrame, Submission,
     UNACKNOWLEDGED_DELIVERIES_MAX,
 };
 use tokio::time::{Instant, MissedTickBehavior};
@@ -20,7 +21,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::delivery::inbox::{self, Sent};
 use crate::delivery::mailboxes::{Bell, Ring, Rings};
 use crate::delivery::submit::submit;
-use crate::identity::LocalAccount;
+use crate::identity::{IdentityError, LocalAccount, sign_in};
 use crate::node::Node;
 use crate::store::device::{self, DeviceOf};
 use crate::store::{StoreError, policy_serial, submit_state};
@@ -47,6 +48,8 @@ pub(super) enum End {
     Removed,
     /// See [`CLOSE_SUSPENDED`].
     Suspended,
+    /// See [`CLOSE_BARRED`].
+    Barred(String),
     /// See [`CLOSE_TOO_SLOW`].
     TooSlow,
     /// The homeserver stops.
@@ -70,6 +73,7 @@ impl End {
             Self::Replaced => (CLOSE_REPLACED, "another session of this device opened"),
             Self::Removed => (CLOSE_DEVICE_REMOVED, "this device was removed"),
             Self::Suspended => (CLOSE_SUSPENDED, "this account is suspended"),
+            Self::Barred(what) => (CLOSE_BARRED, what.as_str()),
             Self::TooSlow => (CLOSE_TOO_SLOW, "this device took too long"),
             Self::Stopping => (close_code::AWAY, "the homeserver stops: connect again"),
             Self::Protocol(problem) => (close_code::PROTOCOL, problem.as_str()),
@@ -88,15 +92,21 @@ impl End {
 }
 
 /// Serves a session until it ends.
-pub(super) async fn run(node: Arc<Node>, device: DeviceOf, socket: WebSocket) {
+pub(super) async fn run(
+    node: Arc<Node>,
+    (device, client): (DeviceOf, Option<ClientVersion>),
+    socket: WebSocket,
+) {
     let bell = node.mailboxes.open(device.device);
     let mut session = Session {
         node: &node,
         device,
+        client,
         socket,
         bell: &bell,
         rings: Rings::default(),
         rules: None,
+        sign_in_ends: None,
         unacknowledged: VecDeque::new(),
         cursor: 0,
         heard: Instant::now(),
@@ -135,12 +145,16 @@ impl Job {
 struct Session<'a> {
     node: &'a Node,
     device: DeviceOf,
+    /// What the client says that it is.
+    client: Option<ClientVersion>,
     socket: WebSocket,
     bell: &'a Bell,
     /// What it was rung for and has not yet acted on.
     rings: Rings,
     /// The account's rules as last seen.
     rules: Option<Arc<LocalAccount>>,
+    /// When its user has to type the password again.
+    sign_in_ends: Option<Instant>,
     /// Sent, oldest first.
     unacknowledged: VecDeque<Sent>,
     /// The inbox number to read on from.
@@ -181,6 +195,7 @@ impl Session<'_> {
                 caught_up = true;
                 self.send(&ServerFrame::CaughtUp).await?;
             }
+            let sign_in_ends = self.sign_in_ends;
             let more = mail && self.unacknowledged.len() < UNACKNOWLEDGED_DELIVERIES_MAX;
             tokio::select! {
                 biased;
@@ -188,6 +203,9 @@ impl Session<'_> {
                     Box::pin(self.arrived(message)).await?;
                 }
                 rings = self.bell.rung() => self.rings = self.rings.and(rings),
+                () = at(sign_in_ends), if sign_in_ends.is_some() => {
+                    Box::pin(self.check_rules()).await?;
+                }
                 _ = ping.tick() => self.ping().await?,
                 () = std::future::ready(()), if more => {}
             }
@@ -211,7 +229,12 @@ impl Session<'_> {
     /// Reads the account's rules again, and whether they differ; ends the session of a removed
     /// device or a suspended account.
     async fn check_rules(&mut self) -> Result<bool, End> {
-        let rules = rules(self.node, self.device).await?;
+        let (rules, ends_ms) = rules(self.node, self.device, self.client).await?;
+        let now_ms = self.node.clock.now_ms();
+        self.sign_in_ends = ends_ms.and_then(|ends_ms| {
+            let left = Duration::from_millis(ends_ms.saturating_sub(now_ms));
+            Instant::now().checked_add(left)
+        });
         let changed = self.rules.as_ref().is_some_and(|former| *former != rules);
         self.rules = Some(rules);
         Ok(changed)
@@ -342,6 +365,7 @@ impl Session<'_> {
         let Self {
             node,
             device,
+            client,
             socket,
             bell,
             rings,
@@ -356,7 +380,7 @@ impl Session<'_> {
                 rung = bell.rung() => {
                     check_ended(rung)?;
                     if rung.has(Ring::Rules) {
-                        rules(node, *device).await?;
+                        rules(node, *device, *client).await?;
                     }
                     *rings = rings.and(rung);
                 }
@@ -376,20 +400,35 @@ fn check_ended(rings: Rings) -> Result<(), End> {
     Ok(())
 }
 
-/// The account's rules, if the device may have a session.
-async fn rules(node: &Node, device: DeviceOf) -> Result<Arc<LocalAccount>, End> {
+/// The account's rules, if the device may have a session, and until when, milliseconds since the Unix epoch (`None`: without
+/// end).
+async fn rules(
+    node: &Node,
+    device: DeviceOf,
+    client: Option<ClientVersion>,
+) -> Result<(Arc<LocalAccount>, Option<u64>), End> {
     let serial = policy_serial::get(&node.store).await?;
     let serial = policy_serial::number(serial.as_ref())?;
-    if device::get(&node.store, device).await?.is_none() {
+    let Some((record, _)) = device::get(&node.store, device).await? else {
         return Err(End::Removed);
+    };
+    let account = node.accounts.get(&node.store, device.account, serial);
+    let account = account.await?.ok_or(End::Removed)?;
+    if account.suspended {
+        return Err(End::Suspended);
     }
-    match node
-        .accounts
-        .get(&node.store, device.account, serial)
-        .await?
-    {
-        None => Err(End::Removed),
-        Some(account) if account.suspended => Err(End::Suspended),
-        Some(account) => Ok(account),
+    let admitted = sign_in::admit(&account, &record, client, node.clock.now_ms());
+    match admitted {
+        Ok(ends_ms) => Ok((account, ends_ms)),
+        Err(IdentityError::Store(error)) => Err(End::Store(error)),
+        Err(barred) => Err(End::Barred(barred.to_string())),
+    }
+}
+
+/// Waits until then; for ever when there is no such time.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }

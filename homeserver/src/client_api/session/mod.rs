@@ -12,11 +12,15 @@ use std::sync::Arc;
 
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Extension, State, WebSocketUpgrade};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
+use homeserver_api::client::CLIENT_VERSION_HEADER;
+use homeserver_api::policy::ClientVersion;
 use homeserver_api::problem::Problem;
 use homeserver_api::session::{FRAME_BYTES_MAX, SUBPROTOCOL};
 
 use super::error::ApiError;
+use crate::identity::sign_in;
 use crate::node::Node;
 use crate::store::device::DeviceOf;
 
@@ -30,6 +34,7 @@ const MESSAGE_BYTES_MAX: usize = FRAME_BYTES_MAX + 16;
 pub(super) async fn open(
     State(node): State<Arc<Node>>,
     Extension(device): Extension<DeviceOf>,
+    headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     let upgrade = upgrade.map_err(|rejection| {
@@ -50,10 +55,18 @@ pub(super) async fn open(
             format!("ask for the WebSocket subprotocol {SUBPROTOCOL}"),
         )));
     }
+    let client = client_version(&headers);
+    sign_in::may_connect(&node, device, client).await?;
     Ok(upgrade
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(WRITE_BUFFER_BYTES)
         .max_message_size(MESSAGE_BYTES_MAX)
         .max_frame_size(MESSAGE_BYTES_MAX)
-        .on_upgrade(move |socket| connection::run(node, device, socket)))
+        .on_upgrade(move |socket| connection::run(node, (device, client), socket)))
+}
+
+/// Which version the client says that it is; what is no version counts as nothing said.
+fn client_version(headers: &HeaderMap) -> Option<ClientVersion> {
+    let value = headers.get(CLIENT_VERSION_HEADER)?;
+    value.to_str().ok()?.parse().ok()
 }

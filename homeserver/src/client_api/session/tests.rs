@@ -36,6 +36,8 @@ use crate::rooms::mls_framing::testing::{
 };
 use crate::store::device::DeviceOf;
 
+mod gates;
+
 const ROOM: RoomId = RoomId::from_bytes([5; 16]);
 
 type Client = WebSocketStream<DuplexStream>;

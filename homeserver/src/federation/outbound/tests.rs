@@ -56,6 +56,7 @@ mod device_logs_and_roots;
 mod directory;
 mod documents;
 mod endings;
+mod explained;
 mod faulty_wires;
 mod floods;
 mod forged_roots;

@@ -1,12 +1,14 @@
 //! The command line: every command, its flags and its help.
 
 mod backup;
+mod barriers;
 mod consortium;
 mod evidence;
 mod keys;
 mod peer;
 mod policy;
 mod reports;
+mod user_type_rules;
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -15,6 +17,7 @@ use clap::{Args, Parser, Subcommand};
 use homeserver_api::ids::{DeviceId, Handle, ServerName};
 
 pub(crate) use self::backup::{BackupArguments, RestoredArguments, RestoredCommand};
+pub(crate) use self::barriers::PolicyCommand;
 pub(crate) use self::consortium::ConsortiumCommand;
 pub(crate) use self::evidence::EvidenceCommand;
 pub(crate) use self::keys::{KeyKind, KeysCommand, RevokeKeyArguments, RootCommand};
@@ -114,6 +117,12 @@ pub(crate) enum Command {
     /// User types: what their accounts may do.
     #[command(subcommand)]
     UserType(UserTypeCommand),
+    /// Barriers between people of this organisation, and which rule says what.
+    ///
+    /// Segments are sets of user types and people; rules between them say who may find, invite and message whom. A denying
+    /// rule beats every allowing one.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Other organisations, and the agreements with them.
     ///
     /// Two administrators make an agreement in three steps: one runs `peer offer` and sends the
@@ -354,6 +363,11 @@ mod tests {
             "hsctl user-type set guest --directory listed",
             "hsctl user-type set guest --from-file policy.json",
             "hsctl user-type delete guest",
+            "hsctl policy show --json",
+            "hsctl policy diff segments.json",
+            "hsctl policy apply segments.json --yes",
+            "hsctl policy explain alice bob@b.example --json",
+            "hsctl policy explain alice bob@b.example --wait 0",
             "hsctl peer list",
             "hsctl peer show b.example",
             "hsctl peer offer b.example -o offer.txt --ttl-min 1m --ttl-max 7d --outbound message:officer,guest \
@@ -428,6 +442,11 @@ mod tests {
             ),
             ("hsctl peer offer b.example --outbound talk", "talk"),
             ("hsctl device remove alice 12", "12"),
+            (
+                "hsctl user-type set guest --from-file p --presence no",
+                "--from-file",
+            ),
+            ("hsctl policy explain alice bob", "bob"),
             ("hsctl keys rotate root", "root"),
             ("hsctl keys revoke envelope all --since soon", "soon"),
             ("hsctl audit --limit 0", "0"),

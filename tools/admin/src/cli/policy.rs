@@ -7,6 +7,7 @@ use homeserver_api::policy::{
     Bounds, DeviceReset, DirectoryListing, ExternalScope, OutsideContacts, UserTypePolicy,
 };
 
+use super::user_type_rules::FurtherRules;
 use crate::values::{parse_bytes, parse_seconds};
 
 #[derive(Debug, Subcommand)]
@@ -40,6 +41,9 @@ pub(crate) struct UserTypeSetArguments {
     #[arg(long, value_name = "FILE", exclusive = false, conflicts_with_all = [
         "ttl_min", "ttl_max", "ttl_default", "burn_min", "burn_max", "burn_default", "external",
         "files", "file_max", "devices_max", "directory", "outside_contacts", "device_reset",
+        "external_rules", "label_min", "label_max", "label_default", "downloads_day", "password_min",
+        "password_kinds", "sign_in_again", "client_min", "banner", "preview", "receipts", "forwarding",
+        "presence",
     ])]
     pub(crate) from_file: Option<PathBuf>,
     /// Shortest time-to-live of a message.
@@ -84,11 +88,14 @@ pub(crate) struct UserTypeSetArguments {
     /// leave (`hsctl device allow-reset`). Either way people who wrote with it confirm the new device.
     #[arg(long, value_name = "password|administrator", value_parser = parse_device_reset)]
     device_reset: Option<DeviceReset>,
+    #[command(flatten)]
+    further: FurtherRules,
 }
 
 impl UserTypeSetArguments {
     /// The policy that these flags make of the former one.
     pub(crate) fn apply(&self, policy: UserTypePolicy) -> UserTypePolicy {
+        let policy = self.further.apply(policy);
         UserTypePolicy {
             ttl: bounds(policy.ttl, self.ttl_min, self.ttl_max, self.ttl_default),
             burn: bounds(policy.burn, self.burn_min, self.burn_max, self.burn_default),
@@ -99,6 +106,7 @@ impl UserTypeSetArguments {
             directory: self.directory.unwrap_or(policy.directory),
             outside_contacts: self.outside_contacts.unwrap_or(policy.outside_contacts),
             device_reset: self.device_reset.unwrap_or(policy.device_reset),
+            ..policy
         }
     }
 }
@@ -115,7 +123,7 @@ fn bounds(former: Bounds, min: Option<u32>, max: Option<u32>, default: Option<u3
     }
 }
 
-fn parse_external(text: &str) -> Result<ExternalScope, String> {
+pub(super) fn parse_external(text: &str) -> Result<ExternalScope, String> {
     match text {
         "none" => Ok(ExternalScope::None),
         "all" => Ok(ExternalScope::AllPeers),
@@ -136,7 +144,7 @@ fn parse_directory(text: &str) -> Result<DirectoryListing, String> {
     }
 }
 
-fn parse_yes_no(text: &str) -> Result<bool, String> {
+pub(super) fn parse_yes_no(text: &str) -> Result<bool, String> {
     match text {
         "yes" | "true" => Ok(true),
         "no" | "false" => Ok(false),

@@ -2,6 +2,7 @@
 
 mod audit;
 mod backup;
+mod barriers;
 mod consortium;
 mod document_file;
 mod evidence;
@@ -47,6 +48,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::User(command) => user::run(&admin()?, command, format).await,
         Command::Device(command) => user::run_device(&admin()?, command, format).await,
         Command::UserType(command) => user_type::run(&admin()?, command, format).await,
+        Command::Policy(command) => barriers::run(&admin()?, command, format).await,
         Command::Peer(command) => peer::run(&admin()?, command, format).await,
         Command::Consortium(command) => consortium::run(&admin()?, command, format).await,
         Command::Keys(command) => keys::run(&admin()?, command, format).await,

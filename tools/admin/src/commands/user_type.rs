@@ -1,8 +1,9 @@
 //! `user-type`.
 
-use homeserver_api::admin::{UserType, UserTypes};
+use homeserver_api::admin::{Operation, UserType, UserTypes};
 use homeserver_api::policy::{
-    Bounds, DeviceReset, DirectoryListing, ExternalScope, OutsideContacts, UserTypePolicy,
+    Bounds, Choice, DeviceReset, Direction, DirectoryListing, ExternalScope, OutsideContacts,
+    Preview, UserTypePolicy,
 };
 
 use super::{confirm, read_file};
@@ -10,7 +11,7 @@ use crate::cli::{UserTypeCommand, UserTypeSetArguments};
 use crate::connection::{Admin, segment};
 use crate::failure::Failure;
 use crate::output::{Format, facts, list};
-use crate::values::{duration, size};
+use crate::values::{duration, harmless, size};
 
 /// `user-type …`.
 pub(super) async fn run(
@@ -117,7 +118,7 @@ fn type_list(types: &[UserType]) -> String {
 
 fn type_sheet(user_type: &UserType) -> String {
     let policy = &user_type.policy;
-    facts(vec![
+    let mut rows = vec![
         ("user type", user_type.name.clone()),
         ("time-to-live", bounds(&policy.ttl)),
         ("burn on read", bounds(&policy.burn)),
@@ -130,7 +131,127 @@ fn type_sheet(user_type: &UserType) -> String {
         ("devices", format!("at most {}", policy.devices_max)),
         ("found by", found_by(policy.directory).to_owned()),
         ("device reset", device_reset(policy.device_reset).to_owned()),
-    ])
+    ];
+    rows.extend(further(policy));
+    facts(rows)
+}
+
+/// What is otherwise than by default.
+fn further(policy: &UserTypePolicy) -> Vec<(&'static str, String)> {
+    let default = UserTypePolicy::default();
+    let mut rows = Vec::new();
+    for rule in &policy.external_rules {
+        let way = match rule.direction {
+            Direction::Outbound => "outbound",
+            Direction::Inbound => "inbound",
+        };
+        let what = match rule.operation {
+            Operation::Message => "messages",
+            Operation::Invite => "invitations",
+            Operation::Directory => "look-ups",
+            Operation::Files => "files",
+        };
+        let scope = external(&rule.scope);
+        rows.push(("narrower", format!("{way} {what}: {scope}")));
+    }
+    let labels = &policy.labels;
+    if *labels != default.labels {
+        let bounds = format!("{} to {}", labels.min, labels.max);
+        rows.push((
+            "labels",
+            format!("{bounds}, {} when none is chosen", labels.default),
+        ));
+    }
+    for rule in &policy.file_types {
+        let endings = rule.endings.join(", ");
+        rows.push((
+            "file types",
+            format!("from label {}: {endings}", rule.label),
+        ));
+    }
+    if let Some(bytes) = policy.downloads.file_bytes_max {
+        rows.push(("downloads", format!("files up to {}", size(bytes))));
+    }
+    if let Some(bytes) = policy.downloads.day_bytes_max {
+        rows.push(("downloads", format!("up to {} a day", size(bytes))));
+    }
+    let sign_in = &policy.sign_in;
+    if *sign_in != default.sign_in {
+        let mut text = format!(
+            "{} failures are free, then a wait of {} to {}",
+            sign_in.free_failures,
+            duration(sign_in.delay_seconds_min.into()),
+            duration(sign_in.delay_seconds_max.into())
+        );
+        if sign_in.lockout_failures > 0 {
+            text.push_str(&format!(
+                "; locked out for {} after {}",
+                duration(sign_in.lockout_seconds.into()),
+                sign_in.lockout_failures
+            ));
+        }
+        rows.push(("failed sign-ins", text));
+    }
+    let passwords = &policy.passwords;
+    if *passwords != default.passwords {
+        let handle = match passwords.without_handle {
+            true => ", without the handle",
+            false => "",
+        };
+        rows.push((
+            "passwords",
+            format!(
+                "at least {} characters of {} kinds{handle}",
+                passwords.characters_min, passwords.kinds_min
+            ),
+        ));
+    }
+    if let Some(seconds) = policy.sessions.sign_in_seconds_max {
+        rows.push((
+            "password again",
+            format!("after {}", duration(seconds.into())),
+        ));
+    }
+    let clients = &policy.clients;
+    if let Some(version) = clients.version_min {
+        rows.push(("oldest client", version.to_string()));
+    }
+    if let Some(text) = &clients.banner {
+        rows.push(("notice", harmless(text)));
+    }
+    let told = [
+        (
+            clients.preview == Preview::Full,
+            "notifications",
+            preview(clients.preview),
+        ),
+        (
+            clients.receipts == Choice::Free,
+            "receipts",
+            choice(clients.receipts),
+        ),
+        (clients.forwarding, "passing on", "no"),
+        (clients.presence, "presence", "not shown"),
+    ];
+    let told = told.into_iter().filter(|(usual, ..)| !usual);
+    rows.extend(told.map(|(_, name, value)| (name, value.to_owned())));
+    rows
+}
+
+const fn preview(preview: Preview) -> &'static str {
+    match preview {
+        Preview::Nothing => "that there is a message",
+        Preview::Sender => "whose message it is",
+        Preview::Full => "the message",
+    }
+}
+
+const fn choice(choice: Choice) -> &'static str {
+    match choice {
+        Choice::Off => "never",
+        Choice::Free => "as the user chooses",
+        Choice::Always => "always",
+    }
 }
 
 fn bounds(bounds: &Bounds) -> String {

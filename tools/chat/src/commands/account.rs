@@ -1,6 +1,6 @@
 //! `chat account`.
 
-use entente_sdk::{Bounds, OutsideContacts};
+use entente_sdk::{Bounds, Choice, OutsideContacts, Preview, UserTypePolicy};
 use serde_json::json;
 
 use crate::cli::Common;
@@ -49,9 +49,60 @@ pub(super) async fn account(common: &Common, output: &Output) -> Result {
                 "Files: not allowed.".to_owned()
             },
         ];
-        lines.iter().try_for_each(|line| output.line(line))
+        lines.iter().try_for_each(|line| output.line(line))?;
+        managed(policy)
+            .iter()
+            .try_for_each(|line| output.line(line))
     })
     .await
+}
+
+/// What else the organisation rules, as far as it does.
+fn managed(policy: &UserTypePolicy) -> Vec<String> {
+    let mut lines = Vec::new();
+    let labels = &policy.labels;
+    if (labels.min, labels.max) != (0, u8::MAX) {
+        lines.push(format!(
+            "Labels (--label): {} to {}, {} unless you choose.",
+            labels.min, labels.max, labels.default
+        ));
+    }
+    for rule in &policy.file_types {
+        lines.push(format!(
+            "Files from label {} on: {}.",
+            rule.label,
+            rule.endings.join(", ")
+        ));
+    }
+    if let Some(most) = policy.downloads.day_bytes_max {
+        lines.push(format!("Downloads: {} a day.", describe_bytes(most)));
+    }
+    if let Some(seconds) = policy.sessions.sign_in_seconds_max {
+        lines.push(format!(
+            "Your password is asked for again after {} (chat sign-in).",
+            describe_seconds(u64::from(seconds))
+        ));
+    }
+    if !policy.clients.forwarding {
+        lines.push("Messages may not be passed on to other rooms.".to_owned());
+    }
+    match policy.clients.receipts {
+        Choice::Free => {}
+        Choice::Off => lines.push("No receipts of reading are sent.".to_owned()),
+        Choice::Always => lines.push("Receipts of reading are always sent.".to_owned()),
+    }
+    if !policy.clients.presence {
+        lines.push("Nobody is shown that you are there.".to_owned());
+    }
+    match policy.clients.preview {
+        Preview::Full => {}
+        Preview::Sender => lines.push("Notifications show whose a message is.".to_owned()),
+        Preview::Nothing => lines.push("Notifications show that there is a message.".to_owned()),
+    }
+    if policy.clients.banner.is_some() {
+        lines.push("Your organisation has a notice: chat agree.".to_owned());
+    }
+    lines
 }
 
 /// What burn times may be chosen; 0 is none, and stands at the end of most bounds.

@@ -13,6 +13,7 @@ mod members;
 mod password;
 mod report;
 mod rooms;
+mod rules;
 mod send;
 mod sign_out;
 pub(crate) mod start;
@@ -72,6 +73,9 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result {
         Command::Backup(arguments) => backup::make(common, &arguments, output).await,
         Command::Restore(arguments) => backup::restore(common, &arguments, output).await,
         Command::Password(arguments) => password::run(common, &arguments, output).await,
+        Command::Agree(arguments) => rules::agree(common, &arguments, output).await,
+        Command::SignIn(arguments) => rules::sign_in(common, &arguments, output).await,
+        Command::Rules(arguments) => rules::set(common, &arguments, output).await,
         Command::SignOut(arguments) => sign_out::run(common, &arguments, output).await,
     }
 }

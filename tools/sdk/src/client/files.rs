@@ -66,6 +66,24 @@ pub(super) async fn check(path: &Path, policy: &UserTypePolicy) -> Result<(), Er
     )))
 }
 
+/// Whether a file of this name goes with a message of this label (0: the usual one), before it is uploaded for nothing.
+pub(super) fn check_name(path: &Path, policy: &UserTypePolicy, label: u8) -> Result<(), Error> {
+    let label = match label {
+        0 => policy.labels.default,
+        chosen => chosen,
+    };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if policy.allows_file(label, &name) {
+        return Ok(());
+    }
+    Err(Error::Refused(Refusal::new(
+        RefusalCode::FilesNotAllowed,
+        format!(
+            "files like {name} don't go with messages of label {label} here: choose another file or label"
+        ),
+    )))
+}
+
 /// Encrypts and uploads a file that is kept for `ttl_seconds`.
 pub(super) async fn upload(
     shared: &Arc<Shared>,

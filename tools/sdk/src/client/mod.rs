@@ -17,7 +17,7 @@ use homeserver_api::client::{AccountInfo, WaitingDevice};
 use homeserver_api::contacts::{ContactAct, ContactInfo};
 use homeserver_api::ids::{Address, DeviceId, Member, RoomId, ServerName};
 use homeserver_api::password::Password;
-use homeserver_api::policy::UserTypePolicy;
+use homeserver_api::policy::{OwnRules, UserTypePolicy};
 use homeserver_api::session::{Listing, Sought};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -154,6 +154,30 @@ impl Client {
     /// When the homeserver can't be reached or refuses.
     pub async fn account(&self) -> Result<AccountInfo, Error> {
         upkeep::account_info(&self.shared).await
+    }
+
+    /// Agrees to the organisation's notice as `account`, which was shown to the user, has it.
+    ///
+    /// # Errors
+    /// When the homeserver can't be reached or refuses: above all when the notice has changed since.
+    pub async fn agree(&self, account: &AccountInfo) -> Result<(), Error> {
+        upkeep::agree(&self.shared, account).await
+    }
+
+    /// Types the password again, where the user type asks for it after a time.
+    ///
+    /// # Errors
+    /// When the homeserver can't be reached or refuses: above all when it is not the account's password.
+    pub async fn sign_in_again(&self, password: Password) -> Result<(), Error> {
+        upkeep::sign_in_again(&self.shared, password).await
+    }
+
+    /// Sets what the account's owner rules beyond the user type.
+    ///
+    /// # Errors
+    /// When the homeserver can't be reached or refuses: above all what is looser than the user type.
+    pub async fn set_own_rules(&self, own: &OwnRules) -> Result<(), Error> {
+        upkeep::set_own_rules(&self.shared, own).await
     }
 
     /// Gives the account another password. Its devices stay signed in.
@@ -447,6 +471,7 @@ impl Client {
             .shared
             .run(move |core| core.room_is_open(room).map(|()| core.policy()))
             .await?;
+        files::check_name(path.as_ref(), &policy, options.label)?;
         let ttl_seconds = options.ttl_seconds.unwrap_or(policy.ttl.default_seconds);
         let file = files::upload(&self.shared, path.as_ref(), ttl_seconds).await?;
         let options = SendOptions {

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use homeserver_api::Base64;
 use homeserver_api::client::{
-    AccountInfo, Anchors, KeyPackageCount, KeyPackages, RenewRequest, RenewResponse,
-    RoomCertificate,
+    AccountInfo, AgreeRequest, Anchors, KeyPackageCount, KeyPackages, RenewRequest, RenewResponse,
+    RoomCertificate, SignInAgainRequest,
 };
 use homeserver_api::password::{ChangePasswordRequest, Password};
+use homeserver_api::policy::OwnRules;
 use http::Method;
 
 use super::devices;
@@ -76,6 +77,32 @@ pub(super) async fn change_password(
     let token = &shared.identity.token;
     let path = "/v1/account/password";
     requests::act(&shared.endpoint, token, Method::POST, path, Some(&request)).await
+}
+
+/// Agrees to the notice that the account's rules have.
+pub(super) async fn agree(shared: &Arc<Shared>, account: &AccountInfo) -> Result<(), Error> {
+    let Some(banner_sha256) = account.banner_sha256.clone() else {
+        return Ok(());
+    };
+    let request = AgreeRequest { banner_sha256 };
+    let token = &shared.identity.token;
+    let path = "/v1/account/banner";
+    requests::act(&shared.endpoint, token, Method::POST, path, Some(&request)).await
+}
+
+/// Types the password again.
+pub(super) async fn sign_in_again(shared: &Arc<Shared>, password: Password) -> Result<(), Error> {
+    let request = SignInAgainRequest { password };
+    let token = &shared.identity.token;
+    let path = "/v1/account/sign-in";
+    requests::act(&shared.endpoint, token, Method::POST, path, Some(&request)).await
+}
+
+/// Sets what the account's owner has chosen.
+pub(super) async fn set_own_rules(shared: &Arc<Shared>, own: &OwnRules) -> Result<(), Error> {
+    let token = &shared.identity.token;
+    let path = "/v1/account/rules";
+    requests::act(&shared.endpoint, token, Method::PUT, path, Some(own)).await
 }
 
 /// Removes this device from the account.

@@ -106,13 +106,28 @@ impl Core {
                 "a message lives at least one second".to_owned(),
             ));
         }
-        bounds.check(ttl_seconds, burn_seconds, options.label)?;
+        let label = match options.label {
+            0 => policy.labels.default,
+            chosen => chosen,
+        };
+        bounds.check(ttl_seconds, burn_seconds, label)?;
+        if let Part::File(file) = &part
+            && !policy.allows_file(label, &file.name)
+        {
+            return Err(Error::Refused(Refusal::new(
+                RefusalCode::FilesNotAllowed,
+                format!(
+                    "files like {} don't go with messages of label {label} here: choose another file or label",
+                    file.name
+                ),
+            )));
+        }
         Ok(Content {
             id: MessageId::from_bytes(self.random_bytes()?),
             sent_ms: self.now_ms(),
             ttl_seconds,
             burn_seconds,
-            label: options.label,
+            label,
             // It has its place when it is encrypted.
             order: Order::default(),
             part,

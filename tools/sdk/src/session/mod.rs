@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
+use homeserver_api::client::CLIENT_VERSION_HEADER;
 use homeserver_api::ids::ServerName;
 use homeserver_api::problem::Problem;
 use homeserver_api::session::{ClientFrame, FRAME_BYTES_MAX, Hello, SUBPROTOCOL, ServerFrame};
@@ -151,6 +152,10 @@ impl Session {
         headers.insert(
             SEC_WEBSOCKET_PROTOCOL,
             HeaderValue::from_static(SUBPROTOCOL),
+        );
+        headers.insert(
+            CLIENT_VERSION_HEADER,
+            HeaderValue::from_static(env!("CARGO_PKG_VERSION")),
         );
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)

@@ -20,7 +20,7 @@ use homeserver_api::contacts::{
 use homeserver_api::device_log::DeviceStatement;
 use homeserver_api::ids::{AccountId, Address, DeviceId, FileId, Member};
 use homeserver_api::password::ChangePasswordRequest;
-use homeserver_api::policy::UserTypePolicy;
+use homeserver_api::policy::{OwnRules, UserTypePolicy};
 use homeserver_api::problem::Problem;
 use homeserver_api::session::{ClientFrame, Hello, SUBPROTOCOL, ServerFrame};
 use http::header::{AUTHORIZATION, CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, UPGRADE};
@@ -333,6 +333,8 @@ impl Loopback {
             account: member.account,
             user_type: "standard".to_owned(),
             policy: UserTypePolicy::default(),
+            own: OwnRules::default(),
+            banner_sha256: None,
             devices: Vec::new(),
             waiting: self.waiting.lock().unwrap().clone(),
         }

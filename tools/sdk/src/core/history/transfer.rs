@@ -133,7 +133,8 @@ impl Core {
                 sent_ms: self.now_ms(),
                 ttl_seconds,
                 burn_seconds: policy.burn.min_seconds,
-                label,
+                // What others wrote may have a lower one than the account's own messages have.
+                label: label.max(policy.labels.min),
                 // All of them go out in one epoch, and nothing else.
                 order: Order {
                     number: u64::from(number) + 1,

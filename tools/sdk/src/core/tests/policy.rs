@@ -1,12 +1,13 @@
 //! The policy in the group: what may be written where, with whom a room may be, and how consents are renewed.
 
 use super::*;
-use crate::content::Part;
+use crate::content::{FileReference, Part};
 use crate::core::Core;
 use crate::event::Event;
-use crate::ids::Address;
+use crate::ids::{Address, FileId};
 use crate::message::{Body, SendOptions};
 use crate::refusal::RefusalCode;
+use homeserver_api::policy::{FileTypes, Labels, UserTypePolicy};
 use room_rules::consents::Bounds;
 
 const HOUR_MS: u64 = 3_600_000;
@@ -292,4 +293,63 @@ fn a_room_whose_consent_has_ended() {
     assert!(world.network.messages.len() > messages);
     let unreadable = |event: &Event| matches!(event, Event::Unreadable { .. });
     assert!(!world.bob.events.iter().any(unreadable));
+}
+
+/// Goal: a message without a label has the user type's, one that is chosen stays, and a file that does not go with the label is
+/// refused before anything is sent. Method: a user type with a usual label and file types from a label on.
+#[test]
+fn labels_and_files_are_as_the_user_type_has_them() {
+    let mut world = World::new();
+    let room = world.conversation();
+    let policy = UserTypePolicy {
+        labels: Labels {
+            min: 1,
+            max: 3,
+            default: 2,
+            names: Vec::new(),
+        },
+        file_types: vec![FileTypes {
+            label: 2,
+            endings: vec!["pdf".to_owned()],
+        }],
+        ..UserTypePolicy::default()
+    };
+    world.alice.run(|core| {
+        core.set_policy(policy);
+        Ok(())
+    });
+    let file = |name: &str| {
+        Part::File(FileReference {
+            server: "a.example".parse().unwrap(),
+            file: FileId::from_bytes([7; 16]),
+            name: name.to_owned(),
+            bytes: 1,
+            key: [8; 32],
+            sha256: [9; 32],
+        })
+    };
+    let labelled = |label| SendOptions {
+        label,
+        ..SendOptions::default()
+    };
+    for (part, label, expected) in [
+        (text(), 0, Some(2)),
+        (text(), 3, Some(3)),
+        (file("a.pdf"), 0, Some(2)),
+        (file("a.exe"), 1, Some(1)),
+        (file("a.exe"), 0, None),
+        (file("a.exe"), 3, None),
+    ] {
+        let content = world.alice.try_run(|core| {
+            let bounds = core.bounds(room)?;
+            core.content(part, labelled(label), bounds)
+        });
+        match (content, expected) {
+            (Ok(content), Some(expected)) => assert_eq!(content.label, expected),
+            (Err(Error::Refused(refusal)), None) => {
+                assert_eq!(refusal.code, RefusalCode::FilesNotAllowed);
+            }
+            (other, _) => panic!("{label}: {other:?}"),
+        }
+    }
 }

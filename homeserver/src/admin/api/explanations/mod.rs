@@ -1,0 +1,4 @@
+//! Which rule says what somebody may do.
+
+pub(super) mod ask;
+pub(super) mod partner;

@@ -1,0 +1,4 @@
+//! Segments: barriers inside the organisation.
+
+pub(super) mod put;
+pub(super) mod show;
