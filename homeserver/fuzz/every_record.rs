@@ -12,6 +12,7 @@ use federation_proto::ids::{
     AccountId, ConsortiumId, DeviceId, EvidenceId, FileId, Handle, ReportId, RequestId, RoomId,
     ServerName,
 };
+use federation_proto::merkle::Place;
 use homeserver::store::{
     self, Engine, Key, Part, PartOutcome, Range, Read, Store, StoreError, Value, Write, account,
     administrators, allowance, audit, consortium, contacts, dead_letters, departure, device,
@@ -402,6 +403,15 @@ impl Records {
         let beginning = "ann".parse().unwrap();
         let _ = now(account::handles_with(store, &beginning, 10));
         again();
+        let _ = now(audit::person(store, audit::Pseudonym([9; 16])));
+        let zoe = "zoe@b.example".parse().unwrap();
+        let _ = now(audit::pseudonym(store, &zoe));
+        for level in [0, 1] {
+            let place = Place { level, index: 0 };
+            let _ = now(audit::node(store, place));
+            let _ = now(audit::nodes(store, place, 10));
+            again();
+        }
         let _ = now(administrators::delete_ended_sessions(
             store, &mut part, 1, 10,
         ));

@@ -52,6 +52,10 @@
 //! | `POST /admin/v1/reports/{report}/close` | [`CloseReportRequest`] | [`ReportSummary`] |
 //! | `GET /admin/v1/evidence`, `/evidence/{evidence}`, `/evidence/{evidence}/document` | | see [`crate::evidence`] |
 //! | `GET /admin/v1/audit` | `?after=&limit=` | [`AuditPage`], oldest first |
+//! | `GET /admin/v1/audit/head` | – | [`AuditHead`], signed |
+//! | `GET /admin/v1/audit/entries/{number}` | `?size=` | [`AuditProof`] |
+//! | `GET /admin/v1/audit/growth/{from}` | – | [`AuditGrowth`] |
+//! | `POST /admin/v1/audit/erasures` | [`EraseRequest`] | 204; nobody can tell any more who a pseudonym was |
 //!
 //! [`KeysStatus`]: crate::keys::KeysStatus
 //! [`RotateKeyRequest`]: crate::keys::RotateKeyRequest
@@ -64,6 +68,9 @@ use serde::{Deserialize, Serialize};
 pub use self::amendments::{
     AmendRequest, Amended, AmendmentEffect, ConsentRequest, Proposal, RefuseAmendmentRequest,
 };
+pub use self::audit::{
+    AuditEntry, AuditExport, AuditGrowth, AuditHead, AuditPage, AuditProof, EraseRequest,
+};
 pub use self::dead_letters::{DeadCount, DeadLetter, DeadLetters};
 pub use self::quarantine::{Quarantine, Quarantined, QuarantinedDetail};
 pub use self::reports::{
@@ -72,6 +79,7 @@ pub use self::reports::{
 };
 
 mod amendments;
+mod audit;
 mod dead_letters;
 mod quarantine;
 mod reports;
@@ -601,32 +609,4 @@ pub struct ReceiptState {
     /// The proof for a stranger who has both key manifests: the origin's signature and the receipt, as
     /// the protocol encodes them.
     pub proof: Base64,
-}
-
-/// A page of the audit log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AuditPage {
-    /// Oldest first.
-    pub entries: Vec<AuditEntry>,
-    /// Pass it as `after` for the next page; absent: no more now.
-    pub next_after: Option<u64>,
-}
-
-/// One entry of the audit log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AuditEntry {
-    /// Its number; no holes.
-    pub number: u64,
-    /// When, milliseconds since the Unix epoch.
-    pub at_ms: u64,
-    /// Who: `admin:NAME`, `local:UID`, `device:ID`, `peer:SERVER` or `system`.
-    pub actor: String,
-    /// What: a stable name such as `user.created` or `message.refused`.
-    pub action: String,
-    /// On what: an address, a server name, a room.
-    pub subject: String,
-    /// More, in words; never message content.
-    pub detail: String,
-    /// SHA-256 over the previous entry's hash and this entry, lower-case hexadecimal.
-    pub hash: String,
 }

@@ -32,6 +32,7 @@ mod base64_bytes;
 
 pub use base64_bytes::Base64;
 pub use federation_proto::armor;
+pub use federation_proto::audit_log;
 pub use federation_proto::codec;
 pub use federation_proto::deprovisioning;
 pub use federation_proto::device_log;

@@ -82,7 +82,7 @@ pub(super) fn start(tasks: &mut Tasks, node: &Arc<Node>, tls: &Arc<ListenerTls>)
     tasks.spawn("lapsed devices", delivery::lapsed::run(node.clone()));
     tasks.spawn("endings", delivery::endings::run(node.clone()));
     let sequencer = audit::run_sequencer(
-        node.store.clone(),
+        (node.store.clone(), node.random.clone()),
         node.clock.clone(),
         (node.repeated.clone(), node.from_peers.clone()),
     );
@@ -196,7 +196,9 @@ mod tests {
         renew(&node).await.unwrap();
         assert_eq!(node.keys.manifest(), now, "nothing is due any more");
 
-        let log = audit::page(&node.store, 0, 9).await.unwrap();
+        let log = audit::page(&node.store, node.random.as_ref(), 0, 9)
+            .await
+            .unwrap();
         let acts: Vec<_> = log.entries.iter().map(|entry| &entry.action).collect();
         assert_eq!(acts, ["keys.renewed"; 3]);
     }

@@ -1,5 +1,6 @@
 //! The command line: every command, its flags and its help.
 
+mod audit;
 mod backup;
 mod consortium;
 mod evidence;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use homeserver_api::ids::{DeviceId, Handle, ServerName};
 
+pub(crate) use self::audit::{AuditArguments, AuditCommand, VerifyArguments};
 pub(crate) use self::backup::BackupArguments;
 pub(crate) use self::consortium::ConsortiumCommand;
 pub(crate) use self::evidence::EvidenceCommand;
@@ -152,7 +154,7 @@ pub(crate) enum Command {
         #[arg(long, value_name = "N", default_value = "100")]
         limit: NonZeroU32,
     },
-    /// The audit log, oldest first.
+    /// The audit log, oldest first: read, exported, and held to what was signed of it.
     Audit(AuditArguments),
     /// Print completions for a shell; for bash: `hsctl completions bash > /etc/bash_completion.d/hsctl`.
     Completions {
@@ -300,19 +302,6 @@ pub(crate) enum OutboxCommand {
     },
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct AuditArguments {
-    /// Only entries after this number.
-    #[arg(long, value_name = "NUMBER")]
-    pub(crate) after: Option<u64>,
-    /// How many at most; absent: all.
-    #[arg(long, value_name = "N", conflicts_with = "follow")]
-    pub(crate) limit: Option<NonZeroU32>,
-    /// Go on with new entries as they are written, until Ctrl-C.
-    #[arg(long)]
-    pub(crate) follow: bool,
-}
-
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory, Parser};
@@ -393,6 +382,12 @@ mod tests {
             "hsctl backup --to today.backup --passphrase-file - --json",
             "hsctl dead-letters --limit 5",
             "hsctl audit --after 12 --follow",
+            "hsctl audit head --json",
+            "hsctl audit proof 12 --size 40",
+            "hsctl audit growth 12",
+            "hsctl audit export --file log.jsonl",
+            "hsctl --root root.pem audit verify log.jsonl --head head.json --earlier-head a.json --earlier-head b.json",
+            "hsctl audit erase zoe@b.example --yes",
             "hsctl completions zsh",
             "hsctl --server https://h:8443 --server-name a.example --root-sha256 00 login --name root",
             "hsctl --server https://h:8443 logout",
@@ -426,6 +421,8 @@ mod tests {
             ("hsctl keys rotate root", "root"),
             ("hsctl keys revoke envelope all --since soon", "soon"),
             ("hsctl audit --limit 0", "0"),
+            ("hsctl audit --after 3 head", "--after"),
+            ("hsctl audit erase zoe", "zoe"),
             ("hsctl backup", "--to"),
             (
                 "hsctl backup --to f --public-key k --passphrase-file p",

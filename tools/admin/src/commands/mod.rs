@@ -15,6 +15,7 @@ mod quarantine;
 mod reports;
 mod session;
 mod status;
+mod unfinished;
 mod user;
 mod user_type;
 
@@ -54,7 +55,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Evidence(command) => evidence::run(connection, command, format).await,
         Command::DeadLetters { limit } => outbox::dead_letters(&admin()?, limit, format).await,
         Command::Backup(arguments) => backup::run(&admin()?, &arguments, format).await,
-        Command::Audit(audit) => audit::run(&admin()?, audit, format).await,
+        Command::Audit(audit) => audit::run(connection, audit, format).await,
         Command::Completions { shell } => {
             // The generator ends the program when it can't write, so it writes into memory.
             let mut script = Vec::new();

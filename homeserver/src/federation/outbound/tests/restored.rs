@@ -195,7 +195,9 @@ async fn a_peer_goes_on_without_what_is_lost() {
     assert_eq!(drain(&mut worker(&a, &b)).await, Step::Idle);
     assert_eq!(bob.heard(&restored_b).await, 2);
     assert!(link(&a, &b).link_epoch > before);
-    let log = crate::audit::page(&a.node.store, 0, 1000).await.unwrap();
+    let log = crate::audit::page(&a.node.store, a.node.random.as_ref(), 0, 1000)
+        .await
+        .unwrap();
     let told = |action: &str| log.entries.iter().any(|entry| entry.action == action);
     assert!(told("link.behind") && told("link.epoch-begun"));
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::super::error::AdminError;
 use super::super::extract::{Fields, Number};
-use super::entries;
+use super::super::records::entries;
 use crate::audit;
 use crate::node::Node;
 
@@ -25,8 +25,9 @@ pub(in super::super) async fn handle(
     State(node): State<Arc<Node>>,
     Fields(page): Fields<Page>,
 ) -> Result<axum::Json<AuditPage>, AdminError> {
+    let random = node.random.as_ref();
     let after = page.after.map_or(0, |Number(after)| after);
     Ok(axum::Json(
-        audit::page(&node.store, after, entries(page.limit)).await?,
+        audit::page(&node.store, random, after, entries(page.limit)).await?,
     ))
 }
