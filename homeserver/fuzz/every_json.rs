@@ -36,6 +36,8 @@ every_type! {
     admin::AuditHead,
     admin::AuditPage,
     admin::AuditProof,
+    admin::AuditSighting,
+    admin::AuditWitnesses,
     admin::BackupRequest,
     admin::ChangeUserRequest,
     admin::CloseReportRequest,

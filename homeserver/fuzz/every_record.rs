@@ -15,10 +15,11 @@ use federation_proto::ids::{
 use federation_proto::merkle::Place;
 use homeserver::store::{
     self, Engine, Key, Part, PartOutcome, Range, Read, Store, StoreError, Value, Write, account,
-    administrators, allowance, audit, consortium, contacts, dead_letters, departure, device,
-    device_log, engine, enrolment, evidence, exchange, expiry, file, group_info, inbox, key_claims,
-    key_package, key_request, lane_base, link_position, log_heads, look_up, outbox, payload, peer,
-    policy_serial, quarantine, reconcile, relayed, report, restored, room, schema, submit_state, tally, user_type,
+    administrators, allowance, audit, audit_heads, consortium, contacts, dead_letters, departure,
+    device, device_log, engine, enrolment, evidence, exchange, expiry, file, group_info, inbox,
+    key_claims, key_package, key_request, lane_base, link_position, log_heads, look_up, outbox,
+    payload, peer, policy_serial, quarantine, reconcile, relayed, report, restored, room, schema,
+    submit_state, tally, user_type,
 };
 
 /// Entries that one reader finds: more would let a reader that follows the keys go on for ever.
@@ -223,6 +224,17 @@ impl Records {
         count(self.round_trip(
             |store| Some(now(log_heads::known(store, &server)).ok()??.0),
             |part, known| log_heads::put_known(part, &server, known, None),
+        ));
+        count(self.round_trip(
+            |store| {
+                let (told, read) = now(audit_heads::told(store, &server)).ok()?;
+                read.map(|_| told)
+            },
+            |part, told| audit_heads::put_told(part, &server, told, None),
+        ));
+        count(self.round_trip(
+            |store| Some(now(audit_heads::witnessed(store, &server)).ok()??.0),
+            |part, known| audit_heads::put_witnessed(part, &server, known, None),
         ));
         count(self.round_trip(
             |store| Some(now(file::get(store, file)).ok()??.0),

@@ -55,6 +55,8 @@
 //! | `GET /admin/v1/audit/head` | – | [`AuditHead`], signed |
 //! | `GET /admin/v1/audit/entries/{number}` | `?size=` | [`AuditProof`] |
 //! | `GET /admin/v1/audit/growth/{from}` | – | [`AuditGrowth`] |
+//! | `GET /admin/v1/audit/witnesses` | – | [`AuditWitnesses`] |
+//! | `POST /admin/v1/audit/witnesses/{server}/settle` | – | 204; logs that contradict what was seen of them are no longer warned of |
 //! | `POST /admin/v1/audit/erasures` | [`EraseRequest`] | 204; nobody can tell any more who a pseudonym was |
 //!
 //! [`KeysStatus`]: crate::keys::KeysStatus
@@ -69,7 +71,8 @@ pub use self::amendments::{
     AmendRequest, Amended, AmendmentEffect, ConsentRequest, Proposal, RefuseAmendmentRequest,
 };
 pub use self::audit::{
-    AuditEntry, AuditExport, AuditGrowth, AuditHead, AuditPage, AuditProof, EraseRequest,
+    AuditEntry, AuditExport, AuditGrowth, AuditHead, AuditPage, AuditProof, AuditSighting,
+    AuditWitness, AuditWitnesses, EraseRequest,
 };
 pub use self::dead_letters::{DeadCount, DeadLetter, DeadLetters};
 pub use self::quarantine::{Quarantine, Quarantined, QuarantinedDetail};

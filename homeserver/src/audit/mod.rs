@@ -30,7 +30,7 @@ pub use from_peers::{FromPeers, Noted, PeerEvent};
 pub(crate) use numbering::round;
 pub use numbering::{check, page, run_sequencer};
 pub use people::{Erased, erase};
-pub use proofs::{Proof, Signer, entry_proof, growth, signed_head};
+pub use proofs::{Proof, Signer, entry_proof, growth, root_of, signed_head};
 pub use repeated::Repeated;
 
 const SUBJECT_BYTES_MAX: usize = 512;

@@ -91,6 +91,17 @@ pub async fn growth(store: &Store, from: u64, size: u64) -> Result<Option<Growth
     Ok(Some(Growth { from, path }))
 }
 
+/// The root over the first `size` entries; `None` when the log was never that long.
+pub async fn root_of(store: &Store, size: u64) -> Result<Option<Digest>, StoreError> {
+    let (tree, _) = rows::head(store).await?;
+    if size > tree.size() {
+        return Ok(None);
+    }
+    let whole = std::iter::once(0..size).collect();
+    let root = roots(store, whole).await?;
+    Ok(root.first().copied())
+}
+
 async fn roots(store: &Store, parts: Vec<Range<u64>>) -> Result<Vec<Digest>, StoreError> {
     let mut roots = Vec::with_capacity(parts.len());
     for part in parts {
@@ -155,6 +166,7 @@ mod tests {
                 let found = root_from_path(leaf, number - 1, *size, &proof.path);
                 assert_eq!(found, Some(*root), "{number} of {size}");
             }
+            assert_eq!(root_of(store, *size).await.unwrap(), Some(*root));
             let beyond = entry_proof(store, size + 1, *size).await.unwrap();
             assert_eq!(beyond, None);
             for (earlier, earlier_root) in heads.iter().filter(|(earlier, _)| earlier < size) {
@@ -164,6 +176,8 @@ mod tests {
             }
             assert_eq!(growth(store, *size, *size).await.unwrap(), None);
         }
+        assert_eq!(root_of(store, 0).await.unwrap(), Some(Digest::ZERO));
+        assert_eq!(root_of(store, 19).await.unwrap(), None);
         assert_eq!(entry_proof(store, 0, 18).await.unwrap(), None);
     }
 }

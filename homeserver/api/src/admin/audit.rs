@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use federation_proto::audit_log::{Entry, SignedAuditHead};
+use federation_proto::audit_log::{Entry, SignedAuditHead, SignedSighting};
 use federation_proto::codec::{DecodeError, EncodeError, Wire as _};
 use federation_proto::hash::Digest;
 use federation_proto::ids::{Address, ServerName};
@@ -134,6 +134,75 @@ pub struct AuditGrowth {
     pub path: Vec<String>,
     /// The log's head.
     pub head: AuditHead,
+}
+
+/// What a witness has seen of an audit log, signed by it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditSighting {
+    /// Who has seen it.
+    pub witness: ServerName,
+    /// Whose log.
+    pub server: ServerName,
+    /// How many entries it had.
+    pub size: u64,
+    /// The root of the tree over them, lower-case hexadecimal.
+    pub root: String,
+    /// When it was seen, milliseconds since the Unix epoch.
+    pub seen_ms: u64,
+    /// The same with the signature, as the protocol encodes it. This alone counts.
+    pub signed: Base64,
+}
+
+impl AuditSighting {
+    /// What the sighting says.
+    ///
+    /// # Errors
+    /// When it does not encode, which no sighting does that was made or read.
+    pub fn of(signed: &SignedSighting) -> Result<Self, EncodeError> {
+        let seen = signed.claims();
+        Ok(Self {
+            witness: seen.witness.clone(),
+            server: seen.server.clone(),
+            size: seen.size,
+            root: seen.root.to_string(),
+            seen_ms: seen.seen_ms,
+            signed: signed.to_bytes()?.to_vec().into(),
+        })
+    }
+
+    /// The sighting that was signed.
+    ///
+    /// # Errors
+    /// When there is none in it.
+    pub fn signed(&self) -> Result<SignedSighting, DecodeError> {
+        SignedSighting::from_bytes(self.signed.0.clone())
+    }
+}
+
+/// What a peer has seen of our audit log, and what is known of its.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditWitness {
+    /// The peer.
+    pub server: ServerName,
+    /// How long our log was when the peer was told last.
+    pub told_size: u64,
+    /// When that was, milliseconds since the Unix epoch; 0: never.
+    pub told_ms: u64,
+    /// What it has seen last.
+    pub seen: Option<AuditSighting>,
+    /// What it has seen that our log never was.
+    pub contradiction: Option<AuditSighting>,
+    /// The newest head of the peer's own log that has grown from the one before.
+    pub theirs: Option<AuditHead>,
+    /// A head of the peer's log that has not.
+    pub fault: Option<AuditHead>,
+}
+
+/// What peers have seen of audit logs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditWitnesses {
+    /// One for each peer.
+    pub witnesses: Vec<AuditWitness>,
 }
 
 /// The first line of an exported log; each further one is an [`AuditEntry`].

@@ -130,6 +130,8 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/admin/v1/audit/head", get(audit::head::handle))
         .route("/admin/v1/audit/entries/{number}", get(audit::proof::handle))
         .route("/admin/v1/audit/growth/{from}", get(audit::growth::handle))
+        .route("/admin/v1/audit/witnesses", get(audit::witnesses::handle))
+        .route("/admin/v1/audit/witnesses/{server}/settle", post(audit::settle::handle))
         .route("/admin/v1/audit/erasures", post(audit::erase::handle))
         .route_layer(from_fn_with_state(Arc::clone(&node), authentication::require_administrator));
     without_token

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::error::AdminError;
-use crate::delivery::reports;
+use crate::delivery::{audit_heads, reports};
 use crate::federation::peers;
 use crate::identity::accounts;
 use crate::node::Node;
@@ -31,6 +31,7 @@ pub(super) async fn handle(
         tokio::task::yield_now().await;
     }
     let mut warnings = peers::warnings(&node).await?;
+    warnings.extend(audit_heads::warnings(&node).await?);
     warnings.extend(reports_wait(&node).await?);
     warnings.extend(disk_is_short(&node));
     warnings.extend(was_restored(&node).await?);

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use homeserver_api::ids::Address;
+use homeserver_api::ids::{Address, ServerName};
 
 /// Without a command the log is read.
 #[derive(Debug, Args)]
@@ -52,6 +52,23 @@ pub(crate) enum AuditCommand {
     /// organisation has signed, in its place, and none is missing or more; with --earlier-head also unless the log
     /// has grown from what was signed then.
     Verify(VerifyArguments),
+    /// What each partner has seen of the log, and what is known of theirs.
+    Witnesses {
+        /// Only the newest head of this partner's own log; its auditors hold its export to it (`--json`).
+        #[arg(long, value_name = "SERVER", conflicts_with = "by")]
+        of: Option<ServerName>,
+        /// Only what this partner has seen of our log, with its signature (`--json`).
+        #[arg(long, value_name = "SERVER")]
+        by: Option<ServerName>,
+    },
+    /// End the warning that an audit log is not what was seen of it, once you have found out why.
+    Settle {
+        /// The partner.
+        server: ServerName,
+        /// Don't ask.
+        #[arg(long)]
+        yes: bool,
+    },
     /// Forget for whom a pseudonym stands, for good: the entries stay, and nobody can tell any more whom they are about.
     ///
     /// Of your own people only those whose accounts are deleted.
@@ -74,6 +91,13 @@ pub(crate) struct VerifyArguments {
     /// A head, or an export, of before: the log has to have grown from it. May be repeated.
     #[arg(long, value_name = "FILE")]
     pub(crate) earlier_head: Vec<PathBuf>,
+    /// What a partner has seen (`audit witnesses --by`): the log has to have been that, or to have grown from it. May be
+    /// repeated; needs the partner's root with --witness-root.
+    #[arg(long, value_name = "FILE", requires = "witness_root")]
+    pub(crate) sighting: Vec<PathBuf>,
+    /// The root certificate of a partner who has seen the log. May be repeated.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) witness_root: Vec<PathBuf>,
     /// The root certificate of then, when the organisation has changed its root since an earlier head.
     #[arg(long, value_name = "FILE")]
     pub(crate) earlier_root: Option<PathBuf>,

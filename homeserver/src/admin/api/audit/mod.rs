@@ -5,6 +5,8 @@ pub(super) mod growth;
 pub(super) mod head;
 pub(super) mod page;
 pub(super) mod proof;
+pub(super) mod settle;
+pub(super) mod witnesses;
 
 use federation_proto::audit_log::SignedAuditHead;
 use federation_proto::hash::Digest;

@@ -3,6 +3,7 @@
 mod export;
 mod prove;
 mod verify;
+mod witnesses;
 
 use std::time::Duration;
 
@@ -37,6 +38,18 @@ pub(super) async fn run(
             export::run(&admin()?, file.as_deref(), format).await
         }
         Some(AuditCommand::Verify(arguments)) => verify::run(connection, &arguments, format),
+        Some(AuditCommand::Witnesses { of, by }) => {
+            witnesses::show(&admin()?, of.as_ref(), by.as_ref(), format).await
+        }
+        Some(AuditCommand::Settle { server, yes }) => {
+            if !yes {
+                let question = format!(
+                    "What {server} shows of its audit log now will count, though it contradicts what was seen before. Settle it?"
+                );
+                confirm(&question, "--yes")?;
+            }
+            witnesses::settle(&admin()?, &server, format).await
+        }
         Some(AuditCommand::Erase { address, yes }) => {
             if !yes {
                 let question = format!(

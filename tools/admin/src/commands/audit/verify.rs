@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Read, stdin};
 use std::path::Path;
 
 use homeserver_api::Digest;
-use homeserver_api::admin::{AuditEntry, AuditExport, AuditHead};
+use homeserver_api::admin::{AuditEntry, AuditExport, AuditHead, AuditSighting};
 use homeserver_api::device_log::Head;
 use homeserver_api::ids::ServerName;
 use homeserver_api::merkle::Frontier;
@@ -75,6 +75,13 @@ pub(super) fn run(
     let mut earlier = Vec::new();
     for file in &arguments.earlier_head {
         earlier.push(head_in(file, &then)?);
+    }
+    let witnesses = arguments.witness_root.iter();
+    let witnesses: Vec<_> = witnesses
+        .map(|root| root_from_file(root))
+        .collect::<Result<_, _>>()?;
+    for file in &arguments.sighting {
+        earlier.push(sighting_in(file, &witnesses)?);
     }
     let opened: Box<dyn Read> = if arguments.file == Path::new("-") {
         Box::new(stdin().lock())
@@ -236,6 +243,41 @@ fn head_in(file: &Path, signer: &Signer<'_>) -> Result<Signed, Failure> {
         .or_else(|_| serde_json::from_slice(first).map(|export: AuditExport| export.head))
         .map_err(|_| refused("there is none in the file's first line".to_owned()))?;
     signer.verify(&head).map_err(refused)
+}
+
+/// What a witness has seen, as the head that it has seen.
+fn sighting_in(file: &Path, roots: &[Vec<u8>]) -> Result<Signed, Failure> {
+    let refused = |why: String| {
+        Failure::Other(format!(
+            "the sighting in {} does not hold: {why}",
+            file.display()
+        ))
+    };
+    let opened = File::open(file).map_err(|error| unreadable(file, &error))?;
+    let mut lines = Lines::of(Box::new(opened));
+    let first = lines.next().map_err(refused)?;
+    let first = first.ok_or_else(|| refused("the file is empty".to_owned()))?;
+    let shown: AuditSighting = serde_json::from_slice(first)
+        .map_err(|_| refused("there is none in the file's first line".to_owned()))?;
+    let signed = shown.signed().map_err(|error| refused(error.to_string()))?;
+    let witness = &signed.claims().witness;
+    let mut why = "no root certificate of a witness was given".to_owned();
+    for root in roots {
+        match signed.verify(witness, &root.clone().into(), &[], now_ms()) {
+            Ok(seen) => {
+                return Ok(Signed {
+                    head: Head {
+                        server: seen.server.clone(),
+                        size: seen.size,
+                        root: seen.root,
+                        at_ms: seen.seen_ms,
+                    },
+                });
+            }
+            Err(error) => why = harmless(&error.to_string()),
+        }
+    }
+    Err(refused(why))
 }
 
 /// The lines of a file, of bounded length.
