@@ -418,6 +418,7 @@ impl Records {
         let _ = now(audit::person(store, audit::Pseudonym([9; 16])));
         let zoe = "zoe@b.example".parse().unwrap();
         let _ = now(audit::pseudonym(store, &zoe));
+        let _ = now(audit::forwarded(store));
         for level in [0, 1] {
             let place = Place { level, index: 0 };
             let _ = now(audit::node(store, place));

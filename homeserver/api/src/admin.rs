@@ -51,7 +51,7 @@
 //! | `GET /admin/v1/reports/{report}` | – | [`ReportDetail`]; that it was read is audited |
 //! | `POST /admin/v1/reports/{report}/close` | [`CloseReportRequest`] | [`ReportSummary`] |
 //! | `GET /admin/v1/evidence`, `/evidence/{evidence}`, `/evidence/{evidence}/document` | | see [`crate::evidence`] |
-//! | `GET /admin/v1/audit` | `?after=&limit=` | [`AuditPage`], oldest first |
+//! | `GET /admin/v1/audit` | `?after=&limit=&since=&until=&action=&actor=&subject=` | [`AuditPage`], oldest first |
 //! | `GET /admin/v1/audit/head` | – | [`AuditHead`], signed |
 //! | `GET /admin/v1/audit/entries/{number}` | `?size=` | [`AuditProof`] |
 //! | `GET /admin/v1/audit/growth/{from}` | – | [`AuditGrowth`] |

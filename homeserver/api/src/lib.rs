@@ -7,6 +7,7 @@
 //! - [`consortium`]: its part about consortia.
 //! - [`evidence`]: who was cut off, of the admin API.
 //! - [`keys`]: the organisation's keys, of the admin API.
+//! - [`ocsf`]: entries of the audit log in the form of a schema that other programs read.
 //! - [`password`]: passwords, in either.
 //! - [`policy`]: what a user type allows, as clients and administrators see it.
 //! - [`attributes`]: what a message says of itself to the servers on its way.
@@ -23,6 +24,7 @@ pub mod consortium;
 pub mod contacts;
 pub mod evidence;
 pub mod keys;
+pub mod ocsf;
 pub mod password;
 pub mod policy;
 pub mod problem;

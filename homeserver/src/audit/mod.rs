@@ -7,6 +7,8 @@
 //!
 //! - [`numbering`]: numbering, and pages of the log.
 //! - [`people`]: what stands for people, and how they are forgotten.
+//! - [`search`]: looking for entries.
+//! - [`syslog`]: entries as a log server takes them.
 //! - [`proofs`]: heads, and what shows that an entry is in the log and that the log has only grown.
 
 mod from_peers;
@@ -14,6 +16,8 @@ mod numbering;
 mod people;
 mod proofs;
 mod repeated;
+mod search;
+pub mod syslog;
 
 use std::fmt;
 
@@ -32,6 +36,7 @@ pub use numbering::{check, page, run_sequencer};
 pub use people::{Erased, erase};
 pub use proofs::{Proof, Signer, entry_proof, growth, root_of, signed_head};
 pub use repeated::Repeated;
+pub use search::{Filter, search};
 
 const SUBJECT_BYTES_MAX: usize = 512;
 /// A signed head of a log fits, as text.

@@ -21,7 +21,7 @@ const SEQUENCE_INTERVAL: Duration = Duration::from_secs(1);
 /// Most events numbered in one part.
 const SEQUENCE_ENTRIES_MAX: usize = 1024;
 /// Most such parts that whoever reads the log waits for; what is left has its number a moment later.
-const PAGE_PARTS_MAX: usize = 64;
+pub(super) const PAGE_PARTS_MAX: usize = 64;
 
 const BROKEN: StoreError = StoreError::Corrupt {
     family: "audit log",

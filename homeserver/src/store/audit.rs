@@ -18,6 +18,7 @@ const ENTRY: &[u8] = b"Ve";
 const NODE: &[u8] = b"Vn";
 const PSEUDONYM: &[u8] = b"Vp";
 const PERSON: &[u8] = b"Vr";
+const FORWARDED: &[u8] = b"Vf";
 const HEAD: &[u8] = b"v";
 
 /// An event as it was recorded with its act; in the log with pseudonyms for people.
@@ -189,6 +190,42 @@ pub async fn node(store: &Store, place: Place) -> Result<Digest, StoreError> {
     }
     let value = store.get(&node_key(place)).await?.ok_or(missing)?;
     digest(&value)
+}
+
+/// How far a log server has the log.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Forwarded {
+    /// The number of the last entry that it has.
+    pub number: u64,
+    /// When it has got that, milliseconds since the Unix epoch.
+    pub at_ms: Option<u64>,
+    read: Option<Value>,
+}
+
+/// How far the log server has the log.
+pub async fn forwarded(store: &Store) -> Result<Forwarded, StoreError> {
+    let Some(value) = store.get(FORWARDED).await? else {
+        return Ok(Forwarded::default());
+    };
+    let (number, at_ms) = decode(FAMILY, VERSION, &value)?;
+    Ok(Forwarded {
+        number,
+        at_ms: Some(at_ms),
+        read: Some(value),
+    })
+}
+
+/// The log server has the log up to this entry; the part fails when it is no longer what was read.
+pub fn put_forwarded(
+    part: &mut Part,
+    number: u64,
+    at_ms: u64,
+    read: &Forwarded,
+) -> Result<(), StoreError> {
+    let key = Key::from_static(FORWARDED);
+    part.require(Precondition::unchanged(key.clone(), read.read.clone()));
+    part.put(key, encode(FAMILY, VERSION, &(number, at_ms))?);
+    Ok(())
 }
 
 /// Who stands under this address in the log, and what must hold for that still to be so.

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use homeserver_api::ids::{Address, ServerName};
 
+use crate::values::parse_seconds;
+
 /// Without a command the log is read.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -18,9 +20,33 @@ pub(crate) struct AuditArguments {
     /// How many at most; absent: all.
     #[arg(long, value_name = "N", conflicts_with = "follow")]
     pub(crate) limit: Option<NonZeroU32>,
+    /// Only what has happened within so long, such as 2d.
+    #[arg(long, value_name = "DURATION", value_parser = parse_seconds)]
+    pub(crate) since: Option<u32>,
+    /// Only what has happened before that, such as 1d.
+    #[arg(long, value_name = "DURATION", value_parser = parse_seconds)]
+    pub(crate) until: Option<u32>,
+    /// Only this action, or all that begin with it up to a dot: `user`, `user.created`.
+    #[arg(long, value_name = "ACTION")]
+    pub(crate) action: Option<String>,
+    /// Only what this one did, as the log names him: `admin:root`, `peer:b.example`.
+    #[arg(long, value_name = "ACTOR")]
+    pub(crate) actor: Option<String>,
+    /// Only what is about this: a person's address, a server, a room.
+    #[arg(long, value_name = "SUBJECT")]
+    pub(crate) subject: Option<String>,
     /// Go on with new entries as they are written, until Ctrl-C.
     #[arg(long)]
     pub(crate) follow: bool,
+}
+
+/// The form of an exported log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ExportForm {
+    /// As the homeserver keeps it, with its signed head.
+    Log,
+    /// Events of the Open Cybersecurity Schema Framework (OCSF) 1.3.0.
+    Ocsf,
 }
 
 #[derive(Debug, Subcommand)]
@@ -45,6 +71,9 @@ pub(crate) enum AuditCommand {
         /// Where to write it, a file that is not there yet; absent: standard output.
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
+        /// In which form; only the log's own can be verified.
+        #[arg(long, value_enum, default_value_t = ExportForm::Log)]
+        format: ExportForm,
     },
     /// Hold an exported log to what was signed of it; asks no homeserver.
     ///

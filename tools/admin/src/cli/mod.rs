@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use homeserver_api::ids::{DeviceId, Handle, ServerName};
 
-pub(crate) use self::audit::{AuditArguments, AuditCommand, VerifyArguments};
+pub(crate) use self::audit::{AuditArguments, AuditCommand, ExportForm, VerifyArguments};
 pub(crate) use self::backup::BackupArguments;
 pub(crate) use self::consortium::ConsortiumCommand;
 pub(crate) use self::evidence::EvidenceCommand;
@@ -386,6 +386,8 @@ mod tests {
             "hsctl audit proof 12 --size 40",
             "hsctl audit growth 12",
             "hsctl audit export --file log.jsonl",
+            "hsctl audit export --format ocsf",
+            "hsctl audit --since 2d --until 1d --action user --actor admin:root --subject bob@a.example --json",
             "hsctl --root root.pem audit verify log.jsonl --head head.json --earlier-head a.json --earlier-head b.json",
             "hsctl audit erase zoe@b.example --yes",
             "hsctl audit witnesses",

@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
-use homeserver_api::admin::{AuditExport, AuditHead, AuditPage, PAGE_ENTRIES_MAX};
+use homeserver_api::admin::{AuditExport, AuditHead, AuditPage, PAGE_ENTRIES_MAX, ServerStatus};
+use homeserver_api::ocsf::Event;
 use serde::Serialize;
 use serde_json::json;
 
 use super::super::unfinished::Unfinished;
 use super::PATH;
+use crate::cli::ExportForm;
 use crate::connection::Admin;
 use crate::failure::Failure;
 use crate::output::{Format, print, to_json};
@@ -31,18 +33,30 @@ impl Destination {
     }
 }
 
-/// The head first, then the entries that it is of.
-pub(super) async fn run(admin: &Admin, file: Option<&Path>, format: Format) -> Result<(), Failure> {
+/// The head first, then the entries that it is of; as events there is no head.
+pub(super) async fn run(
+    admin: &Admin,
+    file: Option<&Path>,
+    form: ExportForm,
+    format: Format,
+) -> Result<(), Failure> {
     let mut destination = match file.filter(|file| *file != Path::new("-")) {
         Some(file) => Destination::File(Unfinished::create(file)?),
         None => Destination::Output,
     };
     let head: AuditHead = admin.get(&format!("{PATH}/head")).await?;
-    let size = head.size;
-    destination.write(&AuditExport {
-        audit_export: AuditExport::VERSION,
-        head,
-    })?;
+    let (size, server) = (head.size, head.server.to_string());
+    let mut software = String::new();
+    match form {
+        ExportForm::Log => destination.write(&AuditExport {
+            audit_export: AuditExport::VERSION,
+            head,
+        })?,
+        ExportForm::Ocsf => {
+            let status: ServerStatus = admin.get("/admin/v1/server").await?;
+            software = status.version;
+        }
+    }
     let mut after = 0;
     while after < size {
         let path = format!("{PATH}?limit={PAGE_ENTRIES_MAX}&after={after}");
@@ -53,23 +67,23 @@ pub(super) async fn run(admin: &Admin, file: Option<&Path>, format: Format) -> R
             )));
         }
         for entry in page.entries.iter().take_while(|entry| entry.number <= size) {
-            destination.write(entry)?;
+            match form {
+                ExportForm::Log => destination.write(entry)?,
+                ExportForm::Ocsf => destination.write(&Event::of(entry, &server, &software))?,
+            }
             after = entry.number;
         }
     }
-    match (destination, file) {
-        (Destination::File(written), Some(file)) => {
-            let (bytes, name) = (written.finish()?, file.display().to_string());
-            format.show(
-                &json!({ "path": name, "entries": size, "bytes": bytes }),
-                |_| {
-                    format!(
-                        "Written to {name}: {size} entries. Whoever has the organisation's root certificate checks it with \
-                         `hsctl --root FILE audit verify {name}`."
-                    )
-                },
-            )
-        }
-        _ => Ok(()),
-    }
+    let (Destination::File(written), Some(file)) = (destination, file) else {
+        return Ok(());
+    };
+    let (bytes, name) = (written.finish()?, file.display().to_string());
+    let told = json!({ "path": name, "entries": size, "bytes": bytes });
+    format.show(&told, |_| match form {
+        ExportForm::Ocsf => format!("Written to {name}: {size} entries."),
+        ExportForm::Log => format!(
+            "Written to {name}: {size} entries. Whoever has the organisation's root certificate checks it with \
+             `hsctl --root FILE audit verify {name}`."
+        ),
+    })
 }

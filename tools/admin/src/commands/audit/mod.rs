@@ -11,10 +11,10 @@ use homeserver_api::admin::{AuditEntry, AuditPage, EraseRequest, PAGE_ENTRIES_MA
 
 use super::confirm;
 use crate::cli::{AuditArguments, AuditCommand, ConnectionArguments};
-use crate::connection::Admin;
+use crate::connection::{Admin, segment};
 use crate::failure::Failure;
 use crate::output::{Format, print};
-use crate::values::{harmless, instant};
+use crate::values::{harmless, instant, now_ms};
 
 const PATH: &str = "/admin/v1/audit";
 /// How long `--follow` waits before it asks again.
@@ -34,8 +34,8 @@ pub(super) async fn run(
             prove::entry(&admin()?, number, size, format).await
         }
         Some(AuditCommand::Growth { from }) => prove::growth(&admin()?, from, format).await,
-        Some(AuditCommand::Export { file }) => {
-            export::run(&admin()?, file.as_deref(), format).await
+        Some(AuditCommand::Export { file, format: form }) => {
+            export::run(&admin()?, file.as_deref(), form, format).await
         }
         Some(AuditCommand::Verify(arguments)) => verify::run(connection, &arguments, format),
         Some(AuditCommand::Witnesses { of, by }) => {
@@ -72,10 +72,14 @@ async fn read(admin: &Admin, arguments: AuditArguments, format: Format) -> Resul
     let mut left = arguments.limit.map_or(usize::MAX, |limit| {
         usize::try_from(limit.get()).unwrap_or(usize::MAX)
     });
+    let sought = sought(&arguments, now_ms());
     loop {
         let limit = left.min(PAGE_ENTRIES_MAX);
         let from = after.map_or_else(String::new, |after| format!("&after={after}"));
-        let page: AuditPage = admin.get(&format!("{PATH}?limit={limit}{from}")).await?;
+        let page: AuditPage = admin
+            .get(&format!("{PATH}?limit={limit}{from}{sought}"))
+            .await?;
+        let before = after;
         for entry in &page.entries {
             match format {
                 Format::Human => print(&line(&page, entry))?,
@@ -84,7 +88,11 @@ async fn read(admin: &Admin, arguments: AuditArguments, format: Format) -> Resul
             after = Some(entry.number);
         }
         left = left.saturating_sub(page.entries.len());
-        let more = page.next_after.is_some() && !page.entries.is_empty();
+        // With something to look for a page may have none and still not be the last.
+        let more = page
+            .next_after
+            .is_some_and(|next| before.is_none_or(|before| next > before));
+        after = page.next_after.or(after);
         if left == 0 || (!more && !arguments.follow) {
             return Ok(());
         }
@@ -92,6 +100,23 @@ async fn read(admin: &Admin, arguments: AuditArguments, format: Format) -> Resul
             tokio::time::sleep(FOLLOW_INTERVAL).await;
         }
     }
+}
+
+/// What is looked for, as a part of the query.
+fn sought(arguments: &AuditArguments, now_ms: u64) -> String {
+    let ago = |seconds: u32| now_ms.saturating_sub(u64::from(seconds).saturating_mul(1000));
+    let since = arguments.since.map(|seconds| ago(seconds).to_string());
+    let until = arguments.until.map(|seconds| ago(seconds).to_string());
+    [
+        ("since", since.as_ref()),
+        ("until", until.as_ref()),
+        ("action", arguments.action.as_ref()),
+        ("actor", arguments.actor.as_ref()),
+        ("subject", arguments.subject.as_ref()),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some(format!("&{name}={}", segment(value?))))
+    .collect()
 }
 
 /// An entry for people: with addresses where pseudonyms stand.
