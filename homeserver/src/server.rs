@@ -15,6 +15,7 @@ mod health;
 mod open_files;
 mod refusals;
 mod strangers;
+mod syslog;
 mod systemd;
 mod tasks;
 

@@ -11,7 +11,7 @@ const OTHERS_WRITE: u32 = 0o002;
 const OTHERS_READ: u32 = 0o004;
 
 /// A warning for each file and folder that everybody may change: the configuration's files, their folder `conf.d/`,
-/// the data folder, and what proves the database and this homeserver to each other; and for a password that everybody
+/// the data folder, and what proves the database, a log server and this homeserver to each other; and for a password that everybody
 /// may read.
 pub fn exposed(path: &Path, config: &Config) -> Vec<String> {
     let folder = path.with_file_name("conf.d");
@@ -32,6 +32,8 @@ pub fn exposed(path: &Path, config: &Config) -> Vec<String> {
         places.extend(database.password_file.clone());
         places.extend(database.root_certificates.clone());
     }
+    let log_server = config.audit.syslog.as_ref();
+    places.extend(log_server.map(|server| server.root_certificates.clone()));
     let changed = places
         .iter()
         .filter(|place| allows(place, OTHERS_WRITE))

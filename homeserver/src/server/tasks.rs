@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{ListenerTls, ServerError, system};
+use super::{ListenerTls, ServerError, syslog, system};
 use crate::audit::{self, Actor};
 use crate::backup;
 use crate::delivery;
@@ -87,6 +87,9 @@ pub(super) fn start(tasks: &mut Tasks, node: &Arc<Node>, tls: &Arc<ListenerTls>)
         (node.repeated.clone(), node.from_peers.clone()),
     );
     tasks.spawn("audit sequencer", sequencer);
+    if let Some(config) = &node.config.audit.syslog {
+        tasks.spawn("log server", syslog::run(node.clone(), config.clone()));
+    }
 }
 
 /// Takes up an issuing CA or a root that waits, and renews what is due.

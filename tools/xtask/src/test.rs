@@ -63,6 +63,8 @@ const NEED_KNOT: &[&str] = &[
     "a_changed_zone",
 ];
 
+const NEED_RSYSLOG: &[&str] = &["rsyslog_gets_every_entry"];
+
 /// The engine that no build has by itself. Of the whole workspace: for one package alone cargo would build everything
 /// that it stands on once more.
 const WITH_SLED: &[&str] = &[
@@ -79,14 +81,16 @@ const WITH_SLED: &[&str] = &[
 /// Runs them all; a part that fails does not keep the others from running.
 pub(crate) fn run(options: &Options) -> Result {
     let workspace = Workspace::find()?;
-    let (databases, golden, discovery, network) = process::step("what the tests need", || {
-        Ok((
-            machine::prepare(machine::FOR_DATABASES)?,
-            machine::prepare(machine::FOR_GOLDEN_VECTORS)?,
-            machine::prepare(machine::FOR_DISCOVERY)?,
-            machine::prepare(machine::FOR_TRIALS)?,
-        ))
-    })?;
+    let (databases, golden, discovery, log_servers, network) =
+        process::step("what the tests need", || {
+            Ok((
+                machine::prepare(machine::FOR_DATABASES)?,
+                machine::prepare(machine::FOR_GOLDEN_VECTORS)?,
+                machine::prepare(machine::FOR_DISCOVERY)?,
+                machine::prepare(machine::FOR_LOG_SERVERS)?,
+                machine::prepare(machine::FOR_TRIALS)?,
+            ))
+        })?;
     if let Ready::No(reason) = databases {
         return Err(Failure::Missing(reason));
     }
@@ -100,7 +104,11 @@ pub(crate) fn run(options: &Options) -> Result {
     }
     let mut total = Counts::default();
     let mut skipped_by_name = vec!["--"];
-    for (tests, ready) in [(NEED_OPENSSL, golden), (NEED_KNOT, discovery)] {
+    for (tests, ready) in [
+        (NEED_OPENSSL, golden),
+        (NEED_KNOT, discovery),
+        (NEED_RSYSLOG, log_servers),
+    ] {
         let Ready::No(reason) = ready else { continue };
         for test in tests {
             eprintln!("{test} is skipped: {reason}");
