@@ -328,6 +328,8 @@ fn shown(found: &Verified) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use homeserver_api::Base64;
     use homeserver_api::IssuingKey;
     use homeserver_api::audit_log::SignedAuditHead;
@@ -374,6 +376,10 @@ mod tests {
             for entry in entries {
                 tree.push(entry.leaf().expect("a leaf"));
             }
+            self.head_of(&tree)
+        }
+
+        fn head_of(&self, tree: &Frontier) -> AuditHead {
             let head = Head {
                 server: "a.example".parse().expect("a name"),
                 size: tree.size(),
@@ -422,6 +428,49 @@ mod tests {
 
     fn to_line<T: Serialize>(value: &T) -> String {
         serde_json::to_string(value).expect("JSON") + "\n"
+    }
+
+    /// Goal: a million entries are verified within a minute. Method: ten thousand, unless `ENTENTE_AUDIT_ENTRIES` says how
+    /// many, as `cargo xtask trial managed` does in a build that is optimised.
+    #[test]
+    fn verifying_is_quick() {
+        let count: u64 = match std::env::var("ENTENTE_AUDIT_ENTRIES") {
+            Ok(count) => count.parse().expect("a number"),
+            Err(_) => 10_000,
+        };
+        let ours = Organisation::new();
+        let written = |number| {
+            entry(
+                number,
+                "as a refusal would be told, in some words and with a code",
+            )
+        };
+        let mut tree = Frontier::default();
+        for number in 1..=count {
+            tree.push(written(number).leaf().expect("a leaf"));
+        }
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        let mut writer = std::io::BufWriter::new(&mut file);
+        writer
+            .write_all(exported(&ours.head_of(&tree), &[]).as_bytes())
+            .expect("written");
+        for number in 1..=count {
+            let line = to_line(&written(number));
+            writer.write_all(line.as_bytes()).expect("written");
+        }
+        writer.flush().expect("written");
+        drop(writer);
+        let signer = Signer {
+            server: None,
+            root: ours.root.clone(),
+        };
+        let started = std::time::Instant::now();
+        let mut lines = Lines::of(Box::new(File::open(file.path()).expect("a file")));
+        let found = verify(&mut lines, &signer, None, &[]).expect("it holds");
+        let elapsed = started.elapsed();
+        println!("milliseconds: {}", elapsed.as_millis());
+        assert_eq!(found.entries, count);
+        assert!(elapsed.as_secs() < 60, "{elapsed:?}");
     }
 
     /// Goal: a log holds as it was signed and grown from what was signed before; not with an entry changed, left out, added,
