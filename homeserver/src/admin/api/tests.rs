@@ -23,6 +23,7 @@ use crate::node::Node;
 use crate::node::testing::{ManualClock, node};
 use crate::store::Part;
 
+mod audit;
 mod consortia;
 mod hanging_up;
 mod reports;
