@@ -31,6 +31,7 @@ use crate::store::audit::{self as store, AuditRecord};
 use crate::store::{Key, Part, Precondition};
 
 pub use from_peers::{FromPeers, Noted, PeerEvent};
+#[cfg(test)]
 pub(crate) use numbering::round;
 pub use numbering::{check, page, run_sequencer};
 pub use people::{Erased, erase};

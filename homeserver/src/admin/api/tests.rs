@@ -23,7 +23,7 @@ use crate::node::Node;
 use crate::node::testing::{ManualClock, node};
 use crate::store::Part;
 
-mod audit;
+mod audit_log;
 mod consortia;
 mod hanging_up;
 mod reports;
