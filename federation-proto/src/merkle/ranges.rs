@@ -97,7 +97,7 @@ const fn split(size: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::collections::BTreeMap;
 
     use super::*;
     use crate::merkle::{Frontier, Tree, leaf};
@@ -110,7 +110,7 @@ mod tests {
     /// was told when it was complete. Method: all sizes up to 70, all leaves and all smaller sizes.
     #[test]
     fn proofs_from_stored_nodes() {
-        let mut stored = HashMap::new();
+        let mut stored = BTreeMap::new();
         let mut frontier = Frontier::default();
         let mut tree = Tree::new(Vec::new());
         for size in 1..=70_usize {
