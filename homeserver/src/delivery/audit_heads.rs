@@ -73,8 +73,9 @@ pub async fn tell(node: &Node, peer: &ServerName) -> Result<(), StoreError> {
         Err(NotTaken::Store(error)) => return Err(error),
     }
     match batch.commit().await? {
-        // Of a conflict the next round hears again: somebody else has told it, or agreements have changed.
-        PartOutcome::Committed | PartOutcome::Conflict => Ok(()),
+        PartOutcome::Committed => Ok(()),
+        // Somebody else has told it, or agreements have changed: the next round looks again.
+        PartOutcome::Conflict => Ok(()),
     }
 }
 
@@ -211,8 +212,9 @@ pub(super) async fn take_sighting(
     }
     if audit::root_of(store, claims.size).await? == Some(claims.root) {
         let newer = told.sighting.as_ref().is_none_or(|known| {
+            // A smaller one too: a peer that was restored knows less than it did, and hears growth from there.
             let known = known.claims();
-            (known.size, known.seen_ms) < (claims.size, claims.seen_ms)
+            (known.seen_ms, known.size) < (claims.seen_ms, claims.size)
         });
         if !newer {
             return Ok(());

@@ -45,7 +45,11 @@ async fn the_log_is_proved() {
     assert_eq!((proof.size, proof.path.len()), (1, 0));
     let growth: AuditGrowth = read(get("/admin/v1/audit/growth/1").await).await;
     let roots = digests(&[before.root, head.root]);
-    assert!(has_grown((1, roots[0]), (2, roots[1]), &digests(&growth.path)));
+    assert!(has_grown(
+        (1, roots[0]),
+        (2, roots[1]),
+        &digests(&growth.path)
+    ));
     for path in [
         "/admin/v1/audit/entries/3",
         "/admin/v1/audit/entries/0",
@@ -69,9 +73,8 @@ async fn people_are_forgotten() {
     let body = json!({"handle": "alice"});
     world.local("POST", "/admin/v1/users", body).await;
     let about_alice = "/admin/v1/audit?subject=alice%40a.example&action=user";
-    let found = async || -> AuditPage {
-        read(world.local("GET", about_alice, Value::Null).await).await
-    };
+    let found =
+        async || -> AuditPage { read(world.local("GET", about_alice, Value::Null).await).await };
     let page = found().await;
     assert_eq!(page.entries.len(), 1);
     assert!(page.entries[0].subject.starts_with("person:"));

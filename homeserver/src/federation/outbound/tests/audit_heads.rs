@@ -12,6 +12,7 @@ use crate::audit;
 use crate::delivery::audit_heads::{self, Settled};
 use crate::delivery::limits::{AUDIT_FAULT_NOTED_MS, AUDIT_HEADS_PAUSE_MS};
 use crate::identity::device_log::Reader;
+use crate::store::audit_heads as stored;
 
 /// Tells `to` how the log of `from` stands, lets it arrive, and what was seen come back.
 async fn tell(from: &Side, to: &Side) {
@@ -179,6 +180,39 @@ async fn lost_heads_are_no_forks() {
     assert_eq!(known(&b, &a).await.unwrap(), before);
     assert!(noted(&b, "audit-log.fault").await.is_empty());
     assert_eq!(waiting(&b, &a).await, 1, "what is known is told");
+}
+
+/// Goal: a partner that was restored, and knows less of our log than it did, witnesses it again from what it knows. Method: what
+/// it knows is put back.
+#[tokio::test]
+async fn a_restored_witness_goes_on() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    peered(&a, &b).await;
+    tell(&a, &b).await;
+    let (_, before) = audit_heads::between(&b.node, &a.node.server).await.unwrap();
+    let before = before.unwrap();
+    let grow = async |name: &str| {
+        pass([&a, &b], AUDIT_HEADS_PAUSE_MS);
+        person(&a, name).await;
+        tell(&a, &b).await;
+    };
+    grow("alice").await;
+    let (_, read) = stored::witnessed(&b.node.store, &a.node.server)
+        .await
+        .unwrap()
+        .unwrap();
+    let mut part = Part::default();
+    stored::put_witnessed(&mut part, &a.node.server, &before, Some(read)).unwrap();
+    b.node.store.commit(part).await.unwrap();
+    grow("carol").await;
+    let size = before.head.claims().size;
+    assert_eq!(known(&b, &a).await.unwrap().size, size);
+    assert_eq!(seen(&a, &b).await, Some(size), "what it knows now");
+    grow("dave").await;
+    let now = known(&b, &a).await.unwrap().size;
+    assert!(now > size);
+    assert_eq!(seen(&a, &b).await, Some(now));
+    assert!(noted(&b, "audit-log.fault").await.is_empty());
 }
 
 /// Goal: a partner that has seen what our log never was is noted and warned of; sightings of others' logs, by others, or of what
