@@ -206,10 +206,7 @@ pub(super) async fn take_sighting(
     }
     let store = &batch.node.store;
     let (mut told, read) = rows::told(store, peer).await?;
-    // It says nothing of a log that it was never told of.
-    if told.at_ms == 0 {
-        return Err(malformed("no head of our audit log was told to you"));
-    }
+    // Also what it was never told, as far as is known here: a store that was put back has forgotten that too.
     if audit::root_of(store, claims.size).await? == Some(claims.root) {
         let newer = told.sighting.as_ref().is_none_or(|known| {
             // A smaller one too: a peer that was restored knows less than it did, and hears growth from there.
