@@ -8,7 +8,7 @@ use homeserver_api::ids::{Address, ServerName};
 
 use crate::values::parse_seconds;
 
-/// Without a command the log is read.
+// Without a command the log is read. (No documentation: it would be shown instead of the command's.)
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct AuditArguments {
