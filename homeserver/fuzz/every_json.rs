@@ -62,6 +62,7 @@ every_type! {
     admin::ReportSummary,
     admin::Reports,
     admin::ResetPasswordRequest,
+    admin::RestoredStatus,
     admin::ServerStatus,
     admin::SignInRequest,
     admin::SignInResponse,

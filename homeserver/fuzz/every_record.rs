@@ -19,7 +19,7 @@ use homeserver::store::{
     device, device_log, engine, enrolment, evidence, exchange, expiry, file, group_info, inbox,
     key_claims, key_package, key_request, lane_base, link_position, log_heads, look_up, outbox,
     payload, peer, policy_serial, quarantine, reconcile, relayed, report, restored, room, schema,
-    submit_state, tally, user_type,
+    sealed, submit_state, tally, user_type,
 };
 
 /// Entries that one reader finds: more would let a reader that follows the keys go on for ever.
@@ -384,6 +384,7 @@ impl Records {
             let _ = peer::put(&mut part, &server, record, None);
             count(true);
         }
+        count(sealed::WrappedKey::decode(value).is_some_and(|wrapped| wrapped.encode() == value));
         count(now(key_package::last_resort(&self.store, device)).is_ok());
         count(now(payload::get(&self.store, payload::PayloadId([7; 16]))).is_ok());
         drop(self.read_the_rest(suffix, of, &server, lane, &handle));
@@ -458,7 +459,9 @@ impl Records {
         let _ = now(expiry::next_ms(store));
         let _ = now(file::chunk(store, FileId::from_bytes([4; 16]), 1));
         again();
-        let _ = now(inbox::leave_out_numbers(store, &mut part, None, (1, 10)));
+        let _ = now(inbox::leave_out_numbers(store, &mut part, of.device, 10));
+        again();
+        let _ = now(device::ids_after(store, None, 10));
         again();
         let _ = now(key_package::single_use(store, of.device, 10));
         again();
@@ -487,7 +490,7 @@ impl Records {
         let (state, _) = now(submit_state::get(store, of.device))?;
         let _ = now(state.outcome(store, of.device, 1));
         again();
-        let _ = now(reconcile::lanes(store, server));
+        let _ = now(reconcile::left(store, server));
         again();
         let _ = now(restored::get(store));
         again();

@@ -203,7 +203,6 @@ pub(crate) mod testing {
 
     use super::*;
     use crate::organisation;
-    use crate::store::engine::memory::MemoryEngine;
 
     /// A clock that a test sets.
     pub(crate) struct ManualClock(AtomicU64);
@@ -251,7 +250,7 @@ pub(crate) mod testing {
         let random = Arc::new(SystemRandom::new());
         let made = organisation::create(&server, clock.now_ms(), random.as_ref()).unwrap();
         let keys = Arc::new(made.keys);
-        let store = Store::new(Arc::new(MemoryEngine::default())).unwrap();
+        let store = Store::sealed_in_memory(random.clone()).unwrap();
         let mut config = Config::minimal(server, "/nonexistent".into());
         // Nobody watches the wires of a test.
         config.federation.receipt_delay_max = Duration::ZERO;

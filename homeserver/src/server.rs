@@ -14,6 +14,7 @@ mod heads;
 mod health;
 mod open_files;
 mod refusals;
+pub mod store_keys;
 mod strangers;
 mod syslog;
 mod systemd;
@@ -31,11 +32,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use crate::config::{Config, ListenConfig};
 use crate::delivery::mailboxes::Ring;
 use crate::node::Node;
 use crate::organisation::{KeyFolder, OrganisationError};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, restored};
 use crate::tls::{self, TlsError};
 use connections::Ending;
 use health::Health;
@@ -126,15 +127,15 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
     let health = Arc::new(Health::new(&node));
     let (ending, ended) = connections::ending();
 
-    // Everything is bound before anything is served: a start either succeeds whole or fails.
+    // Everything is bound before anything is served: a start either succeeds whole or fails. But for a homeserver that was
+    // restored and that nobody has confirmed: it listens to its operator alone.
+    let is_confirmed = restored::is_confirmed(&node.store).await?;
     let listen = &node.config.listen;
-    let client = bind(listen.client).await?;
-    let federation = bind(listen.federation).await?;
-    let metrics = match listen.metrics {
-        Some(address) => Some(bind(address).await?),
-        None => None,
+    let doors = match is_confirmed {
+        true => Some(Doors::open(listen).await?),
+        false => None,
     };
-    let offers = match listen.offers {
+    let metrics = match listen.metrics {
         Some(address) => Some(bind(address).await?),
         None => None,
     };
@@ -144,51 +145,52 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
     )))?;
 
     let mut tasks = tasks::Tasks::default();
-    tasks::start(&mut tasks, &node, &tls);
-    tasks.spawn(
-        "client listener",
-        client::serve(
-            node.clone(),
-            client,
-            tls.clone(),
-            health.client.clone(),
-            ending.clone(),
-        ),
-    );
-    tasks.spawn(
-        "federation listener",
-        federation::serve(
-            node.clone(),
-            federation,
-            tls.clone(),
-            health.federation.clone(),
-            ending.clone(),
-        ),
-    );
+    tasks::start_first(&mut tasks, &node, &tls);
     tasks.spawn(
         "admin socket",
         admin_socket::serve(node.clone(), admin, ending.clone()),
     );
-    if let Some(offers) = offers {
-        tasks.spawn(
-            "listener for strangers",
-            strangers::serve(
-                node.clone(),
-                offers,
-                tls,
-                health.strangers.clone(),
-                ending.clone(),
-            ),
-        );
-    }
     if let Some(metrics) = metrics {
         tasks.spawn(
             "metrics listener",
             health::serve(health.clone(), metrics, ending.clone()),
         );
     }
+    let doors = match doors {
+        Some(doors) => doors,
+        None => {
+            health.set_unconfirmed(true);
+            // systemd waits for this; `/readyz` says how it is.
+            systemd::notify("READY=1");
+            systemd::notify("STATUS=restored, and not confirmed: hsctl restored");
+            tracing::warn!(
+                "this homeserver was restored, and nobody has confirmed what came back: nobody is served before \
+                 `hsctl restored confirm`"
+            );
+            tokio::select! {
+                confirmed = tasks::confirmed(&node) => confirmed?,
+                result = until_the_end(&mut signals, &node, &mut tasks) => {
+                    systemd::notify("STOPPING=1");
+                    tracing::info!("ending");
+                    wind_down(ending, ended, tasks).await;
+                    return result;
+                }
+            }
+            tracing::info!("what came back is confirmed: everybody is served from now on");
+            health.set_unconfirmed(false);
+            // Another node may have changed agreements meanwhile.
+            node.peers.refresh(&node).await?;
+            Doors::open(listen).await?
+        }
+    };
+    tasks::start(&mut tasks, &node);
+    doors.serve(&mut tasks, &node, (&tls, &health, &ending));
     health.set_ready(true);
-    systemd::notify("READY=1");
+    if is_confirmed {
+        systemd::notify("READY=1");
+    } else {
+        systemd::notify("STATUS=");
+    }
     tracing::info!(
         server = %node.server,
         client = %listen.client,
@@ -197,17 +199,87 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
         "ready"
     );
 
-    let result = tokio::select! {
-        () = signals.asked_to_end() => Ok(()),
-        error = node.store.stopped() => Err(ServerError::Store(error)),
-        name = tasks.first_ended() => Err(ServerError::Task(name)),
-    };
+    let result = until_the_end(&mut signals, &node, &mut tasks).await;
     health.set_ready(false);
     systemd::notify("STOPPING=1");
     tracing::info!("ending");
     node.mailboxes.ring_all(Ring::Stopping);
     wind_down(ending, ended, tasks).await;
     result
+}
+
+/// Resolves when the process has to end, or is asked to.
+async fn until_the_end(
+    signals: &mut Signals,
+    node: &Node,
+    tasks: &mut tasks::Tasks,
+) -> Result<(), ServerError> {
+    tokio::select! {
+        () = signals.asked_to_end() => Ok(()),
+        error = node.store.stopped() => Err(ServerError::Store(error)),
+        name = tasks.first_ended() => Err(ServerError::Task(name)),
+    }
+}
+
+/// What people, peers and strangers come in by.
+struct Doors {
+    client: TcpListener,
+    federation: TcpListener,
+    offers: Option<TcpListener>,
+}
+
+impl Doors {
+    async fn open(listen: &ListenConfig) -> Result<Self, ServerError> {
+        Ok(Self {
+            client: bind(listen.client).await?,
+            federation: bind(listen.federation).await?,
+            offers: match listen.offers {
+                Some(address) => Some(bind(address).await?),
+                None => None,
+            },
+        })
+    }
+
+    /// Serves whoever comes in.
+    fn serve(
+        self,
+        tasks: &mut tasks::Tasks,
+        node: &Arc<Node>,
+        (tls, health, ending): (&Arc<ListenerTls>, &Arc<Health>, &Ending),
+    ) {
+        tasks.spawn(
+            "client listener",
+            client::serve(
+                node.clone(),
+                self.client,
+                tls.clone(),
+                health.client.clone(),
+                ending.clone(),
+            ),
+        );
+        tasks.spawn(
+            "federation listener",
+            federation::serve(
+                node.clone(),
+                self.federation,
+                tls.clone(),
+                health.federation.clone(),
+                ending.clone(),
+            ),
+        );
+        if let Some(offers) = self.offers {
+            tasks.spawn(
+                "listener for strangers",
+                strangers::serve(
+                    node.clone(),
+                    offers,
+                    tls.clone(),
+                    health.strangers.clone(),
+                    ending.clone(),
+                ),
+            );
+        }
+    }
 }
 
 /// Opens the store and loads the keys.
@@ -218,8 +290,9 @@ async fn open_node(config: Config) -> Result<Arc<Node>, ServerError> {
     let keys = KeyFolder::at(config.server.keys_dir())
         .load(&config.server.name, clock.now_ms(), random.as_ref())
         .map_err(ServerError::Keys)?;
+    let generations = store_keys::open(&config).await?;
     let engine = engines::open(&config).await?;
-    let store = Store::new(engine)?;
+    let store = Store::sealed(engine, generations, random.clone()).await?;
     Ok(Arc::new(Node::new(
         config,
         Arc::new(keys),

@@ -11,6 +11,8 @@
 
 use homeserver::config::Config;
 use homeserver::organisation::{self, issuing, pem, root_key};
+use homeserver::store::sealed::generations::GenerationFile;
+use homeserver::store::sealed::{MasterKey, WrappedKey};
 use homeserver::tls;
 use proptest::prelude::*;
 
@@ -102,6 +104,24 @@ proptest! {
         issuing::is_request(&format!(
             "-----BEGIN CERTIFICATE REQUEST-----\n{inner}-----END CERTIFICATE REQUEST-----"
         ));
+    }
+
+    /// Goal: a wrapped key, a generation's file and a master key each have one form. Method: any bytes behind their beginnings,
+    /// and any text.
+    #[test]
+    fn keys_of_the_store_have_one_form(
+        rest in prop::collection::vec(any::<u8>(), 60..80), text in "[A-Za-z0-9+/=\n ]{40,48}",
+    ) {
+        let wrapped = [&[1][..], &rest].concat();
+        let read = WrappedKey::decode(&wrapped).map(|key| key.encode().to_vec());
+        prop_assert_eq!(read, (wrapped.len() == 69).then_some(wrapped));
+        let file = [&b"ent-gen\n\x01"[..], &rest].concat();
+        let read = GenerationFile::decode(&file).map(|file| file.encode());
+        prop_assert_eq!(read, (file.len() == 85).then_some(file));
+        if let Some(key) = MasterKey::parse(&text) {
+            let again = key.text();
+            prop_assert_eq!(text.trim(), again.trim());
+        }
     }
 
     /// Goal: any header of a root key file is judged, and a greedy one refused. Method: any bytes in its armour.

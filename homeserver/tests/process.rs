@@ -17,6 +17,8 @@ mod exposed;
 mod heads;
 #[path = "process/moving.rs"]
 mod moving;
+#[path = "process/store_keys.rs"]
+mod store_keys;
 #[path = "process/undone.rs"]
 mod undone;
 

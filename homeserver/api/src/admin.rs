@@ -44,6 +44,8 @@
 //! | `POST /admin/v1/quarantine/{document}/take` | – | [`PeeringDocument`]; it is no longer there |
 //! | `DELETE /admin/v1/quarantine/{document}` | – | 204 |
 //! | `POST /admin/v1/backups` | [`BackupRequest`] | the backup, sealed; over the local socket alone |
+//! | `GET /admin/v1/restored` | – | [`RestoredStatus`]; 404 when it was never restored |
+//! | `POST /admin/v1/restored/confirm` | – | 204; from now on everybody is served |
 //! | `GET /admin/v1/outbox` | – | [`Outbox`] |
 //! | `POST /admin/v1/outbox/{server}/retry` | – | 202; tries at once |
 //! | `GET /admin/v1/dead-letters` | `?limit=` | [`DeadLetters`], newest first |
@@ -63,8 +65,9 @@
 //! [`RotateKeyRequest`]: crate::keys::RotateKeyRequest
 //! [`RevokeEnvelopeKeyRequest`]: crate::keys::RevokeEnvelopeKeyRequest
 //! [`RevokeTlsKeyRequest`]: crate::keys::RevokeTlsKeyRequest
+//! [`UserTypePolicy`]: crate::policy::UserTypePolicy
 
-use federation_proto::ids::{AccountId, Address, Handle, ServerName};
+use federation_proto::ids::{Handle, ServerName};
 use serde::{Deserialize, Serialize};
 
 pub use self::amendments::{
@@ -80,17 +83,23 @@ pub use self::reports::{
     CloseReportRequest, DisclosedMessage, ReportClosed, ReportDetail, ReportState, ReportSummary,
     Reports, Told,
 };
+pub use self::server::{BackupRequest, RestoredAgreement, RestoredStatus, ServerStatus, StoreKeys};
+pub use self::users::{
+    AccountUsage, Amount, ChangeUserRequest, CreateUserRequest, CreatedUser, ResetPasswordRequest,
+    UserDetail, UserSummary, UserType, UserTypes, Users,
+};
 
 mod amendments;
 mod audit;
 mod dead_letters;
 mod quarantine;
 mod reports;
+mod server;
+mod users;
 
 use crate::Base64;
-use crate::client::DeviceInfo;
 use crate::password::Password;
-use crate::policy::{Bounds, UserTypePolicy};
+use crate::policy::Bounds;
 
 /// Most entries in one page of a list.
 pub const PAGE_ENTRIES_MAX: usize = 1000;
@@ -112,170 +121,6 @@ pub struct SignInResponse {
     pub token: String,
     /// When it ends, milliseconds since the Unix epoch.
     pub expires_ms: u64,
-}
-
-/// The homeserver at a glance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServerStatus {
-    /// Its server name.
-    pub server: ServerName,
-    /// Its software version.
-    pub version: String,
-    /// SHA-256 of the organisation's root certificate (DER), lower-case hexadecimal.
-    pub root_sha256: String,
-    /// The same as words to read aloud.
-    #[serde(default)]
-    pub root_words: String,
-    /// Its clock, milliseconds since the Unix epoch.
-    pub server_time_ms: u64,
-    /// Accounts, suspended ones too.
-    pub accounts: u64,
-    /// Devices.
-    pub devices: u64,
-    /// Open device sessions.
-    pub sessions: u64,
-    /// What an administrator should look at, a sentence each.
-    #[serde(default)]
-    pub warnings: Vec<String>,
-}
-
-/// Whom a backup is sealed for: one of the two.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BackupRequest {
-    /// Whoever knows this passphrase.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub passphrase: Option<Password>,
-    /// Whoever has the private half of this key: the text of its file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub public_key: Option<String>,
-}
-
-/// A named policy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UserType {
-    /// Its name.
-    pub name: String,
-    /// What it allows.
-    pub policy: UserTypePolicy,
-}
-
-/// All user types.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UserTypes {
-    /// By name.
-    pub user_types: Vec<UserType>,
-}
-
-/// A new account.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CreateUserRequest {
-    /// Its handle; never one that somebody else had.
-    pub handle: Handle,
-    /// Its user type; absent: `standard`.
-    #[serde(default)]
-    pub user_type: Option<String>,
-    /// Its first password; absent: the homeserver makes one.
-    #[serde(default)]
-    pub password: Option<Password>,
-}
-
-/// An account and the password to hand to its owner.
-#[derive(Clone, Serialize, Deserialize)]
-pub struct CreatedUser {
-    /// Its address.
-    pub address: Address,
-    /// Its id.
-    pub account: AccountId,
-    /// Its user type.
-    pub user_type: String,
-    /// The password, when the homeserver made it.
-    pub password: Option<Password>,
-}
-
-/// A change to an account; what is absent stays.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ChangeUserRequest {
-    /// Its new user type.
-    #[serde(default)]
-    pub user_type: Option<String>,
-    /// Whether it is suspended: sessions are cut, nothing is sent or received.
-    #[serde(default)]
-    pub suspended: Option<bool>,
-}
-
-/// A new password for an account.
-#[derive(Clone, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ResetPasswordRequest {
-    /// The password; absent: the homeserver makes one.
-    #[serde(default)]
-    pub password: Option<Password>,
-}
-
-/// All accounts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Users {
-    /// By handle.
-    pub users: Vec<UserSummary>,
-}
-
-/// An account in a list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UserSummary {
-    /// Its address.
-    pub address: Address,
-    /// Its id.
-    pub account: AccountId,
-    /// Its user type.
-    pub user_type: String,
-    /// Whether it is suspended.
-    pub suspended: bool,
-    /// How many devices it has.
-    pub devices: usize,
-}
-
-/// An account in full.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UserDetail {
-    /// What the list shows.
-    #[serde(flatten)]
-    pub summary: UserSummary,
-    /// Its devices.
-    pub device_list: Vec<DeviceInfo>,
-    /// When it was created, milliseconds since the Unix epoch.
-    pub created_ms: u64,
-    /// What it takes up; absent from an older homeserver.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub usage: Option<AccountUsage>,
-}
-
-/// How much there is of something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Amount {
-    /// Messages.
-    pub messages: u64,
-    /// Their bytes, as stored.
-    pub bytes: u64,
-}
-
-/// What an account takes up, and may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct AccountUsage {
-    /// Messages that wait for the one of its devices for which most wait.
-    pub inbox: Amount,
-    /// So many may wait for each of its devices.
-    pub inbox_max: Amount,
-    /// What it has sent and waits here for other organisations.
-    pub outbox: Amount,
-    /// So much may.
-    pub outbox_max: Amount,
-    /// Bytes of files that it has here.
-    pub file_bytes: u64,
-    /// So many may be.
-    pub file_bytes_max: u64,
 }
 
 /// What one side grants the other's people, or claims for its own: see [`Terms`].

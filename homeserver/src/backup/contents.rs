@@ -1,5 +1,5 @@
-//! The inner layer of a backup: pieces, one after the other. The opening, the files of the keys, every entry of the store in
-//! the order of their keys, and what they come to.
+//! The inner layer of a backup: pieces, one after the other. The opening, the files of the keys, the key that keys of contents
+//! are wrapped under, every entry of the store in the order of their keys, and what they come to.
 //!
 //! A piece is a tag, the length of its body, and the body; there is one encoding for each.
 
@@ -18,6 +18,7 @@ const OPENING: u8 = 1;
 const KEY_FILE: u8 = 2;
 const ENTRY: u8 = 3;
 const END: u8 = 4;
+const STORE_KEY: u8 = 5;
 const HEAD_BYTES: usize = 5;
 /// Longest body: far more than any record has.
 pub const PIECE_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -27,6 +28,8 @@ const FILE_NAME_BYTES_MAX: usize = 64;
 /// Longest file of a key.
 const FILE_BYTES_MAX: usize = 64 * 1024;
 const KEY_FILES_MAX: usize = 64;
+/// Bytes of the key that keys of contents are wrapped under.
+const STORE_KEY_BYTES: usize = 32;
 /// Entries begin with none of these: engines keep marks of their own below, and above nothing lies.
 const NO_ENTRY: [u8; 2] = [0, u8::MAX];
 
@@ -53,6 +56,8 @@ pub enum Piece {
         /// Its text.
         text: Zeroizing<String>,
     },
+    /// What the keys of contents are wrapped under in this backup, and nowhere else.
+    StoreKey(Zeroizing<[u8; STORE_KEY_BYTES]>),
     /// An entry of the store.
     Entry(Key, Value),
     /// All entries together: the last one.
@@ -85,6 +90,7 @@ impl fmt::Debug for Piece {
         match self {
             Self::Opening(opening) => f.debug_tuple("Opening").field(opening).finish(),
             Self::KeyFile { name, .. } => f.debug_tuple("KeyFile").field(name).finish(),
+            Self::StoreKey(_) => f.write_str("StoreKey"),
             Self::Entry(key, _) => f.debug_tuple("Entry").field(key).finish(),
             Self::End(sum) => f.debug_tuple("End").field(sum).finish(),
         }
@@ -108,6 +114,7 @@ impl Piece {
                     &[&[length], name.as_bytes(), text.as_bytes()],
                 )
             }
+            Self::StoreKey(key) => put(into, STORE_KEY, &[key.as_slice()]),
             Self::Entry(key, value) => put_entry(into, key, value),
             Self::End(sum) => put(
                 into,
@@ -133,6 +140,10 @@ impl Piece {
                 let name = String::from_utf8(name).ok()?;
                 let fits = is_file_name(&name) && text.len() <= FILE_BYTES_MAX;
                 fits.then_some(Self::KeyFile { name, text })
+            }
+            STORE_KEY => {
+                let key: [u8; STORE_KEY_BYTES] = body.as_ref().try_into().ok()?;
+                Some(Self::StoreKey(Zeroizing::new(key)))
             }
             ENTRY => {
                 let (length, _) = body.split_first_chunk::<2>()?;
@@ -241,6 +252,7 @@ impl Pieces {
 pub struct Order {
     opening: Option<Opening>,
     files: BTreeSet<String>,
+    has_store_key: bool,
     last: Option<Key>,
     summing: Summing,
     sum: Option<Sum>,
@@ -259,12 +271,16 @@ impl Order {
                 let room = self.files.len() < KEY_FILES_MAX;
                 begun && self.last.is_none() && room && self.files.insert(name.clone())
             }
+            Piece::StoreKey(_) => {
+                let is_first = !std::mem::replace(&mut self.has_store_key, true);
+                begun && is_first && self.last.is_none()
+            }
             Piece::Entry(key, value) => {
                 let rises = self.last.as_ref().is_none_or(|last| last < key);
                 self.summing.add(key, value);
                 // Copied: a slice would keep the whole piece in memory.
                 self.last = Some(Key::copy_from_slice(key));
-                begun && rises
+                begun && self.has_store_key && rises
             }
             Piece::End(sum) => {
                 if *sum != self.summing.sum() {

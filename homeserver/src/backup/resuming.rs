@@ -6,7 +6,9 @@ use federation_proto::ids::ServerName;
 use crate::audit::{self, Actor, Event};
 use crate::node::Node;
 use crate::store::restored::{self, RestoredRecord};
-use crate::store::{Key, Part, Store, StoreError, inbox, key_package, outbox, peer, reconcile};
+use crate::store::{
+    Key, Part, Store, StoreError, device, inbox, key_package, outbox, peer, reconcile,
+};
 
 /// Numbers that each inbox leaves out: more than any had been given since, and a small part of all there are.
 const NUMBERS_LEFT_OUT: u64 = 1 << 40;
@@ -29,7 +31,9 @@ pub async fn resume(node: &Node) -> Result<(), StoreError> {
     leave_out_numbers(&node.store).await?;
     void_key_packages(&node.store).await?;
     for (server, known) in peer::all(&node.store).await? {
-        if known.current.is_some() {
+        // What a restore before this one has left to find out is of the numbers that were given then: rows that have come since
+        // were never sent under them.
+        if known.current.is_some() && !reconcile::is_due(&node.store, &server).await? {
             note_lanes(&node.store, &server).await?;
         }
     }
@@ -53,15 +57,19 @@ pub async fn resume(node: &Node) -> Result<(), StoreError> {
     node.store.commit(part).await.map(drop)
 }
 
-/// Devices pass over deliveries with numbers that they have had.
+/// Devices pass over deliveries with numbers that they have had. Also those that had none in the backup: their first ones may
+/// have come after it.
 async fn leave_out_numbers(store: &Store) -> Result<(), StoreError> {
-    let mut from: Option<Key> = None;
+    let mut after = None;
     loop {
-        let mut part = Part::default();
-        let by = (NUMBERS_LEFT_OUT, ROWS_AT_ONCE);
-        from = inbox::leave_out_numbers(store, &mut part, from, by).await?;
-        if from.is_none() {
+        let devices = device::ids_after(store, after, ROWS_AT_ONCE).await?;
+        let Some(last) = devices.last() else {
             return Ok(());
+        };
+        after = Some(*last);
+        let mut part = Part::default();
+        for device in devices {
+            inbox::leave_out_numbers(store, &mut part, device, NUMBERS_LEFT_OUT).await?;
         }
         store.commit(part).await?;
     }

@@ -45,6 +45,9 @@ const PASSES_MAX: u32 = 16;
 const LANES_MAX: u32 = 16;
 /// Shortest passphrase: it is all that protects the organisation's keys.
 pub const PASSPHRASE_BYTES_MIN: usize = 12;
+/// Longest passphrase, so that whatever was made with one can be opened: it has to fit into a file of secrets, with what
+/// follows its line.
+pub const PASSPHRASE_BYTES_MAX: usize = 1024;
 
 type Kem = X25519HkdfSha256;
 type PrivateKey = <Kem as hpke::Kem>::PrivateKey;

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use homeserver::clock::{Clock as _, SystemClock};
 use homeserver::config::{Config, Mistake, exposed};
-use homeserver::server::{self, engines};
+use homeserver::server::{self, engines, store_keys};
 use homeserver::telemetry;
 use ring::rand::SystemRandom;
 use zeroize::Zeroizing;
@@ -69,7 +69,7 @@ enum Command {
     /// partners and devices go over to it: `hsctl keys root`.
     #[command(subcommand)]
     Root(root::RootCommand),
-    /// Look through the store or move it, while no homeserver uses it.
+    /// Look through the store, move it, or change the key above its keys, while no homeserver uses it.
     #[command(subcommand)]
     Store(store::StoreCommand),
     /// Make a data folder of a backup that `hsctl backup` has made; all of it is checked before anything is in its place.
@@ -192,17 +192,26 @@ fn load_whole(path: &std::path::Path) -> Result<Config, Vec<Mistake>> {
 
 fn check_config(path: &std::path::Path, output: Output) -> Result<(), Failure> {
     let loaded = load_whole(path).and_then(|config| {
-        let looked = runtime().and_then(|runtime| {
-            let looked = runtime.block_on(engines::look(&config));
-            looked.map_err(Failure::new)
-        });
-        let mistake = |failure: Failure| Mistake {
+        let mistake = |key: &str, problem: String| Mistake {
             at: path.display().to_string(),
-            key: Some("store.engine".to_owned()),
-            problem: failure.message,
+            key: Some(key.to_owned()),
+            problem,
         };
-        looked.map_err(|failure| vec![mistake(failure)])?;
-        Ok(config)
+        let runtime = runtime().map_err(|failure| vec![mistake("store", failure.message)])?;
+        let looked = [
+            ("store.engine", runtime.block_on(engines::look(&config))),
+            ("store_keys", runtime.block_on(store_keys::look(&config))),
+        ];
+        let mistakes = looked.into_iter();
+        let mistakes = mistakes.filter_map(|(key, looked)| Some((key, looked.err()?)));
+        let mistakes: Vec<_> = mistakes
+            .map(|(key, error)| mistake(key, error.to_string()))
+            .collect();
+        if mistakes.is_empty() {
+            Ok(config)
+        } else {
+            Err(mistakes)
+        }
     });
     let warnings = loaded
         .as_ref()

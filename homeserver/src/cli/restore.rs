@@ -6,11 +6,13 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use homeserver::backup::{self, KeyPair, RestoreError, Restored, Secret};
+use federation_proto::fingerprint::Fingerprint;
+use homeserver::backup::{self, Asked, KeyPair, RestoreError, Restored, Secret};
 use homeserver::clock::{Clock as _, SystemClock};
 use ring::rand::{SecureRandom, SystemRandom};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use zeroize::Zeroizing;
 
 use super::init::{ask_secret, read_secret};
 use super::{EXIT_NOT_UNDERSTOOD, Failure, Output, report, runtime, say};
@@ -37,9 +39,13 @@ pub(super) struct RestoreArguments {
     /// The private half of the backup key that it is sealed for.
     #[arg(long, value_name = "FILE", conflicts_with = "passphrase_file")]
     key: Option<PathBuf>,
-    /// A file that holds the passphrase that it is sealed by. With neither, the passphrase is asked for.
+    /// A file that holds the passphrase that it is sealed by, in its first line. With neither, the passphrase is asked for.
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
+    /// The fingerprint of the organisation that it has to be of, as words or as digits: nothing in a backup proves who has made
+    /// it.
+    #[arg(long, value_name = "FINGERPRINT")]
+    fingerprint: Option<Fingerprint>,
 }
 
 #[derive(Args)]
@@ -55,6 +61,15 @@ pub(super) struct BackupKeyArguments {
 /// Makes a data folder of a backup, or reads the backup alone.
 pub(super) fn run(arguments: &RestoreArguments, output: Output) -> Result<(), Failure> {
     let secret = secret(arguments)?;
+    let asked = Asked {
+        file: &arguments.from,
+        secret: &secret,
+        fingerprint: arguments.fingerprint,
+    };
+    #[expect(clippy::disallowed_methods, reason = "the process's own randomness")]
+    let random = SystemRandom::new();
+    let random: &dyn SecureRandom = &random;
+    let now = (SystemClock.now_ms(), random);
     let mut told = 0;
     let mut tell = |entries: u64| {
         if entries >= told + TOLD_EVERY && output == Output::Text {
@@ -63,7 +78,7 @@ pub(super) fn run(arguments: &RestoreArguments, output: Output) -> Result<(), Fa
         }
     };
     let Some(data_dir) = &arguments.data_dir else {
-        let verified = backup::verify(&arguments.from, &secret, tell);
+        let verified = backup::verify(asked, now, tell);
         let verified = verified.map_err(|error| failed(&arguments.from, &error))?;
         tell_verified(&verified, output);
         return Ok(());
@@ -74,11 +89,7 @@ pub(super) fn run(arguments: &RestoreArguments, output: Output) -> Result<(), Fa
             message: format!("--data-dir: {} is not an absolute path", data_dir.display()),
         });
     }
-    #[expect(clippy::disallowed_methods, reason = "the process's own randomness")]
-    let random = SystemRandom::new();
-    let random: &dyn SecureRandom = &random;
-    let now = (SystemClock.now_ms(), random);
-    let restoring = backup::restore(&arguments.from, &secret, data_dir, now, &mut tell);
+    let restoring = backup::restore(asked, data_dir, now, &mut tell);
     let restored = runtime()?
         .block_on(restoring)
         .map_err(|error| failed(&arguments.from, &error))?;
@@ -95,10 +106,21 @@ fn secret(arguments: &RestoreArguments) -> Result<Secret, Failure> {
         return Ok(Secret::Key(key));
     }
     let passphrase = match &arguments.passphrase_file {
-        Some(file) => read_secret(file)?,
+        Some(file) => first_line(file)?,
         None => ask_secret("Passphrase of the backup", "--passphrase-file")?,
     };
     Ok(Secret::Passphrase(passphrase))
+}
+
+/// The first line of a file, as `hsctl backup` reads it.
+fn first_line(file: &Path) -> Result<Zeroizing<String>, Failure> {
+    let text = read_secret(file)?;
+    let line = text.lines().next().unwrap_or_default();
+    if line.is_empty() {
+        let problem = "it holds no passphrase in its first line";
+        return Err(Failure::new(format!("{}: {problem}", file.display())));
+    }
+    Ok(Zeroizing::new(line.to_owned()))
 }
 
 fn failed(file: &Path, error: &RestoreError) -> Failure {
@@ -112,11 +134,13 @@ fn tell_verified(verified: &Restored, output: Output) {
     match output {
         Output::Json => say(&json(verified).to_string()),
         Output::Text => say(&format!(
-            "a whole backup of {} as of {}: {} entries, {} bytes",
+            "a whole backup of {} as of {}: {} entries, {} bytes\n\
+             fingerprint of its root: {}",
             verified.server,
             instant(verified.made_ms),
             verified.entries,
-            verified.bytes
+            verified.bytes,
+            verified.fingerprint
         )),
     }
 }
@@ -125,16 +149,22 @@ fn tell_restored(restored: &Restored, data_dir: &Path, output: Output) {
     match output {
         Output::Json => say(&json(restored).to_string()),
         Output::Text => say(&format!(
-            "{} is restored as of {}: {} entries, {} bytes, and its keys.\n\n\
+            "{} is restored as of {}: {} entries, {} bytes, and its keys.\n\
+             Fingerprint of its root, which partners know: {}\n\n\
              What was answered after that time is lost. Next:\n\
              1. See to it that the former homeserver never starts again.\n\
              2. Write a configuration with `data_dir = \"{}\"` under [server], and the engine fjall.\n\
-             3. Start the homeserver: it goes on with partners by itself, and says in its log and in `hsctl status` that it \
-             was restored.",
+             3. The store has a new master key, keys/store-master.key below that: to keep it elsewhere, go over to another one \
+             (`homeserver store master-key`).\n\
+             4. Start the homeserver: it answers `hsctl` on its own machine alone.\n\
+             5. What has ended since has come back: `hsctl restored` shows what there is. Remove devices, suspend users and \
+             suspend or revoke agreements again; then `hsctl restored confirm` lets people and partners in. With partners it \
+             goes on by itself from there.",
             restored.server,
             instant(restored.made_ms),
             restored.entries,
             restored.bytes,
+            restored.fingerprint,
             data_dir.display()
         )),
     }
@@ -143,6 +173,7 @@ fn tell_restored(restored: &Restored, data_dir: &Path, output: Output) {
 fn json(restored: &Restored) -> serde_json::Value {
     serde_json::json!({
         "server": restored.server,
+        "fingerprint": restored.fingerprint,
         "made_ms": restored.made_ms,
         "entries": restored.entries,
         "bytes": restored.bytes,

@@ -1,15 +1,21 @@
-//! `homeserver store`: the store is looked through, or moved to another engine, while no homeserver uses it.
+//! `homeserver store`: the store is looked through, moved to another engine, or goes over to another master key, while no
+//! homeserver uses it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Subcommand;
 use homeserver::audit;
 use homeserver::config::{Config, StoreConfig};
-use homeserver::server::engines;
+use homeserver::server::{engines, store_keys};
 use homeserver::store::everything::Sum;
 use homeserver::store::moving::{Step, move_all};
+use homeserver::store::sealed::MasterKey;
+use homeserver::store::sealed::generations::GenerationFolder;
 use homeserver::store::{Store, StoreError, check};
+use ring::rand::SystemRandom;
 
+use super::init::read_secret;
 use super::{Failure, Output, load_config, report, runtime, say, wrong_config};
 
 /// Progress is told each time that so many hundredths more are done.
@@ -17,7 +23,7 @@ const TOLD_EVERY: u64 = 5;
 
 #[derive(Subcommand)]
 pub(super) enum StoreCommand {
-    /// Read everything, and follow the chain of the audit log.
+    /// Read everything, open what is sealed, and follow the chain of the audit log.
     Check,
     /// Take everything to another store, which must be empty: another engine, another folder or another database. The
     /// store here stays as it is. Says at the end what to change in the configuration.
@@ -26,6 +32,12 @@ pub(super) enum StoreCommand {
         /// read: no conf.d/, no environment.
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
+    },
+    /// Go over to the master key that the configuration names now.
+    MasterKey {
+        /// A file that holds the former master key.
+        #[arg(long)]
+        former_file: PathBuf,
     },
 }
 
@@ -40,13 +52,22 @@ pub(super) fn run(command: StoreCommand, config: &Path, output: Output) -> Resul
             tell_moved(moved, (config, &loaded), (&to, &target), output);
             Ok(())
         }
+        StoreCommand::MasterKey { former_file } => change_master_key(&loaded, &former_file, output),
     }
+}
+
+/// The store that the configuration names, with its keys.
+async fn open(config: &Config) -> Result<Store, StoreError> {
+    #[expect(clippy::disallowed_methods, reason = "the process's own randomness")]
+    let random = Arc::new(SystemRandom::new());
+    let generations = store_keys::open(config).await?;
+    Store::sealed(engines::open(config).await?, generations, random).await
 }
 
 fn check_store(config: &Config, output: Output) -> Result<(), Failure> {
     let (contents, audited) = runtime()?
         .block_on(async {
-            let store = Store::new(engines::open(config).await?)?;
+            let store = open(config).await?;
             Ok((check::check(&store).await?, audit::check(&store).await?))
         })
         .map_err(|error: StoreError| Failure::new(error))?;
@@ -73,6 +94,24 @@ fn check_store(config: &Config, output: Output) -> Result<(), Failure> {
             });
             say(&answer.to_string());
         }
+    }
+    Ok(())
+}
+
+/// Wraps the generations under the master key that the configuration names.
+fn change_master_key(config: &Config, former_file: &Path, output: Output) -> Result<(), Failure> {
+    let former = MasterKey::parse(&read_secret(former_file)?)
+        .ok_or_else(|| Failure::new(format!("{}: it is no master key", former_file.display())))?;
+    #[expect(clippy::disallowed_methods, reason = "the process's own randomness")]
+    let random = SystemRandom::new();
+    let new = runtime()?.block_on(store_keys::master_key(config));
+    let new = new.map_err(Failure::new)?;
+    GenerationFolder::at(config.generations_dir(), former)
+        .change_master(&new, &random)
+        .map_err(Failure::new)?;
+    match output {
+        Output::Text => say("the store goes by the master key that the configuration names"),
+        Output::Json => say(&serde_json::json!({ "ok": true }).to_string()),
     }
     Ok(())
 }
@@ -124,8 +163,10 @@ fn place(folder: &Path) -> PathBuf {
 
 fn move_store(source: &Config, target: &Config, output: Output) -> Result<Sum, Failure> {
     let moved = runtime()?.block_on(async {
-        let source = Store::new(engines::open(source).await?)?;
+        // With its keys: what can't be opened is told before anything is written.
+        let source = open(source).await?;
         engines::make_folder(target)?;
+        // What is sealed arrives as it is, so the target needs none to be written.
         let target = Store::new(engines::open(target).await?)?;
         let mut progress = Progress::new(output);
         let told = |step, done, of| progress.tell(step, done, of);
@@ -213,10 +254,18 @@ fn changes(path: &Path, source: &Config, target_path: &Path, target: &Config) ->
             target.server.keys_dir().display(),
             target.server.data_dir.display()
         ));
+        if source.store_keys.folder.is_none() {
+            changes.push(format!(
+                "Move {} to {}: what waits is sealed under the keys in it.",
+                source.generations_dir().display(),
+                target.generations_dir().display()
+            ));
+        }
     }
     changes.push("Start the homeserver.".to_owned());
     changes.push(
-        "Once it runs, remove the former store: a homeserver that is started on it again goes back in time."
+        "Once it runs, remove the former store: a homeserver that is started on it again goes back in time, and destroys the \
+         keys of what waits in the new one."
             .to_owned(),
     );
     changes

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{Config, StoreConfig};
+use super::{Config, MasterKeyConfig, StoreConfig};
 
 /// The permission of everybody to write.
 const OTHERS_WRITE: u32 = 0o002;
@@ -11,8 +11,8 @@ const OTHERS_WRITE: u32 = 0o002;
 const OTHERS_READ: u32 = 0o004;
 
 /// A warning for each file and folder that everybody may change: the configuration's files, their folder `conf.d/`,
-/// the data folder, and what proves the database, a log server and this homeserver to each other; and for a password that everybody
-/// may read.
+/// the data folder, the folder of generation keys, a program that prints the master key, and what proves the database, a log
+/// server and this homeserver to each other; and for a password that everybody may read.
 pub fn exposed(path: &Path, config: &Config) -> Vec<String> {
     let folder = path.with_file_name("conf.d");
     let mut places = vec![path.to_owned()];
@@ -26,6 +26,10 @@ pub fn exposed(path: &Path, config: &Config) -> Vec<String> {
         places.extend(files);
     }
     places.push(config.server.data_dir.clone());
+    places.extend(config.store_keys.folder.clone());
+    if let MasterKeyConfig::Command(command) = &config.store_keys.master {
+        places.extend(command.first().map(PathBuf::from));
+    }
     let mut secret = None;
     if let StoreConfig::Postgresql(database) = &config.store {
         secret = database.password_file.as_deref();

@@ -14,6 +14,7 @@ mod runtime;
 mod server;
 mod settings;
 mod store;
+mod store_keys;
 mod telemetry;
 
 use std::path::{Path, PathBuf};
@@ -31,6 +32,7 @@ pub use server::ServerConfig;
 pub use settings::Mistake;
 use settings::Settings;
 pub use store::{PostgresqlConfig, PostgresqlHost, StoreConfig};
+pub use store_keys::{MasterKeyConfig, StoreKeysConfig};
 pub use telemetry::{LogFormat, TelemetryConfig};
 
 /// Where the configuration lies unless `--config` or `ENTENTE_CONFIG` says otherwise.
@@ -43,6 +45,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// `[store]` and `[postgresql]`
     pub store: StoreConfig,
+    /// `[store_keys]`
+    pub store_keys: StoreKeysConfig,
     /// `[listen]`
     pub listen: ListenConfig,
     /// `[federation]`
@@ -65,6 +69,7 @@ impl Config {
         Self {
             server: ServerConfig { name, data_dir },
             store: StoreConfig::default(),
+            store_keys: StoreKeysConfig::default(),
             listen: ListenConfig::default(),
             federation: FederationConfig::default(),
             discovery: DiscoveryConfig::default(),
@@ -73,6 +78,12 @@ impl Config {
             telemetry: TelemetryConfig::default(),
             runtime: RuntimeConfig::default(),
         }
+    }
+
+    /// The folder of generation keys.
+    pub fn generations_dir(&self) -> PathBuf {
+        let folder = self.store_keys.folder.clone();
+        folder.unwrap_or_else(|| self.server.data_dir.join("generations"))
     }
 
     /// Reads and checks the file at `path`, its `conf.d/` and `environment`.
@@ -99,6 +110,7 @@ impl Config {
         let server = ServerConfig::read(&mut settings.section("server"));
         let engine = StoreConfig::read_engine(&mut settings.section("store"));
         let store = StoreConfig::read(engine, &mut settings.section("postgresql"));
+        let store_keys = StoreKeysConfig::read(&mut settings.section("store_keys"));
         let listen = ListenConfig::read(&mut settings.section("listen"));
         let federation = FederationConfig::read(&mut settings.section("federation"));
         let discovery = DiscoveryConfig::read(&mut settings.section("discovery"));
@@ -111,6 +123,7 @@ impl Config {
             Some(server) if mistakes.is_empty() => Ok(Self {
                 server,
                 store,
+                store_keys,
                 listen,
                 federation,
                 discovery,

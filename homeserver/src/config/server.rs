@@ -11,7 +11,7 @@ use super::settings::{Section, parsed};
 pub struct ServerConfig {
     /// The organisation's server name.
     pub name: ServerName,
-    /// Where keys and store lie.
+    /// Where keys, generations of keys and store lie.
     pub data_dir: PathBuf,
 }
 
@@ -19,6 +19,11 @@ impl ServerConfig {
     /// Where the organisation's keys lie.
     pub fn keys_dir(&self) -> PathBuf {
         self.data_dir.join("keys")
+    }
+
+    /// Where the master key of the store lies that `homeserver init` makes.
+    pub fn master_key_file(&self) -> PathBuf {
+        self.keys_dir().join("store-master.key")
     }
 
     /// Where the store lies.

@@ -242,7 +242,8 @@ impl Settings {
     fn blame_unparted(&mut self) {
         for name in std::mem::take(&mut self.unparted) {
             let lower = name.to_ascii_lowercase();
-            let meant = self.known.iter().find_map(|section| {
+            // Of two sections of which one begins as the other, the longer is meant.
+            let meant = self.known.iter().rev().find_map(|section| {
                 let key = lower.strip_prefix(section)?.strip_prefix('_')?;
                 Some(format!("{section}{ENVIRONMENT_SEPARATOR}{key}"))
             });

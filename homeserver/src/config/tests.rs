@@ -55,6 +55,9 @@ fn every_key() {
         head_seconds_max = 8
         [store]
         commit_log = false
+        [store_keys]
+        folder = "/srv/generations"
+        master_command = ["/usr/bin/print-key", "entente"]
         [telemetry]
         format = "text"
         filter = "debug"
@@ -99,6 +102,10 @@ fn every_key() {
     assert_eq!(config.limits.handshake_time_max.as_secs(), 7);
     assert_eq!(config.limits.head_time_max.as_secs(), 8);
     assert_eq!(config.store, StoreConfig::Fjall { commit_log: false });
+    assert_eq!(config.generations_dir(), Path::new("/srv/generations"));
+    let command = ["/usr/bin/print-key", "entente"].map(str::to_owned);
+    let master = MasterKeyConfig::Command(command.into());
+    assert_eq!(config.store_keys.master, master);
     assert_eq!(config.telemetry.format, LogFormat::Text);
     assert_eq!(config.telemetry.filter, "debug");
     assert_eq!(config.runtime.workers, 2);
@@ -255,6 +262,48 @@ fn a_log_server() {
     }
     std::fs::write(&file, "no certificate").unwrap();
     assert!(read(&whole, &[]).unwrap_err()[0].contains("holds no certificate"));
+}
+
+/// Goal: there is one master key, from a file, a credential or a program, and what can be none of these is told. Method: each
+/// alone, two at once, and what is no name and no path.
+#[test]
+fn one_master_key() {
+    let read = |lines: &str| {
+        let text = format!("[server]\nname = \"a.example\"\n[store_keys]\n{lines}\n");
+        read(&text, &[]).map(|config| config.store_keys.master)
+    };
+    let file = MasterKeyConfig::File("/run/key".into());
+    assert_eq!(read("master_file = \"/run/key\"").unwrap(), file);
+    let credential = MasterKeyConfig::Credential("store-key".to_owned());
+    let lines = "master_credential = \"store-key\"";
+    assert_eq!(read(lines).unwrap(), credential);
+    assert_eq!(read("").unwrap(), MasterKeyConfig::Made);
+    for (lines, told) in [
+        (
+            "master_file = \"/k\"\nmaster_credential = \"k\"",
+            "main.toml:4: store_keys.master_file: there is one master key",
+        ),
+        (
+            "master_credential = \"../k\"",
+            "main.toml:4: store_keys.master_credential: `../k` is no name",
+        ),
+        (
+            "master_command = [\"cat\", \"/k\"]",
+            "main.toml:4: store_keys.master_command: a program is named by its absolute path",
+        ),
+        (
+            "master_command = []",
+            "main.toml:4: store_keys.master_command: a program is named by its absolute path",
+        ),
+        (
+            "master_file = \"k\"",
+            "main.toml:4: store_keys.master_file: `k`",
+        ),
+    ] {
+        let mistakes = read(lines).unwrap_err();
+        assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+        assert!(mistakes[0].starts_with(told), "{mistakes:?}");
+    }
 }
 
 /// Goal: broken TOML is reported with its line, beside the mistakes of what could be read.

@@ -256,13 +256,21 @@ impl<'n> Incoming<'n> {
     }
 
     async fn write_part(&self, part: Part) -> Result<(), NotTaken> {
-        match self.node.store.commit(part).await? {
-            PartOutcome::Committed => Ok(()),
-            PartOutcome::Conflict => Err(NotTaken::refused(
-                RefusalCode::Expired,
-                "the file took too long to arrive, or may no longer: send it again",
-            )),
+        let store = &self.node.store;
+        for _ in 0..CONFLICT_ATTEMPTS_MAX {
+            if store.commit(part.clone()).await? == PartOutcome::Committed {
+                return Ok(());
+            }
+            // While the file is as it was, another node may just have taken other keys into use.
+            let now = file::get(store, self.place).await?;
+            if now.is_none_or(|(_, now)| now != self.stored) {
+                break;
+            }
         }
+        Err(NotTaken::refused(
+            RefusalCode::Expired,
+            "the file took too long to arrive, or may no longer: send it again",
+        ))
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use federation_proto::refusal::{Refusal, RefusalCode};
@@ -21,11 +21,16 @@ use crate::store::Part;
 /// Bytes that may still be written; `None`: nobody can tell.
 type Look = dyn Fn() -> Option<u64> + Send;
 
+/// After so many looks that told nothing the disk does not count as short any more.
+const LOOKS_FAILED_MAX: u32 = 5;
+
 /// A disk, and how much of it is kept back.
 pub struct Space {
     look: Mutex<Box<Look>>,
     least: u64,
     is_short: AtomicBool,
+    /// How many looks in a row have told nothing.
+    failed: AtomicU32,
     free: Gauge,
     short: Gauge,
 }
@@ -46,6 +51,7 @@ impl Space {
             look: Mutex::new(Box::new(look)),
             least,
             is_short: AtomicBool::new(false),
+            failed: AtomicU32::new(0),
             free: Gauge::default(),
             short: Gauge::default(),
         }
@@ -105,7 +111,11 @@ impl Space {
 
     /// Looks; how much is free, when it has become too little or enough again.
     fn look_again(&self) -> Option<Free> {
-        let free = self.free()?;
+        let Some(free) = self.free() else {
+            self.look_failed();
+            return None;
+        };
+        self.failed.store(0, Ordering::Relaxed);
         let was_short = self.is_short();
         let is_short = match was_short {
             true => free.bytes < free.enough(),
@@ -114,6 +124,21 @@ impl Space {
         self.is_short.store(is_short, Ordering::Relaxed);
         self.short.set(i64::from(is_short));
         (is_short != was_short).then_some(free)
+    }
+
+    /// Nobody can tell how much is free. Where that goes on, what was seen last counts no more: a full disk makes itself known by
+    /// what can't be written, and a disk with room must not stay closed.
+    fn look_failed(&self) {
+        let failed = self
+            .failed
+            .fetch_add(1, Ordering::Relaxed)
+            .saturating_add(1);
+        if failed >= LOOKS_FAILED_MAX && self.is_short.swap(false, Ordering::Relaxed) {
+            self.short.set(0);
+            tracing::warn!(
+                "nobody can tell any more how full the disk is: new things are taken again"
+            );
+        }
     }
 }
 
@@ -178,11 +203,16 @@ pub(crate) mod testing {
         *node.space.look.lock().unwrap() = Box::new(move || Some(bytes));
         look(node).await;
     }
+
+    /// Nobody can tell any more how many are free.
+    pub(super) fn hide_free(space: &Space) {
+        *space.look.lock().unwrap() = Box::new(|| None);
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::testing::set_free;
+    use super::testing::{hide_free, set_free};
     use super::*;
     use crate::node::testing::node_with;
 
@@ -220,6 +250,26 @@ mod tests {
         prometheus_client::encoding::text::encode(&mut figures, &registry).unwrap();
         assert!(figures.contains("disk_free_bytes 1000\n"), "{figures}");
         assert!(figures.contains("disk_short 0\n"), "{figures}");
+    }
+
+    /// Goal: a disk that was short and of which nobody can tell any more does not keep everybody out for ever. Method: looks that tell
+    /// nothing, one of which tells something in between.
+    #[test]
+    fn a_short_disk_that_nobody_sees_is_not_short_for_ever() {
+        let space = Space::new(1000, || Some(0));
+        assert!(space.look_again().is_some());
+        for _ in 1..LOOKS_FAILED_MAX {
+            hide_free(&space);
+            assert_eq!(space.look_again(), None);
+            assert!(space.is_short());
+        }
+        *space.look.lock().unwrap() = Box::new(|| Some(0));
+        assert_eq!(space.look_again(), None);
+        hide_free(&space);
+        for looks in 1..=LOOKS_FAILED_MAX {
+            assert_eq!(space.look_again(), None);
+            assert_eq!(space.is_short(), looks < LOOKS_FAILED_MAX);
+        }
     }
 
     /// Goal: where nobody can tell, nothing is held back; a folder's disk can be told of. Method: one that is not there, and one

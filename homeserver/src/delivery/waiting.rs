@@ -54,11 +54,6 @@ const fn class(kind: Kind) -> Class {
     }
 }
 
-/// Whether an envelope of this kind is counted against its sender's own bound: a room goes on changing, whatever waits.
-pub(super) fn is_mail(kind: Kind) -> bool {
-    class(kind) == Class::Mail
-}
-
 /// How much may wait for a peer for an envelope of this kind to be let in beside it: `agreed` is what the peer states,
 /// `own_max` what we bear. What the peer takes and what it asks for is its own affair; by neither may it keep a
 /// room that others are in from changing, so that what rooms need is held to our own bound alone.
@@ -122,8 +117,10 @@ pub(super) struct Waiting {
     outbound: HashMap<ServerName, Usage>,
     /// Every addition to an outbox, in their order, so that they can be taken back.
     sent: Vec<(ServerName, u64, u64)>,
-    /// What accounts here have waiting in all outboxes, with what the part adds, refused items too.
+    /// What accounts here have waiting in all outboxes, with what the part adds.
     of_accounts: HashMap<AccountId, Tally>,
+    /// Every addition to those, in their order, so that they can be taken back.
+    sent_by: Vec<(AccountId, u64)>,
     source: Option<Source>,
 }
 
@@ -139,6 +136,7 @@ struct Source {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mark {
     sent: usize,
+    sent_by: usize,
     brought: u64,
 }
 
@@ -226,18 +224,21 @@ impl Waiting {
             Some(known) => *known,
             None => tally::get(store, &tally::sent(account)).await?,
         };
-        let after = before.with(u64::try_from(bytes).unwrap_or(u64::MAX));
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let after = before.with(bytes);
         if after.entries > most.entries || after.bytes > most.bytes {
             self.of_accounts.insert(account, before);
             return Err(sent_enough(before, most).into());
         }
         self.of_accounts.insert(account, after);
+        self.sent_by.push((account, bytes));
         Ok(())
     }
 
     pub(super) fn mark(&self) -> Mark {
         Mark {
             sent: self.sent.len(),
+            sent_by: self.sent_by.len(),
             brought: self.source.as_ref().map_or(0, |source| source.usage.added),
         }
     }
@@ -247,6 +248,11 @@ impl Waiting {
         for (server, bytes, _) in self.sent.drain(mark.sent..) {
             if let Some(usage) = self.outbound.get_mut(&server) {
                 usage.added = usage.added.saturating_sub(bytes);
+            }
+        }
+        for (account, bytes) in self.sent_by.drain(mark.sent_by..) {
+            if let Some(tally) = self.of_accounts.get_mut(&account) {
+                *tally = tally.without(bytes);
             }
         }
         if let Some(source) = &mut self.source {
@@ -300,4 +306,42 @@ fn full(server: &ServerName) -> Refusal {
              some; if that goes on, ask your administrator what keeps it away"
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::engine::memory::MemoryEngine;
+    use crate::store::outbox;
+
+    /// Goal: what bounds an account is what the tally of its mail counts. Method: every kind.
+    #[test]
+    fn mail_is_what_is_counted_as_mail() {
+        for kind in Kind::ALL {
+            assert_eq!(
+                class(kind) == Class::Mail,
+                outbox::is_mail(kind),
+                "{kind:?}"
+            );
+        }
+    }
+
+    /// Goal: an item that is refused takes nothing from what its sender may have waiting. Method: a bound of two; one item, one that is
+    /// taken back, and two more.
+    #[tokio::test]
+    async fn what_is_taken_back_is_not_counted() {
+        let store = Store::new(std::sync::Arc::new(MemoryEngine::default())).unwrap();
+        let (mut waiting, account) = (Waiting::default(), AccountId::from_bytes([1; 16]));
+        let most = Tally {
+            entries: 2,
+            bytes: 100,
+        };
+        assert!(waiting.send_of(&store, account, 40, most).await.is_ok());
+        let mark = waiting.mark();
+        assert!(waiting.send_of(&store, account, 60, most).await.is_ok());
+        assert!(waiting.send_of(&store, account, 0, most).await.is_err());
+        waiting.roll_back(mark);
+        assert!(waiting.send_of(&store, account, 60, most).await.is_ok());
+        assert!(waiting.send_of(&store, account, 0, most).await.is_err());
+    }
 }

@@ -11,6 +11,7 @@
 //! | `room-key.pem` | the Ed25519 private key that proposes removals in the rooms ordered here; the same for life |
 //! | `manifest.pem` | the signed list of envelope keys and TLS pins that peers know |
 //! | `root-change.pem` | a second root, while the root is changed (see [`super::root_change`]); empty otherwise |
+//! | `store-master.key` | the master key of the store, unless that is kept elsewhere; made with the others, and not read here |
 //!
 //! What is renewed is written as a whole into `renewal/` beside them, and moved from there once it is
 //! complete: a crash leaves the keys as before or as after, never a mixture. For `issuing-next-key.pem` and
@@ -18,6 +19,7 @@
 //!
 //! The folder is 0700, private keys are 0600. The root's private key is never here.
 
+use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -25,6 +27,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use federation_proto::fingerprint::Fingerprint;
 use federation_proto::ids::ServerName;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
 use ring::rand::SecureRandom;
@@ -48,6 +51,8 @@ const TLS_BACKUP: (&str, &str) = ("tls-backup.pem", "tls-backup-key.pem");
 const ENVELOPE_KEY: &str = "envelope-key.pem";
 const ENVELOPE_NEXT_KEY: &str = "envelope-next-key.pem";
 const ROOM_KEY: &str = "room-key.pem";
+/// As the configuration expects it where it names no other.
+const STORE_MASTER: &str = "store-master.key";
 pub(super) const MANIFEST: (&str, &str) = ("manifest.pem", "ENTENTE MANIFEST");
 /// Where a renewal is put together, and its name when it is complete.
 const RENEWAL_DRAFT: &str = "renewal.new";
@@ -58,13 +63,25 @@ const NO_KEYS: &str = "there are no keys here: make them with `homeserver init`,
 const NO_KEY: &str = "it is missing: put it back from a backup";
 const ROOT_UID: u32 = 0;
 
-/// The folder that holds an organisation's keys.
-pub struct KeyFolder(PathBuf);
+/// The folder that holds an organisation's keys; or, with the texts of its files by their names, one that is nowhere yet.
+pub struct KeyFolder(PathBuf, Option<BTreeMap<String, Zeroizing<String>>>);
 
 impl KeyFolder {
     /// The folder at `path`, which need not exist yet.
     pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self(path.into())
+        Self(path.into(), None)
+    }
+
+    /// The folder that these files would make, to look at it alone.
+    pub fn of_files(files: Vec<(String, Zeroizing<String>)>) -> Self {
+        // Errors name the files below this, and nothing lies there.
+        Self(PathBuf::from("keys"), Some(files.into_iter().collect()))
+    }
+
+    /// What administrators of partners compare, by the root certificate here.
+    pub fn fingerprint(&self) -> Result<Fingerprint, OrganisationError> {
+        let root = self.certificate(ROOT)?;
+        Ok(Fingerprint::of_root(&root))
     }
 
     /// Writes the keys of a new organisation; refuses a folder that exists.
@@ -90,6 +107,12 @@ impl KeyFolder {
         sync_folder(&self.0)
     }
 
+    /// Writes the text of the store's master key beside the other keys, in a folder that is there and has none.
+    pub fn add_master_key(&self, text: &str) -> io::Result<()> {
+        self.write_new(STORE_MASTER, text)?;
+        sync_folder(&self.0)
+    }
+
     /// Reads and checks every key of `server`; every mistake is reported at once.
     pub fn load(
         &self,
@@ -112,7 +135,7 @@ impl KeyFolder {
         random: &dyn SecureRandom,
     ) -> Vec<OrganisationError> {
         // What is being put in its place was checked before, and is read whole only once it is there.
-        if matches!(self.0.join(RENEWAL).try_exists(), Ok(true)) {
+        if self.1.is_none() && matches!(self.0.join(RENEWAL).try_exists(), Ok(true)) {
             return Vec::new();
         }
         self.read_all(server, now_ms, random)
@@ -126,7 +149,9 @@ impl KeyFolder {
         now_ms: u64,
         random: &dyn SecureRandom,
     ) -> Result<Keys, Vec<OrganisationError>> {
-        if let Err(error) = std::fs::metadata(&self.0) {
+        if self.1.is_none()
+            && let Err(error) = std::fs::metadata(&self.0)
+        {
             return Err(vec![OrganisationError::Unusable {
                 what: self.0.display().to_string(),
                 problem: unreadable(&error, NO_KEYS),
@@ -245,6 +270,10 @@ impl KeyFolder {
     pub(super) fn text(&self, name: &str) -> Result<Zeroizing<String>, OrganisationError> {
         let path = self.0.join(name);
         let wrong = |problem: String| self.unusable(name, problem);
+        if let Some(files) = &self.1 {
+            let text = files.get(name);
+            return text.cloned().ok_or_else(|| wrong(NO_KEY.to_owned()));
+        }
         let about = std::fs::metadata(&path).map_err(|error| wrong(unreadable(&error, NO_KEY)))?;
         if about.len() > FILE_BYTES_MAX {
             return Err(wrong(format!("it is larger than {FILE_BYTES_MAX} bytes")));
@@ -302,9 +331,17 @@ impl KeyFolder {
     /// The next envelope key. One that is missing is drawn: nothing was ever signed with it, and the next
     /// manifest lists it.
     fn next_seed(&self, random: &dyn SecureRandom) -> Result<EnvelopeSeed, OrganisationError> {
-        match self.0.join(ENVELOPE_NEXT_KEY).try_exists() {
-            Ok(false) => EnvelopeSeed::draw(random),
-            _ => self.envelope_seed(ENVELOPE_NEXT_KEY),
+        match self.is_missing(ENVELOPE_NEXT_KEY) {
+            true => EnvelopeSeed::draw(random),
+            false => self.envelope_seed(ENVELOPE_NEXT_KEY),
+        }
+    }
+
+    /// Whether there is certainly no such file.
+    pub(super) fn is_missing(&self, name: &str) -> bool {
+        match &self.1 {
+            Some(files) => !files.contains_key(name),
+            None => matches!(self.0.join(name).try_exists(), Ok(false)),
         }
     }
 
@@ -350,6 +387,9 @@ impl KeyFolder {
 
     /// Private keys and their folder are their owner's alone.
     fn check_private(&self, path: &Path, mode: u32) -> Result<(), OrganisationError> {
+        if self.1.is_some() {
+            return Ok(());
+        }
         let wrong = |problem| OrganisationError::Unusable {
             what: path.display().to_string(),
             problem,

@@ -26,7 +26,11 @@ use crate::audit::{self, Actor, Event};
 use crate::config::{Config, StoreConfig};
 use crate::identity::{IdentityError, passwords};
 use crate::store::administrators::{self, Administrator};
-use crate::store::{Engine, Part, PartOutcome, Precondition, Store, StoreError, schema, user_type};
+use crate::store::sealed::generations::GenerationFolder;
+use crate::store::sealed::{self, MasterKey};
+use crate::store::{
+    Engine, Part, PartOutcome, Precondition, Store, StoreError, everything, schema, user_type,
+};
 
 pub use store_answers::StoreAnswers;
 
@@ -142,6 +146,7 @@ pub async fn init(
         KeyFolder::at(server.keys_dir())
             .create(&organisation.keys)
             .map_err(at(&server.keys_dir()))?;
+        let generation = make_store_keys(&config, &mut traces, now_ms, random)?;
         if !matches!(config.store, StoreConfig::Postgresql(_)) {
             traces.whole(&server.store_dir());
             DirBuilder::new()
@@ -151,7 +156,8 @@ pub async fn init(
         }
         traces.folder(folder_of(&answers.config))?;
         traces.file(&answers.config, &configuration)?;
-        fill_store(answers, open(&config).await?, password_hash, now_ms).await
+        let engine = open(&config).await?;
+        fill_store(answers, engine, (password_hash, generation), now_ms).await
     };
     if let Err(error) = written.await {
         return Err(traces.undo(error));
@@ -307,7 +313,7 @@ pub fn data_dir_problems(path: &Path) -> Vec<String> {
             file.display()
         )];
     }
-    let places = ["keys", "store"].map(|name| path.join(name));
+    let places = ["keys", "generations", "store"].map(|name| path.join(name));
     not_text(path)
         .into_iter()
         .chain(places.iter().filter_map(|path| occupied(path)))
@@ -370,15 +376,39 @@ fn not_text(path: &Path) -> Option<String> {
     })
 }
 
+/// Makes the master key of the store, and the first generation that it opens, whose number is told.
+fn make_store_keys(
+    config: &Config,
+    traces: &mut Traces,
+    now_ms: u64,
+    random: &dyn SecureRandom,
+) -> Result<u64, InitError> {
+    let master = MasterKey::draw(random)?;
+    KeyFolder::at(config.server.keys_dir())
+        .add_master_key(&master.text())
+        .map_err(at(&config.server.master_key_file()))?;
+    let folder = config.generations_dir();
+    traces.whole(&folder);
+    Ok(GenerationFolder::at(folder, master).create(now_ms, random)?)
+}
+
 async fn fill_store(
     answers: &Answers,
     engine: Arc<dyn Engine>,
-    password_hash: String,
+    (password_hash, generation): (String, u64),
     now_ms: u64,
 ) -> Result<(), InitError> {
+    // Nothing that people have written is in it.
     let store = Store::new(engine)?;
+    // A database may have what a move that was cut off has left in it, which the new organisation's would be mixed with.
+    if store.get(&schema::key()).await?.is_none() && !everything::is_empty(&store).await? {
+        let found = "it is not empty, and holds no whole organisation: finish moving that one, or give the new one a database \
+                     of its own";
+        return Err(StoreError::Engine(found.to_owned()).into());
+    }
     let mut part = Part::default();
     schema::put(&mut part);
+    sealed::put_first(&mut part, generation);
     user_type::put(&mut part, DEFAULT_USER_TYPE, &UserTypePolicy::default())?;
     let administrator = Administrator {
         password_hash,
@@ -530,4 +560,52 @@ fn folder_of(path: &Path) -> &Path {
 fn at(path: &Path) -> impl FnOnce(io::Error) -> InitError {
     let path = path.to_owned();
     move |error| InitError::File { path, error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::engine::memory::MemoryEngine;
+    use crate::store::{Key, Value};
+
+    fn answers() -> Answers {
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        Answers {
+            server: "a.example".parse().unwrap(),
+            client: address,
+            federation: address,
+            endpoints: Vec::new(),
+            admin_socket: None,
+            metrics: None,
+            data_dir: "/nonexistent".into(),
+            store: StoreAnswers::default(),
+            admin_name: "admin".parse().unwrap(),
+            admin_password: Zeroizing::new(String::new()),
+            root_key: "/nonexistent".into(),
+            root_passphrase: Zeroizing::new(String::new()),
+            config: "/nonexistent".into(),
+        }
+    }
+
+    /// Goal: no organisation is made in a store that holds something of another one, whole or not. Method: an entry without the mark
+    /// of a store, as a move that was cut off leaves it; then an empty store, twice.
+    #[tokio::test]
+    async fn a_store_with_something_in_it_is_refused() {
+        let fill = async |engine: &Arc<dyn Engine>| {
+            let keys = ("hash".to_owned(), 1);
+            fill_store(&answers(), Arc::clone(engine), keys, 5).await
+        };
+        let half: Arc<dyn Engine> = Arc::new(MemoryEngine::default());
+        let mut part = Part::default();
+        part.put(Key::from_static(b"Aone"), Value::from_static(b"1"));
+        half.apply(&[part]).await.unwrap();
+        let refused = fill(&half).await.unwrap_err().to_string();
+        assert!(refused.contains("not empty"), "{refused}");
+        assert_eq!(half.get(&schema::key()).await.unwrap(), None);
+
+        let empty: Arc<dyn Engine> = Arc::new(MemoryEngine::default());
+        fill(&empty).await.unwrap();
+        let again = fill(&empty).await.unwrap_err().to_string();
+        assert!(again.contains("holds an organisation already"), "{again}");
+    }
 }

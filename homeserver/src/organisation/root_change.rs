@@ -302,8 +302,7 @@ impl KeyFolder {
 
     /// The second root that lies here, with the manifest under it.
     pub(super) fn second_root(&self) -> Result<Option<(SecondRoot, Bytes)>, OrganisationError> {
-        let path = self.path().join(ROOT_CHANGE);
-        if matches!(path.try_exists(), Ok(false)) {
+        if self.is_missing(ROOT_CHANGE) {
             return Ok(None);
         }
         let text = self.text(ROOT_CHANGE)?;

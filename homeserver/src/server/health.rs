@@ -27,6 +27,7 @@ const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 /// What the process says of itself.
 pub(super) struct Health {
     ready: AtomicBool,
+    unconfirmed: AtomicBool,
     registry: Registry,
     store: crate::store::Store,
     pub(super) client: Figures,
@@ -49,9 +50,15 @@ impl Health {
             federation,
             strangers,
             ready: AtomicBool::new(false),
+            unconfirmed: AtomicBool::new(false),
             registry,
             store: node.store.clone(),
         }
+    }
+
+    /// Whether it was restored, and waits for an administrator to confirm what came back.
+    pub(super) fn set_unconfirmed(&self, unconfirmed: bool) {
+        self.unconfirmed.store(unconfirmed, Ordering::SeqCst);
     }
 
     pub(super) fn set_ready(&self, ready: bool) {
@@ -100,6 +107,11 @@ async fn ready(State(health): State<Arc<Health>>, uri: Uri) -> Response {
     };
     let serving = if health.ready.load(Ordering::SeqCst) {
         Ok(())
+    } else if health.unconfirmed.load(Ordering::SeqCst) {
+        Err(
+            "restored from a backup, and not confirmed: `hsctl restored` on this machine"
+                .to_owned(),
+        )
     } else {
         Err("starting or ending".to_owned())
     };

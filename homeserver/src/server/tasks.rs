@@ -7,14 +7,14 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{ListenerTls, ServerError, syslog, system};
+use super::{ListenerTls, ServerError, store_keys, syslog, system};
 use crate::audit::{self, Actor};
 use crate::backup;
 use crate::delivery;
 use crate::federation::outbound::TlsNetwork;
 use crate::node::{Node, to_its_end};
 use crate::organisation::{Act, KeeperError};
-use crate::store::schema;
+use crate::store::{StoreError, restored, schema};
 
 /// How often it is looked whether keys and certificates are due, and whether a new issuing CA or root waits.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
@@ -22,6 +22,9 @@ const RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
 const ISSUING_WARNED_MS: u64 = 90 * 24 * 60 * 60 * 1000;
 /// and how often.
 const WARNING_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How often it is looked whether a restored homeserver may serve. An administrator may have said so to another node.
+const CONFIRMATION_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Tasks that live as long as the process; dropping this ends them.
 #[derive(Default)]
@@ -64,9 +67,30 @@ pub(super) async fn prepare(node: &Arc<Node>) -> Result<(), ServerError> {
     Ok(())
 }
 
-/// Starts every task.
-pub(super) fn start(tasks: &mut Tasks, node: &Arc<Node>, tls: &Arc<ListenerTls>) {
+/// Resolves when a restored homeserver may serve.
+pub(super) async fn confirmed(node: &Node) -> Result<(), StoreError> {
+    let mut looks = tokio::time::interval(CONFIRMATION_INTERVAL);
+    loop {
+        looks.tick().await;
+        if restored::is_confirmed(&node.store).await? {
+            return Ok(());
+        }
+    }
+}
+
+/// Starts what runs whether anybody is served or not.
+pub(super) fn start_first(tasks: &mut Tasks, node: &Arc<Node>, tls: &Arc<ListenerTls>) {
     tasks.spawn("renewal", renewals(node.clone(), tls.clone()));
+    let sequencer = audit::run_sequencer(
+        (node.store.clone(), node.random.clone()),
+        node.clock.clone(),
+        (node.repeated.clone(), node.from_peers.clone()),
+    );
+    tasks.spawn("audit sequencer", sequencer);
+}
+
+/// Starts what belongs to serving people and peers.
+pub(super) fn start(tasks: &mut Tasks, node: &Arc<Node>) {
     let network = TlsNetwork::new(
         node.keys.clone(),
         node.peer_roots.clone(),
@@ -78,15 +102,10 @@ pub(super) fn start(tasks: &mut Tasks, node: &Arc<Node>, tls: &Arc<ListenerTls>)
     tasks.spawn("federation", federation(node.clone(), network));
     tasks.spawn("disk", delivery::space::run(node.clone()));
     tasks.spawn("sweeper", delivery::expiry::run(node.clone()));
+    tasks.spawn("store keys", store_keys::rotate(node.clone()));
     tasks.spawn("departures", delivery::departures::run(node.clone()));
     tasks.spawn("lapsed devices", delivery::lapsed::run(node.clone()));
     tasks.spawn("endings", delivery::endings::run(node.clone()));
-    let sequencer = audit::run_sequencer(
-        (node.store.clone(), node.random.clone()),
-        node.clock.clone(),
-        (node.repeated.clone(), node.from_peers.clone()),
-    );
-    tasks.spawn("audit sequencer", sequencer);
     if let Some(config) = &node.config.audit.syslog {
         tasks.spawn("log server", syslog::run(node.clone(), config.clone()));
     }

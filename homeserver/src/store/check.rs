@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use federation_proto::ids::ServerName;
 
 use super::everything::{Everything, Sum, Summing};
+use super::recount::Counted;
 use super::tally::Tally;
 use super::{Store, StoreError, room, schema, tally};
 
 /// What the records are whose keys begin with a letter. No letter is two families' own.
 const FAMILIES: &[(u8, &str)] = &[
+    (b'1', "keys of contents"),
     (b'A', "accounts"),
     (b'B', "device log"),
     (b'C', "who waits for a shared payload"),
@@ -84,7 +86,8 @@ pub struct Contents {
     pub sum: Sum,
 }
 
-/// Reads every entry of `store`; damage makes the engine's checksums fail. Rooms are held to what is counted of them.
+/// Reads every entry of `store`; damage makes the engine's checksums fail. Rooms and what waits for peers are held to what is
+/// counted of them, and where the store has keys every content is opened, and every key has its content.
 pub async fn check(store: &Store) -> Result<Contents, StoreError> {
     schema::check(store).await?;
     // Of one moment: other nodes may write meanwhile.
@@ -92,10 +95,12 @@ pub async fn check(store: &Store) -> Result<Contents, StoreError> {
     let mut contents = Contents::default();
     let mut summing = Summing::default();
     let (mut counted, mut rooms) = (BTreeMap::new(), BTreeMap::new());
+    let (mut counted_rows, mut rows) = (BTreeMap::new(), Counted::default());
     loop {
         let chunk = all.next().await?;
         if chunk.is_empty() {
             compare(&counted, &rooms)?;
+            rows.compare(&counted_rows)?;
             contents.sum = summing.sum();
             return Ok(contents);
         }
@@ -105,6 +110,17 @@ pub async fn check(store: &Store) -> Result<Contents, StoreError> {
             let (entries, bytes) = contents.families.entry(family).or_default();
             *entries += 1;
             *bytes += u64::try_from(key.len() + value.len()).unwrap_or(u64::MAX);
+            let held = match store.seals() {
+                Some(seals) => {
+                    let entry = (key.as_ref(), value);
+                    seals.check(all.moment(), entry, family).await?
+                }
+                None => value.clone(),
+            };
+            rows.add(key, &held)?;
+            if tally::is_of_outbox(key) {
+                counted_rows.insert(key.clone(), Tally::read(Some(value))?);
+            }
             if let Some(hub) = tally::hub_of_rooms(key)? {
                 counted.insert(hub, Tally::read(Some(value))?);
             }
@@ -148,9 +164,10 @@ mod tests {
     use federation_proto::ids::{AccountId, DeviceId, Member, RoomId};
 
     use super::*;
-    use crate::store::Part;
     use crate::store::engine::memory::MemoryEngine;
+    use crate::store::payload::{self, PayloadId};
     use crate::store::room::{Going, RoomRecord};
+    use crate::store::{Key, Part};
 
     /// Goal: what is counted of a hub's rooms is what there is of them, whatever becomes of the rooms, and is told when it is not.
     /// Method: rooms that are written, grow and are deleted; then one that is counted and not there.
@@ -207,6 +224,78 @@ mod tests {
             error.to_string().contains("2 rooms of b.example"),
             "{error}"
         );
+    }
+
+    /// Goal: a content whose key is lost, one that was changed on the disk, and a key that was left behind are told. Method:
+    /// each in a store that is right otherwise, by what lies behind the store.
+    #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "a test draws its own randomness")]
+    async fn contents_and_keys_belong_together() {
+        let payload = |n| PayloadId([n; 16]);
+        let key = |family: &[u8], n: u8| -> Key { [family, &[n; 16]].concat().into() };
+        let random = Arc::new(ring::rand::SystemRandom::new());
+        let store = Store::sealed_in_memory(random).unwrap();
+        let mut part = Part::default();
+        schema::put(&mut part);
+        for n in 1..=3 {
+            payload::put(&mut part, payload(n), None, &Bytes::from_static(b"words"));
+        }
+        store.commit(part).await.unwrap();
+        let contents = check(&store).await.unwrap();
+        // Besides them, which generation is in use.
+        assert_eq!(contents.families["keys of contents"].0, 4);
+        assert_eq!(contents.families["shared payloads"].0, 3);
+
+        // The store itself has no way to do such things.
+        let behind = Store {
+            seals: None,
+            ..store.clone()
+        };
+        let refused = async |change: &dyn Fn(&mut Part)| {
+            let mut part = Part::default();
+            change(&mut part);
+            behind.commit(part).await.unwrap();
+            check(&store).await.unwrap_err().to_string()
+        };
+        let changed = refused(&|part: &mut Part| {
+            part.put(
+                key(b"P", 3),
+                Bytes::from_static(b"\x01other words, of any length"),
+            );
+        })
+        .await;
+        assert!(changed.contains("shared payloads"));
+        let lost = refused(&|part: &mut Part| {
+            part.delete(key(b"P", 3)).delete(key(b"1P", 3));
+            part.delete(key(b"1P", 2));
+        })
+        .await;
+        assert!(lost.contains("shared payloads"));
+        let left = refused(&|part: &mut Part| {
+            part.delete(key(b"P", 2)).delete(key(b"P", 1));
+        })
+        .await;
+        assert!(left.contains("keys of contents"));
+    }
+
+    /// Goal: `docs/store.md` describes every family, each under its name. Method: a row of a table begins with each letter,
+    /// and no other row does.
+    #[test]
+    fn every_family_is_described() {
+        let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/store.md");
+        let text = std::fs::read_to_string(document).unwrap();
+        let is_of_family = |cell: &str| cell.starts_with('`') && cell.get(2..4) == Some("` ");
+        let described: BTreeSet<String> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("| ")?.split(" | ").next())
+            .filter(|cell| is_of_family(cell))
+            .map(str::to_owned)
+            .collect();
+        let families = FAMILIES.iter();
+        let families: BTreeSet<String> = families
+            .map(|(letter, name)| format!("`{}` {name}", char::from(*letter)))
+            .collect();
+        assert_eq!(described, families);
     }
 
     /// Goal: every family has a name of its own, and no name is of a family that is gone. Method: the letters that the

@@ -82,6 +82,28 @@ pub async fn account_of(store: &Store, device: DeviceId) -> Result<Option<Accoun
     }
 }
 
+/// Up to `limit` devices of all accounts in the order of their ids, after this one (`None`: from the start).
+pub async fn ids_after(
+    store: &Store,
+    after: Option<DeviceId>,
+    limit: usize,
+) -> Result<Vec<DeviceId>, StoreError> {
+    let from = match after {
+        Some(after) => [by_id_key(after).as_ref(), &[0]].concat(),
+        None => vec![BY_ID],
+    };
+    let end = prefix_end(&[BY_ID]);
+    let keys = store.keys(&from, &end, limit, Order::Ascending).await?;
+    keys.iter()
+        .map(|key| {
+            key.get(1..)
+                .and_then(|id| id.try_into().ok())
+                .map(DeviceId::from_bytes)
+                .ok_or(StoreError::Corrupt { family: FAMILY })
+        })
+        .collect()
+}
+
 /// The device whose token has this hash.
 pub async fn by_token(
     store: &Store,

@@ -87,6 +87,7 @@ mod tests {
             tail: Key::from_static(b"Bt"),
             prefix: Key::from_static(b"Be"),
             value: fields.concat().into(),
+            beside: None,
         };
         assert_eq!(part.writes, [expected]);
     }

@@ -43,6 +43,11 @@ impl Everything {
         self
     }
 
+    /// The moment that they are of.
+    pub fn moment(&self) -> &dyn Read {
+        &*self.moment
+    }
+
     /// The next entries; none at the end.
     pub async fn next(&mut self) -> Result<Vec<(Key, Value)>, StoreError> {
         let range = Range {

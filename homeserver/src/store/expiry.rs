@@ -1,7 +1,7 @@
 //! `E`: when to look where for what has expired.
 //!
 //! An inbox has one entry for each span of time in which any of its items expire, not one for each
-//! item: spans are short for short times-to-live and at most ten minutes long. An item is never
+//! item: spans are short for short times-to-live and at most some two minutes long. An item is never
 //! delivered once it has expired, swept or not.
 
 use federation_proto::envelope::Lane;
@@ -13,7 +13,10 @@ use super::{Key, Order, Part, Store, StoreError};
 
 const EXPIRY: u8 = b'E';
 const SPAN_MS_MIN: u64 = 1_000;
-const SPAN_MS_MAX: u64 = 10 * 60 * 1_000;
+const SPAN_MS_MAX: u64 = 2 * 60 * 1_000;
+/// Something is due for the sweeper no later than this after its end: what has expired is to be unreadable soon (see
+/// [`super::sealed::rotation`]).
+pub const SWEPT_AFTER_MS_MAX: u64 = SPAN_MS_MAX.next_power_of_two();
 /// A span is this fraction of the time-to-live.
 const SPANS_IN_TTL: u64 = 64;
 

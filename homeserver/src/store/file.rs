@@ -63,7 +63,11 @@ pub fn put_chunk(part: &mut Part, place: FileId, number: u32, bytes: &Bytes) {
 
 /// The `number`th chunk.
 pub async fn chunk(store: &Store, place: FileId, number: u32) -> Result<Option<Bytes>, StoreError> {
-    store.get(&chunk_key(place, number)).await
+    match store.get(&chunk_key(place, number)).await? {
+        // None is written empty: it can't be opened.
+        Some(bytes) if bytes.is_empty() => Err(StoreError::Corrupt { family: FAMILY }),
+        found => Ok(found),
+    }
 }
 
 /// Deletes the `number`th chunk.

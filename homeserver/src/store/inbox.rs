@@ -251,28 +251,25 @@ pub fn delete_tail(part: &mut Part, device: DeviceId) {
     part.delete(tail_key(device));
 }
 
-/// Lets up to `limit` inboxes from the key `from` on (`None`: from the start) leave out `by` numbers, for devices that may have
-/// been given them already; where to go on, `None` at the end.
+/// Lets the inbox of a device that may have been given them already leave out `by` numbers, whether it was ever given one here
+/// or not.
 pub async fn leave_out_numbers(
     store: &Store,
     part: &mut Part,
-    from: Option<Key>,
-    (by, limit): (u64, usize),
-) -> Result<Option<Key>, StoreError> {
-    let from = from.unwrap_or_else(|| Key::from_static(&[TAIL]));
-    let page = store
-        .range(&from, &prefix_end(&[TAIL]), limit, Order::Ascending)
-        .await?;
-    let next = page
-        .last()
-        .map(|(key, _)| [key.as_ref(), &[0]].concat().into());
-    for (key, value) in page {
-        let number = value.as_ref().try_into();
-        let number = number.map_err(|_| StoreError::Corrupt { family: FAMILY })?;
-        let number = u64::from_be_bytes(number).saturating_add(by);
-        part.put(key, Value::copy_from_slice(&number.to_be_bytes()));
-    }
-    Ok(next)
+    device: DeviceId,
+    by: u64,
+) -> Result<(), StoreError> {
+    let key = tail_key(device);
+    let number = match store.get(&key).await? {
+        Some(value) => {
+            let number = value.as_ref().try_into();
+            u64::from_be_bytes(number.map_err(|_| StoreError::Corrupt { family: FAMILY })?)
+        }
+        None => 0,
+    };
+    let number = number.saturating_add(by);
+    part.put(key, Value::copy_from_slice(&number.to_be_bytes()));
+    Ok(())
 }
 
 fn prefix(device: DeviceId) -> Key {

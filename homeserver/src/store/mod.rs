@@ -4,7 +4,8 @@
 //! that happen together or not at all, and the preconditions under which they may. Many parts share
 //! one fsync; a part whose preconditions fail is refused alone.
 //!
-//! Only `engine/*` names a database. Each record family has its own file and its own key prefix.
+//! Only `engine/*` names a database. Each record family has its own file and its own key prefix; `docs/store.md` has all of
+//! them. What people wrote is sealed on its way to the engine, so that it can be destroyed: see [`sealed`].
 
 pub mod account;
 pub mod administrators;
@@ -39,15 +40,18 @@ pub mod moving;
 pub mod outbox;
 pub mod payload;
 pub mod peer;
+mod pending;
 pub mod policy_serial;
 pub mod quarantine;
 pub mod reconcile;
 pub mod record;
+pub mod recount;
 pub mod relayed;
 pub mod report;
 pub mod restored;
 pub mod room;
 pub mod schema;
+pub mod sealed;
 pub mod submit_state;
 pub mod tally;
 pub mod user_type;
@@ -57,9 +61,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use federation_proto::ids::ServerName;
-use tokio::sync::{Mutex, MutexGuard, oneshot};
+use ring::rand::SecureRandom;
+use tokio::sync::{Mutex, MutexGuard};
 
 pub use engine::{Engine, Range, Read};
+use pending::Following;
+pub use pending::Pending;
+use sealed::Seals;
+use sealed::generations::Generations;
 pub use writer::BATCH_PARTS_MAX;
 
 /// A key; families are told apart by its first byte.
@@ -120,6 +129,8 @@ pub enum Write {
         prefix: Key,
         /// The entry's value.
         value: Value,
+        /// What another key has that is made of the same number: what it starts with, and its value.
+        beside: Option<(Key, Value)>,
     },
     /// The tally at `tally` (see [`tally`]) grows by one entry of this many bytes.
     Count {
@@ -135,6 +146,8 @@ pub enum Write {
         tally: Key,
         /// The entry.
         entry: Key,
+        /// Bytes of the entry's value that were not counted in.
+        uncounted: u64,
     },
 }
 
@@ -147,9 +160,14 @@ impl Write {
                 tail,
                 prefix,
                 value,
-            } => tail.len() + prefix.len() + value.len(),
+                beside,
+            } => {
+                let beside = beside.as_ref();
+                let beside = beside.map_or(0, |(prefix, value)| prefix.len() + value.len());
+                tail.len() + prefix.len() + value.len() + beside
+            }
             Self::Count { tally, .. } => tally.len(),
-            Self::Uncount { tally, entry } => tally.len() + entry.len(),
+            Self::Uncount { tally, entry, .. } => tally.len() + entry.len(),
         }
     }
 }
@@ -182,6 +200,7 @@ impl Part {
             tail,
             prefix,
             value,
+            beside: None,
         });
         self
     }
@@ -196,7 +215,11 @@ impl Part {
     /// Counts the entry at `entry` out, as it is before the writes that follow; see
     /// [`Write::Uncount`].
     pub fn uncount(&mut self, tally: Key, entry: Key) -> &mut Self {
-        self.writes.push(Write::Uncount { tally, entry });
+        self.writes.push(Write::Uncount {
+            tally,
+            entry,
+            uncounted: 0,
+        });
         self
     }
 
@@ -271,6 +294,9 @@ pub enum StoreError {
     /// No organisation was made here.
     #[error("the store is empty: make the organisation with `homeserver init`")]
     Empty,
+    /// What was written can't be sealed or opened: the operator has to mend it.
+    #[error("the keys of the store can't be used: {0}")]
+    Keys(String),
     /// An earlier write failed, or the store is shutting down.
     #[error(
         "the store takes no more writes: restart the homeserver after mending its disk or its \
@@ -295,6 +321,23 @@ pub enum StoreError {
         /// Their bytes.
         found_bytes: u64,
     },
+    /// A tally of the outbox is not what the rows make it.
+    #[error(
+        "the store counts {counted} messages {whose} that wait, with {counted_bytes} bytes, and holds {found}, with \
+         {found_bytes}: nothing is lost, but the bound on them is off by as much; report it as a defect of the homeserver"
+    )]
+    MiscountedMail {
+        /// From or for whom.
+        whose: String,
+        /// Rows by the tally.
+        counted: u64,
+        /// Their bytes by the tally.
+        counted_bytes: u64,
+        /// Rows that are there.
+        found: u64,
+        /// Their bytes.
+        found_bytes: u64,
+    },
     /// A stored value does not decode.
     #[error("the store holds a {family} record that does not decode: run `homeserver store check`")]
     Corrupt {
@@ -309,18 +352,63 @@ pub struct Store {
     engine: Arc<dyn Engine>,
     writer: writer::WriterHandle,
     numbering: Arc<Mutex<()>>,
+    seals: Option<Arc<Seals>>,
 }
 
 impl Store {
     /// A store over an opened engine; starts the writer's thread. An engine that waits for a server has
     /// to be given inside the runtime that it was opened in, and works as long as that does.
+    ///
+    /// It has no keys, so what people write is neither sealed nor opened: for what writes none, and for tests.
     pub fn new(engine: Arc<dyn Engine>) -> Result<Self, StoreError> {
         let writer = writer::spawn(Arc::clone(&engine))?;
         Ok(Self {
             engine,
             writer,
             numbering: Arc::default(),
+            seals: None,
         })
+    }
+
+    /// An organisation's store over an opened engine, with the keys that seal what people write.
+    pub async fn sealed(
+        engine: Arc<dyn Engine>,
+        generations: Generations,
+        random: Arc<dyn SecureRandom + Send + Sync>,
+    ) -> Result<Self, StoreError> {
+        let store = Self::new(Arc::clone(&engine))?;
+        schema::check(&store).await?;
+        let seals = Seals::of(engine, generations, random).await?;
+        Ok(Self {
+            seals: Some(Arc::new(seals)),
+            ..store
+        })
+    }
+
+    /// A sealed store in memory, with keys of its own that nothing keeps.
+    #[cfg(test)]
+    pub(crate) fn sealed_in_memory(
+        random: Arc<dyn SecureRandom + Send + Sync>,
+    ) -> Result<Self, StoreError> {
+        use futures_util::FutureExt as _;
+
+        let engine: Arc<dyn Engine> = Arc::new(engine::memory::MemoryEngine::default());
+        let seals = Seals::in_memory(Arc::clone(&engine), random)?;
+        let mut part = Part::default();
+        sealed::put_first(&mut part, seals.status().generation);
+        let parts = [part];
+        if let Some(written) = engine.apply(&parts).now_or_never() {
+            written?;
+        }
+        Ok(Self {
+            seals: Some(Arc::new(seals)),
+            ..Self::new(engine)?
+        })
+    }
+
+    /// What seals and opens what people write, if the store has keys.
+    pub fn seals(&self) -> Option<&Seals> {
+        self.seals.as_deref()
     }
 
     /// Waits for a turn at numbering the audit log. It only saves this process's tasks from working against
@@ -338,11 +426,17 @@ impl Store {
     /// Adds the writer's figures to `registry`.
     pub fn register_metrics(&self, registry: &mut prometheus_client::registry::Registry) {
         self.writer.metrics().register(registry);
+        if let Some(seals) = &self.seals {
+            seals.register_metrics(registry);
+        }
     }
 
     /// The value at `key`.
     pub async fn get(&self, key: &[u8]) -> Result<Option<Value>, StoreError> {
-        self.engine.get(key).await
+        match &self.seals {
+            Some(seals) if sealed::is_content(key) => seals.get(key).await,
+            _ => self.engine.get(key).await,
+        }
     }
 
     /// Up to `limit` entries with `from <= key < to`, as of one moment.
@@ -373,10 +467,32 @@ impl Store {
             bytes_max,
             order,
         };
-        self.engine.range(range).await
+        match &self.seals {
+            Some(seals) if sealed::is_content(from) => seals.range(range).await,
+            _ => self.engine.range(range).await,
+        }
     }
 
-    /// This moment of all keys; see [`Engine::snapshot`].
+    /// The keys of up to `limit` entries with `from <= key < to`, as of one moment: nothing is opened for them.
+    pub async fn keys(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+        order: Order,
+    ) -> Result<Vec<Key>, StoreError> {
+        let range = Range {
+            from,
+            to,
+            limit,
+            bytes_max: usize::MAX,
+            order,
+        };
+        let entries = self.engine.range(range).await?;
+        Ok(entries.into_iter().map(|(key, _)| key).collect())
+    }
+
+    /// This moment of all keys, as they are stored; see [`Engine::snapshot`].
     pub async fn snapshot(&self) -> Result<Box<dyn Read>, StoreError> {
         self.engine.snapshot().await
     }
@@ -395,60 +511,19 @@ impl Store {
         then: impl FnOnce() + Send + 'static,
     ) -> Result<PartOutcome, StoreError> {
         let pending = self.enqueue(part).await;
-        Following(Some((pending, then))).wait().await
+        Following::new(pending, then).wait().await
     }
 
     /// Queues `part` behind every part queued before it, as soon as the queue has room for it;
     /// [`Pending::wait`] tells what became of it.
     pub async fn enqueue(&self, part: Part) -> Pending {
-        Pending(self.writer.enqueue(part).await)
-    }
-}
-
-/// A part on its way to the disk.
-pub struct Pending(oneshot::Receiver<Result<PartOutcome, StoreError>>);
-
-impl Pending {
-    /// Waits until the part is durable or refused.
-    pub async fn wait(mut self) -> Result<PartOutcome, StoreError> {
-        self.outcome().await
-    }
-
-    async fn outcome(&mut self) -> Result<PartOutcome, StoreError> {
-        (&mut self.0).await.unwrap_or(Err(StoreError::Stopped))
-    }
-}
-
-/// A part on its way to the disk and what follows its commit. Dropped early, it lets a task of its own
-/// wait in its place.
-struct Following<F: FnOnce() + Send + 'static>(Option<(Pending, F)>);
-
-impl<F: FnOnce() + Send + 'static> Following<F> {
-    async fn wait(mut self) -> Result<PartOutcome, StoreError> {
-        let outcome = match &mut self.0 {
-            Some((pending, _)) => pending.outcome().await?,
-            None => return Err(StoreError::Stopped),
+        let Some(seals) = self.seals.as_ref().filter(|_| sealed::concerns(&part)) else {
+            return Pending::of(self.writer.enqueue(part).await, None);
         };
-        if let Some((_, then)) = self.0.take()
-            && outcome == PartOutcome::Committed
-        {
-            then();
-        }
-        Ok(outcome)
-    }
-}
-
-impl<F: FnOnce() + Send + 'static> Drop for Following<F> {
-    fn drop(&mut self) {
-        // Without a runtime the process ends, and with it all that could be woken.
-        if let Some((pending, then)) = self.0.take()
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            runtime.spawn(async move {
-                if matches!(pending.wait().await, Ok(PartOutcome::Committed)) {
-                    then();
-                }
-            });
+        let _turn = seals.turn().await;
+        match seals.seal(part).await {
+            Ok(part) => Pending::of(self.writer.enqueue(part).await, Some(Arc::clone(seals))),
+            Err(error) => Pending::failed(error),
         }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Invariants:
 //! - The source is read, and nothing else.
+//! - Entries move as they are stored: contents stay sealed, and keys wrapped. The generations that open them are outside of both
+//!   stores ([`super::sealed`]), and both hang on the same ones until the first rotation of either.
 //! - What marks the target as a store comes last, when all else was read back from it and the source is still what it
 //!   was: no homeserver starts on a part of a store, or on one that was left behind.
 
@@ -142,9 +144,16 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
 
+    use bytes::Bytes;
+    use ring::rand::SystemRandom;
+
     use super::*;
+    use crate::clock::Clock;
     use crate::store::engine::memory::MemoryEngine;
     use crate::store::engine::{Answer, Engine, Range, Read};
+    use crate::store::payload::{self, PayloadId};
+    use crate::store::sealed::generations::{GenerationFolder, Generations};
+    use crate::store::sealed::{self, MasterKey, rotation};
     use crate::store::{Key, Value, Write};
 
     fn store() -> Store {
@@ -224,6 +233,58 @@ mod tests {
         let refused = move_all(&store(), &target, |_, _, _| ()).await;
         assert!(matches!(refused, Err(MoveError::Store(StoreError::Empty))));
         assert!(is_empty(&target).await.unwrap());
+    }
+
+    struct At(u64);
+
+    impl Clock for At {
+        fn now_ms(&self) -> u64 {
+            self.0
+        }
+    }
+
+    /// Goal: what is sealed is moved as it is, and opened where it has come to, by the generations of where it was; the first
+    /// rotation there closes the former store for good. Method: two payloads; a rotation after the move.
+    #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "a test draws its own randomness")]
+    async fn what_is_sealed_is_moved_as_it_is() {
+        let random = Arc::new(SystemRandom::new());
+        let place = tempfile::tempdir().unwrap();
+        let folder = || {
+            let master = MasterKey::parse(&format!("{}=", "A".repeat(43))).unwrap();
+            GenerationFolder::at(place.path().join("generations"), master)
+        };
+        let engine = || -> Arc<dyn Engine> { Arc::new(MemoryEngine::default()) };
+        let open = async |engine: &Arc<dyn Engine>| {
+            let generations = Generations::in_folder(folder());
+            Store::sealed(Arc::clone(engine), generations, random.clone()).await
+        };
+        let (former, new) = (engine(), engine());
+        let mut part = Part::default();
+        schema::put(&mut part);
+        sealed::put_first(&mut part, folder().create(1, &*random).unwrap());
+        former.apply(&[part]).await.unwrap();
+
+        let source = open(&former).await.unwrap();
+        let (id, words) = (|n| PayloadId([n; 16]), Bytes::from_static(b"words"));
+        let mut part = Part::default();
+        payload::put(&mut part, id(1), None, &words);
+        payload::put(&mut part, id(2), None, &words);
+        source.commit(part).await.unwrap();
+        let target = Store::new(Arc::clone(&new)).unwrap();
+        move_all(&source, &target, |_, _, _| ()).await.unwrap();
+        let target = open(&new).await.unwrap();
+        check::check(&target).await.unwrap();
+
+        let mut part = Part::default();
+        payload::delete(&mut part, id(2), None);
+        target.commit(part).await.unwrap();
+        let later = At(1 + rotation::ROTATE_AFTER_MS);
+        rotation::look(&target, &later).await.unwrap();
+        let read = payload::get(&target, id(1)).await.unwrap();
+        assert_eq!(read, Some(words));
+        let refused = open(&former).await.err();
+        assert!(matches!(refused, Some(StoreError::Keys(_))), "{refused:?}");
     }
 
     /// An engine that does not do what it is told.

@@ -96,19 +96,68 @@ pub fn append(part: &mut Part, destination: &ServerName, lane: Lane, value: Valu
     );
 }
 
-/// Counts a row of so many bytes into what its sender's account has waiting, if it has one.
-pub fn count_in(part: &mut Part, sender: Option<&SenderRef>, bytes: usize) {
-    if let Some(sender) = sender {
-        part.count(tally::sent(sender.account), bytes);
+/// Whether an envelope of this kind is mail, which an account's own bound is about: a room goes on changing, whatever waits.
+pub const fn is_mail(kind: Kind) -> bool {
+    match kind {
+        Kind::Message
+        | Kind::Relay
+        | Kind::KeyRequest
+        | Kind::DirectoryQuery
+        | Kind::AbuseReport
+        | Kind::Contact
+        | Kind::LogHead => true,
+        Kind::KeyResponse
+        | Kind::DirectoryAnswer
+        | Kind::GroupInfo
+        | Kind::RoomConsent
+        | Kind::Notice
+        | Kind::Handshake
+        | Kind::Welcome
+        | Kind::GroupInfoRequest
+        | Kind::RoomConsentRequest
+        | Kind::RemovalRequest
+        | Kind::Removals
+        | Kind::Tombstone => false,
+    }
+}
+
+/// The account here whose mail the row is, if it is anybody's: in whose tally it is counted.
+pub fn account_of(row: &OutboxRow) -> Option<AccountId> {
+    let sender = row.sender.as_ref().filter(|_| is_mail(row.kind))?;
+    Some(sender.account)
+}
+
+/// Counts a row of so many bytes into what its sender's account has waiting, if it is an account's mail.
+pub fn count_in(part: &mut Part, row: &OutboxRow, bytes: usize) {
+    if let Some(account) = account_of(row) {
+        part.count(tally::sent(account), bytes);
     }
 }
 
 /// Counts a row that is about to go, or to be replaced, out of what its sender's account has waiting.
 pub fn count_out(part: &mut Part, destination: &ServerName, waits: &WaitingRow) {
-    if let Some(sender) = &waits.row.sender {
+    if let Some(account) = account_of(&waits.row) {
         let key = row_key(destination, waits.lane, waits.number);
-        part.uncount(tally::sent(sender.account), key);
+        part.uncount(tally::sent(account), key);
     }
+}
+
+/// For whom the row at `key` waits, and the row, by its content; `None`: no row lies there.
+pub(super) fn read(
+    key: &Key,
+    content: &Value,
+) -> Option<Result<(ServerName, OutboxRow), StoreError>> {
+    if key.first() != Some(&ROW) {
+        return None;
+    }
+    let destination = destination_of(key);
+    let destination = destination.ok_or(StoreError::Corrupt { family: FAMILY });
+    Some(destination.and_then(|destination| Ok((destination, decode(FAMILY, VERSION, content)?))))
+}
+
+/// Where all rows lie: from one key to before another.
+pub(super) fn all_rows() -> (Key, Key) {
+    (Key::from_static(&[ROW]), prefix_end(&[ROW]))
 }
 
 /// Puts `row` in the place of one that waits; the part fails when that is gone.
@@ -244,12 +293,11 @@ pub async fn next_lane(
         || prefix.clone(),
         |lane| prefix_end(&lane_prefix(destination, lane)),
     );
-    let entries = store
-        .range(&from, &prefix_end(&prefix), 1, Order::Ascending)
+    let keys = store
+        .keys(&from, &prefix_end(&prefix), 1, Order::Ascending)
         .await?;
-    entries
-        .first()
-        .map(|(key, _)| Ok(split_row_key(key)?.0))
+    keys.first()
+        .map(|key| Ok(split_row_key(key)?.0))
         .transpose()
 }
 
@@ -297,17 +345,20 @@ pub async fn destinations(store: &Store) -> Result<Vec<ServerName>, StoreError> 
     let mut found = Vec::new();
     let end = prefix_end(&[ROW]);
     let mut from: Key = vec![ROW].into();
-    while let Some((key, _)) = store.range(&from, &end, 1, Order::Ascending).await?.first() {
-        let name = key.get(1).and_then(|length| {
-            let name = key.get(2..2 + usize::from(*length))?;
-            std::str::from_utf8(name).ok()?.parse::<ServerName>().ok()
-        });
+    while let Some(key) = store.keys(&from, &end, 1, Order::Ascending).await?.first() {
+        let name = destination_of(key);
         let name = name.ok_or(StoreError::Corrupt { family: FAMILY })?;
         from = prefix_end(&destination_prefix(ROW, &name));
         found.push(name);
     }
     found.sort();
     Ok(found)
+}
+
+fn destination_of(key: &Key) -> Option<ServerName> {
+    let length = key.get(1)?;
+    let name = key.get(2..2 + usize::from(*length))?;
+    std::str::from_utf8(name).ok()?.parse().ok()
 }
 
 fn destination_prefix(family: u8, destination: &ServerName) -> Key {

@@ -1,5 +1,5 @@
 //! `m`: peers with whom a restored homeserver has yet to find out what they have had, and how far the lanes to each had come
-//! in the backup.
+//! in the backup; then, that none of them has answered in the new numbering yet.
 
 use std::collections::HashMap;
 
@@ -11,8 +11,19 @@ use super::{Key, Order, Part, Store, StoreError, Value};
 
 const FAMILY: &str = "reconciliation";
 const PEER: &[u8] = b"mt";
+/// The peer's record once everything is numbered anew; before it is empty.
+const NUMBERED: &[u8] = &[1];
 /// Lanes read at once.
 const PAGE: usize = 1024;
+
+/// What is left to do with a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Left {
+    /// It has to be found out what it has had of the rows that were in the backup: the last numbers of the lanes that had any.
+    Asking(HashMap<Lane, u64>),
+    /// Everything is numbered anew. The peer may know a higher numbering than this all the same, and then does not take it.
+    Numbered,
+}
 
 /// Adds the peer; its lanes with [`put_lane`].
 pub fn put(part: &mut Part, peer: &ServerName) {
@@ -25,18 +36,31 @@ pub fn put_lane(part: &mut Part, peer: &ServerName, lane: Lane, number: u64) {
     part.put(key.into(), Value::copy_from_slice(&number.to_be_bytes()));
 }
 
-/// Whether something is left to find out.
-pub async fn is_due(store: &Store, peer: &ServerName) -> Result<bool, StoreError> {
-    Ok(store.get(&prefix(peer)).await?.is_some())
+/// What was to be found out is: everything is numbered anew, and the peer has not answered in that numbering yet.
+pub fn put_numbered(part: &mut Part, peer: &ServerName) {
+    part.put(prefix(peer), Value::from_static(NUMBERED));
 }
 
-/// The last numbers of the lanes that had rows in the backup; `None`: nothing is left to find out.
-pub async fn lanes(
-    store: &Store,
-    peer: &ServerName,
-) -> Result<Option<HashMap<Lane, u64>>, StoreError> {
-    if !is_due(store, peer).await? {
-        return Ok(None);
+/// The peer has answered in the new numbering: nothing is left to do.
+pub fn delete_numbered(part: &mut Part, peer: &ServerName) {
+    part.delete(prefix(peer));
+}
+
+/// Whether it is left to find out what the peer has had.
+pub async fn is_due(store: &Store, peer: &ServerName) -> Result<bool, StoreError> {
+    Ok(store
+        .get(&prefix(peer))
+        .await?
+        .is_some_and(|value| value.is_empty()))
+}
+
+/// What is left to do with the peer; `None`: nothing.
+pub async fn left(store: &Store, peer: &ServerName) -> Result<Option<Left>, StoreError> {
+    match store.get(&prefix(peer)).await? {
+        None => return Ok(None),
+        Some(value) if value.as_ref() == NUMBERED => return Ok(Some(Left::Numbered)),
+        Some(value) if value.is_empty() => {}
+        Some(_) => return Err(StoreError::Corrupt { family: FAMILY }),
     }
     let (prefix, mut lanes) = (prefix(peer), HashMap::new());
     let mut from = [prefix.as_ref(), &[0]].concat();
@@ -44,7 +68,7 @@ pub async fn lanes(
         let end = prefix_end(&prefix);
         let page = store.range(&from, &end, PAGE, Order::Ascending).await?;
         let Some((last, _)) = page.last() else {
-            return Ok(Some(lanes));
+            return Ok(Some(Left::Asking(lanes)));
         };
         from = [last.as_ref(), &[0]].concat();
         for (key, value) in &page {
@@ -57,7 +81,7 @@ pub async fn lanes(
     }
 }
 
-/// Adds the deletion of up to `limit` of the peer's records, itself last; how many.
+/// Adds the deletion of up to `limit` of the peer's records, itself last; how many. Fewer than `limit`: none is left then.
 pub async fn delete_some(
     store: &Store,
     part: &mut Part,
@@ -68,12 +92,13 @@ pub async fn delete_some(
     let from = [prefix.as_ref(), &[0]].concat();
     let end = prefix_end(&prefix);
     let page = store.range(&from, &end, limit, Order::Ascending).await?;
-    let count = page.len();
+    let mut count = page.len();
     for (key, _) in page {
         part.delete(key);
     }
-    if count < limit {
+    if count < limit && store.get(&prefix).await?.is_some() {
         part.delete(prefix);
+        count = count.saturating_add(1);
     }
     Ok(count)
 }
@@ -99,7 +124,7 @@ mod tests {
         let store = Store::new(Arc::new(MemoryEngine::default())).unwrap();
         let [a, b]: [ServerName; 2] = ["a.example", "a.example2"].map(|name| name.parse().unwrap());
         let lane = |n| Lane::from_bytes([n; 16]);
-        assert_eq!(lanes(&store, &a).await.unwrap(), None);
+        assert_eq!(left(&store, &a).await.unwrap(), None);
         let mut part = Part::default();
         put(&mut part, &a);
         put(&mut part, &b);
@@ -109,14 +134,25 @@ mod tests {
         }
         store.commit(part).await.unwrap();
         let expected = (0..5).map(|n| (lane(n), u64::from(n) + 7)).collect();
-        assert_eq!(lanes(&store, &a).await.unwrap(), Some(expected));
-        assert_eq!(lanes(&store, &b).await.unwrap(), Some(HashMap::new()));
-        for left in [true, true, false] {
+        let asking = |lanes| Some(Left::Asking(lanes));
+        assert_eq!(left(&store, &a).await.unwrap(), asking(expected));
+        assert_eq!(left(&store, &b).await.unwrap(), asking(HashMap::new()));
+        for (deleted, is_left) in [(2, true), (2, true), (2, false), (0, false)] {
             let mut part = Part::default();
-            delete_some(&store, &mut part, &a, 2).await.unwrap();
+            let some = delete_some(&store, &mut part, &a, 2).await.unwrap();
+            assert_eq!(some, deleted);
             store.commit(part).await.unwrap();
-            assert_eq!(is_due(&store, &a).await.unwrap(), left);
+            assert_eq!(is_due(&store, &a).await.unwrap(), is_left);
         }
         assert!(is_due(&store, &b).await.unwrap());
+        let mut part = Part::default();
+        put_numbered(&mut part, &b);
+        store.commit(part).await.unwrap();
+        assert!(!is_due(&store, &b).await.unwrap());
+        assert_eq!(left(&store, &b).await.unwrap(), Some(Left::Numbered));
+        let mut part = Part::default();
+        delete_numbered(&mut part, &b);
+        store.commit(part).await.unwrap();
+        assert_eq!(left(&store, &b).await.unwrap(), None);
     }
 }

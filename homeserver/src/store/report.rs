@@ -163,10 +163,8 @@ pub async fn delete_old(
     limit: usize,
 ) -> Result<(), StoreError> {
     let end = key(id(now_ms.saturating_sub(KEPT_MS), [0; 16]));
-    let entries = store
-        .range(&[REPORT], &end, limit, Order::Ascending)
-        .await?;
-    for (key, _) in entries {
+    let keys = store.keys(&[REPORT], &end, limit, Order::Ascending).await?;
+    for key in keys {
         part.delete(key);
     }
     Ok(())

@@ -18,6 +18,9 @@ pub struct RestoredRecord {
     pub restored_ms: u64,
     /// Whether what has to happen before anybody is served has happened.
     pub is_ready: bool,
+    /// Whether an administrator has looked at what came back: devices, users and agreements may have ended after the backup.
+    /// Nobody else is served before.
+    pub is_confirmed: bool,
 }
 
 /// The record; `None`: the store was never made of a backup.
@@ -27,6 +30,11 @@ pub async fn get(store: &Store) -> Result<Option<RestoredRecord>, StoreError> {
         .await?
         .map(|value| decode(FAMILY, VERSION, &value))
         .transpose()
+}
+
+/// Whether people and peers may be served: the store was made of no backup, or what came back with it is confirmed.
+pub async fn is_confirmed(store: &Store) -> Result<bool, StoreError> {
+    Ok(get(store).await?.is_none_or(|record| record.is_confirmed))
 }
 
 /// Writes the record.
@@ -46,8 +54,9 @@ mod tests {
             made_ms: 5,
             restored_ms: 300,
             is_ready: true,
+            is_confirmed: false,
         };
         let value = encode(FAMILY, VERSION, &record).unwrap();
-        assert_eq!(value.as_ref(), [1, 5, 0xac, 2, 1]);
+        assert_eq!(value.as_ref(), [1, 5, 0xac, 2, 1, 0]);
     }
 }

@@ -3,7 +3,7 @@
 use super::{Key, Part, Store, StoreError, Value};
 
 /// The version that this program reads and writes.
-const VERSION: u8 = 8;
+const VERSION: u8 = 9;
 const KEY: &[u8] = b"mschema";
 
 /// Where the version lies.

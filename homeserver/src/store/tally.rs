@@ -8,6 +8,7 @@
 
 use federation_proto::ids::{AccountId, ServerName};
 
+use super::record::prefix_end;
 use super::{Key, Store, StoreError, Value};
 
 const FAMILY: &str = "tally";
@@ -81,6 +82,30 @@ pub fn sent(account: AccountId) -> Key {
 /// Where lies what the rooms are and take that `hub` orders.
 pub fn rooms(hub: &ServerName) -> Key {
     [ROOMS, hub.as_str().as_bytes()].concat().into()
+}
+
+/// Where lies what all accounts here have sent and waits: from one key to before another.
+pub(super) fn all_sent() -> (Key, Key) {
+    (Key::from_static(&[TALLY, b'a']), prefix_end(&[TALLY, b'a']))
+}
+
+/// Whether what an account here has sent and waits is counted at `key`.
+pub(super) fn is_sent(key: &[u8]) -> bool {
+    key.starts_with(&[TALLY, b'a'])
+}
+
+/// Whether rows of the outbox are counted at `key`.
+pub(super) fn is_of_outbox(key: &[u8]) -> bool {
+    is_sent(key) || key.starts_with(&[TALLY, b'o'])
+}
+
+/// Whose rows of the outbox are counted at `key`, for people.
+pub(super) fn whose(key: &[u8]) -> String {
+    let name = key.get(2..).unwrap_or_default();
+    match is_sent(key) {
+        true => format!("from the account {}", hex::encode(name)),
+        false => format!("for {}", String::from_utf8_lossy(name)),
+    }
 }
 
 /// Whose rooms are counted at `key`, if rooms are.

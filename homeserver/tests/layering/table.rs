@@ -183,7 +183,7 @@ pub const EDGES: &[(&str, &[&str])] = &[
             "tls",
         ],
     ),
-    ("store", &["ciphertext", "telemetry"]),
+    ("store", &["ciphertext", "clock", "telemetry"]),
     ("telemetry", &["config"]),
     ("tls", &["clock", "faults", "organisation"]),
 ];

@@ -50,7 +50,12 @@ fn a_store_moves_to_another_folder() {
     let (from, to) = (place.path("data"), place.path("next"));
     let moves = format!("Move {}/keys to {}/keys", from.display(), to.display());
     assert!(told.contains(&moves), "{told}");
+    let generations = [&from, &to].map(|data| data.join("generations"));
+    let [present, next] = &generations;
+    let moves = format!("Move {} to {}", present.display(), next.display());
+    assert!(told.contains(&moves), "{told}");
     std::fs::rename(from.join("keys"), to.join("keys")).unwrap();
+    std::fs::rename(present, next).unwrap();
     let config = std::fs::read_to_string(place.path("entente.toml")).unwrap();
     let config = config.replace(from.to_str().unwrap(), to.to_str().unwrap());
     std::fs::write(

@@ -39,7 +39,7 @@ async fn status() {
     let answer = json!({
         "server": "a.example", "version": "0.1.0", "root_sha256": "ab", "root_words": "ability abstract",
         "server_time_ms": 1_795_342_830_000_u64,
-        "accounts": 3, "devices": 4, "sessions": 2, "warnings": [],
+        "accounts": 3, "devices": 4, "sessions": 2, "store_keys": null, "warnings": [],
     });
     let fake = FakeAdmin::new(&[("GET /admin/v1/server", 200, answer.clone())]);
     let human = fake.hsctl("status").await;

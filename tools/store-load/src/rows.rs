@@ -111,6 +111,7 @@ pub(crate) fn write_down(part: &Part, bytes: &mut Vec<u8>) {
                 tail,
                 prefix,
                 value,
+                ..
             } => {
                 bytes.extend_from_slice(tail);
                 bytes.extend_from_slice(prefix);

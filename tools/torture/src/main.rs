@@ -25,11 +25,23 @@
 //! | `w KEY` | as above |
 //! | `end` | that was all |
 //!
+//! `write`, `show`, `fill`, `drain` and `open` work on a store without keys: what they write reaches the engine as it is. With `--sealed`
+//! it is as a homeserver has it; `erase` and `rotate` know no other one.
+//!
+//! | last line of `erase` and `rotate` | |
+//! |---|---|
+//! | `erased` and eight numbers | see `erase.rs` |
+//! | `rotated WAITING CPU_MS TOOK_MS` | what a rotation has cost |
+//!
 //! Exit status: 0 done, 1 the store failed or was refused, 2 wrong usage.
 
+mod disk;
+mod erase;
 mod fill;
 mod inbox;
+mod keys;
 mod message;
+mod rotation;
 mod sender;
 mod show;
 mod write;
@@ -101,6 +113,19 @@ enum Command {
         #[command(flatten)]
         people: People,
     },
+    /// Writes contents into an empty data folder, deletes every second one, lets a rotation of keys go by, and prints what of them
+    /// can be read from the disk.
+    Erase {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Acknowledges one message, lets a rotation of keys go by, and prints what that cost.
+    Rotate {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        people: People,
+    },
 }
 
 /// Which store.
@@ -112,6 +137,9 @@ struct Place {
     /// Its folder; made if it is not there.
     #[arg(long, value_name = "DIR")]
     folder: PathBuf,
+    /// With keys: then it is a data folder, which has the store and the generations of its keys in it.
+    #[arg(long)]
+    sealed: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -184,6 +212,20 @@ async fn run(command: Command) -> Result<(), String> {
             say(&format!("opened {took} {waiting}\n"));
             opened.close().await
         }
+        Command::Erase { place } => {
+            let opened = keys::open(place.engine, &place.folder).await?;
+            let found = erase::run(&opened.store, &place.folder).await?;
+            opened.close().await?;
+            say(&found.line());
+            Ok(())
+        }
+        Command::Rotate { place, people } => {
+            let opened = keys::open(place.engine, &place.folder).await?;
+            let cost = rotation::run(&opened.store, people).await?;
+            opened.close().await?;
+            say(&cost);
+            Ok(())
+        }
     }
 }
 
@@ -210,6 +252,9 @@ impl Opened {
 }
 
 async fn open(place: &Place) -> Result<Opened, String> {
+    if place.sealed {
+        return keys::open(place.engine, &place.folder).await;
+    }
     std::fs::create_dir_all(&place.folder)
         .map_err(|error| format!("{}: {error}", place.folder.display()))?;
     let engine = open_engine(place.engine, &place.folder).map_err(|error| error.to_string())?;

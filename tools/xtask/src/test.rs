@@ -65,19 +65,6 @@ const NEED_KNOT: &[&str] = &[
 
 const NEED_RSYSLOG: &[&str] = &["rsyslog_gets_every_entry"];
 
-/// The engine that no build has by itself. Of the whole workspace: for one package alone cargo would build everything
-/// that it stands on once more.
-const WITH_SLED: &[&str] = &[
-    "--workspace",
-    "--lib",
-    "--features",
-    "homeserver/sled",
-    "--",
-    "on_sled",
-    "engines_agree",
-    "an_engine_has_what_it_needs",
-];
-
 /// Runs them all; a part that fails does not keep the others from running.
 pub(crate) fn run(options: &Options) -> Result {
     let workspace = Workspace::find()?;
@@ -118,12 +105,14 @@ pub(crate) fn run(options: &Options) -> Result {
     }
     workspace.build()?;
     total.add(process::step("cargo test --workspace", || {
-        let mut arguments = vec!["--workspace", "--no-fail-fast"];
+        let mut arguments = vec![
+            "--workspace",
+            "--no-fail-fast",
+            "--features",
+            workspace::EVERY_ENGINE,
+        ];
         arguments.extend(&skipped_by_name);
         cargo_tests(&workspace, &arguments)
-    })?);
-    total.add(process::step("cargo test with sled", || {
-        cargo_tests(&workspace, WITH_SLED)
     })?);
     if !options.quick {
         total.add(end_to_end("demonstration", || demonstration(&workspace)));

@@ -19,6 +19,7 @@ mod peers;
 mod quarantine;
 mod records;
 mod reports;
+mod restored;
 mod server_status;
 mod sign_in;
 mod sign_out;
@@ -115,6 +116,8 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/admin/v1/quarantine/{document}", delete(quarantine::discard::handle))
         .route("/admin/v1/quarantine/{document}/take", post(quarantine::take::handle))
         .route("/admin/v1/backups", post(backups::handle))
+        .route("/admin/v1/restored", get(restored::show::handle))
+        .route("/admin/v1/restored/confirm", post(restored::confirm::handle))
         .route("/admin/v1/outbox", get(records::outbox::handle))
         .route("/admin/v1/outbox/{server}/retry", post(records::retry::handle))
         .route("/admin/v1/outbox/{server}/renumber", post(records::renumber::handle))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use federation_proto::fingerprint::Fingerprint;
-use homeserver_api::admin::{PAGE_ENTRIES_MAX, ServerStatus};
+use homeserver_api::admin::{PAGE_ENTRIES_MAX, ServerStatus, StoreKeys};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -46,6 +46,7 @@ pub(super) async fn handle(
         accounts: count,
         devices,
         sessions: wide(node.mailboxes.sessions()),
+        store_keys: store_keys(&node),
         warnings,
     }))
 }
@@ -71,6 +72,15 @@ async fn log_server_waits(node: &Node) -> Result<Option<String>, AdminError> {
     }))
 }
 
+fn store_keys(node: &Node) -> Option<StoreKeys> {
+    let status = node.store.seals()?.status();
+    Some(StoreKeys {
+        generation: status.generation,
+        since_ms: status.since_ms,
+        destroyed_ms: status.destroyed_ms,
+    })
+}
+
 /// That the homeserver was restored lately, and with whom it has yet to find out what they have had.
 async fn was_restored(node: &Node) -> Result<Vec<String>, AdminError> {
     /// So long it is told.
@@ -79,6 +89,13 @@ async fn was_restored(node: &Node) -> Result<Vec<String>, AdminError> {
         return Ok(Vec::new());
     };
     let mut warnings = Vec::new();
+    if !record.is_confirmed {
+        warnings.push(
+            "Nobody is served yet, for devices, users and agreements may have ended after the backup: `hsctl restored` shows \
+             what came back, and `hsctl restored confirm` lets everybody in."
+                .to_owned(),
+        );
+    }
     if node.clock.now_ms().saturating_sub(record.restored_ms) < TOLD_MS {
         warnings.push(format!(
             "This homeserver was restored on {} from a backup of {}: what was answered in between is lost.",
@@ -110,7 +127,8 @@ fn instant(ms: u64) -> String {
 fn disk_is_short(node: &Node) -> Option<String> {
     let free = node.space.free().filter(|_| node.space.is_short())?;
     Some(format!(
-        "The disk is nearly full ({free}): new messages and files are put off until {} bytes are free; people read and          delete as ever.",
+        "The disk is nearly full ({free}): new messages and files are put off until {} bytes are free; people read and \
+         delete as ever.",
         free.enough()
     ))
 }

@@ -76,8 +76,8 @@ impl Batch<'_> {
         }
         let lane = room.map_or(Lane::CONTROL, Lane::from);
         let value = outbox::value(&item)?;
-        let account = item.sender.as_ref().map(|sender| sender.account);
-        if let Some(account) = account.filter(|_| bounded && waiting::is_mail(item.kind)) {
+        let account = outbox::account_of(&item);
+        if let Some(account) = account.filter(|_| bounded) {
             let limits = &self.node.config.limits;
             let most = Tally {
                 entries: limits.account_outbox_messages_max,
@@ -97,7 +97,7 @@ impl Batch<'_> {
             let (store, bytes) = (&self.node.store, value.len());
             self.waiting.send(store, destination, bytes, bound).await?;
         }
-        outbox::count_in(&mut self.part, item.sender.as_ref(), value.len());
+        outbox::count_in(&mut self.part, &item, value.len());
         outbox::append(&mut self.part, destination, lane, value);
         let woken = self.woken_peers.entry(destination.clone());
         woken.or_default().insert(lane);

@@ -21,6 +21,8 @@ use crate::node::Node;
 use crate::store::exchange::{self, Direction, ExchangeRecord};
 use crate::store::lane_base;
 use crate::store::outbox::{self, OutboxRow, WaitingRow};
+use crate::store::reconcile;
+use crate::store::recount;
 use crate::store::{Part, PartOutcome, StoreError};
 
 /// Takes out of the outbox what the peer's answer settled, and keeps what proves it. `false`: somebody
@@ -128,7 +130,9 @@ pub(super) async fn bury_undecodable(
         RefusalCode::Malformed,
         "the stored message is damaged: run `homeserver store check`",
     );
-    for (lane, number) in outbox::undecodable(&node.store, destination).await? {
+    let undecodable = outbox::undecodable(&node.store, destination).await?;
+    let is_any = !undecodable.is_empty();
+    for (lane, number) in undecodable {
         tracing::error!(server = %destination, %lane, number, "a stored message is damaged");
         for _ in 0..CONFLICT_ATTEMPTS_MAX {
             let mut batch = Batch::open(node).await?;
@@ -140,11 +144,15 @@ pub(super) async fn bury_undecodable(
             }
         }
     }
+    if is_any {
+        // Whoever had sent them: they must not count against that account for ever.
+        recount::mend_accounts(&node.store).await?;
+    }
     Ok(())
 }
 
 /// Gives up everything that waits for a peer whose agreement has ended, a page at a time, and forgets
-/// the lanes: a new agreement numbers them anew.
+/// the lanes, and what a restore has left to find out of them: a new agreement numbers them anew.
 pub(in crate::federation) async fn clear(
     node: &Node,
     destination: &ServerName,
@@ -157,7 +165,9 @@ pub(in crate::federation) async fn clear(
         let mut batch = Batch::open(node).await?;
         let part = &mut batch.part;
         let bases = lane_base::delete_some(&node.store, part, destination, PAGE_ROWS).await?;
-        if rows.is_empty() && tails.is_empty() && bases == 0 {
+        let (store, limit) = (&node.store, PAGE_ROWS);
+        let reconciled = reconcile::delete_some(store, part, destination, limit).await?;
+        if rows.is_empty() && tails.is_empty() && bases == 0 && reconciled == 0 {
             return Ok(());
         }
         for waits in &rows {

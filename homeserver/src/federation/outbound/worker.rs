@@ -69,6 +69,8 @@ pub(super) struct Worker {
     expiry_cursor: Option<(Lane, u64)>,
     suspicion: Option<Suspicion>,
     reconciling: Reconciling,
+    /// The peer misses what it had acknowledged: everything is to be numbered anew.
+    is_behind: bool,
     pace: Pace,
     /// When documents are tried again that the peer did not take.
     documents_at: Option<Instant>,
@@ -114,6 +116,7 @@ impl Worker {
             expiry_cursor: None,
             suspicion: None,
             reconciling: Reconciling::Unknown,
+            is_behind: false,
             pace: Pace::default(),
             documents_at: None,
             hub_asked: JoinSet::new(),
@@ -158,9 +161,7 @@ impl Worker {
     /// Does one thing; gives up what has expired when it is time for that, whatever else there is.
     pub(super) async fn go_on(&mut self) -> Result<Step, StoreError> {
         self.look_for_restore().await?;
-        // Of what waited in the backup it is not known yet whether it has arrived.
-        let may_expire = self.reconciling.is_done();
-        if may_expire && self.next_expiry.is_some_and(|at| at <= Instant::now()) {
+        if self.next_expiry.is_some_and(|at| at <= Instant::now()) {
             self.expire().await?;
         }
         match self.step().await {
@@ -194,7 +195,7 @@ impl Worker {
                 }
                 () = reached(until) => return,
                 () = reached(ask_again_at) => return,
-                () = reached(self.next_expiry), if self.reconciling.is_done() => {
+                () = reached(self.next_expiry) => {
                     if let Err(error) = self.expire().await {
                         tracing::error!(server = %self.server, %error, "expiry of waiting mail failed");
                     }
@@ -284,6 +285,10 @@ impl Worker {
             .err()
             .unwrap_or_else(|| Refusal::new(RefusalCode::AgreementRevoked, "the agreement ended"));
         settle::clear(&self.node, &self.server, &refusal).await?;
+        // Whatever a restore had left to find out is gone with the rest.
+        if !matches!(self.reconciling, Reconciling::Done) {
+            self.reconciling = Reconciling::Unknown;
+        }
         self.read_afresh(0);
         self.link.update(|status| {
             status.next_attempt_ms = None;
@@ -297,8 +302,9 @@ impl Worker {
     async fn step_active(&mut self, peer: &Arc<PeerView>, now_ms: u64) -> Result<Step, StoreError> {
         if self.queue.link_epoch() != peer.link_epoch {
             self.read_afresh(peer.link_epoch);
-            // What was held is numbered anew.
+            // What was held is numbered anew, and what follows something lost.
             self.held.clear();
+            self.is_behind = false;
             self.link.update(|status| status.held_lanes = 0);
         }
         if let Some(answered) = self.under_way.take_answered() {
@@ -306,6 +312,9 @@ impl Worker {
         }
         if self.pause.is_some() {
             return Ok(self.paused());
+        }
+        if let Some(step) = self.go_on_without_lost().await? {
+            return Ok(step);
         }
         if let Some(countersignature) = &peer.countersignature_to_deliver {
             return self
@@ -343,7 +352,9 @@ impl Worker {
                 Ok(Step::Again)
             }
             Next::Nothing if !self.under_way.is_empty() => Ok(Step::Answer),
-            Next::Nothing if self.reconciling.lanes().is_some() => self.end_reconciling().await,
+            Next::Nothing if self.reconciling.lanes().is_some() => {
+                self.go_on_reconciling(now_ms).await
+            }
             Next::Nothing => Ok(match self.queue.next_lane_ms() {
                 Some(at_ms) => {
                     self.link

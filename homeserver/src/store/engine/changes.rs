@@ -16,7 +16,7 @@ pub(super) fn keys_read(part: &Part) -> impl Iterator<Item = &Key> {
             Write::Put(..) | Write::Delete(_) => (None, None),
             Write::Append { tail, .. } => (Some(tail), None),
             Write::Count { tally, .. } => (Some(tally), None),
-            Write::Uncount { tally, entry } => (Some(tally), Some(entry)),
+            Write::Uncount { tally, entry, .. } => (Some(tally), Some(entry)),
         };
         one.into_iter().chain(other)
     });
@@ -57,10 +57,15 @@ impl<'a> Changes<'a> {
                     tail,
                     prefix,
                     value,
+                    beside,
                 } => {
                     let number = next_number(self.current(tail)?.as_ref())?;
                     let entry = numbered_key(prefix, number);
                     self.changed.insert(entry, Some(value.clone()));
+                    if let Some((prefix, value)) = beside {
+                        let entry = numbered_key(prefix, number);
+                        self.changed.insert(entry, Some(value.clone()));
+                    }
                     let number = Value::copy_from_slice(&number.to_be_bytes());
                     self.changed.insert(tail.clone(), Some(number));
                 }
@@ -68,9 +73,14 @@ impl<'a> Changes<'a> {
                     let counted = self.tally(tally)?.with(*bytes);
                     self.changed.insert(tally.clone(), counted.value());
                 }
-                Write::Uncount { tally, entry } => {
+                Write::Uncount {
+                    tally,
+                    entry,
+                    uncounted,
+                } => {
                     if let Some(value) = self.current(entry)? {
                         let bytes = u64::try_from(value.len()).unwrap_or(u64::MAX);
+                        let bytes = bytes.saturating_sub(*uncounted);
                         let counted = self.tally(tally)?.without(bytes);
                         self.changed.insert(tally.clone(), counted.value());
                     }

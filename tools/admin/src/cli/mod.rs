@@ -16,7 +16,7 @@ use clap::{Args, Parser, Subcommand};
 use homeserver_api::ids::{DeviceId, Handle, ServerName};
 
 pub(crate) use self::audit::{AuditArguments, AuditCommand, ExportForm, VerifyArguments};
-pub(crate) use self::backup::BackupArguments;
+pub(crate) use self::backup::{BackupArguments, RestoredArguments, RestoredCommand};
 pub(crate) use self::consortium::ConsortiumCommand;
 pub(crate) use self::evidence::EvidenceCommand;
 pub(crate) use self::keys::{KeyKind, KeysCommand, RevokeKeyArguments, RootCommand};
@@ -148,6 +148,9 @@ pub(crate) enum Command {
     ///
     /// On the homeserver's own machine alone: the organisation's keys are in it.
     Backup(BackupArguments),
+    /// After a restore: what came back with the backup, to compare with what has ended since; nobody is served before it is
+    /// confirmed.
+    Restored(RestoredArguments),
     /// What was given up, newest first; the senders were told.
     DeadLetters {
         /// How many at most.
@@ -380,6 +383,8 @@ mod tests {
             "hsctl reports close 0123456789abcdef0123456789abcdef --note warned",
             "hsctl backup --to today.backup --public-key backup.pub",
             "hsctl backup --to today.backup --passphrase-file - --json",
+            "hsctl restored",
+            "hsctl restored confirm --yes",
             "hsctl dead-letters --limit 5",
             "hsctl audit --after 12 --follow",
             "hsctl audit head --json",

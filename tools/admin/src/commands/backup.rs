@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use homeserver_api::admin::BackupRequest;
 use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::unfinished::Unfinished;
 use super::{ask_new_password, read_file, read_password};
@@ -31,7 +32,10 @@ pub(super) async fn run(
         Ok(())
     };
     let path = "/admin/v1/backups";
-    let made = admin.post_for_stream(path, &request, &mut take).await;
+    let made = tokio::select! {
+        made = admin.post_for_stream(path, &request, &mut take) => made,
+        ended = interrupted() => ended,
+    };
     progress.end();
     made?;
     let bytes = file.finish()?;
@@ -42,6 +46,20 @@ pub(super) async fn run(
             size(bytes)
         )
     })
+}
+
+/// Resolves, with a failure, when the process is asked to end: so that what is not whole does not stay.
+async fn interrupted() -> Result<(), Failure> {
+    let handled = |error: io::Error| Failure::Other(format!("signals can't be handled: {error}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(handled)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(handled)?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Err(Failure::Other(
+        "interrupted: there is no backup, and nothing of it was left".to_owned(),
+    ))
 }
 
 fn request(arguments: &BackupArguments) -> Result<BackupRequest, Failure> {

@@ -13,6 +13,7 @@ mod peer_amendment;
 mod peering_document;
 mod quarantine;
 mod reports;
+mod restored;
 mod session;
 mod status;
 mod unfinished;
@@ -55,6 +56,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Evidence(command) => evidence::run(connection, command, format).await,
         Command::DeadLetters { limit } => outbox::dead_letters(&admin()?, limit, format).await,
         Command::Backup(arguments) => backup::run(&admin()?, &arguments, format).await,
+        Command::Restored(arguments) => restored::run(&admin()?, &arguments, format).await,
         Command::Audit(audit) => audit::run(connection, audit, format).await,
         Command::Completions { shell } => {
             // The generator ends the program when it can't write, so it writes into memory.

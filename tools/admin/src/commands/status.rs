@@ -26,6 +26,15 @@ pub(super) async fn status(admin: &Admin, format: Format) -> Result<(), Failure>
             ("devices", status.devices.to_string()),
             ("open sessions", status.sessions.to_string()),
         ]);
+        if let Some(keys) = &status.store_keys {
+            let since = format!("{}, since {}", keys.generation, instant(keys.since_ms));
+            rows.push(("store keys", since));
+            let destroyed = keys.destroyed_ms.map_or_else(
+                || "not since it started".to_owned(),
+                |at_ms| format!("unreadable since {}", instant(at_ms)),
+            );
+            rows.push(("what was deleted", destroyed));
+        }
         let mut text = facts(rows);
         for warning in &status.warnings {
             text.push_str("\n! ");

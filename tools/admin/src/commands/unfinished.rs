@@ -37,7 +37,13 @@ impl Unfinished {
             .create_new(true)
             .mode(0o600)
             .open(&path)
-            .map_err(|error| cannot_write(&path, &error))?;
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::AlreadyExists => Failure::Other(format!(
+                    "{} is there: this file is being made already, or that was cut off; in that case remove it",
+                    path.display()
+                )),
+                _ => cannot_write(&path, &error),
+            })?;
         Ok(Self {
             path,
             to: to.to_owned(),
@@ -61,12 +67,12 @@ impl Unfinished {
         self.bytes
     }
 
-    /// Gives it its name, once it is on the disk; how long it is.
+    /// Gives it its name, once it is on the disk, unless another file has got that meanwhile; how long it is.
     pub(super) fn finish(mut self) -> Result<u64, Failure> {
         let named = self
             .file
             .sync_all()
-            .and_then(|()| fs::rename(&self.path, &self.to))
+            .and_then(|()| rename_to_new(&self.path, &self.to))
             .and_then(|()| sync_folder_of(&self.to));
         named.map_err(|error| cannot_write(&self.to, &error))?;
         self.is_whole = true;
@@ -80,6 +86,18 @@ impl Drop for Unfinished {
             // Whoever finds half of it might trust in it.
             let _ = fs::remove_file(&self.path);
         }
+    }
+}
+
+/// Renames a file to a name that nothing has.
+fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
+    // A link takes the place of nothing, as a renaming would.
+    match fs::hard_link(from, to) {
+        Ok(()) => fs::remove_file(from),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+        // There are file systems without links.
+        Err(_) if fs::symlink_metadata(to).is_err() => fs::rename(from, to),
+        Err(error) => Err(error),
     }
 }
 

@@ -67,7 +67,8 @@ enum Name {
     Rooms,
     /// What administrators and auditors rely on: an audit log that is tampered with, and how long verifying takes.
     Managed,
-    /// A store under SIGKILL, power loss, syncs that fail, a full disk and damage, on each engine; opening time, space. As root.
+    /// A store under SIGKILL, power loss, syncs that fail, a full disk and damage, on each engine; opening time, space; whether what
+    /// was deleted can be read, and what that costs. As root.
     Store,
 }
 

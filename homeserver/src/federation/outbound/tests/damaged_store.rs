@@ -128,3 +128,24 @@ async fn no_cut_waits_for_a_task_that_has_ended() {
     assert!(cut.await.is_ok(), "it waited");
     running.abort();
 }
+
+/// Goal: mail that does not decode is given up and counts against nobody any more. Method: damage one of two messages that wait.
+#[tokio::test]
+async fn damaged_mail_is_counted_out() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    let (mut alice, bob) = acquainted(&a, &b).await;
+    a.network.set_down(true);
+    for text in [b"damaged", b"is fine"] {
+        let said = alice.say(&a, ROOM, text, 3600).await;
+        assert!(matches!(said, Outcome::Accepted { .. }), "{said:?}");
+    }
+    damage(&a, b"O", b"P").await;
+    a.network.set_down(false);
+    let mut to_b = worker(&a, &b);
+    to_b.mail();
+    go_on(&mut to_b).await;
+    assert_eq!(bob.heard(&b).await, 1);
+    let sent = crate::store::tally::sent(alice.of.account);
+    let left = crate::store::tally::get(&a.node.store, &sent).await;
+    assert_eq!(left.unwrap().entries, 0);
+}

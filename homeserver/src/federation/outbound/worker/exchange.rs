@@ -134,7 +134,7 @@ impl Worker {
         // While one is to blame for a refusal, it is looked for in one transaction after the other; and a slow link is not
         // shared.
         let alone = self.suspicion.is_some() || self.pace.is_alone();
-        let may = room && !alone && self.pause.is_none();
+        let may = room && !alone && self.pause.is_none() && !self.is_behind;
         Some(under_way.begun.filter(|_| may)? + ANOTHER_AFTER)
     }
 
@@ -174,11 +174,7 @@ impl Worker {
         load: Load,
         now_ms: u64,
     ) -> Result<Step, StoreError> {
-        let ended = match self.reconciling.lanes() {
-            None => ended_rows(&self.node, peer, &load.rows, now_ms).await?,
-            // The peer says what became of it.
-            Some(_) => Vec::new(),
-        };
+        let ended = ended_rows(&self.node, peer, &load.rows, (now_ms, &self.reconciling)).await?;
         if !ended.is_empty() {
             self.queue.put_back(load);
             return self.give_up(peer, &ended).await;
@@ -245,7 +241,7 @@ impl Worker {
             Err(error) if error.worth_splitting() => self.split(peer, load, &error, now_ms).await,
             Err(error) if self.has_left_numbering(&error) => {
                 self.queue.put_back(load);
-                self.end_reconciling().await
+                self.leave_numbering(&error).await
             }
             Err(error) => {
                 self.note_unusable(&error).await?;
@@ -318,8 +314,9 @@ impl Worker {
         }
         let is_behind = |anomaly: &Anomaly| matches!(anomaly, Anomaly::PeerBehind { .. });
         if settled.anomalies.iter().any(is_behind) {
-            self.go_on_without_lost(peer, now_ms).await?;
+            self.note_behind(peer, now_ms);
         }
+        self.note_answered_anew().await?;
         self.backoff.reset();
         if let Some(suspicion) = &mut self.suspicion {
             suspicion.others_pass = true;

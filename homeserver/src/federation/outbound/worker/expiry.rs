@@ -6,6 +6,7 @@ use federation_proto::refusal::{Refusal, RefusalCode};
 use tokio::time::Instant;
 
 use super::Worker;
+use super::reconcile::Reconciling;
 use crate::delivery::again::Again;
 use crate::federation::outbound::settle;
 use crate::federation::peers::PeerView;
@@ -20,12 +21,16 @@ pub(super) const EXPIRY_INTERVAL: Duration = Duration::from_secs(5);
 const EXPIRY_PAUSE: Duration = Duration::from_millis(200);
 /// Rows in a page.
 const EXPIRY_ROWS: usize = 2048;
+/// What waited in the backup that this homeserver was restored from may have arrived: it is kept for so long beyond its time for
+/// the peer to say so. One that is away for longer keeps nothing alive.
+const GRACE_AFTER_RESTORE_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 
 impl Worker {
     /// Gives up rows that have expired, a page of the queue at a time, and says when to look on.
     pub(in crate::federation::outbound) async fn expire(&mut self) -> Result<(), StoreError> {
         // Should the store fail now, it is tried again then.
         self.next_expiry = Some(Instant::now() + EXPIRY_INTERVAL);
+        self.look_for_restore().await?;
         let now_ms = self.node.clock.now_ms();
         let rows = outbox::rows_after(
             &self.node.store,
@@ -44,7 +49,7 @@ impl Worker {
         };
         let expired: Vec<_> = rows
             .into_iter()
-            .filter(|waits| has_expired(waits, now_ms))
+            .filter(|waits| has_expired(waits, now_ms, &self.reconciling))
             // What is under way is answered first: perhaps it has arrived.
             .filter(|waits| !self.queue.is_in_flight(waits.lane, waits.number))
             .map(|waits| (waits, expired()))
@@ -53,7 +58,14 @@ impl Worker {
             return Ok(());
         }
         let buried = settle::bury(&self.node, &self.server, &expired).await?;
-        let in_step = buried.is_some_and(|buried| self.queue.buried(buried).is_ok());
+        let in_step = buried.is_some_and(|mut buried| {
+            if self.reconciling.lanes().is_some() {
+                // Of others nothing is read before everything is numbered anew.
+                let reconciling = &self.reconciling;
+                buried.retain(|waits| reconciling.may_have_arrived(waits.lane, waits.number));
+            }
+            self.queue.buried(buried).is_ok()
+        });
         if !in_step {
             self.read_afresh(self.queue.link_epoch());
         }
@@ -61,27 +73,36 @@ impl Worker {
     }
 }
 
-/// The rows that must not be sent any more, and why: expired, or no longer granted.
+/// The rows that must not be sent any more, and why: expired, or no longer granted. After a restore the peer says of what
+/// waited in the backup whether it came in time.
 pub(super) async fn ended_rows(
     node: &Node,
     peer: &PeerView,
     rows: &[WaitingRow],
-    now_ms: u64,
+    (now_ms, reconciling): (u64, &Reconciling),
 ) -> Result<Vec<(WaitingRow, Refusal)>, StoreError> {
     let mut again = Again::open(node, peer, now_ms).await?;
     let mut ended = Vec::new();
     for waits in rows {
-        let refusal = match has_expired(waits, now_ms) {
-            true => Some(expired()),
-            false => again.judge(&waits.row).await?.err(),
+        let refusal = if has_expired(waits, now_ms, reconciling) {
+            Some(expired())
+        } else {
+            let may_have_arrived = reconciling.may_have_arrived(waits.lane, waits.number);
+            let refusal = again.judge(&waits.row).await?.err();
+            refusal.filter(|refusal| !may_have_arrived || refusal.code != RefusalCode::Expired)
         };
         ended.extend(refusal.map(|refusal| (waits.clone(), refusal)));
     }
     Ok(ended)
 }
 
-fn has_expired(waits: &WaitingRow, now_ms: u64) -> bool {
-    waits.row.expires_ms != 0 && waits.row.expires_ms <= now_ms
+fn has_expired(waits: &WaitingRow, now_ms: u64, reconciling: &Reconciling) -> bool {
+    let grace_ms = match reconciling.may_have_arrived(waits.lane, waits.number) {
+        true => GRACE_AFTER_RESTORE_MS,
+        false => 0,
+    };
+    let until_ms = waits.row.expires_ms.saturating_add(grace_ms);
+    waits.row.expires_ms != 0 && until_ms <= now_ms
 }
 
 fn expired() -> Refusal {

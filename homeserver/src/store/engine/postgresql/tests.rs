@@ -3,6 +3,7 @@
 //! One server serves all tests, each with a database of its own; a test that changes the server has one to
 //! itself.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -30,6 +31,11 @@ pub(crate) struct InDatabase {
 impl InDatabase {
     pub(crate) fn new() -> Self {
         Self::of(server())
+    }
+
+    /// On a server that nobody else uses.
+    pub(crate) fn alone() -> Self {
+        Self::of(Box::leak(Box::new(Server::start().unwrap())))
     }
 
     fn of(server: &'static Server) -> Self {
@@ -63,6 +69,14 @@ impl InDatabase {
 
     pub(crate) async fn open(&self) -> Result<PostgresqlEngine, StoreError> {
         PostgresqlEngine::open(self.access()).await
+    }
+
+    /// Where the server has put all that it was given: the database's tables, and the log of all of them.
+    pub(crate) fn written_folders(&self) -> [PathBuf; 2] {
+        self.query("CHECKPOINT");
+        let of = self.query("SELECT oid FROM pg_database WHERE datname = current_database()");
+        let data = self.server.socket_folder().join("data");
+        [data.join("base").join(of.trim()), data.join("pg_wal")]
     }
 
     fn query(&self, statements: &str) -> String {

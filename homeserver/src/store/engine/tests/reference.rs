@@ -34,22 +34,31 @@ impl Reference {
                     tail,
                     prefix,
                     value,
+                    beside,
                 } => {
                     let last = self.0.get(tail).map_or(0, |value| {
                         u64::from_be_bytes(value.as_ref().try_into().unwrap())
                     });
                     let number = (last + 1).to_be_bytes();
                     self.0.insert(tail.clone(), Bytes::copy_from_slice(&number));
-                    let entry = [prefix.as_ref(), &number].concat();
-                    self.0.insert(entry.into(), value.clone());
+                    let entries = [Some((prefix, value)), beside.as_ref().map(|(p, v)| (p, v))];
+                    for (prefix, value) in entries.into_iter().flatten() {
+                        let entry = [prefix.as_ref(), &number].concat();
+                        self.0.insert(entry.into(), value.clone());
+                    }
                 }
                 Write::Count { tally: key, bytes } => {
                     let (entries, sum) = tally(self.0.get(key));
                     self.set_tally(key, (entries + 1, sum + bytes));
                 }
-                Write::Uncount { tally: key, entry } => {
+                Write::Uncount {
+                    tally: key,
+                    entry,
+                    uncounted,
+                } => {
                     if let Some(value) = self.0.get(entry) {
                         let bytes = u64::try_from(value.len()).unwrap();
+                        let bytes = bytes.saturating_sub(*uncounted);
                         let (entries, sum) = tally(self.0.get(key));
                         self.set_tally(key, (entries.saturating_sub(1), sum.saturating_sub(bytes)));
                     }
@@ -96,13 +105,18 @@ pub(in crate::store::engine) fn any_part() -> impl Strategy<Value = Part> {
     let write = prop_oneof![
         (name(), value()).prop_map(|(name, value)| Write::Put(name, value)),
         name().prop_map(Write::Delete),
-        (0_u8..2, value()).prop_map(|(n, value)| Write::Append {
+        (0_u8..2, value(), any::<bool>()).prop_map(|(n, value, is_pair)| Write::Append {
             tail: Key::copy_from_slice(&[b't', n]),
             prefix: Key::copy_from_slice(&[b'e', n]),
+            beside: is_pair.then(|| (Key::copy_from_slice(&[b'f', n]), value.clone())),
             value,
         }),
         (counted(), 0_u64..3).prop_map(|(tally, bytes)| Write::Count { tally, bytes }),
-        (counted(), name()).prop_map(|(tally, entry)| Write::Uncount { tally, entry }),
+        (counted(), name(), 0_u64..2).prop_map(|(tally, entry, uncounted)| Write::Uncount {
+            tally,
+            entry,
+            uncounted,
+        }),
     ];
     let preconditions = proptest::collection::vec(precondition, 0..2);
     (preconditions, proptest::collection::vec(write, 0..4)).prop_map(|(preconditions, writes)| {

@@ -120,7 +120,10 @@ impl Victim {
             return Err(Failure::DidNotHold("Bob has one device".to_owned()));
         };
         let operator: PathBuf = operator(&ground.binaries, &server, &folder, None)?;
-        let mut child = Command::new(ground.binaries.join("conformance"))
+        // It stands for another machine: what it computes itself takes nothing from the homeserver and its other peers.
+        let mut child = Command::new("nice")
+            .args(["-n", "19"])
+            .arg(ground.binaries.join("conformance"))
             .args(["misbehave", how, "--peer", PEER, "--server", server.name])
             .args(["--address", &server.federation])
             .args(["--account", &user.account, "--device", &device.device])
@@ -132,7 +135,7 @@ impl Victim {
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|source| Failure::Start {
-                program: "conformance".to_owned(),
+                program: "nice conformance".to_owned(),
                 source,
             })?;
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {

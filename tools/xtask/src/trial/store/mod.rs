@@ -7,12 +7,14 @@
 
 mod damage;
 mod disk;
+mod erased;
 mod fsync;
 mod full;
 mod ledger;
 mod opening;
 mod power;
 mod process;
+mod rotation;
 mod sigkill;
 mod space;
 
@@ -51,6 +53,10 @@ pub(super) enum Wanted {
     Opening,
     /// What half a million messages leave on the disk.
     Space,
+    /// Whether anything on the disk opens what was deleted.
+    DeletedUnreadable,
+    /// What a rotation of keys costs with a million messages waiting.
+    RotationCost,
 }
 
 /// What a store stands on.
@@ -92,6 +98,8 @@ impl Wanted {
             Self::Damage => "turned bits and cut files",
             Self::Opening => "opening with a million waiting",
             Self::Space => "what half a million leave",
+            Self::DeletedUnreadable => "what opens deleted contents",
+            Self::RotationCost => "a rotation with a million waiting",
         }
     }
 
@@ -116,6 +124,16 @@ impl Wanted {
             Self::Damage => ["damage-fjall", "damage-fjall-without-log", "damage-sled"],
             Self::Opening => ["opening-fjall", "opening-fjall-without-log", "opening-sled"],
             Self::Space => ["space-fjall", "space-fjall-without-log", "space-sled"],
+            Self::DeletedUnreadable => [
+                "deleted-unreadable-fjall",
+                "deleted-unreadable-fjall-without-log",
+                "deleted-unreadable-sled",
+            ],
+            Self::RotationCost => [
+                "rotation-cost-fjall",
+                "rotation-cost-fjall-without-log",
+                "rotation-cost-sled",
+            ],
         };
         match engine {
             Engine::Fjall => fjall,
@@ -129,9 +147,15 @@ impl Wanted {
         matches!(self, Self::PowerLoss | Self::FsyncError | Self::DiskFull)
     }
 
-    /// sled makes no promise of space, nor of how long it takes to open.
+    /// sled makes no promise of space, nor of how long anything takes.
     const fn is_tried_on(self, engine: Engine) -> bool {
-        !matches!((self, engine), (Self::Opening | Self::Space, Engine::Sled))
+        !matches!(
+            (self, engine),
+            (
+                Self::Opening | Self::Space | Self::RotationCost,
+                Engine::Sled
+            )
+        )
     }
 
     fn check(self, case: &Case<'_>) -> Result<Check> {
@@ -143,6 +167,8 @@ impl Wanted {
             Self::Damage => damage::check(case),
             Self::Opening => opening::check(case),
             Self::Space => space::check(case),
+            Self::DeletedUnreadable => erased::check(case),
+            Self::RotationCost => rotation::check(case),
         }
     }
 }
@@ -327,7 +353,7 @@ mod tests {
     /// Goal: what is asked for is run, all of it when nothing is. Method: count.
     #[test]
     fn what_is_asked_for_is_chosen() {
-        assert_eq!(chosen(&[], &[]).len(), 5 * 3 + 2 * 2);
+        assert_eq!(chosen(&[], &[]).len(), 6 * 3 + 3 * 2);
         let one = (Wanted::Damage, Engine::Sled);
         assert_eq!(chosen(&[one.0], &[one.1]), [one]);
         assert!(chosen(&[Wanted::Space], &[Engine::Sled]).is_empty());

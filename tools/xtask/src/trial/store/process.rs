@@ -95,19 +95,23 @@ impl Place {
 
     /// A command that does something with the store's people.
     pub(super) fn command(&self, verb: &str) -> Command {
+        let mut command = self.command_alone(verb);
+        add_people(&mut command);
+        command
+    }
+
+    /// A command that does something with a store that has no people.
+    pub(super) fn command_alone(&self, verb: &str) -> Command {
         let mut command = Command::new(&self.reader);
         command.arg(verb);
         self.name_store(&mut command);
-        add_people(&mut command);
         command
     }
 
     /// Everything that is in the store.
     pub(super) fn show(&self) -> Result<Shown> {
         let said = self.logs.join("show.log");
-        let mut command = Command::new(&self.reader);
-        command.arg("show");
-        self.name_store(&mut command);
+        let mut command = self.command_alone("show");
         let mut child = start(&mut command, &said, true)?;
         let Some(output) = child.stdout.take() else {
             return Err(unexpected("no pipe"));
