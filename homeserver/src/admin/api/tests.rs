@@ -271,7 +271,8 @@ async fn requests_are_read_strictly() {
     for (query, expected) in [
         (
             "audit?befor=1",
-            "the query is wrong: befor: unknown field `befor`, expected `after` or `limit`",
+            "the query is wrong: befor: unknown field `befor`, expected one of `after`, `limit`, `since`, `until`, `action`, \
+             `actor`, `subject`",
         ),
         (
             "audit?after=x",
