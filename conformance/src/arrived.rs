@@ -10,7 +10,7 @@ use crate::wire::{Decoder, Encoder};
 /// The kind that stands for positions which will never come.
 const TOMBSTONE: u8 = 8;
 /// The highest kind.
-const KIND_MAX: u8 = 19;
+const KIND_MAX: u8 = 21;
 /// Most envelopes of a transaction.
 const ENVELOPES_MAX: usize = 1024;
 /// `lane-gap`.

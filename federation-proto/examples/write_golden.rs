@@ -21,6 +21,7 @@ use federation_proto::agreement::{
     Accepted, Amendment, Charter, Consent, Countersignature, Decided, Declaration, Draft,
 };
 use federation_proto::armor;
+use federation_proto::audit_log::SignedAuditHead;
 use federation_proto::codec::Wire;
 use federation_proto::fingerprint::Fingerprint;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
@@ -50,6 +51,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         let evidence = support::evidence::of_alice(&a, &b);
         let signed = evidence.sign(a.issuing.clone(), &a.issuing_key, &random())?;
         write("evidence.bin", &signed.to_bytes()?)?;
+    }
+    if !exists("audit-head.bin") {
+        let (head, issuing) = (golden::audit_head(&a), a.issuing.clone());
+        let signed = SignedAuditHead::sign(head, issuing, &a.issuing_key, &random())?;
+        write("audit-head.bin", &signed.to_bytes()?)?;
+    }
+    if !exists("audit-sighting.bin") {
+        let sighting = golden::audit_sighting(&a, &b);
+        let signed = sighting.sign(b.issuing.clone(), &b.issuing_key, &random())?;
+        write("audit-sighting.bin", &signed.to_bytes()?)?;
     }
     let text = armor::write(armor::Kind::Evidence, &golden::read("evidence.bin"));
     write("evidence.txt", text.as_bytes())?;

@@ -58,11 +58,15 @@ pub enum Kind {
     RoomConsentRequest,
     /// The answer to one.
     RoomConsent,
+    /// The origin's audit log has grown.
+    AuditHead,
+    /// What the origin has seen of the destination's audit log.
+    AuditSighting,
 }
 
 impl Kind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Message,
         Self::Handshake,
         Self::Welcome,
@@ -82,6 +86,8 @@ impl Kind {
         Self::Removals,
         Self::RoomConsentRequest,
         Self::RoomConsent,
+        Self::AuditHead,
+        Self::AuditSighting,
     ];
 
     /// The number that stands for it.
@@ -107,6 +113,8 @@ impl Kind {
             Self::Removals => 17,
             Self::RoomConsentRequest => 18,
             Self::RoomConsent => 19,
+            Self::AuditHead => 20,
+            Self::AuditSighting => 21,
         }
     }
 

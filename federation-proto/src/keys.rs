@@ -41,6 +41,10 @@ pub(crate) const CONSENT_LABEL: &[u8] = b"entente consent";
 pub(crate) const CHARTER_LABEL: &[u8] = b"entente charter";
 /// Label of what an issuing key signs for a head of a device log.
 pub(crate) const DEVICE_LOG_LABEL: &[u8] = b"entente device log";
+/// Label of what an issuing key signs for a head of an audit log.
+pub(crate) const AUDIT_LOG_LABEL: &[u8] = b"entente audit log";
+/// Label of what an issuing key signs for a sighting of another organisation's audit log.
+pub(crate) const AUDIT_SIGHTING_LABEL: &[u8] = b"entente audit sighting";
 /// Label of what an issuing key signs for a room consent.
 pub(crate) const ROOM_CONSENT_LABEL: &[u8] = b"entente room consent";
 /// Label of what an issuing key signs for evidence of deprovisioning.

@@ -12,6 +12,7 @@
 //! - [`link`]: which envelope is next, which is a duplicate, which waits: both ends of a link.
 //! - [`organisation`], [`manifest`], [`fingerprint`]: who a server is and which keys it uses.
 //! - [`device_log`]: which devices an organisation's accounts have had, and the proofs of it.
+//! - [`audit_log`]: what an organisation's audit log is made of, its heads, and what partners have seen of it.
 //! - [`deprovisioning`]: what shows that somebody was cut off, in every room.
 //! - [`room_consent`]: what each organisation in a room lets it do.
 //! - [`agreement`], [`armor`]: peering, from an offer to an active agreement.
@@ -24,6 +25,7 @@ extern crate self as federation_proto;
 
 pub mod agreement;
 pub mod armor;
+pub mod audit_log;
 pub mod codec;
 pub mod deprovisioning;
 pub mod device_log;

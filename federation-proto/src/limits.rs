@@ -50,6 +50,8 @@ pub const ACCOUNT_STATEMENTS_MAX: usize = 1024;
 pub const LOG_PATH_MAX: usize = 64;
 /// Most sizes of a device log that a question names, for the answer to show that the log has grown from each.
 pub const LOG_SIZES_KNOWN_MAX: usize = 4;
+/// Longest text in an entry of an audit log.
+pub const AUDIT_TEXT_BYTES_MAX: usize = 16 * 1024;
 /// Largest device history: an account's statements, their place in the log, its head, its growth.
 pub const DEVICE_HISTORY_BYTES_MAX: usize = ACCOUNT_STATEMENTS_MAX * DEVICE_STATEMENT_BYTES_MAX
     + (1 + LOG_SIZES_KNOWN_MAX) * (8 + 4 + LOG_PATH_MAX * 32)

@@ -1,9 +1,13 @@
-//! Merkle trees as RFC 9162 (section 2.1) defines them: over a transaction's headers, and over a device log,
-//! which grows.
+//! Merkle trees as RFC 9162 (section 2.1) defines them: over a transaction's headers, and over device logs and audit
+//! logs, which grow.
+
+mod ranges;
 
 use serde::{Deserialize, Serialize};
 
 use crate::hash::{Digest, LEAF, NODE};
+
+pub use ranges::{Place, complete_in, growth_parts, join, path_parts};
 
 /// A tree with all its nodes: the root and every leaf's path come from here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,16 +159,35 @@ impl Frontier {
 
     /// Adds a leaf at the end.
     pub fn push(&mut self, leaf: Digest) {
+        self.push_noting(leaf, |_, _| ());
+    }
+
+    /// Adds a leaf at the end. `complete` is told of each subtree of two leaves and more that this one completes, which
+    /// never changes from then on.
+    pub fn push_noting(&mut self, leaf: Digest, mut complete: impl FnMut(Place, Digest)) {
         let mut hash = leaf;
-        let mut size = self.size;
-        while size % 2 == 1
+        let mut place = Place {
+            level: 0,
+            index: self.size,
+        };
+        while place.index % 2 == 1
             && let Some(left) = self.nodes.pop()
         {
             hash = node(&left, &hash);
-            size /= 2;
+            place = Place {
+                level: place.level.saturating_add(1),
+                index: place.index / 2,
+            };
+            complete(place, hash);
         }
         self.nodes.push(hash);
         self.size = self.size.saturating_add(1);
+    }
+
+    /// Whether it has as many nodes as a tree of its size: one that was read may not.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        u32::try_from(self.nodes.len()).is_ok_and(|nodes| nodes == self.size.count_ones())
     }
 
     /// How many leaves.
@@ -176,11 +199,7 @@ impl Frontier {
     /// The root; all zeros for a tree of nothing.
     #[must_use]
     pub fn root(&self) -> Digest {
-        let mut smallest_first = self.nodes.iter().rev();
-        let smallest = smallest_first.next().copied();
-        smallest.map_or(Digest::ZERO, |smallest| {
-            smallest_first.fold(smallest, |hash, left| node(left, &hash))
-        })
+        join(&self.nodes)
     }
 }
 

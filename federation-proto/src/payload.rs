@@ -5,6 +5,7 @@
 //! reports it.
 
 mod abuse;
+mod audit_head;
 mod contact;
 mod directory;
 mod group_info;
@@ -16,6 +17,7 @@ mod tombstone;
 
 use bytes::Bytes;
 
+use crate::audit_log::SignedSighting;
 use crate::codec::{DecodeError, EncodeError, Reader, Wire, Writer};
 use crate::envelope::Kind;
 use crate::ids::{AccountId, DeviceId, Handle, Member, RoomId, ServerName};
@@ -28,6 +30,7 @@ use crate::refusal::Refusal;
 use crate::transaction::EnvelopeProof;
 
 pub use abuse::{AbuseReason, AbuseReport, ReportedMessage, is_reportable};
+pub use audit_head::AuditHead;
 pub use contact::{Contact, ContactAct};
 pub use directory::{DirectoryAnswer, DirectoryQuery, Found, Sought};
 pub use group_info::{GroupInfo, GroupInfoRequest, GroupInfoResponse};
@@ -78,6 +81,10 @@ pub enum Payload {
     RoomConsentRequest(RoomConsentRequest),
     /// Of [`Kind::RoomConsent`].
     RoomConsent(RoomConsentResponse),
+    /// Of [`Kind::AuditHead`].
+    AuditHead(AuditHead),
+    /// Of [`Kind::AuditSighting`].
+    AuditSighting(SignedSighting),
 }
 
 impl Payload {
@@ -110,6 +117,8 @@ impl Payload {
                 RoomConsentRequest::from_bytes(bytes).map(Self::RoomConsentRequest)
             }
             Kind::RoomConsent => RoomConsentResponse::from_bytes(bytes).map(Self::RoomConsent),
+            Kind::AuditHead => AuditHead::from_bytes(bytes).map(Self::AuditHead),
+            Kind::AuditSighting => SignedSighting::from_bytes(bytes).map(Self::AuditSighting),
         }
     }
 
@@ -138,6 +147,8 @@ impl Payload {
             Self::Removals(payload) => payload.to_bytes(),
             Self::RoomConsentRequest(payload) => payload.to_bytes(),
             Self::RoomConsent(payload) => payload.to_bytes(),
+            Self::AuditHead(payload) => payload.to_bytes(),
+            Self::AuditSighting(payload) => payload.to_bytes(),
         }
     }
 
@@ -164,6 +175,8 @@ impl Payload {
             Self::Removals(_) => Kind::Removals,
             Self::RoomConsentRequest(_) => Kind::RoomConsentRequest,
             Self::RoomConsent(_) => Kind::RoomConsent,
+            Self::AuditHead(_) => Kind::AuditHead,
+            Self::AuditSighting(_) => Kind::AuditSighting,
         }
     }
 }

@@ -278,6 +278,8 @@ equal "acceptance in the countersignature" \
   "$(slice countersignature.bin $((hashes + 32)) 32 | hex)" "$(sha256 <acceptance.bin)"
 signed_document "evidence" evidence.bin "entente deprovisioning evidence" "$work/a-issuing.DER"
 armor evidence.txt EVIDENCE evidence.bin
+signed_document "head of an audit log" audit-head.bin "entente audit log" "$work/a-issuing.DER"
+signed_document "sighting of an audit log" audit-sighting.bin "entente audit sighting" "$work/b-issuing.DER"
 signed_document "room consent" room-consent.bin "entente room consent" "$work/a-issuing.DER"
 
 # What follows: an amendment of that agreement after that offer, the consent to it, a declaration.

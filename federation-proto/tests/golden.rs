@@ -19,13 +19,16 @@ use std::process::Command;
 use federation_proto::agreement::{
     Acceptance, Amendment, Charter, Consent, Countersignature, Declaration, Offer,
 };
+use federation_proto::audit_log::{SignedAuditHead, SignedSighting};
 use federation_proto::codec::Wire;
+use federation_proto::device_log::{LogError, SignedHead};
 use federation_proto::fingerprint::Fingerprint;
 use federation_proto::payload::{Payload, Relay};
 use federation_proto::receipt;
 use support::golden::{
-    acceptance_body, amendment_body, both, charter, consent_body, declaration_body, documents,
-    folder, link_ab, manifest_of, offer_body, payloads, read, relay, reproducible, verified,
+    acceptance_body, amendment_body, audit_head, audit_sighting, both, charter, consent_body,
+    declaration_body, documents, folder, link_ab, manifest_of, offer_body, payloads, read, relay,
+    reproducible, verified,
 };
 use support::{NOW_MS, worked_examples};
 
@@ -107,6 +110,35 @@ fn documents_say_what_they_said() {
     assert_eq!(
         fingerprint.parse::<Fingerprint>().unwrap(),
         offer.manifest().identity().fingerprint()
+    );
+}
+
+/// Goal: heads of audit logs and sightings keep their format, and hold for those who signed them and nobody else; by
+/// comparing what they say, and checking them.
+#[test]
+fn audit_logs_say_what_they_said() {
+    let (a, b) = both();
+    let head = SignedAuditHead::from_bytes(read("audit-head.bin")).unwrap();
+    let judged = head.verify(&a.name, &a.root, &[], NOW_MS);
+    assert_eq!(judged, Ok(&audit_head(&a)));
+    assert!(head.verify(&a.name, &b.root, &[], NOW_MS).is_err());
+    assert!(head.verify(&b.name, &a.root, &[], NOW_MS).is_err());
+    assert!(
+        head.verify(&a.name, &a.root, &[], NOW_MS - 3_600_000)
+            .is_err()
+    );
+    // One of a device log is none of an audit log.
+    let of_devices = SignedHead::from_bytes(read("audit-head.bin")).unwrap();
+    let judged = of_devices.verify(&a.name, &a.root, &[], NOW_MS);
+    assert_eq!(judged, Err(LogError::BadSignature));
+    let seen = SignedSighting::from_bytes(read("audit-sighting.bin")).unwrap();
+    let judged = seen.verify(&b.name, &b.root, &[], NOW_MS);
+    assert_eq!(judged, Ok(&audit_sighting(&a, &b)));
+    assert!(seen.verify(&b.name, &a.root, &[], NOW_MS).is_err());
+    assert!(seen.verify(&a.name, &a.root, &[], NOW_MS).is_err());
+    assert!(
+        seen.verify(&b.name, &b.root, &[], NOW_MS - 3_600_000)
+            .is_err()
     );
 }
 

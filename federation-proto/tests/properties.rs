@@ -22,6 +22,7 @@ use federation_proto::agreement::{
     UserTypes,
 };
 use federation_proto::armor;
+use federation_proto::audit_log::{SignedAuditHead, SignedSighting};
 use federation_proto::codec::{Wire, Writer};
 use federation_proto::deprovisioning::SignedEvidence;
 use federation_proto::device_log::{DeviceHistory, DeviceStatement, Growth, How, SignedHead};
@@ -41,7 +42,7 @@ use federation_proto::limits::{
 use federation_proto::manifest;
 use federation_proto::organisation::{OrganisationIdentity, tls_pin};
 use federation_proto::payload::{
-    About, AbuseReason, AbuseReport, ClaimedKey, Contact, ContactAct, DirectoryAnswer,
+    About, AbuseReason, AbuseReport, AuditHead, ClaimedKey, Contact, ContactAct, DirectoryAnswer,
     DirectoryQuery, Found, GroupInfo, GroupInfoRequest, GroupInfoResponse, Handshake, KeyMaterial,
     KeyRequest, KeyResponse, KeysOf, LogHead, Message, Notice, Payload, Relay, Removal,
     RemovalRequest, Removals, ReportedMessage, RoomConsentRequest, RoomConsentResponse, Sender,

@@ -8,7 +8,7 @@ use federation_proto::agreement::Operation;
 use federation_proto::limits;
 use federation_proto::refusal::RefusalCode;
 
-const TEXT: [(&str, &str); 16] = [
+const TEXT: [(&str, &str); 17] = [
     ("README", include_str!("../../docs/protocol/README.md")),
     ("ENC", include_str!("../../docs/protocol/01-encoding.md")),
     ("ID", include_str!("../../docs/protocol/02-identity.md")),
@@ -35,6 +35,7 @@ const TEXT: [(&str, &str); 16] = [
         "DEPRO",
         include_str!("../../docs/protocol/16-deprovisioning.md"),
     ),
+    ("AUDIT", include_str!("../../docs/protocol/17-audit.md")),
 ];
 const CODES: &str = include_str!("../../docs/protocol/08-codes.md");
 
@@ -66,7 +67,7 @@ fn the_table_of_limits() {
         };
     }
     let values: BTreeMap<&str, String> = values! {
-        ACCOUNT_STATEMENTS_MAX ARMORED_BYTES_MAX BODY_BYTES_PER_SECOND_MIN BODY_TIME_MS_MIN CERTIFICATE_BYTES_MAX CHARTER_FILE_BYTES_MAX CLAIMED_DEVICES_MAX
+        ACCOUNT_STATEMENTS_MAX ARMORED_BYTES_MAX AUDIT_TEXT_BYTES_MAX BODY_BYTES_PER_SECOND_MIN BODY_TIME_MS_MIN CERTIFICATE_BYTES_MAX CHARTER_FILE_BYTES_MAX CLAIMED_DEVICES_MAX
         CLOCK_SKEW_MS_MAX CONSORTIUM_MEMBERS_MAX CONSORTIUM_NAME_BYTES_MAX
         CONTACT_ASK_MS_MAX CONTACT_BYTES_MAX CONTACT_TEXT_BYTES_MAX COUNTERSIGNATURE_DELIVERY_MS_MAX
         DEVICE_HISTORY_BYTES_MAX DEVICE_STATEMENT_BYTES_MAX
@@ -152,6 +153,11 @@ fn the_bounds_of_fields() {
         "DEV" {
             issuing_certificate CERTIFICATE_BYTES_MAX signature ISSUING_SIGNATURE_BYTES_MAX path LOG_PATH_MAX
             statements ACCOUNT_STATEMENTS_MAX growth LOG_SIZES_KNOWN_MAX label SIGNATURE_LABEL_BYTES_MAX
+        }
+        "AUDIT" {
+            actor AUDIT_TEXT_BYTES_MAX action AUDIT_TEXT_BYTES_MAX subject AUDIT_TEXT_BYTES_MAX
+            detail AUDIT_TEXT_BYTES_MAX issuing_certificate CERTIFICATE_BYTES_MAX
+            signature ISSUING_SIGNATURE_BYTES_MAX
         }
         "DEPRO" {
             handle HANDLE_BYTES_MAX name HANDLE_BYTES_MAX devices ACCOUNT_STATEMENTS_MAX

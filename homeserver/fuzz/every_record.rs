@@ -12,13 +12,14 @@ use federation_proto::ids::{
     AccountId, ConsortiumId, DeviceId, EvidenceId, FileId, Handle, ReportId, RequestId, RoomId,
     ServerName,
 };
+use federation_proto::merkle::Place;
 use homeserver::store::{
     self, Engine, Key, Part, PartOutcome, Range, Read, Store, StoreError, Value, Write, account,
-    administrators, allowance, audit, barriers, consortium, contacts, dead_letters, departure, device,
-    device_log, engine, enrolment, evidence, exchange, expiry, file, group_info, inbox, key_claims,
-    key_package, key_request, lane_base, lease, link_position, log_heads, look_up, node_row,
-    notice, outbox, payload, peer, policy_serial, quarantine, reconcile, relayed, report, restored,
-    room, schema, sealed, shared_keys, submit_state, tally, user_type,
+    administrators, allowance, audit, audit_heads, barriers, consortium, contacts, dead_letters,
+    departure, device, device_log, engine, enrolment, evidence, exchange, expiry, file, group_info,
+    inbox, key_claims, key_package, key_request, lane_base, lease, link_position, log_heads,
+    look_up, node_row, notice, outbox, payload, peer, policy_serial, quarantine, reconcile,
+    relayed, report, restored, room, schema, sealed, shared_keys, submit_state, tally, user_type,
 };
 
 /// Entries that one reader finds: more would let a reader that follows the keys go on for ever.
@@ -233,6 +234,17 @@ impl Records {
             |part, known| log_heads::put_known(part, &server, known, None),
         ));
         count(self.round_trip(
+            |store| {
+                let (told, read) = now(audit_heads::told(store, &server)).ok()?;
+                read.map(|_| told)
+            },
+            |part, told| audit_heads::put_told(part, &server, told, None),
+        ));
+        count(self.round_trip(
+            |store| Some(now(audit_heads::witnessed(store, &server)).ok()??.0),
+            |part, known| audit_heads::put_witnessed(part, &server, known, None),
+        ));
+        count(self.round_trip(
             |store| Some(now(file::get(store, file)).ok()??.0),
             |part, record| file::put(part, file, record).map(drop),
         ));
@@ -416,6 +428,16 @@ impl Records {
         let beginning = "ann".parse().unwrap();
         let _ = now(account::handles_with(store, &beginning, 10));
         again();
+        let _ = now(audit::person(store, audit::Pseudonym([9; 16])));
+        let zoe = "zoe@b.example".parse().unwrap();
+        let _ = now(audit::pseudonym(store, &zoe));
+        let _ = now(audit::forwarded(store));
+        for level in [0, 1] {
+            let place = Place { level, index: 0 };
+            let _ = now(audit::node(store, place));
+            let _ = now(audit::nodes(store, place, 10));
+            again();
+        }
         let _ = now(administrators::delete_ended_sessions(
             store, &mut part, 1, 10,
         ));

@@ -17,6 +17,7 @@ mod open_files;
 mod refusals;
 pub mod store_keys;
 mod strangers;
+mod syslog;
 mod systemd;
 mod tasks;
 

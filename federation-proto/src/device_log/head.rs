@@ -1,4 +1,5 @@
-//! Heads of a device log: how long it is and what its root is, signed by the organisation.
+//! Heads of a device log: how long it is and what its root is, signed by the organisation. Those of an audit log are the
+//! same under another label ([`crate::audit_log`]).
 //!
 //! The issuing CA signs, not an envelope key: a head is evidence. It is judged by the organisation's root and the
 //! certificate that it carries, alone and for ever, where a manifest forgets an envelope key after a month.
@@ -20,12 +21,12 @@ use crate::organisation::{CertificateError, OrganisationIdentity};
 
 const FORMAT: u8 = 1;
 
-/// The state of a device log at a time.
+/// The state of a log at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
     /// Whose log.
     pub server: ServerName,
-    /// How many statements it has.
+    /// How many statements, or entries, it has.
     pub size: u64,
     /// The root of the tree over them; zeros for none.
     pub root: Digest,
@@ -56,10 +57,10 @@ pub enum HeadError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LogError {
     /// Its certificates do not hold.
-    #[error("the head of the device log: {0}")]
+    #[error("the head of the log: {0}")]
     Certificate(#[from] CertificateError),
     /// It is another organisation's.
-    #[error("the head of the device log is of {found}, not of {expected}")]
+    #[error("the head of the log is of {found}, not of {expected}")]
     WrongServer {
         /// Whose it should be.
         expected: ServerName,
@@ -67,15 +68,13 @@ pub enum LogError {
         found: ServerName,
     },
     /// The issuing CA did not sign it.
-    #[error("the head of the device log is not signed by the organisation's issuing CA")]
+    #[error("the head of the log is not signed by the organisation's issuing CA")]
     BadSignature,
     /// Signed in the future.
-    #[error("the head of the device log was signed in the future: compare the clocks")]
+    #[error("the head of the log was signed in the future: compare the clocks")]
     FromTheFuture,
     /// The log was longer before.
-    #[error(
-        "the device log of {server} has gone back: it had {known} statements, and now has {found}"
-    )]
+    #[error("the log of {server} has gone back: it had {known} entries, and now has {found}")]
     GoneBack {
         /// Whose log.
         server: ServerName,
@@ -86,8 +85,7 @@ pub enum LogError {
     },
     /// The log is not the one that was known: others are shown another one.
     #[error(
-        "the device log of {server} has forked: what it shows now does not grow from its {known} statements \
-         that were known"
+        "the log of {server} has forked: what it shows now does not grow from its {known} entries that were known"
     )]
     Forked {
         /// Whose log.
@@ -117,7 +115,18 @@ impl Head {
         key: &IssuingKey,
         random: &dyn SecureRandom,
     ) -> Result<SignedHead, HeadError> {
-        let signature = key.sign(&self.signed_bytes(&issuing)?, random)?.into();
+        self.sign_as(DEVICE_LOG_LABEL, issuing, key, random)
+    }
+
+    pub(crate) fn sign_as(
+        self,
+        label: &[u8],
+        issuing: Bytes,
+        key: &IssuingKey,
+        random: &dyn SecureRandom,
+    ) -> Result<SignedHead, HeadError> {
+        let signed = self.signed_bytes(label, &issuing)?;
+        let signature = key.sign(&signed, random)?.into();
         Ok(SignedHead {
             head: self,
             issuing,
@@ -125,9 +134,9 @@ impl Head {
         })
     }
 
-    fn signed_bytes(&self, issuing: &Bytes) -> Result<Bytes, EncodeError> {
+    fn signed_bytes(&self, label: &[u8], issuing: &Bytes) -> Result<Bytes, EncodeError> {
         let mut writer = Writer::with_capacity(1024);
-        writer.opaque8("label", SIGNATURE_LABEL_BYTES_MAX, DEVICE_LOG_LABEL);
+        writer.opaque8("label", SIGNATURE_LABEL_BYTES_MAX, label);
         self.write_body(&mut writer, issuing);
         writer.finish()
     }
@@ -161,6 +170,16 @@ impl SignedHead {
         former: &[FormerRoot],
         now_ms: u64,
     ) -> Result<&Head, LogError> {
+        self.verify_as(DEVICE_LOG_LABEL, server, (root, former), now_ms)
+    }
+
+    pub(crate) fn verify_as(
+        &self,
+        label: &[u8],
+        server: &ServerName,
+        (root, former): (&Bytes, &[FormerRoot]),
+        now_ms: u64,
+    ) -> Result<&Head, LogError> {
         if self.head.server != *server {
             return Err(LogError::WrongServer {
                 expected: server.clone(),
@@ -173,7 +192,7 @@ impl SignedHead {
         let organisation = self.signer(root, former)?;
         let bytes = self
             .head
-            .signed_bytes(&self.issuing)
+            .signed_bytes(label, &self.issuing)
             .map_err(|_| LogError::BadSignature)?;
         if !organisation.verifies(&bytes, &self.signature) {
             return Err(LogError::BadSignature);

@@ -388,6 +388,36 @@ fn log_head() -> impl Strategy<Value = LogHead> {
     (signed_head(), prop::option::of(growth())).prop_map(|(head, growth)| LogHead { head, growth })
 }
 
+fn audit_head() -> impl Strategy<Value = AuditHead> {
+    let head = signed_head().prop_map(|head| {
+        // Both have one form.
+        SignedAuditHead::from_bytes(head.to_bytes().unwrap()).unwrap()
+    });
+    (head, prop::option::of(growth())).prop_map(|(head, growth)| AuditHead { head, growth })
+}
+
+fn audit_sighting() -> impl Strategy<Value = SignedSighting> {
+    (
+        (server_name(), server_name()),
+        any::<(u64, u64)>(),
+        digest(),
+        opaque(40),
+        opaque(72),
+    )
+        .prop_map(|(names, (size, seen_ms), root, issuing, signature)| {
+            let mut writer = Writer::new();
+            writer.u8(1);
+            writer.server_name(&names.0);
+            writer.server_name(&names.1);
+            writer.u64(size);
+            writer.fixed(root.as_bytes());
+            writer.u64(seen_ms);
+            writer.opaque16("issuing", 4096, &issuing);
+            writer.opaque8("signature", 72, &signature);
+            SignedSighting::from_bytes(writer.finish().unwrap()).unwrap()
+        })
+}
+
 fn key_request() -> impl Strategy<Value = KeyRequest> {
     let of = prop_oneof![
         handle().prop_map(KeysOf::Handle),
@@ -629,6 +659,8 @@ pub fn payload() -> impl Strategy<Value = Payload> {
         removals().prop_map(Payload::Removals),
         room_consent_request().prop_map(Payload::RoomConsentRequest),
         room_consent_response().prop_map(Payload::RoomConsent),
+        audit_head().prop_map(Payload::AuditHead),
+        audit_sighting().prop_map(Payload::AuditSighting),
     ]
 }
 

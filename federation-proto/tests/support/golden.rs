@@ -11,6 +11,7 @@ use federation_proto::agreement::{
     Acceptance, AcceptanceBody, AmendmentBody, Charter, CharterBody, ConsentBody, Decided,
     DeclarationBody, Introduction, Offer, OfferBody, Statement,
 };
+use federation_proto::audit_log::{Sighting, SignedAuditHead, SignedSighting};
 use federation_proto::codec::Wire;
 use federation_proto::device_log::{
     DeviceChain, DeviceHistory, DeviceStatement, Growth, Head, How,
@@ -25,7 +26,7 @@ use federation_proto::link::chain;
 use federation_proto::manifest::{self, Manifest};
 use federation_proto::merkle::Tree;
 use federation_proto::payload::{
-    About, AbuseReason, AbuseReport, ClaimedKey, Contact, ContactAct, DirectoryAnswer,
+    About, AbuseReason, AbuseReport, AuditHead, ClaimedKey, Contact, ContactAct, DirectoryAnswer,
     DirectoryQuery, Found, GroupInfo, GroupInfoRequest, GroupInfoResponse, Handshake, KeyMaterial,
     KeyRequest, KeyResponse, KeysOf, LogHead, Message, Notice, Payload, Relay, Removal,
     RemovalRequest, Removals, ReportedMessage, RoomConsentRequest, RoomConsentResponse, Sender,
@@ -157,6 +158,33 @@ pub fn device_history(b: &Organisation) -> DeviceHistory {
             from: 3,
             path: tree.consistency(3),
         }],
+    }
+}
+
+/// An audit log of three entries.
+fn audit_tree() -> Tree {
+    let entries = ["the first entry", "the second entry", "the third entry"];
+    Tree::new(entries.map(|entry| Digest::of(entry.as_bytes())).to_vec())
+}
+
+/// The head of a's audit log.
+pub fn audit_head(a: &Organisation) -> Head {
+    Head {
+        server: a.name.clone(),
+        size: 3,
+        root: audit_tree().root(),
+        at_ms: NOW_MS,
+    }
+}
+
+/// What `b` has seen of a's audit log.
+pub fn audit_sighting(a: &Organisation, b: &Organisation) -> Sighting {
+    Sighting {
+        witness: b.name.clone(),
+        server: a.name.clone(),
+        size: 3,
+        root: audit_tree().root(),
+        seen_ms: NOW_MS,
     }
 }
 
@@ -378,6 +406,20 @@ pub fn payloads() -> Vec<(&'static str, Payload)> {
                 head: golden_history().head,
                 growth: golden_history().growth.into_iter().next(),
             }),
+        ),
+        (
+            "audit-head",
+            Payload::AuditHead(AuditHead {
+                head: SignedAuditHead::from_bytes(read("audit-head.bin")).unwrap(),
+                growth: Some(Growth {
+                    from: 1,
+                    path: audit_tree().consistency(1),
+                }),
+            }),
+        ),
+        (
+            "audit-sighting",
+            Payload::AuditSighting(SignedSighting::from_bytes(read("audit-sighting.bin")).unwrap()),
         ),
         (
             "removal-request",

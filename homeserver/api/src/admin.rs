@@ -57,7 +57,13 @@
 //! | `GET /admin/v1/reports/{report}` | – | [`ReportDetail`]; that it was read is audited |
 //! | `POST /admin/v1/reports/{report}/close` | [`CloseReportRequest`] | [`ReportSummary`] |
 //! | `GET /admin/v1/evidence`, `/evidence/{evidence}`, `/evidence/{evidence}/document` | | see [`crate::evidence`] |
-//! | `GET /admin/v1/audit` | `?after=&limit=` | [`AuditPage`], oldest first |
+//! | `GET /admin/v1/audit` | `?after=&limit=&since=&until=&action=&actor=&subject=` | [`AuditPage`], oldest first |
+//! | `GET /admin/v1/audit/head` | – | [`AuditHead`], signed |
+//! | `GET /admin/v1/audit/entries/{number}` | `?size=` | [`AuditProof`] |
+//! | `GET /admin/v1/audit/growth/{from}` | – | [`AuditGrowth`] |
+//! | `GET /admin/v1/audit/witnesses` | – | [`AuditWitnesses`] |
+//! | `POST /admin/v1/audit/witnesses/{server}/settle` | – | 204; logs that contradict what was seen of them are no longer warned of |
+//! | `POST /admin/v1/audit/erasures` | [`EraseRequest`] | 204; nobody can tell any more who a pseudonym was |
 //!
 //! [`KeysStatus`]: crate::keys::KeysStatus
 //! [`RotateKeyRequest`]: crate::keys::RotateKeyRequest
@@ -70,6 +76,10 @@ use serde::{Deserialize, Serialize};
 
 pub use self::amendments::{
     AmendRequest, Amended, AmendmentEffect, ConsentRequest, Proposal, RefuseAmendmentRequest,
+};
+pub use self::audit::{
+    AuditEntry, AuditExport, AuditGrowth, AuditHead, AuditPage, AuditProof, AuditSighting,
+    AuditWitness, AuditWitnesses, EraseRequest,
 };
 pub use self::barriers::{
     BarrierChange, BarriersChanged, BarriersRequest, BarriersState, ExplainRequest,
@@ -90,6 +100,7 @@ pub use self::users::{
 };
 
 mod amendments;
+mod audit;
 mod barriers;
 mod dead_letters;
 mod quarantine;
@@ -457,32 +468,4 @@ pub struct ReceiptState {
     /// The proof for a stranger who has both key manifests: the origin's signature and the receipt, as
     /// the protocol encodes them.
     pub proof: Base64,
-}
-
-/// A page of the audit log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AuditPage {
-    /// Oldest first.
-    pub entries: Vec<AuditEntry>,
-    /// Pass it as `after` for the next page; absent: no more now.
-    pub next_after: Option<u64>,
-}
-
-/// One entry of the audit log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AuditEntry {
-    /// Its number; no holes.
-    pub number: u64,
-    /// When, milliseconds since the Unix epoch.
-    pub at_ms: u64,
-    /// Who: `admin:NAME`, `local:UID`, `device:ID`, `peer:SERVER` or `system`.
-    pub actor: String,
-    /// What: a stable name such as `user.created` or `message.refused`.
-    pub action: String,
-    /// On what: an address, a server name, a room.
-    pub subject: String,
-    /// More, in words; never message content.
-    pub detail: String,
-    /// SHA-256 over the previous entry's hash and this entry, lower-case hexadecimal.
-    pub hash: String,
 }

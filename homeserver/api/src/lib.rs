@@ -7,6 +7,7 @@
 //! - [`consortium`]: its part about consortia.
 //! - [`evidence`]: who was cut off, of the admin API.
 //! - [`keys`]: the organisation's keys, of the admin API.
+//! - [`ocsf`]: entries of the audit log in the form of a schema that other programs read.
 //! - [`password`]: passwords, in either.
 //! - [`policy`]: what a user type allows, as clients and administrators see it.
 //! - [`attributes`]: what a message says of itself to the servers on its way.
@@ -23,6 +24,7 @@ pub mod consortium;
 pub mod contacts;
 pub mod evidence;
 pub mod keys;
+pub mod ocsf;
 pub mod password;
 pub mod policy;
 pub mod problem;
@@ -32,6 +34,7 @@ mod base64_bytes;
 
 pub use base64_bytes::Base64;
 pub use federation_proto::armor;
+pub use federation_proto::audit_log;
 pub use federation_proto::codec;
 pub use federation_proto::deprovisioning;
 pub use federation_proto::device_log;

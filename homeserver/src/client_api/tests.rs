@@ -55,7 +55,9 @@ impl World {
 
     /// The details of the audit log's entries of this action.
     async fn told(&self, action: &str) -> Vec<String> {
-        let log = audit::page(&self.node.store, 0, 99).await.unwrap();
+        let log = audit::page(&self.node.store, self.node.random.as_ref(), 0, 99)
+            .await
+            .unwrap();
         let entries = log.entries.into_iter();
         entries
             .filter(|entry| entry.action == action)

@@ -11,8 +11,8 @@ const OTHERS_WRITE: u32 = 0o002;
 const OTHERS_READ: u32 = 0o004;
 
 /// A warning for each file and folder that everybody may change: the configuration's files, their folder `conf.d/`,
-/// the data folder, the folder of generation keys, a program that prints the master key, and what proves the database, the
-/// other nodes and this homeserver to each other; and for a password or a secret that everybody may read.
+/// the data folder, the folder of generation keys, a program that prints the master key, and what proves the database, a log
+/// server, the other nodes and this homeserver to each other; and for a password or a secret that everybody may read.
 pub fn exposed(path: &Path, config: &Config) -> Vec<String> {
     let folder = path.with_file_name("conf.d");
     let mut places = vec![path.to_owned()];
@@ -40,6 +40,8 @@ pub fn exposed(path: &Path, config: &Config) -> Vec<String> {
         secrets.push(cluster.key_file.as_path());
         places.push(cluster.key_file.clone());
     }
+    let log_server = config.audit.syslog.as_ref();
+    places.extend(log_server.map(|server| server.root_certificates.clone()));
     let changed = places
         .iter()
         .filter(|place| allows(place, OTHERS_WRITE))

@@ -4,6 +4,7 @@
 //! (`ENTENTE_SECTION__KEY`): the later wins, key by key. Every mistake is reported at once, with file,
 //! line and key. A section is a file of this folder.
 
+mod audit;
 mod cluster;
 mod discovery;
 mod exposed;
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 use federation_proto::ids::ServerName;
 
+pub use audit::{AuditConfig, SyslogConfig};
 pub use cluster::ClusterConfig;
 pub use discovery::{DiscoveryConfig, Dnssec};
 pub use exposed::exposed;
@@ -57,6 +59,8 @@ pub struct Config {
     pub discovery: DiscoveryConfig,
     /// `[limits]`
     pub limits: LimitsConfig,
+    /// `[audit.syslog]`
+    pub audit: AuditConfig,
     /// `[telemetry]`
     pub telemetry: TelemetryConfig,
     /// `[runtime]`
@@ -75,6 +79,7 @@ impl Config {
             federation: FederationConfig::default(),
             discovery: DiscoveryConfig::default(),
             limits: LimitsConfig::default(),
+            audit: AuditConfig::default(),
             telemetry: TelemetryConfig::default(),
             runtime: RuntimeConfig::default(),
         }
@@ -118,6 +123,7 @@ impl Config {
         let federation = FederationConfig::read(&mut settings.section("federation"));
         let discovery = DiscoveryConfig::read(&mut settings.section("discovery"));
         let limits = LimitsConfig::read(&mut settings.section("limits"));
+        let audit = AuditConfig::read_syslog(&mut settings.section("audit.syslog"));
         let telemetry = TelemetryConfig::read(&mut settings.section("telemetry"));
         let runtime = RuntimeConfig::read(&mut settings.section("runtime"));
         let mistakes = settings.into_mistakes();
@@ -131,6 +137,7 @@ impl Config {
                 federation,
                 discovery,
                 limits,
+                audit,
                 telemetry,
                 runtime,
             }),

@@ -1,6 +1,6 @@
 //! Settings before they are understood: who says what, and every mistake found on the way.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::path::Path;
 
@@ -10,6 +10,8 @@ use toml::de::{DeTable, DeValue};
 const ENVIRONMENT_PREFIX: &str = "ENTENTE_";
 /// Parts a section from a key in a variable's name.
 const ENVIRONMENT_SEPARATOR: &str = "__";
+/// Sections whose names have two parts; in a variable's name an underscore stands between them.
+const NESTED: &[&str] = &["audit.syslog"];
 /// Largest configuration file.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -146,21 +148,34 @@ impl Settings {
                 );
                 continue;
             };
-            if !broken {
-                self.mentioned
-                    .entry(section.get_ref().to_string())
-                    .or_insert(at);
-            }
-            for (key, value) in keys {
-                let at = line(key.span().start);
-                let name = (section.get_ref().to_string(), key.get_ref().to_string());
-                match written(value.get_ref()) {
-                    Some(value) => drop(self.settings.insert(name, Setting { at, value })),
-                    None => self.mistakes.push(Mistake {
-                        at,
-                        key: Some(format!("{}.{}", name.0, name.1)),
-                        problem: format!("a {} does not belong here", value.get_ref().type_str()),
-                    }),
+            let mut sections = VecDeque::from([(section.get_ref().to_string(), at, keys)]);
+            while let Some((section, at, keys)) = sections.pop_front() {
+                let mut has_own = keys.is_empty();
+                for (key, value) in keys {
+                    let at = line(key.span().start);
+                    let name = (section.clone(), key.get_ref().to_string());
+                    if let DeValue::Table(inner) = value.get_ref() {
+                        let nested = format!("{}.{}", name.0, name.1);
+                        if NESTED.contains(&nested.as_str()) {
+                            sections.push_back((nested, at, inner));
+                            continue;
+                        }
+                    }
+                    has_own = true;
+                    match written(value.get_ref()) {
+                        Some(value) => drop(self.settings.insert(name, Setting { at, value })),
+                        None => self.mistakes.push(Mistake {
+                            at,
+                            key: Some(format!("{}.{}", name.0, name.1)),
+                            problem: format!(
+                                "a {} does not belong here",
+                                value.get_ref().type_str()
+                            ),
+                        }),
+                    }
+                }
+                if has_own && !broken {
+                    self.mentioned.entry(section).or_insert(at);
                 }
             }
         }
@@ -179,7 +194,11 @@ impl Settings {
                 self.unparted.push(name.to_owned());
                 continue;
             };
-            let name = (section.to_ascii_lowercase(), key.to_ascii_lowercase());
+            let section = section.to_ascii_lowercase();
+            let mut nested = NESTED.iter();
+            let nested = nested.find(|nested| nested.replace('.', "_") == section);
+            let section = nested.map_or(section, |nested| (*nested).to_owned());
+            let name = (section, key.to_ascii_lowercase());
             let at = format!("environment variable {variable}");
             self.mentioned
                 .entry(name.0.clone())

@@ -198,6 +198,72 @@ fn trust_anchors() {
     assert!(read("off", path)[1].contains("use report or require"));
 }
 
+/// Goal: a log server is understood, from the file and from the environment, with a name of its own or its address's; what is
+/// wrong or missing is told. Method: right and wrong sections.
+#[test]
+fn a_log_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("root.pem");
+    let path = file.to_str().unwrap();
+    std::fs::write(&file, "-----BEGIN CERTIFICATE-----\n").unwrap();
+    let head = "[server]\nname = \"a.example\"\n[audit.syslog]\n";
+    let whole = format!("{head}address = \"log.example:6514\"\nroot_certificates = \"{path}\"\n");
+    let expected = SyslogConfig {
+        host: "log.example".to_owned(),
+        port: 6514,
+        server_name: "log.example".to_owned(),
+        root_certificates: file.clone(),
+    };
+    let config = read(&whole, &[]).unwrap();
+    assert_eq!(config.audit.syslog, Some(expected.clone()));
+    let by_address = [
+        ("ENTENTE_AUDIT_SYSLOG__ADDRESS", "[::1]:7"),
+        ("ENTENTE_AUDIT_SYSLOG__SERVER_NAME", "other.example"),
+    ];
+    let config = read(&whole, &by_address).unwrap();
+    let changed = SyslogConfig {
+        host: "::1".to_owned(),
+        port: 7,
+        server_name: "other.example".to_owned(),
+        ..expected
+    };
+    assert_eq!(config.audit.syslog, Some(changed));
+    for (text, told) in [
+        (
+            format!("{head}address = \"log.example:6514\"\n"),
+            "audit.syslog.root_certificates: it is missing",
+        ),
+        (
+            whole.replace("log.example:6514", "log.example"),
+            "main.toml:4: audit.syslog.address: `log.example` is no log server",
+        ),
+        (
+            whole.replace("log.example:6514", "log example:1"),
+            "main.toml:4: audit.syslog.address: `log example:1`",
+        ),
+        (
+            format!("{whole}colour = \"red\"\n"),
+            "main.toml:6: audit.syslog.colour: there is no such key",
+        ),
+        (
+            whole.replace("[audit.syslog]", "[audit]"),
+            "there is no section [audit]",
+        ),
+        (
+            whole.replace(path, "/nonexistent"),
+            "audit.syslog.root_certificates: /nonexistent",
+        ),
+    ] {
+        let mistakes = read(&text, &[]).unwrap_err();
+        assert!(
+            mistakes.iter().any(|mistake| mistake.contains(told)),
+            "{told}: {mistakes:?}"
+        );
+    }
+    std::fs::write(&file, "no certificate").unwrap();
+    assert!(read(&whole, &[]).unwrap_err()[0].contains("holds no certificate"));
+}
+
 /// Goal: there is one master key, from a file, a credential or a program, and what can be none of these is told. Method: each
 /// alone, two at once, and what is no name and no path.
 #[test]

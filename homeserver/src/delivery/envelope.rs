@@ -22,7 +22,7 @@ use super::dead_letters::said_by;
 use super::directory;
 use super::fan_out::{self, Class};
 use super::limits::UNKNOWN_KEY_RETRY_MS;
-use super::{group_info, inbox, keys, log_heads, reports, room_consents};
+use super::{audit_heads, group_info, inbox, keys, log_heads, reports, room_consents};
 use crate::audit::Actor;
 use crate::policy::{Direction, told_abroad};
 use crate::rooms::follower::{self, RoomWelcome};
@@ -74,6 +74,8 @@ pub(super) async fn apply(
         Payload::RoomConsentRequest(asked) => room_consents::take_request(batch, peer, asked).await,
         Payload::RoomConsent(response) => room_consents::take_response(batch, peer, response).await,
         Payload::LogHead(said) => log_heads::take(batch, peer, said).await,
+        Payload::AuditHead(said) => audit_heads::take(batch, peer, said).await,
+        Payload::AuditSighting(seen) => audit_heads::take_sighting(batch, peer, &seen).await,
         Payload::Contact(said) => contacts::take(batch, peer, &said, header.expires_ms).await,
         Payload::RemovalRequest(request) => take_removal_request(batch, peer, &request).await,
         Payload::Removals(removals) => {
@@ -104,7 +106,9 @@ fn room_of(payload: &Payload) -> Option<RoomId> {
         | Payload::DirectoryAnswer(_)
         | Payload::AbuseReport(_)
         | Payload::Contact(_)
-        | Payload::LogHead(_) => None,
+        | Payload::LogHead(_)
+        | Payload::AuditHead(_)
+        | Payload::AuditSighting(_) => None,
     }
 }
 

@@ -130,6 +130,15 @@ pub const LOG_HEAD_TTL_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 /// How often it is noted that a peer's device log is not what it was.
 pub const LOG_FAULT_NOTED_MS: u64 = 60 * 60 * 1000;
 
+/// A peer is told of our audit log's growth no more often than this: heads tell how much happens here.
+pub const AUDIT_HEADS_PAUSE_MS: u64 = 60 * 60 * 1000;
+/// What it was told, and what we have seen of its log, waits this long.
+pub const AUDIT_HEAD_TTL_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+/// A peer's heads are answered no more often than this,
+pub const AUDIT_SIGHTINGS_PAUSE_MS: u64 = 60 * 1000;
+/// and it is noted no more often than this that its log, or ours, is not what it was.
+pub const AUDIT_FAULT_NOTED_MS: u64 = 24 * 60 * 60 * 1000;
+
 /// How often rooms are left again that could not be left before.
 pub const DEPARTURES_AGAIN_MS: u64 = 60 * 1000;
 /// How long an act that cuts devices off waits for their sessions to end.

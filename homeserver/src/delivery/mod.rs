@@ -3,6 +3,7 @@
 //! Deliberately absent: HTTP, and anything that could hold a plaintext, but for what a user discloses in a report.
 
 pub mod again;
+pub mod audit_heads;
 pub mod batch;
 pub mod colleagues;
 pub mod contacts;

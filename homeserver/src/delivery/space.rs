@@ -241,7 +241,9 @@ mod tests {
                 assert_eq!(node.space.refusal().is_some(), is_short);
             }
         }
-        let log = audit::page(&node.store, 0, 9).await.unwrap();
+        let log = audit::page(&node.store, node.random.as_ref(), 0, 9)
+            .await
+            .unwrap();
         let told: Vec<_> = log.entries.iter().map(|entry| &entry.action).collect();
         assert_eq!(told, ["disk.short", "disk.room-again"]);
         let mut figures = String::new();

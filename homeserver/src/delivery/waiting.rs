@@ -36,11 +36,13 @@ const fn class(kind: Kind) -> Class {
         | Kind::DirectoryQuery
         | Kind::AbuseReport
         | Kind::Contact
-        | Kind::LogHead => Class::Mail,
+        | Kind::LogHead
+        | Kind::AuditHead => Class::Mail,
         Kind::KeyResponse
         | Kind::DirectoryAnswer
         | Kind::GroupInfo
         | Kind::RoomConsent
+        | Kind::AuditSighting
         | Kind::Notice => Class::Answer,
         Kind::Handshake
         | Kind::Welcome

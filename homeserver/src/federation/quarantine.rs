@@ -300,7 +300,9 @@ mod tests {
         let id = list(&a.node).await.unwrap()[0].document.clone();
         discard(&a.node, &admin(), &id).await.unwrap();
         assert_eq!(list(&a.node).await.unwrap(), []);
-        let log = audit::page(&a.node.store, 0, 100).await.unwrap();
+        let log = audit::page(&a.node.store, a.node.random.as_ref(), 0, 100)
+            .await
+            .unwrap();
         let acts: Vec<_> = log.entries.iter().map(|entry| &*entry.action).collect();
         assert!(
             acts.ends_with(&["quarantine.received", "quarantine.dropped"]),

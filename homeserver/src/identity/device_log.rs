@@ -34,7 +34,7 @@ pub enum Reader<'a> {
 
 impl Reader<'_> {
     /// The issuing CA's certificate that leads to the reader's root.
-    fn issuing(self, node: &Node) -> Bytes {
+    pub(crate) fn issuing(self, node: &Node) -> Bytes {
         let pinned = match self {
             Self::Own => None,
             Self::Peer(peer) => node.peers.get(peer).and_then(|peer| peer.our_root.clone()),

@@ -131,7 +131,7 @@ pub async fn remove(node: &Arc<Node>, actor: &Actor, of: DeviceOf) -> Result<(),
         };
         let evidence = evidence::open(node, &mut part, cut)?;
         let subject = accounts::address(node, &account.handle);
-        let detail = format!("device {} ({})", of.device, device.name);
+        let detail = format!("device {}", of.device);
         record(node, &mut part, actor, "device.removed", subject, detail);
         let act = commit_removal(Arc::clone(node), part, vec![of.device], evidence);
         if to_its_end(act).await? == PartOutcome::Committed {

@@ -406,7 +406,7 @@ async fn the_issuing_ca_is_renewed() {
         folder.install_issuing(&answer, then).is_err(),
         "the request is answered"
     );
-    let log = crate::audit::page(&store, 0, 9).await.unwrap();
+    let log = crate::audit::page(&store, &random(), 0, 9).await.unwrap();
     assert_eq!(log.entries[0].action, "keys.issuing-renewed");
 }
 

@@ -86,7 +86,7 @@ fn access(config: &PostgresqlConfig) -> Result<Access, StoreError> {
     let tls = match config.root_certificates.as_deref() {
         Some(file) => {
             let roots = read(file)?;
-            let made = tls::database_client(&roots, Arc::new(SystemClock));
+            let made = tls::rooted_client(&roots, Arc::new(SystemClock));
             Some(made.map_err(|error| StoreError::Engine(format!("{}: {error}", file.display())))?)
         }
         None => None,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{ListenerTls, ServerError, cluster, store_keys, system};
+use super::{ListenerTls, ServerError, cluster, store_keys, syslog, system};
 use crate::audit::{self, Actor};
 use crate::backup;
 use crate::delivery;
@@ -87,7 +87,7 @@ pub(super) async fn confirmed(node: &Node) -> Result<(), StoreError> {
 pub(super) fn start_first(tasks: &mut Tasks, node: &Arc<Node>, tls: &Arc<ListenerTls>) {
     tasks.spawn("renewal", renewals(node.clone(), tls.clone()));
     let sequencer = audit::run_sequencer(
-        node.store.clone(),
+        (node.store.clone(), node.random.clone()),
         node.clock.clone(),
         (node.repeated.clone(), node.from_peers.clone()),
     );
@@ -111,6 +111,9 @@ pub(super) fn start(tasks: &mut Tasks, node: &Arc<Node>) {
     tasks.spawn("departures", delivery::departures::run(node.clone()));
     tasks.spawn("lapsed devices", delivery::lapsed::run(node.clone()));
     tasks.spawn("endings", delivery::endings::run(node.clone()));
+    if let Some(config) = &node.config.audit.syslog {
+        tasks.spawn("log server", syslog::run(node.clone(), config.clone()));
+    }
 }
 
 /// Takes up an issuing CA or a root that waits, and renews what is due.
@@ -227,7 +230,9 @@ mod tests {
         renew(&node).await.unwrap();
         assert_eq!(node.keys.manifest(), now, "nothing is due any more");
 
-        let log = audit::page(&node.store, 0, 9).await.unwrap();
+        let log = audit::page(&node.store, node.random.as_ref(), 0, 9)
+            .await
+            .unwrap();
         let acts: Vec<_> = log.entries.iter().map(|entry| &entry.action).collect();
         assert_eq!(acts, ["keys.renewed"; 3]);
     }

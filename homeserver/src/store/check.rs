@@ -25,7 +25,7 @@ const FAMILIES: &[(u8, &str)] = &[
     (b'G', "peers"),
     (b'H', "handles"),
     (b'I', "positions of links"),
-    (b'J', "heads of device logs"),
+    (b'J', "heads of logs"),
     (b'K', "key packages"),
     (b'L', "last-resort key packages"),
     (b'M', "administrators and their sessions"),

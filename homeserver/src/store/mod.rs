@@ -12,6 +12,7 @@ pub mod administrators;
 pub mod agreement_serial;
 pub mod allowance;
 pub mod audit;
+pub mod audit_heads;
 pub mod barriers;
 pub mod check;
 pub mod consortium;

@@ -105,11 +105,13 @@ pub const fn is_mail(kind: Kind) -> bool {
         | Kind::DirectoryQuery
         | Kind::AbuseReport
         | Kind::Contact
-        | Kind::LogHead => true,
+        | Kind::LogHead
+        | Kind::AuditHead => true,
         Kind::KeyResponse
         | Kind::DirectoryAnswer
         | Kind::GroupInfo
         | Kind::RoomConsent
+        | Kind::AuditSighting
         | Kind::Notice
         | Kind::Handshake
         | Kind::Welcome

@@ -90,9 +90,9 @@ pub fn federation_client(
     Ok(Arc::new(config))
 }
 
-/// Towards the store's database: its certificate has to name the host that was called and to stand under one
+/// Towards the store's database, or a log server: its certificate has to name the host that was called and to stand under one
 /// of the certificates in `roots`, a text of PEM blocks. No other root is trusted.
-pub fn database_client(roots: &str, clock: Arc<dyn Clock>) -> Result<ClientConfig, TlsError> {
+pub fn rooted_client(roots: &str, clock: Arc<dyn Clock>) -> Result<ClientConfig, TlsError> {
     let mut trusted = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(roots.as_bytes()) {
         let certificate = certificate

@@ -38,7 +38,7 @@ impl Format {
 }
 
 /// One line of JSON.
-fn to_json<T: Serialize>(value: &T) -> Result<String, Failure> {
+pub(crate) fn to_json<T: Serialize>(value: &T) -> Result<String, Failure> {
     serde_json::to_string(value)
         .map_err(|error| Failure::Other(format!("the answer can't be written as JSON: {error}")))
 }

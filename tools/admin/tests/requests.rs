@@ -434,6 +434,62 @@ async fn audit_pages() {
     assert_eq!(numbers, [5, 6, 7]);
 }
 
+/// Goal: what is looked for goes into each request, a page without entries is not the end, and people are shown by address where
+/// the homeserver knows them, to programs as the log has them. Method: an empty page and one with an entry.
+#[tokio::test]
+async fn audit_search() {
+    let person = format!("person:{}", "1f".repeat(16));
+    let found = json!({
+        "number": 700, "at_ms": 0, "actor": "local:0", "action": "user.created",
+        "subject": person, "detail": "", "hash": "00",
+    });
+    let people = json!({ person.as_str(): "alice@a.example" });
+    let fake = FakeAdmin::new(&[
+        (
+            "GET /admin/v1/audit?limit=1000&action=user&subject=alice%40a.example",
+            200,
+            json!({"entries": [], "people": {}, "next_after": 500}),
+        ),
+        (
+            "GET /admin/v1/audit?limit=1000&after=500&action=user&subject=alice%40a.example",
+            200,
+            json!({"entries": [found], "people": people, "next_after": null}),
+        ),
+    ]);
+    let line = "audit --action user --subject alice@a.example";
+    let human = fake.hsctl(line).await;
+    assert_eq!(human.code, 0, "{human:?}");
+    assert!(
+        human.stdout.contains("user.created  alice@a.example"),
+        "{human:?}"
+    );
+    let program = fake.hsctl(&format!("{line} --json")).await;
+    let entry: Value = serde_json::from_str(program.stdout.trim()).unwrap();
+    assert_eq!(entry["subject"], person);
+}
+
+/// Goal: what the log forgets is asked for once more, and a proof that does not lead to the head is not shown. Method: a
+/// question without a terminal, and a proof with a wrong path.
+#[tokio::test]
+async fn audit_proofs_are_checked() {
+    let head = json!({"server": "a.example", "size": 2, "root": "0a".repeat(32), "at_ms": 0, "signed": ""});
+    let entry = json!({
+        "number": 1, "at_ms": 0, "actor": "local:0", "action": "user.created", "subject": "room", "detail": "",
+        "hash": "00",
+    });
+    let proof = json!({"entry": entry, "size": 2, "path": ["0b".repeat(32)], "head": head});
+    let fake = FakeAdmin::new(&[("GET /admin/v1/audit/entries/1", 200, proof)]);
+    let refused = fake.hsctl("audit proof 1").await;
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(
+        refused.stderr.contains("does not lead to the head"),
+        "{refused:?}"
+    );
+    let unasked = fake.hsctl("audit erase zoe@b.example").await;
+    assert_eq!(unasked.code, 2, "{unasked:?}");
+    assert!(unasked.stderr.contains("--yes"), "{unasked:?}");
+}
+
 /// Goal: completions need no homeserver.
 #[tokio::test]
 async fn completions() {

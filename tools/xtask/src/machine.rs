@@ -65,6 +65,20 @@ pub(crate) const FOR_DATABASES: &[Tool] = &[
     },
 ];
 
+/// A log server that gets the audit log.
+pub(crate) const FOR_LOG_SERVERS: &[Tool] = &[
+    Tool {
+        program: "rsyslogd",
+        package: "rsyslog",
+        purpose: "takes the audit log",
+    },
+    Tool {
+        program: "lmnsd_ossl.so",
+        package: "rsyslog-openssl",
+        purpose: "lets rsyslog take it over TLS 1.3",
+    },
+];
+
 /// What the trials run.
 pub(crate) const FOR_TRIALS: &[Tool] = &[
     Tool {
@@ -232,13 +246,20 @@ pub(crate) fn is_root() -> bool {
         .is_ok_and(|printed| printed.trim() == "0")
 }
 
-/// Where a program is: on the path, in a folder for administrators, or in that of a version of PostgreSQL.
+/// Where a program is: on the path, in a folder for administrators, in that of a version of PostgreSQL, or among rsyslog's
+/// modules.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
+    let libraries = fs::read_dir("/usr/lib").into_iter().flatten();
     env::split_paths(&path)
         .chain(["/usr/sbin", "/sbin", "/usr/lib/podman"].map(PathBuf::from))
         .chain(versions.flatten().map(|version| version.path().join("bin")))
+        .chain(
+            libraries
+                .flatten()
+                .map(|library| library.path().join("rsyslog")),
+        )
         .map(|folder| folder.join(name))
         .find(|candidate| candidate.is_file())
 }

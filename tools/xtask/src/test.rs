@@ -63,17 +63,21 @@ const NEED_KNOT: &[&str] = &[
     "a_changed_zone",
 ];
 
+const NEED_RSYSLOG: &[&str] = &["rsyslog_gets_every_entry"];
+
 /// Runs them all; a part that fails does not keep the others from running.
 pub(crate) fn run(options: &Options) -> Result {
     let workspace = Workspace::find()?;
-    let (databases, golden, discovery, network) = process::step("what the tests need", || {
-        Ok((
-            machine::prepare(machine::FOR_DATABASES)?,
-            machine::prepare(machine::FOR_GOLDEN_VECTORS)?,
-            machine::prepare(machine::FOR_DISCOVERY)?,
-            machine::prepare(machine::FOR_TRIALS)?,
-        ))
-    })?;
+    let (databases, golden, discovery, log_servers, network) =
+        process::step("what the tests need", || {
+            Ok((
+                machine::prepare(machine::FOR_DATABASES)?,
+                machine::prepare(machine::FOR_GOLDEN_VECTORS)?,
+                machine::prepare(machine::FOR_DISCOVERY)?,
+                machine::prepare(machine::FOR_LOG_SERVERS)?,
+                machine::prepare(machine::FOR_TRIALS)?,
+            ))
+        })?;
     if let Ready::No(reason) = databases {
         return Err(Failure::Missing(reason));
     }
@@ -87,7 +91,11 @@ pub(crate) fn run(options: &Options) -> Result {
     }
     let mut total = Counts::default();
     let mut skipped_by_name = vec!["--"];
-    for (tests, ready) in [(NEED_OPENSSL, golden), (NEED_KNOT, discovery)] {
+    for (tests, ready) in [
+        (NEED_OPENSSL, golden),
+        (NEED_KNOT, discovery),
+        (NEED_RSYSLOG, log_servers),
+    ] {
         let Ready::No(reason) = ready else { continue };
         for test in tests {
             eprintln!("{test} is skipped: {reason}");

@@ -6,6 +6,7 @@
 //!
 //! One endpoint, one file; the table below is all of them.
 
+mod audit;
 mod authentication;
 mod backups;
 mod consortia;
@@ -140,7 +141,13 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/admin/v1/evidence", get(evidence::list::handle))
         .route("/admin/v1/evidence/{evidence}", get(evidence::show::handle))
         .route("/admin/v1/evidence/{evidence}/document", get(evidence::document::handle))
-        .route("/admin/v1/audit", get(records::audit::handle))
+        .route("/admin/v1/audit", get(audit::page::handle))
+        .route("/admin/v1/audit/head", get(audit::head::handle))
+        .route("/admin/v1/audit/entries/{number}", get(audit::proof::handle))
+        .route("/admin/v1/audit/growth/{from}", get(audit::growth::handle))
+        .route("/admin/v1/audit/witnesses", get(audit::witnesses::handle))
+        .route("/admin/v1/audit/witnesses/{server}/settle", post(audit::settle::handle))
+        .route("/admin/v1/audit/erasures", post(audit::erase::handle))
         .route_layer(from_fn_with_state(Arc::clone(&node), authentication::require_administrator));
     without_token
         .merge(with_token)

@@ -9,7 +9,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::error::AdminError;
-use crate::delivery::reports;
+use crate::audit::syslog;
+use crate::delivery::{audit_heads, reports};
 use crate::federation::peers;
 use crate::identity::accounts;
 use crate::node::Node;
@@ -31,6 +32,8 @@ pub(super) async fn handle(
         tokio::task::yield_now().await;
     }
     let mut warnings = peers::warnings(&node).await?;
+    warnings.extend(audit_heads::warnings(&node).await?);
+    warnings.extend(log_server_waits(&node).await?);
     warnings.extend(reports_wait(&node).await?);
     warnings.extend(disk_is_short(&node));
     warnings.extend(was_restored(&node).await?);
@@ -61,6 +64,27 @@ async fn nodes(node: &Node) -> Result<Vec<NodeStatus>, AdminError> {
         leases: node.duties,
     });
     Ok(shown.collect())
+}
+
+/// That the log server does not get the audit log.
+async fn log_server_waits(node: &Node) -> Result<Option<String>, AdminError> {
+    /// So long nothing is said of it: a log server may be restarted.
+    const SILENCE_MS: u64 = 10 * 60 * 1000;
+    let Some(server) = &node.config.audit.syslog else {
+        return Ok(None);
+    };
+    let (count, since_ms) = syslog::waiting(&node.store).await?;
+    let is_late = since_ms.is_none_or(|at_ms| node.clock.now_ms().abs_diff(at_ms) >= SILENCE_MS);
+    let last = since_ms.map_or_else(
+        || "it has not got any yet".to_owned(),
+        |at_ms| format!("it got the last one on {}", instant(at_ms)),
+    );
+    Ok((count > 0 && is_late).then(|| {
+        format!(
+            "{count} entries of the audit log wait for the log server {}, and {last}: this homeserver's log says why.",
+            server.host
+        )
+    }))
 }
 
 fn store_keys(node: &Node) -> Option<StoreKeys> {

@@ -23,6 +23,7 @@ use crate::node::Node;
 use crate::node::testing::{ManualClock, node};
 use crate::store::Part;
 
+mod audit_log;
 mod consortia;
 mod hanging_up;
 mod reports;
@@ -77,7 +78,9 @@ impl World {
 
     /// The subjects of the audit log's entries of this action.
     async fn told(&self, action: &str) -> Vec<String> {
-        let log = audit::page(&self.node.store, 0, 999).await.unwrap();
+        let log = audit::page(&self.node.store, self.node.random.as_ref(), 0, 999)
+            .await
+            .unwrap();
         let entries = log.entries.into_iter();
         entries
             .filter(|entry| entry.action == action)
@@ -202,7 +205,9 @@ async fn own_password_and_sign_out() {
     problem(sign_out(&By::Local).await, 409, "no-session").await;
     assert_eq!((status(&here).await, status(&again).await), (401, 200));
 
-    let log = audit::page(&world.node.store, 0, 99).await.unwrap();
+    let log = audit::page(&world.node.store, world.node.random.as_ref(), 0, 99)
+        .await
+        .unwrap();
     let told: Vec<(&str, &str)> = log
         .entries
         .iter()
@@ -267,7 +272,8 @@ async fn requests_are_read_strictly() {
     for (query, expected) in [
         (
             "audit?befor=1",
-            "the query is wrong: befor: unknown field `befor`, expected `after` or `limit`",
+            "the query is wrong: befor: unknown field `befor`, expected one of `after`, `limit`, `since`, `until`, `action`, \
+             `actor`, `subject`",
         ),
         (
             "audit?after=x",
@@ -323,7 +329,9 @@ async fn guessing_is_bounded() {
     world.clock.advance_ms(1000);
     problem(sign_in(21).await.unwrap(), 401, "sign-in-failed").await;
 
-    let log = audit::page(&world.node.store, 0, 99).await.unwrap();
+    let log = audit::page(&world.node.store, world.node.random.as_ref(), 0, 99)
+        .await
+        .unwrap();
     assert_eq!(log.entries.len(), 5, "the rest is counted");
 }
 
@@ -529,7 +537,9 @@ async fn keys() {
     ] {
         problem(post(path, body).await, status, code).await;
     }
-    let log = audit::page(&world.node.store, 0, 99).await.unwrap();
+    let log = audit::page(&world.node.store, world.node.random.as_ref(), 0, 99)
+        .await
+        .unwrap();
     let acts: Vec<_> = log
         .entries
         .iter()

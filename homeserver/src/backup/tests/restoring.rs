@@ -114,7 +114,9 @@ async fn what_is_backed_up_is_restored() {
                 .any(|known| known == &(key.clone(), value.clone()))
     }));
 
-    let log = audit::page(&node.store, 0, 99).await.unwrap();
+    let log = audit::page(&node.store, node.random.as_ref(), 0, 99)
+        .await
+        .unwrap();
     let acts = log
         .entries
         .iter()
@@ -315,7 +317,9 @@ async fn what_was_given_since_is_not_given_again() {
     assert!(left.unwrap().is_empty());
     let last_resort = key_package::last_resort(&node.store, alice.device).await;
     assert_eq!(last_resort.unwrap().as_deref(), Some(&b"last resort"[..]));
-    let log = audit::page(&node.store, 0, 99).await.unwrap();
+    let log = audit::page(&node.store, node.random.as_ref(), 0, 99)
+        .await
+        .unwrap();
     let told = log
         .entries
         .iter()

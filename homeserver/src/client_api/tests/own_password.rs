@@ -39,10 +39,12 @@ async fn own_password() {
     let slowed = change(&phone.token, NEW, PASSWORD).await;
     problem(slowed, 429, "rate-limited").await;
 
-    let log = audit::page(&world.node.store, 0, 99).await.unwrap();
+    let log = audit::page(&world.node.store, world.node.random.as_ref(), 0, 99)
+        .await
+        .unwrap();
     let of_alice = |action: &str| {
         let mut found = log.entries.iter();
-        found.find(|entry| entry.action == action && entry.subject == "alice@a.example")
+        found.find(|entry| entry.action == action && log.named(&entry.subject) == "alice@a.example")
     };
     let changed = of_alice("user.password-changed").unwrap();
     assert_eq!(changed.actor, format!("device:{}", alice.device));

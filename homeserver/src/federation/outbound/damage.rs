@@ -66,7 +66,9 @@ mod tests {
         assert!(matches!(passed, Err(StoreError::Stopped)));
         let passed = damage.pass_over(&node, ("a warning", ""), Ok(7)).await;
         assert_eq!(passed.unwrap(), Some(7));
-        let log = audit::page(&node.store, 0, 100).await.unwrap();
+        let log = audit::page(&node.store, node.random.as_ref(), 0, 100)
+            .await
+            .unwrap();
         let told = log.entries.iter();
         let told = told.filter(|entry| entry.action == "store.damaged");
         let told: Vec<_> = told.map(|entry| entry.subject.as_str()).collect();

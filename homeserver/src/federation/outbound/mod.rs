@@ -27,7 +27,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
-use crate::delivery::log_heads;
+use crate::delivery::{audit_heads, log_heads};
 use crate::federation::files;
 use crate::federation::peers::{self, PeerView};
 use crate::node::{Hint, Node};
@@ -179,6 +179,10 @@ async fn round(node: &Arc<Node>, damage: &mut Damage) -> Result<(), StoreError> 
             let told = log_heads::tell(node, server).await;
             damage
                 .pass_over(node, ("telling of the device log", server.as_str()), told)
+                .await?;
+            let told = audit_heads::tell(node, server).await;
+            damage
+                .pass_over(node, ("telling of the audit log", server.as_str()), told)
                 .await?;
         }
     }

@@ -38,6 +38,7 @@ use crate::store::{Part, StoreError, dead_letters};
 use crate::tls;
 
 mod amendments;
+mod audit_heads;
 mod bad_input;
 mod bad_peers;
 mod behind;

@@ -166,7 +166,7 @@ async fn the_whole_way() {
         "for what stands in rooms"
     );
     house.check_written(until_ms);
-    let log = audit::page(&house.store, 0, 9).await.unwrap();
+    let log = audit::page(&house.store, &random(), 0, 9).await.unwrap();
     let actions: Vec<_> = log
         .entries
         .iter()

@@ -243,7 +243,7 @@ async fn keys_are_shared() {
     }
     assert_eq!(keys_of_one.manifest(), keys_of_two.manifest());
     assert!(keys_of_one.manifest().serial() > before);
-    let log = audit::page(store, 0, 9).await.unwrap();
+    let log = audit::page(store, random, 0, 9).await.unwrap();
     let rotated = log.entries.iter();
     let rotated = rotated.filter(|entry| entry.action == "keys.rotated");
     assert_eq!(rotated.count(), 3);

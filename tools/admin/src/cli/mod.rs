@@ -1,5 +1,6 @@
 //! The command line: every command, its flags and its help.
 
+mod audit;
 mod backup;
 mod barriers;
 mod consortium;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use homeserver_api::ids::{DeviceId, Handle, ServerName};
 
+pub(crate) use self::audit::{AuditArguments, AuditCommand, ExportForm, VerifyArguments};
 pub(crate) use self::backup::{BackupArguments, RestoredArguments, RestoredCommand};
 pub(crate) use self::barriers::PolicyCommand;
 pub(crate) use self::consortium::ConsortiumCommand;
@@ -164,7 +166,7 @@ pub(crate) enum Command {
         #[arg(long, value_name = "N", default_value = "100")]
         limit: NonZeroU32,
     },
-    /// The audit log, oldest first.
+    /// The audit log, oldest first: read, exported, and held to what was signed of it.
     Audit(AuditArguments),
     /// Print completions for a shell; for bash: `hsctl completions bash > /etc/bash_completion.d/hsctl`.
     Completions {
@@ -312,19 +314,6 @@ pub(crate) enum OutboxCommand {
     },
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct AuditArguments {
-    /// Only entries after this number.
-    #[arg(long, value_name = "NUMBER")]
-    pub(crate) after: Option<u64>,
-    /// How many at most; absent: all.
-    #[arg(long, value_name = "N", conflicts_with = "follow")]
-    pub(crate) limit: Option<NonZeroU32>,
-    /// Go on with new entries as they are written, until Ctrl-C.
-    #[arg(long)]
-    pub(crate) follow: bool,
-}
-
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory, Parser};
@@ -412,6 +401,19 @@ mod tests {
             "hsctl restored confirm --yes",
             "hsctl dead-letters --limit 5",
             "hsctl audit --after 12 --follow",
+            "hsctl audit head --json",
+            "hsctl audit proof 12 --size 40",
+            "hsctl audit growth 12",
+            "hsctl audit export --file log.jsonl",
+            "hsctl audit export --format ocsf",
+            "hsctl audit --since 2d --until 1d --action user --actor admin:root --subject bob@a.example --json",
+            "hsctl --root root.pem audit verify log.jsonl --head head.json --earlier-head a.json --earlier-head b.json",
+            "hsctl audit erase zoe@b.example --yes",
+            "hsctl audit witnesses",
+            "hsctl audit witnesses --of b.example --json",
+            "hsctl audit witnesses --by b.example --json",
+            "hsctl audit settle b.example --yes",
+            "hsctl --root r audit verify - --sighting s.json --witness-root b.pem",
             "hsctl completions zsh",
             "hsctl --server https://h:8443 --server-name a.example --root-sha256 00 login --name root",
             "hsctl --server https://h:8443 logout",
@@ -450,6 +452,9 @@ mod tests {
             ("hsctl keys rotate root", "root"),
             ("hsctl keys revoke envelope all --since soon", "soon"),
             ("hsctl audit --limit 0", "0"),
+            ("hsctl audit --after 3 head", "--after"),
+            ("hsctl audit erase zoe", "zoe"),
+            ("hsctl audit verify f --sighting s", "--witness-root"),
             ("hsctl backup", "--to"),
             (
                 "hsctl backup --to f --public-key k --passphrase-file p",

@@ -17,6 +17,7 @@ mod reports;
 mod restored;
 mod session;
 mod status;
+mod unfinished;
 mod user;
 mod user_type;
 
@@ -58,7 +59,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::DeadLetters { limit } => outbox::dead_letters(&admin()?, limit, format).await,
         Command::Backup(arguments) => backup::run(&admin()?, &arguments, format).await,
         Command::Restored(arguments) => restored::run(&admin()?, &arguments, format).await,
-        Command::Audit(audit) => audit::run(&admin()?, audit, format).await,
+        Command::Audit(audit) => audit::run(connection, audit, format).await,
         Command::Completions { shell } => {
             // The generator ends the program when it can't write, so it writes into memory.
             let mut script = Vec::new();

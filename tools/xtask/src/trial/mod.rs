@@ -13,6 +13,7 @@ mod faulty;
 mod federation;
 mod ground;
 mod homeserver;
+mod managed;
 mod namespaces;
 mod network;
 mod person;
@@ -40,7 +41,7 @@ pub(crate) struct Options {
     /// Its name.
     #[arg(value_enum)]
     name: Name,
-    /// Only this check of the trial `federation`, `rooms` or `store`; may be repeated. A wrong name lists the right ones.
+    /// Only this check of the trial `federation`, `rooms`, `store` or `managed`; may be repeated. A wrong name lists the right ones.
     #[arg(long, value_name = "CHECK")]
     only: Vec<String>,
     /// Devices in the crowd of the trial `rooms`, at least 30.
@@ -54,7 +55,7 @@ pub(crate) struct Options {
     json: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Name {
     /// Two homeservers, real clients: strangers, bounds, SIGKILL, a network in trouble.
     Network,
@@ -64,6 +65,8 @@ enum Name {
     Federation,
     /// Rooms that no server can bend: a crowd through a partition, an evil server, the vectors of RFC 9420.
     Rooms,
+    /// What administrators and auditors rely on: an audit log that is tampered with, and how long verifying takes.
+    Managed,
     /// A store under SIGKILL, power loss, syncs that fail, a full disk and damage, on each engine; opening time, space; whether what
     /// was deleted can be read, and what that costs; several homeservers over one database. As root.
     Store,
@@ -101,14 +104,16 @@ fn wanted<W: ValueEnum>(names: &[String]) -> Result<Vec<W>> {
 pub(crate) fn run(options: &Options) -> Result {
     // Before anything is built.
     let (mut of_federation, mut of_rooms, mut of_store) = (Vec::new(), Vec::new(), Vec::new());
+    let mut of_managed = Vec::new();
     match options.name {
         Name::Federation => of_federation = wanted::<federation::Wanted>(&options.only)?,
         Name::Rooms => of_rooms = wanted::<rooms::Wanted>(&options.only)?,
         Name::Store => of_store = wanted::<store::Wanted>(&options.only)?,
+        Name::Managed => of_managed = wanted::<managed::Wanted>(&options.only)?,
         Name::Network | Name::Terminal if options.only.is_empty() => {}
         Name::Network | Name::Terminal => {
             return Err(Failure::Missing(
-                "--only names checks of the trials `federation`, `rooms` and `store`: this one runs whole"
+                "--only names checks of the trials `federation`, `rooms`, `store` and `managed`: this one runs whole"
                     .to_owned(),
             ));
         }
@@ -119,7 +124,8 @@ pub(crate) fn run(options: &Options) -> Result {
         ));
     }
     let mut workspace = Workspace::find()?;
-    if matches!(options.name, Name::Federation | Name::Rooms | Name::Store) {
+    let is_measured = [Name::Federation, Name::Rooms, Name::Store, Name::Managed];
+    if is_measured.contains(&options.name) {
         // What is held to seconds, and what hundreds of clients do.
         workspace = workspace.measured();
     }
@@ -137,6 +143,10 @@ pub(crate) fn run(options: &Options) -> Result {
             rooms::run(&workspace, &of_rooms, options.devices)?
         }
         Name::Store => store::run(&workspace, &of_store, &options.engine)?,
+        Name::Managed => {
+            workspace.build()?;
+            managed::run(&workspace, &of_managed)?
+        }
     };
     finish(&report, options.json)
 }

@@ -43,7 +43,9 @@ async fn consent(at: &Side, to: &Side) -> Result<String, peers::PeeringError> {
 
 /// How often an action is in the audit log.
 async fn audited(at: &Side, action: &str) -> usize {
-    let log = audit::page(&at.node.store, 0, 1000).await.unwrap();
+    let log = audit::page(&at.node.store, at.node.random.as_ref(), 0, 1000)
+        .await
+        .unwrap();
     let entries = log.entries.iter();
     entries.filter(|entry| entry.action == action).count()
 }

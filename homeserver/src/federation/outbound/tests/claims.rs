@@ -61,7 +61,9 @@ async fn each_peer_has_its_share() {
     assert_eq!(second.iter().filter(|package| **package == last).count(), 5);
     let other = claimed(&mut carol, &c, &a, 1, 1).await;
     assert!(other[0] != last && !distinct.contains(&other[0]));
-    let page = crate::audit::page(&a.node.store, 0, 1000).await.unwrap();
+    let page = crate::audit::page(&a.node.store, a.node.random.as_ref(), 0, 1000)
+        .await
+        .unwrap();
     let limited = page
         .entries
         .iter()
@@ -122,7 +124,9 @@ async fn own_users_have_their_share() {
     ] {
         assert!(other[0] != last && !distinct.contains(&other[0]));
     }
-    let page = crate::audit::page(&a.node.store, 0, 1000).await.unwrap();
+    let page = crate::audit::page(&a.node.store, a.node.random.as_ref(), 0, 1000)
+        .await
+        .unwrap();
     let limited = page.entries.iter().filter(|e| e.action == "keys.limited");
     let details: Vec<String> = limited.map(|entry| format!("{entry:?}")).collect();
     assert_eq!(details.len(), 1);

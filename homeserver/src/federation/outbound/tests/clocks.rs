@@ -51,7 +51,9 @@ async fn hubs_stamps_are_handed_on() {
     let said = problem().unwrap_or_default();
     assert!(said.contains("3600 seconds behind ours"), "{said}");
     let noted = async || {
-        let page = crate::audit::page(&b.node.store, 0, 1000).await.unwrap();
+        let page = crate::audit::page(&b.node.store, b.node.random.as_ref(), 0, 1000)
+            .await
+            .unwrap();
         let ahead = page.entries.into_iter();
         let ahead = ahead.filter(|entry| entry.action == "room.clock-ahead");
         ahead.map(|entry| entry.detail).collect::<Vec<_>>()

@@ -175,14 +175,18 @@ async fn welcomed(person: &Person, side: &Side) -> usize {
 }
 
 async fn audited(side: &Side, action: &str) -> usize {
-    let page = crate::audit::page(&side.node.store, 0, 1000).await.unwrap();
+    let page = crate::audit::page(&side.node.store, side.node.random.as_ref(), 0, 1000)
+        .await
+        .unwrap();
     let of_action = page.entries.iter().filter(|entry| entry.action == action);
     of_action.count()
 }
 
 /// The log's entries about contacts name a side's own person by its account, not by its handle.
 async fn audited_by_account(side: &Side, own: &Person, handle: &str) {
-    let page = crate::audit::page(&side.node.store, 0, 1000).await.unwrap();
+    let page = crate::audit::page(&side.node.store, side.node.random.as_ref(), 0, 1000)
+        .await
+        .unwrap();
     let account = format!("account {}", own.of.account);
     for entry in page.entries {
         let by_account = entry.detail.ends_with(&account) && !entry.detail.contains(handle);

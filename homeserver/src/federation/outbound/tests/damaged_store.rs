@@ -27,7 +27,9 @@ async fn damage(side: &Side, from: &'static [u8], to: &'static [u8]) -> crate::s
 }
 
 async fn damage_told(side: &Side) -> Vec<String> {
-    let log = audit::page(&side.node.store, 0, 1000).await.unwrap();
+    let log = audit::page(&side.node.store, side.node.random.as_ref(), 0, 1000)
+        .await
+        .unwrap();
     let entries = log.entries.into_iter();
     let told = entries.filter(|entry| entry.action == "store.damaged");
     told.map(|entry| entry.subject).collect()

@@ -7,7 +7,9 @@ use crate::federation::outbound::first_end;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 async fn audited(at: &Side, action: &str) -> Vec<String> {
-    let log = audit::page(&at.node.store, 0, 1000).await.unwrap();
+    let log = audit::page(&at.node.store, at.node.random.as_ref(), 0, 1000)
+        .await
+        .unwrap();
     let entries = log.entries.into_iter();
     let of_it = entries.filter(|entry| entry.action == action);
     of_it.map(|entry| entry.detail).collect()

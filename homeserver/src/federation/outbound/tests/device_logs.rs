@@ -27,7 +27,9 @@ pub(super) async fn tell(from: &Side, to: &Side) {
 }
 
 pub(super) async fn faults(at: &Side) -> Vec<String> {
-    let page = crate::audit::page(&at.node.store, 0, 1000).await.unwrap();
+    let page = crate::audit::page(&at.node.store, at.node.random.as_ref(), 0, 1000)
+        .await
+        .unwrap();
     page.entries
         .into_iter()
         .filter(|entry| entry.action == "device-log.fault")

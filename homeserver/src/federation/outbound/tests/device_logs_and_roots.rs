@@ -77,7 +77,9 @@ impl World {
             let history = answer(at, reader, request).await;
             holds(&history, self.alice, (at, a), before.as_ref(), stage);
             assert!(faults(at).await.is_empty(), "{stage}");
-            let log = audit::page(&at.node.store, 0, 1000).await.unwrap();
+            let log = audit::page(&at.node.store, at.node.random.as_ref(), 0, 1000)
+                .await
+                .unwrap();
             let refused = log.entries.iter().find(|e| e.action.ends_with("refused"));
             assert_eq!(refused, None, "{stage}");
         }

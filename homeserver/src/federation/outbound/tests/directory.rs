@@ -187,7 +187,9 @@ async fn used_up(side: &Side, whose: &Whose, units: u32) {
 }
 
 async fn audited(side: &Side, action: &str) -> usize {
-    let page = crate::audit::page(&side.node.store, 0, 1000).await.unwrap();
+    let page = crate::audit::page(&side.node.store, side.node.random.as_ref(), 0, 1000)
+        .await
+        .unwrap();
     let entries = page.entries.iter();
     entries.filter(|entry| entry.action == action).count()
 }

@@ -117,8 +117,12 @@ async fn log(side: &Side) -> Vec<AuditEntry> {
     side.clock.advance_ms(MINUTE_MS);
     let node = &side.node;
     let counted = (&*node.repeated, &*node.from_peers);
-    audit::round(&node.store, now(side), counted).await.unwrap();
-    let page = audit::page(&node.store, 0, 1000).await.unwrap();
+    audit::round(&node.store, node.random.as_ref(), now(side), counted)
+        .await
+        .unwrap();
+    let page = audit::page(&node.store, node.random.as_ref(), 0, 1000)
+        .await
+        .unwrap();
     assert_eq!(page.next_after, None);
     page.entries
 }

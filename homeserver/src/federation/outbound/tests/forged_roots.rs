@@ -47,7 +47,9 @@ async fn propose(at: &Side, to: &Side, file_bytes_max: u64) {
 }
 
 async fn audited(side: &Side, action: &str) -> Vec<String> {
-    let log = audit::page(&side.node.store, 0, 1000).await.unwrap();
+    let log = audit::page(&side.node.store, side.node.random.as_ref(), 0, 1000)
+        .await
+        .unwrap();
     let entries = log.entries.into_iter();
     let entries = entries.filter(|entry| entry.action == action);
     entries.map(|entry| entry.detail).collect()

@@ -55,7 +55,9 @@ fn label_at_most(label: u8) -> AmendRequest {
 
 /// How many envelopes came to `at` and were refused there.
 async fn refused_at(at: &Side) -> usize {
-    let log = audit::page(&at.node.store, 0, 1000).await.unwrap();
+    let log = audit::page(&at.node.store, at.node.random.as_ref(), 0, 1000)
+        .await
+        .unwrap();
     let entries = log.entries.iter();
     entries
         .filter(|entry| entry.action == "envelope.refused")

@@ -50,7 +50,9 @@ impl Network for NewKeys {
 }
 
 async fn keys_changed(at: &Side) -> usize {
-    let log = audit::page(&at.node.store, 0, 1000).await.unwrap();
+    let log = audit::page(&at.node.store, at.node.random.as_ref(), 0, 1000)
+        .await
+        .unwrap();
     let entries = log.entries.iter();
     entries
         .filter(|entry| entry.action == "peer.keys-changed")
@@ -98,7 +100,9 @@ async fn changed_keys_are_a_flood() {
     // Once they are used up, it is asked twice a minute.
     let most = u64::try_from(most).unwrap() + 2 * MINUTES;
     assert!(network.asked.load(Ordering::SeqCst) <= most);
-    let log = audit::page(&a.node.store, 0, 1000).await.unwrap();
+    let log = audit::page(&a.node.store, a.node.random.as_ref(), 0, 1000)
+        .await
+        .unwrap();
     let told = log.entries.iter();
     let mut told = told.filter(|entry| entry.detail.contains("changes its keys often"));
     assert!(told.next().is_some(), "a's administrator sees it");

@@ -173,7 +173,9 @@ async fn rotations_under_traffic() {
         assert!(!inbox.iter().any(failed));
         let letters = dead_letters::newest(&side.node.store, 10).await.unwrap();
         assert!(letters.is_empty());
-        let log = audit::page(&side.node.store, 0, 1000).await.unwrap();
+        let log = audit::page(&side.node.store, side.node.random.as_ref(), 0, 1000)
+            .await
+            .unwrap();
         let refused =
             |entry: &&homeserver_api::admin::AuditEntry| entry.action.ends_with("refused");
         assert_eq!(log.entries.iter().find(refused), None);
@@ -402,7 +404,9 @@ async fn drill_envelope_key() {
         }
     }
     assert_eq!(alice.heard(&a).await, 2, "what was accepted stays");
-    let log = audit::page(&a.node.store, 0, 100).await.unwrap();
+    let log = audit::page(&a.node.store, a.node.random.as_ref(), 0, 100)
+        .await
+        .unwrap();
     let told = log
         .entries
         .iter()
@@ -414,7 +418,9 @@ async fn drill_envelope_key() {
     assert_eq!((alice.heard(&a).await, waiting(&b, &a).await), (2, 0));
     let conflict = RefusalCode::LinkConflict;
     assert!(returned(&bob, &b, 2, conflict).await, "its sender knows");
-    let log = audit::page(&a.node.store, 0, 100).await.unwrap();
+    let log = audit::page(&a.node.store, a.node.random.as_ref(), 0, 100)
+        .await
+        .unwrap();
     assert!(
         log.entries
             .iter()
@@ -433,7 +439,9 @@ async fn drill_envelope_key() {
         matches!(refused, Err(PeeringError::Document(_))),
         "{refused:?}"
     );
-    let log = audit::page(&a.node.store, 0, 100).await.unwrap();
+    let log = audit::page(&a.node.store, a.node.random.as_ref(), 0, 100)
+        .await
+        .unwrap();
     let told = log.entries.iter();
     let told = told.filter(|entry| entry.action == "peer.manifest-refused");
     assert_eq!(told.count(), 1, "a's administrator sees it");
@@ -465,7 +473,9 @@ async fn drill_raised_link_epoch() {
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert!(said.contains("ahead of the clock here"), "{said}");
     }
-    let log = audit::page(&a.node.store, 0, 100).await.unwrap();
+    let log = audit::page(&a.node.store, a.node.random.as_ref(), 0, 100)
+        .await
+        .unwrap();
     let told = log.entries.iter().any(|entry| {
         entry.action == "transaction.refused" && entry.detail.contains("ahead of the clock")
     });
@@ -532,7 +542,9 @@ async fn a_revocation_counts_at_the_hubs_stamp() {
         .unwrap();
     assert_eq!(drain(&mut to_c).await, Step::Idle);
     assert_eq!(carol.heard(&c).await, 1, "only the one from before");
-    let log = audit::page(&c.node.store, 0, 100).await.unwrap();
+    let log = audit::page(&c.node.store, c.node.random.as_ref(), 0, 100)
+        .await
+        .unwrap();
     let hub = Actor::Peer(a.node.server.clone()).to_string();
     let told = log.entries.iter().any(|entry| {
         entry.action == "envelope.refused"

@@ -42,7 +42,9 @@ async fn user_types_stay_at_home() {
         told.reason,
         r#"b.example says: "the recipient may not communicate with your organisation""#
     );
-    let log = audit::page(&b.node.store, 0, 1000).await.unwrap();
+    let log = audit::page(&b.node.store, b.node.random.as_ref(), 0, 1000)
+        .await
+        .unwrap();
     let mut entries = log.entries.iter();
     let refused = entries.find(|entry| entry.action == "envelope.refused");
     let detail = &refused.unwrap().detail;

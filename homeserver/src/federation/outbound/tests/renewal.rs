@@ -140,7 +140,9 @@ pub(super) async fn documents(at: &Side, with: &Side) -> [Digest; 3] {
 }
 
 async fn audited(side: &Side, action: &str) -> Vec<String> {
-    let log = audit::page(&side.node.store, 0, 1000).await.unwrap();
+    let log = audit::page(&side.node.store, side.node.random.as_ref(), 0, 1000)
+        .await
+        .unwrap();
     let entries = log.entries.into_iter();
     let of_action = entries.filter(|entry| entry.action == action);
     of_action.map(|entry| entry.detail).collect()

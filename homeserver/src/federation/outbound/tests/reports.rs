@@ -53,7 +53,9 @@ async fn kept(at: &Side) -> Vec<(ReportId, ReportRecord)> {
 }
 
 async fn events(at: &Side, action: &str) -> Vec<(String, String)> {
-    let page = audit::page(&at.node.store, 0, 1000).await.unwrap();
+    let page = audit::page(&at.node.store, at.node.random.as_ref(), 0, 1000)
+        .await
+        .unwrap();
     let entries = page.entries.into_iter();
     entries
         .filter(|entry| entry.action == action)

@@ -218,7 +218,9 @@ async fn a_peer_goes_on_without_what_is_lost() {
     assert_eq!(drain(&mut worker(&a, &b)).await, Step::Idle);
     assert_eq!(bob.heard(&restored_b).await, 2);
     assert!(link(&a, &b).link_epoch > before);
-    let log = crate::audit::page(&a.node.store, 0, 1000).await.unwrap();
+    let log = crate::audit::page(&a.node.store, a.node.random.as_ref(), 0, 1000)
+        .await
+        .unwrap();
     let told = |action: &str| log.entries.iter().any(|entry| entry.action == action);
     assert!(told("link.behind") && told("link.epoch-begun"));
 
@@ -337,7 +339,9 @@ async fn what_waited_in_a_backup_is_judged_again() {
     drain(&mut worker(&a, &b)).await;
     assert_eq!(bob.heard(&b).await, 0);
     assert_eq!(given_up(&a).await, [RefusalCode::OutOfScope]);
-    let log = crate::audit::page(&b.node.store, 0, 1000).await.unwrap();
+    let log = crate::audit::page(&b.node.store, b.node.random.as_ref(), 0, 1000)
+        .await
+        .unwrap();
     let refused = |action: &str| log.entries.iter().any(|entry| entry.action == action);
     assert!(!refused("envelope.refused"), "it has left");
 }

@@ -174,7 +174,9 @@ async fn dishonest_peers() {
     let of_b = asked(&mut alice, (&a, &b), 1, &[&a, &b]).await.unwrap();
     let results = exchange(&a, &b, vec![sent(without_us, 2)]).await;
     assert_eq!(results, [ItemResult::Accepted]);
-    let page = crate::audit::page(&b.node.store, 0, 1000).await.unwrap();
+    let page = crate::audit::page(&b.node.store, b.node.random.as_ref(), 0, 1000)
+        .await
+        .unwrap();
     let refused = page
         .entries
         .iter()

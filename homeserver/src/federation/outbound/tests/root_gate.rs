@@ -10,7 +10,9 @@ use crate::audit;
 use crate::federation::peers::root;
 
 async fn consented(at: &Side) -> usize {
-    let log = audit::page(&at.node.store, 0, 1000).await.unwrap();
+    let log = audit::page(&at.node.store, at.node.random.as_ref(), 0, 1000)
+        .await
+        .unwrap();
     let entries = log.entries.iter();
     entries
         .filter(|entry| entry.action == "peer.consented-by-partner")

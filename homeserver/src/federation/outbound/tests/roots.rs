@@ -104,7 +104,9 @@ impl World {
             assert_eq!(person.heard(side).await, 2 * self.said, "{server}");
             let letters = dead_letters::newest(&side.node.store, 10).await.unwrap();
             assert!(letters.is_empty(), "{server}");
-            let log = audit::page(&side.node.store, 0, 1000).await.unwrap();
+            let log = audit::page(&side.node.store, side.node.random.as_ref(), 0, 1000)
+                .await
+                .unwrap();
             let refused = log.entries.iter().find(|entry| {
                 entry.action.ends_with("refused") || entry.action.ends_with("not-taken")
             });
@@ -240,7 +242,9 @@ fn conflict<T: std::fmt::Debug>(outcome: Result<T, PeeringError>, says: &str) {
 }
 
 async fn audited(side: &Side, action: &str) -> usize {
-    let log = audit::page(&side.node.store, 0, 1000).await.unwrap();
+    let log = audit::page(&side.node.store, side.node.random.as_ref(), 0, 1000)
+        .await
+        .unwrap();
     log.entries
         .iter()
         .filter(|entry| entry.action == action)

@@ -137,7 +137,9 @@ async fn refused_commits_leave_nothing() {
     let shared = RoomId::from_bytes([99; 16]);
     acknowledge_all(&a, &anna).await;
     let refusals = async || {
-        let page = crate::audit::page(&a.node.store, 0, 1000).await.unwrap();
+        let page = crate::audit::page(&a.node.store, a.node.random.as_ref(), 0, 1000)
+            .await
+            .unwrap();
         let actions = page.entries.into_iter().map(|entry| entry.action);
         actions.filter(|action| action == "commit.refused").count()
     };

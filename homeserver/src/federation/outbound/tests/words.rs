@@ -232,7 +232,9 @@ async fn never_twice() {
     drain(&mut to_b).await;
     let reason = r#""the recipient may not communicate with your organisation""#;
     assert_eq!(told(&bob, &b).await, [format!("a.example says: {reason}")]);
-    let log = audit::page(&a.node.store, 0, 1000).await.unwrap();
+    let log = audit::page(&a.node.store, a.node.random.as_ref(), 0, 1000)
+        .await
+        .unwrap();
     let mut entries = log.entries.iter();
     let given_up = entries.find(|entry| entry.action == "envelope.given-up");
     let detail = &given_up.unwrap().detail;

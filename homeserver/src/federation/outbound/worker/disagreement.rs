@@ -122,7 +122,9 @@ mod tests {
         assert_eq!(worker.held_lanes(), 1);
         let unusable = RequestError::Unusable("its receipt: no".to_owned());
         worker.note_unusable(&unusable).await.unwrap();
-        let log = audit::page(&a.node.store, 0, 100).await.unwrap();
+        let log = audit::page(&a.node.store, a.node.random.as_ref(), 0, 100)
+            .await
+            .unwrap();
         let actions: Vec<&str> = log.entries.iter().map(|entry| &*entry.action).collect();
         assert_eq!(
             actions,

@@ -85,7 +85,9 @@ async fn agreement(at: &Side, of: &Side) -> Digest {
 }
 
 async fn audited(side: &Side, action: &str) -> usize {
-    let page = audit::page(&side.node.store, 0, 1000).await.unwrap();
+    let page = audit::page(&side.node.store, side.node.random.as_ref(), 0, 1000)
+        .await
+        .unwrap();
     let of_action = page.entries.iter().filter(|entry| entry.action == action);
     of_action.count()
 }

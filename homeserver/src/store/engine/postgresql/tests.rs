@@ -50,7 +50,7 @@ impl InDatabase {
         let roots = std::fs::read_to_string(self.server.root_certificate()).unwrap();
         Access {
             hosts: vec![("localhost".to_owned(), self.server.port())],
-            tls: Some(tls::database_client(&roots, Arc::new(SystemClock)).unwrap()),
+            tls: Some(tls::rooted_client(&roots, Arc::new(SystemClock)).unwrap()),
             ..self.socket_access()
         }
     }
@@ -153,7 +153,7 @@ async fn the_server_proves_who_it_is() {
     let stranger = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let roots = stranger.cert.pem();
     let other_root = Access {
-        tls: Some(tls::database_client(&roots, Arc::new(SystemClock)).unwrap()),
+        tls: Some(tls::rooted_client(&roots, Arc::new(SystemClock)).unwrap()),
         ..place.access()
     };
     let other_host = Access {

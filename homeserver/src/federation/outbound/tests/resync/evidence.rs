@@ -98,7 +98,9 @@ impl Scene {
 }
 
 async fn audited(side: &Side, action: &str) -> usize {
-    let page = crate::audit::page(&side.node.store, 0, 1000).await.unwrap();
+    let page = crate::audit::page(&side.node.store, side.node.random.as_ref(), 0, 1000)
+        .await
+        .unwrap();
     let of = page.entries.iter().filter(|entry| entry.action == action);
     of.count()
 }
