@@ -2,7 +2,8 @@
 
 use federation_proto::ids::{DeviceId, Handle, RoomId};
 use futures_util::StreamExt as _;
-use homeserver_api::admin::ChangeUserRequest;
+use homeserver_api::admin::{BarriersRequest, ChangeUserRequest};
+use homeserver_api::policy::{Barriers, UserTypePolicy};
 use homeserver_api::session::{CLOSE_SUSPENDED, SUBPROTOCOL};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -17,8 +18,8 @@ use crate::audit::{self, Actor};
 use crate::client_api::router;
 use crate::delivery::batch::Batch;
 use crate::delivery::inbox;
-use crate::identity::accounts;
 use crate::identity::testing::{device, device_with_token};
+use crate::identity::{accounts, barriers, user_types};
 use crate::node::testing::{beside, node};
 use crate::organisation::{Act, Asked, Keeper, KeyFolder, Keys};
 use crate::store::PartOutcome;
@@ -140,6 +141,34 @@ async fn a_suspension_cuts_at_the_other_node() {
         code = closed(&mut client) => assert_eq!(code, CLOSE_SUSPENDED),
         () = rounds_of(&nodes) => {}
     }
+}
+
+/// Goal: segments and user types that are changed at one node reach the sessions at the other, also when no hint arrives. Method: a
+/// bell at the other node, and rounds alone.
+#[tokio::test]
+async fn rules_are_heard_at_the_other_node() {
+    let [one, two] = pair().await;
+    let of = device(&one, "alice").await;
+    let bell = two.mailboxes.open(of.device);
+    let rung = async || {
+        round(&one).await.unwrap();
+        round(&two).await.unwrap();
+        bell.heard().has(Ring::Rules)
+    };
+    rung().await;
+    assert!(!rung().await, "nothing has changed");
+    let request = BarriersRequest {
+        barriers: Barriers::default(),
+        follows: Some(0),
+        dry_run: false,
+    };
+    let changed = barriers::change(&one, &Actor::System, request).await;
+    changed.unwrap();
+    assert!(rung().await);
+    let policy = UserTypePolicy::default();
+    let changed = user_types::put(&one, &Actor::System, "standard", policy).await;
+    changed.unwrap();
+    assert!(rung().await);
 }
 
 /// Goal: a device that comes to another node leaves no session behind at the first one. Method: a session at each, some

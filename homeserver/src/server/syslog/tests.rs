@@ -15,6 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use super::*;
 use crate::audit::{self, Actor, Event};
 use crate::node::testing;
+use crate::server::cluster;
 use crate::store::Part;
 
 const NAME: &str = "log.example";
@@ -270,4 +271,33 @@ async fn what_was_not_read_is_sent_again() {
     }
     round(&node, &place.config(reads_all)).await.unwrap();
     assert_eq!(syslog::waiting(&node.store).await.unwrap().0, 0);
+}
+
+/// Goal: of two nodes the one sends that does what the clock asks for. Method: a round of each.
+#[tokio::test]
+async fn one_of_two_nodes_sends() {
+    let place = Place::new();
+    let config = place.config(reads(&place, usize::MAX).await);
+    let (founder, _) = testing::node("a.example");
+    record(&founder, 1..=3).await;
+    // They get their numbers.
+    let (store, random) = (&founder.store, founder.random.as_ref());
+    audit::page(store, random, 0, 9).await.unwrap();
+    let nodes = [
+        testing::beside(&founder, "one").await,
+        testing::beside(&founder, "two").await,
+    ];
+    for _ in 0..3 {
+        for node in &nodes {
+            cluster::round(node).await.unwrap();
+        }
+    }
+    let (sends, idle): (Vec<_>, Vec<_>) = nodes
+        .iter()
+        .partition(|node| node.cluster.holds(&Duty::Tasks));
+    assert_eq!((sends.len(), idle.len()), (1, 1));
+    round(idle[0], &config).await.unwrap();
+    assert_eq!(syslog::waiting(store).await.unwrap(), (3, None));
+    round(sends[0], &config).await.unwrap();
+    assert_eq!(syslog::waiting(store).await.unwrap().0, 0);
 }

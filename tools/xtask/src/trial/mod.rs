@@ -65,7 +65,8 @@ enum Name {
     Federation,
     /// Rooms that no server can bend: a crowd through a partition, an evil server, the vectors of RFC 9420.
     Rooms,
-    /// What administrators and auditors rely on: an audit log that is tampered with, and how long verifying takes.
+    /// What administrators and auditors rely on: an audit log that is tampered with, how long verifying takes, and whether policy
+    /// decides as a model of it does.
     Managed,
     /// A store under SIGKILL, power loss, syncs that fail, a full disk and damage, on each engine; opening time, space; whether what
     /// was deleted can be read, and what that costs; several homeservers over one database. As root.

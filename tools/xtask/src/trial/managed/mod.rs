@@ -1,6 +1,7 @@
 //! The trial `managed`: what an organisation's administrators and auditors rely on.
 
 mod audit;
+mod matrices;
 
 use clap::ValueEnum;
 
@@ -17,6 +18,8 @@ pub(super) enum Wanted {
     AuditTampering,
     /// How long an audit log of a million entries takes to verify.
     AuditSpeed,
+    /// Every decision in ten thousand organisations made by chance is held to a model.
+    PolicyMatrices,
 }
 
 impl Wanted {
@@ -24,6 +27,7 @@ impl Wanted {
         match self {
             Self::AuditTampering => "an audit log is tampered with",
             Self::AuditSpeed => "an audit log of a million entries is verified",
+            Self::PolicyMatrices => "policy is held to its model",
         }
     }
 
@@ -31,6 +35,7 @@ impl Wanted {
         match self {
             Self::AuditTampering => audit::tampering(ground),
             Self::AuditSpeed => audit::speed(ground),
+            Self::PolicyMatrices => matrices::check(ground),
         }
     }
 }
