@@ -11,6 +11,8 @@ use super::{Key, Order, Part, Precondition, Store, StoreError, Value};
 const FAMILY: &str = "node";
 const VERSION: u8 = 1;
 const NODE: u8 = b'3';
+/// Whoever has written so lately may be at work still.
+const SEEN_LATELY_MS: u64 = 60_000;
 /// Most nodes that are read.
 const NODES_MAX: usize = 1000;
 
@@ -51,6 +53,14 @@ pub async fn all(store: &Store) -> Result<Vec<(String, NodeRecord, Value)>, Stor
             Ok((name, decode(FAMILY, VERSION, &value)?, value))
         })
         .collect()
+}
+
+/// The names of nodes that have written their rows within the last minute. By two machines' clocks: for mistakes of operators
+/// alone.
+pub async fn seen_lately(store: &Store, now_ms: u64) -> Result<Vec<String>, StoreError> {
+    let nodes = all(store).await?.into_iter();
+    let lately = nodes.filter(|(_, record, _)| now_ms.abs_diff(record.at_ms) < SEEN_LATELY_MS);
+    Ok(lately.map(|(name, ..)| name).collect())
 }
 
 /// The row of one node, with its stored form.

@@ -25,8 +25,6 @@ use crate::store::notice::Notice;
 
 /// Largest file of the secret.
 const SECRET_BYTES_MAX: u64 = 4096;
-/// Whoever has written so lately may be at work still. By two machines' clocks, and for a mistake of configuration alone.
-const SEEN_LATELY_MS: u64 = 60_000;
 /// How long it may take to tell the others that this node ends.
 const LEAVING_TIME_MAX: Duration = Duration::from_secs(2);
 /// Names of other nodes are looked up again after this time.
@@ -82,13 +80,7 @@ pub(super) async fn nobody_unminded(node: &Node) -> Result<(), ServerError> {
     if !node.cluster.is_alone() {
         return Ok(());
     }
-    let now_ms = node.clock.now_ms();
-    let nodes = node_row::all(&node.store).await?;
-    let alive: Vec<String> = nodes
-        .into_iter()
-        .filter(|(_, record, _)| now_ms.abs_diff(record.at_ms) < SEEN_LATELY_MS)
-        .map(|(name, ..)| name)
-        .collect();
+    let alive = node_row::seen_lately(&node.store, node.clock.now_ms()).await?;
     if alive.is_empty() {
         return Ok(());
     }
