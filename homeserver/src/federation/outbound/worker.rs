@@ -301,7 +301,9 @@ impl Worker {
             )
             .err()
             .unwrap_or_else(|| Refusal::new(RefusalCode::AgreementRevoked, "the agreement ended"));
-        settle::clear(&self.node, &self.server, &refusal).await?;
+        if !settle::clear(&self.node, peer, &refusal, self.fence.as_ref()).await? {
+            return Ok(Step::Again);
+        }
         // Whatever a restore had left to find out is gone with the rest.
         if !matches!(self.reconciling, Reconciling::Done) {
             self.reconciling = Reconciling::Unknown;
