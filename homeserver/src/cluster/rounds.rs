@@ -54,7 +54,7 @@ impl Cluster {
                 forget_notices(store, former.incarnation).await?;
             }
             let read = former.map(|(_, stored)| stored);
-            match member.write(store, now_ms, Vec::new(), read).await {
+            match member.write(store, now_ms, (Vec::new(), 0), read).await {
                 Err(ClusterError::Replaced(_)) => {}
                 joined => return joined,
             }
@@ -64,7 +64,7 @@ impl Cluster {
 
     /// Gives a sign of life, looks at the other nodes, and takes and gives back leases so that each of `duties` is done
     /// by one node. What the others have told comes back; act on it before the next round, which says that it was
-    /// acted on.
+    /// acted on, unless [`Cluster::set_acting`] says otherwise.
     pub async fn round(
         &self,
         store: &Store,
@@ -82,6 +82,7 @@ impl Cluster {
             let beat = member.lock().beat;
             beat.is_some_and(|beat| beat.elapsed() >= DOUBTFUL_AFTER)
         };
+        member.lock().note_acted();
         member.beat(store, now_ms).await?;
         let mut heard = member.look(store).await?;
         let mut changed = false;
@@ -126,19 +127,25 @@ impl Cluster {
 impl Member {
     /// Writes this node's row when it is time for that, with whatever there is to tell.
     async fn beat(&self, store: &Store, now_ms: u64) -> Result<(), ClusterError> {
-        let (told, read) = {
+        let (told, up_to, read) = {
             let mut state = self.lock();
             let Some((record, stored)) = &state.row else {
                 return Ok(());
             };
+            let read = stored.clone();
             let is_due = state.beat.is_none_or(|beat| beat.elapsed() >= BEAT_EVERY);
-            let says_all = state.untold.0.is_empty() && record.heard == state.heard();
-            if says_all && !is_due {
+            let has_told = state.untold.0.is_empty() && state.in_flight.is_empty();
+            if has_told && record.heard == state.heard() && !is_due {
                 return Ok(());
             }
-            let read = stored.clone();
-            (state.untold.take(), read)
+            // What an earlier round has failed to write, or was cut off with, is told with the rest; twice at worst.
+            for notice in std::mem::take(&mut state.in_flight) {
+                state.untold.add(notice);
+            }
+            state.in_flight = state.untold.take();
+            (state.in_flight.clone(), state.told, read)
         };
+        let told = (told, up_to);
         let written = self.write(store, now_ms, told.clone(), Some(read)).await;
         if !matches!(written, Err(ClusterError::Replaced(_))) {
             return written;
@@ -161,7 +168,7 @@ impl Member {
         &self,
         store: &Store,
         now_ms: u64,
-        told: Vec<Notice>,
+        (told, up_to): (Vec<Notice>, u64),
         read: Option<Value>,
     ) -> Result<(), ClusterError> {
         let begun = Instant::now();
@@ -191,6 +198,8 @@ impl Member {
         }
         let mut state = self.lock();
         state.row = Some((record, stored));
+        state.in_flight.clear();
+        state.told_written = state.told_written.max(up_to);
         // When it began, not when it was answered: others count from no later.
         state.beat = Some(begun);
         Ok(())
@@ -200,7 +209,12 @@ impl Member {
     async fn look(&self, store: &Store) -> Result<Heard, StoreError> {
         let rows = node_row::all(store).await?;
         let mut heard = Heard::new();
-        let news = self.lock().compare(&self.name, rows, &mut heard);
+        let news = {
+            let mut state = self.lock();
+            let news = state.compare(&self.name, rows, &mut heard);
+            // Meanwhile it stays to be read.
+            if state.is_acting { Vec::new() } else { news }
+        };
         for (name, of, taken, last) in news {
             let numbers = (taken.saturating_add(1), last.saturating_add(1));
             let told = notice::read(store, of, numbers).await?;
@@ -299,12 +313,21 @@ impl Member {
 }
 
 impl State {
-    /// Up to which number the notices of each other node were taken.
+    /// Up to which number the notices of each other node were acted on.
     fn heard(&self) -> Vec<(Incarnation, u64)> {
         let others = self.others.values();
         others
-            .map(|other| (other.record.incarnation, other.taken))
+            .map(|other| (other.record.incarnation, other.acted))
             .collect()
+    }
+
+    /// What was taken of the others' notices was acted on, unless it still is.
+    fn note_acted(&mut self) {
+        if !self.is_acting {
+            for other in self.others.values_mut() {
+                other.acted = other.taken;
+            }
+        }
     }
 
     /// The names of the nodes that are there, this one's among them.
@@ -375,6 +398,7 @@ impl Other {
     fn new(record: NodeRecord) -> Self {
         Self {
             taken: record.notices,
+            acted: 0,
             record,
             silent: Duration::ZERO,
             is_gone: false,

@@ -1,6 +1,7 @@
 //! Nodes over one store: who does what, what they tell each other, and what becomes of one that is stopped.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use federation_proto::ids::DeviceId;
 use futures_util::FutureExt as _;
@@ -9,7 +10,8 @@ use tokio::time::advance;
 use super::*;
 use crate::store::engine::memory::MemoryEngine;
 use crate::store::engine::postgresql::tests::InDatabase;
-use crate::store::{Engine, Key, PartOutcome};
+use crate::store::engine::{Answer, Range};
+use crate::store::{Engine, Key, PartOutcome, Read};
 
 const DEVICE: DeviceId = DeviceId::from_bytes([9; 16]);
 
@@ -287,4 +289,60 @@ async fn over_postgresql() {
     two.round().await;
     assert_eq!(two.holds(), duties());
     assert_eq!(written(&one, &fence).await, PartOutcome::Conflict);
+}
+
+/// An engine whose batches wait while it is closed.
+#[derive(Default)]
+struct HeldUp {
+    memory: MemoryEngine,
+    is_closed: AtomicBool,
+}
+
+impl Read for HeldUp {
+    fn get<'a>(&'a self, key: &'a [u8]) -> Answer<'a, Option<Value>> {
+        self.memory.get(key)
+    }
+
+    fn range<'a>(&'a self, range: Range<'a>) -> Answer<'a, Vec<(Key, Value)>> {
+        self.memory.range(range)
+    }
+}
+
+impl Engine for HeldUp {
+    fn apply<'a>(&'a self, parts: &'a [Part]) -> Answer<'a, Vec<PartOutcome>> {
+        while self.is_closed.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        self.memory.apply(parts)
+    }
+
+    fn snapshot(&self) -> Answer<'_, Box<dyn Read>> {
+        self.memory.snapshot()
+    }
+}
+
+/// Goal: what is being written down at this moment has not been heard by anybody, nor has what is told meanwhile; a round that
+/// was cut off in the midst of that tells it again. Method: an engine that holds up the commit of a node's sign of life.
+#[tokio::test(start_paused = true)]
+async fn what_is_being_written_is_not_heard_yet() {
+    let held_up = Arc::new(HeldUp::default());
+    let engine: Arc<dyn Engine> = held_up.clone();
+    let (one, two) = pair(&engine).await;
+    one.told(Notice::Departed);
+    held_up.is_closed.store(true, Ordering::SeqCst);
+    let mut round = Box::pin(one.round());
+    assert!(futures_util::poll!(&mut round).is_pending());
+    let is_heard = || one.cluster.until_heard().now_or_never().is_some();
+    assert!(!is_heard());
+    one.told(Notice::Peers);
+    drop(round);
+    held_up.is_closed.store(false, Ordering::SeqCst);
+    assert!(!is_heard());
+    one.round().await;
+    assert!(!is_heard());
+    let heard = two.round().await;
+    assert!(heard.contains(&Notice::Departed) && heard.contains(&Notice::Peers));
+    two.round().await;
+    one.round().await;
+    assert!(is_heard());
 }

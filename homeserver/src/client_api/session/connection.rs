@@ -211,7 +211,7 @@ impl Session<'_> {
     /// Reads the account's rules again, and whether they differ; ends the session of a removed
     /// device or a suspended account.
     async fn check_rules(&mut self) -> Result<bool, End> {
-        let rules = rules(self.node, self.device).await?;
+        let rules = rules(self.node, self.device, self.bell).await?;
         let changed = self.rules.as_ref().is_some_and(|former| *former != rules);
         self.rules = Some(rules);
         Ok(changed)
@@ -356,7 +356,7 @@ impl Session<'_> {
                 rung = bell.rung() => {
                     check_ended(rung)?;
                     if rung.has(Ring::Rules) {
-                        rules(node, *device).await?;
+                        rules(node, *device, bell).await?;
                     }
                     *rings = rings.and(rung);
                 }
@@ -377,7 +377,9 @@ fn check_ended(rings: Rings) -> Result<(), End> {
 }
 
 /// The account's rules, if the device may have a session.
-async fn rules(node: &Node, device: DeviceOf) -> Result<Arc<LocalAccount>, End> {
+async fn rules(node: &Node, device: DeviceOf, bell: &Bell) -> Result<Arc<LocalAccount>, End> {
+    // First: what it is rung for from now on it may miss.
+    let rung = bell.for_rules();
     let serial = policy_serial::get(&node.store).await?;
     let serial = policy_serial::number(serial.as_ref())?;
     if device::get(&node.store, device).await?.is_none() {
@@ -390,6 +392,9 @@ async fn rules(node: &Node, device: DeviceOf) -> Result<Arc<LocalAccount>, End> 
     {
         None => Err(End::Removed),
         Some(account) if account.suspended => Err(End::Suspended),
-        Some(account) => Ok(account),
+        Some(account) => {
+            bell.looked(rung);
+            Ok(account)
+        }
     }
 }

@@ -118,6 +118,8 @@ pub(super) async fn round(node: &Arc<Node>) -> Result<(), ClusterError> {
         .collect();
     duties.insert(Duty::Tasks);
     let now_ms = node.clock.now_ms();
+    // Of what others wait for: sessions that were rung have to look, and to end where they are to.
+    node.cluster.set_acting(!node.mailboxes.have_looked());
     let heard = node.cluster.round(&node.store, now_ms, &duties).await?;
     apply(node, heard).await;
     Ok(())
@@ -134,8 +136,8 @@ pub(super) async fn apply(node: &Arc<Node>, notices: Vec<Notice>) {
         match notice {
             Notice::Everything => everything(node).await,
             Notice::Mail(device) => node.mailboxes.ring_here([device], Ring::Mail),
-            Notice::Rules(device) => node.mailboxes.ring_here([device], Ring::Rules),
-            Notice::EveryonesRules => node.mailboxes.ring_all(Ring::Rules),
+            Notice::Rules(device) => node.mailboxes.look_again(Some(device)),
+            Notice::EveryonesRules => node.mailboxes.look_again(None),
             Notice::Devices(device) => node.mailboxes.ring_here([device], Ring::Devices),
             Notice::Opened(device) => node.mailboxes.opened_elsewhere(device),
             Notice::Peers => agreements(node).await,
@@ -162,7 +164,7 @@ pub(super) async fn apply(node: &Arc<Node>, notices: Vec<Notice>) {
 async fn everything(node: &Arc<Node>) {
     agreements(node).await;
     node.hint_here(Hint::Departed);
-    node.mailboxes.ring_all(Ring::Rules);
+    node.mailboxes.look_again(None);
     node.mailboxes.ring_all(Ring::Mail);
     node.mailboxes.ring_all(Ring::Devices);
     for peer in node.peers.all() {
