@@ -82,6 +82,8 @@ struct State {
     told_written: u64,
     /// Whether it is still at what others have told: until that is done they don't hear that it is.
     is_acting: bool,
+    /// Whether something that others have told could not be acted on.
+    missed: bool,
     /// Hints sent by this node.
     hints: u64,
     /// The number of the last hint of each other node.
@@ -236,6 +238,13 @@ impl Cluster {
     pub fn set_acting(&self, is_acting: bool) {
         if let Some(member) = &self.member {
             member.lock().is_acting = is_acting;
+        }
+    }
+
+    /// Something that others have told could not be acted on: the next round tells to look at everything.
+    pub fn set_missed(&self) {
+        if let Some(member) = &self.member {
+            member.lock().missed = true;
         }
     }
 

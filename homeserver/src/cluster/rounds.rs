@@ -21,6 +21,8 @@ const BEAT_EVERY: Duration = Duration::from_secs(1);
 const SILENCE_COUNTED_MAX: Duration = Duration::from_secs(1);
 /// Notices are kept this long, in numbers: one gives two a second at most, and is gone for others long before.
 const NOTICES_KEPT: u64 = 64;
+/// A node that has been silent for so long is not expected back.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(60 * 60);
 /// Rows deleted at once.
 const DELETED_AT_ONCE: usize = 100;
 const ATTEMPTS_MAX: usize = 8;
@@ -82,9 +84,16 @@ impl Cluster {
             let beat = member.lock().beat;
             beat.is_some_and(|beat| beat.elapsed() >= DOUBTFUL_AFTER)
         };
-        member.lock().note_acted();
+        let missed = {
+            let mut state = member.lock();
+            state.note_acted();
+            std::mem::take(&mut state.missed)
+        };
         member.beat(store, now_ms).await?;
         let mut heard = member.look(store).await?;
+        if missed {
+            heard.push(Notice::Everything);
+        }
         let mut changed = false;
         if slept {
             tracing::warn!(
@@ -96,6 +105,9 @@ impl Cluster {
         }
         changed |= member.give_back(store, duties).await?;
         changed |= member.take(store, duties).await?;
+        if self.holds(&Duty::Tasks) {
+            member.forget_dead(store).await?;
+        }
         if changed {
             self.duties.send_replace(());
         }
@@ -114,11 +126,16 @@ impl Cluster {
             state.row = None;
         }
         self.duties.send_replace(());
-        // As it is stored: the last round may have been cut off before it heard of that.
-        if let Some(stored) = member.own_row(store).await?.map(|(_, stored)| stored) {
+        for _ in 0..ATTEMPTS_MAX {
+            // As it is stored: the last round may have been cut off before it heard of that, and be written just now.
+            let Some((_, stored)) = member.own_row(store).await? else {
+                break;
+            };
             let mut part = Part::default();
             node_row::delete(&mut part, &member.name, stored);
-            store.commit(part).await?;
+            if store.commit(part).await? == PartOutcome::Committed {
+                break;
+            }
         }
         forget_notices(store, member.incarnation).await
     }
@@ -233,6 +250,37 @@ impl Member {
         Ok(heard)
     }
 
+    /// Removes what is left of nodes that have been gone for long: a name that is used no more would stand there for ever.
+    async fn forget_dead(&self, store: &Store) -> Result<(), StoreError> {
+        let dead: Vec<(String, Incarnation, u64)> = {
+            let state = self.lock();
+            let others = state.others.iter();
+            others
+                .filter(|(_, other)| other.is_gone && other.silent >= FORGOTTEN_AFTER)
+                .map(|(name, other)| {
+                    let record = &other.record;
+                    (name.clone(), record.incarnation, record.beats)
+                })
+                .collect()
+        };
+        for (name, incarnation, beats) in dead {
+            let Some((record, stored)) = node_row::get(store, &name).await? else {
+                continue;
+            };
+            if record.incarnation != incarnation || record.beats != beats {
+                continue;
+            }
+            let mut part = Part::default();
+            node_row::delete(&mut part, &name, stored);
+            // A conflict: it gives signs of life again.
+            if store.commit(part).await? == PartOutcome::Committed {
+                tracing::info!(node = %name, "a node that has been gone for long is forgotten");
+                forget_notices(store, incarnation).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Lets go of leases that others have taken.
     async fn keep_only_its_own(&self, store: &Store) -> Result<(), StoreError> {
         let leases = lease::all(store).await?;
@@ -323,7 +371,7 @@ impl State {
 
     /// What was taken of the others' notices was acted on, unless it still is.
     fn note_acted(&mut self) {
-        if !self.is_acting {
+        if !self.is_acting && !self.missed {
             for other in self.others.values_mut() {
                 other.acted = other.taken;
             }

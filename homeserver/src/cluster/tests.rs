@@ -346,3 +346,42 @@ async fn what_is_being_written_is_not_heard_yet() {
     one.round().await;
     assert!(is_heard());
 }
+
+/// Goal: what could not be acted on is told again as everything, and is not said to be heard before that is done. Method: a
+/// node that misses what another has told, once.
+#[tokio::test(start_paused = true)]
+async fn what_was_missed_comes_again() {
+    let engine = memory();
+    let (one, two) = pair(&engine).await;
+    one.told(Notice::Peers);
+    one.round().await;
+    assert_eq!(two.round().await, [Notice::Peers]);
+    two.cluster.set_missed();
+    assert_eq!(two.round().await, [Notice::Everything]);
+    one.round().await;
+    assert!(one.cluster.until_heard().now_or_never().is_none());
+    assert!(two.round().await.is_empty());
+    one.round().await;
+    assert!(one.cluster.until_heard().now_or_never().is_some());
+}
+
+/// Goal: of a node that has been gone for an hour nothing is left, and one that has not stays. Method: rounds of the other one,
+/// and its rows.
+#[tokio::test(start_paused = true)]
+async fn a_dead_node_is_forgotten() {
+    let engine = memory();
+    let (one, two) = pair(&engine).await;
+    one.told(Notice::Departed);
+    one.round().await;
+    turns(120, &[&two]).await;
+    assert_eq!(node_row::all(&two.store).await.unwrap().len(), 2);
+    turns(2 * 60 * 60, &[&two]).await;
+    let left = node_row::all(&two.store).await.unwrap();
+    let left: Vec<_> = left.iter().map(|(name, ..)| name.as_str()).collect();
+    assert_eq!(left, ["two"]);
+    let numbers = (0, u64::MAX);
+    let told = crate::store::notice::read(&two.store, Incarnation([1; 16]), numbers).await;
+    assert!(told.unwrap().is_empty());
+    let woken = one.cluster.round(&one.store, 0, &duties()).await;
+    assert!(matches!(woken, Err(ClusterError::Replaced(_))));
+}

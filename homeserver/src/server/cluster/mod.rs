@@ -125,8 +125,10 @@ pub(super) async fn round(node: &Arc<Node>) -> Result<(), ClusterError> {
     Ok(())
 }
 
-/// Lets this process go by what has happened at another.
+/// Lets this process go by what has happened at another. What can't be taken up now comes again with the next round, and is
+/// not said to have been heard before.
 pub(super) async fn apply(node: &Arc<Node>, notices: Vec<Notice>) {
+    let mut is_all = true;
     // Each once, and by the most that any of them says.
     let mut notices: BTreeSet<Notice> = notices.into_iter().collect();
     if notices.contains(&Notice::Everything) {
@@ -134,13 +136,13 @@ pub(super) async fn apply(node: &Arc<Node>, notices: Vec<Notice>) {
     }
     for notice in notices {
         match notice {
-            Notice::Everything => everything(node).await,
+            Notice::Everything => is_all &= everything(node).await,
             Notice::Mail(device) => node.mailboxes.ring_here([device], Ring::Mail),
             Notice::Rules(device) => node.mailboxes.look_again(Some(device)),
             Notice::EveryonesRules => node.mailboxes.look_again(None),
             Notice::Devices(device) => node.mailboxes.ring_here([device], Ring::Devices),
             Notice::Opened(device) => node.mailboxes.opened_elsewhere(device),
-            Notice::Peers => agreements(node).await,
+            Notice::Peers => is_all &= agreements(node).await,
             Notice::Departed => node.hint_here(Hint::Departed),
             // Whoever does not send to the peer has told the one that does.
             Notice::Outbox(server, lane) if node.links.is_served_here(&server) => {
@@ -158,11 +160,14 @@ pub(super) async fn apply(node: &Arc<Node>, notices: Vec<Notice>) {
             Notice::Outbox(..) | Notice::Retry(_) | Notice::Heard(_) | Notice::Manifest(_) => {}
         }
     }
+    if !is_all {
+        node.cluster.set_missed();
+    }
 }
 
-/// Something may have been missed, whatever it was.
-async fn everything(node: &Arc<Node>) {
-    agreements(node).await;
+/// Something may have been missed, whatever it was; whether all of it is taken up.
+async fn everything(node: &Arc<Node>) -> bool {
+    let is_all = agreements(node).await;
     node.hint_here(Hint::Departed);
     node.mailboxes.look_again(None);
     node.mailboxes.ring_all(Ring::Mail);
@@ -172,22 +177,27 @@ async fn everything(node: &Arc<Node>) {
             node.links.retry_now(&peer.server);
         }
     }
+    is_all
 }
 
-/// Agreements or keys may have changed.
-async fn agreements(node: &Arc<Node>) {
+/// Agreements or keys may have changed; whether they are taken up.
+async fn agreements(node: &Arc<Node>) -> bool {
     let (store, random) = (&node.store, node.random.as_ref());
     let caught_up = node
         .keeper
         .catch_up(store, node.clock.now_ms(), random)
         .await;
+    let mut is_all = true;
     if let Err(error) = caught_up {
+        is_all = false;
         tracing::error!(%error, "the keys that another node has written can't be used; trying again");
     }
     if let Err(error) = node.peers.refresh(node).await {
-        tracing::error!(%error, "agreements can't be read");
+        is_all = false;
+        tracing::error!(%error, "agreements can't be read; trying again");
     }
     node.hint_here(Hint::PeersChanged);
+    is_all
 }
 
 /// Sends hints to the other nodes, and takes theirs.
