@@ -200,6 +200,7 @@ impl Member {
                 beats: beats.saturating_add(1),
                 notices: state.written().saturating_add(u64::from(!told.is_empty())),
                 heard: state.heard(),
+                hints: state.hints,
             }
         };
         let mut part = Part::default();
@@ -421,12 +422,16 @@ impl State {
                 Entry::Vacant(place) => {
                     tracing::info!(node = %place.key(), "another node is there");
                     heard.push(Notice::Everything);
+                    self.hints_of.insert(record.incarnation, record.hints);
                     place.insert(Other::new(record));
                 }
                 Entry::Occupied(mut place) => {
                     let name = place.key().clone();
                     let other = place.get_mut();
                     other.compare(&name, record, passed, heard);
+                    // Known from the first look at this process on.
+                    let (of, hints) = (other.record.incarnation, other.record.hints);
+                    self.hints_of.entry(of).or_insert(hints);
                     let (taken, last) = (other.taken, other.record.notices);
                     if taken < last {
                         news.push((name, other.record.incarnation, taken, last));

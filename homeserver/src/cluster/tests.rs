@@ -225,6 +225,15 @@ async fn hints() {
     assert!(one.cluster.received(&secret, &datagrams[0]).is_empty());
     assert!(two.cluster.received(&secret, b"short").is_empty());
 
+    one.round().await;
+    advance(ROUND * 2).await;
+    one.round().await;
+    let three = Node::start(&engine, "three", 3).await;
+    three.round().await;
+    let again = three.cluster.received(&secret, &datagrams[0]);
+    assert!(again.is_empty(), "sent before it was there");
+    two.round().await;
+
     for number in 0..=NOTICES_WAITING_MAX {
         let mut id = [0; 16];
         id[..8].copy_from_slice(&u64::try_from(number).unwrap().to_be_bytes());

@@ -37,6 +37,8 @@ pub struct NodeRecord {
     pub notices: u64,
     /// Up to which number it has acted on the notices of others.
     pub heard: Vec<(Incarnation, u64)>,
+    /// The number of its last hint: whoever meets it takes no earlier one, which somebody may send again.
+    pub hints: u64,
 }
 
 /// All nodes, by their names, each with its stored form.
@@ -109,6 +111,7 @@ mod tests {
             beats: 3,
             notices: 4,
             heard: vec![(Incarnation([8; 16]), 5)],
+            hints: 6,
         };
         let value = encode(FAMILY, VERSION, &record).unwrap();
         let expected = [
@@ -116,7 +119,7 @@ mod tests {
             &[7; 16],
             &[1, b'v', 1, 2, 3, 4, 1],
             &[8; 16],
-            &[5],
+            &[5, 6],
         ]
         .concat();
         assert_eq!(value.as_ref(), expected);

@@ -134,6 +134,11 @@ async fn a_former_sender_is_fenced() {
         .collect();
     let buried = settle::bury(&one.node, server, &given_up, &fence).await;
     assert!(buried.unwrap().is_none());
+    let peer = one.node.peers.get(server).unwrap();
+    let cleared = settle::clear(&one.node, &peer, &refusal, Some(&fence)).await;
+    assert!(!cleared.unwrap());
+    let waits = rows::rows_after(store, server, None, 10).await.unwrap();
+    assert_eq!(waits.len(), 1);
     assert_eq!(drain(&mut former).await, Step::Gone);
     assert_eq!(drain(&mut worker(&one, &b)).await, Step::Gone);
     assert_eq!(bob.heard(&b).await, 0);
