@@ -190,7 +190,7 @@ pub async fn restore(
     let text = master.text();
     let generations = GenerationFolder::at(aside.join("generations"), master);
     let generation = generations.create(now_ms, random)?;
-    let ring = KeyRing::of_folder(&generations, generation)?;
+    let ring = KeyRing::of_folder(&generations, generation.number)?;
     let mut files = Vec::new();
     let mut filling = Filling::of(&store, ring, random)?;
     while let Some(piece) = reader.next_piece()? {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use clap::Subcommand;
 use homeserver::audit;
+use homeserver::clock::{Clock as _, SystemClock};
 use homeserver::config::{Config, StoreConfig};
 use homeserver::server::{engines, store_keys};
 use homeserver::store::everything::Sum;
@@ -104,10 +105,13 @@ fn change_master_key(config: &Config, former_file: &Path, output: Output) -> Res
         .ok_or_else(|| Failure::new(format!("{}: it is no master key", former_file.display())))?;
     #[expect(clippy::disallowed_methods, reason = "the process's own randomness")]
     let random = SystemRandom::new();
-    let new = runtime()?.block_on(store_keys::master_key(config));
+    let new = runtime()?.block_on(async {
+        store_keys::nobody_uses(config).await?;
+        store_keys::master_key(config).await
+    });
     let new = new.map_err(Failure::new)?;
     GenerationFolder::at(config.generations_dir(), former)
-        .change_master(&new, &random)
+        .change_master(&new, SystemClock.now_ms(), &random)
         .map_err(Failure::new)?;
     match output {
         Output::Text => say("the store goes by the master key that the configuration names"),

@@ -72,8 +72,18 @@ struct State {
     looked: Option<Instant>,
     /// What no hint was sent of yet,
     unsent: Pending,
-    /// and what was not written down yet.
+    /// and what was not written down yet,
     untold: Pending,
+    /// or is being written down at this moment, which may fail.
+    in_flight: Vec<Notice>,
+    /// How much there was to write down so far,
+    told: u64,
+    /// and how much of that is written.
+    told_written: u64,
+    /// Whether it is still at what others have told: until that is done they don't hear that it is.
+    is_acting: bool,
+    /// Whether something that others have told could not be acted on.
+    missed: bool,
     /// Hints sent by this node.
     hints: u64,
     /// The number of the last hint of each other node.
@@ -83,8 +93,10 @@ struct State {
 /// Another node, as this one sees it.
 struct Other {
     record: NodeRecord,
-    /// Up to which number its notices were taken.
+    /// Up to which number its notices were taken,
     taken: u64,
+    /// and up to which they were acted on.
+    acted: u64,
     /// For how long it has not changed.
     silent: Duration,
     is_gone: bool,
@@ -180,6 +192,7 @@ impl Cluster {
         for notice in notices {
             if notice.is_kept() {
                 state.untold.add(notice.clone());
+                state.told = state.told.saturating_add(1);
             }
             state.unsent.add(notice);
         }
@@ -220,25 +233,40 @@ impl Cluster {
         }
     }
 
+    /// Whether this node is still at what others have told: then the next round neither says that it has acted on that, nor
+    /// takes more.
+    pub fn set_acting(&self, is_acting: bool) {
+        if let Some(member) = &self.member {
+            member.lock().is_acting = is_acting;
+        }
+    }
+
+    /// Something that others have told could not be acted on: the next round tells to look at everything.
+    pub fn set_missed(&self) {
+        if let Some(member) = &self.member {
+            member.lock().missed = true;
+        }
+    }
+
     /// Waits until each other node that is not gone has acted on all that this one has told before.
     pub async fn until_heard(&self) {
         let Some(member) = &self.member else { return };
         let mut rounds = self.rounds.subscribe();
-        let number = {
-            let state = member.lock();
-            // What waits is written down next.
-            let more = u64::from(!state.untold.0.is_empty());
-            state.written().saturating_add(more)
-        };
+        let told = member.lock().told;
+        // Of the notices that it is among; known once they are written.
+        let mut number = None;
         loop {
             let is_heard = {
                 let state = member.lock();
+                if number.is_none() && state.told_written >= told {
+                    number = Some(state.written());
+                }
                 let is_in = |other: &Other| {
                     let heard = other.record.heard.iter();
                     let mut of_us = heard.filter(|(of, _)| *of == member.incarnation);
-                    other.is_gone || of_us.any(|(_, heard)| *heard >= number)
+                    other.is_gone || of_us.any(|(_, heard)| Some(*heard) >= number)
                 };
-                state.written() >= number && (number == 0 || state.others.values().all(is_in))
+                number.is_some_and(|number| number == 0 || state.others.values().all(is_in))
             };
             if is_heard || rounds.changed().await.is_err() {
                 return;

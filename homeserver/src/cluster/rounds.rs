@@ -21,6 +21,8 @@ const BEAT_EVERY: Duration = Duration::from_secs(1);
 const SILENCE_COUNTED_MAX: Duration = Duration::from_secs(1);
 /// Notices are kept this long, in numbers: one gives two a second at most, and is gone for others long before.
 const NOTICES_KEPT: u64 = 64;
+/// A node that has been silent for so long is not expected back.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(60 * 60);
 /// Rows deleted at once.
 const DELETED_AT_ONCE: usize = 100;
 const ATTEMPTS_MAX: usize = 8;
@@ -54,7 +56,7 @@ impl Cluster {
                 forget_notices(store, former.incarnation).await?;
             }
             let read = former.map(|(_, stored)| stored);
-            match member.write(store, now_ms, Vec::new(), read).await {
+            match member.write(store, now_ms, (Vec::new(), 0), read).await {
                 Err(ClusterError::Replaced(_)) => {}
                 joined => return joined,
             }
@@ -64,7 +66,7 @@ impl Cluster {
 
     /// Gives a sign of life, looks at the other nodes, and takes and gives back leases so that each of `duties` is done
     /// by one node. What the others have told comes back; act on it before the next round, which says that it was
-    /// acted on.
+    /// acted on, unless [`Cluster::set_acting`] says otherwise.
     pub async fn round(
         &self,
         store: &Store,
@@ -82,8 +84,16 @@ impl Cluster {
             let beat = member.lock().beat;
             beat.is_some_and(|beat| beat.elapsed() >= DOUBTFUL_AFTER)
         };
+        let missed = {
+            let mut state = member.lock();
+            state.note_acted();
+            std::mem::take(&mut state.missed)
+        };
         member.beat(store, now_ms).await?;
         let mut heard = member.look(store).await?;
+        if missed {
+            heard.push(Notice::Everything);
+        }
         let mut changed = false;
         if slept {
             tracing::warn!(
@@ -95,6 +105,9 @@ impl Cluster {
         }
         changed |= member.give_back(store, duties).await?;
         changed |= member.take(store, duties).await?;
+        if self.holds(&Duty::Tasks) {
+            member.forget_dead(store).await?;
+        }
         if changed {
             self.duties.send_replace(());
         }
@@ -113,11 +126,16 @@ impl Cluster {
             state.row = None;
         }
         self.duties.send_replace(());
-        // As it is stored: the last round may have been cut off before it heard of that.
-        if let Some(stored) = member.own_row(store).await?.map(|(_, stored)| stored) {
+        for _ in 0..ATTEMPTS_MAX {
+            // As it is stored: the last round may have been cut off before it heard of that, and be written just now.
+            let Some((_, stored)) = member.own_row(store).await? else {
+                break;
+            };
             let mut part = Part::default();
             node_row::delete(&mut part, &member.name, stored);
-            store.commit(part).await?;
+            if store.commit(part).await? == PartOutcome::Committed {
+                break;
+            }
         }
         forget_notices(store, member.incarnation).await
     }
@@ -126,19 +144,25 @@ impl Cluster {
 impl Member {
     /// Writes this node's row when it is time for that, with whatever there is to tell.
     async fn beat(&self, store: &Store, now_ms: u64) -> Result<(), ClusterError> {
-        let (told, read) = {
+        let (told, up_to, read) = {
             let mut state = self.lock();
             let Some((record, stored)) = &state.row else {
                 return Ok(());
             };
+            let read = stored.clone();
             let is_due = state.beat.is_none_or(|beat| beat.elapsed() >= BEAT_EVERY);
-            let says_all = state.untold.0.is_empty() && record.heard == state.heard();
-            if says_all && !is_due {
+            let has_told = state.untold.0.is_empty() && state.in_flight.is_empty();
+            if has_told && record.heard == state.heard() && !is_due {
                 return Ok(());
             }
-            let read = stored.clone();
-            (state.untold.take(), read)
+            // What an earlier round has failed to write, or was cut off with, is told with the rest; twice at worst.
+            for notice in std::mem::take(&mut state.in_flight) {
+                state.untold.add(notice);
+            }
+            state.in_flight = state.untold.take();
+            (state.in_flight.clone(), state.told, read)
         };
+        let told = (told, up_to);
         let written = self.write(store, now_ms, told.clone(), Some(read)).await;
         if !matches!(written, Err(ClusterError::Replaced(_))) {
             return written;
@@ -161,7 +185,7 @@ impl Member {
         &self,
         store: &Store,
         now_ms: u64,
-        told: Vec<Notice>,
+        (told, up_to): (Vec<Notice>, u64),
         read: Option<Value>,
     ) -> Result<(), ClusterError> {
         let begun = Instant::now();
@@ -176,6 +200,7 @@ impl Member {
                 beats: beats.saturating_add(1),
                 notices: state.written().saturating_add(u64::from(!told.is_empty())),
                 heard: state.heard(),
+                hints: state.hints,
             }
         };
         let mut part = Part::default();
@@ -191,6 +216,8 @@ impl Member {
         }
         let mut state = self.lock();
         state.row = Some((record, stored));
+        state.in_flight.clear();
+        state.told_written = state.told_written.max(up_to);
         // When it began, not when it was answered: others count from no later.
         state.beat = Some(begun);
         Ok(())
@@ -200,7 +227,12 @@ impl Member {
     async fn look(&self, store: &Store) -> Result<Heard, StoreError> {
         let rows = node_row::all(store).await?;
         let mut heard = Heard::new();
-        let news = self.lock().compare(&self.name, rows, &mut heard);
+        let news = {
+            let mut state = self.lock();
+            let news = state.compare(&self.name, rows, &mut heard);
+            // Meanwhile it stays to be read.
+            if state.is_acting { Vec::new() } else { news }
+        };
         for (name, of, taken, last) in news {
             let numbers = (taken.saturating_add(1), last.saturating_add(1));
             let told = notice::read(store, of, numbers).await?;
@@ -217,6 +249,37 @@ impl Member {
             }
         }
         Ok(heard)
+    }
+
+    /// Removes what is left of nodes that have been gone for long: a name that is used no more would stand there for ever.
+    async fn forget_dead(&self, store: &Store) -> Result<(), StoreError> {
+        let dead: Vec<(String, Incarnation, u64)> = {
+            let state = self.lock();
+            let others = state.others.iter();
+            others
+                .filter(|(_, other)| other.is_gone && other.silent >= FORGOTTEN_AFTER)
+                .map(|(name, other)| {
+                    let record = &other.record;
+                    (name.clone(), record.incarnation, record.beats)
+                })
+                .collect()
+        };
+        for (name, incarnation, beats) in dead {
+            let Some((record, stored)) = node_row::get(store, &name).await? else {
+                continue;
+            };
+            if record.incarnation != incarnation || record.beats != beats {
+                continue;
+            }
+            let mut part = Part::default();
+            node_row::delete(&mut part, &name, stored);
+            // A conflict: it gives signs of life again.
+            if store.commit(part).await? == PartOutcome::Committed {
+                tracing::info!(node = %name, "a node that has been gone for long is forgotten");
+                forget_notices(store, incarnation).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Lets go of leases that others have taken.
@@ -299,12 +362,21 @@ impl Member {
 }
 
 impl State {
-    /// Up to which number the notices of each other node were taken.
+    /// Up to which number the notices of each other node were acted on.
     fn heard(&self) -> Vec<(Incarnation, u64)> {
         let others = self.others.values();
         others
-            .map(|other| (other.record.incarnation, other.taken))
+            .map(|other| (other.record.incarnation, other.acted))
             .collect()
+    }
+
+    /// What was taken of the others' notices was acted on, unless it still is.
+    fn note_acted(&mut self) {
+        if !self.is_acting && !self.missed {
+            for other in self.others.values_mut() {
+                other.acted = other.taken;
+            }
+        }
     }
 
     /// The names of the nodes that are there, this one's among them.
@@ -350,12 +422,16 @@ impl State {
                 Entry::Vacant(place) => {
                     tracing::info!(node = %place.key(), "another node is there");
                     heard.push(Notice::Everything);
+                    self.hints_of.insert(record.incarnation, record.hints);
                     place.insert(Other::new(record));
                 }
                 Entry::Occupied(mut place) => {
                     let name = place.key().clone();
                     let other = place.get_mut();
                     other.compare(&name, record, passed, heard);
+                    // Known from the first look at this process on.
+                    let (of, hints) = (other.record.incarnation, other.record.hints);
+                    self.hints_of.entry(of).or_insert(hints);
                     let (taken, last) = (other.taken, other.record.notices);
                     if taken < last {
                         news.push((name, other.record.incarnation, taken, last));
@@ -375,6 +451,7 @@ impl Other {
     fn new(record: NodeRecord) -> Self {
         Self {
             taken: record.notices,
+            acted: 0,
             record,
             silent: Duration::ZERO,
             is_gone: false,

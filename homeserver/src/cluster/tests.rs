@@ -1,6 +1,7 @@
 //! Nodes over one store: who does what, what they tell each other, and what becomes of one that is stopped.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use federation_proto::ids::DeviceId;
 use futures_util::FutureExt as _;
@@ -9,7 +10,8 @@ use tokio::time::advance;
 use super::*;
 use crate::store::engine::memory::MemoryEngine;
 use crate::store::engine::postgresql::tests::InDatabase;
-use crate::store::{Engine, Key, PartOutcome};
+use crate::store::engine::{Answer, Range};
+use crate::store::{Engine, Key, PartOutcome, Read};
 
 const DEVICE: DeviceId = DeviceId::from_bytes([9; 16]);
 
@@ -223,6 +225,15 @@ async fn hints() {
     assert!(one.cluster.received(&secret, &datagrams[0]).is_empty());
     assert!(two.cluster.received(&secret, b"short").is_empty());
 
+    one.round().await;
+    advance(ROUND * 2).await;
+    one.round().await;
+    let three = Node::start(&engine, "three", 3).await;
+    three.round().await;
+    let again = three.cluster.received(&secret, &datagrams[0]);
+    assert!(again.is_empty(), "sent before it was there");
+    two.round().await;
+
     for number in 0..=NOTICES_WAITING_MAX {
         let mut id = [0; 16];
         id[..8].copy_from_slice(&u64::try_from(number).unwrap().to_be_bytes());
@@ -287,4 +298,99 @@ async fn over_postgresql() {
     two.round().await;
     assert_eq!(two.holds(), duties());
     assert_eq!(written(&one, &fence).await, PartOutcome::Conflict);
+}
+
+/// An engine whose batches wait while it is closed.
+#[derive(Default)]
+struct HeldUp {
+    memory: MemoryEngine,
+    is_closed: AtomicBool,
+}
+
+impl Read for HeldUp {
+    fn get<'a>(&'a self, key: &'a [u8]) -> Answer<'a, Option<Value>> {
+        self.memory.get(key)
+    }
+
+    fn range<'a>(&'a self, range: Range<'a>) -> Answer<'a, Vec<(Key, Value)>> {
+        self.memory.range(range)
+    }
+}
+
+impl Engine for HeldUp {
+    fn apply<'a>(&'a self, parts: &'a [Part]) -> Answer<'a, Vec<PartOutcome>> {
+        while self.is_closed.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        self.memory.apply(parts)
+    }
+
+    fn snapshot(&self) -> Answer<'_, Box<dyn Read>> {
+        self.memory.snapshot()
+    }
+}
+
+/// Goal: what is being written down at this moment has not been heard by anybody, nor has what is told meanwhile; a round that
+/// was cut off in the midst of that tells it again. Method: an engine that holds up the commit of a node's sign of life.
+#[tokio::test(start_paused = true)]
+async fn what_is_being_written_is_not_heard_yet() {
+    let held_up = Arc::new(HeldUp::default());
+    let engine: Arc<dyn Engine> = held_up.clone();
+    let (one, two) = pair(&engine).await;
+    one.told(Notice::Departed);
+    held_up.is_closed.store(true, Ordering::SeqCst);
+    let mut round = Box::pin(one.round());
+    assert!(futures_util::poll!(&mut round).is_pending());
+    let is_heard = || one.cluster.until_heard().now_or_never().is_some();
+    assert!(!is_heard());
+    one.told(Notice::Peers);
+    drop(round);
+    held_up.is_closed.store(false, Ordering::SeqCst);
+    assert!(!is_heard());
+    one.round().await;
+    assert!(!is_heard());
+    let heard = two.round().await;
+    assert!(heard.contains(&Notice::Departed) && heard.contains(&Notice::Peers));
+    two.round().await;
+    one.round().await;
+    assert!(is_heard());
+}
+
+/// Goal: what could not be acted on is told again as everything, and is not said to be heard before that is done. Method: a
+/// node that misses what another has told, once.
+#[tokio::test(start_paused = true)]
+async fn what_was_missed_comes_again() {
+    let engine = memory();
+    let (one, two) = pair(&engine).await;
+    one.told(Notice::Peers);
+    one.round().await;
+    assert_eq!(two.round().await, [Notice::Peers]);
+    two.cluster.set_missed();
+    assert_eq!(two.round().await, [Notice::Everything]);
+    one.round().await;
+    assert!(one.cluster.until_heard().now_or_never().is_none());
+    assert!(two.round().await.is_empty());
+    one.round().await;
+    assert!(one.cluster.until_heard().now_or_never().is_some());
+}
+
+/// Goal: of a node that has been gone for an hour nothing is left, and one that has not stays. Method: rounds of the other one,
+/// and its rows.
+#[tokio::test(start_paused = true)]
+async fn a_dead_node_is_forgotten() {
+    let engine = memory();
+    let (one, two) = pair(&engine).await;
+    one.told(Notice::Departed);
+    one.round().await;
+    turns(120, &[&two]).await;
+    assert_eq!(node_row::all(&two.store).await.unwrap().len(), 2);
+    turns(2 * 60 * 60, &[&two]).await;
+    let left = node_row::all(&two.store).await.unwrap();
+    let left: Vec<_> = left.iter().map(|(name, ..)| name.as_str()).collect();
+    assert_eq!(left, ["two"]);
+    let numbers = (0, u64::MAX);
+    let told = crate::store::notice::read(&two.store, Incarnation([1; 16]), numbers).await;
+    assert!(told.unwrap().is_empty());
+    let woken = one.cluster.round(&one.store, 0, &duties()).await;
+    assert!(matches!(woken, Err(ClusterError::Replaced(_))));
 }

@@ -28,11 +28,49 @@ use crate::store::{
 /// The shortest sleep: expiries that follow each other closely are swept together.
 const SWEEP_INTERVAL_MIN_MS: u64 = 1_000;
 
+/// Between two pages of what is looked through for payloads that nobody waits for.
+const ORPHANS_PAUSE: Duration = Duration::from_millis(20);
+
 /// Sweeps until the store stops. Spawn it once for each node.
 pub async fn run(node: Arc<Node>) {
+    let orphans = async {
+        node.cluster.until_held(&Duty::Tasks).await;
+        if let Err(error) = delete_orphans(&node).await {
+            tracing::error!(%error, "payloads that nobody waits for are left until they expire");
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = sweeps(&node) => {}
+        () = orphans => {}
+    }
+}
+
+/// Deletes payloads that nobody waits for any more, and that a process has left which ended before it could: all are looked
+/// through once, beside all else.
+async fn delete_orphans(node: &Node) -> Result<(), StoreError> {
+    let mut after = None;
+    loop {
+        let (payloads, last) =
+            expiry::payloads(&node.store, after.as_ref(), INBOX_PAGE_ITEMS).await?;
+        let Some(last) = last else { return Ok(()) };
+        let mut kept = Vec::with_capacity(payloads.len());
+        for (id, source) in &payloads {
+            // Most have gone before their entries do.
+            if payload::is_kept(&node.store, *id).await? {
+                kept.push((*id, source.as_ref()));
+            }
+        }
+        inbox::delete_unawaited(node, kept.into_iter()).await?;
+        after = Some(last);
+        tokio::time::sleep(ORPHANS_PAUSE).await;
+    }
+}
+
+async fn sweeps(node: &Node) {
     loop {
         node.cluster.until_held(&Duty::Tasks).await;
-        let sleep_ms = match sweep(&node).await {
+        let sleep_ms = match sweep(node).await {
             Ok(sleep_ms) => sleep_ms,
             Err(StoreError::Stopped) => return,
             Err(error) => {

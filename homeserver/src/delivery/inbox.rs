@@ -366,24 +366,27 @@ pub async fn acknowledge(
     device: DeviceId,
     stored: Vec<Sent>,
 ) -> Result<(), StoreError> {
-    let mut part = Part::default();
+    let (mut part, mut shared) = (Part::default(), Vec::new());
     for sent in &stored {
         inbox::delete(&mut part, device, sent.number, sent.item.source());
-        if let Some(id) = sent.payload {
-            payload::release(&mut part, id, device);
+        let Some(id) = sent.payload else { continue };
+        payload::release(&mut part, id, device);
+        // Nobody comes to wait for it later. Where this device is the last one, both go together: whatever ends the process,
+        // nothing is left that nobody waits for.
+        match payload::is_awaited_beside(&node.store, id, device).await? {
+            true => shared.push((id, sent.item.source())),
+            false => payload::delete(&mut part, id, sent.item.source()),
         }
     }
     node.store.commit(part).await?;
     let freed = stored.iter().map(|sent| &sent.item);
     node.mailboxes.emptied(device, freed);
-    let payloads = stored
-        .iter()
-        .filter_map(|sent| Some((sent.payload?, sent.item.source())));
-    delete_unawaited(node, payloads).await
+    // Two that were last at once have each left them to the other.
+    delete_unawaited(node, shared.into_iter()).await
 }
 
 /// Deletes those payloads that no device waits for any more.
-async fn delete_unawaited<'a>(
+pub(super) async fn delete_unawaited<'a>(
     node: &Node,
     payloads: impl Iterator<Item = (PayloadId, Option<&'a ServerName>)>,
 ) -> Result<(), StoreError> {

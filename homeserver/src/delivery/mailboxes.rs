@@ -6,7 +6,7 @@
 //! stamps and the time of a cut in their order.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +21,9 @@ use crate::store::notice::Notice;
 /// A session is not ended for one at another node that opened about when it did itself: which was first is not known
 /// then, and what has left its device ends by its silence.
 const OPENED_TOGETHER: Duration = Duration::from_secs(2);
+
+/// How long a session is waited for that is to look at its rules.
+const LOOK_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Why a session is rung.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +88,10 @@ pub struct Bell {
     notify: Notify,
     /// The session does nothing more for its device.
     ended: AtomicBool,
+    /// How often it was rung for rules,
+    for_rules: AtomicU64,
+    /// and how often of those it has looked at them since.
+    looked: AtomicU64,
     opened: Opened,
 }
 
@@ -101,8 +108,26 @@ impl Default for Opened {
 impl Bell {
     /// Rings.
     pub fn ring(&self, ring: Ring) {
+        if ring == Ring::Rules {
+            self.for_rules.fetch_add(1, Ordering::AcqRel);
+        }
         self.waiting.fetch_or(ring.bit(), Ordering::AcqRel);
         self.notify.notify_one();
+    }
+
+    /// How often it was rung for rules: to be asked before these are read, and said to [`Self::looked`] afterwards.
+    pub fn for_rules(&self) -> u64 {
+        self.for_rules.load(Ordering::Acquire)
+    }
+
+    /// The session has read the rules, and goes on by them.
+    pub fn looked(&self, for_rules: u64) {
+        self.looked.fetch_max(for_rules, Ordering::AcqRel);
+    }
+
+    /// Whether the session has read the rules since it was rung so often for them, or has ended.
+    fn has_looked(&self, for_rules: u64) -> bool {
+        self.ended.load(Ordering::Acquire) || self.looked.load(Ordering::Acquire) >= for_rules
     }
 
     /// What it has rung for so far, without waiting.
@@ -283,6 +308,9 @@ pub struct Mailboxes {
     held: Mutex<HashMap<DeviceId, usize>>,
     /// Rung when a session has ended.
     ended: Notify,
+    /// Sessions that were rung for rules on another node's word, with the number of that ring, and until when they are waited
+    /// for.
+    looking: Mutex<Vec<(Arc<Bell>, u64, Instant)>>,
 }
 
 impl Mailboxes {
@@ -392,6 +420,34 @@ impl Mailboxes {
                 bell.ring(ring);
             }
         }
+    }
+
+    /// Rings the session of this device here (`None`: every session) for rules, on another node's word.
+    pub fn look_again(&self, device: Option<DeviceId>) {
+        let bells = lock(&self.bells);
+        let rung: Vec<&Arc<Bell>> = match device {
+            Some(device) => bells.get(&device).into_iter().collect(),
+            None => bells.values().collect(),
+        };
+        let until = Instant::now() + LOOK_TIME_MAX;
+        let mut looking = lock(&self.looking);
+        for bell in rung {
+            bell.ring(Ring::Rules);
+            let number = bell.for_rules();
+            let mut before = looking.iter_mut();
+            match before.find(|(of, ..)| Arc::ptr_eq(of, bell)) {
+                Some((_, of, _)) => *of = number,
+                None => looking.push((Arc::clone(bell), number, until)),
+            }
+        }
+    }
+
+    /// Whether all sessions that [`Self::look_again`] has rung have read the rules since, or have ended; one that takes too
+    /// long is not waited for.
+    pub fn have_looked(&self) -> bool {
+        let (mut looking, now) = (lock(&self.looking), Instant::now());
+        looking.retain(|(bell, rung, until)| !bell.has_looked(*rung) && now < *until);
+        looking.is_empty()
     }
 
     /// Everybody's rules may have changed: rings for every session, on every node.

@@ -26,7 +26,7 @@ use crate::audit::{self, Actor, Event};
 use crate::config::{Config, StoreConfig};
 use crate::identity::{IdentityError, passwords};
 use crate::store::administrators::{self, Administrator};
-use crate::store::sealed::generations::GenerationFolder;
+use crate::store::sealed::generations::{Generation, GenerationFolder};
 use crate::store::sealed::{self, MasterKey};
 use crate::store::{
     Engine, Part, PartOutcome, Precondition, Store, StoreError, everything, schema, user_type,
@@ -376,13 +376,13 @@ fn not_text(path: &Path) -> Option<String> {
     })
 }
 
-/// Makes the master key of the store, and the first generation that it opens, whose number is told.
+/// Makes the master key of the store, and the first generation that it opens.
 fn make_store_keys(
     config: &Config,
     traces: &mut Traces,
     now_ms: u64,
     random: &dyn SecureRandom,
-) -> Result<u64, InitError> {
+) -> Result<Generation, InitError> {
     let master = MasterKey::draw(random)?;
     KeyFolder::at(config.server.keys_dir())
         .add_master_key(&master.text())
@@ -395,7 +395,7 @@ fn make_store_keys(
 async fn fill_store(
     answers: &Answers,
     engine: Arc<dyn Engine>,
-    (password_hash, generation): (String, u64),
+    (password_hash, generation): (String, Generation),
     now_ms: u64,
 ) -> Result<(), InitError> {
     // Nothing that people have written is in it.
@@ -408,7 +408,7 @@ async fn fill_store(
     }
     let mut part = Part::default();
     schema::put(&mut part);
-    sealed::put_first(&mut part, generation);
+    sealed::put_first(&mut part, &generation);
     user_type::put(&mut part, DEFAULT_USER_TYPE, &UserTypePolicy::default())?;
     let administrator = Administrator {
         password_hash,
@@ -587,12 +587,18 @@ mod tests {
         }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a test draws its own randomness")]
+    fn random() -> ring::rand::SystemRandom {
+        ring::rand::SystemRandom::new()
+    }
+
     /// Goal: no organisation is made in a store that holds something of another one, whole or not. Method: an entry without the mark
     /// of a store, as a move that was cut off leaves it; then an empty store, twice.
     #[tokio::test]
     async fn a_store_with_something_in_it_is_refused() {
         let fill = async |engine: &Arc<dyn Engine>| {
-            let keys = ("hash".to_owned(), 1);
+            let generation = Generation::draw(1, 5, &random()).unwrap();
+            let keys = ("hash".to_owned(), generation);
             fill_store(&answers(), Arc::clone(engine), keys, 5).await
         };
         let half: Arc<dyn Engine> = Arc::new(MemoryEngine::default());

@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use super::connections::{Bounded, Ending, Figures};
 use super::heads::{self, Heads};
 use crate::node::Node;
+use crate::store::sealed::Seals;
 
 const CONNECTIONS_MAX: usize = 16;
 const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
@@ -117,7 +118,9 @@ async fn ready(State(health): State<Arc<Health>>, uri: Uri) -> Response {
     };
     let mut asked = uri.query().unwrap_or_default().split('&');
     let verbose = asked.any(|part| part.split('=').next() == Some("verbose"));
-    let checks = [("store", store), ("listeners", serving)];
+    let trouble = health.store.seals().and_then(Seals::trouble);
+    let keys = trouble.map_or(Ok(()), |(_, why)| Err(why));
+    let checks = [("store", store), ("keys", keys), ("listeners", serving)];
     let all = checks.iter().all(|(_, check)| check.is_ok());
     let mut text = String::new();
     if verbose {

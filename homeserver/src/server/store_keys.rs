@@ -12,14 +12,21 @@ use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 use zeroize::Zeroizing;
 
-use crate::config::{Config, MasterKeyConfig};
+use super::engines;
+use crate::clock::{Clock as _, SystemClock};
+use crate::config::{Config, MasterKeyConfig, StoreConfig};
 use crate::node::Node;
-use crate::store::StoreError;
 use crate::store::lease::Duty;
+use crate::store::node_row;
 use crate::store::sealed::MasterKey;
 use crate::store::sealed::generations::{GenerationFolder, Generations};
 use crate::store::sealed::rotation::{self, Share};
+use crate::store::{Store, StoreError};
 
+/// How often it is looked whether the generation in use is at hand,
+const MINDED_EVERY: Duration = Duration::from_secs(1);
+/// and for how long a node of several goes on without.
+const ENDED_AFTER: Duration = Duration::from_secs(10);
 /// Longest text of a master key, with what may stand around it.
 const TEXT_BYTES_MAX: u64 = 4096;
 /// How long a program may take to print it.
@@ -138,6 +145,44 @@ async fn from_command(command: &[String]) -> Result<Zeroizing<String>, StoreErro
     match status.success() {
         true => Ok(text),
         false => Err(wrong(&format!("it has failed ({status})"))),
+    }
+}
+
+/// Fails when nodes of a cluster use the generations: to be asked before these go over to another master key.
+pub async fn nobody_uses(config: &Config) -> Result<(), StoreError> {
+    // Several nodes share a database; any other store is open in one process at most.
+    if !matches!(config.store, StoreConfig::Postgresql(_)) {
+        return Ok(());
+    }
+    let store = Store::new(engines::open(config).await?)?;
+    let nodes = node_row::seen_lately(&store, SystemClock.now_ms()).await?;
+    if nodes.is_empty() {
+        return Ok(());
+    }
+    Err(StoreError::Keys(format!(
+        "nodes of the cluster work with them ({}): stop all of them and wait a minute; nothing was changed",
+        nodes.join(", ")
+    )))
+}
+
+/// Looks again and again whether the generation in use is at hand. A node of several ends when it has not been for a while:
+/// it can't do its part, and the others take that over.
+pub(super) async fn mind(node: Arc<Node>) {
+    let Some(seals) = node.store.seals() else {
+        return std::future::pending().await;
+    };
+    loop {
+        tokio::time::sleep(MINDED_EVERY).await;
+        let Err(error @ StoreError::Keys(_)) = seals.mind().await else {
+            continue;
+        };
+        tracing::error!(%error, "what is written can't be sealed or read soon");
+        let lasts = seals.trouble();
+        let lasts = lasts.is_some_and(|(passed, _)| passed >= ENDED_AFTER);
+        if lasts && !node.cluster.is_alone() {
+            tracing::error!("this process ends, for others to go on");
+            return;
+        }
     }
 }
 

@@ -108,6 +108,7 @@ pub(super) fn start(tasks: &mut Tasks, node: &Arc<Node>) {
     tasks.spawn("disk", delivery::space::run(node.clone()));
     tasks.spawn("sweeper", delivery::expiry::run(node.clone()));
     tasks.spawn("store keys", store_keys::rotate(node.clone()));
+    tasks.spawn("keys at hand", store_keys::mind(node.clone()));
     tasks.spawn("departures", delivery::departures::run(node.clone()));
     tasks.spawn("lapsed devices", delivery::lapsed::run(node.clone()));
     tasks.spawn("endings", delivery::endings::run(node.clone()));

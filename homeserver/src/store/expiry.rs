@@ -83,6 +83,27 @@ pub async fn due(store: &Store, now_ms: u64, limit: usize) -> Result<Due, StoreE
     Ok(due)
 }
 
+/// Payloads, each with its source.
+pub type Payloads = Vec<(PayloadId, Option<ServerName>)>;
+
+/// The payloads among up to `limit` entries behind `after` (`None`: from the start), and the last of these entries; `None`: there
+/// is no further one.
+pub async fn payloads(
+    store: &Store,
+    after: Option<&Key>,
+    limit: usize,
+) -> Result<(Payloads, Option<Key>), StoreError> {
+    let from = after.map_or_else(|| vec![EXPIRY], |last| [last.as_ref(), &[0]].concat());
+    let end = prefix_end(&[EXPIRY]);
+    let keys = store.keys(&from, &end, limit, Order::Ascending).await?;
+    let places = keys.iter().filter_map(parse);
+    let payloads = places.filter_map(|(_, place)| match place {
+        Place::Payload(id, source) => Some((id, source)),
+        _ => None,
+    });
+    Ok((payloads.collect(), keys.last().cloned()))
+}
+
 /// When the earliest entry is due.
 pub async fn next_ms(store: &Store) -> Result<Option<u64>, StoreError> {
     let found = store

@@ -409,7 +409,7 @@ impl Store {
         let engine: Arc<dyn Engine> = Arc::new(engine::memory::MemoryEngine::default());
         let seals = Seals::in_memory(Arc::clone(&engine), random)?;
         let mut part = Part::default();
-        sealed::put_first(&mut part, seals.status().generation);
+        seals.put_first(&mut part);
         let parts = [part];
         if let Some(written) = engine.apply(&parts).now_or_never() {
             written?;

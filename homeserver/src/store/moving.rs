@@ -262,7 +262,7 @@ mod tests {
         let (former, new) = (engine(), engine());
         let mut part = Part::default();
         schema::put(&mut part);
-        sealed::put_first(&mut part, folder().create(1, &*random).unwrap());
+        sealed::put_first(&mut part, &folder().create(1, &*random).unwrap());
         former.apply(&[part]).await.unwrap();
 
         let source = open(&former).await.unwrap();

@@ -11,6 +11,8 @@ use super::{Key, Order, Part, Precondition, Store, StoreError, Value};
 const FAMILY: &str = "node";
 const VERSION: u8 = 1;
 const NODE: u8 = b'3';
+/// Whoever has written so lately may be at work still.
+const SEEN_LATELY_MS: u64 = 60_000;
 /// Most nodes that are read.
 const NODES_MAX: usize = 1000;
 
@@ -35,6 +37,8 @@ pub struct NodeRecord {
     pub notices: u64,
     /// Up to which number it has acted on the notices of others.
     pub heard: Vec<(Incarnation, u64)>,
+    /// The number of its last hint: whoever meets it takes no earlier one, which somebody may send again.
+    pub hints: u64,
 }
 
 /// All nodes, by their names, each with its stored form.
@@ -51,6 +55,14 @@ pub async fn all(store: &Store) -> Result<Vec<(String, NodeRecord, Value)>, Stor
             Ok((name, decode(FAMILY, VERSION, &value)?, value))
         })
         .collect()
+}
+
+/// The names of nodes that have written their rows within the last minute. By two machines' clocks: for mistakes of operators
+/// alone.
+pub async fn seen_lately(store: &Store, now_ms: u64) -> Result<Vec<String>, StoreError> {
+    let nodes = all(store).await?.into_iter();
+    let lately = nodes.filter(|(_, record, _)| now_ms.abs_diff(record.at_ms) < SEEN_LATELY_MS);
+    Ok(lately.map(|(name, ..)| name).collect())
 }
 
 /// The row of one node, with its stored form.
@@ -99,6 +111,7 @@ mod tests {
             beats: 3,
             notices: 4,
             heard: vec![(Incarnation([8; 16]), 5)],
+            hints: 6,
         };
         let value = encode(FAMILY, VERSION, &record).unwrap();
         let expected = [
@@ -106,7 +119,7 @@ mod tests {
             &[7; 16],
             &[1, b'v', 1, 2, 3, 4, 1],
             &[8; 16],
-            &[5],
+            &[5, 6],
         ]
         .concat();
         assert_eq!(value.as_ref(), expected);

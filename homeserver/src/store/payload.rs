@@ -56,6 +56,28 @@ pub async fn is_awaited(store: &Store, id: PayloadId) -> Result<bool, StoreError
     Ok(!found.is_empty())
 }
 
+/// Whether any device but this one still waits for the payload.
+pub async fn is_awaited_beside(
+    store: &Store,
+    id: PayloadId,
+    device: DeviceId,
+) -> Result<bool, StoreError> {
+    let prefix = [&[WAITING][..], &id.0].concat();
+    let found = store
+        .range(&prefix, &prefix_end(&prefix), 2, Order::Ascending)
+        .await?;
+    let own = waiting_key(id, device);
+    Ok(found.iter().any(|(key, _)| *key != own))
+}
+
+/// Whether the payload is kept; it is not opened for that.
+pub async fn is_kept(store: &Store, id: PayloadId) -> Result<bool, StoreError> {
+    let key = key(id);
+    let behind = [key.as_ref(), &[0]].concat();
+    let found = store.keys(&key, &behind, 1, Order::Ascending).await?;
+    Ok(!found.is_empty())
+}
+
 /// Deletes the payload, which has this source.
 pub fn delete(part: &mut Part, id: PayloadId, source: Option<&ServerName>) {
     if let Some(source) = source {

@@ -52,7 +52,10 @@ impl Pending {
         let outcome = self.known.clone().unwrap_or(Err(StoreError::Stopped));
         // Another node may have taken another generation into use: then whoever decides anew seals under that.
         if let (Ok(PartOutcome::Conflict), Some(seals)) = (&outcome, &self.seals) {
-            seals.refresh().await?;
+            // If that can't be taken up now, the conflict is one nevertheless: whoever decides anew fails by himself.
+            if let Err(error) = seals.refresh().await {
+                tracing::error!(%error, "the generation of keys that another node uses can't be used here");
+            }
         }
         outcome
     }

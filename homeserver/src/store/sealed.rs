@@ -1,4 +1,5 @@
-//! `1`: the key of each content, wrapped: at `1` and the content's own key. At `1` alone: which generation is in use.
+//! `1`: the key of each content, wrapped: at `1` and the content's own key. At `1` alone: which generation is in use, with its
+//! fingerprint.
 //!
 //! A content is what people wrote, or what may lead to it: the values of the families in `CONTENTS`. Each is sealed by a
 //! data key of its own, which seals nothing else. Data keys lie beside the contents, wrapped under a generation's key, and
@@ -15,6 +16,7 @@
 //!   key is wrapped under a generation whose keys have been wrapped anew, whichever node writes it.
 //! - Data keys are never written unwrapped, and are in memory for as long as one content is sealed or opened.
 
+mod at_hand;
 pub mod generations;
 mod key_ring;
 mod master;
@@ -23,8 +25,8 @@ pub mod rotation;
 mod tests;
 mod wrapping;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use prometheus_client::metrics::counter::Counter;
@@ -32,10 +34,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use ring::rand::SecureRandom;
 use tokio::sync::{RwLock, RwLockReadGuard};
+use tokio::time::Instant;
 
 use super::record::prefix_end;
 use super::{Engine, Key, Order, Part, Precondition, Range, Read, StoreError, Value, Write};
-use generations::Generations;
+use at_hand::{LOOKED_FOR, LOOKED_FOR_EVERY, load, missing};
+use generations::{Fingerprint, Generation, Generations};
 use wrapping::{SEAL_BYTES, drawn_with_nonce, seal_content};
 
 pub use key_ring::KeyRing;
@@ -73,8 +77,8 @@ pub(super) fn concerns(part: &Part) -> bool {
 }
 
 /// Notes in a new store which generation is in use.
-pub fn put_first(part: &mut Part, generation: u64) {
-    part.put(in_use_key(), in_use_value(generation));
+pub fn put_first(part: &mut Part, generation: &Generation) {
+    part.put(in_use_key(), InUse::of(generation).value());
 }
 
 /// Where the key of the content at `key` lies.
@@ -99,21 +103,58 @@ fn in_use_key() -> Key {
     Key::from_static(&[KEYS])
 }
 
-fn in_use_value(generation: u64) -> Value {
-    [&[VERSION][..], &generation.to_be_bytes()].concat().into()
+/// What the store says of the generation in use: a version, its number, and its fingerprint. That tells nodes that have a
+/// folder each from nodes that share one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct InUse {
+    number: u64,
+    fingerprint: Fingerprint,
+}
+
+impl InUse {
+    const fn of(generation: &Generation) -> Self {
+        Self {
+            number: generation.number,
+            fingerprint: generation.fingerprint,
+        }
+    }
+
+    fn value(&self) -> Value {
+        let number = self.number.to_be_bytes();
+        [&[VERSION][..], &number, &self.fingerprint].concat().into()
+    }
+
+    fn read(value: &[u8]) -> Option<Self> {
+        let rest = value.strip_prefix(&[VERSION])?;
+        let (number, rest) = rest.split_first_chunk::<NUMBER_BYTES>()?;
+        Some(Self {
+            number: u64::from_be_bytes(*number),
+            fingerprint: rest.try_into().ok()?,
+        })
+    }
+
+    /// Fails for another generation of that number.
+    fn require(&self, generation: &Generation) -> Result<(), StoreError> {
+        if *self == Self::of(generation) {
+            return Ok(());
+        }
+        Err(StoreError::Keys(format!(
+            "generation {} in the folder of generation keys is not the one that the store is sealed under: all nodes of a \
+             cluster need one folder that they share, not a copy each (store_keys.folder)",
+            self.number
+        )))
+    }
 }
 
 /// The generation in use; `None`: the store has none.
-async fn in_use(read: &dyn Read) -> Result<Option<u64>, StoreError> {
+async fn in_use(read: &dyn Read) -> Result<Option<InUse>, StoreError> {
     let Some(value) = read.get(&[KEYS]).await? else {
         return Ok(None);
     };
-    let number = value.strip_prefix(&[VERSION]);
-    let number = number.and_then(|number| number.try_into().ok());
     let corrupt = StoreError::Corrupt {
         family: "generation",
     };
-    number.map(u64::from_be_bytes).map(Some).ok_or(corrupt)
+    InUse::read(&value).map(Some).ok_or(corrupt)
 }
 
 /// Seals and opens the contents of one store.
@@ -129,6 +170,8 @@ pub struct Seals {
     deleted: AtomicBool,
     /// Whether a rotation that was under way when the process started has been looked for.
     resumed: AtomicBool,
+    /// Since when the generation in use is not at hand, and why; see [`Seals::mind`].
+    trouble: Mutex<Option<(Instant, String)>>,
     figures: Figures,
 }
 
@@ -179,6 +222,7 @@ impl Seals {
             // Whatever was deleted before the process started.
             deleted: AtomicBool::new(true),
             resumed: AtomicBool::new(false),
+            trouble: Mutex::new(None),
             figures: Figures::default(),
         };
         seals.show();
@@ -191,11 +235,14 @@ impl Seals {
         engine: Arc<dyn Engine>,
         random: Arc<dyn SecureRandom + Send + Sync>,
     ) -> Result<Self, StoreError> {
-        let ring = KeyRing {
-            newest: Arc::new(generations::Generation::draw(1, 0, &*random)?),
-            older: Vec::new(),
-        };
+        let ring = KeyRing::with(Generation::draw(1, 0, &*random)?, Vec::new());
         Ok(Self::with(engine, Generations::Memory, random, ring))
+    }
+
+    /// Notes in a new store which generation is in use here.
+    #[cfg(test)]
+    pub(super) fn put_first(&self, part: &mut Part) {
+        put_first(part, &self.ring.load().newest);
     }
 
     /// A turn to seal a part and queue it: until it is dropped no other generation is taken into use here.
@@ -253,7 +300,7 @@ impl Seals {
             }
         }
         if has_keys {
-            let in_use = in_use_value(ring.newest.number);
+            let in_use = InUse::of(&ring.newest).value();
             sealed.require(Precondition::Equals(in_use_key(), in_use));
         }
         Ok(sealed)
@@ -293,7 +340,8 @@ impl Seals {
         })
     }
 
-    /// The content at `key`; an empty one where it can't be opened, which no record is.
+    /// The content at `key`; an empty one where it is damaged, which no record is. Fails when its generation is missing: then
+    /// nothing is known of it.
     pub(super) async fn get(&self, key: &[u8]) -> Result<Option<Value>, StoreError> {
         let Some(sealed) = self.engine.get(key).await? else {
             return Ok(None);
@@ -304,15 +352,24 @@ impl Seals {
             return Ok(content);
         }
         // It was deleted, replaced or wrapped anew in between; or it is damaged.
-        let (moment, ring) = self.moment().await?;
-        let Some(sealed) = moment.get(key).await? else {
-            return Ok(None);
-        };
-        let wrapped = moment.get(&row(key)).await?;
-        Ok(Some(opened(&ring, key, &sealed, wrapped.as_ref())))
+        let began = Instant::now();
+        loop {
+            let (moment, ring) = self.moment().await?;
+            let Some(sealed) = moment.get(key).await? else {
+                return Ok(None);
+            };
+            let wrapped = moment.get(&row(key)).await?;
+            match opened(&ring, key, &sealed, wrapped.as_ref()) {
+                Err(StoreError::Keys(_)) if began.elapsed() < LOOKED_FOR => {}
+                opened => return opened.map(Some),
+            }
+            drop(moment);
+            tokio::time::sleep(LOOKED_FOR_EVERY).await;
+            self.look_again().await?;
+        }
     }
 
-    /// The contents in `range`; empty ones where they can't be opened.
+    /// The contents in `range`; see [`Self::get`].
     pub(super) async fn range(&self, range: Range<'_>) -> Result<Vec<(Key, Value)>, StoreError> {
         let entries = self.engine.range(range).await?;
         let rows = rows_of(&*self.engine, &entries).await?;
@@ -328,14 +385,23 @@ impl Seals {
             return Ok(contents);
         }
         // As in `get`.
-        let (moment, ring) = self.moment().await?;
-        contents_in(&*moment, &ring, range).await
+        let began = Instant::now();
+        loop {
+            let (moment, ring) = self.moment().await?;
+            match contents_in(&*moment, &ring, range).await {
+                Err(StoreError::Keys(_)) if began.elapsed() < LOOKED_FOR => {}
+                contents => return contents,
+            }
+            drop(moment);
+            tokio::time::sleep(LOOKED_FOR_EVERY).await;
+            self.look_again().await?;
+        }
     }
 
     /// Takes up what other nodes have done with generations.
     pub(super) async fn refresh(&self) -> Result<(), StoreError> {
-        let number = in_use(&*self.engine).await?;
-        if number == Some(self.ring.load().newest.number) {
+        let in_use = in_use(&*self.engine).await?;
+        if in_use == Some(InUse::of(&self.ring.load().newest)) {
             return Ok(());
         }
         if let Generations::Memory = self.generations {
@@ -357,7 +423,7 @@ impl Seals {
             self.refresh().await?;
             let ring = self.ring.load_full();
             let moment = self.engine.snapshot().await?;
-            let number = in_use(&*moment).await?.ok_or(StoreError::Empty)?;
+            let number = in_use(&*moment).await?.ok_or(StoreError::Empty)?.number;
             // Otherwise what the moment holds may be wrapped under a generation that the ring has no more, or not yet.
             if number <= ring.newest.number && Arc::ptr_eq(&ring, &self.ring.load()) {
                 return Ok((moment, ring));
@@ -375,7 +441,10 @@ impl Seals {
     ) -> Result<Value, StoreError> {
         let held = if is_content(key) {
             let wrapped = moment.get(&row(key)).await?;
-            let ring = self.ring.load();
+            let ring = self.ring.load_full();
+            if let Some(number) = ring.missing(wrapped.as_ref()) {
+                return Err(missing(number));
+            }
             ring.content(key, value, wrapped.as_ref())
         } else if is_wrapped_key(key) {
             let content = moment.get(content_of(key)).await?;
@@ -424,19 +493,7 @@ impl Seals {
     }
 }
 
-/// The generations that the store is sealed under.
-async fn load(engine: &dyn Engine, generations: &Generations) -> Result<KeyRing, StoreError> {
-    loop {
-        let number = in_use(engine).await?.ok_or(StoreError::Empty)?;
-        let ring = KeyRing::of(number, generations.look().await?);
-        // Another node may have destroyed that one since it was read.
-        if ring.is_ok() || in_use(engine).await? == Some(number) {
-            return ring;
-        }
-    }
-}
-
-/// The contents in `range` of one moment; empty ones where they can't be opened.
+/// The contents in `range` of one moment; see [`Seals::get`].
 pub(super) async fn contents_in(
     moment: &dyn Read,
     ring: &KeyRing,
@@ -445,19 +502,28 @@ pub(super) async fn contents_in(
     let entries = moment.range(range).await?;
     let rows = rows_of(moment, &entries).await?;
     let contents = entries.into_iter().map(|(key, sealed)| {
-        let content = opened(ring, &key, &sealed, row_of(&rows, &key));
-        (key, content)
+        let content = opened(ring, &key, &sealed, row_of(&rows, &key))?;
+        Ok((key, content))
     });
-    Ok(contents.collect())
+    contents.collect()
 }
 
-/// The content of one moment's entry, or an empty one.
-fn opened(ring: &KeyRing, key: &[u8], sealed: &Value, wrapped: Option<&Value>) -> Value {
-    ring.content(key, sealed, wrapped).unwrap_or_else(|| {
-        let family = key.first().copied().map(char::from);
-        tracing::error!(?family, "a content can't be opened");
-        Value::new()
-    })
+/// The content of one moment's entry, or an empty one where it is damaged.
+fn opened(
+    ring: &KeyRing,
+    key: &[u8],
+    sealed: &Value,
+    wrapped: Option<&Value>,
+) -> Result<Value, StoreError> {
+    if let Some(content) = ring.content(key, sealed, wrapped) {
+        return Ok(content);
+    }
+    if let Some(number) = ring.missing(wrapped) {
+        return Err(missing(number));
+    }
+    let family = key.first().copied().map(char::from);
+    tracing::error!(?family, "a content can't be opened");
+    Ok(Value::new())
 }
 
 /// The wrapped keys of contents that follow each other, ascending; others may be among them.

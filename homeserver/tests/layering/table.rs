@@ -113,6 +113,7 @@ pub const EDGES: &[(&str, &[&str])] = &[
         "federation/peers",
         &[
             "audit",
+            "cluster",
             "faults",
             "federation/outbound",
             "federation/paths",

@@ -32,7 +32,7 @@ pub(crate) async fn open(name: EngineName, data: &Path) -> Result<Opened, String
         let first = at(&generations)?.create(SystemClock.now_ms(), &random);
         let mut part = Part::default();
         schema::put(&mut part);
-        sealed::put_first(&mut part, first.map_err(|error| error.to_string())?);
+        sealed::put_first(&mut part, &first.map_err(|error| error.to_string())?);
         let written = engine.apply(&[part]).await;
         written.map_err(|error| error.to_string())?;
     }

@@ -229,7 +229,7 @@ impl Session<'_> {
     /// Reads the account's rules again, and whether they differ; ends the session of a removed
     /// device or a suspended account.
     async fn check_rules(&mut self) -> Result<bool, End> {
-        let (rules, ends_ms) = rules(self.node, self.device, self.client).await?;
+        let (rules, ends_ms) = rules(self.node, self.device, self.client, self.bell).await?;
         let now_ms = self.node.clock.now_ms();
         self.sign_in_ends = ends_ms.and_then(|ends_ms| {
             let left = Duration::from_millis(ends_ms.saturating_sub(now_ms));
@@ -380,7 +380,7 @@ impl Session<'_> {
                 rung = bell.rung() => {
                     check_ended(rung)?;
                     if rung.has(Ring::Rules) {
-                        rules(node, *device, *client).await?;
+                        rules(node, *device, *client, bell).await?;
                     }
                     *rings = rings.and(rung);
                 }
@@ -406,7 +406,10 @@ async fn rules(
     node: &Node,
     device: DeviceOf,
     client: Option<ClientVersion>,
+    bell: &Bell,
 ) -> Result<(Arc<LocalAccount>, Option<u64>), End> {
+    // First: what it is rung for from now on it may miss.
+    let rung = bell.for_rules();
     let serial = policy_serial::get(&node.store).await?;
     let serial = policy_serial::number(serial.as_ref())?;
     let Some((record, _)) = device::get(&node.store, device).await? else {
@@ -419,7 +422,10 @@ async fn rules(
     }
     let admitted = sign_in::admit(&account, &record, client, node.clock.now_ms());
     match admitted {
-        Ok(ends_ms) => Ok((account, ends_ms)),
+        Ok(ends_ms) => {
+            bell.looked(rung);
+            Ok((account, ends_ms))
+        }
         Err(IdentityError::Store(error)) => Err(End::Store(error)),
         Err(barred) => Err(End::Barred(barred.to_string())),
     }

@@ -15,7 +15,8 @@ use crate::store::engine::memory::MemoryEngine;
 use crate::store::engine::{self, Answer};
 use crate::store::inbox::{self as stored_inbox, InboxRecord};
 use crate::store::link_position::Read;
-use crate::store::{Engine, Key, Store, Value};
+use crate::store::payload::PayloadId;
+use crate::store::{Engine, Key, Store, Value, tally};
 
 const DEVICE: DeviceId = DeviceId::from_bytes([1; 16]);
 const OTHER: DeviceId = DeviceId::from_bytes([2; 16]);
@@ -305,4 +306,26 @@ async fn damage_holds_up_its_own_place() {
     let again = (now_ms + SWEEP_DAMAGED_RETRY_MS, Place::Inbox(DEVICE));
     assert_eq!(due.entries, [again]);
     assert_eq!(due.damaged, Vec::<Key>::new());
+}
+
+/// Goal: a payload that nobody waits for, which a process may leave that ends in the midst of an acknowledgement, does not stay
+/// until it expires; one that is waited for does, and what is counted of the peer follows. Method: one of each.
+#[tokio::test]
+async fn payloads_that_nobody_waits_for_are_deleted() {
+    let (node, _) = node_over(Arc::new(MemoryEngine::default()));
+    let [orphan, awaited] = [1, 2].map(|n| PayloadId([n; 16]));
+    let words = Value::from_static(b"words");
+    let mut part = Part::default();
+    for id in [orphan, awaited] {
+        payload::put(&mut part, id, Some(&peer()), &words);
+        expiry::put(&mut part, u64::MAX, Place::Payload(id, Some(peer())));
+    }
+    payload::wait_for(&mut part, awaited, DeviceId::from_bytes([5; 16]));
+    node.store.commit(part).await.unwrap();
+    delete_orphans(&node).await.unwrap();
+    assert!(!payload::is_kept(&node.store, orphan).await.unwrap());
+    let kept = payload::get(&node.store, awaited).await.unwrap();
+    assert_eq!(kept, Some(words));
+    let counted = tally::get(&node.store, &tally::inbound(&peer())).await;
+    assert_eq!(counted.unwrap().entries, 1);
 }

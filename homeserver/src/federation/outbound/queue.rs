@@ -19,6 +19,7 @@ use federation_proto::receipt::Receipt;
 use federation_proto::transaction::SignedTransaction;
 
 use super::links::News;
+use crate::cluster::Fence;
 use crate::delivery::outbox::OutboxItem;
 use crate::federation::peers::PeerView;
 use crate::store::lane_base::{self, LaneBase};
@@ -57,6 +58,8 @@ pub(super) struct Queue {
     news: BTreeSet<Lane>,
     /// Nothing beyond these numbers is read, and of no other lane.
     only: Option<Arc<HashMap<Lane, u64>>>,
+    /// The lease of whoever reads this.
+    fence: Option<Fence>,
 }
 
 #[derive(Default)]
@@ -138,7 +141,14 @@ impl Queue {
             unread: true,
             news: BTreeSet::new(),
             only: None,
+            fence: None,
         }
+    }
+
+    /// What is noted of the lanes is written under this.
+    pub(super) fn under(mut self, fence: Option<Fence>) -> Self {
+        self.fence = fence;
+        self
     }
 
     /// Nothing beyond these numbers is to be read, and of no other lane.
@@ -298,7 +308,7 @@ impl Queue {
         };
         let base = match known.base {
             Some(base) => base,
-            None => match base_of(store, peer, lane, first.number).await? {
+            None => match base_of(store, peer, (lane, first.number), self.fence.as_ref()).await? {
                 Some(base) => *known.base.insert(base),
                 None => {
                     read.out_of_step = true;
@@ -434,8 +444,8 @@ impl Queue {
 async fn base_of(
     store: &Store,
     peer: &PeerView,
-    lane: Lane,
-    first: u64,
+    (lane, first): (Lane, u64),
+    fence: Option<&Fence>,
 ) -> Result<Option<u64>, StoreError> {
     if !peer.renumbered {
         return Ok(Some(0));
@@ -449,6 +459,9 @@ async fn base_of(
     let record = LaneBase { link_epoch, base };
     let mut part = Part::default();
     part.require(peer.unchanged());
+    if let Some(fence) = fence {
+        fence.require(&mut part);
+    }
     lane_base::put(&mut part, &peer.server, lane, &record, read)?;
     let written = store.commit(part).await? == PartOutcome::Committed;
     Ok(written.then_some(base))

@@ -165,24 +165,31 @@ pub(super) async fn bury_undecodable(
 }
 
 /// Gives up everything that waits for a peer whose agreement has ended, a page at a time, and forgets
-/// the lanes, and what a restore has left to find out of them: a new agreement numbers them anew. Each row is held to being
-/// there: several may do this at once.
+/// the lanes, and what a restore has left to find out of them: a new agreement numbers them anew. All of it is held to the
+/// agreement's being what `peer` says: what waits under another one is not touched. `false`: it is not, or somebody else does
+/// the same; look again before trying again.
 pub(in crate::federation) async fn clear(
     node: &Node,
-    destination: &ServerName,
+    peer: &PeerView,
     refusal: &Refusal,
-) -> Result<(), StoreError> {
+    fence: Option<&Fence>,
+) -> Result<bool, StoreError> {
     const PAGE_ROWS: usize = 256;
+    let destination = &peer.server;
     loop {
         let rows = outbox::rows_after(&node.store, destination, None, PAGE_ROWS).await?;
         let tails = outbox::tails(&node.store, destination, PAGE_ROWS).await?;
         let mut batch = Batch::open(node).await?;
         let part = &mut batch.part;
+        part.require(peer.unchanged());
+        if let Some(fence) = fence {
+            fence.require(part);
+        }
         let bases = lane_base::delete_some(&node.store, part, destination, PAGE_ROWS).await?;
         let (store, limit) = (&node.store, PAGE_ROWS);
         let reconciled = reconcile::delete_some(store, part, destination, limit).await?;
         if rows.is_empty() && tails.is_empty() && bases == 0 && reconciled == 0 {
-            return Ok(());
+            return Ok(true);
         }
         for waits in &rows {
             outbox::require(&mut batch.part, destination, waits.lane, waits.number);
@@ -196,9 +203,9 @@ pub(in crate::federation) async fn clear(
                 outbox::delete_tail(&mut batch.part, destination, tail);
             }
         }
-        // A conflict means only that the rows are read again.
         if batch.commit().await? == PartOutcome::Conflict {
             node.peers.refresh(node).await?;
+            return Ok(false);
         }
         tokio::task::yield_now().await;
     }

@@ -105,10 +105,11 @@ impl Worker {
         let link = node.links.link(&server);
         // Keys may have changed while nobody was here to tell it.
         link.to_announce.store(true, Ordering::Release);
+        let fence = node.cluster.fence(&Duty::Outbound(server.clone()));
         Self {
-            fence: node.cluster.fence(&Duty::Outbound(server.clone())),
+            queue: Queue::new(server.clone(), 0).under(fence.clone()),
+            fence,
             link,
-            queue: Queue::new(server.clone(), 0),
             node,
             network,
             server,
@@ -301,7 +302,9 @@ impl Worker {
             )
             .err()
             .unwrap_or_else(|| Refusal::new(RefusalCode::AgreementRevoked, "the agreement ended"));
-        settle::clear(&self.node, &self.server, &refusal).await?;
+        if !settle::clear(&self.node, peer, &refusal, self.fence.as_ref()).await? {
+            return Ok(Step::Again);
+        }
         // Whatever a restore had left to find out is gone with the rest.
         if !matches!(self.reconciling, Reconciling::Done) {
             self.reconciling = Reconciling::Unknown;
@@ -392,7 +395,7 @@ impl Worker {
     /// Forgets what was read of the outbox, and what is under way: its answers would be about that.
     fn read_afresh(&mut self, link_epoch: u64) {
         self.under_way.forget();
-        self.queue = Queue::new(self.server.clone(), link_epoch);
+        self.queue = Queue::new(self.server.clone(), link_epoch).under(self.fence.clone());
         if let Some(lanes) = self.reconciling.lanes() {
             self.queue.only_up_to(Arc::clone(lanes));
         }

@@ -19,10 +19,10 @@ use federation_proto::manifest::{self, Manifest};
 use federation_proto::refusal::{Refusal, RefusalCode};
 use homeserver_api::admin::{AcceptRequest, CountersignRequest, OfferRequest};
 
-use super::change::{Change, Found, change};
+use super::change::{ATTEMPTS_MAX, Change, Found, change};
 use super::error::PeeringError;
 use super::statement::statement;
-use super::view::{Restored, stored_manifest};
+use super::view::{self, Restored, stored_manifest};
 use crate::audit::{Actor, Event};
 use crate::federation::outbound;
 use crate::node::Node;
@@ -367,15 +367,22 @@ pub(super) fn is_in_force(record: &PeerRecord) -> bool {
 
 /// Before a new link epoch begins, nothing of the old one may wait any more.
 pub(super) async fn clear_ended(node: &Node, server: &ServerName) -> Result<(), PeeringError> {
-    let record = peer::get(&node.store, server).await?;
-    if record.is_some_and(|(record, _)| !is_in_force(&record)) {
-        let refusal = Refusal::new(
-            RefusalCode::NoAgreement,
-            format!("the agreement with {server} had ended"),
-        );
-        outbound::clear(node, server, &refusal).await?;
+    let refusal = Refusal::new(
+        RefusalCode::NoAgreement,
+        format!("the agreement with {server} had ended"),
+    );
+    for _ in 0..ATTEMPTS_MAX {
+        // Read each time: another node may have made the new agreement meanwhile, under which something waits.
+        let record = peer::get(&node.store, server).await?;
+        let Some((ended, _)) = record.filter(|(record, _)| !is_in_force(record)) else {
+            return Ok(());
+        };
+        let ended = view::of(server, &ended)?;
+        if outbound::clear(node, &ended, &refusal, None).await? {
+            return Ok(());
+        }
     }
-    Ok(())
+    Err(PeeringError::Busy)
 }
 
 /// A partner with another root is another organisation: nothing of the old agreement may go on.

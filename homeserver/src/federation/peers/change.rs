@@ -10,6 +10,7 @@ use super::ceremony::is_in_force;
 use super::error::PeeringError;
 use super::view::Restored;
 use crate::audit::{self, Actor, Event, PeerEvent};
+use crate::cluster::Fence;
 use crate::node::{Hint, Node, to_its_end};
 use crate::store::expiry::{self, Place};
 use crate::store::peer::{self, PeerRecord};
@@ -41,6 +42,16 @@ pub(super) async fn change<T>(
     node: &Arc<Node>,
     actor: &Actor,
     server: &ServerName,
+    decide: impl FnMut(Found) -> Result<Result<Change<T>, T>, PeeringError>,
+) -> Result<T, PeeringError> {
+    change_under(node, actor, (server, None), decide).await
+}
+
+/// As [`change`], while the fence holds, if there is one.
+pub(super) async fn change_under<T>(
+    node: &Arc<Node>,
+    actor: &Actor,
+    (server, fence): (&ServerName, Option<&Fence>),
     mut decide: impl FnMut(Found) -> Result<Result<Change<T>, T>, PeeringError>,
 ) -> Result<T, PeeringError> {
     for _ in 0..ATTEMPTS_MAX {
@@ -56,6 +67,9 @@ pub(super) async fn change<T>(
             Err(answer) => return Ok(answer),
         };
         let mut part = Part::default();
+        if let Some(fence) = fence {
+            fence.require(&mut part);
+        }
         if was_in_force && !is_in_force(&change.record) {
             let remembered = Place::Remembered(server.clone(), Lane::CONTROL);
             expiry::put(&mut part, node.clock.now_ms(), remembered);

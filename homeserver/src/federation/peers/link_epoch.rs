@@ -5,9 +5,10 @@ use std::sync::Arc;
 use federation_proto::ids::ServerName;
 use federation_proto::link::next_link_epoch;
 
-use super::change::{Change, change};
+use super::change::{Change, change_under};
 use super::error::PeeringError;
 use crate::audit::Actor;
+use crate::cluster::Fence;
 use crate::node::Node;
 use crate::store::peer::PeerRecord;
 
@@ -19,8 +20,18 @@ pub async fn begin_link_epoch(
     actor: &Actor,
     server: &ServerName,
 ) -> Result<u64, PeeringError> {
+    begin_link_epoch_under(node, actor, server, None).await
+}
+
+/// As [`begin_link_epoch`], while the fence holds, if there is one.
+pub async fn begin_link_epoch_under(
+    node: &Arc<Node>,
+    actor: &Actor,
+    server: &ServerName,
+    fence: Option<&Fence>,
+) -> Result<u64, PeeringError> {
     let now_ms = node.clock.now_ms();
-    change(node, actor, server, |found| {
+    change_under(node, actor, (server, fence), |found| {
         if found
             .restored
             .and_then(|restored| restored.current)

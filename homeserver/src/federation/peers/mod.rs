@@ -31,7 +31,7 @@ pub use documents::{inspect, take};
 pub use error::PeeringError;
 pub use expiry::{expire, warn};
 pub use homeserver_api::admin::{Operation, PeerState};
-pub use link_epoch::begin_link_epoch;
+pub use link_epoch::{begin_link_epoch, begin_link_epoch_under};
 pub use outgoing::document_settled;
 pub use show::{detail, summaries, warnings};
 pub use standing::{countersignature_delivered, resume, revoke, suspend, take_manifest};

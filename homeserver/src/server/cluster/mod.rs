@@ -25,8 +25,6 @@ use crate::store::notice::Notice;
 
 /// Largest file of the secret.
 const SECRET_BYTES_MAX: u64 = 4096;
-/// Whoever has written so lately may be at work still. By two machines' clocks, and for a mistake of configuration alone.
-const SEEN_LATELY_MS: u64 = 60_000;
 /// How long it may take to tell the others that this node ends.
 const LEAVING_TIME_MAX: Duration = Duration::from_secs(2);
 /// Names of other nodes are looked up again after this time.
@@ -82,13 +80,7 @@ pub(super) async fn nobody_unminded(node: &Node) -> Result<(), ServerError> {
     if !node.cluster.is_alone() {
         return Ok(());
     }
-    let now_ms = node.clock.now_ms();
-    let nodes = node_row::all(&node.store).await?;
-    let alive: Vec<String> = nodes
-        .into_iter()
-        .filter(|(_, record, _)| now_ms.abs_diff(record.at_ms) < SEEN_LATELY_MS)
-        .map(|(name, ..)| name)
-        .collect();
+    let alive = node_row::seen_lately(&node.store, node.clock.now_ms()).await?;
     if alive.is_empty() {
         return Ok(());
     }
@@ -126,13 +118,17 @@ pub(super) async fn round(node: &Arc<Node>) -> Result<(), ClusterError> {
         .collect();
     duties.insert(Duty::Tasks);
     let now_ms = node.clock.now_ms();
+    // Of what others wait for: sessions that were rung have to look, and to end where they are to.
+    node.cluster.set_acting(!node.mailboxes.have_looked());
     let heard = node.cluster.round(&node.store, now_ms, &duties).await?;
     apply(node, heard).await;
     Ok(())
 }
 
-/// Lets this process go by what has happened at another.
+/// Lets this process go by what has happened at another. What can't be taken up now comes again with the next round, and is
+/// not said to have been heard before.
 pub(super) async fn apply(node: &Arc<Node>, notices: Vec<Notice>) {
+    let mut is_all = true;
     // Each once, and by the most that any of them says.
     let mut notices: BTreeSet<Notice> = notices.into_iter().collect();
     if notices.contains(&Notice::Everything) {
@@ -140,13 +136,13 @@ pub(super) async fn apply(node: &Arc<Node>, notices: Vec<Notice>) {
     }
     for notice in notices {
         match notice {
-            Notice::Everything => everything(node).await,
+            Notice::Everything => is_all &= everything(node).await,
             Notice::Mail(device) => node.mailboxes.ring_here([device], Ring::Mail),
-            Notice::Rules(device) => node.mailboxes.ring_here([device], Ring::Rules),
-            Notice::EveryonesRules => node.mailboxes.ring_all(Ring::Rules),
+            Notice::Rules(device) => node.mailboxes.look_again(Some(device)),
+            Notice::EveryonesRules => node.mailboxes.look_again(None),
             Notice::Devices(device) => node.mailboxes.ring_here([device], Ring::Devices),
             Notice::Opened(device) => node.mailboxes.opened_elsewhere(device),
-            Notice::Peers => agreements(node).await,
+            Notice::Peers => is_all &= agreements(node).await,
             Notice::Departed => node.hint_here(Hint::Departed),
             // Whoever does not send to the peer has told the one that does.
             Notice::Outbox(server, lane) if node.links.is_served_here(&server) => {
@@ -164,13 +160,16 @@ pub(super) async fn apply(node: &Arc<Node>, notices: Vec<Notice>) {
             Notice::Outbox(..) | Notice::Retry(_) | Notice::Heard(_) | Notice::Manifest(_) => {}
         }
     }
+    if !is_all {
+        node.cluster.set_missed();
+    }
 }
 
-/// Something may have been missed, whatever it was.
-async fn everything(node: &Arc<Node>) {
-    agreements(node).await;
+/// Something may have been missed, whatever it was; whether all of it is taken up.
+async fn everything(node: &Arc<Node>) -> bool {
+    let is_all = agreements(node).await;
     node.hint_here(Hint::Departed);
-    node.mailboxes.ring_all(Ring::Rules);
+    node.mailboxes.look_again(None);
     node.mailboxes.ring_all(Ring::Mail);
     node.mailboxes.ring_all(Ring::Devices);
     for peer in node.peers.all() {
@@ -178,22 +177,27 @@ async fn everything(node: &Arc<Node>) {
             node.links.retry_now(&peer.server);
         }
     }
+    is_all
 }
 
-/// Agreements or keys may have changed.
-async fn agreements(node: &Arc<Node>) {
+/// Agreements or keys may have changed; whether they are taken up.
+async fn agreements(node: &Arc<Node>) -> bool {
     let (store, random) = (&node.store, node.random.as_ref());
     let caught_up = node
         .keeper
         .catch_up(store, node.clock.now_ms(), random)
         .await;
+    let mut is_all = true;
     if let Err(error) = caught_up {
+        is_all = false;
         tracing::error!(%error, "the keys that another node has written can't be used; trying again");
     }
     if let Err(error) = node.peers.refresh(node).await {
-        tracing::error!(%error, "agreements can't be read");
+        is_all = false;
+        tracing::error!(%error, "agreements can't be read; trying again");
     }
     node.hint_here(Hint::PeersChanged);
+    is_all
 }
 
 /// Sends hints to the other nodes, and takes theirs.

@@ -1,7 +1,7 @@
 //! Two nodes of one organisation: what happens at one is seen at the other, with hints and without.
 
 use federation_proto::ids::{DeviceId, Handle, RoomId};
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use homeserver_api::admin::{BarriersRequest, ChangeUserRequest};
 use homeserver_api::policy::{Barriers, UserTypePolicy};
 use homeserver_api::session::{CLOSE_SUSPENDED, SUBPROTOCOL};
@@ -169,6 +169,33 @@ async fn rules_are_heard_at_the_other_node() {
     let changed = user_types::put(&one, &Actor::System, "standard", policy).await;
     changed.unwrap();
     assert!(rung().await);
+}
+
+/// Goal: a node says that it has heard of changed rules when its sessions have looked at them, or ended, and not before.
+/// Method: a bell that nobody looks at, and rounds.
+#[tokio::test]
+async fn heard_is_what_sessions_have_looked_at() {
+    let [one, two] = pair().await;
+    let of = device(&one, "alice").await;
+    let bell = two.mailboxes.open(of.device);
+    let rounds = async || {
+        for node in [&two, &two, &one] {
+            round(node).await.unwrap();
+        }
+    };
+    for is_ended in [false, true] {
+        one.mailboxes.ring([of.device], Ring::Rules);
+        round(&one).await.unwrap();
+        rounds().await;
+        assert!(bell.heard().has(Ring::Rules));
+        assert!(one.cluster.until_heard().now_or_never().is_none());
+        match is_ended {
+            false => bell.looked(bell.for_rules()),
+            true => two.mailboxes.end(&bell),
+        }
+        rounds().await;
+        assert!(one.cluster.until_heard().now_or_never().is_some());
+    }
 }
 
 /// Goal: a device that comes to another node leaves no session behind at the first one. Method: a session at each, some

@@ -22,10 +22,12 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ring::hmac;
 use ring::rand::SecureRandom;
 
 use super::master::MasterKey;
 use super::wrapping::{NONCE_BYTES, WRAPPED_BYTES, WrappingKey, drawn_nonce};
+use crate::clock::{Clock as _, SystemClock};
 use crate::store::StoreError;
 
 const MAGIC: &[u8; 8] = b"ent-gen\n";
@@ -35,6 +37,11 @@ const IN_USE: &str = "generation";
 const DESTROYING: &str = "destroying";
 const DRAFT: &str = "draft";
 const TAKEN: &str = "taken";
+/// Nobody makes a generation for as long.
+const DRAFT_KEPT_MS: u64 = 60_000;
+
+/// What tells generations of one number apart.
+pub(super) type Fingerprint = [u8; 16];
 
 /// A generation: what data keys are wrapped under for a while.
 pub struct Generation {
@@ -44,20 +51,26 @@ pub struct Generation {
     pub made_ms: u64,
     /// Its key.
     pub(super) key: WrappingKey,
+    /// Tells it from another one of the same number, and nothing of its key.
+    pub(super) fingerprint: Fingerprint,
 }
 
 impl Generation {
-    /// A new generation.
-    pub(super) fn draw(
-        number: u64,
-        now_ms: u64,
-        random: &dyn SecureRandom,
-    ) -> Result<Self, StoreError> {
-        Ok(Self {
+    fn of(number: u64, made_ms: u64, key: WrappingKey) -> Self {
+        let mac = hmac::Key::new(hmac::HMAC_SHA256, key.bytes());
+        let tag = hmac::sign(&mac, b"entente generation");
+        let fingerprint = tag.as_ref().first_chunk().copied().unwrap_or_default();
+        Self {
             number,
-            made_ms: now_ms,
-            key: WrappingKey::draw(random)?,
-        })
+            made_ms,
+            key,
+            fingerprint,
+        }
+    }
+
+    /// A new generation.
+    pub fn draw(number: u64, now_ms: u64, random: &dyn SecureRandom) -> Result<Self, StoreError> {
+        Ok(Self::of(number, now_ms, WrappingKey::draw(random)?))
     }
 }
 
@@ -91,11 +104,8 @@ impl GenerationFile {
     pub(super) fn open(&self, master: &MasterKey) -> Option<Generation> {
         let bound = head(self.number, self.made_ms);
         let secret = master.key().open(self.nonce, &bound, &self.wrapped)?;
-        Some(Generation {
-            number: self.number,
-            made_ms: self.made_ms,
-            key: WrappingKey::new(secret),
-        })
+        let key = WrappingKey::new(secret);
+        Some(Generation::of(self.number, self.made_ms, key))
     }
 
     /// The file's bytes.
@@ -142,8 +152,8 @@ impl GenerationFolder {
         }
     }
 
-    /// Makes the folder, and in it the first generation, whose number this is.
-    pub fn create(&self, now_ms: u64, random: &dyn SecureRandom) -> Result<u64, StoreError> {
+    /// Makes the folder, and in it the first generation.
+    pub fn create(&self, now_ms: u64, random: &dyn SecureRandom) -> Result<Generation, StoreError> {
         const FIRST: u64 = 1;
         std::fs::DirBuilder::new()
             .mode(0o700)
@@ -152,8 +162,7 @@ impl GenerationFolder {
         if let Some(above) = self.path.parent() {
             sync_folder(above)?;
         }
-        self.make(FIRST, now_ms, random)?;
-        Ok(FIRST)
+        self.make(FIRST, now_ms, random)
     }
 
     /// Every generation that is there, ascending. Nothing is touched.
@@ -168,12 +177,32 @@ impl GenerationFolder {
         Ok(found)
     }
 
-    /// Finishes what was begun when a process ended: destroys what has the name for that, removes what was never used.
-    pub fn tidy(&self) -> Result<(), StoreError> {
+    /// The generation of this number, and those below it, ascending; `None`: it is not there. It is read by its name: where the
+    /// folder is another machine's, a listing may show what was there some seconds ago.
+    pub(super) fn up_to(
+        &self,
+        number: u64,
+    ) -> Result<Option<(Generation, Vec<Generation>)>, StoreError> {
+        let place = self.place(number);
+        let Some(file) = read(&place)? else {
+            return Ok(None);
+        };
+        let generation = self.opened(&place, &file)?;
+        let mut older = self.look()?;
+        older.retain(|older| older.number < number);
+        Ok(Some((generation, older)))
+    }
+
+    /// Finishes what was begun when a process ended: destroys what has the name for that, removes what was never used. A young
+    /// draft is left: another node may be at it.
+    pub fn tidy(&self, now_ms: u64) -> Result<(), StoreError> {
         for path in self.files(DESTROYING)? {
             self.wipe(&path)?;
         }
         for path in self.files(DRAFT)? {
+            if is_young(&path, now_ms)? {
+                continue;
+            }
             // First of all it loses its name: another node may just be about to make a generation of it.
             let taken = path.with_extension(TAKEN);
             match std::fs::rename(&path, &taken) {
@@ -182,16 +211,25 @@ impl GenerationFolder {
             }
         }
         for path in self.files(TAKEN)? {
-            let links = std::fs::metadata(&path).map(|about| about.nlink());
-            match links {
-                Ok(1) => self.wipe(&path)?,
-                // It has become a generation before.
-                Ok(_) => remove(&path)?,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(at(&path)(error)),
-            }
+            self.wipe_unless_used(&path)?;
         }
         Ok(())
+    }
+
+    /// Removes a name, and with its last one the bytes.
+    fn wipe_unless_used(&self, path: &Path) -> Result<(), StoreError> {
+        let used = OpenOptions::new()
+            .write(true)
+            .open(path)
+            // By the open file: of a name, what is known of another machine's disk may be old.
+            .and_then(|file| Ok(file.metadata()?.nlink() > 1));
+        match used {
+            Ok(false) => self.wipe(path),
+            // It is a generation by another name.
+            Ok(true) => remove(path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(at(path)(error)),
+        }
     }
 
     /// The generation with this number: a new one, durable when this returns, unless there is one already.
@@ -240,13 +278,15 @@ impl GenerationFolder {
         self.wipe(&marked)
     }
 
-    /// Wraps every generation under another master key. Repeated after an interruption it does the rest.
+    /// Wraps every generation under another master key, while no process uses them. Repeated after an interruption it does the
+    /// rest.
     pub fn change_master(
         &self,
         new: &MasterKey,
+        now_ms: u64,
         random: &dyn SecureRandom,
     ) -> Result<(), StoreError> {
-        self.tidy()?;
+        self.tidy(now_ms)?;
         for path in self.files(IN_USE)? {
             let Some(file) = read(&path)? else {
                 continue;
@@ -255,14 +295,14 @@ impl GenerationFolder {
                 Some(_) => continue,
                 None => self.opened(&path, &file)?,
             };
-            let mut former = OpenOptions::new()
-                .write(true)
-                .open(&path)
-                .map_err(at(&path))?;
             let draft = self.write_draft(&generation, new, random)?;
+            // Another name for what is replaced: whoever ends here leaves it for the next one to overwrite.
+            let former = path.with_extension(TAKEN);
+            std::fs::hard_link(&path, &former).map_err(at(&former))?;
+            sync_folder(&self.path)?;
             std::fs::rename(&draft, &path).map_err(at(&path))?;
             sync_folder(&self.path)?;
-            overwrite(&mut former).map_err(at(&path))?;
+            self.wipe(&former)?;
         }
         Ok(())
     }
@@ -337,6 +377,18 @@ impl GenerationFolder {
     }
 }
 
+/// Whether a file was written within the last minute; or has a time to come, by another machine's clock.
+fn is_young(path: &Path, now_ms: u64) -> Result<bool, StoreError> {
+    let about = match std::fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        about => about.map_err(at(path))?,
+    };
+    let written_ms = u64::try_from(about.mtime())
+        .unwrap_or(0)
+        .saturating_mul(1000);
+    Ok(now_ms < written_ms.saturating_add(DRAFT_KEPT_MS))
+}
+
 /// Removes a name; another node that starts may have been quicker.
 fn remove(path: &Path) -> Result<(), StoreError> {
     match std::fs::remove_file(path) {
@@ -399,18 +451,22 @@ impl Generations {
         Self::Folder(Arc::new(folder))
     }
 
-    /// All that are kept outside of this process, ascending.
-    pub(super) async fn look(&self) -> Result<Vec<Generation>, StoreError> {
+    /// See [`GenerationFolder::up_to`].
+    pub(super) async fn up_to(
+        &self,
+        number: u64,
+    ) -> Result<Option<(Generation, Vec<Generation>)>, StoreError> {
         match self.clone() {
-            Self::Folder(folder) => aside(move || folder.look()).await,
-            Self::Memory => Ok(Vec::new()),
+            Self::Folder(folder) => aside(move || folder.up_to(number)).await,
+            Self::Memory => Ok(None),
         }
     }
 
     /// See [`GenerationFolder::tidy`].
     pub(super) async fn tidy(&self) -> Result<(), StoreError> {
         match self.clone() {
-            Self::Folder(folder) => aside(move || folder.tidy()).await,
+            // The clock that the times of files are by.
+            Self::Folder(folder) => aside(move || folder.tidy(SystemClock.now_ms())).await,
             Self::Memory => Ok(()),
         }
     }
@@ -494,13 +550,16 @@ mod tests {
         let folder = GenerationFolder::at(&path, master);
         let missing = folder.look().err().unwrap().to_string();
         assert!(missing.contains("store_keys.folder"), "{missing}");
-        assert_eq!(folder.create(5, &random()).unwrap(), 1);
+        assert_eq!(folder.create(5, &random()).unwrap().number, 1);
         assert!(folder.create(5, &random()).is_err(), "it is there");
         let made = folder.make(2, 7, &random()).unwrap();
         let same = GenerationFolder::at(&path, again());
         let same = same.make(2, 9, &random()).unwrap();
         assert_eq!((same.number, same.made_ms), (2, 7));
         assert_eq!(same.key.bytes(), made.key.bytes());
+        assert_eq!(same.fingerprint, made.fingerprint);
+        let another = Generation::draw(2, 7, &random()).unwrap();
+        assert_ne!(another.fingerprint, made.fingerprint);
         assert_eq!(names(&path), ["00000001.generation", "00000002.generation"]);
 
         let (other, _) = key();
@@ -532,7 +591,11 @@ mod tests {
         std::fs::write(path.join("0.draft"), [7; 40]).unwrap();
         std::fs::write(path.join("2.taken"), [7; 40]).unwrap();
         std::fs::hard_link(path.join("00000002.generation"), path.join("1.draft")).unwrap();
-        folder.tidy().unwrap();
+        let now_ms = SystemClock.now_ms();
+        folder.tidy(now_ms).unwrap();
+        let left = ["0.draft", "00000002.generation", "1.draft"];
+        assert_eq!(names(&path), left, "another node may be at them");
+        folder.tidy(now_ms + 2 * DRAFT_KEPT_MS).unwrap();
         assert_eq!(names(&path), ["00000002.generation"]);
         assert_eq!(folder.look().unwrap().len(), 1);
     }
@@ -546,7 +609,7 @@ mod tests {
         let ((former, formers), (_, news)) = (key(), key());
         let folder = GenerationFolder::at(&path, former);
         folder.create(5, &random()).unwrap();
-        folder.change_master(&news(), &random()).unwrap();
+        folder.change_master(&news(), 7, &random()).unwrap();
         // Another of the former key, as if the change had ended there.
         GenerationFolder::at(&path, formers())
             .write_draft(
@@ -559,7 +622,15 @@ mod tests {
         std::fs::hard_link(path.join("00000002.generation"), &seen).unwrap();
         let changed = GenerationFolder::at(&path, news());
         assert!(changed.look().is_err());
-        folder.change_master(&news(), &random()).unwrap();
+        // As if it had ended before the former copy was overwritten.
+        let former = path.join("00000001.taken");
+        std::fs::write(&former, [7; 40]).unwrap();
+        let mut left = File::open(&former).unwrap();
+        folder.change_master(&news(), 7, &random()).unwrap();
+        assert_eq!(names(&path), ["00000001.generation", "00000002.generation"]);
+        let mut bytes = Vec::new();
+        left.read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes, vec![0; 40]);
         let numbers: Vec<_> = changed.look().unwrap().iter().map(|g| g.number).collect();
         assert_eq!(numbers, [1, 2]);
         assert!(folder.look().is_err());

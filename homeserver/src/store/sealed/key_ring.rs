@@ -7,7 +7,7 @@ use ring::rand::SecureRandom;
 
 use super::generations::{Generation, GenerationFolder};
 use super::wrapping::{WrappedKey, WrappingKey, drawn_nonce, open_content};
-use super::{bound, content_of, in_use_key, in_use_value, is_wrapped_key};
+use super::{InUse, bound, content_of, in_use_key, is_wrapped_key};
 use crate::store::{StoreError, Value};
 
 /// The generation of keys in a backup.
@@ -38,14 +38,22 @@ impl KeyRing {
                 cmp::Ordering::Greater => {}
             }
         }
-        let newest = newest.ok_or_else(|| {
-            StoreError::Keys(format!(
-                "the store is sealed under generation {in_use}, which is not in the folder of generation keys: put that \
-                 folder back as it was when the homeserver ran last, or name the one that belongs to this store \
-                 (store_keys.folder)"
-            ))
-        })?;
+        let newest = newest.ok_or_else(|| nowhere(in_use))?;
         Ok(Self { newest, older })
+    }
+
+    /// Of the generation in use and those before it.
+    pub(super) fn with(newest: Generation, older: Vec<Generation>) -> Self {
+        Self {
+            newest: Arc::new(newest),
+            older: older.into_iter().map(Arc::new).collect(),
+        }
+    }
+
+    /// Whether it has no generation that the other one lacks.
+    pub(super) fn is_within(&self, other: &Self) -> bool {
+        let mut all = std::iter::once(&self.newest).chain(&self.older);
+        all.all(|generation| other.get(generation.number).is_some())
     }
 
     /// With another generation in use.
@@ -63,6 +71,14 @@ impl KeyRing {
             .chain(&self.older)
             .map(|generation| &**generation)
             .find(|generation| generation.number == number)
+    }
+
+    /// The generation that a content's key is wrapped under, if it is missing here: then nothing is known of the content, and
+    /// it may be whole. What names one that there can't be yet, or none, is damaged.
+    pub(super) fn missing(&self, wrapped: Option<&Value>) -> Option<u64> {
+        let number = WrappedKey::decode(wrapped?)?.generation;
+        let is_possible = number != BACKUP && number <= self.newest.number;
+        (is_possible && self.get(number).is_none()).then_some(number)
     }
 
     /// The content at `key`; `None`: it does not open.
@@ -119,7 +135,7 @@ impl KeyRing {
         random: &dyn SecureRandom,
     ) -> Result<Value, StoreError> {
         if in_use_key().as_ref() == key {
-            return Ok(in_use_value(self.newest.number));
+            return Ok(InUse::of(&self.newest).value());
         }
         if !is_wrapped_key(key) {
             return Ok(value);
@@ -160,6 +176,14 @@ impl KeyRing {
             None => Ok(None),
         }
     }
+}
+
+/// The generation that the store is sealed under is nowhere.
+pub(super) fn nowhere(in_use: u64) -> StoreError {
+    StoreError::Keys(format!(
+        "the store is sealed under generation {in_use}, which is not in the folder of generation keys: put that folder back \
+         as it was when the homeserver ran last, or name the one that belongs to this store (store_keys.folder)"
+    ))
 }
 
 /// A key of a content that does not open.

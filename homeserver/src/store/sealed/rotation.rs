@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{KEYS, KeyRing, Seals, WrappedKey, in_use, in_use_key, in_use_value};
+use super::{InUse, KEYS, KeyRing, Seals, WrappedKey, in_use, in_use_key};
 use crate::clock::Clock;
 use crate::store::record::prefix_end;
 use crate::store::{
@@ -30,6 +30,10 @@ use crate::store::{
 pub const LOOK_EVERY: Duration = Duration::from_secs(15);
 /// How old a generation is when the next one takes over, if anything was deleted.
 pub const ROTATE_AFTER_MS: u64 = 10 * 60 * 1000;
+/// The same where several processes share the store.
+pub const ROTATE_SHARED_AFTER_MS: u64 = 7 * 60 * 1000;
+/// How long it takes until another process has the duty of one that has died.
+const TAKEN_OVER_MS: u64 = 10 * 1000;
 /// How many keys are wrapped anew in one part,
 const KEYS_AT_ONCE: usize = 256;
 /// and the pause between two parts, which leaves the processor to others,
@@ -45,6 +49,14 @@ const UNREADABLE_MS: u64 = 15 * 60 * 1000;
 
 const _: () = assert!(
     expiry::SWEPT_AFTER_MS_MAX + ROTATE_AFTER_MS + LOOK_EVERY.as_secs() * 1000 + REWRAP_MS_MAX
+        <= UNREADABLE_MS
+);
+// Of several processes the one that rotates may end in the midst of it, and another does all of it anew.
+const _: () = assert!(
+    expiry::SWEPT_AFTER_MS_MAX
+        + ROTATE_SHARED_AFTER_MS
+        + TAKEN_OVER_MS
+        + 2 * (LOOK_EVERY.as_secs() * 1000 + REWRAP_MS_MAX)
         <= UNREADABLE_MS
 );
 const _: () = assert!(LEISURE.as_secs() * 1000 < REWRAP_MS_MAX);
@@ -103,6 +115,11 @@ pub(super) async fn look_between(
         return take_up(seals, clock).await;
     }
     seals.refresh().await?;
+    let newest = Arc::clone(&seals.ring.load().newest);
+    if seals.is_at_hand(&newest).await? {
+        // Also what an earlier listing of the folder did not show is to be destroyed.
+        seals.look_again().await?;
+    }
     let now_ms = clock.now_ms();
     if seals.is_unfinished(now_ms) {
         finish(store, seals, clock, between).await?;
@@ -123,6 +140,10 @@ async fn take_up(seals: &Seals, clock: &dyn Clock) -> Result<(), StoreError> {
         if seals.generations.has(former.number).await? {
             older.push(Arc::clone(former));
         }
+    }
+    if older.len() < ring.older.len() && !seals.is_at_hand(&ring.newest).await? {
+        // It has gone on from there: the next look sees to it.
+        return Ok(());
     }
     let is_left = |number| {
         let mut left = older.iter().chain([&ring.newest]);
@@ -154,15 +175,21 @@ async fn begin(
     between: Between<'_>,
 ) -> Result<bool, StoreError> {
     let before = seals.ring.load_full();
-    let (former, number) = (before.newest.number, before.newest.number.saturating_add(1));
+    let number = before.newest.number.saturating_add(1);
+    // In an empty folder, or one that is not mounted, the next one would be alone, and what is wrapped under this one lost.
+    if !seals.is_at_hand(&before.newest).await? {
+        seals.refresh().await?;
+        return Ok(false);
+    }
     let generation = seals
         .generations
         .make(number, now_ms, &seals.random)
         .await?;
     between(Step::Made)?;
     let mut part = Part::default();
-    part.require(Precondition::Equals(in_use_key(), in_use_value(former)));
-    part.put(in_use_key(), in_use_value(number));
+    let former = InUse::of(&before.newest).value();
+    part.require(Precondition::Equals(in_use_key(), former));
+    part.put(in_use_key(), InUse::of(&generation).value());
     let pending = {
         let _alone = seals.turns.write().await;
         let queued = store.writer.enqueue(part).await;
@@ -196,6 +223,9 @@ async fn finish(
             left.push(former.number);
         }
     }
+    if left.len() < ring.older.len() && !seals.is_at_hand(&ring.newest).await? {
+        return seals.refresh().await;
+    }
     if !left.is_empty() {
         if !rewrap_all(store, seals, &ring, between).await? {
             // Another process has gone on from there, and destroys what it has wrapped anew itself.
@@ -205,6 +235,10 @@ async fn finish(
     }
     for former in left {
         seals.generations.destroy(former).await?;
+        // Nothing was, unless the folder is still there.
+        if !seals.is_at_hand(&ring.newest).await? {
+            return seals.refresh().await;
+        }
         seals.figures.destroyed.inc();
         let now_ms = clock.now_ms();
         seals.figures.destroyed_ms.store(now_ms, Ordering::SeqCst);
@@ -241,7 +275,15 @@ async fn rewrap_all(
             bytes_max: usize::MAX,
             order: Order::Ascending,
         };
-        let rows = seals.engine.range(range).await?;
+        let rows = {
+            // Both of one moment, which may be an old one where a server of the database has been replaced: rows of before,
+            // wrapped under a generation of before, would pass for all that there is.
+            let moment = seals.engine.snapshot().await?;
+            if in_use(&*moment).await? != Some(InUse::of(&ring.newest)) {
+                return Ok(false);
+            }
+            moment.range(range).await?
+        };
         let Some((last, _)) = rows.last() else {
             return Ok(true);
         };
@@ -250,7 +292,7 @@ async fn rewrap_all(
         let renewed = renewed(seals, ring, rows)?;
         let is_pause_due = !renewed.is_empty() && began.elapsed() < LEISURE;
         if !renewed.is_empty() {
-            if !write(store, seals, ring.newest.number, renewed).await? {
+            if !write(store, seals, InUse::of(&ring.newest), renewed).await? {
                 return Ok(false);
             }
             between(Step::Part)?;
@@ -304,15 +346,15 @@ fn renewed(
     Ok(renewed)
 }
 
-/// Writes keys that were wrapped anew under generation `number`, each where it is still as it was read: elsewhere the
+/// Writes keys that were wrapped anew under the newest generation, each where it is still as it was read: elsewhere the
 /// content is gone, or has a key under that generation. `false`: that generation is not in use any more.
 async fn write(
     store: &Store,
     seals: &Seals,
-    number: u64,
+    newest: InUse,
     keys: Vec<Renewed>,
 ) -> Result<bool, StoreError> {
-    let in_use_still = || Precondition::Equals(in_use_key(), in_use_value(number));
+    let in_use_still = || Precondition::Equals(in_use_key(), newest.value());
     let mut all = Part::default();
     all.require(in_use_still());
     for key in &keys {
@@ -339,7 +381,7 @@ async fn write(
         }
     }
     // It is never in use again once it is not: so it was when those were refused that were.
-    Ok(are_all_written || in_use(&*seals.engine).await? == Some(number))
+    Ok(are_all_written || in_use(&*seals.engine).await? == Some(newest))
 }
 
 fn replace(part: &mut Part, key: &Renewed) {
@@ -363,7 +405,11 @@ impl Seals {
 
     fn is_due(&self, now_ms: u64, share: Share) -> bool {
         let since_ms = self.ring.load().newest.made_ms;
-        let is_old = now_ms >= since_ms.saturating_add(ROTATE_AFTER_MS);
+        let after_ms = match share {
+            Share::Alone => ROTATE_AFTER_MS,
+            Share::Ours | Share::Others => ROTATE_SHARED_AFTER_MS,
+        };
+        let is_old = now_ms >= since_ms.saturating_add(after_ms);
         // A clock that was set back tells nothing of the age.
         let is_old = is_old || now_ms < since_ms;
         is_old && (share == Share::Ours || self.deleted.load(Ordering::SeqCst))

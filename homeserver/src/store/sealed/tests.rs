@@ -64,7 +64,7 @@ impl World {
         let first = world.folder().create(NOW_MS, &random()).unwrap();
         let mut part = Part::default();
         schema::put(&mut part);
-        put_first(&mut part, first);
+        put_first(&mut part, &first);
         world.engine.apply(&[part]).await.unwrap();
         world
     }

@@ -75,6 +75,8 @@ async fn show(
         }
         return history::print(client, message, output).await;
     }
+    // It may have changed what a room is called, or who is there.
+    labels.known.clear();
     output.object(&event::object(event))?;
     if output.json {
         return Ok(());

@@ -87,11 +87,7 @@ async fn list(client: &Client, output: &Output) -> Result {
 
 fn line(reader: &Reader, room: &Room, last: Option<&Message>, output: &Output) -> String {
     let id: String = room.room.to_string().chars().take(ID_DIGITS).collect();
-    let names = match room.name.as_str() {
-        "" => label(reader, room),
-        name => format!("“{}” ({})", safe::one_line(name), label(reader, room)),
-    };
-    let names = output.paint.strong(&names);
+    let names = output.paint.strong(&label(reader, room));
     let hub = output.paint.faint(&format!("ordered by {}", room.hub));
     let last = last.map_or_else(
         || "no messages".to_owned(),
@@ -122,9 +118,13 @@ pub(crate) fn places(room: &Room) -> Vec<String> {
     continues.chain(continued).collect()
 }
 
-/// A room by the names of everybody else in it.
+/// A room by its name, if it has one, and by the names of everybody else in it.
 pub(crate) fn label(reader: &Reader, room: &Room) -> String {
-    names(reader, &room.addresses)
+    let others = names(reader, &room.addresses);
+    match room.name.as_str() {
+        "" => others,
+        name => format!("“{}” ({others})", safe::one_line(name)),
+    }
 }
 
 /// Everybody but the reader.

@@ -134,6 +134,11 @@ async fn a_former_sender_is_fenced() {
         .collect();
     let buried = settle::bury(&one.node, server, &given_up, &fence).await;
     assert!(buried.unwrap().is_none());
+    let peer = one.node.peers.get(server).unwrap();
+    let cleared = settle::clear(&one.node, &peer, &refusal, Some(&fence)).await;
+    assert!(!cleared.unwrap());
+    let waits = rows::rows_after(store, server, None, 10).await.unwrap();
+    assert_eq!(waits.len(), 1);
     assert_eq!(drain(&mut former).await, Step::Gone);
     assert_eq!(drain(&mut worker(&one, &b)).await, Step::Gone);
     assert_eq!(bob.heard(&b).await, 0);
@@ -141,4 +146,39 @@ async fn a_former_sender_is_fenced() {
     assert_eq!(drain(&mut worker(&two, &b)).await, Step::Idle);
     assert_eq!(bob.heard(&b).await, 1);
     assert_eq!(waiting(&a, &b).await, 0);
+}
+
+/// Goal: whoever gives up what waits under an ended agreement, and is slower than whoever makes a new one, touches nothing of
+/// the new one's mail. Method: cleared under a view from before, after the agreement was made anew and something waits.
+#[tokio::test]
+async fn a_new_agreements_mail_is_not_cleared() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    acquainted(&a, &b).await;
+    for (at, of) in [(&a, &b), (&b, &a)] {
+        peers::revoke(&at.node, &admin(), &of.node.server, "over")
+            .await
+            .unwrap();
+    }
+    let ended = a.node.peers.get(&b.node.server).unwrap();
+    assert_eq!(ended.agreed, Some(PeerState::Revoked));
+    peered(&a, &b).await;
+    let mut part = Part::default();
+    let row = OutboxItem {
+        kind: Kind::Message,
+        payload: Bytes::from_static(b"under the new one"),
+        created_ms: 0,
+        expires_ms: u64::MAX,
+        sender: None,
+        origin: None,
+    };
+    queue_up(&mut part, &b, Lane::from(ROOM), &row);
+    a.node.store.commit(part).await.unwrap();
+    let before = waiting(&a, &b).await;
+    assert!(before > 0);
+    let refusal = Refusal::new(RefusalCode::AgreementRevoked, "it had ended");
+    let cleared = settle::clear(&a.node, &ended, &refusal, None).await;
+    assert!(!cleared.unwrap());
+    assert_eq!(waiting(&a, &b).await, before);
+    let tails = rows::tails(&a.node.store, &b.node.server, 10).await;
+    assert!(!tails.unwrap().is_empty());
 }

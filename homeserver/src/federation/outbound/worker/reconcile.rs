@@ -204,7 +204,10 @@ impl Worker {
     /// Begins a new link epoch; whether it did.
     /// Alone with the worker (`&mut`): what it has under way may be sent to another thread, and not shared with one.
     async fn number_anew(&mut self) -> Result<bool, StoreError> {
-        match peers::begin_link_epoch(&self.node, &Actor::System, &self.server).await {
+        let fence = self.fence.as_ref();
+        let begun =
+            peers::begin_link_epoch_under(&self.node, &Actor::System, &self.server, fence).await;
+        match begun {
             Ok(_) => Ok(true),
             Err(PeeringError::Store(error)) => Err(error),
             Err(error) => {

@@ -3,17 +3,20 @@
 use std::collections::HashMap;
 
 use deadpool_postgres::{Client, Pool, Transaction};
-use futures_util::future::{try_join, try_join3};
+use futures_util::future::try_join3;
 use tokio::time::Instant;
 use tokio_postgres::{IsolationLevel, Row};
 
-use super::connect::{check_durability, connection, failed, give_back};
+use super::connect::{Readers, check_durability, connection, failed, give_back};
 use super::failure::{Failure, in_time};
-use crate::store::engine::changes::{Changes, keys_read};
+use crate::store::engine::changes::{Changes, keys_measured, keys_read};
 use crate::store::{Key, Part, PartOutcome, StoreError, Value};
 
 /// What keys have, or are to have; `None`: no value.
 type Values = HashMap<Key, Option<Value>>;
+
+/// How long the values at keys are, of which only that is asked for.
+type Lengths = HashMap<Key, usize>;
 
 /// The lock of all batches of a database.
 pub(super) const LOCK: i64 = 0x656e_7465_6e74_6532;
@@ -22,6 +25,8 @@ pub(super) const LOCK: i64 = 0x656e_7465_6e74_6532;
 const TAKE_LOCK: &str = "SELECT pg_advisory_xact_lock($1::bigint), current_setting('fsync'), \
      current_setting('synchronous_commit')";
 const READ: &str = "SELECT key, value FROM entry WHERE key = ANY($1::bytea[])";
+/// What is only counted out may be long, and others wait while it travels.
+const MEASURE: &str = "SELECT key, octet_length(value) FROM entry WHERE key = ANY($1::bytea[])";
 const PUT: &str = "INSERT INTO entry (key, value) \
      SELECT * FROM unnest($1::bytea[], $2::bytea[]) \
      ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value";
@@ -67,26 +72,22 @@ impl<'a> Batch<'a> {
     /// Tries to write the batch, or finds that an earlier attempt has.
     pub(super) async fn attempt(
         &mut self,
-        writer: &Pool,
+        (writer, readers): (&Pool, &Readers),
         ends: Instant,
     ) -> Result<Vec<PartOutcome>, Failure> {
-        let mut client = in_time(ends, connection(writer)).await?;
+        let mut client = in_time(ends, connection(writer, readers)).await?;
         let result = in_time(ends, self.write(&mut client)).await;
         // Whatever a failed connection is in the middle of, the next attempt has a new one.
         give_back(client, result)
     }
 
     async fn write(&mut self, client: &mut Client) -> Result<Vec<PartOutcome>, Failure> {
-        let mut keys: Vec<&[u8]> = self
-            .parts
-            .iter()
-            .flat_map(keys_read)
-            .map(AsRef::as_ref)
-            .collect();
-        keys.sort_unstable();
-        keys.dedup();
+        let keys = each_once(self.parts.iter().flat_map(keys_read));
+        let mut lengths = each_once(self.parts.iter().flat_map(keys_measured));
+        lengths.retain(|key| keys.binary_search(key).is_err());
         let take_lock = client.prepare_cached(TAKE_LOCK).await?;
         let read = client.prepare_cached(READ).await?;
+        let measure = client.prepare_cached(MEASURE).await?;
         // Each statement has to see what was committed before it: a snapshot of the whole transaction
         // would be older than the lock.
         let transaction = client
@@ -95,9 +96,16 @@ impl<'a> Batch<'a> {
             .start()
             .await?;
         // Sent together; the server takes one after the other.
-        let (locked, found) = try_join(
+        let measuring = async {
+            match lengths.is_empty() {
+                true => Ok(Vec::new()),
+                false => transaction.query(&measure, &[&lengths]).await,
+            }
+        };
+        let (locked, found, measured) = try_join3(
             transaction.query_one(&take_lock, &[&LOCK]),
             transaction.query(&read, &[&keys]),
+            measuring,
         )
         .await?;
         check_durability(locked.try_get(1)?, locked.try_get(2)?)?;
@@ -111,7 +119,8 @@ impl<'a> Batch<'a> {
                 return Ok(outcomes.clone());
             }
         }
-        let (outcomes, changed) = judge(self.parts, &stored(&keys, &found)?)?;
+        let (outcomes, changed) =
+            judge(self.parts, &stored(&keys, &found)?, &lengths_of(&measured)?)?;
         if changed.is_empty() {
             transaction.rollback().await?;
             return Ok(outcomes);
@@ -165,14 +174,41 @@ fn stored(keys: &[&[u8]], found: &[Row]) -> Result<Values, Failure> {
     Ok(stored)
 }
 
+/// Each key once, ascending.
+fn each_once<'a>(keys: impl Iterator<Item = &'a Key>) -> Vec<&'a [u8]> {
+    let mut keys: Vec<&[u8]> = keys.map(AsRef::as_ref).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys
+}
+
+/// How long the values are that there are.
+fn lengths_of(measured: &[Row]) -> Result<Lengths, Failure> {
+    let mut lengths = Lengths::with_capacity(measured.len());
+    for row in measured {
+        let (key, length): (&[u8], i32) = (row.try_get(0)?, row.try_get(1)?);
+        let length = usize::try_from(length).unwrap_or_default();
+        lengths.insert(Key::copy_from_slice(key), length);
+    }
+    Ok(lengths)
+}
+
 /// What becomes of each part, and what the batch changes.
-fn judge(parts: &[Part], stored: &Values) -> Result<(Vec<PartOutcome>, Values), StoreError> {
+fn judge(
+    parts: &[Part],
+    values: &Values,
+    lengths: &Lengths,
+) -> Result<(Vec<PartOutcome>, Values), StoreError> {
+    let measured = |key: &[u8]| -> Result<Option<usize>, StoreError> {
+        let of_value = values.get(key).map(|value| value.as_ref().map(Value::len));
+        Ok(of_value.unwrap_or_else(|| lengths.get(key).copied()))
+    };
     let stored = |key: &[u8]| {
-        stored.get(key).cloned().ok_or_else(|| {
+        values.get(key).cloned().ok_or_else(|| {
             StoreError::Engine("a part depends on a key that it does not name".to_owned())
         })
     };
-    let mut changes = Changes::new(&stored);
+    let mut changes = Changes::measuring(&stored, &measured);
     let outcomes = parts
         .iter()
         .map(|part| changes.take_up(part))

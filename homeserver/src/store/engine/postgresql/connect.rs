@@ -1,10 +1,12 @@
 //! How the database is reached, and what is asked of its server.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use deadpool_postgres::{
     Client, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
 };
+use tokio::time::Instant;
 use tokio_postgres::NoTls;
 use tokio_postgres::config::{Config, SslMode, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -25,8 +27,9 @@ const VERSION_MIN: i32 = 140_000;
 /// - A process that stops in the middle of a batch keeps every other one waiting; so its session ends.
 /// - A statement that times out while its commit waits for a synchronous standby would be reported as
 ///   committed, with no more than a warning.
-const WRITER_OPTIONS: &str =
-    "-c idle_in_transaction_session_timeout=5000 -c statement_timeout=0 -c lock_timeout=0";
+/// - A process that stops while it is being sent what it has asked for is not idle: there is time for that as well.
+const WRITER_OPTIONS: &str = "-c idle_in_transaction_session_timeout=5000 -c tcp_user_timeout=5000 \
+     -c statement_timeout=0 -c lock_timeout=0";
 /// Under which `pg_stat_activity` shows the sessions.
 const APPLICATION: &str = "entente";
 
@@ -53,8 +56,38 @@ pub(super) fn writer(access: &Access) -> Result<Pool, StoreError> {
 }
 
 /// Connections for reads.
-pub(super) fn readers(access: &Access) -> Result<Pool, StoreError> {
-    pool(access, "", access.connections_max)
+pub(super) struct Readers {
+    pool: Pool,
+    /// When the writer connected anew.
+    renewed: Mutex<Option<Instant>>,
+}
+
+impl Readers {
+    pub(super) fn of(access: &Access) -> Result<Self, StoreError> {
+        Ok(Self {
+            pool: pool(access, "", access.connections_max)?,
+            renewed: Mutex::new(None),
+        })
+    }
+
+    /// The writer has a new connection, perhaps to another server: what older ones lead to may have been replaced, and show
+    /// for ever what was there before.
+    pub(super) fn renew(&self) {
+        *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// A connection for reads.
+    pub(super) async fn connection(&self) -> Result<Client, Failure> {
+        loop {
+            let client = self.pool.get().await?;
+            let renewed = *self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+            let age = Object::metrics(&client).age();
+            if renewed.is_none_or(|renewed| age <= renewed.elapsed()) {
+                return Ok(client);
+            }
+            drop(Object::take(client));
+        }
+    }
 }
 
 fn pool(access: &Access, options: &str, size: usize) -> Result<Pool, StoreError> {
@@ -106,9 +139,13 @@ pub(super) fn refused(error: PoolError) -> StoreError {
     StoreError::Engine(format!("can't connect to PostgreSQL: {reason}"))
 }
 
-/// A connection of `pool`.
-pub(super) async fn connection(pool: &Pool) -> Result<Client, Failure> {
-    Ok(pool.get().await?)
+/// The connection for batches.
+pub(super) async fn connection(writer: &Pool, readers: &Readers) -> Result<Client, Failure> {
+    let client = writer.get().await?;
+    if Object::metrics(&client).recycle_count == 0 {
+        readers.renew();
+    }
+    Ok(client)
 }
 
 /// A connection that failed is closed, not used again.

@@ -26,6 +26,7 @@ use std::time::Duration;
 use deadpool_postgres::Pool;
 
 use self::batch::Batch;
+use self::connect::Readers;
 use self::failure::Patience;
 use super::{Answer, Engine, Range, Read};
 use crate::store::writer::BATCH_TIME_MAX;
@@ -43,7 +44,7 @@ const _: () = assert!(TIME_MAX.as_secs() < BATCH_TIME_MAX.as_secs());
 pub struct PostgresqlEngine {
     /// One connection, so that reads don't keep batches waiting.
     writer: Pool,
-    readers: Pool,
+    readers: Readers,
     /// Under which this process notes its batches.
     node: Vec<u8>,
     /// The number of the newest batch.
@@ -56,7 +57,7 @@ impl PostgresqlEngine {
     /// its tables. Whatever stands in the way is told at once: nothing is tried again here.
     pub async fn open(access: Access) -> Result<Self, StoreError> {
         let writer = connect::writer(&access)?;
-        let readers = connect::readers(&access)?;
+        let readers = Readers::of(&access)?;
         let mut client = writer.get().await.map_err(connect::refused)?;
         connect::check_server(&client).await?;
         migrations::run(&mut client).await?;
@@ -82,7 +83,8 @@ impl PostgresqlEngine {
         let mut batch = Batch::new(&self.node, number, parts);
         let patience = Patience::new();
         loop {
-            match batch.attempt(&self.writer, patience.attempt_ends()).await {
+            let pools = (&self.writer, &self.readers);
+            match batch.attempt(pools, patience.attempt_ends()).await {
                 Ok(outcomes) => return Ok(outcomes),
                 Err(failure) => patience.after(failure).await?,
             }

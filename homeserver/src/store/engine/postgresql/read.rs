@@ -1,11 +1,11 @@
 //! Reads, each from one snapshot of the database.
 
-use deadpool_postgres::{Client, Pool};
+use deadpool_postgres::Client;
 use futures_util::FutureExt;
 use tokio::time::Instant;
 use tokio_postgres::Row;
 
-use super::connect::{connection, failed, give_back};
+use super::connect::{Readers, failed, give_back};
 use super::failure::{Failure, attempt_ends, in_time};
 use crate::store::engine::{Answer, Range, Read};
 use crate::store::{Key, Order, StoreError, Value};
@@ -36,22 +36,22 @@ const BEGIN_MOMENT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SEL
 
 /// Reads with a connection of the pool.
 pub(super) async fn pooled_get(
-    readers: &Pool,
+    readers: &Readers,
     key: &[u8],
     ends: Instant,
 ) -> Result<Option<Value>, Failure> {
-    let client = in_time(ends, connection(readers)).await?;
+    let client = in_time(ends, readers.connection()).await?;
     let value = in_time(ends, get(&client, key)).await;
     give_back(client, value)
 }
 
 /// Reads with a connection of the pool.
 pub(super) async fn pooled_range(
-    readers: &Pool,
+    readers: &Readers,
     wanted: Range<'_>,
     ends: Instant,
 ) -> Result<Vec<(Key, Value)>, Failure> {
-    let client = in_time(ends, connection(readers)).await?;
+    let client = in_time(ends, readers.connection()).await?;
     let entries = in_time(ends, range(&client, wanted)).await;
     give_back(client, entries)
 }
@@ -105,8 +105,8 @@ pub(super) struct Moment {
 
 impl Moment {
     /// This moment.
-    pub(super) async fn take(readers: &Pool, ends: Instant) -> Result<Self, Failure> {
-        let client = in_time(ends, connection(readers)).await?;
+    pub(super) async fn take(readers: &Readers, ends: Instant) -> Result<Self, Failure> {
+        let client = in_time(ends, readers.connection()).await?;
         let begun = in_time(ends, begin(&client)).await;
         match begun {
             Ok(()) => Ok(Self { client }),

@@ -358,6 +358,7 @@ async fn time_limits_of_the_operator_do_not_reach_commits() {
         ("statement_timeout", "0"),
         ("lock_timeout", "0"),
         ("idle_in_transaction_session_timeout", "5s"),
+        ("tcp_user_timeout", "5000"),
     ] {
         let row = writer
             .query_one("SELECT current_setting($1)", &[&setting])
@@ -365,6 +366,34 @@ async fn time_limits_of_the_operator_do_not_reach_commits() {
             .unwrap();
         assert_eq!(row.get::<_, &str>(0), expected, "{setting}");
     }
+}
+
+/// Goal: once the writer has a new connection, nothing is read over older ones: they may lead to a server that has been
+/// replaced. Method: the writer's session is ended, and the sessions of readers are compared.
+#[tokio::test]
+async fn readers_are_renewed_with_the_writer() {
+    let place = InDatabase::new();
+    let engine = place.open().await.unwrap();
+    engine.apply(&[append("a")]).await.unwrap();
+    let reader = async || -> i32 {
+        let client = engine.readers.connection().await.unwrap();
+        let row = client.query_one("SELECT pg_backend_pid()", &[]).await;
+        row.unwrap().get(0)
+    };
+    let before = reader().await;
+    assert_eq!(reader().await, before);
+    let writer = engine.writer.get().await.unwrap();
+    let row = writer.query_one("SELECT pg_backend_pid()", &[]).await;
+    let pid: i32 = row.unwrap().get(0);
+    drop(writer);
+    let session = place.session().await;
+    session
+        .query("SELECT pg_terminate_backend($1, 5000)", &[&pid])
+        .await
+        .unwrap();
+    engine.apply(&[append("b")]).await.unwrap();
+    assert_ne!(reader().await, before);
+    assert_eq!(numbers(&engine).await, [1, 2]);
 }
 
 /// Goal: a store that a newer version has written is refused. Method: a migration that is not known here.

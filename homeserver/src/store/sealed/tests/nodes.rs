@@ -4,7 +4,7 @@
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
-use super::super::rotation::look_as;
+use super::super::rotation::{ROTATE_SHARED_AFTER_MS, look_as};
 use super::*;
 
 /// Longer than any test takes.
@@ -115,4 +115,144 @@ async fn a_rotation_that_wakes_too_late_does_nothing() {
             assert_eq!(read(store, n).await, Some(words(n)), "{n}");
         }
     }
+}
+
+/// Goal: an empty folder, which is what one looks like that is not mounted, destroys nothing: no generation is made, taken into
+/// use or forgotten, and whoever looks is told. Method: the files are away when a rotation is due, when one is half-way, and
+/// while another process looks on.
+#[tokio::test]
+async fn an_empty_folder_destroys_nothing() {
+    let world = World::in_memory().await;
+    let (store, other) = (world.open().await, world.open().await);
+    let [folder, aside] = ["generations", "aside"].map(|name| world.place.path().join(name));
+    let away = || {
+        std::fs::rename(&folder, &aside).unwrap();
+        std::fs::create_dir(&folder).unwrap();
+    };
+    let back = || {
+        std::fs::remove_dir(&folder).unwrap();
+        std::fs::rename(&aside, &folder).unwrap();
+    };
+    let is_told = |looked: Result<(), StoreError>| {
+        let told = looked.unwrap_err();
+        assert!(matches!(told, StoreError::Keys(_)), "{told}");
+        assert!(told.to_string().contains("is it mounted?"), "{told}");
+    };
+    let seals = store.seals().unwrap();
+    put(&store, 0..400).await;
+    delete(&store, 0).await;
+    world.clock.advance(ROTATE_AFTER_MS);
+    let in_use = world.raw(&[KEYS]).await;
+    away();
+    is_told(look(&store, &world.clock).await);
+    is_told(seals.mind().await);
+    assert!(seals.trouble().is_some());
+    assert_eq!(world.raw(&[KEYS]).await, in_use);
+    assert!(world.generations().is_empty());
+    back();
+    seals.mind().await.unwrap();
+    assert!(seals.trouble().is_none());
+
+    let stop = |step| match step {
+        Step::Part => Err(StoreError::Stopped),
+        _ => Ok(()),
+    };
+    let ended = look_between(&store, &world.clock, Share::Alone, &stop).await;
+    assert!(ended.is_err());
+    look_as(&other, &world.clock, Share::Others).await.unwrap();
+    let in_use = world.raw(&[KEYS]).await;
+    world.clock.advance(5 * 60 * 1000);
+    away();
+    is_told(look(&store, &world.clock).await);
+    is_told(look_as(&other, &world.clock, Share::Others).await);
+    assert_eq!(world.raw(&[KEYS]).await, in_use);
+    for store in [&store, &other] {
+        assert_eq!(store.seals().unwrap().ring.load().older.len(), 1);
+        assert_eq!(read(store, 399).await, Some(words(399)));
+    }
+    back();
+    look(&store, &world.clock).await.unwrap();
+    assert_eq!(world.generations(), [2]);
+    for n in 1..400 {
+        assert_eq!(read(&store, n).await, Some(words(n)), "{n}");
+    }
+}
+
+/// Goal: what can't be opened because its generation is not there counts for nothing but that: it is no damaged record, which
+/// would be thrown away; and it is read once the generation is there, as a folder of another machine may show it later.
+/// Method: a row of the outbox whose generation's file is away when the process starts.
+#[tokio::test]
+async fn what_lacks_its_generation_is_not_damaged() {
+    let world = World::in_memory().await;
+    let store = world.open().await;
+    let peer: ServerName = "b.example".parse().unwrap();
+    let row = OutboxRow {
+        kind: Kind::Message,
+        payload: words(1),
+        created_ms: 5,
+        expires_ms: 9,
+        sender: None,
+        origin: None,
+    };
+    let mut part = Part::default();
+    let lane = Lane::from_bytes([3; 16]);
+    outbox::append(&mut part, &peer, lane, outbox::value(&row).unwrap());
+    store.commit(part).await.unwrap();
+    put(&store, 1..2).await;
+    delete(&store, 1).await;
+    world.clock.advance(ROTATE_AFTER_MS);
+    let stop = |step| match step {
+        Step::InUse => Err(StoreError::Stopped),
+        _ => Ok(()),
+    };
+    let ended = look_between(&store, &world.clock, Share::Alone, &stop).await;
+    assert!(ended.is_err());
+    drop(store);
+
+    let former = world.place.path().join("generations/00000001.generation");
+    let aside = world.place.path().join("aside");
+    std::fs::rename(&former, &aside).unwrap();
+    let store = world.open().await;
+    let rows = outbox::lane(&store, &peer, lane, 0, 9).await;
+    assert!(matches!(rows, Err(StoreError::Keys(_))));
+    let undecodable = outbox::undecodable(&store, &peer).await;
+    assert!(matches!(undecodable, Err(StoreError::Keys(_))));
+    std::fs::rename(&aside, &former).unwrap();
+    let rows = outbox::lane(&store, &peer, lane, 0, 9).await.unwrap();
+    assert_eq!(rows.len(), 1);
+    look(&store, &world.clock).await.unwrap();
+    assert_eq!(world.generations(), [2]);
+    assert_eq!(
+        outbox::lane(&store, &peer, lane, 0, 9).await.unwrap().len(),
+        1
+    );
+}
+
+/// Goal: nodes that have a folder each, and not one that they share, are told so: neither reads what the other has sealed, and
+/// their generations have the same numbers. Method: a process over the same engine whose folder has another generation 1.
+#[tokio::test]
+async fn a_folder_of_its_own_is_refused() {
+    let world = World::in_memory().await;
+    let _store = world.open().await;
+    let folder = world.place.path().join("its-own");
+    GenerationFolder::at(&folder, master())
+        .create(NOW_MS, &random())
+        .unwrap();
+    let generations = Generations::in_folder(GenerationFolder::at(&folder, master()));
+    let refused = Store::sealed(Arc::clone(&world.engine), generations, Arc::new(random())).await;
+    let refused = refused.err().unwrap().to_string();
+    assert!(refused.contains("one folder that they share"), "{refused}");
+}
+
+/// Goal: several processes rotate earlier, so that what was deleted is unreadable in time also when the one that rotates dies in
+/// the midst of it. Method: seven minutes.
+#[tokio::test]
+async fn several_processes_rotate_earlier() {
+    let world = World::in_memory().await;
+    let store = world.open().await;
+    world.clock.advance(ROTATE_SHARED_AFTER_MS);
+    look_as(&store, &world.clock, Share::Alone).await.unwrap();
+    assert_eq!(world.generations(), [1]);
+    look_as(&store, &world.clock, Share::Ours).await.unwrap();
+    assert_eq!(world.generations(), [2]);
 }
