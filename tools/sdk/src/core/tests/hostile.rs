@@ -2,6 +2,7 @@ use homeserver_api::attributes::MessageAttributes;
 
 use super::*;
 use crate::content::{Content, Order, Part};
+use crate::event::Event;
 use crate::frames::DeliveryBody;
 use crate::message::MessageId;
 
