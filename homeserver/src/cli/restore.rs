@@ -8,10 +8,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use federation_proto::fingerprint::Fingerprint;
 use homeserver::backup::{self, Asked, KeyPair, RestoreError, Restored, Secret};
-use homeserver::clock::{Clock as _, SystemClock};
+use homeserver::clock::{Clock as _, SystemClock, as_text};
 use ring::rand::{SecureRandom, SystemRandom};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use zeroize::Zeroizing;
 
 use super::init::{ask_secret, read_secret};
@@ -137,7 +135,7 @@ fn tell_verified(verified: &Restored, output: Output) {
             "a whole backup of {} as of {}: {} entries, {} bytes\n\
              fingerprint of its root: {}",
             verified.server,
-            instant(verified.made_ms),
+            as_text(verified.made_ms),
             verified.entries,
             verified.bytes,
             verified.fingerprint
@@ -161,7 +159,7 @@ fn tell_restored(restored: &Restored, data_dir: &Path, output: Output) {
              suspend or revoke agreements again; then `hsctl restored confirm` lets people and partners in. With partners it \
              goes on by itself from there.",
             restored.server,
-            instant(restored.made_ms),
+            as_text(restored.made_ms),
             restored.entries,
             restored.bytes,
             restored.fingerprint,
@@ -178,15 +176,6 @@ fn json(restored: &Restored) -> serde_json::Value {
         "entries": restored.entries,
         "bytes": restored.bytes,
     })
-}
-
-/// A time as people read it.
-fn instant(ms: u64) -> String {
-    i64::try_from(ms / 1000)
-        .ok()
-        .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
-        .and_then(|at| at.format(&Rfc3339).ok())
-        .unwrap_or_else(|| format!("{ms} ms since 1970"))
 }
 
 /// Makes a backup key.

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use axum::extract::State;
 use federation_proto::fingerprint::Fingerprint;
 use homeserver_api::admin::{NodeStatus, PAGE_ENTRIES_MAX, ServerStatus, StoreKeys};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use super::error::AdminError;
 use crate::audit::syslog;
+use crate::clock::as_text;
 use crate::delivery::{audit_heads, reports};
 use crate::federation::peers;
 use crate::identity::accounts;
@@ -114,8 +113,8 @@ async fn was_restored(node: &Node) -> Result<Vec<String>, AdminError> {
     if node.clock.now_ms().saturating_sub(record.restored_ms) < TOLD_MS {
         warnings.push(format!(
             "This homeserver was restored on {} from a backup of {}: what was answered in between is lost.",
-            instant(record.restored_ms),
-            instant(record.made_ms)
+            as_text(record.restored_ms),
+            as_text(record.made_ms)
         ));
     }
     for peer in node.peers.all() {
@@ -127,15 +126,6 @@ async fn was_restored(node: &Node) -> Result<Vec<String>, AdminError> {
         }
     }
     Ok(warnings)
-}
-
-/// A time as people read it.
-fn instant(ms: u64) -> String {
-    i64::try_from(ms / 1000)
-        .ok()
-        .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
-        .and_then(|at| at.format(&Rfc3339).ok())
-        .unwrap_or_else(|| format!("{ms} ms since 1970"))
 }
 
 /// That nothing new is taken.

@@ -1,9 +1,11 @@
 //! The background session: connects, sends what waits, takes in what comes, and starts again.
 
+use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use homeserver_api::session::{ClientFrame, Delivery, Hello, ServerFrame, SubmissionResult};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::{mpsc, watch};
@@ -24,6 +26,8 @@ const GOOD_SESSION: Duration = Duration::from_secs(1);
 const IN_FLIGHT_MAX: usize = 512;
 /// Least pause before a submission is sent again.
 const AGAIN_AFTER_MS_MIN: u64 = 20;
+/// Most frames of deliveries that are taken in together.
+const FRAMES_TOGETHER_MAX: usize = 16;
 const PING_EVERY: Duration = Duration::from_secs(30);
 /// Silence after which the connection counts as dead.
 const SILENCE_MAX: Duration = Duration::from_secs(75);
@@ -221,10 +225,13 @@ impl Reader {
             tokio::select! {
                 received = receiver.next_or_pong() => {
                     heard = Instant::now();
-                    match received? {
-                        Some(Received::Frame(frame)) => self.take(frame).await?,
-                        Some(Received::Pong) => {}
-                        None => return Ok(()),
+                    let (received, behind) = with_what_waits(received, &mut receiver);
+                    for received in iter::once(received).chain(behind) {
+                        match received? {
+                            Some(Received::Frame(frame)) => self.take(frame).await?,
+                            Some(Received::Pong) => {}
+                            None => return Ok(()),
+                        }
                     }
                 }
                 () = shared.outbox.notified() => {}
@@ -318,6 +325,30 @@ impl Reader {
         }
         Ok(())
     }
+}
+
+/// What a session brought.
+type Brought = Result<Option<Received>, Error>;
+
+/// Deliveries with those that have come behind them already, and what came behind these. Taken in together they cost one
+/// batch: where mail comes faster than a device takes it in, the batches are most of its work.
+fn with_what_waits(brought: Brought, receiver: &mut Receiver) -> (Brought, Option<Brought>) {
+    let Ok(Some(Received::Frame(ServerFrame::Deliver(mut deliveries)))) = brought else {
+        return (brought, None);
+    };
+    let mut behind = None;
+    for _ in 1..FRAMES_TOGETHER_MAX {
+        match receiver.next_or_pong().now_or_never() {
+            Some(Ok(Some(Received::Frame(ServerFrame::Deliver(more))))) => deliveries.extend(more),
+            Some(Ok(Some(Received::Pong))) => {}
+            other => {
+                behind = other;
+                break;
+            }
+        }
+    }
+    let deliveries = Received::Frame(ServerFrame::Deliver(deliveries));
+    (Ok(Some(deliveries)), behind)
 }
 
 async fn room_for_more(frames: &mpsc::Sender<ClientFrame>) {

@@ -314,7 +314,7 @@ pub(super) fn policy_of(
         ends: settings.consents.iter().map(end).min(),
         renew_at_ms: settings.consents.get(&own.server).map(renew_at),
         serials: serials_of(&settings),
-        lineage: lineage_of(lineage, group, &settings)?,
+        lineage: lineage_of(lineage, group, leaves, &settings)?,
     })
 }
 

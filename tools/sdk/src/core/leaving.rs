@@ -84,7 +84,7 @@ impl Core {
         for proposal in proposals {
             match self.take_removal(room, epoch, proposal) {
                 // As the state to come back to: what a later one undoes must not be this one's.
-                Ok(()) => self.save_group(room)?,
+                Ok(()) => self.keep_group(room)?,
                 Err(error @ Error::Store(_)) => return Err(error),
                 Err(error) => {
                     self.drop_group(room);

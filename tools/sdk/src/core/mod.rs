@@ -96,11 +96,25 @@ pub(crate) struct Effects {
 struct CachedGroup {
     group: Group,
     dirty: bool,
+    /// Whether it holds what is to be kept and is not written yet.
+    kept: bool,
     /// The epoch whose tree is stored, if any is: a tree changes with its epoch only, and is by far the largest part
     /// of a group in a large room.
     stored_tree: Option<u64>,
     /// In which epoch it was read who is in the group, and who was in it then.
     leaves: Option<(u64, Arc<[rooms::Leaf]>)>,
+}
+
+/// How steps in groups are kept while a job does several, one of which may fail and be undone.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Steps {
+    /// Each is written for itself.
+    #[default]
+    KeptAlone,
+    /// All are written when the job ends.
+    KeptTogether,
+    /// A step was undone, and one that was to be kept with it: the job has to be done again.
+    Lost,
 }
 
 /// One device's knowledge.
@@ -122,6 +136,7 @@ pub(crate) struct Core {
     /// homeserver's first hello was held against that.
     sent_at_most: Option<u64>,
     groups: HashMap<RoomId, CachedGroup>,
+    steps: Steps,
     /// When which message may be due for deletion. A hint: the message's record decides, so an
     /// entry too many is harmless.
     schedule: BTreeSet<(u64, RoomId, u64)>,
@@ -208,6 +223,7 @@ impl Core {
             outbox: BTreeSet::new(),
             sent_at_most: None,
             groups: HashMap::new(),
+            steps: Steps::default(),
             schedule: BTreeSet::new(),
             deleted: Vec::new(),
             refresh_after: BTreeMap::new(),
@@ -298,11 +314,16 @@ impl Core {
                 self.schedule.remove(&entry);
             }
         } else {
-            self.store.undo();
-            self.effects.truncate(before);
-            self.reload()?;
+            self.take_back(before)?;
         }
         outcome
+    }
+
+    /// Takes back what a job has done; its effects go back to these lengths.
+    fn take_back(&mut self, effects: [usize; 5]) -> Result<(), Error> {
+        self.store.undo();
+        self.effects.truncate(effects);
+        self.reload()
     }
 
     /// Makes the batch durable and hands out its effects.

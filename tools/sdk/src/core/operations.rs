@@ -333,7 +333,7 @@ impl Core {
             };
             // Messages may have been encrypted in this job: a commit that fails must not take their
             // ratchet back, or keys would be used twice.
-            self.save_group(room)?;
+            self.keep_group(room)?;
             match self.make_commit(&operation) {
                 Ok(true) => return Ok(()),
                 Ok(false) => self.end_operation(operation.number, Ok(room)),

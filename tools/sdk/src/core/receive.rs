@@ -9,12 +9,12 @@ use homeserver_api::session::{Delivery, DeliveryBody};
 use mls_rs::group::{CommitEffect, CommitMessageDescription, ContentType, ReceivedMessage, Sender};
 use mls_rs::{MlsMessage, MlsMessageDescription};
 
-use super::Core;
 use super::consents::policy_of;
 use super::leaving::who_left;
 use super::opening::{decrypt, epoch_of};
 use super::records::{MessageContent, MessageMeta, Place, ProgressRecord, Standing};
 use super::rooms::{Leaf, leaf_at, settings};
+use super::{Core, Steps};
 use crate::content::{Content, Part};
 use crate::error::Error;
 use crate::event::Event;
@@ -41,13 +41,30 @@ impl Core {
         roots_are_fresh: bool,
     ) -> Result<u64, Error> {
         self.roots_are_fresh = roots_are_fresh;
-        let taken = self.receive_all(deliveries);
+        let taken = self.receive_together(deliveries);
         self.roots_are_fresh = true;
         taken
     }
 
+    /// Takes all, and writes each group once: in a large room writing takes longer than reading a message. When a step
+    /// that failed has undone an earlier delivery's with its own, all are taken again, and each writes its own.
+    fn receive_together(&mut self, deliveries: Vec<Delivery>) -> Result<u64, Error> {
+        let before = self.effects.lengths();
+        self.steps = Steps::KeptTogether;
+        let together = self.receive_all(deliveries.clone());
+        let steps = std::mem::take(&mut self.steps);
+        if steps != Steps::Lost {
+            return together;
+        }
+        self.take_back(before)?;
+        self.receive_all(deliveries)
+    }
+
     fn receive_all(&mut self, deliveries: Vec<Delivery>) -> Result<u64, Error> {
         for delivery in deliveries {
+            if self.steps == Steps::Lost {
+                break;
+            }
             // Delivered before and not acknowledged in time.
             if delivery.number <= self.state.last_delivery {
                 continue;
@@ -56,7 +73,7 @@ impl Core {
             let room = room_of(&delivery.body);
             match self.take(delivery.body) {
                 // Any group may have changed: what a later delivery undoes must not be this one's.
-                Ok(()) => self.save_groups()?,
+                Ok(()) => self.keep_groups()?,
                 Err(error) if error.wants_roots() && !self.roots_are_fresh => {
                     return Err(error);
                 }
@@ -360,7 +377,7 @@ impl Core {
         let own = applied.committer == group.current_member_index();
         let new_name = settings(group)?.name;
         let policy = policy_of(policy, group, &after, &own_member)?;
-        self.save_group(room)?;
+        self.keep_group(room)?;
         let mut record = self.room(room)?.clone();
         let removals = std::mem::take(&mut record.removals);
         record.take_up_at_ms = None;

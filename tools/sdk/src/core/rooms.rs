@@ -9,7 +9,7 @@ use room_rules::settings::{Context, RoomSettings, account, successor};
 
 use super::consents::policy_of;
 use super::records::{PolicyRecord, ProgressRecord, RoomRecord, SentRecord, Standing};
-use super::{CachedGroup, Core};
+use super::{CachedGroup, Core, Steps};
 use crate::certificate::{self, CertificateHash, DeviceCertificate};
 use crate::error::Error;
 use crate::event::Event;
@@ -194,6 +194,7 @@ impl Core {
             let cached = CachedGroup {
                 group,
                 dirty: false,
+                kept: false,
                 stored_tree,
                 leaves: None,
             };
@@ -208,6 +209,7 @@ impl Core {
             leaves: Some((group.current_epoch(), leaves.into())),
             group,
             dirty: true,
+            kept: false,
             stored_tree: None,
         };
         self.groups.insert(room, cached);
@@ -231,15 +233,30 @@ impl Core {
         members_of(&known.collect::<Vec<_>>())
     }
 
-    /// Writes the group into the batch, as the state to come back to.
-    pub(super) fn save_group(&mut self, room: RoomId) -> Result<(), Error> {
+    /// Keeps what a step has done to the group, as the state to come back to.
+    pub(super) fn keep_group(&mut self, room: RoomId) -> Result<(), Error> {
+        let together = self.steps != Steps::KeptAlone;
         if let Some(cached) = self.groups.get_mut(&room).filter(|cached| cached.dirty) {
-            cached.save(room, &self.storage)?;
+            match together {
+                true => cached.kept = true,
+                false => cached.save(room, &self.storage)?,
+            }
         }
         Ok(())
     }
 
-    /// Writes every changed group into the batch, as the state to come back to.
+    /// Keeps what a step has done to any group, as the state to come back to.
+    pub(super) fn keep_groups(&mut self) -> Result<(), Error> {
+        if self.steps == Steps::KeptAlone {
+            return self.save_groups();
+        }
+        for cached in self.groups.values_mut().filter(|cached| cached.dirty) {
+            cached.kept = true;
+        }
+        Ok(())
+    }
+
+    /// Writes every changed group into the batch.
     pub(super) fn save_groups(&mut self) -> Result<(), Error> {
         for (room, cached) in self.groups.iter_mut().filter(|(_, cached)| cached.dirty) {
             cached.save(*room, &self.storage)?;
@@ -249,11 +266,14 @@ impl Core {
 
     /// Drops what a failed step may have done to the group in memory.
     pub(super) fn drop_group(&mut self, room: RoomId) {
-        self.groups.remove(&room);
+        let dropped = self.groups.remove(&room);
+        if dropped.is_some_and(|cached| cached.kept) {
+            self.steps = Steps::Lost;
+        }
     }
 
     pub(super) fn delete_group(&mut self, room: RoomId) -> Result<(), Error> {
-        self.drop_group(room);
+        self.groups.remove(&room);
         self.storage.delete_group(room.as_bytes())
     }
 
@@ -395,6 +415,7 @@ impl CachedGroup {
             .write_to_storage_without_ratchet_tree()
             .map_err(mls::error)?;
         self.dirty = false;
+        self.kept = false;
         Ok(())
     }
 }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::Core;
 use super::plan::no_key_packages;
 use super::records::{Operation, OperationKind, RoomRecord, Standing, Succession};
-use super::rooms::{leaves, settings};
+use super::rooms::{Leaf, settings};
 use crate::error::Error;
 use crate::event::Event;
 use crate::message::Continues;
@@ -38,10 +38,11 @@ pub(crate) struct LineageRecord {
     pub(crate) says: Option<Bytes>,
 }
 
-/// What is kept of a room in the epoch that its group is in.
+/// What is kept of a room in the epoch that its group is in, with these leaves.
 pub(super) fn lineage_of(
     before: LineageRecord,
     group: &Group,
+    leaves: &[Leaf],
     settings: &RoomSettings,
 ) -> Result<LineageRecord, Error> {
     let LineageRecord { mut secrets, .. } = before;
@@ -57,7 +58,6 @@ pub(super) fn lineage_of(
     secrets.push((epoch, secret));
     let too_many = secrets.len().saturating_sub(EPOCHS_KEPT_MAX);
     secrets.drain(..too_many);
-    let leaves = leaves(group)?;
     let present: BTreeSet<_> = leaves
         .iter()
         .map(|leaf| account(&leaf.device.member))
@@ -67,10 +67,10 @@ pub(super) fn lineage_of(
         let role = settings.role(member);
         role.is_some_and(|role| role.may_change_participants()) || acting == Some(&account(member))
     };
-    let heirs = leaves.into_iter().filter(|leaf| may(&leaf.device.member));
+    let heirs = leaves.iter().filter(|leaf| may(&leaf.device.member));
     let heirs = heirs.filter_map(|leaf| {
         let key = leaf.device.public_key.as_slice().try_into().ok()?;
-        Some((leaf.device.member, key))
+        Some((leaf.device.member.clone(), key))
     });
     Ok(LineageRecord {
         secrets,

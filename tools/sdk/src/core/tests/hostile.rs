@@ -2,6 +2,7 @@ use homeserver_api::attributes::MessageAttributes;
 
 use super::*;
 use crate::content::{Content, Order, Part};
+use crate::event::Event;
 use crate::frames::DeliveryBody;
 use crate::message::MessageId;
 
@@ -224,4 +225,41 @@ fn commits_survive_garbage_in_the_same_frame() {
     carol.send(room, "here");
     world.settle_with(&mut [&mut carol]);
     assert_eq!(world.alice.texts(room), ["carol: here"]);
+}
+
+/// Goal: what can't be read undoes nothing that came before it in the same frame, neither what was shown nor the keys that
+/// it used up. Method: a frame whose middle one of three is changed; then the first one's bytes again, after a restart.
+#[test]
+fn one_that_fails_undoes_no_other() {
+    let mut world = World::new();
+    let room = world.conversation();
+    for text in ["one", "two", "three"] {
+        world.alice.send(room, text);
+    }
+    world.alice.submit(&mut world.network).unwrap();
+    let mut frame = world.network.inbox(&world.bob.member);
+    let [.., first, second, third] = &mut frame[..] else {
+        panic!("three messages wait");
+    };
+    let DeliveryBody::Message { message, .. } = &mut second.body else {
+        panic!("{second:?}");
+    };
+    let mut changed = message.to_vec();
+    *changed.last_mut().unwrap() ^= 1;
+    *message = changed.into();
+    let (again, next) = (first.body.clone(), third.number + 1);
+    world.bob.run(|core| core.receive(frame, true));
+    assert_eq!(world.bob.texts(room), ["alice: one", "alice: three"]);
+    let shown = world.bob.events.iter();
+    let shown = shown.filter(|event| matches!(event, Event::Message(_)));
+    assert_eq!(shown.count(), 2);
+    assert_eq!(world.bob.unreadable().len(), 1);
+
+    let replayed = crate::frames::Delivery {
+        number: next,
+        body: again,
+    };
+    world.bob.restart();
+    world.bob.run(|core| core.receive(vec![replayed], true));
+    assert_eq!(world.bob.unreadable().len(), 2, "its key was used up");
 }
