@@ -76,7 +76,7 @@ async fn log_server_waits(node: &Node) -> Result<Option<String>, AdminError> {
     let is_late = since_ms.is_none_or(|at_ms| node.clock.now_ms().abs_diff(at_ms) >= SILENCE_MS);
     let last = since_ms.map_or_else(
         || "it has not got any yet".to_owned(),
-        |at_ms| format!("it got the last one on {}", instant(at_ms)),
+        |at_ms| format!("it got the last one on {}", as_text(at_ms)),
     );
     Ok((count > 0 && is_late).then(|| {
         format!(
