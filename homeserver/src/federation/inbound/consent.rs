@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::{Request, State};
-use federation_proto::limits::MANIFEST_BYTES_MAX;
+use federation_proto::limits::PEERING_DOCUMENT_BYTES_MAX;
 
 use super::documents::read_document;
 use super::error::FederationError;
@@ -13,8 +13,8 @@ use crate::federation::peers;
 use crate::node::Node;
 use crate::tls::Peer;
 
-/// Largest consent: a key manifest and some fixed fields.
-const BODY_BYTES_MAX: usize = MANIFEST_BYTES_MAX + 4096;
+/// Largest consent.
+const BODY_BYTES_MAX: usize = PEERING_DOCUMENT_BYTES_MAX;
 
 /// `POST /federation/v1/consent`: the peer consents to what we have proposed; for
 /// every peer that TLS lets in. The same one may come again.

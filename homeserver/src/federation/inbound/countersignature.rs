@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::{Request, State};
+use federation_proto::limits::PEERING_DOCUMENT_BYTES_MAX;
 
 use super::error::FederationError;
 use super::gate::Gates;
@@ -13,7 +14,7 @@ use crate::node::Node;
 use crate::tls::Peer;
 
 /// Largest countersignature.
-const BODY_BYTES_MAX: usize = 4096;
+const BODY_BYTES_MAX: usize = PEERING_DOCUMENT_BYTES_MAX;
 
 /// `POST /federation/v1/countersignature`: the offerer completes the agreement; for every peer that
 /// TLS lets in. The same one may come again.

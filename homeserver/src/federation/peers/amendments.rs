@@ -224,7 +224,6 @@ pub(super) async fn take_amendment(
     change(node, actor, server, |found| {
         let (mut record, agreement) = current(found, server)?;
         let agreement = standing(agreement, server, now_ms)?;
-        not_older(&record, amendment.manifest(), now_ms)?;
         let changes = differences(&agreement, &amendment);
         let before = agreement.signed().ok_or_else(|| not_in_force(server))?;
         let before = consented_of(before).map(Consent::sha256);
@@ -239,10 +238,12 @@ pub(super) async fn take_amendment(
                 error => error.into(),
             })?;
         let action = match effect {
+            // Also when newer keys have become known since it came first: it is answered as it was then.
             Effect::Known => return Ok(Err(())),
             Effect::InForce => "peer.amended-by-partner",
             Effect::Proposed => "peer.amendment-proposed-by-partner",
         };
+        not_older(&record, amendment.manifest(), now_ms)?;
         let signed = agreement.signed().ok_or_else(|| not_in_force(server))?;
         let consented = consented_of(signed);
         let undone = before.filter(|before| Some(*before) != consented.map(Consent::sha256));

@@ -1,6 +1,6 @@
 //! An agreement that stands is changed: by one side, by both, at the same time, and by nobody else.
 
-use federation_proto::agreement::Agreement;
+use federation_proto::agreement::{Agreement, Amendment};
 use federation_proto::hash::Digest;
 use homeserver_api::admin::{
     AmendRequest, Amended, AmendmentEffect, ConsentRequest, PeerDetail, RefuseAmendmentRequest,
@@ -399,4 +399,28 @@ async fn an_agreement_is_replaced() {
     assert_eq!(in_force(&a, &b).await, in_force(&b, &a).await);
     assert_eq!(link(&a, &b).link_epoch, epoch);
     assert_eq!(bob.heard(&b).await, 1);
+}
+
+/// Goal: an amendment that comes again is answered as it was before, also when newer keys of its maker have become known
+/// since, which it was not signed with. Method: one in force, two changes of keys that the partner hears of, and the document
+/// once more.
+#[tokio::test]
+async fn known_ones_come_again_after_newer_keys() {
+    let [a, b] = sides(["a.example", "b.example"]);
+    let (mut alice, _bob) = acquainted(&a, &b).await;
+    let made = amend(&a, &b, &tighter()).await;
+    let mut to_b = worker(&a, &b);
+    assert_eq!(drain(&mut to_b).await, Step::Idle);
+    keys::rotate(&a).await;
+    keys::rotate(&a).await;
+    alice.say(&a, ROOM, b"x", 30).await;
+    drain(&mut to_b).await;
+    drain(&mut worker(&b, &a)).await;
+    assert_eq!(drain(&mut to_b).await, Step::Idle);
+    assert_eq!(keys::serial_known(&b, &a), a.node.keys.manifest().serial());
+
+    let document = Amendment::from_armor(&made.document.unwrap(), now(&b)).unwrap();
+    let again = peers::amendment_from(&b.node, &a.node.server, document.bytes().clone());
+    again.await.unwrap();
+    assert_eq!(audited(&b, "peer.amended-by-partner").await, 1);
 }
