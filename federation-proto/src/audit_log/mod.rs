@@ -4,9 +4,9 @@
 //! long it is and what its root is. Partners see the heads, never an entry: each keeps the newest one, holds the next one
 //! to it, and signs what it has seen ([`SignedSighting`]). So a log that was rewritten is one that somebody outside knows.
 //!
-//! - [`entry`]: what a leaf is made of.
-//! - [`head`]: heads.
-//! - [`sighting`]: what a partner has seen.
+//! - [`entry`], what a leaf is made of.
+//! - [`head`], heads.
+//! - [`sighting`], what a partner has seen.
 
 pub mod entry;
 pub mod head;

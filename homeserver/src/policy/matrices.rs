@@ -177,7 +177,7 @@ fn may_contact(
     };
     let mut effects = BTreeSet::new();
     for rule in &barriers.rules {
-        let about = rule.contacts.is_empty() || rule.contacts.iter().any(|one| *one == contact);
+        let about = rule.contacts.is_empty() || rule.contacts.contains(&contact);
         let there = is_in(&rule.from, from, from_type) && is_in(&rule.to, to, to_type);
         let back = is_in(&rule.from, to, to_type) && is_in(&rule.to, from, from_type);
         if about && (there || back && !rule.one_way) {

@@ -20,7 +20,7 @@ pub(crate) enum UserTypeCommand {
         name: String,
     },
     /// Make a user type or change one: what no flag names stays, or is as in `standard`'s defaults.
-    Set(UserTypeSetArguments),
+    Set(Box<UserTypeSetArguments>),
     /// Delete a user type; refused while accounts use it.
     Delete {
         /// Its name.
