@@ -179,7 +179,7 @@ mod tests {
         let line = format!("hsctl user-type set guest {flags}");
         let arguments = Arguments::try_parse_from(line.split_whitespace()).expect("parses");
         match arguments.command {
-            Command::UserType(UserTypeCommand::Set(set)) => set,
+            Command::UserType(UserTypeCommand::Set(set)) => *set,
             other => panic!("{other:?}"),
         }
     }
