@@ -160,7 +160,7 @@ pub fn difference(
             }
             for contact in Contact::ALL {
                 let (may_before, _) = evaluate(before, &from.0, &to.0, contact);
-                let (may_after, by) = evaluate(after, &from.0, &to.0, contact);
+                let (may_after, by) = evaluate(after, &from.1, &to.1, contact);
                 let (may_before, may_after) = (
                     may_before == Decision::Allowed,
                     may_after == Decision::Allowed,

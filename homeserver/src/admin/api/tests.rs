@@ -81,10 +81,10 @@ impl World {
         let log = audit::page(&self.node.store, self.node.random.as_ref(), 0, 999)
             .await
             .unwrap();
-        let entries = log.entries.into_iter();
+        let entries = log.entries.iter();
         entries
             .filter(|entry| entry.action == action)
-            .map(|entry| entry.subject)
+            .map(|entry| log.named(&entry.subject))
             .collect()
     }
 
