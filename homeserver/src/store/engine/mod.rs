@@ -15,6 +15,7 @@ pub mod postgresql;
 mod remembered;
 #[cfg(feature = "sled")]
 pub mod sled;
+mod space;
 #[cfg(test)]
 mod tests;
 
