@@ -9,6 +9,7 @@ pub const EDGES: &[(&str, &[&str])] = &[
         &[
             "audit",
             "backup",
+            "clock",
             "delivery",
             "federation/peers",
             "federation/quarantine",

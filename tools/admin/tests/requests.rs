@@ -9,6 +9,7 @@
 mod fake_admin;
 
 use fake_admin::FakeAdmin;
+use homeserver_api::policy::UserTypePolicy;
 use serde_json::{Value, json};
 
 fn summary() -> Value {
@@ -94,14 +95,11 @@ async fn user_create() {
 /// Goal: `user-type set` changes what is named, keeps the rest, and a name can't leave its path.
 #[tokio::test]
 async fn user_type_set() {
-    let policy = json!({
-        "ttl": {"min_seconds": 60, "max_seconds": 600, "default_seconds": 300},
-        "burn": {"min_seconds": 0, "max_seconds": 60, "default_seconds": 0},
-        "external": "all-peers", "files": true, "file_bytes_max": 1024, "devices_max": 2,
-        "directory": "listed",
-        "outside_contacts": "ask",
-        "device_reset": "administrator",
-    });
+    let mut policy = serde_json::to_value(UserTypePolicy::default()).unwrap();
+    policy["ttl"] = json!({"min_seconds": 60, "max_seconds": 600, "default_seconds": 300});
+    policy["burn"] = json!({"min_seconds": 0, "max_seconds": 60, "default_seconds": 0});
+    policy["external"] = json!("all-peers");
+    policy["devices_max"] = json!(2);
     let user_type = json!({"name": "night/shift", "policy": policy});
     let fake = FakeAdmin::new(&[
         (

@@ -221,3 +221,53 @@ async fn downloads_are_bounded() {
     .await;
     problem(world.get(&path, &bob.token).await, 413, "files-not-allowed").await;
 }
+
+/// Goal: a user type that forbids files or is missing is told so, and one in use can't be deleted.
+#[tokio::test]
+async fn user_types_rule() {
+    let world = World::new().await;
+    let (node, actor) = (&world.node, &Actor::System);
+    let device = world.enrolled("alice").await;
+    let mut policy = UserTypePolicy {
+        files: false,
+        ..UserTypePolicy::default()
+    };
+    user_types::put(node, actor, "plain", policy.clone())
+        .await
+        .unwrap();
+    let handle: Handle = "alice".parse().unwrap();
+    let to = |name: &str| ChangeUserRequest {
+        user_type: Some(name.to_owned()),
+        suspended: None,
+    };
+    assert!(
+        accounts::change(node, actor, &handle, &to("none"))
+            .await
+            .is_err()
+    );
+    accounts::change(node, actor, &handle, &to("plain"))
+        .await
+        .unwrap();
+    let request = Request::post("/v1/files")
+        .header(header::AUTHORIZATION, format!("Bearer {}", device.token))
+        .header(header::CONTENT_LENGTH, 1)
+        .header(TTL_HEADER, "60")
+        .body(Body::from("x"))
+        .unwrap();
+    problem(world.call(request).await, 413, "files-not-allowed").await;
+    assert!(user_types::delete(node, actor, "plain").await.is_err());
+    policy.ttl.min_seconds = 0;
+    policy.devices_max = 0;
+    let error = user_types::put(node, actor, "plain", policy)
+        .await
+        .unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("ttl: min") && text.contains("devices_max"),
+        "{text}"
+    );
+    accounts::change(node, actor, &handle, &to("standard"))
+        .await
+        .unwrap();
+    user_types::delete(node, actor, "plain").await.unwrap();
+}
