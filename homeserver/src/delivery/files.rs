@@ -377,17 +377,29 @@ pub async fn count_download(node: &Node, id: AccountId, bytes: u64) -> Result<()
             return Ok(());
         };
         let kib = |bytes: u64| u32::try_from(bytes.div_ceil(KIB)).unwrap_or(u32::MAX);
-        let (whose, most) = (Counted::Account(id), kib(most));
-        let left = batch.allows(Purpose::Download, &whose, most, DOWNLOADS_MS);
+        let (whose, most, asked) = (Counted::Account(id), kib(most), kib(bytes));
+        if asked > most {
+            return Err(NotTaken::refused(
+                RefusalCode::FilesNotAllowed,
+                format!(
+                    "your user type lets {most} KiB be downloaded in a day: this file has {asked}"
+                ),
+            ));
+        }
+        // Whether all of it still fits.
+        let begun_below = most - asked + 1;
+        let left = batch.allows(Purpose::Download, &whose, begun_below, DOWNLOADS_MS);
         if let Err(wait_ms) = left.await? {
             let seconds = u32::try_from(wait_ms.div_ceil(1000)).unwrap_or(u32::MAX);
             let wait = policy::in_words(seconds.div_ceil(60).saturating_mul(60));
             return Err(NotTaken::refused(
                 RefusalCode::Quota,
-                format!("you have downloaded as much as you may in a day: try again in {wait}"),
+                format!(
+                    "that is more than you may still download within a day: try again in {wait}"
+                ),
             ));
         }
-        if batch.use_up(Purpose::Download, &whose, kib(bytes), most) {
+        if batch.use_up(Purpose::Download, &whose, asked, most) {
             let detail =
                 format!("{most} KiB within a day: further downloads are refused until it is over");
             let subject = format!("account {id}");

@@ -159,7 +159,8 @@ pub(super) async fn take_request(
                 Ok((account, devices)) => {
                     Ok(material(batch, reader, account, devices, &request.known).await?)
                 }
-                Err(refusal) => Err((handle.to_string(), refusal)),
+                // Whole, as what stands for people in the log is found by.
+                Err(refusal) => Err((format!("{handle}@{}", batch.node.server), refusal)),
             }
         }
         // Who knows the opaque id has met the account, and holds it to its history.

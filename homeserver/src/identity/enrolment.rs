@@ -235,7 +235,7 @@ async fn attempt(
         &Actor::Device(device),
         action,
         &address,
-        request.device_name.clone(),
+        format!("device {device}"),
     );
     if how == How::Reset {
         tracing::warn!(%address, %device, "a device came to an account by a reset, which no other device has approved");
@@ -315,7 +315,7 @@ async fn wait(
         &Actor::Device(of.device),
         "device.waits",
         &address,
-        request.device_name.clone(),
+        format!("device {}", of.device),
     );
     let others = opened.chain.devices().iter().map(|known| known.device);
     let others = others.collect();
@@ -446,7 +446,7 @@ pub async fn approve(
             &Actor::Device(caller.device),
             "device.approved",
             &address,
-            format!("device {device} ({})", waits.name),
+            format!("device {device}"),
         );
         let others = others.into_iter().map(|known| known.device).collect();
         if commit_and_tell(node, opened.part, others).await? == PartOutcome::Committed {
@@ -482,7 +482,7 @@ pub async fn decline(
         &Actor::Device(caller.device),
         "device.declined",
         accounts::address(node, &account.handle),
-        format!("device {device} ({})", waits.name),
+        format!("device {device}"),
     );
     match node.store.commit(part).await? {
         PartOutcome::Committed => Ok(()),

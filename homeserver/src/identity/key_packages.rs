@@ -85,7 +85,8 @@ pub async fn claim(
         return Err(NotTaken::refused(
             RefusalCode::NoKeyPackages,
             format!(
-                "{handle} has no device that can be added now: try again when one has been online"
+                "{handle}@{} has no device that can be added now: try again when one has been online",
+                batch.node.server
             ),
         ));
     }

@@ -189,8 +189,8 @@ async fn people_tighten_and_never_loosen() {
     problem(world.call(request).await, 422, "ttl-out-of-bounds").await;
 }
 
-/// Goal: what an account may download in a day is bounded, and so is each file; others are not touched. Method: a small file
-/// twice, by two people, and a day that passes.
+/// Goal: what an account may download in a day is bounded, whole files at a time, and so is each file; others are not
+/// touched. Method: a small file twice, by two people, a day that passes, and a file larger than a day's.
 #[tokio::test]
 async fn downloads_are_bounded() {
     let world = World::new().await;
@@ -203,7 +203,7 @@ async fn downloads_are_bounded() {
         .unwrap();
     let info: FileInfo = read(world.call(request).await).await;
     let path = format!("/v1/files/a.example/{}", info.file);
-    rule(&world, |policy| policy.downloads.day_bytes_max = Some(2048)).await;
+    rule(&world, |policy| policy.downloads.day_bytes_max = Some(3072)).await;
     assert_eq!(
         world.get(&path, &alice.token).await.status(),
         StatusCode::OK
@@ -215,6 +215,14 @@ async fn downloads_are_bounded() {
         world.get(&path, &alice.token).await.status(),
         StatusCode::OK
     );
+    world.clock.advance_ms(24 * 3_600_000);
+    rule(&world, |policy| policy.downloads.day_bytes_max = Some(1024)).await;
+    problem(
+        world.get(&path, &alice.token).await,
+        413,
+        "files-not-allowed",
+    )
+    .await;
     rule(&world, |policy| {
         policy.downloads.file_bytes_max = Some(2047)
     })
