@@ -190,6 +190,7 @@ impl Trial<'_> {
         }
         printed += &found;
         printed += &self.contacts(alice, &mut faults)?;
+        printed += &self.ruled()?;
         printed += &self.devices(alice, bob, &mut faults)?;
         printed += &self.history(&mut faults)?;
         printed += &self.report(alice, bob, &room, &mut faults)?;
@@ -239,6 +240,20 @@ impl Trial<'_> {
             ok: Some(faults.is_empty()),
             control: None,
         })
+    }
+
+    /// Somebody who wants less than her organisation allows, and whom it asks for her password again and to agree to a notice.
+    fn ruled(&self) -> Result<String> {
+        let (a, binaries) = (&self.stage.a, &self.ground.binaries);
+        let rhea = Person::enrol(a, "rhea", binaries)?;
+        let password = rhea.password_file().display().to_string();
+        let mut printed = rhea.run(&["rules", "--ttl-max", "1d"])?;
+        printed += &rhea.run(&["sign-in", "--password-file", &password])?;
+        printed += &rhea.run(&["agree", "--yes"])?;
+        a.hsctl(&["user-type", "set", "noticed", "--banner", "For work alone."])?;
+        a.hsctl(&["user", "change", "rhea", "--type", "noticed"])?;
+        printed += &rhea.run(&["agree", "--yes"])?;
+        Ok(printed)
     }
 
     /// Somebody whose user type wants to be asked is reached after consent, and not before; and one who is
