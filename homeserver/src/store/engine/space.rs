@@ -16,6 +16,8 @@ const DELETED_MIN: u64 = 50_000;
 /// They are given back when they are one in so many of all entries that the tree holds, deleted ones and their tombstones
 /// included. What stays has to be written again then: so it is written again once for each third of it that was deleted.
 const ONE_IN: u64 = 4;
+/// What is written to make a later state: a key that no record family can have.
+const STATE_KEY: &[u8] = b"\0state";
 /// What may be in memory still, not yet on the disk, when the tree is compacted.
 const IN_MEMORY_BYTES_MAX: u64 = 1024 * 1024;
 /// How often it is looked whether that is so, and how often at most: under load it may never be.
@@ -97,7 +99,12 @@ fn give_back(
         if database.write_buffer_size() <= IN_MEMORY_BYTES_MAX {
             break;
         }
-        thread::sleep(LOOK);
+        thread::park_timeout(LOOK);
     }
-    keyspace.major_compact()
+    keyspace.major_compact()?;
+    // Files that were compacted go when a later state of the tree is the oldest that anybody may still read. So one is made.
+    keyspace.insert(STATE_KEY, [])?;
+    keyspace.insert(STATE_KEY, [])?;
+    keyspace.rotate_memtable()?;
+    Ok(())
 }

@@ -52,6 +52,10 @@ use young::{Cut, Written, Young};
 
 /// Where the segments lie, in the store's folder.
 const FOLDER: &str = "commit-log";
+/// What a write has in a record beside its keys and values, at most (an appended entry: three changes and the numbers in
+/// them), and what a record has beside all of that.
+const WRITE_BYTES: usize = 64;
+const RECORD_BYTES: usize = 64;
 
 /// A store in a folder of this machine, with a commit log.
 pub struct LoggedEngine {
@@ -218,11 +222,15 @@ impl Shared {
     }
 
     fn apply(&self, parts: &[Part]) -> Result<Vec<PartOutcome>, StoreError> {
+        // Before the writer is locked: the background locks it too, on its way to making room.
+        let room = self
+            .backlog
+            .wait_for_room(bytes_of(parts), self.limits.backlog_bytes_max);
         let mut writer = self.writer();
         if writer.failed {
             return Err(StoreError::Stopped);
         }
-        let result = self.write(&mut writer, parts);
+        let result = room.and_then(|()| self.write(&mut writer, parts));
         writer.failed = result.is_err();
         result
     }
@@ -259,8 +267,6 @@ impl Shared {
         let sequence = writer.sequence.saturating_add(1);
         let mut record = record::batch(sequence, &sorted)?;
         let bytes = record.len();
-        self.backlog
-            .wait_for_room(bytes, self.limits.backlog_bytes_max)?;
         let now = Instant::now();
         writer.append(&self.pool, sequence, &mut record, now)?;
 
@@ -432,4 +438,11 @@ impl Read for Cut {
     fn range<'a>(&'a self, range: Range<'a>) -> Answer<'a, Vec<(Key, Value)>> {
         at_once(self.range(range))
     }
+}
+
+/// How much room these parts want in the log, at most: whether they are taken up is not known yet.
+fn bytes_of(parts: &[Part]) -> usize {
+    let writes = parts.iter().flat_map(|part| &part.writes);
+    let bytes = writes.map(|write| write.bytes() + WRITE_BYTES);
+    bytes.sum::<usize>() + RECORD_BYTES
 }

@@ -464,3 +464,21 @@ fn preconditions_see_what_is_young() {
         assert!(judged(Precondition::Absent(a())));
     }
 }
+
+/// Goal: the background, which makes room, never waits for a writer who waits for room. Method: a log that is tidied all the
+/// time and has room for some batches, and a thread that writes as fast as it can and must come to its end.
+#[test]
+fn waiting_for_room_stops_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = small(folder.path()).unwrap();
+    let (ended, end) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let value = "x".repeat(4_000);
+        for round in 0..1_500 {
+            done(engine.apply(&[put(&format!("{:04}", round % 50), &value)])).unwrap();
+        }
+        ended.send(()).unwrap();
+    });
+    let patience = Duration::from_secs(120);
+    assert!(end.recv_timeout(patience).is_ok(), "it waits for ever");
+}
