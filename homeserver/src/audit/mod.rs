@@ -5,11 +5,11 @@
 //! and with pseudonyms for people. Deliberately absent: message contents, and accepted messages (an audit of every
 //! message would be a social graph).
 //!
-//! - [`numbering`]: numbering, and pages of the log.
-//! - [`people`]: what stands for people, and how they are forgotten.
-//! - [`search`]: looking for entries.
-//! - [`syslog`]: entries as a log server takes them.
-//! - [`proofs`]: heads, and what shows that an entry is in the log and that the log has only grown.
+//! - `numbering`: numbering, and pages of the log.
+//! - `people`: what stands for people, and how they are forgotten.
+//! - `search`: looking for entries.
+//! - `syslog`: entries as a log server takes them.
+//! - `proofs`: heads, and what shows that an entry is in the log and that the log has only grown.
 
 mod from_peers;
 mod numbering;
