@@ -7,10 +7,10 @@ use federation_proto::ids::Handle;
 use homeserver_api::admin::{BarrierChange, BarriersChanged, BarriersRequest, BarriersState};
 use homeserver_api::policy::Barriers;
 
-use super::user_types::{ATTEMPTS_MAX, record};
+use super::user_types::{ATTEMPTS_MAX, commit_rules, record};
 use super::{IdentityError, user_types};
 use crate::audit::Actor;
-use crate::node::{Node, to_its_end};
+use crate::node::Node;
 use crate::policy::barriers::{difference, problems};
 use crate::store::account;
 use crate::store::barriers::{self, BarriersRecord};
@@ -81,15 +81,7 @@ pub async fn change(
             &node.server,
             detail,
         );
-        let acting = Arc::clone(node);
-        let act = async move {
-            let outcome = acting.store.commit(part).await;
-            if matches!(outcome, Ok(PartOutcome::Committed)) {
-                acting.mailboxes.ring_for_rules();
-            }
-            outcome
-        };
-        if to_its_end(act).await? == PartOutcome::Committed {
+        if commit_rules(node, part).await? == PartOutcome::Committed {
             return Ok(changed);
         }
     }

@@ -130,19 +130,24 @@ async fn change(
         policy_serial::advance(&mut part, serial)?;
         write(&mut part)?;
         record(node, &mut part, actor, action, name, detail.clone());
-        let acting = Arc::clone(node);
-        let act = async move {
-            let outcome = acting.store.commit(part).await;
-            if matches!(outcome, Ok(PartOutcome::Committed)) {
-                acting.mailboxes.ring_for_rules();
-            }
-            outcome
-        };
-        if to_its_end(act).await? == PartOutcome::Committed {
+        if commit_rules(node, part).await? == PartOutcome::Committed {
             return Ok(());
         }
     }
     Err(IdentityError::Busy)
+}
+
+/// Commits what changes the rules of many, and has every session read them again.
+pub(super) async fn commit_rules(node: &Arc<Node>, part: Part) -> Result<PartOutcome, StoreError> {
+    let node = Arc::clone(node);
+    let act = async move {
+        let outcome = node.store.commit(part).await;
+        if matches!(outcome, Ok(PartOutcome::Committed)) {
+            node.mailboxes.ring_for_rules();
+        }
+        outcome
+    };
+    to_its_end(act).await
 }
 
 /// Records an act in the part that does it.

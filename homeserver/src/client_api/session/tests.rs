@@ -8,6 +8,7 @@ use federation_proto::ids::{Handle, Member, RoomId};
 use futures_util::{SinkExt as _, StreamExt as _};
 use homeserver_api::admin::ChangeUserRequest;
 use homeserver_api::attributes::MessageAttributes;
+use homeserver_api::client::CLIENT_VERSION_HEADER;
 use homeserver_api::policy::UserTypePolicy;
 use homeserver_api::session::{
     CLOSE_DEVICE_REMOVED, CLOSE_REPLACED, CLOSE_SUSPENDED, ClientFrame, Commit, Delivery,
@@ -47,6 +48,16 @@ async fn connect(
     token: &str,
     subprotocol: &str,
 ) -> Result<Client, tungstenite::Error> {
+    connect_as(node, token, subprotocol, None).await
+}
+
+/// As a client of this version.
+async fn connect_as(
+    node: &Arc<Node>,
+    token: &str,
+    subprotocol: &str,
+    version: Option<&str>,
+) -> Result<Client, tungstenite::Error> {
     let (near, far) = tokio::io::duplex(64 * 1024);
     let service = TowerToHyperService::new(router(Arc::clone(node)));
     let connection = http1::Builder::new().serve_connection(TokioIo::new(far), service);
@@ -55,6 +66,9 @@ async fn connect(
     let headers = request.headers_mut();
     headers.insert("authorization", format!("Bearer {token}").parse().unwrap());
     headers.insert("sec-websocket-protocol", subprotocol.parse().unwrap());
+    if let Some(version) = version {
+        headers.insert(CLIENT_VERSION_HEADER, version.parse().unwrap());
+    }
     let (client, _) = tokio_tungstenite::client_async(request, near).await?;
     Ok(client)
 }

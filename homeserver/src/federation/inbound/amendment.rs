@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::{Request, State};
-use federation_proto::limits::PEERING_DOCUMENT_BYTES_MAX;
 
 use super::documents::read_document;
 use super::error::FederationError;
@@ -12,9 +11,6 @@ use super::gate::Gates;
 use crate::federation::peers;
 use crate::node::Node;
 use crate::tls::Peer;
-
-/// Largest amendment.
-const BODY_BYTES_MAX: usize = PEERING_DOCUMENT_BYTES_MAX;
 
 /// `POST /federation/v1/amendment`: the peer restates its side of the agreement; for
 /// every peer that TLS lets in. The same one may come again.
@@ -24,6 +20,6 @@ pub(super) async fn handle(
     Extension(Peer(peer)): Extension<Peer>,
     request: Request,
 ) -> Result<(), FederationError> {
-    let document = read_document(&node, &gates, &peer, request, BODY_BYTES_MAX).await?;
+    let document = read_document(&node, &gates, &peer, request).await?;
     Ok(peers::amendment_from(&node, &peer, document).await?)
 }

@@ -13,9 +13,6 @@ use crate::federation::peers;
 use crate::node::Node;
 use crate::tls::Peer;
 
-/// Largest countersignature.
-const BODY_BYTES_MAX: usize = PEERING_DOCUMENT_BYTES_MAX;
-
 /// `POST /federation/v1/countersignature`: the offerer completes the agreement; for every peer that
 /// TLS lets in. The same one may come again.
 pub(super) async fn handle(
@@ -27,6 +24,6 @@ pub(super) async fn handle(
     gates
         .ask(&peer, node.clock.now_ms())
         .map_err(|wait_s| FederationError::too_fast(wait_s, "more requests in a second"))?;
-    let document = read_body(&node, request, BODY_BYTES_MAX).await?;
+    let document = read_body(&node, request, PEERING_DOCUMENT_BYTES_MAX).await?;
     Ok(peers::activate_online(&node, &peer, document).await?)
 }

@@ -3,6 +3,7 @@
 use axum::extract::Request;
 use bytes::Bytes;
 use federation_proto::ids::ServerName;
+use federation_proto::limits::PEERING_DOCUMENT_BYTES_MAX;
 use federation_proto::refusal::RefusalCode;
 
 use super::error::FederationError;
@@ -10,13 +11,12 @@ use super::gate::Gates;
 use super::transactions::read_body;
 use crate::node::Node;
 
-/// Reads a document of at most `bytes_max`, unless the peer brings more than anybody would sign.
+/// Reads a document, unless the peer brings more of them than anybody would sign.
 pub(super) async fn read_document(
     node: &Node,
     gates: &Gates,
     peer: &ServerName,
     request: Request,
-    bytes_max: usize,
 ) -> Result<Bytes, FederationError> {
     gates
         .take_document(peer, node.clock.now_ms())
@@ -25,5 +25,5 @@ pub(super) async fn read_document(
             detail: "more documents than this server takes from one peer".to_owned(),
             retry_after_s,
         })?;
-    read_body(node, request, bytes_max).await
+    read_body(node, request, PEERING_DOCUMENT_BYTES_MAX).await
 }

@@ -1,7 +1,6 @@
 //! Sessions that the user type bars, at their beginning and while they are open.
 
 use homeserver_api::admin::BarriersRequest;
-use homeserver_api::client::CLIENT_VERSION_HEADER;
 use homeserver_api::policy::{BarrierRule, Barriers, Effect, Segment};
 use homeserver_api::session::CLOSE_BARRED;
 
@@ -18,19 +17,8 @@ async fn rule(node: &Arc<Node>, change: impl FnOnce(&mut UserTypePolicy)) {
 
 /// The status that a client of this version is answered with.
 async fn status(node: &Arc<Node>, token: &str, version: Option<&str>) -> u16 {
-    let (near, far) = tokio::io::duplex(64 * 1024);
-    let service = TowerToHyperService::new(router(Arc::clone(node)));
-    let connection = http1::Builder::new().serve_connection(TokioIo::new(far), service);
-    tokio::spawn(connection.with_upgrades());
-    let mut request = "ws://a.example/v1/session".into_client_request().unwrap();
-    let headers = request.headers_mut();
-    headers.insert("authorization", format!("Bearer {token}").parse().unwrap());
-    headers.insert("sec-websocket-protocol", SUBPROTOCOL.parse().unwrap());
-    if let Some(version) = version {
-        headers.insert(CLIENT_VERSION_HEADER, version.parse().unwrap());
-    }
-    match tokio_tungstenite::client_async(request, near).await {
-        Ok((_, response)) => response.status().as_u16(),
+    match connect_as(node, token, SUBPROTOCOL, version).await {
+        Ok(_) => 101,
         Err(tungstenite::Error::Http(response)) => response.status().as_u16(),
         Err(error) => panic!("{error}"),
     }
